@@ -1,0 +1,370 @@
+//! `flux.toml`: every key, its meaning and its default. A flag of the same name wins over the file.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use diffusion_engine::{Size, Txt2Img};
+use memory::Bytes;
+use samplers::{Profile, noise::NoiseSource};
+use serde::Deserialize;
+
+use crate::{Error, Result};
+
+/// A whole config; only `[model]` is required. Paths are relative to the file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the model is.
+    pub model: Model,
+    /// What computes.
+    pub device: Device,
+    /// How a picture is sampled.
+    pub sampling: Sampling,
+    /// What it shows.
+    pub prompt: Prompt,
+    /// What is written.
+    pub image: Image,
+}
+
+/// `[model]`: either a `folder` in diffusers' layout, or the four files.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    /// A folder in diffusers' layout, with `transformer`, `text_encoder`, `text_encoder_2` and `vae` in it.
+    pub folder: Option<PathBuf>,
+    /// The Flux transformer.
+    pub transformer: Option<PathBuf>,
+    /// The CLIP-L text encoder.
+    pub clip: Option<PathBuf>,
+    /// The T5 v1.1 text encoder.
+    pub t5: Option<PathBuf>,
+    /// The autoencoder.
+    pub vae: Option<PathBuf>,
+}
+
+/// `[device]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Device {
+    /// `cpu`, `cuda:N` or `vulkan:N`.
+    pub backend: String,
+    /// `auto` or `f32`, which are the same today.
+    pub compute: String,
+    /// How much memory the model may take, such as `16 GiB`; without it, what the machine has free.
+    pub memory: Option<String>,
+    /// How many threads compute; 0 for all cores.
+    pub threads: usize,
+}
+
+/// `[sampling]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sampling {
+    /// Whose habits to follow where engines disagree: `forge`, `a1111`, `comfy`, `diffusers` or `bfl`.
+    pub profile: String,
+    /// How steps are taken; `forge samplers` lists them.
+    pub sampler: String,
+    /// How noise levels are spaced; `forge samplers` lists them.
+    pub schedule: String,
+    /// Steps from noise to picture, 1 to 1000.
+    pub steps: usize,
+    /// Distilled guidance, for Flux dev.
+    pub guidance: f32,
+    /// Classifier-free guidance; above 1 the negative prompt counts and each step costs two model calls.
+    pub cfg: f32,
+    /// A number or `random`; the seed used is always written into the picture.
+    pub seed: Seed,
+    /// `cpu` (torch's CPU generator), `nv` (Philox as CUDA makes it), or a safetensors file with a tensor `noise`.
+    pub noise: Noise,
+}
+
+/// `[prompt]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Prompt {
+    /// What the picture shows.
+    pub positive: String,
+    /// What it should not show.
+    pub negative: String,
+    /// T5 tokens that the prompt is padded to; without it, the profile's and model's own.
+    pub t5_length: Option<usize>,
+}
+
+/// `[image]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Image {
+    /// Pixels across, a multiple of 16.
+    pub width: usize,
+    /// Pixels down, a multiple of 16.
+    pub height: usize,
+    /// How many pictures, at once.
+    pub batch: usize,
+    /// The picture's name; `{seed}` and `{index}` are filled in.
+    pub output: String,
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        Self {
+            backend: "cpu".into(),
+            compute: "auto".into(),
+            memory: None,
+            threads: 0,
+        }
+    }
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            profile: "forge".into(),
+            sampler: "euler".into(),
+            schedule: "simple".into(),
+            steps: 20,
+            guidance: 3.5,
+            cfg: 1.0,
+            seed: Seed::Random,
+            noise: Noise::Source(NoiseSource::Cpu),
+        }
+    }
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Self {
+            width: 1024,
+            height: 1024,
+            batch: 1,
+            output: "out/{seed}-{index}.png".into(),
+        }
+    }
+}
+
+/// A seed, or the wish for a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "toml::Value")]
+pub enum Seed {
+    /// This one.
+    Fixed(u64),
+    /// A new one for each run.
+    Random,
+}
+
+impl TryFrom<toml::Value> for Seed {
+    type Error = Error;
+
+    fn try_from(value: toml::Value) -> Result<Self> {
+        match &value {
+            toml::Value::String(text) => text.parse(),
+            other => other.to_string().parse(),
+        }
+    }
+}
+
+impl FromStr for Seed {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "random" => Ok(Self::Random),
+            _ => text.parse().map(Self::Fixed).map_err(|_| Error::Value {
+                key: "sampling.seed",
+                expected: format!("`random` or 0 to {}", u64::MAX),
+                found: format!("`{text}`"),
+            }),
+        }
+    }
+}
+
+/// Where the starting noise comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub enum Noise {
+    /// The seed, through a generator.
+    Source(NoiseSource),
+    /// The tensor `noise` of a safetensors file.
+    File(PathBuf),
+}
+
+impl From<String> for Noise {
+    fn from(text: String) -> Self {
+        NoiseSource::named(&text).map_or_else(|| Self::File(text.into()), Self::Source)
+    }
+}
+
+impl Config {
+    /// Reads a config file; its relative paths are then relative to the current folder.
+    ///
+    /// # Errors
+    /// [`Error::ReadConfig`] or [`Error::ParseConfig`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(|source| Error::ReadConfig {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut config: Self = toml::from_str(&text).map_err(|source| Error::ParseConfig {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let model = &mut config.model;
+        let files = [
+            &mut model.folder,
+            &mut model.transformer,
+            &mut model.clip,
+            &mut model.t5,
+            &mut model.vae,
+        ];
+        for file in files.into_iter().flatten() {
+            *file = folder.join(&file);
+        }
+        if let Noise::File(file) = &mut config.sampling.noise {
+            *file = folder.join(&file);
+        }
+        config.image.output = folder.join(&config.image.output).to_string_lossy().into_owned();
+        Ok(config)
+    }
+
+    /// The request that this config describes, with the given seed where it asks for a random one.
+    ///
+    /// # Errors
+    /// [`Error::Registry`] for a name that does not exist.
+    pub fn request(&self, random: impl FnOnce() -> u64) -> Result<Txt2Img> {
+        let Self {
+            sampling,
+            prompt,
+            image,
+            ..
+        } = self;
+        Ok(Txt2Img {
+            prompt: prompt.positive.clone(),
+            negative: prompt.negative.clone(),
+            seed: match sampling.seed {
+                Seed::Fixed(seed) => seed,
+                Seed::Random => random(),
+            },
+            noise: match sampling.noise {
+                Noise::Source(source) => source,
+                Noise::File(_) => NoiseSource::Cpu,
+            },
+            steps: sampling.steps,
+            sampler: samplers::sampler(&sampling.sampler)?,
+            schedule: samplers::schedule(&sampling.schedule)?,
+            profile: Profile::named(&sampling.profile)?,
+            guidance: sampling.guidance,
+            cfg: sampling.cfg,
+            size: Size {
+                width: image.width,
+                height: image.height,
+            },
+            batch: image.batch,
+            t5_length: prompt.t5_length,
+        })
+    }
+
+    /// The memory ceiling: the config's, or what the machine has free.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] for text that is no size.
+    pub fn ceiling(&self) -> Result<Bytes> {
+        match &self.device.memory {
+            Some(text) => Ok(text.parse()?),
+            None => Ok(available().unwrap_or(Bytes(u64::MAX))),
+        }
+    }
+
+    /// Refuses number formats that are not computed in.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub fn check_compute(&self) -> Result<()> {
+        match self.device.compute.as_str() {
+            "auto" | "f32" => Ok(()),
+            other => Err(Error::Value {
+                key: "device.compute",
+                expected: "`auto` or `f32`".into(),
+                found: format!("`{other}`"),
+            }),
+        }
+    }
+}
+
+/// Memory that can be had without swapping, as Linux tells it.
+fn available() -> Option<Bytes> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(Bytes(kib.saturating_mul(1024)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("flux.toml");
+        fs::write(&path, text).unwrap();
+        Config::read(&path)
+    }
+
+    #[test]
+    fn an_empty_config_has_the_defaults_of_the_docs() {
+        let config = read("").unwrap();
+        let request = config.request(|| 7).unwrap();
+        assert_eq!(request, Txt2Img::of("").seed(7));
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let config = read("[model]\nclip = \"a/b.safetensors\"\nvae = \"/abs.safetensors\"").unwrap();
+        assert!(config.model.clip.unwrap().ends_with("a/b.safetensors"));
+        assert_eq!(config.model.vae.unwrap(), Path::new("/abs.safetensors"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest() {
+        for (text, near) in [
+            ("[sampling]\nstep = 4", "steps"),
+            ("[promt]\n", "prompt"),
+            ("[device]\nback_end = \"cpu\"", "backend"),
+        ] {
+            let error = read(text).err().unwrap();
+            assert_eq!(error.exit_code(), 2);
+            assert_eq!(crate::hint(&error), Some(format!("did you mean `{near}`?")), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_of_the_wrong_kind_are_refused() {
+        for text in [
+            "[sampling]\nsteps = -1",
+            "[sampling]\nseed = \"yes\"",
+            "[sampling]\nseed = -3",
+            "[image]\nwidth = 1.5",
+            "[sampling",
+            "\u{0}",
+        ] {
+            assert!(matches!(read(text), Err(Error::ParseConfig { .. })), "{text}");
+        }
+        let named = |text: &str| read(text).unwrap().request(|| 0).err().unwrap().exit_code();
+        assert_eq!(named("[sampling]\nsampler = \"eulr\""), 2);
+        assert_eq!(named("[sampling]\nprofile = \"x\""), 2);
+    }
+
+    #[test]
+    fn the_noise_is_a_source_or_a_file() {
+        assert_eq!(
+            read("[sampling]\nnoise = \"nv\"").unwrap().sampling.noise,
+            Noise::Source(NoiseSource::Nv)
+        );
+        assert!(matches!(
+            read("[sampling]\nnoise = \"n.safetensors\"").unwrap().sampling.noise,
+            Noise::File(_)
+        ));
+    }
+}

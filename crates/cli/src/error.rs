@@ -1,0 +1,184 @@
+use std::{io, path::PathBuf};
+
+/// What the library returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong between a config file and a picture.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The config file could not be read.
+    #[error("cannot read config `{}`", path.display())]
+    ReadConfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The config file is not what the schema allows.
+    #[error("config `{}` is not valid", path.display())]
+    ParseConfig {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A value of the config or of a flag.
+    #[error("`{key}` is {found}, expected {expected}")]
+    Value {
+        /// The key, with its table.
+        key: &'static str,
+        /// What is possible.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// A model is described incompletely.
+    #[error("the config names no `model.{key}`")]
+    NoModel {
+        /// The missing key.
+        key: &'static str,
+    },
+    /// A model file was rejected.
+    #[error("cannot load `{}`", path.display())]
+    Load {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// A file that holds something else than the model needs.
+    #[error("this is {found}, expected {expected}")]
+    WrongFile {
+        /// What belongs here.
+        expected: &'static str,
+        /// What the file is.
+        found: String,
+    },
+    /// A `config.json` beside a model could not be used.
+    #[error("cannot read `{}`", path.display())]
+    ModelConfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A file could not be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file could not be written; nothing is left under its name.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Ctrl-C.
+    #[error("interrupted after step {step} of {steps}, nothing was written")]
+    Interrupted {
+        /// Steps done.
+        step: usize,
+        /// How many there are.
+        steps: usize,
+    },
+    /// A size in bytes, or a model that is larger than it.
+    #[error(transparent)]
+    Memory(#[from] memory::Error),
+    /// A model file or a device.
+    #[error(transparent)]
+    Weights(#[from] core_tensor::Error),
+    /// A name of the registry.
+    #[error(transparent)]
+    Registry(#[from] samplers::Error),
+    /// The run.
+    #[error(transparent)]
+    Run(#[from] diffusion_engine::Error),
+}
+
+impl Error {
+    /// The exit code of the command: 1 the run failed, 2 usage or config, 3 not enough memory, 4 model file rejected,
+    /// 130 interrupted.
+    pub fn exit_code(&self) -> u8 {
+        use diffusion_engine::Error as Run;
+        match self {
+            Self::ReadConfig { .. } | Self::ParseConfig { .. } | Self::Value { .. } | Self::NoModel { .. } => 2,
+            Self::Registry(_) | Self::Memory(memory::Error::NotBytes { .. }) => 2,
+            Self::Memory(_) => 3,
+            Self::Load { source, .. } => match source.exit_code() {
+                3 => 3,
+                _ => 4,
+            },
+            Self::Weights(core_tensor::Error::UnknownDevice { .. } | core_tensor::Error::MissingBackend { .. }) => 2,
+            Self::WrongFile { .. } | Self::ModelConfig { .. } | Self::Weights(_) => 4,
+            Self::Run(Run::Request { .. } | Run::Sampling(_)) => 2,
+            Self::Run(Run::Weights(_) | Run::Untold { .. }) => 4,
+            Self::Interrupted { .. } => 130,
+            Self::Read { .. } | Self::Write { .. } | Self::Run(_) => 1,
+        }
+    }
+}
+
+/// What to do about an error, as an action, where something helps.
+pub fn hint(error: &Error) -> Option<String> {
+    match error {
+        Error::Registry(e) | Error::Run(diffusion_engine::Error::Sampling(e)) => registry_hint(e),
+        Error::Load { source, .. } => match source.as_ref() {
+            Error::Weights(core_tensor::Error::Missing { .. } | core_tensor::Error::Shape { .. })
+            | Error::Run(diffusion_engine::Error::Weights(_))
+            | Error::WrongFile { .. } => Some("`forge inspect` lists what each file contains".into()),
+            Error::Run(diffusion_engine::Error::Untold { .. }) => {
+                Some("put the model's `config.json` beside the file".into())
+            }
+            _ => None,
+        },
+        Error::Weights(core_tensor::Error::MissingBackend { backend }) => {
+            Some(format!("build with `--features {backend}`, or use `backend = \"cpu\"`"))
+        }
+        Error::NoModel { .. } => Some("name the file in the config, or give its flag".into()),
+        Error::Memory(memory::Error::TooLittle { needed, .. }) => Some(format!("set `memory = \"{needed}\"` or more")),
+        Error::ReadConfig { path, .. } if path.is_dir() => Some("give the config file, not its folder".into()),
+        Error::ParseConfig { source, .. } => unknown_key_hint(source.message()),
+        _ => None,
+    }
+}
+
+fn registry_hint(error: &samplers::Error) -> Option<String> {
+    let samplers::Error::UnknownName { kind, name, known } = error else {
+        return None;
+    };
+    let near = nearest(name, known.iter().copied());
+    let list = match *kind {
+        "sampler" => "; `forge samplers` lists all".to_owned(),
+        "schedule" => "; `forge samplers` lists them too".to_owned(),
+        _ => format!("; there are {}", known.join(", ")),
+    };
+    match near {
+        Some(near) => Some(format!("did you mean `{near}`?{}", list.replacen("; ", " ", 1))),
+        None => Some(list.trim_start_matches("; ").to_owned()),
+    }
+}
+
+/// serde's own message lists the keys that exist; the nearest of them is the likely one.
+fn unknown_key_hint(message: &str) -> Option<String> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let found = quoted
+        .next()
+        .filter(|_| message.starts_with("unknown field") || message.starts_with("unknown variant"))?;
+    nearest(found, quoted).map(|near| format!("did you mean `{near}`?"))
+}
+
+/// The most similar of some names, if any is similar at all.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_lowercase();
+    known
+        .map(|k| (strsim::jaro_winkler(&name, &k.to_lowercase()), k))
+        .filter(|(similarity, _)| *similarity > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, k)| k)
+}

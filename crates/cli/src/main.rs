@@ -1,0 +1,163 @@
+//! The `forge` command: reads arguments, runs one of five commands, and turns errors into messages and exit codes.
+
+mod args;
+mod term;
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use clap::{CommandFactory, Parser};
+use forge::{Config, Error, Forge, Noise, Pattern, Result, dump, noise_file, read_infotext};
+
+use crate::{
+    args::{Args, Command, InfoArgs, InspectArgs, ListArgs, Txt2ImgArgs},
+    term::{Event, Reporter},
+};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let json = args.command.json();
+    let done = match args.command {
+        Command::Txt2img(args) => txt2img(*args),
+        Command::Samplers(args) => samplers(&args),
+        Command::Inspect(args) => inspect(&args),
+        Command::Info(args) => info(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "forge", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            term::report(&error, json);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn txt2img(args: Txt2ImgArgs) -> Result<()> {
+    let mut config = match &args.config {
+        Some(path) => Config::read(path)?,
+        None => Config::default(),
+    };
+    args.override_keys(&mut config)?;
+    let request = config.request(random_seed)?;
+    let output = Pattern::new(&config.image.output, request.batch)?;
+    if let Some(path) = &args.dump {
+        let write = |source| Error::Write {
+            path: path.clone(),
+            source,
+        };
+        forge::diffusion_engine::check_writable(path).map_err(write)?;
+    }
+    let noise = match &config.sampling.noise {
+        Noise::Source(_) => None,
+        Noise::File(path) => Some(noise_file(path)?),
+    };
+    limit_threads(config.device.threads)?;
+    let interrupted = on_interrupt();
+
+    let mut reporter = Reporter::new(args.json);
+    let mut forge = Forge::load(&config)?;
+    reporter.event(&Event::Loaded { model: forge.name() });
+    let seed = request.seed;
+    let mut run = match noise {
+        Some(noise) => forge.txt2img_from(request, noise)?,
+        None => forge.txt2img(request)?,
+    };
+    reporter.event(&Event::Encoded);
+
+    let mut latents = Vec::new();
+    while let Some(step) = run.next() {
+        let step = step?;
+        reporter.event(&Event::Step(step));
+        if args.dump.is_some() {
+            latents.push(run.latent().clone());
+        }
+        if interrupted.load(Ordering::Relaxed) && step.step < step.steps {
+            return Err(Error::Interrupted {
+                step: step.step,
+                steps: step.steps,
+            });
+        }
+    }
+    let images = run.images()?;
+    reporter.event(&Event::Decoded);
+    for (index, image) in images.iter().enumerate() {
+        let seed = seed.wrapping_add(index as u64);
+        let path = output.path(seed, index);
+        image.save(&path)?;
+        reporter.event(&Event::Image {
+            path: &path,
+            width: image.width,
+            height: image.height,
+            seed,
+        });
+    }
+    if let Some(path) = &args.dump {
+        dump(&run, &latents, path)?;
+    }
+    Ok(())
+}
+
+fn samplers(args: &ListArgs) -> Result<()> {
+    term::list_samplers(args.json);
+    Ok(())
+}
+
+fn inspect(args: &InspectArgs) -> Result<()> {
+    args.files.iter().try_for_each(|file| {
+        term::show_inspection(file, &forge::inspect(file)?, args.json);
+        Ok(())
+    })
+}
+
+fn info(args: &InfoArgs) -> Result<()> {
+    let text = read_infotext(&args.image)?;
+    if args.json {
+        term::show_infotext(&forge::diffusion_engine::parse(&text)?);
+    } else {
+        term::print(&text);
+    }
+    Ok(())
+}
+
+/// The number that stands for `random`: A1111 and its relatives draw from 32 bits too.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id()) & u64::from(u32::MAX)
+}
+
+fn limit_threads(threads: usize) -> Result<()> {
+    const MAX: usize = 1024;
+    if threads > MAX {
+        let (expected, found) = (format!("0 to {MAX}"), threads.to_string());
+        return Err(Error::Value {
+            key: "device.threads",
+            expected,
+            found,
+        });
+    }
+    // The pool exists already only if this is called twice, and then it has the size of the first call.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    Ok(())
+}
+
+/// A flag that the first Ctrl-C sets; the second ends the process.
+fn on_interrupt() -> Arc<AtomicBool> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = interrupted.clone();
+    // Without a handler Ctrl-C ends the process at once, which leaves no partial file either.
+    let _ = ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    interrupted
+}

@@ -1,0 +1,7 @@
+//! Everything that is printed: results on standard output, progress and errors on standard error.
+
+mod progress;
+mod report;
+
+pub use progress::{Event, Reporter};
+pub use report::{list_samplers, print, report, show_infotext, show_inspection};

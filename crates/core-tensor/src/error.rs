@@ -1,0 +1,117 @@
+use std::{io, path::PathBuf};
+
+/// What can be wrong with a file of weights, or with asking it for a tensor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file could not be opened or read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A folder or a device where a file belongs.
+    #[error("`{}` is not a file", path.display())]
+    NotAFile {
+        /// What was found.
+        path: PathBuf,
+    },
+    /// The file is shorter than what its own first bytes promise.
+    #[error("`{}` is truncated: {what} ends at byte {expected}, the file has {found}", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// The part that is cut.
+        what: &'static str,
+        /// Where the part would end.
+        expected: u64,
+        /// The file's length.
+        found: u64,
+    },
+    /// A header beyond the accepted length.
+    #[error("`{}` has a header of {found} bytes, at most {limit} are accepted", path.display())]
+    HeaderTooLong {
+        /// The file.
+        path: PathBuf,
+        /// The length in the file.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The header is not the JSON that the format asks for.
+    #[error("`{}` has no valid safetensors header", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// What the JSON reader says.
+        source: serde_json::Error,
+    },
+    /// A tensor's byte range contradicts its shape, another tensor, or the file.
+    #[error("`{}`: tensor `{name}` {problem}: expected {expected}, found {found}", path.display())]
+    Extent {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What is wrong.
+        problem: &'static str,
+        /// What the rest of the header implies.
+        expected: u64,
+        /// What the header says.
+        found: u64,
+    },
+    /// Shape times element size does not fit in 64 bits.
+    #[error("`{}`: tensor `{name}` of shape {shape:?} is larger than any file", path.display())]
+    Overflow {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its claimed shape.
+        shape: Vec<usize>,
+    },
+    /// A tensor that the model needs is not there.
+    #[error("tensor `{name}` is missing from {source_name}")]
+    Missing {
+        /// The tensor.
+        name: String,
+        /// Where it was looked for.
+        source_name: String,
+    },
+    /// A tensor has another shape than the model needs.
+    #[error("tensor `{name}` of {source_name} has shape {found:?}, the model needs {expected:?}")]
+    Shape {
+        /// The tensor.
+        name: String,
+        /// Where it was found.
+        source_name: String,
+        /// What the model needs.
+        expected: Vec<usize>,
+        /// What the file has.
+        found: Vec<usize>,
+    },
+    /// A number format that is not supported for this tensor.
+    #[error("tensor `{name}` of {source_name} is stored as {found:?}, expected F32, F16 or BF16")]
+    Dtype {
+        /// The tensor.
+        name: String,
+        /// Where it was found.
+        source_name: String,
+        /// Its format.
+        found: crate::Dtype,
+    },
+    /// A device name that is not understood.
+    #[error("no device is called `{name}`, expected `cpu`, `cuda:N` or `vulkan:N`")]
+    UnknownDevice {
+        /// The name.
+        name: String,
+    },
+    /// A device that this binary was built without.
+    #[error("this build has no `{backend}` back end")]
+    MissingBackend {
+        /// The back end, also the name of the cargo feature that adds it.
+        backend: &'static str,
+    },
+}

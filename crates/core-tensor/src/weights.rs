@@ -1,0 +1,599 @@
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+pub use ::safetensors::Dtype;
+
+use crate::{Device, Error, Tensor, safetensors::Bytes, tensor};
+
+/// Where a model's parameters come from: a file, several files, or a wrapper around either.
+pub trait WeightSource: Send + Sync {
+    /// How to call this source in a message: a path in backticks, or what wraps it.
+    fn label(&self) -> String;
+
+    /// Every tensor's name.
+    fn names(&self) -> Vec<String>;
+
+    /// A tensor's number format and shape, without reading it.
+    fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)>;
+
+    /// A tensor as it is stored.
+    fn read(&self, name: &str) -> Option<Stored>;
+}
+
+/// A tensor's bytes in the precision of its source, row-major, little-endian.
+#[derive(Clone)]
+pub struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Arc<Bytes>,
+    range: Range<usize>,
+}
+
+impl Stored {
+    pub(crate) fn mapped(dtype: Dtype, shape: Vec<usize>, bytes: Arc<Bytes>, range: Range<usize>) -> Self {
+        Self {
+            dtype,
+            shape,
+            bytes,
+            range,
+        }
+    }
+
+    /// A tensor of values that were computed rather than read.
+    ///
+    /// # Panics
+    /// If `values` does not fill `shape`.
+    pub fn of(values: &[f32], shape: Vec<usize>) -> Self {
+        assert_eq!(
+            values.len(),
+            shape.iter().product::<usize>(),
+            "values for shape {shape:?}"
+        );
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let range = 0..bytes.len();
+        Self {
+            dtype: Dtype::F32,
+            shape,
+            bytes: Arc::new(Bytes::Read(bytes)),
+            range,
+        }
+    }
+
+    /// A tensor of which only the form is known; reading its values panics, looking at its form does not.
+    pub fn hollow(dtype: Dtype, shape: Vec<usize>) -> Self {
+        Self {
+            dtype,
+            shape,
+            bytes: Arc::new(Bytes::Read(Vec::new())),
+            range: 0..0,
+        }
+    }
+
+    /// The dimensions, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The number format.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The stored bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes.as_ref().as_ref()[self.range.clone()]
+    }
+
+    /// The same elements under another shape.
+    ///
+    /// # Panics
+    /// If the shapes differ in size.
+    pub fn reshape(mut self, shape: Vec<usize>) -> Self {
+        assert_eq!(
+            self.shape.iter().product::<usize>(),
+            shape.iter().product::<usize>(),
+            "reshape to {shape:?}"
+        );
+        self.shape = shape;
+        self
+    }
+
+    /// Rows `rows` along the first dimension, as they are stored.
+    ///
+    /// # Panics
+    /// If the range leaves the tensor.
+    pub fn rows(&self, rows: Range<usize>) -> Self {
+        let row = self.range.len() / self.shape[0].max(1);
+        assert!(rows.end <= self.shape[0], "rows {rows:?} of {}", self.shape[0]);
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        let range = self.range.start + rows.start * row..self.range.start + rows.end * row;
+        Self {
+            dtype: self.dtype,
+            shape,
+            bytes: self.bytes.clone(),
+            range,
+        }
+    }
+
+    /// Tensors one below the other; `None` unless there are some, of one format and of one shape but for the first dimension.
+    pub fn stacked(parts: &[Stored]) -> Option<Self> {
+        let first = parts.first()?;
+        let fits =
+            |p: &Stored| p.dtype == first.dtype && p.shape.get(1..) == first.shape.get(1..) && !p.shape.is_empty();
+        if !parts.iter().all(fits) {
+            return None;
+        }
+        let mut shape = first.shape.clone();
+        shape[0] = parts.iter().map(|p| p.shape[0]).sum();
+        let bytes: Vec<u8> = parts.iter().flat_map(|p| p.bytes()).copied().collect();
+        let range = 0..bytes.len();
+        Some(Self {
+            dtype: first.dtype,
+            shape,
+            bytes: Arc::new(Bytes::Read(bytes)),
+            range,
+        })
+    }
+
+    /// All values as f32; `None` where the format is neither F32, F16 nor BF16.
+    pub fn to_f32(&self) -> Option<Vec<f32>> {
+        to_f32(self.dtype, self.bytes())
+    }
+}
+
+fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    match dtype {
+        Dtype::F32 => Some(
+            bytes
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect(),
+        ),
+        Dtype::BF16 => Some(halves().map(|b| bf16::from_bits(b).to_f32()).collect()),
+        Dtype::F16 => {
+            let halves: Vec<f16> = halves().map(f16::from_bits).collect();
+            let mut out = vec![0.0; halves.len()];
+            halves.convert_to_f32_slice(&mut out);
+            Some(out)
+        }
+        _ => None,
+    }
+}
+
+/// A matrix that multiplies without being unpacked by its owner.
+pub trait PackedMatrix: Send + Sync {
+    /// `x · selfᵀ`: `[n, in]` to `[n, out]`.
+    fn matmul(&self, x: Tensor<2>) -> Tensor<2>;
+
+    /// The whole matrix in f32, `[out, in]`.
+    fn dequantize(&self) -> Tensor<2>;
+
+    /// Bytes held in memory or mapped.
+    fn bytes(&self) -> u64;
+}
+
+/// A matrix of parameters, `[out, in]`.
+#[derive(Clone)]
+pub enum Weight {
+    /// Unpacked, f32.
+    Dense(Tensor<2>),
+    /// In a form that only its own multiplication understands.
+    Packed(Arc<dyn PackedMatrix>),
+}
+
+impl Weight {
+    /// `x · selfᵀ`: `[n, in]` to `[n, out]`.
+    pub fn matmul(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Weight::Dense(w) => x.matmul(w.clone().transpose()),
+            Weight::Packed(w) => w.matmul(x),
+        }
+    }
+}
+
+/// What becomes of matrices when they are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residency {
+    /// Unpacked to f32 at once: fastest, four bytes a parameter.
+    Unpacked,
+    /// Left where and as they are stored, and unpacked a panel at a time in each multiplication: slower, no memory but the
+    /// system's file cache.
+    Mapped,
+}
+
+/// A view of a [`WeightSource`] under a name prefix, from which layers are built.
+#[derive(Clone)]
+pub struct Weights<'a> {
+    source: &'a dyn WeightSource,
+    prefix: String,
+    device: Device,
+    residency: Residency,
+    survey: Option<Survey>,
+}
+
+/// The complaints of a load that only looks: see [`Weights::survey`].
+#[derive(Clone, Default)]
+pub struct Survey(Arc<Mutex<Vec<Error>>>);
+
+impl Survey {
+    /// Every tensor that was missing or did not fit so far.
+    pub fn complaints(&self) -> Vec<Error> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn push(&self, error: Error) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(error);
+    }
+}
+
+impl<'a> Weights<'a> {
+    /// The whole of a source.
+    pub fn of(source: &'a dyn WeightSource, device: &Device, residency: Residency) -> Self {
+        Self {
+            source,
+            prefix: String::new(),
+            device: device.clone(),
+            residency,
+            survey: None,
+        }
+    }
+
+    /// A view that reads headers only: layers built from it hold nothing, and what they miss is noted in `survey` instead of
+    /// ending the load.
+    pub fn survey(source: &'a dyn WeightSource, survey: &Survey) -> Self {
+        let looking = Self::of(source, &Device::flex(), Residency::Mapped);
+        Self {
+            survey: Some(survey.clone()),
+            ..looking
+        }
+    }
+
+    /// The part of this view whose names begin with `name.`.
+    pub fn at(&self, name: impl std::fmt::Display) -> Self {
+        Self {
+            prefix: format!("{}{name}.", self.prefix),
+            ..self.clone()
+        }
+    }
+
+    /// The part under whatever prefix the file puts before `mark`; the view itself where there is no such tensor.
+    pub fn before(&self, mark: &str) -> Self {
+        let names = self.source.names();
+        let prefix = names
+            .iter()
+            .find_map(|n| n.strip_prefix(&self.prefix)?.strip_suffix(mark)?.strip_suffix('.'));
+        prefix.map_or_else(|| self.clone(), |prefix| self.at(prefix))
+    }
+
+    /// The device that layers are built on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// How to call the source in a message.
+    pub fn label(&self) -> String {
+        self.source.label()
+    }
+
+    /// A tensor's shape, without reading it; `None` where there is no such tensor.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.source.form(&self.full(name)).map(|(_, shape)| shape)
+    }
+
+    /// A tensor's shape, where it has `D` dimensions.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], or [`Error::Shape`] with ones for the dimensions that are free; none may be 0.
+    pub fn dims<const D: usize>(&self, name: &str) -> Result<[usize; D], Error> {
+        let found = self.shape(name).ok_or_else(|| self.missing(name))?;
+        match <[usize; D]>::try_from(found) {
+            Ok(dims) if !dims.contains(&0) => Ok(dims),
+            Ok(dims) => Err(self.mismatch(name, &[1; D], dims.to_vec())),
+            Err(found) => Err(self.mismatch(name, &[1; D], found)),
+        }
+    }
+
+    /// How many consecutive numbers, from 0, stand after this prefix: the depth of a stack of layers.
+    pub fn depth(&self) -> usize {
+        let numbers: std::collections::BTreeSet<usize> = (self.source.names().iter())
+            .filter_map(|name| name.strip_prefix(&self.prefix)?.split('.').next()?.parse().ok())
+            .collect();
+        numbers.iter().enumerate().take_while(|(i, n)| i == *n).count()
+    }
+
+    /// A tensor of exactly this shape, in f32.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Shape`] or [`Error::Dtype`].
+    pub fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>, Error> {
+        if self.survey.is_some() {
+            self.stored(name, &shape)?;
+            return Ok(Tensor::zeros(shape, &self.device));
+        }
+        let values = self.float(name, self.stored(name, &shape)?.to_f32())?;
+        Ok(tensor(values, shape, &self.device))
+    }
+
+    /// A vector of `len` values.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn vector(&self, name: &str, len: usize) -> Result<Tensor<1>, Error> {
+        self.tensor(name, [len])
+    }
+
+    /// A matrix, `[out, in]`, unpacked or left packed as this view's residency says.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn weight(&self, name: &str, shape: [usize; 2]) -> Result<Weight, Error> {
+        match self.residency {
+            Residency::Unpacked => self.tensor(name, shape).map(Weight::Dense),
+            Residency::Mapped => {
+                let stored = self.stored(name, &shape)?;
+                self.float(name, stored.rows(0..0).to_f32())?;
+                Ok(Weight::Packed(Arc::new(MappedMatrix {
+                    stored,
+                    device: self.device.clone(),
+                })))
+            }
+        }
+    }
+
+    /// A table of which single rows are looked up; it stays as it is stored.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Table, Error> {
+        let stored = self.stored(name, &shape)?;
+        self.float(name, stored.rows(0..0).to_f32())?;
+        Ok(Table {
+            stored,
+            device: self.device.clone(),
+        })
+    }
+
+    fn stored(&self, name: &str, shape: &[usize]) -> Result<Stored, Error> {
+        let found = self
+            .source
+            .read(&self.full(name))
+            .ok_or_else(|| self.missing(name))
+            .and_then(|stored| {
+                if stored.shape == shape {
+                    Ok(stored)
+                } else {
+                    Err(self.mismatch(name, shape, stored.shape))
+                }
+            });
+        match (found, &self.survey) {
+            (Err(error), Some(survey)) => {
+                survey.push(error);
+                Ok(Stored {
+                    dtype: Dtype::F32,
+                    shape: shape.to_vec(),
+                    bytes: Arc::new(Bytes::Read(Vec::new())),
+                    range: 0..0,
+                })
+            }
+            (found, _) => found,
+        }
+    }
+
+    fn float(&self, name: &str, values: Option<Vec<f32>>) -> Result<Vec<f32>, Error> {
+        values.ok_or_else(|| {
+            let name = self.full(name);
+            let found = self.source.form(&name).map_or(Dtype::U8, |(dtype, _)| dtype);
+            Error::Dtype {
+                name,
+                source_name: self.label(),
+                found,
+            }
+        })
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        Error::Missing {
+            name: self.full(name),
+            source_name: self.label(),
+        }
+    }
+
+    fn mismatch(&self, name: &str, expected: &[usize], found: Vec<usize>) -> Error {
+        Error::Shape {
+            name: self.full(name),
+            source_name: self.label(),
+            expected: expected.to_vec(),
+            found,
+        }
+    }
+}
+
+/// An embedding table, `[rows, columns]`.
+#[derive(Clone)]
+pub struct Table {
+    stored: Stored,
+    device: Device,
+}
+
+impl Table {
+    /// One row for each id, `[ids.len(), columns]`.
+    ///
+    /// # Panics
+    /// If an id is not below the number of rows.
+    pub fn rows(&self, ids: &[usize]) -> Tensor<2> {
+        let shape = [ids.len(), self.stored.shape[1]];
+        let row = |&id| {
+            self.stored
+                .rows(id..id + 1)
+                .to_f32()
+                .expect("the format was checked when the table was loaded")
+        };
+        tensor(ids.iter().flat_map(row).collect(), shape, &self.device)
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.stored.shape[0]
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A matrix that stays in its file.
+struct MappedMatrix {
+    stored: Stored,
+    device: Device,
+}
+
+impl MappedMatrix {
+    /// Rows unpacked at a time: a panel of 512 rows of Flux's widest matrix (15,360 columns) is 30 MB.
+    const PANEL: usize = 512;
+
+    fn panel(&self, rows: Range<usize>) -> Tensor<2> {
+        let shape = [rows.len(), self.stored.shape[1]];
+        let values = self
+            .stored
+            .rows(rows)
+            .to_f32()
+            .expect("the format was checked when the matrix was loaded");
+        tensor(values, shape, &self.device)
+    }
+}
+
+impl PackedMatrix for MappedMatrix {
+    fn matmul(&self, x: Tensor<2>) -> Tensor<2> {
+        let out = self.stored.shape[0];
+        let panels = (0..out)
+            .step_by(Self::PANEL)
+            .map(|row| {
+                x.clone()
+                    .matmul(self.panel(row..(row + Self::PANEL).min(out)).transpose())
+            })
+            .collect();
+        Tensor::cat(panels, 1)
+    }
+
+    fn dequantize(&self) -> Tensor<2> {
+        self.panel(0..self.stored.shape[0])
+    }
+
+    fn bytes(&self) -> u64 {
+        self.stored.bytes().len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values;
+
+    struct Memory(Vec<(&'static str, Stored)>);
+
+    impl WeightSource for Memory {
+        fn label(&self) -> String {
+            "memory".into()
+        }
+        fn names(&self) -> Vec<String> {
+            self.0.iter().map(|(name, _)| name.to_string()).collect()
+        }
+        fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
+            self.read(name).map(|s| (s.dtype, s.shape))
+        }
+        fn read(&self, name: &str) -> Option<Stored> {
+            self.0.iter().find(|(n, _)| *n == name).map(|(_, s)| s.clone())
+        }
+    }
+
+    fn halves(dtype: Dtype, bits: &[u16], shape: Vec<usize>) -> Stored {
+        let bytes: Vec<u8> = bits.iter().flat_map(|b| b.to_le_bytes()).collect();
+        let range = 0..bytes.len();
+        Stored {
+            dtype,
+            shape,
+            bytes: Arc::new(Bytes::Read(bytes)),
+            range,
+        }
+    }
+
+    #[test]
+    fn half_precisions_unpack_exactly() {
+        let f16 = halves(Dtype::F16, &[0x3c00, 0xc000, 0x3555], vec![3]);
+        assert_eq!(f16.to_f32().unwrap(), [1.0, -2.0, 0.333_251_95]);
+        let bf16 = halves(Dtype::BF16, &[0x3f80, 0xc000, 0x3eab], vec![3]);
+        assert_eq!(bf16.to_f32().unwrap(), [1.0, -2.0, 0.333_984_38]);
+    }
+
+    #[test]
+    fn a_mapped_matrix_multiplies_like_the_unpacked_one() {
+        // given a matrix higher than one panel
+        let (rows, columns) = (MappedMatrix::PANEL + 7, 5);
+        let w: Vec<f32> = (0..rows * columns).map(|i| (i as f32 * 0.37).sin()).collect();
+        let source = Memory(vec![("w", Stored::of(&w, vec![rows, columns]))]);
+        let device = Device::flex();
+        let x = tensor((0..10).map(|i| i as f32).collect(), [2, columns], &device);
+        // when it is multiplied in both residencies
+        let multiply = |residency| {
+            Weights::of(&source, &device, residency)
+                .weight("w", [rows, columns])
+                .unwrap()
+                .matmul(x.clone())
+        };
+        let (mapped, dense) = (
+            values(&multiply(Residency::Mapped)),
+            values(&multiply(Residency::Unpacked)),
+        );
+        // then the products agree
+        for (m, d) in mapped.iter().zip(&dense) {
+            assert!((m - d).abs() < 1e-4, "{m} {d}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_request_names_what_is_there() {
+        let source = Memory(vec![
+            ("a.w", Stored::of(&[0.0; 6], vec![2, 3])),
+            ("a.q", halves(Dtype::I16, &[0], vec![1])),
+        ]);
+        let weights = Weights::of(&source, &Device::flex(), Residency::Unpacked).at("a");
+        let message = |e: Error| e.to_string();
+        assert_eq!(
+            message(weights.vector("x", 1).err().unwrap()),
+            "tensor `a.x` is missing from memory"
+        );
+        let shape = weights.tensor("w", [3, 2]).err().unwrap();
+        assert_eq!(
+            message(shape),
+            "tensor `a.w` of memory has shape [2, 3], the model needs [3, 2]"
+        );
+        assert!(matches!(
+            weights.vector("q", 1),
+            Err(Error::Dtype { found: Dtype::I16, .. })
+        ));
+    }
+
+    #[test]
+    fn depth_counts_consecutive_layers_only() {
+        let s = || Stored::of(&[0.0], vec![1]);
+        let source = Memory(vec![("b.0.w", s()), ("b.1.w", s()), ("b.3.w", s()), ("c.0", s())]);
+        assert_eq!(
+            Weights::of(&source, &Device::flex(), Residency::Unpacked)
+                .at("b")
+                .depth(),
+            2
+        );
+    }
+}

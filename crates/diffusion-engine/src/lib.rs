@@ -1,0 +1,28 @@
+//! From words to a picture: the txt2img story and the parts that every family of models shares.
+//!
+//! The story is [`txt2img`]; read that file first. A family (Flux, and later Stable Diffusion) implements [`Model`], and the
+//! caller drives the [`Run`] that [`start`] returns, one step at a time.
+
+#![warn(missing_docs)]
+
+mod clip;
+mod clip_tokenizer;
+mod error;
+mod guidance;
+mod image;
+mod infotext;
+mod model;
+pub mod txt2img;
+mod vae;
+mod vae_names;
+
+pub use clip::{Clip, ClipHints};
+pub use clip_tokenizer::ClipTokenizer;
+pub use error::{Error, Stage};
+pub use guidance::{Checked, Guided};
+pub use image::{Image, check_writable, read_infotext, write_whole};
+pub use infotext::{Infotext, parse, render};
+pub use model::{Conditioning, Model, Size, Tap, no_tap};
+pub use txt2img::{Run, StepReport, Txt2Img, start};
+pub use vae::{AutoencoderKl, VaeHints};
+pub use vae_names::LdmNames;

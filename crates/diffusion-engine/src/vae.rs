@@ -1,0 +1,229 @@
+//! The decoder of AutoencoderKL (Rombach et al. 2022): from a latent to pixels, eight times as wide and high.
+//!
+//! Reference: latent-diffusion `Decoder`, whose parameter names these are; as in flux/modules/autoencoder.py, 802fb47.
+
+use core_tensor::{
+    Tensor, Weights,
+    layers::{Conv2d, GroupNorm},
+    ops,
+};
+
+use crate::{Error, Tap, no_tap};
+
+/// A decoder of any width and depth.
+pub struct AutoencoderKl {
+    conv_in: Conv2d,
+    block_1: ResnetBlock,
+    attn_1: AttnBlock,
+    block_2: ResnetBlock,
+    /// From the coarsest level to the finest.
+    up: Vec<Level>,
+    norm_out: GroupNorm,
+    conv_out: Conv2d,
+    post_quant_conv: Option<Conv2d>,
+    channels: usize,
+    scale: f64,
+    shift: f64,
+}
+
+/// What the tensors of an autoencoder don't tell; from its `config.json`, where there is one.
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+pub struct VaeHints {
+    /// What a latent was multiplied with; 0.3611 where not given.
+    pub scaling_factor: Option<f64>,
+    /// What was subtracted from a latent before; 0.1159 where not given.
+    pub shift_factor: Option<f64>,
+    /// Groups of the group norms; 32 where not given.
+    pub norm_num_groups: Option<usize>,
+}
+
+const EPS: f64 = 1e-6; // flux/modules/autoencoder.py: every GroupNorm
+const GROUPS: usize = 32; // the same
+const SCALE: f64 = 0.3611; // flux/util.py: scale_factor of every Flux autoencoder
+const SHIFT: f64 = 0.1159; // flux/util.py: shift_factor
+
+impl AutoencoderKl {
+    /// A tensor that every autoencoder has; before its name stands the file's prefix.
+    pub const MARK: &str = "decoder.conv_in.weight";
+
+    /// Loads the decoder of a file in the original layout, with or without a prefix.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has the wrong shape.
+    pub fn load(w: &Weights, hints: &VaeHints) -> Result<Self, Error> {
+        let root = w.before(Self::MARK);
+        let w = root.at("decoder");
+        let groups = hints.norm_num_groups.unwrap_or(GROUPS);
+        let [mut c, channels, _, _] = w.dims("conv_in.weight")?;
+        let conv_in = Conv2d::load(&w.at("conv_in"), channels, c, 3)?;
+        let block_1 = ResnetBlock::load(&w.at("mid.block_1"), groups)?;
+        let attn_1 = AttnBlock::load(&w.at("mid.attn_1"), c, groups)?;
+        let block_2 = ResnetBlock::load(&w.at("mid.block_2"), groups)?;
+        let mut up = Vec::new();
+        for level in (0..w.at("up").depth()).rev() {
+            let level = Level::load(&w.at("up").at(level), &mut c, groups)?;
+            up.push(level);
+        }
+        let quantised = root.shape("post_quant_conv.weight").is_some();
+        Ok(Self {
+            conv_in,
+            block_1,
+            attn_1,
+            block_2,
+            up,
+            norm_out: norm(&w.at("norm_out"), c, groups)?,
+            conv_out: Conv2d::load(&w.at("conv_out"), c, 3, 3)?,
+            post_quant_conv: quantised
+                .then(|| Conv2d::load(&root.at("post_quant_conv"), channels, channels, 1))
+                .transpose()?,
+            channels,
+            scale: hints.scaling_factor.unwrap_or(SCALE),
+            shift: hints.shift_factor.unwrap_or(SHIFT),
+        })
+    }
+
+    /// Channels of a latent.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// How many pixels a latent's pixel becomes, in each direction.
+    pub fn factor(&self) -> usize {
+        1 << self.up.iter().filter(|level| level.upsample.is_some()).count()
+    }
+
+    /// `[b, channels, h, w]` to `[b, 3, h · factor, w · factor]`, about -1 to 1.
+    pub fn decode(&self, latent: Tensor<4>) -> Tensor<4> {
+        self.decode_tapped(latent, &mut no_tap)
+    }
+
+    /// [`AutoencoderKl::decode`] with a look inside; values are flattened to `[b, c, h · w]`.
+    pub fn decode_tapped(&self, latent: Tensor<4>, tap: Tap) -> Tensor<4> {
+        let mut tap = |name: &str, x: &Tensor<4>| {
+            let [b, c, h, w] = x.dims();
+            tap(name, &x.clone().reshape([b, c, h * w]));
+        };
+        let z = latent / self.scale + self.shift;
+        let z = match &self.post_quant_conv {
+            Some(conv) => conv.forward(z),
+            None => z,
+        };
+        let h = self.conv_in.forward(z);
+        tap("conv_in", &h);
+        let h = self.block_1.forward(h);
+        let h = self.attn_1.forward(h);
+        let mut h = self.block_2.forward(h);
+        tap("mid", &h);
+        for (i, level) in self.up.iter().enumerate() {
+            h = level.forward(h);
+            tap(&format!("up.{}", self.up.len() - 1 - i), &h);
+        }
+        let pixels = self.conv_out.forward(ops::silu(self.norm_out.forward(h)));
+        tap("out", &pixels);
+        pixels
+    }
+}
+
+fn norm(w: &Weights, channels: usize, groups: usize) -> Result<GroupNorm, Error> {
+    if groups == 0 || channels % groups != 0 {
+        return Err(Error::Request {
+            what: "the channels of an autoencoder's group norm",
+            expected: format!("a multiple of {groups}"),
+            found: channels.to_string(),
+        });
+    }
+    Ok(GroupNorm::load(w, channels, groups, EPS)?)
+}
+
+struct Level {
+    blocks: Vec<ResnetBlock>,
+    upsample: Option<Conv2d>,
+}
+
+impl Level {
+    fn load(w: &Weights, c: &mut usize, groups: usize) -> Result<Self, Error> {
+        let mut blocks = Vec::new();
+        for i in 0..w.at("block").depth() {
+            let block = ResnetBlock::load(&w.at("block").at(i), groups)?;
+            *c = block.c_out;
+            blocks.push(block);
+        }
+        let upsample = match w.shape("upsample.conv.weight") {
+            Some(_) => Some(Conv2d::load(&w.at("upsample.conv"), *c, *c, 3)?),
+            None => None,
+        };
+        Ok(Self { blocks, upsample })
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
+        match &self.upsample {
+            Some(conv) => conv.forward(ops::upsample_nearest_2x(x)),
+            None => x,
+        }
+    }
+}
+
+struct ResnetBlock {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    nin_shortcut: Option<Conv2d>,
+    c_out: usize,
+}
+
+impl ResnetBlock {
+    fn load(w: &Weights, groups: usize) -> Result<Self, Error> {
+        let [c_out, c_in, _, _] = w.dims("conv1.weight")?;
+        let shortcut = w.shape("nin_shortcut.weight").is_some();
+        Ok(Self {
+            norm1: norm(&w.at("norm1"), c_in, groups)?,
+            conv1: Conv2d::load(&w.at("conv1"), c_in, c_out, 3)?,
+            norm2: norm(&w.at("norm2"), c_out, groups)?,
+            conv2: Conv2d::load(&w.at("conv2"), c_out, c_out, 3)?,
+            nin_shortcut: shortcut
+                .then(|| Conv2d::load(&w.at("nin_shortcut"), c_in, c_out, 1))
+                .transpose()?,
+            c_out,
+        })
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let h = self.conv1.forward(ops::silu(self.norm1.forward(x.clone())));
+        let h = self.conv2.forward(ops::silu(self.norm2.forward(h)));
+        match &self.nin_shortcut {
+            Some(conv) => conv.forward(x) + h,
+            None => x + h,
+        }
+    }
+}
+
+struct AttnBlock {
+    norm: GroupNorm,
+    q: Conv2d,
+    k: Conv2d,
+    v: Conv2d,
+    proj_out: Conv2d,
+}
+
+impl AttnBlock {
+    fn load(w: &Weights, c: usize, groups: usize) -> Result<Self, Error> {
+        let conv = |name| Conv2d::load(&w.at(name), c, c, 1);
+        Ok(Self {
+            norm: norm(&w.at("norm"), c, groups)?,
+            q: conv("q")?,
+            k: conv("k")?,
+            v: conv("v")?,
+            proj_out: conv("proj_out")?,
+        })
+    }
+
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [b, c, h, w] = x.dims();
+        let normal = self.norm.forward(x.clone());
+        let pixels = |conv: &Conv2d| conv.forward(normal.clone()).reshape([b, 1, c, h * w]).swap_dims(2, 3); // b 1 (h w) c
+        let attended = ops::attention(pixels(&self.q), pixels(&self.k), pixels(&self.v), None, None);
+        x + self.proj_out.forward(attended.swap_dims(2, 3).reshape([b, c, h, w]))
+    }
+}

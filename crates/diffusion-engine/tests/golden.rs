@@ -1,0 +1,74 @@
+//! CLIP, its tokenizer and the autoencoder against transformers and diffusers, layer by layer.
+
+use core_tensor::{Device, Residency, Tensor, Weights, safetensors::Safetensors, tensor, values};
+use diffusion_engine::{AutoencoderKl, Clip, ClipHints, ClipTokenizer, VaeHints};
+use fixtures::{Golden, path};
+
+#[test]
+fn clip_tokens_are_those_of_transformers() {
+    let tokenizer = ClipTokenizer::new().unwrap();
+    let cases: serde_json::Value = serde_json::from_slice(&std::fs::read(path("golden/tokens.json")).unwrap()).unwrap();
+    for case in cases.as_array().unwrap() {
+        let prompt = case["prompt"].as_str().unwrap();
+        let expected: Vec<usize> = case["clip"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_u64().unwrap() as usize)
+            .collect();
+        assert_eq!(tokenizer.encode(prompt).unwrap(), expected, "{prompt:?}");
+    }
+}
+
+fn clip_agrees(case: &str, residency: Residency) {
+    // given the reference's tokens
+    let golden = Golden::open(&format!("{case}/expected.safetensors"));
+    let file = Safetensors::open(&path("golden/tiny-dev/clip.safetensors")).unwrap();
+    let clip = Clip::load(&Weights::of(&file, &Device::flex(), residency), &ClipHints::default()).unwrap();
+    // when they are encoded
+    let mut seen = 0;
+    let vec = clip.pooled_tapped(&golden.ids("clip.ids"), &mut |name: &str, x: &Tensor<3>| {
+        golden.assert_stage(&format!("clip.{name}"), &values(x));
+        seen += 1;
+    });
+    // then every layer and the result agree
+    golden.assert_stage("vec", &values(&vec));
+    assert_eq!(seen, 3);
+}
+
+#[test]
+fn every_layer_of_clip_is_that_of_transformers() {
+    clip_agrees("tiny-dev", Residency::Unpacked);
+    clip_agrees("tiny-schnell", Residency::Unpacked);
+}
+
+#[test]
+fn clip_is_the_same_when_its_matrices_stay_in_the_file() {
+    clip_agrees("tiny-dev", Residency::Mapped);
+}
+
+#[test]
+fn every_layer_of_the_decoder_is_that_of_diffusers() {
+    for (case, last, layers) in [("tiny-dev", "latent.003", 7), ("tiny-schnell", "latent.002", 3)] {
+        // given the reference's last latent
+        let golden = Golden::open(&format!("{case}/expected.safetensors"));
+        let file = Safetensors::open(&path("golden/tiny-dev/ae.safetensors")).unwrap();
+        let weights = Weights::of(&file, &Device::flex(), Residency::Unpacked);
+        let vae = AutoencoderKl::load(&weights, &VaeHints::default()).unwrap();
+        let shape: [usize; 4] = golden.shape(last).try_into().unwrap();
+        let latent = tensor(golden.floats(last), shape, &Device::flex());
+        // when it is decoded
+        let names = golden.names();
+        let mut seen = 0;
+        vae.decode_tapped(latent, &mut |name: &str, x: &Tensor<3>| {
+            let name = format!("vae.{name}");
+            if names.contains(&name) {
+                golden.assert_stage(&name, &values(x));
+                seen += 1;
+            }
+        });
+        // then every layer that the reference kept agrees
+        assert_eq!(seen, layers, "{case}");
+        assert_eq!((vae.channels(), vae.factor()), (16, 8));
+    }
+}

@@ -1,0 +1,19 @@
+//! Flux: a rectified-flow transformer over packed latents, told what to draw by T5 (every token) and CLIP (the whole prompt).
+//!
+//! [`Flux`] puts the parts together as the engine's [`Model`](diffusion_engine::Model); [`Transformer`] is the network.
+//! Dimensions and depths are read from the tensors, so the same code runs ten million parameters and twelve billion.
+
+#![warn(missing_docs)]
+
+mod bfl_names;
+mod blocks;
+mod model;
+mod t5;
+mod t5_tokenizer;
+mod transformer;
+
+pub use bfl_names::BflNames;
+pub use model::{Flux, pack, unpack};
+pub use t5::T5;
+pub use t5_tokenizer::T5Tokenizer;
+pub use transformer::{Dimensions, Hints, Inputs, Transformer};

@@ -1,0 +1,179 @@
+use core_tensor::{Device, Latent, Tensor};
+use diffusion_engine::{AutoencoderKl, Clip, ClipTokenizer, Conditioning, Error, Model, Size, Txt2Img};
+use samplers::{Denoiser, Process, SigmaSpace, SigmaSpace::Flow};
+
+use crate::{Inputs, T5, T5Tokenizer, Transformer};
+
+/// A complete Flux: transformer, both text encoders and the autoencoder.
+pub struct Flux {
+    name: String,
+    transformer: Transformer,
+    clip: Clip,
+    clip_tokenizer: ClipTokenizer,
+    t5: T5,
+    t5_tokenizer: T5Tokenizer,
+    vae: AutoencoderKl,
+    device: Device,
+}
+
+/// Pixels of the latent that one token covers, in each direction.
+const PATCH: usize = 2; // flux/sampling.py prepare: "(ph pw)", ph=2, pw=2
+
+impl Flux {
+    /// Puts loaded parts together; `name` is what the infotext calls the model.
+    ///
+    /// # Errors
+    /// [`Error::Request`] if the parts do not fit each other.
+    pub fn new(
+        name: String,
+        transformer: Transformer,
+        clip: Clip,
+        t5: T5,
+        vae: AutoencoderKl,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let dimensions = transformer.dimensions();
+        let fits = [
+            ("the T5 encoder's width", dimensions.context, t5.width()),
+            ("the CLIP encoder's width", dimensions.pooled, clip.width()),
+            (
+                "the autoencoder's channels",
+                dimensions.in_channels / (PATCH * PATCH),
+                vae.channels(),
+            ),
+        ];
+        for (what, expected, found) in fits {
+            if expected != found {
+                let expected = format!("{expected} as the transformer needs");
+                return Err(Error::Request {
+                    what,
+                    expected,
+                    found: found.to_string(),
+                });
+            }
+        }
+        Ok(Self {
+            clip_tokenizer: ClipTokenizer::new()?,
+            t5_tokenizer: T5Tokenizer::new()?,
+            device: device.clone(),
+            name,
+            transformer,
+            clip,
+            t5,
+            vae,
+        })
+    }
+
+    fn distilled(&self) -> bool {
+        self.transformer.dimensions().guidance
+    }
+
+    /// Rows and columns of a picture's tokens.
+    fn grid(&self, size: Size) -> [usize; 2] {
+        [size.height, size.width].map(|side| side / self.size_multiple())
+    }
+}
+
+impl Model for Flux {
+    fn size_multiple(&self) -> usize {
+        self.vae.factor() * PATCH
+    }
+
+    fn latent_shape(&self, size: Size) -> [usize; 3] {
+        [
+            self.vae.channels(),
+            size.height / self.vae.factor(),
+            size.width / self.vae.factor(),
+        ]
+    }
+
+    fn process(&self) -> Process {
+        Process::Flow
+    }
+
+    fn sigma_space(&self, request: &Txt2Img) -> SigmaSpace {
+        let [rows, columns] = self.grid(request.size);
+        Flow {
+            mu: request.profile.mu(self.distilled(), rows * columns),
+        }
+    }
+
+    fn encode(&self, prompt: &str, request: &Txt2Img) -> Result<Conditioning, Error> {
+        let length = request
+            .t5_length
+            .unwrap_or_else(|| request.profile.t5_length(self.distilled()));
+        let t5_ids = self.t5_tokenizer.encode(prompt, length)?;
+        let clip_ids = self.clip_tokenizer.encode(prompt)?;
+        Ok(Conditioning {
+            txt: self.t5.encode(&t5_ids),
+            vec: self.clip.pooled(&clip_ids),
+            ids: vec![("clip", clip_ids), ("t5", t5_ids)],
+        })
+    }
+
+    fn denoiser<'m>(&'m self, prompt: &Conditioning, request: &Txt2Img) -> Box<dyn Denoiser + 'm> {
+        let [_, text_tokens, context] = prompt.txt.dims();
+        let [_, pooled] = prompt.vec.dims();
+        let [rows, columns] = self.grid(request.size);
+        Box::new(Prompted {
+            transformer: &self.transformer,
+            txt: prompt.txt.clone().expand([request.batch, text_tokens, context]),
+            vec: prompt.vec.clone().expand([request.batch, pooled]),
+            pe: self.transformer.positions(text_tokens, rows, columns),
+            guidance: request.guidance,
+        })
+    }
+
+    fn decode(&self, latent: &Latent) -> Tensor<4> {
+        self.vae.decode(latent.0.clone())
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The transformer under one prompt, for pictures of one size.
+struct Prompted<'m> {
+    transformer: &'m Transformer,
+    txt: Tensor<3>,
+    vec: Tensor<2>,
+    pe: core_tensor::ops::Rope,
+    guidance: f32,
+}
+
+impl Denoiser for Prompted<'_> {
+    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Latent, samplers::Error> {
+        let [_, _, h, w] = x.0.dims();
+        let velocity = self.transformer.forward(Inputs {
+            img: pack(x.0.clone()),
+            txt: self.txt.clone(),
+            vec: self.vec.clone(),
+            timestep: sigma,
+            guidance: self.guidance,
+            pe: &self.pe,
+        });
+        Ok(Latent(x.0.clone() - unpack(velocity, h, w) * sigma))
+    }
+}
+
+/// A latent as tokens of 2 × 2 pixels, `[b, c, h, w]` to `[b, h/2 · w/2, c · 4]`.
+pub fn pack(x: Tensor<4>) -> Tensor<3> {
+    let [b, c, h, w] = x.dims();
+    x.reshape([b, c, h / 2, 2, w / 2, 2]) // b c h ph w pw
+        .permute([0, 2, 4, 1, 3, 5]) // b h w c ph pw
+        .reshape([b, h * w / 4, c * 4])
+}
+
+/// The inverse of [`pack`], for a latent of `h × w`.
+pub fn unpack(x: Tensor<3>, h: usize, w: usize) -> Tensor<4> {
+    let [b, _, channels] = x.dims();
+    let c = channels / 4;
+    x.reshape([b, h / 2, w / 2, c, 2, 2]) // b h w c ph pw
+        .permute([0, 3, 1, 4, 2, 5]) // b c h ph w pw
+        .reshape([b, c, h, w])
+}

@@ -1,0 +1,215 @@
+//! The encoder of T5 version 1.1 (Raffel et al. 2020; gated GELU by Shazeer 2020), as Hugging Face names its parameters.
+//!
+//! Reference: transformers `T5EncoderModel`.
+
+use core_tensor::{
+    Device, Tensor, Weights,
+    layers::{Linear, RmsNorm, Table},
+    ops, tensor,
+};
+use diffusion_engine::{Error, Tap, no_tap};
+
+use crate::T5Tokenizer;
+
+/// A T5 v1.1 encoder of any width and depth.
+pub struct T5 {
+    tokens: Table,
+    blocks: Vec<Block>,
+    bias: RelativeBias,
+    final_layer_norm: RmsNorm,
+    width: usize,
+}
+
+const EPS: f64 = 1e-6; // transformers T5Config: layer_norm_epsilon
+const MAX_DISTANCE: usize = 128; // transformers T5Config: relative_attention_max_distance
+
+impl T5 {
+    /// A tensor that every T5 encoder has; before its name stands the file's prefix.
+    pub const MARK: &str = "encoder.block.0.layer.0.SelfAttention.q.weight";
+
+    /// Loads an encoder under any prefix: none, or that of an all-in-one file.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has the wrong shape; a T5 of version 1.0, which has no gate, lacks `wi_0`.
+    pub fn load(w: &Weights) -> Result<Self, Error> {
+        let w = w.before(Self::MARK);
+        // Files that were saved with the decoder's tying undone have only the second.
+        let names = ["shared.weight", "encoder.embed_tokens.weight"];
+        let table = names.into_iter().find(|n| w.shape(n).is_some()).unwrap_or(names[0]);
+        let [vocabulary, width] = w.dims(table)?;
+        if vocabulary < T5Tokenizer::VOCABULARY {
+            let expected = format!("at least {}", T5Tokenizer::VOCABULARY);
+            return Err(Error::Request {
+                what: "the T5 vocabulary",
+                expected,
+                found: vocabulary.to_string(),
+            });
+        }
+        let blocks = w.at("encoder.block");
+        let attention = blocks.at("0.layer.0.SelfAttention");
+        let [buckets, heads] = attention.dims("relative_attention_bias.weight")?;
+        Ok(Self {
+            tokens: w.table(table, [vocabulary, width])?,
+            bias: RelativeBias {
+                table: attention.table("relative_attention_bias.weight", [buckets, heads])?,
+                heads,
+            },
+            blocks: (0..blocks.depth())
+                .map(|i| Block::load(&blocks.at(i), width, heads))
+                .collect::<Result<_, Error>>()?,
+            final_layer_norm: RmsNorm::load(&w.at("encoder.final_layer_norm"), "weight", width, EPS)?,
+            width,
+        })
+    }
+
+    /// Width of the vectors that it makes.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// One vector for each id, `[1, ids.len(), width]`.
+    pub fn encode(&self, ids: &[usize]) -> Tensor<3> {
+        self.encode_tapped(ids, &mut no_tap)
+    }
+
+    /// [`T5::encode`] with a look inside.
+    pub fn encode_tapped(&self, ids: &[usize], tap: Tap) -> Tensor<3> {
+        let mut x: Tensor<3> = self.tokens.rows(ids).unsqueeze();
+        let bias = self.bias.over(ids.len(), &x.device());
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x, &bias);
+            tap(&format!("block.{i}"), &x);
+        }
+        self.final_layer_norm.forward(x)
+    }
+}
+
+struct Block {
+    attention_norm: RmsNorm,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    dense_norm: RmsNorm,
+    wi_0: Linear,
+    wi_1: Linear,
+    wo: Linear,
+    heads: usize,
+}
+
+impl Block {
+    fn load(w: &Weights, width: usize, heads: usize) -> Result<Self, Error> {
+        let attention = w.at("layer.0.SelfAttention");
+        let dense = w.at("layer.1.DenseReluDense");
+        let [inner, _] = attention.dims("q.weight")?;
+        let [d_ff, _] = dense.dims("wi_0.weight")?;
+        if heads == 0 || inner % heads != 0 {
+            let expected = format!("a multiple of its {heads} heads");
+            return Err(Error::Request {
+                what: "the width of T5's attention",
+                expected,
+                found: inner.to_string(),
+            });
+        }
+        Ok(Self {
+            attention_norm: RmsNorm::load(&w.at("layer.0.layer_norm"), "weight", width, EPS)?,
+            q: Linear::load_unbiased(&attention.at("q"), width, inner)?,
+            k: Linear::load_unbiased(&attention.at("k"), width, inner)?,
+            v: Linear::load_unbiased(&attention.at("v"), width, inner)?,
+            o: Linear::load_unbiased(&attention.at("o"), inner, width)?,
+            dense_norm: RmsNorm::load(&w.at("layer.1.layer_norm"), "weight", width, EPS)?,
+            wi_0: Linear::load_unbiased(&dense.at("wi_0"), width, d_ff)?,
+            wi_1: Linear::load_unbiased(&dense.at("wi_1"), width, d_ff)?,
+            wo: Linear::load_unbiased(&dense.at("wo"), d_ff, width)?,
+            heads,
+        })
+    }
+
+    fn forward(&self, x: Tensor<3>, bias: &Tensor<4>) -> Tensor<3> {
+        let normal = self.attention_norm.forward(x.clone());
+        let head = |linear: &Linear| ops::split_heads(linear.forward(normal.clone()), self.heads);
+        // T5 does not scale its scores: the factor is part of the weights.
+        let attended = ops::attention(
+            head(&self.q),
+            head(&self.k),
+            head(&self.v),
+            Some(bias.clone()),
+            Some(1.0),
+        );
+        let x = x + self.o.forward(ops::merge_heads(attended));
+        let normal = self.dense_norm.forward(x.clone());
+        let gated = ops::gelu_tanh(self.wi_0.forward(normal.clone())) * self.wi_1.forward(normal);
+        x + self.wo.forward(gated)
+    }
+}
+
+/// What attention adds to a score for the distance between its tokens; the first block's table serves all.
+struct RelativeBias {
+    table: Table,
+    heads: usize,
+}
+
+impl RelativeBias {
+    /// `[1, heads, n, n]`.
+    fn over(&self, n: usize, device: &Device) -> Tensor<4> {
+        let buckets = self.table.len();
+        let rows = core_tensor::values(&self.table.rows(&(0..buckets).collect::<Vec<_>>()));
+        let bucket: Vec<usize> = (0..2 * n - 1)
+            .map(|i| bucket(i as i64 - (n as i64 - 1), buckets))
+            .collect();
+        let score = |head: usize, q: usize, k: usize| rows[bucket[k + n - 1 - q] * self.heads + head];
+        let values = (0..self.heads)
+            .flat_map(|head| (0..n).flat_map(move |q| (0..n).map(move |k| (head, q, k))))
+            .map(|(head, q, k)| score(head, q, k))
+            .collect();
+        tensor(values, [1, self.heads, n, n], device)
+    }
+}
+
+/// The bucket of a distance `key - query`: half of them for each direction, one each for near distances and logarithmically
+/// wider ones up to [`MAX_DISTANCE`].
+///
+/// Reference: transformers `T5Attention._relative_position_bucket`, whose f32 logarithm this keeps.
+fn bucket(distance: i64, buckets: usize) -> usize {
+    let half = buckets / 2;
+    let side = if distance > 0 { half } else { 0 };
+    let distance = distance.unsigned_abs() as usize;
+    let exact = half / 2;
+    if distance < exact {
+        return side + distance;
+    }
+    let scale = (MAX_DISTANCE as f32 / exact as f32).ln();
+    let beyond = (distance as f32 / exact as f32).ln() / scale * (half - exact) as f32;
+    side + (exact + beyond as usize).min(half - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_fall_into_the_buckets_of_the_reference() {
+        // transformers T5Attention._relative_position_bucket(bidirectional, 32, 128)
+        let expected = [
+            (0, 0),
+            (-1, 1),
+            (1, 17),
+            (-7, 7),
+            (7, 23),
+            (-8, 8),
+            (-11, 8),
+            (-12, 9),
+            (-16, 10),
+            (16, 26),
+            (-32, 12),
+            (-64, 14),
+            (-90, 14),
+            (-91, 15),
+            (-128, 15),
+            (500, 31),
+        ];
+        for (distance, expected) in expected {
+            assert_eq!(bucket(distance, 32), expected, "{distance}");
+        }
+    }
+}

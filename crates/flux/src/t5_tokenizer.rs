@@ -1,0 +1,65 @@
+use diffusion_engine::Error;
+use tokenizers::Tokenizer;
+
+/// The vocabulary of T5 version 1.1: 32,100 pieces.
+pub struct T5Tokenizer(Tokenizer);
+
+/// `tokenizer.json` of google/t5-v1_1 (Apache-2.0), zlib-compressed.
+static VOCABULARY: &[u8] = include_bytes!("../assets/t5-tokenizer.json.zz");
+
+impl T5Tokenizer {
+    /// How many pieces it knows; a text encoder's table has at least as many rows.
+    pub const VOCABULARY: usize = 32_100;
+    /// `</s>`, the end of every text.
+    pub const END: usize = 1;
+    /// `<pad>`, what follows the end.
+    pub const PAD: usize = 0;
+
+    /// Unpacks the vocabulary that is compiled in.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`], which a test rules out for the compiled vocabulary.
+    pub fn new() -> Result<Self, Error> {
+        let build = || -> tokenizers::Result<Tokenizer> {
+            let json = miniz_oxide::inflate::decompress_to_vec_zlib(VOCABULARY).map_err(|e| e.to_string())?;
+            Tokenizer::from_bytes(json)
+        };
+        build().map(Self).map_err(failed)
+    }
+
+    /// A prompt as exactly `length` ids: cut so that the end fits, or padded.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
+    pub fn encode(&self, prompt: &str, length: usize) -> Result<Vec<usize>, Error> {
+        let encoding = self.0.encode_fast(prompt, false).map_err(failed)?;
+        let text = encoding
+            .get_ids()
+            .iter()
+            .map(|&id| id as usize)
+            .take(length.saturating_sub(1));
+        let mut ids: Vec<usize> = text.chain([Self::END]).collect();
+        ids.resize(length, Self::PAD);
+        Ok(ids)
+    }
+}
+
+fn failed(source: tokenizers::Error) -> Error {
+    Error::Tokenizer { which: "T5", source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_ends_with_the_end_and_is_padded() {
+        let tokenizer = T5Tokenizer::new().unwrap();
+        assert_eq!(
+            tokenizer.encode("a photo of a cat", 10).unwrap(),
+            [3, 9, 1202, 13, 3, 9, 1712, 1, 0, 0]
+        );
+        assert_eq!(tokenizer.encode("a photo of a cat", 4).unwrap(), [3, 9, 1202, 1]);
+        assert_eq!(tokenizer.encode("", 2).unwrap(), [1, 0]);
+    }
+}

@@ -1,0 +1,253 @@
+//! The transformer, under the parameter names of Black Forest Labs' own files.
+//!
+//! Reference: flux/model.py and flux/modules/layers.py, 802fb47.
+
+use core_tensor::{
+    Device, Tensor, Weights,
+    layers::Linear,
+    ops::{self, Rope},
+    tensor,
+};
+use diffusion_engine::{Error, Tap, no_tap};
+
+use crate::blocks::{DoubleBlock, Modulation, SingleBlock, modulate};
+
+/// The Flux transformer: predicts the velocity of a packed latent.
+pub struct Transformer {
+    dimensions: Dimensions,
+    img_in: Linear,
+    txt_in: Linear,
+    time_in: MlpEmbedder,
+    vector_in: MlpEmbedder,
+    guidance_in: Option<MlpEmbedder>,
+    double_blocks: Vec<DoubleBlock>,
+    single_blocks: Vec<SingleBlock>,
+    final_linear: Linear,
+    final_modulation: Modulation<2>,
+    device: Device,
+}
+
+/// How large a transformer is, as its tensors say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dimensions {
+    /// Channels of a packed latent: four times the autoencoder's.
+    pub in_channels: usize,
+    /// Width of the T5 vectors.
+    pub context: usize,
+    /// Width of the CLIP vector.
+    pub pooled: usize,
+    /// Width of the transformer.
+    pub hidden: usize,
+    /// Width of the blocks' inner layers.
+    pub mlp: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Blocks with separate streams for picture and text.
+    pub double_blocks: usize,
+    /// Blocks over both.
+    pub single_blocks: usize,
+    /// Whether it was distilled with a guidance input (dev) or not (schnell).
+    pub guidance: bool,
+    /// How many of a head's channels rotate with each of the three position axes.
+    pub axes: [usize; 3],
+}
+
+/// What the tensors of a transformer don't tell; from its `config.json`, where there is one.
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+pub struct Hints {
+    /// Channels of a head for each position axis; where not given, an eighth and twice seven sixteenths of a head,
+    /// as 16, 56 and 56 are of 128.
+    pub axes_dims_rope: Option<[usize; 3]>,
+}
+
+/// One call's worth of input.
+pub struct Inputs<'a> {
+    /// The packed latent, `[b, image tokens, in_channels]`.
+    pub img: Tensor<3>,
+    /// The T5 vectors, `[b, text tokens, context]`.
+    pub txt: Tensor<3>,
+    /// The CLIP vector, `[b, pooled]`.
+    pub vec: Tensor<2>,
+    /// The noise level, 0 to 1.
+    pub timestep: f32,
+    /// Distilled guidance; ignored by a transformer that has none.
+    pub guidance: f32,
+    /// The tokens' positions, text first.
+    pub pe: &'a Rope,
+}
+
+const THETA: f64 = 10_000.0; // flux/util.py: theta of every configuration
+const TIME_FACTOR: f32 = 1000.0; // flux/modules/layers.py timestep_embedding
+const TIME_CHANNELS: usize = 256; // flux/model.py: in_dim of time_in
+const MAX_PERIOD: f32 = 10_000.0; // flux/modules/layers.py timestep_embedding
+pub(crate) const EPS: f64 = 1e-6; // flux/modules/layers.py: every norm
+
+impl Dimensions {
+    /// Reads the dimensions off the tensors' shapes.
+    ///
+    /// # Errors
+    /// A tensor that is missing or contradicts another.
+    pub fn of(w: &Weights, hints: &Hints) -> Result<Self, Error> {
+        let [hidden, in_channels] = w.dims("img_in.weight")?;
+        let [_, context] = w.dims("txt_in.weight")?;
+        let [_, pooled] = w.dims("vector_in.in_layer.weight")?;
+        let [mlp, _] = w.dims("double_blocks.0.img_mlp.0.weight")?;
+        let [head] = w.dims("double_blocks.0.img_attn.norm.query_norm.scale")?;
+        let spatial = head * 7 / 16 / 2 * 2;
+        let axes = hints.axes_dims_rope.unwrap_or([head - 2 * spatial, spatial, spatial]);
+        let request = |what, expected: String, found: String| Err(Error::Request { what, expected, found });
+        if head == 0 || hidden % head != 0 {
+            return request(
+                "the width of the transformer",
+                format!("a multiple of its heads' {head}"),
+                hidden.to_string(),
+            );
+        }
+        if axes.iter().any(|a| a % 2 != 0) || axes.iter().try_fold(0usize, |n, &a| n.checked_add(a)) != Some(head) {
+            return request(
+                "the position axes' channels",
+                format!("even numbers that sum to {head}"),
+                format!("{axes:?}"),
+            );
+        }
+        if in_channels % 4 != 0 {
+            return request(
+                "the transformer's input width",
+                "a multiple of 4".into(),
+                in_channels.to_string(),
+            );
+        }
+        Ok(Self {
+            in_channels,
+            context,
+            pooled,
+            hidden,
+            mlp,
+            heads: hidden / head,
+            double_blocks: w.at("double_blocks").depth(),
+            single_blocks: w.at("single_blocks").depth(),
+            guidance: w.shape("guidance_in.in_layer.weight").is_some(),
+            axes,
+        })
+    }
+}
+
+impl Transformer {
+    /// A tensor that every Flux transformer has; before its name stands the file's prefix.
+    pub const MARK: &str = "double_blocks.0.img_attn.qkv.weight";
+
+    /// Loads a transformer under BFL's names, with or without a prefix such as `model.diffusion_model.`.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has the wrong shape.
+    pub fn load(w: &Weights, hints: &Hints) -> Result<Self, Error> {
+        let w = w.before(Self::MARK);
+        let dimensions @ Dimensions { hidden, .. } = Dimensions::of(&w, hints)?;
+        let double = |i| DoubleBlock::load(&w.at("double_blocks").at(i), &dimensions);
+        let single = |i| SingleBlock::load(&w.at("single_blocks").at(i), &dimensions);
+        Ok(Self {
+            img_in: Linear::load(&w.at("img_in"), dimensions.in_channels, hidden)?,
+            txt_in: Linear::load(&w.at("txt_in"), dimensions.context, hidden)?,
+            time_in: MlpEmbedder::load(&w.at("time_in"), TIME_CHANNELS, hidden)?,
+            vector_in: MlpEmbedder::load(&w.at("vector_in"), dimensions.pooled, hidden)?,
+            guidance_in: (dimensions.guidance)
+                .then(|| MlpEmbedder::load(&w.at("guidance_in"), TIME_CHANNELS, hidden))
+                .transpose()?,
+            double_blocks: (0..dimensions.double_blocks)
+                .map(double)
+                .collect::<Result<_, Error>>()?,
+            single_blocks: (0..dimensions.single_blocks)
+                .map(single)
+                .collect::<Result<_, Error>>()?,
+            final_linear: Linear::load(&w.at("final_layer.linear"), hidden, dimensions.in_channels)?,
+            final_modulation: Modulation::load(&w.at("final_layer.adaLN_modulation.1"), hidden)?,
+            device: w.device().clone(),
+            dimensions,
+        })
+    }
+
+    /// How large it is.
+    pub fn dimensions(&self) -> &Dimensions {
+        &self.dimensions
+    }
+
+    /// The positions of so many text tokens, all at the origin, and of an `h × w` grid of image tokens.
+    pub fn positions(&self, txt: usize, h: usize, w: usize) -> Rope {
+        let txt_ids = std::iter::repeat_n([0.0; 3], txt);
+        let img_ids = (0..h).flat_map(|row| (0..w).map(move |column| [0.0, row as f32, column as f32]));
+        let ids: Vec<[f32; 3]> = txt_ids.chain(img_ids).collect();
+        Rope::new(&ids, self.dimensions.axes, THETA, &self.device)
+    }
+
+    /// The velocity, `[b, image tokens, in_channels]`: where noise minus data points.
+    pub fn forward(&self, inputs: Inputs) -> Tensor<3> {
+        self.forward_tapped(inputs, &mut no_tap)
+    }
+
+    /// [`Transformer::forward`] with a look inside.
+    pub fn forward_tapped(&self, inputs: Inputs, tap: Tap) -> Tensor<3> {
+        let Inputs {
+            img,
+            txt,
+            vec,
+            timestep,
+            guidance,
+            pe,
+        } = inputs;
+        let [b, image_tokens, _] = img.dims();
+        let [_, text_tokens, _] = txt.dims();
+        let mut img = self.img_in.forward(img);
+        let mut txt = self.txt_in.forward(txt);
+        let mut vec = self.time_in.forward(self.sinusoid(timestep)) + self.vector_in.forward(vec);
+        if let Some(guidance_in) = &self.guidance_in {
+            vec = vec + guidance_in.forward(self.sinusoid(guidance));
+        }
+        let vec = vec.expand([b, self.dimensions.hidden]);
+
+        for (i, block) in self.double_blocks.iter().enumerate() {
+            (img, txt) = block.forward(img, txt, &vec, pe);
+            tap(&format!("double_blocks.{i}.img"), &img);
+            tap(&format!("double_blocks.{i}.txt"), &txt);
+        }
+        let mut x = Tensor::cat(vec![txt, img], 1);
+        for (i, block) in self.single_blocks.iter().enumerate() {
+            x = block.forward(x, &vec, pe);
+            tap(&format!("single_blocks.{i}"), &x);
+        }
+        let img = x.narrow(1, text_tokens, image_tokens);
+
+        let [shift, scale] = self.final_modulation.forward(&vec);
+        let out = self.final_linear.forward(modulate(img, shift, scale));
+        tap("out", &out);
+        out
+    }
+
+    /// Cosines, then sines, of `1000 · value` at geometrically falling frequencies, `[1, 256]`; in f32 as the reference.
+    fn sinusoid(&self, value: f32) -> Tensor<2> {
+        let half = TIME_CHANNELS / 2;
+        let angle = |i: usize| TIME_FACTOR * value * (-MAX_PERIOD.ln() * i as f32 / half as f32).exp();
+        let channels = (0..half)
+            .map(|i| angle(i).cos())
+            .chain((0..half).map(|i| angle(i).sin()))
+            .collect();
+        tensor(channels, [1, TIME_CHANNELS], &self.device)
+    }
+}
+
+struct MlpEmbedder {
+    in_layer: Linear,
+    out_layer: Linear,
+}
+
+impl MlpEmbedder {
+    fn load(w: &Weights, d_in: usize, hidden: usize) -> Result<Self, Error> {
+        Ok(Self {
+            in_layer: Linear::load(&w.at("in_layer"), d_in, hidden)?,
+            out_layer: Linear::load(&w.at("out_layer"), hidden, hidden)?,
+        })
+    }
+
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        self.out_layer.forward(ops::silu(self.in_layer.forward(x)))
+    }
+}

@@ -1,0 +1,156 @@
+//! T5, its tokenizer and the transformer against transformers and diffusers, layer by layer.
+
+use core_tensor::{Device, Residency, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values};
+use fixtures::{Golden, path};
+use flux::{Hints, Inputs, T5, T5Tokenizer, Transformer, pack, unpack};
+
+#[test]
+fn t5_tokens_are_those_of_the_published_tokenizer() {
+    let tokenizer = T5Tokenizer::new().unwrap();
+    let cases: serde_json::Value = serde_json::from_slice(&std::fs::read(path("golden/tokens.json")).unwrap()).unwrap();
+    for case in cases.as_array().unwrap() {
+        let prompt = case["prompt"].as_str().unwrap();
+        let expected: Vec<usize> = case["t5"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_u64().unwrap() as usize)
+            .collect();
+        assert_eq!(
+            tokenizer.encode(prompt, expected.len()).unwrap(),
+            expected,
+            "{prompt:?}"
+        );
+    }
+}
+
+fn t5_agrees(case: &str, residency: Residency) {
+    let golden = Golden::open(&format!("{case}/expected.safetensors"));
+    let file = Safetensors::open(&path("golden/tiny-dev/t5.safetensors")).unwrap();
+    let t5 = T5::load(&Weights::of(&file, &Device::flex(), residency)).unwrap();
+    let mut seen = 0;
+    let txt = t5.encode_tapped(&golden.ids("t5.ids"), &mut |name: &str, x: &Tensor<3>| {
+        golden.assert_stage(&format!("t5.{name}"), &values(x));
+        seen += 1;
+    });
+    golden.assert_stage("txt", &values(&txt));
+    assert_eq!(seen, 2);
+}
+
+#[test]
+fn every_block_of_t5_is_that_of_transformers() {
+    t5_agrees("tiny-dev", Residency::Unpacked);
+    t5_agrees("tiny-schnell", Residency::Unpacked);
+}
+
+#[test]
+fn t5_is_the_same_when_its_matrices_stay_in_the_file() {
+    t5_agrees("tiny-dev", Residency::Mapped);
+}
+
+fn transformer_agrees(case: &str, residency: Residency) {
+    // given the reference's conditioning and noise
+    let golden = Golden::open(&format!("{case}/expected.safetensors"));
+    let file = Safetensors::open(&path(&format!("golden/{case}/transformer.safetensors"))).unwrap();
+    let weights = Weights::of(&file, &Device::flex(), residency);
+    let transformer = Transformer::load(&weights, &Hints::default()).unwrap();
+    let floats = |name: &str| golden.floats(name);
+    let device = Device::flex();
+    let [b, c, h, w]: [usize; 4] = golden.shape("noise").try_into().unwrap();
+    let [_, n, width]: [usize; 3] = golden.shape("txt").try_into().unwrap();
+    let [_, pooled]: [usize; 2] = golden.shape("vec").try_into().unwrap();
+    let txt: Tensor<3> = tensor(floats("txt"), [1, n, width], &device);
+    // when the first step's velocity is predicted
+    let mut seen = 0;
+    let inputs = Inputs {
+        img: pack(tensor(floats("noise"), [b, c, h, w], &device)),
+        txt: txt.expand([b, n, width]),
+        vec: tensor(floats("vec"), [1, pooled], &device).expand([b, pooled]),
+        timestep: 1.0,
+        guidance: 3.5,
+        pe: &transformer.positions(n, h / 2, w / 2),
+    };
+    transformer.forward_tapped(inputs, &mut |name: &str, x: &Tensor<3>| {
+        golden.assert_stage(&format!("transformer.{name}"), &values(x));
+        seen += 1;
+    });
+    // then every block and the result agree
+    assert_eq!(seen, 7);
+    assert_eq!(transformer.dimensions().guidance, case == "tiny-dev");
+}
+
+#[test]
+fn every_block_of_the_transformer_is_that_of_diffusers() {
+    transformer_agrees("tiny-dev", Residency::Unpacked);
+    transformer_agrees("tiny-schnell", Residency::Unpacked);
+}
+
+#[test]
+fn the_transformer_is_the_same_when_its_matrices_stay_in_the_file() {
+    transformer_agrees("tiny-dev", Residency::Mapped);
+}
+
+#[test]
+fn packing_is_undone_by_unpacking() {
+    let x: Tensor<4> = tensor(
+        (0..2 * 4 * 4 * 6).map(|i| i as f32).collect(),
+        [2, 4, 4, 6],
+        &Device::flex(),
+    );
+    let packed = pack(x.clone());
+    assert_eq!(packed.dims(), [2, 6, 16]);
+    // the first token holds each channel's first 2 x 2 pixels
+    assert_eq!(values(&packed)[..8], [0., 1., 6., 7., 24., 25., 30., 31.]);
+    assert_eq!(values(&unpack(packed, 4, 6)), values(&x));
+}
+
+/// A header without data: names and shapes of a real checkpoint.
+struct Listed(serde_json::Value);
+
+impl WeightSource for Listed {
+    fn label(&self) -> String {
+        "a list".into()
+    }
+    fn names(&self) -> Vec<String> {
+        self.0.as_object().unwrap().keys().cloned().collect()
+    }
+    fn form(&self, name: &str) -> Option<(core_tensor::Dtype, Vec<usize>)> {
+        let shape = self.0.get(name)?["shape"]
+            .as_array()?
+            .iter()
+            .map(|d| d.as_u64().unwrap() as usize)
+            .collect();
+        Some((core_tensor::Dtype::BF16, shape))
+    }
+    fn read(&self, name: &str) -> Option<core_tensor::Stored> {
+        self.form(name)
+            .map(|(dtype, shape)| core_tensor::Stored::hollow(dtype, shape))
+    }
+}
+
+#[test]
+fn the_real_checkpoints_lack_nothing_that_is_asked_of_them() {
+    let Some(shared) = std::env::var_os("FORGE_EXTRA_FIXTURES") else {
+        return;
+    };
+    let lists = std::path::Path::new(&shared).join("keys");
+    let list = |name: &str| Listed(serde_json::from_slice(&std::fs::read(lists.join(name)).unwrap()).unwrap());
+    let survey = core_tensor::Survey::default();
+    for (name, guidance) in [
+        ("flux1-dev.bfl.json", true),
+        ("flux1-dev.forge-prefix.json", true),
+        ("flux1-schnell.bfl.json", false),
+    ] {
+        let source = list(name);
+        let transformer = Transformer::load(&Weights::survey(&source, &survey), &Hints::default()).unwrap();
+        let d = transformer.dimensions();
+        assert_eq!(
+            (d.hidden, d.heads, d.double_blocks, d.single_blocks, d.axes),
+            (3072, 24, 19, 38, [16, 56, 56])
+        );
+        assert_eq!(d.guidance, guidance, "{name}");
+        assert!(survey.complaints().is_empty(), "{name}");
+    }
+    T5::load(&Weights::survey(&list("t5xxl-encoder.hf.json"), &survey)).unwrap();
+    assert!(survey.complaints().is_empty());
+}

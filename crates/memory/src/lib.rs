@@ -1,0 +1,195 @@
+//! Bytes: how many there are, how many may be used, and what therefore stays unpacked.
+
+#![warn(missing_docs)]
+
+use std::{fmt, str::FromStr};
+
+/// A number of bytes; written and read as `512 MiB`, `1.5GiB` or plain digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Bytes(pub u64);
+
+const UNITS: [(&str, u64); 5] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (unit, size) = UNITS.into_iter().find(|(_, size)| self.0 >= *size).unwrap_or(("B", 1));
+        let amount = self.0 as f64 / size as f64;
+        if size == 1 || amount >= 100.0 {
+            write!(f, "{amount:.0} {unit}")
+        } else {
+            write!(f, "{amount:.1} {unit}")
+        }
+    }
+}
+
+impl FromStr for Bytes {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = || Error::NotBytes { found: text.to_owned() };
+        let trimmed = text.trim();
+        let digits = trimmed.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(trimmed.len());
+        let (amount, unit) = trimmed.split_at(digits);
+        let unit = if unit.is_empty() { "B" } else { unit };
+        let (_, size) = UNITS
+            .into_iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(unit))
+            .ok_or_else(wrong)?;
+        let amount: f64 = amount.trim().parse().map_err(|_| wrong())?;
+        let bytes = amount * size as f64;
+        if (0.0..u64::MAX as f64).contains(&bytes) {
+            Ok(Self(bytes as u64))
+        } else {
+            Err(wrong())
+        }
+    }
+}
+
+/// A part of a model that takes memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// What it is called in a report.
+    pub name: &'static str,
+    /// What it takes when it is unpacked.
+    pub unpacked: Bytes,
+    /// What it takes when as much of it as possible stays in its file.
+    pub mapped: Bytes,
+}
+
+/// Which parts are unpacked, under a ceiling.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Each part, and whether it is unpacked.
+    pub parts: Vec<(Part, bool)>,
+}
+
+impl Plan {
+    /// Unpacks what fits: all parts if it can, otherwise it leaves the largest in their files, one after the other.
+    ///
+    /// # Errors
+    /// [`Error::TooLittle`] if the parts don't fit even when all of them stay in their files.
+    pub fn under(ceiling: Bytes, parts: Vec<Part>) -> Result<Self, Error> {
+        let mut plan = Self {
+            parts: parts.into_iter().map(|part| (part, true)).collect(),
+        };
+        while plan.total() > ceiling {
+            let largest = (plan.parts.iter_mut())
+                .filter(|(_, unpacked)| *unpacked)
+                .max_by_key(|(part, _)| part.unpacked);
+            let Some((_, unpacked)) = largest else {
+                return Err(Error::TooLittle {
+                    needed: plan.total(),
+                    ceiling,
+                    parts: plan.described(),
+                });
+            };
+            *unpacked = false;
+        }
+        Ok(plan)
+    }
+
+    /// What the parts take together.
+    pub fn total(&self) -> Bytes {
+        Bytes(
+            self.parts
+                .iter()
+                .map(|(part, unpacked)| size(part, *unpacked).0)
+                .fold(0, u64::saturating_add),
+        )
+    }
+
+    /// Whether the part of this name is unpacked.
+    pub fn unpacks(&self, name: &str) -> bool {
+        self.parts.iter().any(|(part, unpacked)| part.name == name && *unpacked)
+    }
+
+    fn described(&self) -> String {
+        let part = |(part, unpacked): &(Part, bool)| format!("{} {}", part.name, size(part, *unpacked));
+        self.parts.iter().map(part).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn size(part: &Part, unpacked: bool) -> Bytes {
+    if unpacked { part.unpacked } else { part.mapped }
+}
+
+/// What can be wrong with a number of bytes or a plan.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// Not a size.
+    #[error("`{found}` is not a size, expected for example `16 GiB`")]
+    NotBytes {
+        /// What was found.
+        found: String,
+    },
+    /// The ceiling is too low.
+    #[error("the model needs {needed}, `memory` allows {ceiling} ({parts})")]
+    TooLittle {
+        /// The least that would do.
+        needed: Bytes,
+        /// What is allowed.
+        ceiling: Bytes,
+        /// Where the bytes would go.
+        parts: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn part(name: &'static str, unpacked: u64, mapped: u64) -> Part {
+        Part {
+            name,
+            unpacked: Bytes(unpacked * MIB),
+            mapped: Bytes(mapped * MIB),
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_as_they_are_written() {
+        for (text, bytes) in [
+            ("16 GiB", 16 << 30),
+            ("1.5gib", 3 << 29),
+            ("512MiB", 512 << 20),
+            ("7", 7),
+            ("0 B", 0),
+        ] {
+            assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
+        }
+        for text in ["", "GiB", "-1 GiB", "nan GiB", "1e30 TiB", "16 GB", "1 2 GiB", "inf"] {
+            assert!(text.parse::<Bytes>().is_err(), "{text}");
+        }
+        assert_eq!(Bytes(3 << 29).to_string(), "1.5 GiB");
+        assert_eq!(Bytes(300 << 20).to_string(), "300 MiB");
+    }
+
+    #[test]
+    fn the_largest_part_stays_in_its_file_first() {
+        let plan = Plan::under(
+            Bytes(500 * MIB),
+            vec![part("a", 100, 1), part("b", 450, 5), part("c", 300, 3)],
+        )
+        .unwrap();
+        assert!(plan.unpacks("a") && !plan.unpacks("b") && plan.unpacks("c"));
+        assert_eq!(plan.total(), Bytes(405 * MIB));
+    }
+
+    #[test]
+    fn a_ceiling_below_the_least_is_an_error_that_names_the_parts() {
+        let error = Plan::under(Bytes(3 * MIB), vec![part("a", 100, 1), part("b", 450, 5)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the model needs 6.0 MiB, `memory` allows 3.0 MiB (a 1.0 MiB, b 5.0 MiB)"
+        );
+    }
+}

@@ -1,0 +1,25 @@
+//! The schedule of Black Forest Labs' own sampler: evenly spaced times, shifted by the picture's size.
+//!
+//! Reference: flux/sampling.py `get_schedule`, 802fb47; the shift itself is [`SigmaSpace::sigma`].
+
+use crate::{Schedule, SigmaSpace};
+
+pub(crate) static SCHEDULE: Schedule = Schedule {
+    id: "flux",
+    label: "Flux",
+    aliases: &["bfl"],
+    levels,
+};
+
+fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
+    (0..steps).map(|i| space.sigma(1.0 - i as f64 / steps as f64)).collect()
+}
+
+/// The shift's logarithm for a picture of so many image tokens (a token is 16 × 16 pixels): a line through
+/// (256, 0.5) and (4096, 1.15).
+pub fn mu(image_tokens: usize) -> f64 {
+    const BASE: (f64, f64) = (256.0, 0.5); // flux/sampling.py get_schedule: base_shift
+    const MAX: (f64, f64) = (4096.0, 1.15); // flux/sampling.py get_schedule: max_shift
+    let slope = (MAX.1 - BASE.1) / (MAX.0 - BASE.0);
+    slope * image_tokens as f64 + (BASE.1 - slope * BASE.0)
+}

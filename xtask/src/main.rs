@@ -1,0 +1,57 @@
+//! The project's chores, as one program: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask demo-score`.
+//!
+//! What runs here is what runs on the build machine: `.ci/run` only installs what is missing and calls `ci`.
+
+mod ci;
+mod demo_score;
+mod image;
+mod tidy;
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  ci [--from STEP] [--advisories]
+      every check, cheapest first; the first failure stops
+  tidy
+      the rules that no compiler knows: crate ranks, file names, notes without an issue, machine paths
+  demo-score [--count 100] [--seed 7] [--steps 20] [--forge PATH]
+      how often the demo model draws what it was asked for; writes docs/demo-sheet.png";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["ci", flags @ ..] => ci::run(flags),
+        ["tidy"] => tidy::run(),
+        ["demo-score", flags @ ..] => demo_score::run(flags),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a chore ends with: xtask is a tool, so any error will do as long as its text says what to do next.
+type Done = Result<(), Box<dyn Error>>;
+
+/// The root of the workspace.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the workspace root")
+}
