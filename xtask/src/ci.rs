@@ -8,36 +8,16 @@ use std::time::Instant;
 use crate::{Done, root, tidy};
 
 const STEPS: &[Step] = &[
-    Step {
-        name: "fmt",
-        checks: "the code is formatted",
-        run: |_| cargo("fmt --all --check"),
-    },
-    Step {
-        name: "tidy",
-        checks: "the project keeps its own rules",
-        run: |_| tidy::run(),
-    },
+    Step { name: "fmt", checks: "the code is formatted", run: |_| cargo("fmt --all --check") },
+    Step { name: "tidy", checks: "the project keeps its own rules", run: |_| tidy::run() },
     Step {
         name: "clippy",
         checks: "no lint complains",
         run: |_| cargo("clippy --workspace --all-targets -- -D warnings"),
     },
-    Step {
-        name: "tests",
-        checks: "every test passes",
-        run: |_| tests(),
-    },
-    Step {
-        name: "docs",
-        checks: "the documentation builds without a warning",
-        run: |_| docs(),
-    },
-    Step {
-        name: "deny",
-        checks: "dependencies, licences and sources are allowed",
-        run: deny,
-    },
+    Step { name: "tests", checks: "every test passes", run: |_| tests() },
+    Step { name: "docs", checks: "the documentation builds without a warning", run: |_| docs() },
+    Step { name: "deny", checks: "dependencies, licences and sources are allowed", run: deny },
 ];
 
 /// The version that `deny.toml` is written for; `.ci/run` installs the same.
@@ -73,26 +53,17 @@ pub fn run(flags: &[&str]) -> Done {
 impl Options {
     fn parse(flags: &[&str]) -> Result<Options, String> {
         match flags {
-            [] => Ok(Options {
-                first: 0,
-                advisories: false,
-            }),
-            ["--advisories", rest @ ..] => Ok(Options {
-                advisories: true,
-                ..Options::parse(rest)?
-            }),
+            [] => Ok(Options { first: 0, advisories: false }),
+            ["--advisories", rest @ ..] => Ok(Options { advisories: true, ..Options::parse(rest)? }),
             ["--from", name, rest @ ..] => {
                 let known = || STEPS.iter().map(|step| step.name).collect::<Vec<_>>().join(", ");
                 let first = STEPS.iter().position(|step| step.name == *name);
                 let first = first.ok_or_else(|| format!("no step is called `{name}`; the steps are {}", known()))?;
-                Ok(Options {
-                    first,
-                    ..Options::parse(rest)?
-                })
+                Ok(Options { first, ..Options::parse(rest)? })
             }
-            [unknown, ..] => Err(format!(
-                "`{unknown}` is not a flag of `ci`; it takes `--from STEP` and `--advisories`"
-            )),
+            [unknown, ..] => {
+                Err(format!("`{unknown}` is not a flag of `ci`; it takes `--from STEP` and `--advisories`"))
+            }
         }
     }
 }
@@ -136,10 +107,7 @@ fn cargo(arguments: &str) -> Done {
 }
 
 fn answers(arguments: &str) -> bool {
-    let status = cargo_command(arguments)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let status = cargo_command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }
 
@@ -151,19 +119,9 @@ fn cargo_command(arguments: &str) -> Command {
 }
 
 fn succeed(command: &mut Command) -> Done {
-    let words = command
-        .get_args()
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ");
-    let status = command
-        .status()
-        .map_err(|error| format!("cannot start `cargo {words}`: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`cargo {words}` ended with {status}").into())
-    }
+    let words = command.get_args().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let status = command.status().map_err(|error| format!("cannot start `cargo {words}`: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("`cargo {words}` ended with {status}").into()) }
 }
 
 #[cfg(test)]
@@ -181,10 +139,7 @@ mod tests {
     #[test]
     fn an_unknown_step_is_an_error_that_lists_the_steps() {
         let error = Options::parse(&["--from", "test"]).err().unwrap();
-        assert_eq!(
-            error,
-            "no step is called `test`; the steps are fmt, tidy, clippy, tests, docs, deny"
-        );
+        assert_eq!(error, "no step is called `test`; the steps are fmt, tidy, clippy, tests, docs, deny");
     }
 
     #[test]

@@ -39,10 +39,7 @@ pub fn run(flags: &[&str]) -> Done {
     let forge = options.forge.map_or_else(|| build_forge(&target), Ok)?;
 
     let pictures = generate(&forge, &sprites, &prompts, options.steps, &target.join("demo-score"))?;
-    let scores = pictures
-        .iter()
-        .zip(&prompts)
-        .map(|(picture, prompt)| score::judge(picture, prompt, &sprites));
+    let scores = pictures.iter().zip(&prompts).map(|(picture, prompt)| score::judge(picture, prompt, &sprites));
     let scores: Vec<Score> = scores.collect();
 
     image::write(&contact_sheet::lay_out(&pictures), &root().join(SHEET))?;
@@ -53,30 +50,13 @@ pub fn run(flags: &[&str]) -> Done {
 impl Options {
     fn parse(flags: &[&str]) -> Result<Options, String> {
         match flags {
-            [] => Ok(Options {
-                count: 100,
-                seed: 7,
-                steps: 20,
-                forge: None,
-            }),
-            ["--count", count, rest @ ..] => Ok(Options {
-                count: number("--count", count)?,
-                ..Options::parse(rest)?
-            }),
-            ["--seed", seed, rest @ ..] => Ok(Options {
-                seed: number("--seed", seed)?,
-                ..Options::parse(rest)?
-            }),
-            ["--steps", steps, rest @ ..] => Ok(Options {
-                steps: number("--steps", steps)?,
-                ..Options::parse(rest)?
-            }),
+            [] => Ok(Options { count: 100, seed: 7, steps: 20, forge: None }),
+            ["--count", count, rest @ ..] => Ok(Options { count: number("--count", count)?, ..Options::parse(rest)? }),
+            ["--seed", seed, rest @ ..] => Ok(Options { seed: number("--seed", seed)?, ..Options::parse(rest)? }),
+            ["--steps", steps, rest @ ..] => Ok(Options { steps: number("--steps", steps)?, ..Options::parse(rest)? }),
             ["--forge", path, rest @ ..] => {
                 let path = std::path::absolute(path).map_err(|error| format!("`--forge {path}`: {error}"))?;
-                Ok(Options {
-                    forge: Some(path),
-                    ..Options::parse(rest)?
-                })
+                Ok(Options { forge: Some(path), ..Options::parse(rest)? })
             }
             [unknown, ..] => Err(format!(
                 "`{unknown}` is not a flag of `demo-score`, or has no value; it takes `--count N`, `--seed N`, `--steps N` \
@@ -87,35 +67,24 @@ impl Options {
 }
 
 fn number<T: FromStr>(flag: &str, value: &str) -> Result<T, String> {
-    value
-        .parse()
-        .map_err(|_| format!("`{flag} {value}` is not a whole number"))
+    value.parse().map_err(|_| format!("`{flag} {value}` is not a whole number"))
 }
 
 /// Cargo's target folder: xtask itself runs from `<target>/debug/xtask`.
 fn target_folder() -> Result<PathBuf, Box<dyn Error>> {
     let xtask = std::env::current_exe()?;
-    let target = xtask
-        .ancestors()
-        .nth(2)
-        .ok_or("xtask does not run from a target folder; use `cargo xtask`")?;
+    let target = xtask.ancestors().nth(2).ok_or("xtask does not run from a target folder; use `cargo xtask`")?;
     Ok(target.to_path_buf())
 }
 
 fn build_forge(target: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let build = ["build", "--release", "--package", "forge", "--target-dir"];
-    let status = Command::new(cargo)
-        .args(build)
-        .arg(target)
-        .current_dir(root())
-        .status()?;
+    let status = Command::new(cargo).args(build).arg(target).current_dir(root()).status()?;
     if !status.success() {
         return Err(format!("`cargo build --release --package forge` ended with {status}").into());
     }
-    Ok(target
-        .join("release/forge")
-        .with_extension(std::env::consts::EXE_EXTENSION))
+    Ok(target.join("release/forge").with_extension(std::env::consts::EXE_EXTENSION))
 }
 
 /// One picture for each prompt, kept under `folder` for a look at the misses.
@@ -134,14 +103,7 @@ fn generate(
         let size = sprites.size.to_string();
         let made = Command::new(forge)
             .args(["txt2img", "--config", "flux.toml", "--width", &size, "--height", &size])
-            .args([
-                "--prompt",
-                &prompt.text,
-                "--seed",
-                &prompt.seed.to_string(),
-                "--steps",
-                &steps.to_string(),
-            ])
+            .args(["--prompt", &prompt.text, "--seed", &prompt.seed.to_string(), "--steps", &steps.to_string()])
             .arg("--output")
             .arg(&output)
             .current_dir(root())
@@ -164,31 +126,18 @@ fn generate(
 }
 
 fn report(scores: &[Score], prompts: &[Prompt], sprites: &Sprites) {
-    let misses = scores
-        .iter()
-        .zip(prompts)
-        .enumerate()
-        .filter(|(_, (score, prompt))| !score.is_hit(prompt));
+    let misses = scores.iter().zip(prompts).enumerate().filter(|(_, (score, prompt))| !score.is_hit(prompt));
     for (index, (score, prompt)) in misses {
         let subject = &sprites.subjects[score.subject].name;
         let background = &sprites.backgrounds[score.background].name;
-        println!(
-            "miss {index:03} (seed {}): {}: looks like {subject} on {background}",
-            prompt.seed, prompt.text
-        );
+        println!("miss {index:03} (seed {}): {}: looks like {subject} on {background}", prompt.seed, prompt.text);
     }
     let count = scores.len();
     let psnr = scores.iter().map(|score| score.psnr).sum::<f64>() / count as f64;
     let edges = scores.iter().map(|score| score.edges).sum::<f64>() / count as f64;
     let hits = Hits::of(scores, prompts);
-    println!(
-        "subjects     {} of {count} right, {SUBJECTS_NEEDED} % needed",
-        hits.subjects
-    );
-    println!(
-        "backgrounds  {} of {count} right, {BACKGROUNDS_NEEDED} % needed",
-        hits.backgrounds
-    );
+    println!("subjects     {} of {count} right, {SUBJECTS_NEEDED} % needed", hits.subjects);
+    println!("backgrounds  {} of {count} right, {BACKGROUNDS_NEEDED} % needed", hits.backgrounds);
     println!("crispness    {psnr:.1} dB PSNR, edges {edges:.2} times as strong as the sprite's");
     println!("wrote        {SHEET}");
 }
@@ -212,12 +161,8 @@ impl Hits {
     fn of(scores: &[Score], prompts: &[Prompt]) -> Hits {
         let pairs = || scores.iter().zip(prompts);
         Hits {
-            subjects: pairs()
-                .filter(|(score, prompt)| score.subject == prompt.subject)
-                .count(),
-            backgrounds: pairs()
-                .filter(|(score, prompt)| score.background == prompt.background)
-                .count(),
+            subjects: pairs().filter(|(score, prompt)| score.subject == prompt.subject).count(),
+            backgrounds: pairs().filter(|(score, prompt)| score.background == prompt.background).count(),
         }
     }
 }
@@ -227,12 +172,7 @@ mod tests {
     use super::*;
 
     fn verdict(count: usize, wrong_subjects: usize, wrong_backgrounds: usize) -> Done {
-        let prompt = |_| Prompt {
-            subject: 1,
-            background: 1,
-            seed: 0,
-            text: String::new(),
-        };
+        let prompt = |_| Prompt { subject: 1, background: 1, seed: 0, text: String::new() };
         let prompts: Vec<_> = (0..count).map(prompt).collect();
         let score = |i| Score {
             subject: usize::from(i >= wrong_subjects),
@@ -254,18 +194,12 @@ mod tests {
     #[test]
     fn flags_may_come_in_any_order() {
         let options = Options::parse(&["--steps", "4", "--count", "9"]).unwrap();
-        assert_eq!(
-            (options.count, options.seed, options.steps, options.forge),
-            (9, 7, 4, None)
-        );
+        assert_eq!((options.count, options.seed, options.steps, options.forge), (9, 7, 4, None));
     }
 
     #[test]
     fn a_flag_without_a_number_is_an_error() {
-        assert_eq!(
-            Options::parse(&["--seed", "x"]).err().unwrap(),
-            "`--seed x` is not a whole number"
-        );
+        assert_eq!(Options::parse(&["--seed", "x"]).err().unwrap(), "`--seed x` is not a whole number");
         assert!(Options::parse(&["--seed"]).is_err());
     }
 }

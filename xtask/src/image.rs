@@ -30,10 +30,7 @@ pub fn write(image: &Image<3>, path: &Path) -> Result<(), Box<dyn Error>> {
 impl<const C: usize> Image<C> {
     /// The picture that `pixel(x, y)` paints.
     pub fn paint(width: usize, height: usize, pixel: impl Fn(usize, usize) -> [u8; C]) -> Image<C> {
-        let pixels = (0..height)
-            .flat_map(|y| (0..width).map(move |x| (x, y)))
-            .map(|(x, y)| pixel(x, y))
-            .collect();
+        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).map(|(x, y)| pixel(x, y)).collect();
         Image { width, height, pixels }
     }
 
@@ -45,26 +42,14 @@ impl<const C: usize> Image<C> {
 impl Image<4> {
     /// The picture over a plain colour.
     pub fn over(&self, background: [u8; 3]) -> Image<3> {
-        let pixels = self
-            .pixels
-            .iter()
-            .map(|&[r, g, b, a]| mix(background, [r, g, b], f32::from(a) / 255.0))
-            .collect();
-        Image {
-            width: self.width,
-            height: self.height,
-            pixels,
-        }
+        let pixels = self.pixels.iter().map(|&[r, g, b, a]| mix(background, [r, g, b], f32::from(a) / 255.0)).collect();
+        Image { width: self.width, height: self.height, pixels }
     }
 
     /// The colours alone, for a picture that is opaque.
     pub fn opaque(&self) -> Image<3> {
         let pixels = self.pixels.iter().map(|&[r, g, b, _]| [r, g, b]).collect();
-        Image {
-            width: self.width,
-            height: self.height,
-            pixels,
-        }
+        Image { width: self.width, height: self.height, pixels }
     }
 }
 
@@ -80,20 +65,11 @@ fn decode(path: &Path) -> Result<Image<4>, Box<dyn Error>> {
     let mut bytes = vec![0; reader.output_buffer_size().ok_or("the picture is too large")?];
     let info = reader.next_frame(&mut bytes)?;
     let pixels = match info.color_type {
-        ColorType::GrayscaleAlpha => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&[grey, a]| [grey, grey, grey, a])
-            .collect(),
+        ColorType::GrayscaleAlpha => bytes.as_chunks().0.iter().map(|&[grey, a]| [grey, grey, grey, a]).collect(),
         ColorType::Rgba => bytes.as_chunks().0.to_vec(),
         ColorType::Grayscale | ColorType::Rgb | ColorType::Indexed => return Err("decoded without alpha".into()),
     };
-    Ok(Image {
-        width: info.width as usize,
-        height: info.height as usize,
-        pixels,
-    })
+    Ok(Image { width: info.width as usize, height: info.height as usize, pixels })
 }
 
 fn encode(image: &Image<3>, path: &Path) -> Result<(), Box<dyn Error>> {

@@ -24,32 +24,19 @@ struct Fault {
 
 pub fn run() -> Done {
     let files = files(root())?;
-    let text = |path: &str| {
-        files
-            .iter()
-            .find(|file| file.path == path)
-            .and_then(|file| file.text.as_deref())
-    };
-    let manifests = files
-        .iter()
-        .filter_map(|file| Some((file.path.as_str(), file.text.as_deref()?)));
+    let text = |path: &str| files.iter().find(|file| file.path == path).and_then(|file| file.text.as_deref());
+    let manifests = files.iter().filter_map(|file| Some((file.path.as_str(), file.text.as_deref()?)));
     let manifests: Vec<_> = manifests.filter(|(path, _)| stack::is_manifest(path)).collect();
     let workspace = text("Cargo.toml").ok_or("no Cargo.toml in the workspace root")?;
     let reasons = text("docs/dependencies.md").unwrap_or_default();
 
     let in_files = files.iter().flat_map(|file| {
         let text = file.text.as_deref().unwrap_or_default();
-        let rust = if file.path.ends_with(".rs") {
-            rust::check(&file.path, text)
-        } else {
-            vec![]
-        };
+        let rust = if file.path.ends_with(".rs") { rust::check(&file.path, text) } else { vec![] };
         [paths::check(&file.path, file.bytes, text), rust].concat()
     });
-    let faults: Vec<Fault> = in_files
-        .chain(stack::check(&manifests)?)
-        .chain(dependencies::check(workspace, &manifests, reasons)?)
-        .collect();
+    let faults: Vec<Fault> =
+        in_files.chain(stack::check(&manifests)?).chain(dependencies::check(workspace, &manifests, reasons)?).collect();
     faults.iter().for_each(|fault| eprintln!("{fault}"));
     match faults.len() {
         0 => Ok(()),
@@ -79,22 +66,14 @@ fn files(root: &Path) -> Result<Vec<Listed>, Box<dyn Error>> {
     paths
         .map(|path| {
             let bytes = std::fs::read(root.join(path)).map_err(|error| format!("cannot read `{path}`: {error}"))?;
-            Ok(Listed {
-                path: path.to_string(),
-                bytes: bytes.len() as u64,
-                text: String::from_utf8(bytes).ok(),
-            })
+            Ok(Listed { path: path.to_string(), bytes: bytes.len() as u64, text: String::from_utf8(bytes).ok() })
         })
         .collect()
 }
 
 impl Fault {
     fn new(path: &str, line: impl Into<Option<usize>>, message: impl Into<String>) -> Fault {
-        Fault {
-            path: path.to_string(),
-            line: line.into(),
-            message: message.into(),
-        }
+        Fault { path: path.to_string(), line: line.into(), message: message.into() }
     }
 }
 

@@ -1,8 +1,14 @@
-use std::path::PathBuf;
+use std::{ffi::OsStr, path::PathBuf};
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{
+    Arg, Args as ClapArgs, Parser, Subcommand,
+    builder::{PossibleValue, StringValueParser, TypedValueParser},
+};
 use clap_complete::Shell;
-use forge::{Config, Noise, Result, Seed};
+use forge::{
+    Config, Noise, Result, Seed,
+    samplers::{Profile, SAMPLERS, SCHEDULES},
+};
 
 /// Text to picture with Flux, on your own machine.
 #[derive(Debug, Parser)]
@@ -54,7 +60,7 @@ pub struct Txt2ImgArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// What the picture shows
-    #[arg(long, value_name = "TEXT", help_heading = "Prompt")]
+    #[arg(long, alias = "positive", value_name = "TEXT", help_heading = "Prompt")]
     prompt: Option<String>,
     /// What it should not show; counts where --cfg is above 1
     #[arg(long, value_name = "TEXT", help_heading = "Prompt")]
@@ -68,11 +74,11 @@ pub struct Txt2ImgArgs {
     /// Steps from noise to picture
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     steps: Option<usize>,
-    /// How steps are taken; see `forge samplers`
-    #[arg(long, value_name = "NAME", help_heading = "Sampling")]
+    /// How steps are taken; aliases: see `forge samplers`
+    #[arg(long, value_parser = Names(samplers), value_name = "NAME", help_heading = "Sampling")]
     sampler: Option<String>,
-    /// How noise levels are spaced; see `forge samplers`
-    #[arg(long, value_name = "NAME", help_heading = "Sampling")]
+    /// How noise levels are spaced
+    #[arg(long, value_parser = Names(schedules), value_name = "NAME", help_heading = "Sampling")]
     schedule: Option<String>,
     /// Distilled guidance, for Flux dev
     #[arg(long, value_name = "X", help_heading = "Sampling")]
@@ -83,8 +89,8 @@ pub struct Txt2ImgArgs {
     /// `cpu`, `nv`, or a safetensors file with a tensor `noise`
     #[arg(long, value_name = "SOURCE", help_heading = "Sampling")]
     noise: Option<String>,
-    /// Engine to agree with: forge, a1111, comfy, diffusers, bfl
-    #[arg(long, value_name = "NAME", help_heading = "Sampling")]
+    /// Engine whose habits to follow
+    #[arg(long, value_parser = Names(profiles), value_name = "NAME", help_heading = "Sampling")]
     profile: Option<String>,
     /// Pixels across
     #[arg(long, value_name = "N", help_heading = "Image")]
@@ -97,7 +103,7 @@ pub struct Txt2ImgArgs {
     batch: Option<usize>,
     /// Name of the picture; {seed} and {index} are filled in
     #[arg(long, value_name = "FILE", help_heading = "Image")]
-    output: Option<String>,
+    output: Option<PathBuf>,
     /// Folder in diffusers' layout
     #[arg(long, value_name = "DIR", help_heading = "Model")]
     folder: Option<PathBuf>,
@@ -160,6 +166,40 @@ pub struct InfoArgs {
     pub json: bool,
 }
 
+/// Names of a registry: offered in help and completions, but not enforced, since the registry accepts more spellings and
+/// says better what is wrong.
+#[derive(Clone)]
+struct Names(fn() -> Vec<&'static str>);
+
+impl TypedValueParser for Names {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        cmd: &clap::Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> std::result::Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(cmd, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new((self.0)().into_iter().map(PossibleValue::new)))
+    }
+}
+
+fn samplers() -> Vec<&'static str> {
+    SAMPLERS.iter().map(|s| s.id).collect()
+}
+
+fn schedules() -> Vec<&'static str> {
+    SCHEDULES.iter().map(|s| s.id).collect()
+}
+
+fn profiles() -> Vec<&'static str> {
+    Profile::ALL.into_iter().map(Profile::id).collect()
+}
+
 impl Txt2ImgArgs {
     /// Puts every given flag in the place of its key.
     pub fn override_keys(&self, config: &mut Config) -> Result<()> {
@@ -173,13 +213,7 @@ impl Txt2ImgArgs {
                 key.clone_from(flag);
             }
         }
-        let Config {
-            model,
-            device,
-            sampling,
-            prompt,
-            image,
-        } = config;
+        let Config { model, device, sampling, prompt, image } = config;
         if self.folder.is_some() {
             // A folder on the command line stands for the whole model.
             *model = forge::ModelConfig::default();
@@ -200,10 +234,7 @@ impl Txt2ImgArgs {
         set(&mut sampling.guidance, &self.guidance);
         set(&mut sampling.cfg, &self.cfg);
         set(&mut sampling.noise, &self.noise.clone().map(Noise::from));
-        set(
-            &mut sampling.seed,
-            &self.seed.as_deref().map(str::parse::<Seed>).transpose()?,
-        );
+        set(&mut sampling.seed, &self.seed.as_deref().map(str::parse::<Seed>).transpose()?);
         set(&mut prompt.positive, &self.prompt);
         set(&mut prompt.negative, &self.negative);
         set_optional(&mut prompt.t5_length, &self.t5_length);

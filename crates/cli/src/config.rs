@@ -53,9 +53,9 @@ pub struct Device {
     pub backend: String,
     /// `auto` or `f32`, which are the same today.
     pub compute: String,
-    /// How much memory the model may take, such as `16 GiB`; without it, what the machine has free.
+    /// How much memory the model may take, such as `16 GiB`; without it, what Linux has free, and no limit elsewhere.
     pub memory: Option<String>,
-    /// How many threads compute; 0 for all cores.
+    /// How many threads compute; 0 for all cores, or for `RAYON_NUM_THREADS`.
     pub threads: usize,
 }
 
@@ -104,17 +104,12 @@ pub struct Image {
     /// How many pictures, at once.
     pub batch: usize,
     /// The picture's name; `{seed}` and `{index}` are filled in.
-    pub output: String,
+    pub output: PathBuf,
 }
 
 impl Default for Device {
     fn default() -> Self {
-        Self {
-            backend: "cpu".into(),
-            compute: "auto".into(),
-            memory: None,
-            threads: 0,
-        }
+        Self { backend: "cpu".into(), compute: "auto".into(), memory: None, threads: 0 }
     }
 }
 
@@ -135,12 +130,7 @@ impl Default for Sampling {
 
 impl Default for Image {
     fn default() -> Self {
-        Self {
-            width: 1024,
-            height: 1024,
-            batch: 1,
-            output: "out/{seed}-{index}.png".into(),
-        }
+        Self { width: 1024, height: 1024, batch: 1, output: "out/{seed}-{index}.png".into() }
     }
 }
 
@@ -202,30 +192,19 @@ impl Config {
     /// # Errors
     /// [`Error::ReadConfig`] or [`Error::ParseConfig`].
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(|source| Error::ReadConfig {
-            path: path.to_owned(),
-            source,
-        })?;
-        let mut config: Self = toml::from_str(&text).map_err(|source| Error::ParseConfig {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
+        let text = fs::read_to_string(path).map_err(|source| Error::ReadConfig { path: path.to_owned(), source })?;
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|source| Error::ParseConfig { path: path.to_owned(), source: Box::new(source) })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let model = &mut config.model;
-        let files = [
-            &mut model.folder,
-            &mut model.transformer,
-            &mut model.clip,
-            &mut model.t5,
-            &mut model.vae,
-        ];
+        let files = [&mut model.folder, &mut model.transformer, &mut model.clip, &mut model.t5, &mut model.vae];
         for file in files.into_iter().flatten() {
             *file = folder.join(&file);
         }
         if let Noise::File(file) = &mut config.sampling.noise {
             *file = folder.join(&file);
         }
-        config.image.output = folder.join(&config.image.output).to_string_lossy().into_owned();
+        config.image.output = folder.join(&config.image.output);
         Ok(config)
     }
 
@@ -234,12 +213,7 @@ impl Config {
     /// # Errors
     /// [`Error::Registry`] for a name that does not exist.
     pub fn request(&self, random: impl FnOnce() -> u64) -> Result<Txt2Img> {
-        let Self {
-            sampling,
-            prompt,
-            image,
-            ..
-        } = self;
+        let Self { sampling, prompt, image, .. } = self;
         Ok(Txt2Img {
             prompt: prompt.positive.clone(),
             negative: prompt.negative.clone(),
@@ -257,16 +231,13 @@ impl Config {
             profile: Profile::named(&sampling.profile)?,
             guidance: sampling.guidance,
             cfg: sampling.cfg,
-            size: Size {
-                width: image.width,
-                height: image.height,
-            },
+            size: Size { width: image.width, height: image.height },
             batch: image.batch,
             t5_length: prompt.t5_length,
         })
     }
 
-    /// The memory ceiling: the config's, or what the machine has free.
+    /// The memory ceiling: the config's, or what Linux has free; elsewhere none.
     ///
     /// # Errors
     /// [`Error::Memory`] for text that is no size.
@@ -328,11 +299,9 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_with_the_nearest() {
-        for (text, near) in [
-            ("[sampling]\nstep = 4", "steps"),
-            ("[promt]\n", "prompt"),
-            ("[device]\nback_end = \"cpu\"", "backend"),
-        ] {
+        for (text, near) in
+            [("[sampling]\nstep = 4", "steps"), ("[promt]\n", "prompt"), ("[device]\nback_end = \"cpu\"", "backend")]
+        {
             let error = read(text).err().unwrap();
             assert_eq!(error.exit_code(), 2);
             assert_eq!(crate::hint(&error), Some(format!("did you mean `{near}`?")), "{text}");
@@ -358,13 +327,7 @@ mod tests {
 
     #[test]
     fn the_noise_is_a_source_or_a_file() {
-        assert_eq!(
-            read("[sampling]\nnoise = \"nv\"").unwrap().sampling.noise,
-            Noise::Source(NoiseSource::Nv)
-        );
-        assert!(matches!(
-            read("[sampling]\nnoise = \"n.safetensors\"").unwrap().sampling.noise,
-            Noise::File(_)
-        ));
+        assert_eq!(read("[sampling]\nnoise = \"nv\"").unwrap().sampling.noise, Noise::Source(NoiseSource::Nv));
+        assert!(matches!(read("[sampling]\nnoise = \"n.safetensors\"").unwrap().sampling.noise, Noise::File(_)));
     }
 }

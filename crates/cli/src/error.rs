@@ -167,9 +167,8 @@ fn registry_hint(error: &samplers::Error) -> Option<String> {
 /// serde's own message lists the keys that exist; the nearest of them is the likely one.
 fn unknown_key_hint(message: &str) -> Option<String> {
     let mut quoted = message.split('`').skip(1).step_by(2);
-    let found = quoted
-        .next()
-        .filter(|_| message.starts_with("unknown field") || message.starts_with("unknown variant"))?;
+    let found =
+        quoted.next().filter(|_| message.starts_with("unknown field") || message.starts_with("unknown variant"))?;
     nearest(found, quoted).map(|near| format!("did you mean `{near}`?"))
 }
 
@@ -179,6 +178,6 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
     known
         .map(|k| (strsim::jaro_winkler(&name, &k.to_lowercase()), k))
         .filter(|(similarity, _)| *similarity > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .min_by(|a, b| b.0.total_cmp(&a.0)) // the first of equals
         .map(|(_, k)| k)
 }

@@ -32,7 +32,7 @@ pub struct Inspection {
 /// Reads a model file's header, or those of a folder's files.
 ///
 /// # Errors
-/// A file that is no valid safetensors file.
+/// A file that is no valid safetensors file, or a `config.json` with it that is not valid.
 pub fn inspect(path: &Path) -> Result<Inspection> {
     let source = open(path)?;
     let names = source.names();
@@ -51,25 +51,16 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
     let role = role(&names);
     let (family, loaded) = match role {
         "a Flux transformer" => {
-            let loaded = Transformer::load(&w, &config_json(path)?);
+            let loaded = Transformer::load(&w, &config_json(path, "FluxTransformer")?);
             let distilled = loaded.as_ref().is_ok_and(|t| t.dimensions().guidance);
-            (
-                if distilled { "flux-dev" } else { "flux-schnell" }.to_owned(),
-                loaded.map(drop),
-            )
+            (if distilled { "flux-dev" } else { "flux-schnell" }.to_owned(), loaded.map(drop))
         }
         "a T5 encoder" => ("t5 v1.1".to_owned(), T5::load(&w).map(drop)),
-        "a CLIP text encoder" => ("clip".to_owned(), Clip::load(&w, &config_json(path)?).map(drop)),
-        "an autoencoder" => (
-            "autoencoder-kl".to_owned(),
-            AutoencoderKl::load(&w, &config_json(path)?).map(drop),
-        ),
-        _ => (
-            Dialect::of(names.iter().map(String::as_str))
-                .map_or("", Dialect::name)
-                .to_owned(),
-            Ok(()),
-        ),
+        "a CLIP text encoder" => ("clip".to_owned(), Clip::load(&w, &config_json(path, "CLIPText")?).map(drop)),
+        "an autoencoder" => {
+            ("autoencoder-kl".to_owned(), AutoencoderKl::load(&w, &config_json(path, "AutoencoderKL")?).map(drop))
+        }
+        _ => (Dialect::of(names.iter().map(String::as_str)).map_or("", Dialect::name).to_owned(), Ok(())),
     };
     let mut missing: Vec<String> = survey.complaints().iter().map(ToString::to_string).collect();
     missing.extend(loaded.err().map(|e| e.to_string()));

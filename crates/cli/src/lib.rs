@@ -14,7 +14,7 @@
 //! ```
 //!
 //! [`Config`] is what a `flux.toml` says, [`Forge`] a loaded model, [`Run`] one job in progress, which the caller drives step
-//! by step. The crates below are re-exported for those who build from the parts.
+//! by step. Most crates below are re-exported for those who build from the parts.
 
 #![warn(missing_docs)]
 
@@ -57,9 +57,7 @@ impl Forge {
     /// # Errors
     /// A model file that is rejected, or too little memory for it.
     pub fn load(config: &Config) -> Result<Self> {
-        Ok(Self {
-            model: load::flux(config)?,
-        })
+        Ok(Self { model: load::flux(config)? })
     }
 
     /// Begins a run.

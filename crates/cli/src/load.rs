@@ -32,59 +32,35 @@ pub(crate) fn flux(config: &Config) -> Result<Flux> {
         let (unpacked, mapped) = sizes(source);
         Part { name, unpacked, mapped }
     };
-    let parts = vec![
-        part("transformer", &*transformer),
-        part("t5", &*t5),
-        part("clip", &*clip),
-        part("vae", &*vae),
-    ];
+    let parts = vec![part("transformer", &*transformer), part("t5", &*t5), part("clip", &*clip), part("vae", &*vae)];
     let plan = Plan::under(ceiling, parts)?;
     let residency = |name| {
-        if plan.unpacks(name) {
-            Residency::Unpacked
-        } else {
-            Residency::Mapped
-        }
+        if plan.unpacks(name) { Residency::Unpacked } else { Residency::Mapped }
     };
     fn weights<'a>(source: &'a dyn WeightSource, device: &core_tensor::Device, residency: Residency) -> Weights<'a> {
         Weights::of(source, device, residency)
     }
 
     let name = paths.name();
-    let hints = config_json(&paths.transformer)?;
-    let transformer = expect(
-        &paths.transformer,
-        "a Flux transformer",
-        &*transformer,
-        Transformer::MARK,
-    )
-    .and_then(|()| {
-        rejected(
-            &paths.transformer,
-            Transformer::load(&weights(&*transformer, &device, residency("transformer")), &hints),
-        )
-    })?;
-    let hints = config_json(&paths.clip)?;
-    let clip = expect(&paths.clip, "a CLIP text encoder", &*clip, Clip::MARK).and_then(|()| {
-        rejected(
-            &paths.clip,
-            Clip::load(&weights(&*clip, &device, residency("clip")), &hints),
-        )
-    })?;
+    let hints = config_json(&paths.transformer, "FluxTransformer")?;
+    let transformer =
+        expect(&paths.transformer, "a Flux transformer", &*transformer, Transformer::MARK).and_then(|()| {
+            rejected(
+                &paths.transformer,
+                Transformer::load(&weights(&*transformer, &device, residency("transformer")), &hints),
+            )
+        })?;
+    let hints = config_json(&paths.clip, "CLIPText")?;
+    let clip = expect(&paths.clip, "a CLIP text encoder", &*clip, Clip::MARK)
+        .and_then(|()| rejected(&paths.clip, Clip::load(&weights(&*clip, &device, residency("clip")), &hints)))?;
     let t5 = expect(&paths.t5, "a T5 encoder", &*t5, T5::MARK)
         .and_then(|()| rejected(&paths.t5, T5::load(&weights(&*t5, &device, residency("t5")))))?;
-    let hints = config_json(&paths.vae)?;
+    let hints = config_json(&paths.vae, "AutoencoderKL")?;
     let vae = expect(&paths.vae, "an autoencoder", &*vae, AutoencoderKl::MARK).and_then(|()| {
-        rejected(
-            &paths.vae,
-            AutoencoderKl::load(&weights(&*vae, &device, Residency::Unpacked), &hints),
-        )
+        rejected(&paths.vae, AutoencoderKl::load(&weights(&*vae, &device, Residency::Unpacked), &hints))
     })?;
     let path = paths.transformer.clone();
-    Flux::new(name, transformer, clip, t5, vae, &device).map_err(|e| Error::Load {
-        path,
-        source: Box::new(e.into()),
-    })
+    Flux::new(name, transformer, clip, t5, vae, &device).map_err(|e| Error::Load { path, source: Box::new(e.into()) })
 }
 
 /// Where the four parts of a model are.
@@ -115,7 +91,7 @@ impl Paths {
     /// What the infotext calls the model: the transformer's file, or the folder it is part of.
     fn name(&self) -> String {
         let named = match self.transformer.is_dir() {
-            true => self.transformer.parent().and_then(Path::file_name),
+            true => self.transformer.parent().and_then(Path::file_name).or(self.transformer.file_name()),
             false => self.transformer.file_stem(),
         };
         named.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
@@ -124,10 +100,7 @@ impl Paths {
 
 /// Opens a model file, or every shard in a folder of diffusers' layout, under the original names.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn WeightSource>> {
-    let load = |source: Error| Error::Load {
-        path: path.to_owned(),
-        source: Box::new(source),
-    };
+    let load = |source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
     let source = Shards::open(path).map_err(load)?;
     if BflNames::apply_to(&source) {
         return Ok(Box::new(BflNames::over(source)));
@@ -148,17 +121,17 @@ struct Shards {
 
 impl Shards {
     fn open(path: &Path) -> Result<Self> {
-        let shards = files(path)?
-            .iter()
-            .map(|file| open_file(file))
-            .collect::<Result<Vec<_>>>()?;
-        let names = |(i, shard): (usize, &Safetensors)| shard.names().into_iter().map(move |name| (name, i));
-        let index = shards.iter().enumerate().flat_map(names).collect();
-        Ok(Self {
-            path: path.to_owned(),
-            shards,
-            index,
-        })
+        let shards = files(path)?.iter().map(|file| open_file(file)).collect::<Result<Vec<_>>>()?;
+        let mut index = BTreeMap::new();
+        for (i, shard) in shards.iter().enumerate() {
+            for name in shard.names() {
+                let found = format!("a folder with `{name}` in two files");
+                if index.insert(name, i).is_some() {
+                    return Err(Error::WrongFile { expected: "every tensor in one", found });
+                }
+            }
+        }
+        Ok(Self { path: path.to_owned(), shards, index })
     }
 }
 
@@ -185,10 +158,7 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let read = |source| Error::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let read = |source| Error::Read { path: path.to_owned(), source };
     let mut found = Vec::new();
     for entry in path.read_dir().map_err(read)? {
         let file = entry.map_err(read)?.path();
@@ -202,18 +172,13 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     if found.is_empty() {
-        return Err(Error::WrongFile {
-            expected: "a safetensors file",
-            found: "a folder without one".into(),
-        });
+        return Err(Error::WrongFile { expected: "a safetensors file", found: "a folder without one".into() });
     }
     Ok(found)
 }
 
 fn variant(file: &Path) -> bool {
-    let name = file
-        .file_name()
-        .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let name = file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     name.contains(".fp16.") || name.contains(".bf16.") || name.contains(".fp16-") || name.contains(".bf16-")
 }
 
@@ -224,40 +189,43 @@ pub(crate) fn open_file(path: &Path) -> Result<Safetensors> {
         Some(Container::Zip | Container::Pickle) => "a PyTorch pickle, which could run code and is never opened",
         Some(Container::Safetensors) | None => return Ok(Safetensors::open(path)?),
     };
-    Err(Error::WrongFile {
-        expected: "a safetensors file",
-        found: found.into(),
-    })
+    Err(Error::WrongFile { expected: "a safetensors file", found: found.into() })
 }
 
 /// What a file is by its first bytes; `None` where it can't be read or told, so that opening it says why.
 fn container(path: &Path) -> Option<Container> {
+    if !path.is_file() {
+        return None; // opening a pipe would wait for a writer
+    }
     let mut head = Vec::new();
     File::open(path).ok()?.take(9).read_to_end(&mut head).ok()?;
     Container::of(&head)
 }
 
-/// A `config.json` beside a model file or in its folder; what it does not say is left open.
-pub(crate) fn config_json<T: DeserializeOwned + Default>(path: &Path) -> Result<T> {
-    let folder = if path.is_dir() {
-        path
-    } else {
-        path.parent().unwrap_or(Path::new(""))
-    };
+/// What a `config.json` in a model's folder, or beside its file, says of a model of this kind; nothing where there is none, or
+/// where it is another model's.
+pub(crate) fn config_json<T: DeserializeOwned + Default>(path: &Path, kind: &str) -> Result<T> {
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let file = folder.join("config.json");
-    match std::fs::read(&file) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|source| Error::ModelConfig { path: file, source }),
-        Err(_) => Ok(T::default()),
+    let text = match std::fs::read(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(T::default()),
+        Err(error) => return Err(Error::ModelConfig { path: file, source: serde::de::Error::custom(error) }),
+    };
+    let config = |source| Error::ModelConfig { path: file.clone(), source };
+    let json: serde_json::Value = serde_json::from_slice(&text).map_err(config)?;
+    // diffusers writes `_class_name`, transformers `architectures`.
+    let class = json.get("_class_name").or_else(|| json.get("architectures")?.get(0)).and_then(|name| name.as_str());
+    match class {
+        Some(class) if !class.starts_with(kind) => Ok(T::default()),
+        _ => serde_json::from_value(json).map_err(config),
     }
 }
 
 /// Fails where a file is not what the config says, and tells what it is instead.
 fn expect(path: &Path, expected: &'static str, source: &dyn WeightSource, mark: &str) -> Result<()> {
     let names = source.names();
-    let formats: Vec<_> = names
-        .iter()
-        .filter_map(|n| Some((n.as_str(), source.form(n)?.0)))
-        .collect();
+    let formats: Vec<_> = names.iter().filter_map(|n| Some((n.as_str(), source.form(n)?.0))).collect();
     let found = if let Some(scheme) = Scheme::of(formats.iter().copied()) {
         format!("quantised ({}), which is not supported yet", scheme.name())
     } else if names.iter().any(|n| n.ends_with(mark)) {
@@ -265,10 +233,7 @@ fn expect(path: &Path, expected: &'static str, source: &dyn WeightSource, mark: 
     } else {
         role(&names).to_owned()
     };
-    Err(Error::Load {
-        path: path.to_owned(),
-        source: Box::new(Error::WrongFile { expected, found }),
-    })
+    Err(Error::Load { path: path.to_owned(), source: Box::new(Error::WrongFile { expected, found }) })
 }
 
 /// What a file holds, by its tensors' names.
@@ -294,10 +259,7 @@ pub(crate) fn role(names: &[String]) -> &'static str {
 }
 
 fn rejected<T>(path: &Path, loaded: std::result::Result<T, diffusion_engine::Error>) -> Result<T> {
-    loaded.map_err(|e| Error::Load {
-        path: path.to_owned(),
-        source: Box::new(e.into()),
-    })
+    loaded.map_err(|e| Error::Load { path: path.to_owned(), source: Box::new(e.into()) })
 }
 
 /// A model's size unpacked to f32, and with its matrices left in the file.

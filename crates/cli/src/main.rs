@@ -28,7 +28,9 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect(&args),
         Command::Info(args) => info(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "forge", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "forge", &mut script);
+            term::print(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
     };
@@ -47,13 +49,10 @@ fn txt2img(args: Txt2ImgArgs) -> Result<()> {
         None => Config::default(),
     };
     args.override_keys(&mut config)?;
-    let request = config.request(random_seed)?;
-    let output = Pattern::new(&config.image.output, request.batch)?;
+    let request = config.request(random_seed)?.checked()?;
+    let output = Pattern::new(&config.image.output, request.seed, request.batch)?;
     if let Some(path) = &args.dump {
-        let write = |source| Error::Write {
-            path: path.clone(),
-            source,
-        };
+        let write = |source| Error::Write { path: path.clone(), source };
         forge::diffusion_engine::check_writable(path).map_err(write)?;
     }
     let noise = match &config.sampling.noise {
@@ -81,10 +80,7 @@ fn txt2img(args: Txt2ImgArgs) -> Result<()> {
             latents.push(run.latent().clone());
         }
         if interrupted.load(Ordering::Relaxed) && step.step < step.steps {
-            return Err(Error::Interrupted {
-                step: step.step,
-                steps: step.steps,
-            });
+            return Err(Error::Interrupted { step: step.step, steps: step.steps });
         }
     }
     let images = run.images()?;
@@ -93,12 +89,7 @@ fn txt2img(args: Txt2ImgArgs) -> Result<()> {
         let seed = seed.wrapping_add(index as u64);
         let path = output.path(seed, index);
         image.save(&path)?;
-        reporter.event(&Event::Image {
-            path: &path,
-            width: image.width,
-            height: image.height,
-            seed,
-        });
+        reporter.event(&Event::Image { path: &path, width: image.width, height: image.height, seed });
     }
     if let Some(path) = &args.dump {
         dump(&run, &latents, path)?;
@@ -138,11 +129,7 @@ fn limit_threads(threads: usize) -> Result<()> {
     const MAX: usize = 1024;
     if threads > MAX {
         let (expected, found) = (format!("0 to {MAX}"), threads.to_string());
-        return Err(Error::Value {
-            key: "device.threads",
-            expected,
-            found,
-        });
+        return Err(Error::Value { key: "device.threads", expected, found });
     }
     // The pool exists already only if this is called twice, and then it has the size of the first call.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();

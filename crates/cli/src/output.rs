@@ -16,43 +16,36 @@ use crate::{Error, Result};
 pub struct Pattern(String);
 
 impl Pattern {
-    /// A pattern that gives each picture of a batch a name of its own, in a folder that can be written.
+    /// A pattern that gives each picture of a batch a name of its own, in a folder that can be written; `seed` is the first's.
     ///
     /// # Errors
     /// [`Error::Value`] for names that would collide or fill nothing in, [`Error::Write`] for a place that can't be written.
-    pub fn new(pattern: &str, batch: usize) -> Result<Self> {
+    pub fn new(pattern: &Path, seed: u64, batch: usize) -> Result<Self> {
         let wrong = |expected: &str| {
-            Err(Error::Value {
-                key: "image.output",
-                expected: expected.into(),
-                found: format!("`{pattern}`"),
-            })
+            let found = format!("`{}`", pattern.display());
+            Err(Error::Value { key: "image.output", expected: expected.into(), found })
         };
-        if batch > 1 && !pattern.contains("{index}") && !pattern.contains("{seed}") {
+        let Some(text) = pattern.to_str() else { return wrong("a name in UTF-8") };
+        if batch > 1 && !text.contains("{index}") && !text.contains("{seed}") {
             return wrong("`{index}` or `{seed}` in it, as there are several pictures");
         }
-        if pattern
-            .replace("{seed}", "")
-            .replace("{index}", "")
-            .contains(['{', '}'])
-        {
+        if text.replace("{seed}", "").replace("{index}", "").contains(['{', '}']) {
             return wrong("no braces but `{seed}` and `{index}`");
         }
-        if !pattern.to_lowercase().ends_with(".png") {
+        if !text.to_lowercase().ends_with(".png") {
             return wrong("a name that ends in `.png`");
         }
-        let pattern = Self(pattern.to_owned());
-        let first = pattern.path(0, 0);
-        diffusion_engine::check_writable(&first).map_err(|source| Error::Write { path: first, source })?;
+        let pattern = Self(text.to_owned());
+        for index in 0..batch {
+            let path = pattern.path(seed.wrapping_add(index as u64), index);
+            diffusion_engine::check_writable(&path).map_err(|source| Error::Write { path, source })?;
+        }
         Ok(pattern)
     }
 
     /// The name of one picture.
     pub fn path(&self, seed: u64, index: usize) -> PathBuf {
-        self.0
-            .replace("{seed}", &seed.to_string())
-            .replace("{index}", &index.to_string())
-            .into()
+        self.0.replace("{seed}", &seed.to_string()).replace("{index}", &index.to_string()).into()
     }
 }
 
@@ -61,21 +54,15 @@ impl Pattern {
 /// # Errors
 /// A file that can't be read, or that has no such tensor of four dimensions in f32, f16 or bf16.
 pub fn noise_file(path: &Path) -> Result<Latent> {
-    let load = |source: Error| Error::Load {
-        path: path.to_owned(),
-        source: Box::new(source),
-    };
+    let load = |source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
     let file = Safetensors::open(path).map_err(|e| load(e.into()))?;
-    let missing = || {
-        load(Error::WrongFile {
-            expected: "a tensor `noise`",
-            found: "a file without one".into(),
-        })
-    };
+    let missing = || load(Error::WrongFile { expected: "a tensor `noise`", found: "a file without one".into() });
     let stored = file.read("noise").ok_or_else(missing)?;
     let shape = <[usize; 4]>::try_from(stored.shape());
     match (shape, stored.to_f32()) {
-        (Ok(shape), Some(values)) => Ok(Latent(tensor(values, shape, &core_tensor::Device::flex()))),
+        (Ok(shape), Some(values)) if !values.is_empty() => {
+            Ok(Latent(tensor(values, shape, &core_tensor::Device::flex())))
+        }
         _ => Err(load(Error::WrongFile {
             expected: "`noise` as four-dimensional floats",
             found: format!("{:?} of {:?}", stored.shape(), stored.dtype()),
@@ -91,38 +78,18 @@ pub fn noise_file(path: &Path) -> Result<Latent> {
 /// [`Error::Write`], and those of decoding.
 pub fn dump(run: &Run, latents: &[Latent], path: &Path) -> Result<()> {
     let mut tensors = prompt("", run.positive());
-    tensors.extend(
-        run.negative()
-            .into_iter()
-            .flat_map(|negative| prompt("negative.", negative)),
-    );
+    tensors.extend(run.negative().into_iter().flat_map(|negative| prompt("negative.", negative)));
     tensors.push(entry("noise", &run.noise().0));
-    tensors.push((
-        "sigmas".into(),
-        vec![run.sigmas().len()],
-        Values::F32(run.sigmas().to_vec()),
-    ));
-    tensors.extend(
-        latents
-            .iter()
-            .enumerate()
-            .map(|(i, latent)| entry(&format!("latent.{i:03}"), &latent.0)),
-    );
+    tensors.push(("sigmas".into(), vec![run.sigmas().len()], Values::F32(run.sigmas().to_vec())));
+    tensors.extend(latents.iter().enumerate().map(|(i, latent)| entry(&format!("latent.{i:03}"), &latent.0)));
     tensors.push(entry("image", &run.pixels()?));
-    write_whole(path, |out| write(out, &tensors)).map_err(|source| Error::Write {
-        path: path.to_owned(),
-        source,
-    })
+    write_whole(path, |out| write(out, &tensors)).map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
 fn prompt(prefix: &str, conditioning: &Conditioning) -> Vec<(String, Vec<usize>, Values)> {
     let ids = |(encoder, ids): &(&str, Vec<usize>)| {
         let values = ids.iter().map(|&id| id as i64).collect();
-        (
-            format!("{prefix}{encoder}.ids"),
-            vec![1, ids.len()],
-            Values::I64(values),
-        )
+        (format!("{prefix}{encoder}.ids"), vec![1, ids.len()], Values::I64(values))
     };
     let mut tensors: Vec<_> = conditioning.ids.iter().map(ids).collect();
     tensors.push(entry(&format!("{prefix}vec"), &conditioning.vec));

@@ -31,11 +31,7 @@ fn cuda(_: usize) -> Result<Device, Error> {
 #[cfg(feature = "vulkan")]
 fn vulkan(index: usize) -> Result<Device, Error> {
     use burn::tensor::DeviceKind;
-    Ok(Device::vulkan(if index == 0 {
-        DeviceKind::DefaultDevice
-    } else {
-        DeviceKind::DiscreteGpu(index)
-    }))
+    Ok(Device::vulkan(if index == 0 { DeviceKind::DefaultDevice } else { DeviceKind::DiscreteGpu(index) }))
 }
 
 #[cfg(not(feature = "vulkan"))]
@@ -63,9 +59,6 @@ mod tests {
     #[cfg(not(feature = "cuda"))]
     #[test]
     fn a_back_end_left_out_of_the_build_is_named() {
-        assert!(matches!(
-            device("cuda:0"),
-            Err(Error::MissingBackend { backend: "cuda" })
-        ));
+        assert!(matches!(device("cuda:0"), Err(Error::MissingBackend { backend: "cuda" })));
     }
 }

@@ -21,10 +21,7 @@ impl Linear {
     /// # Errors
     /// A tensor that is missing or has another shape.
     pub fn load(w: &Weights, d_in: usize, d_out: usize) -> Result<Self, Error> {
-        Ok(Self {
-            bias: Some(w.vector("bias", d_out)?),
-            ..Self::load_unbiased(w, d_in, d_out)?
-        })
+        Ok(Self { bias: Some(w.vector("bias", d_out)?), ..Self::load_unbiased(w, d_in, d_out)? })
     }
 
     /// Loads `weight` `[d_out, d_in]` alone.
@@ -32,11 +29,7 @@ impl Linear {
     /// # Errors
     /// A tensor that is missing or has another shape.
     pub fn load_unbiased(w: &Weights, d_in: usize, d_out: usize) -> Result<Self, Error> {
-        Ok(Self {
-            weight: w.weight("weight", [d_out, d_in])?,
-            bias: None,
-            d_out,
-        })
+        Ok(Self { weight: w.weight("weight", [d_out, d_in])?, bias: None, d_out })
     }
 
     /// `[…, d_in]` to `[…, d_out]`.
@@ -97,11 +90,7 @@ impl LayerNorm {
     /// # Errors
     /// A tensor that is missing or has another shape.
     pub fn load(w: &Weights, d: usize, eps: f64) -> Result<Self, Error> {
-        Ok(Self {
-            weight: w.vector("weight", d)?,
-            bias: w.vector("bias", d)?,
-            eps,
-        })
+        Ok(Self { weight: w.vector("weight", d)?, bias: w.vector("bias", d)?, eps })
     }
 
     /// `[…, d]` to the same shape.
@@ -123,10 +112,7 @@ impl RmsNorm {
     /// # Errors
     /// A tensor that is missing or has another shape.
     pub fn load(w: &Weights, name: &str, d: usize, eps: f64) -> Result<Self, Error> {
-        Ok(Self {
-            scale: w.vector(name, d)?,
-            eps,
-        })
+        Ok(Self { scale: w.vector(name, d)?, eps })
     }
 
     /// `[…, d]` to the same shape.
@@ -151,12 +137,7 @@ impl GroupNorm {
     /// # Errors
     /// A tensor that is missing or has another shape.
     pub fn load(w: &Weights, channels: usize, groups: usize, eps: f64) -> Result<Self, Error> {
-        Ok(Self {
-            weight: w.vector("weight", channels)?,
-            bias: w.vector("bias", channels)?,
-            groups,
-            eps,
-        })
+        Ok(Self { weight: w.vector("weight", channels)?, bias: w.vector("bias", channels)?, groups, eps })
     }
 
     /// `[b, c, h, w]` to the same shape.

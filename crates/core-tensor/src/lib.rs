@@ -29,11 +29,7 @@ pub fn is_finite<const D: usize>(tensor: &Tensor<D>) -> bool {
 
 /// The values of a tensor on the host, row-major, f32.
 pub fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
-    tensor
-        .to_data()
-        .convert::<f32>()
-        .try_to_vec()
-        .expect("the data was just converted to f32")
+    tensor.to_data().convert::<f32>().try_to_vec().expect("the data was just converted to f32")
 }
 
 /// A tensor of host values.

@@ -11,34 +11,12 @@ use crate::{Device, Tensor};
 ///
 /// `bias` is added to the scores, `[1, heads, q tokens, k tokens]`; `scale` is `1 / sqrt(d)` where `None`.
 pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>, scale: Option<f64>) -> Tensor<4> {
-    module::attention(
-        q,
-        k,
-        v,
-        None,
-        bias,
-        AttentionModuleOptions {
-            scale,
-            softcap: None,
-            is_causal: false,
-        },
-    )
+    module::attention(q, k, v, None, bias, AttentionModuleOptions { scale, softcap: None, is_causal: false })
 }
 
 /// [`attention`] in which a token sees only itself and those before it.
 pub fn causal_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-    module::attention(
-        q,
-        k,
-        v,
-        None,
-        None,
-        AttentionModuleOptions {
-            scale: None,
-            softcap: None,
-            is_causal: true,
-        },
-    )
+    module::attention(q, k, v, None, None, AttentionModuleOptions { scale: None, softcap: None, is_causal: true })
 }
 
 /// `[b, tokens, heads · d]` to `[b, heads, tokens, d]`.
@@ -81,12 +59,10 @@ pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// Doubles height and width by repeating pixels, `[b, c, h, w]` to `[b, c, 2h, 2w]`.
 pub fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
     let [b, c, h, w] = x.dims();
-    x.reshape([b, c, h, 1, w, 1])
-        .expand([b, c, h, 2, w, 2])
-        .reshape([b, c, h * 2, w * 2])
+    x.reshape([b, c, h, 1, w, 1]).expand([b, c, h, 2, w, 2]).reshape([b, c, h * 2, w * 2])
 }
 
-/// Cosines and sines of a rotary position embedding, both `[tokens, d / 2]`.
+/// Cosines and sines of a rotary position embedding, both `[1, 1, tokens, d / 2]`.
 #[derive(Clone)]
 pub struct Rope {
     cos: Tensor<4>,
@@ -109,10 +85,7 @@ impl Rope {
         let angles: Vec<f64> = ids.iter().flat_map(row).collect();
         let shape = [1, 1, ids.len(), axes.iter().sum::<usize>() / 2];
         let table = |f: fn(f64) -> f64| crate::tensor(angles.iter().map(|&a| f(a) as f32).collect(), shape, device);
-        Self {
-            cos: table(f64::cos),
-            sin: table(f64::sin),
-        }
+        Self { cos: table(f64::cos), sin: table(f64::sin) }
     }
 
     /// Rotates each pair of neighbouring channels of `[b, heads, tokens, d]`.

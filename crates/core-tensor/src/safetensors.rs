@@ -1,7 +1,7 @@
-//! Files of tensors in the safetensors format: opened, checked and mapped, never copied whole.
+//! Files of tensors in the safetensors format: opened, checked, and mapped where the system can.
 //!
 //! Opening reads the header only and validates every byte range against the shapes, against each other and against the
-//! file's length; after that no read can fail or leave the file. The rules are those of the format's specification, plus two:
+//! file's length; after that no read can fail or leave the file, unless another program shortens it. The rules are those of the format's specification, plus two:
 //! a name may occur once, and the header is at most 32 MiB.
 
 use std::{
@@ -49,10 +49,7 @@ impl Safetensors {
     /// # Errors
     /// Every way in which the bytes can contradict the format, with what was expected and found.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let read = |source| Error::Read {
-            path: path.to_owned(),
-            source,
-        };
+        let read = |source| Error::Read { path: path.to_owned(), source };
         if !path.metadata().map_err(read)?.is_file() {
             return Err(Error::NotAFile { path: path.to_owned() });
         }
@@ -63,43 +60,18 @@ impl Safetensors {
     fn parse(path: &Path, bytes: Arc<Bytes>) -> Result<Self, Error> {
         let path = path.to_owned();
         let found = bytes.as_ref().as_ref().len() as u64;
-        let truncated = |what, expected| Error::Truncated {
-            path: path.clone(),
-            what,
-            expected,
-            found,
-        };
-        let length = bytes
-            .as_ref()
-            .as_ref()
-            .first_chunk::<8>()
-            .ok_or_else(|| truncated("the header's length", 8))?;
+        let truncated = |what, expected| Error::Truncated { path: path.clone(), what, expected, found };
+        let length = bytes.as_ref().as_ref().first_chunk::<8>().ok_or_else(|| truncated("the header's length", 8))?;
         let length = u64::from_le_bytes(*length);
         if length > HEADER_LIMIT {
-            return Err(Error::HeaderTooLong {
-                path,
-                found: length,
-                limit: HEADER_LIMIT,
-            });
+            return Err(Error::HeaderTooLong { path, found: length, limit: HEADER_LIMIT });
         }
         let data = 8 + length as usize;
-        let header = bytes
-            .as_ref()
-            .as_ref()
-            .get(8..data)
-            .ok_or_else(|| truncated("the header", data as u64))?;
-        let header: Header = serde_json::from_slice(header).map_err(|source| Error::Header {
-            path: path.clone(),
-            source,
-        })?;
+        let header = bytes.as_ref().as_ref().get(8..data).ok_or_else(|| truncated("the header", data as u64))?;
+        let header: Header =
+            serde_json::from_slice(header).map_err(|source| Error::Header { path: path.clone(), source })?;
         let tensors = extents(&path, header.tensors, found - data as u64)?;
-        Ok(Self {
-            path,
-            bytes,
-            data,
-            tensors,
-            metadata: header.metadata,
-        })
+        Ok(Self { path, bytes, data, tensors, metadata: header.metadata })
     }
 
     /// Every tensor's name and form, by name.
@@ -188,13 +160,7 @@ fn extents(
     for (name, info) in &entries {
         let (start, stop) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
         let extent = |problem, expected, found| {
-            Err(Error::Extent {
-                path: path.to_owned(),
-                name: name.clone(),
-                problem,
-                expected,
-                found,
-            })
+            Err(Error::Extent { path: path.to_owned(), name: name.clone(), problem, expected, found })
         };
         let size = byte_size(info).ok_or_else(|| Error::Overflow {
             path: path.to_owned(),
@@ -205,11 +171,7 @@ fn extents(
             return extent("does not begin where the one before it ends", end, start);
         }
         if stop.checked_sub(start) != Some(size) {
-            return extent(
-                "has a byte range that is not its shape's size",
-                size,
-                stop.saturating_sub(start),
-            );
+            return extent("has a byte range that is not its shape's size", size, stop.saturating_sub(start));
         }
         if stop > available {
             return extent("ends beyond the file", available, stop);
@@ -219,35 +181,19 @@ fn extents(
     if end != available {
         let name = entries.pop().map_or_else(String::new, |(name, _)| name);
         let problem = "is the last, but bytes follow it";
-        return Err(Error::Extent {
-            path: path.to_owned(),
-            name,
-            problem,
-            expected: end,
-            found: available,
-        });
+        return Err(Error::Extent { path: path.to_owned(), name, problem, expected: end, found: available });
     }
     Ok(entries
         .into_iter()
         .map(|(name, info)| {
             let range = info.data_offsets.0..info.data_offsets.1;
-            (
-                name,
-                Entry {
-                    dtype: info.dtype,
-                    shape: info.shape,
-                    range,
-                },
-            )
+            (name, Entry { dtype: info.dtype, shape: info.shape, range })
         })
         .collect())
 }
 
 fn byte_size(info: &TensorInfo) -> Option<u64> {
-    let bits = info
-        .shape
-        .iter()
-        .try_fold(info.dtype.bitsize() as u64, |n, &d| n.checked_mul(d as u64))?;
+    let bits = info.shape.iter().try_fold(info.dtype.bitsize() as u64, |n, &d| n.checked_mul(d as u64))?;
     (bits % 8 == 0).then_some(bits / 8)
 }
 
@@ -273,10 +219,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-        let mut header = Header {
-            metadata: BTreeMap::new(),
-            tensors: BTreeMap::new(),
-        };
+        let mut header = Header { metadata: BTreeMap::new(), tensors: BTreeMap::new() };
         let mut annotated = false;
         while let Some(name) = map.next_key::<String>()? {
             let twice = if name == "__metadata__" {
@@ -402,11 +345,7 @@ mod tests {
                 9,
                 "`a` is the last, but bytes follow it: expected 4, found 9",
             ),
-            (
-                r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[4,0]}}"#,
-                4,
-                "`a` does not begin",
-            ),
+            (r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[4,0]}}"#, 4, "`a` does not begin"),
         ];
         for (header, data, message) in cases {
             let error = parse(file(header, data)).err().unwrap().to_string();
@@ -416,10 +355,8 @@ mod tests {
 
     #[test]
     fn counts_that_overflow_are_an_error() {
-        let header = format!(
-            r#"{{"a":{{"dtype":"F32","shape":[{0},{0}],"data_offsets":[0,4]}}}}"#,
-            u32::MAX as u64 + 1
-        );
+        let header =
+            format!(r#"{{"a":{{"dtype":"F32","shape":[{0},{0}],"data_offsets":[0,4]}}}}"#, u32::MAX as u64 + 1);
         assert!(matches!(parse(file(&header, 4)), Err(Error::Overflow { .. })));
         let mut long = file(ONE, 8);
         long[..8].copy_from_slice(&u64::MAX.to_le_bytes());
@@ -433,9 +370,7 @@ mod tests {
         let valid = file(header, 20);
         let mut state = 1u64;
         let mut next = |n: usize| {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 33) as usize % n
         };
         let mut accepted = 0;
@@ -443,11 +378,7 @@ mod tests {
             let mut bytes = valid.clone();
             for _ in 0..1 + next(2) {
                 let at = next(bytes.len());
-                bytes[at] = if next(2) == 0 {
-                    b"0123456789,:[]{}\" "[next(18)]
-                } else {
-                    next(256) as u8
-                };
+                bytes[at] = if next(2) == 0 { b"0123456789,:[]{}\" "[next(18)] } else { next(256) as u8 };
             }
             let reference = ::safetensors::SafeTensors::deserialize(&bytes).is_ok();
             let ours = parse(bytes).is_ok();

@@ -25,23 +25,30 @@ pub trait WeightSource: Send + Sync {
     fn read(&self, name: &str) -> Option<Stored>;
 }
 
-/// A tensor's bytes in the precision of its source, row-major, little-endian.
+/// A tensor in the precision of its source, row-major, little-endian; its bytes may still be in a mapped file.
 #[derive(Clone)]
 pub struct Stored {
     dtype: Dtype,
     shape: Vec<usize>,
+    /// One after the other; more than one where a tensor was put together from several.
+    segments: Vec<Segment>,
+}
+
+#[derive(Clone)]
+struct Segment {
     bytes: Arc<Bytes>,
     range: Range<usize>,
 }
 
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes.as_ref().as_ref()[self.range.clone()]
+    }
+}
+
 impl Stored {
     pub(crate) fn mapped(dtype: Dtype, shape: Vec<usize>, bytes: Arc<Bytes>, range: Range<usize>) -> Self {
-        Self {
-            dtype,
-            shape,
-            bytes,
-            range,
-        }
+        Self { dtype, shape, segments: vec![Segment { bytes, range }] }
     }
 
     /// A tensor of values that were computed rather than read.
@@ -49,29 +56,15 @@ impl Stored {
     /// # Panics
     /// If `values` does not fill `shape`.
     pub fn of(values: &[f32], shape: Vec<usize>) -> Self {
-        assert_eq!(
-            values.len(),
-            shape.iter().product::<usize>(),
-            "values for shape {shape:?}"
-        );
+        assert_eq!(values.len(), shape.iter().product::<usize>(), "values for shape {shape:?}");
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let range = 0..bytes.len();
-        Self {
-            dtype: Dtype::F32,
-            shape,
-            bytes: Arc::new(Bytes::Read(bytes)),
-            range,
-        }
+        Self::mapped(Dtype::F32, shape, Arc::new(Bytes::Read(bytes)), range)
     }
 
-    /// A tensor of which only the form is known; reading its values panics, looking at its form does not.
+    /// A tensor of which only the form is known; it has no values.
     pub fn hollow(dtype: Dtype, shape: Vec<usize>) -> Self {
-        Self {
-            dtype,
-            shape,
-            bytes: Arc::new(Bytes::Read(Vec::new())),
-            range: 0..0,
-        }
+        Self { dtype, shape, segments: Vec::new() }
     }
 
     /// The dimensions, outermost first.
@@ -84,9 +77,14 @@ impl Stored {
         self.dtype
     }
 
-    /// The stored bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes.as_ref().as_ref()[self.range.clone()]
+    /// A copy of the stored bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.segments.iter().flat_map(Segment::bytes).copied().collect()
+    }
+
+    /// How many bytes it takes as it is stored.
+    pub fn byte_len(&self) -> usize {
+        self.segments.iter().map(|segment| segment.range.len()).sum()
     }
 
     /// The same elements under another shape.
@@ -94,11 +92,7 @@ impl Stored {
     /// # Panics
     /// If the shapes differ in size.
     pub fn reshape(mut self, shape: Vec<usize>) -> Self {
-        assert_eq!(
-            self.shape.iter().product::<usize>(),
-            shape.iter().product::<usize>(),
-            "reshape to {shape:?}"
-        );
+        assert_eq!(self.shape.iter().product::<usize>(), shape.iter().product::<usize>(), "reshape to {shape:?}");
         self.shape = shape;
         self
     }
@@ -108,20 +102,26 @@ impl Stored {
     /// # Panics
     /// If the range leaves the tensor.
     pub fn rows(&self, rows: Range<usize>) -> Self {
-        let row = self.range.len() / self.shape[0].max(1);
         assert!(rows.end <= self.shape[0], "rows {rows:?} of {}", self.shape[0]);
+        let row = self.byte_len() / self.shape[0].max(1);
+        let (mut skip, mut take) = (rows.start * row, rows.len() * row);
+        let mut segments = Vec::new();
+        for Segment { bytes, range } in &self.segments {
+            let start = range.start + skip.min(range.len());
+            let end = start + take.min(range.end - start);
+            skip -= start - range.start;
+            take -= end - start;
+            if start < end {
+                segments.push(Segment { bytes: bytes.clone(), range: start..end });
+            }
+        }
         let mut shape = self.shape.clone();
         shape[0] = rows.len();
-        let range = self.range.start + rows.start * row..self.range.start + rows.end * row;
-        Self {
-            dtype: self.dtype,
-            shape,
-            bytes: self.bytes.clone(),
-            range,
-        }
+        Self { dtype: self.dtype, shape, segments }
     }
 
-    /// Tensors one below the other; `None` unless there are some, of one format and of one shape but for the first dimension.
+    /// Tensors one below the other, without copying them; `None` unless there are some, of one format and of one shape but
+    /// for the first dimension.
     pub fn stacked(parts: &[Stored]) -> Option<Self> {
         let first = parts.first()?;
         let fits =
@@ -131,31 +131,30 @@ impl Stored {
         }
         let mut shape = first.shape.clone();
         shape[0] = parts.iter().map(|p| p.shape[0]).sum();
-        let bytes: Vec<u8> = parts.iter().flat_map(|p| p.bytes()).copied().collect();
-        let range = 0..bytes.len();
-        Some(Self {
-            dtype: first.dtype,
-            shape,
-            bytes: Arc::new(Bytes::Read(bytes)),
-            range,
-        })
+        let segments = parts.iter().flat_map(|p| p.segments.clone()).collect();
+        Some(Self { dtype: first.dtype, shape, segments })
     }
 
     /// All values as f32; `None` where the format is neither F32, F16 nor BF16.
     pub fn to_f32(&self) -> Option<Vec<f32>> {
-        to_f32(self.dtype, self.bytes())
+        match self.segments.as_slice() {
+            [one] => to_f32(self.dtype, one.bytes()),
+            segments => {
+                let parts = segments.iter().map(|segment| to_f32(self.dtype, segment.bytes()));
+                let none = to_f32(self.dtype, &[]);
+                parts.chain([none]).try_fold(Vec::new(), |mut all, part| {
+                    all.extend(part?);
+                    Some(all)
+                })
+            }
+        }
     }
 }
 
 fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     match dtype {
-        Dtype::F32 => Some(
-            bytes
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect(),
-        ),
+        Dtype::F32 => Some(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
         Dtype::BF16 => Some(halves().map(|b| bf16::from_bits(b).to_f32()).collect()),
         Dtype::F16 => {
             let halves: Vec<f16> = halves().map(f16::from_bits).collect();
@@ -203,8 +202,8 @@ impl Weight {
 pub enum Residency {
     /// Unpacked to f32 at once: fastest, four bytes a parameter.
     Unpacked,
-    /// Left where and as they are stored, and unpacked a panel at a time in each multiplication: slower, no memory but the
-    /// system's file cache.
+    /// Left where and as they are stored, and unpacked a panel at a time in each multiplication: slower, no memory but
+    /// one panel and the system's file cache.
     Mapped,
 }
 
@@ -223,7 +222,7 @@ pub struct Weights<'a> {
 pub struct Survey(Arc<Mutex<Vec<Error>>>);
 
 impl Survey {
-    /// Every tensor that was missing or did not fit so far.
+    /// Takes every complaint so far: tensors that were missing or did not fit.
     pub fn complaints(&self) -> Vec<Error> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -236,39 +235,25 @@ impl Survey {
 impl<'a> Weights<'a> {
     /// The whole of a source.
     pub fn of(source: &'a dyn WeightSource, device: &Device, residency: Residency) -> Self {
-        Self {
-            source,
-            prefix: String::new(),
-            device: device.clone(),
-            residency,
-            survey: None,
-        }
+        Self { source, prefix: String::new(), device: device.clone(), residency, survey: None }
     }
 
     /// A view that reads headers only: layers built from it hold nothing, and what they miss is noted in `survey` instead of
-    /// ending the load.
+    /// ending the load. A tensor that dimensions are read from still ends it.
     pub fn survey(source: &'a dyn WeightSource, survey: &Survey) -> Self {
         let looking = Self::of(source, &Device::flex(), Residency::Mapped);
-        Self {
-            survey: Some(survey.clone()),
-            ..looking
-        }
+        Self { survey: Some(survey.clone()), ..looking }
     }
 
     /// The part of this view whose names begin with `name.`.
     pub fn at(&self, name: impl std::fmt::Display) -> Self {
-        Self {
-            prefix: format!("{}{name}.", self.prefix),
-            ..self.clone()
-        }
+        Self { prefix: format!("{}{name}.", self.prefix), ..self.clone() }
     }
 
     /// The part under whatever prefix the file puts before `mark`; the view itself where there is no such tensor.
     pub fn before(&self, mark: &str) -> Self {
         let names = self.source.names();
-        let prefix = names
-            .iter()
-            .find_map(|n| n.strip_prefix(&self.prefix)?.strip_suffix(mark)?.strip_suffix('.'));
+        let prefix = names.iter().find_map(|n| n.strip_prefix(&self.prefix)?.strip_suffix(mark)?.strip_suffix('.'));
         prefix.map_or_else(|| self.clone(), |prefix| self.at(prefix))
     }
 
@@ -290,7 +275,8 @@ impl<'a> Weights<'a> {
     /// A tensor's shape, where it has `D` dimensions.
     ///
     /// # Errors
-    /// [`Error::Missing`], or [`Error::Shape`] with ones for the dimensions that are free; none may be 0.
+    /// [`Error::Missing`], or [`Error::Shape`] where the number of dimensions differs or one is 0; what it expects then holds
+    /// ones.
     pub fn dims<const D: usize>(&self, name: &str) -> Result<[usize; D], Error> {
         let found = self.shape(name).ok_or_else(|| self.missing(name))?;
         match <[usize; D]>::try_from(found) {
@@ -300,12 +286,14 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// How many consecutive numbers, from 0, stand after this prefix: the depth of a stack of layers.
+    /// How many numbers stand after this prefix: the depth of a stack of layers. Where one is left out, the stack ends with
+    /// that one, so that its tensors are missed and named.
     pub fn depth(&self) -> usize {
         let numbers: std::collections::BTreeSet<usize> = (self.source.names().iter())
             .filter_map(|name| name.strip_prefix(&self.prefix)?.split('.').next()?.parse().ok())
             .collect();
-        numbers.iter().enumerate().take_while(|(i, n)| i == *n).count()
+        let consecutive = numbers.iter().enumerate().take_while(|(i, n)| i == *n).count();
+        numbers.len().min(consecutive + 1)
     }
 
     /// A tensor of exactly this shape, in f32.
@@ -314,8 +302,9 @@ impl<'a> Weights<'a> {
     /// [`Error::Missing`], [`Error::Shape`] or [`Error::Dtype`].
     pub fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>, Error> {
         if self.survey.is_some() {
-            self.stored(name, &shape)?;
-            return Ok(Tensor::zeros(shape, &self.device));
+            // Of one value, as what a header claims may be more than there is memory.
+            self.looked_at(name, &shape)?;
+            return Ok(Tensor::zeros([1; D], &self.device));
         }
         let values = self.float(name, self.stored(name, &shape)?.to_f32())?;
         Ok(tensor(values, shape, &self.device))
@@ -337,12 +326,8 @@ impl<'a> Weights<'a> {
         match self.residency {
             Residency::Unpacked => self.tensor(name, shape).map(Weight::Dense),
             Residency::Mapped => {
-                let stored = self.stored(name, &shape)?;
-                self.float(name, stored.rows(0..0).to_f32())?;
-                Ok(Weight::Packed(Arc::new(MappedMatrix {
-                    stored,
-                    device: self.device.clone(),
-                })))
+                let stored = self.looked_at(name, &shape)?;
+                Ok(Weight::Packed(Arc::new(MappedMatrix { stored, device: self.device.clone() })))
             }
         }
     }
@@ -352,35 +337,25 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// As [`Weights::tensor`].
     pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Table, Error> {
-        let stored = self.stored(name, &shape)?;
-        self.float(name, stored.rows(0..0).to_f32())?;
-        Ok(Table {
-            stored,
-            device: self.device.clone(),
-        })
+        let stored = self.looked_at(name, &shape)?;
+        Ok(Table { stored, device: self.device.clone() })
     }
 
     fn stored(&self, name: &str, shape: &[usize]) -> Result<Stored, Error> {
-        let found = self
-            .source
-            .read(&self.full(name))
-            .ok_or_else(|| self.missing(name))
-            .and_then(|stored| {
-                if stored.shape == shape {
-                    Ok(stored)
-                } else {
-                    Err(self.mismatch(name, shape, stored.shape))
-                }
-            });
+        let stored = self.source.read(&self.full(name)).ok_or_else(|| self.missing(name))?;
+        if stored.shape == shape { Ok(stored) } else { Err(self.mismatch(name, shape, stored.shape)) }
+    }
+
+    /// A tensor whose form is right and whose values are not read yet; a survey notes what is wrong and goes on.
+    fn looked_at(&self, name: &str, shape: &[usize]) -> Result<Stored, Error> {
+        let found = self.stored(name, shape).and_then(|stored| {
+            self.float(name, stored.rows(0..0).to_f32())?;
+            Ok(stored)
+        });
         match (found, &self.survey) {
             (Err(error), Some(survey)) => {
                 survey.push(error);
-                Ok(Stored {
-                    dtype: Dtype::F32,
-                    shape: shape.to_vec(),
-                    bytes: Arc::new(Bytes::Read(Vec::new())),
-                    range: 0..0,
-                })
+                Ok(Stored::hollow(Dtype::F32, shape.to_vec()))
             }
             (found, _) => found,
         }
@@ -390,11 +365,7 @@ impl<'a> Weights<'a> {
         values.ok_or_else(|| {
             let name = self.full(name);
             let found = self.source.form(&name).map_or(Dtype::U8, |(dtype, _)| dtype);
-            Error::Dtype {
-                name,
-                source_name: self.label(),
-                found,
-            }
+            Error::Dtype { name, source_name: self.label(), found }
         })
     }
 
@@ -403,19 +374,11 @@ impl<'a> Weights<'a> {
     }
 
     fn missing(&self, name: &str) -> Error {
-        Error::Missing {
-            name: self.full(name),
-            source_name: self.label(),
-        }
+        Error::Missing { name: self.full(name), source_name: self.label() }
     }
 
     fn mismatch(&self, name: &str, expected: &[usize], found: Vec<usize>) -> Error {
-        Error::Shape {
-            name: self.full(name),
-            source_name: self.label(),
-            expected: expected.to_vec(),
-            found,
-        }
+        Error::Shape { name: self.full(name), source_name: self.label(), expected: expected.to_vec(), found }
     }
 }
 
@@ -433,12 +396,8 @@ impl Table {
     /// If an id is not below the number of rows.
     pub fn rows(&self, ids: &[usize]) -> Tensor<2> {
         let shape = [ids.len(), self.stored.shape[1]];
-        let row = |&id| {
-            self.stored
-                .rows(id..id + 1)
-                .to_f32()
-                .expect("the format was checked when the table was loaded")
-        };
+        let row =
+            |&id| self.stored.rows(id..id + 1).to_f32().expect("the format was checked when the table was loaded");
         tensor(ids.iter().flat_map(row).collect(), shape, &self.device)
     }
 
@@ -465,11 +424,7 @@ impl MappedMatrix {
 
     fn panel(&self, rows: Range<usize>) -> Tensor<2> {
         let shape = [rows.len(), self.stored.shape[1]];
-        let values = self
-            .stored
-            .rows(rows)
-            .to_f32()
-            .expect("the format was checked when the matrix was loaded");
+        let values = self.stored.rows(rows).to_f32().expect("the format was checked when the matrix was loaded");
         tensor(values, shape, &self.device)
     }
 }
@@ -479,10 +434,7 @@ impl PackedMatrix for MappedMatrix {
         let out = self.stored.shape[0];
         let panels = (0..out)
             .step_by(Self::PANEL)
-            .map(|row| {
-                x.clone()
-                    .matmul(self.panel(row..(row + Self::PANEL).min(out)).transpose())
-            })
+            .map(|row| x.clone().matmul(self.panel(row..(row + Self::PANEL).min(out)).transpose()))
             .collect();
         Tensor::cat(panels, 1)
     }
@@ -492,7 +444,7 @@ impl PackedMatrix for MappedMatrix {
     }
 
     fn bytes(&self) -> u64 {
-        self.stored.bytes().len() as u64
+        self.stored.byte_len() as u64
     }
 }
 
@@ -521,12 +473,7 @@ mod tests {
     fn halves(dtype: Dtype, bits: &[u16], shape: Vec<usize>) -> Stored {
         let bytes: Vec<u8> = bits.iter().flat_map(|b| b.to_le_bytes()).collect();
         let range = 0..bytes.len();
-        Stored {
-            dtype,
-            shape,
-            bytes: Arc::new(Bytes::Read(bytes)),
-            range,
-        }
+        Stored::mapped(dtype, shape, Arc::new(Bytes::Read(bytes)), range)
     }
 
     #[test]
@@ -535,6 +482,23 @@ mod tests {
         assert_eq!(f16.to_f32().unwrap(), [1.0, -2.0, 0.333_251_95]);
         let bf16 = halves(Dtype::BF16, &[0x3f80, 0xc000, 0x3eab], vec![3]);
         assert_eq!(bf16.to_f32().unwrap(), [1.0, -2.0, 0.333_984_38]);
+    }
+
+    #[test]
+    fn rows_of_a_stack_run_across_its_parts() {
+        let part = |from: i32, rows: usize| {
+            Stored::of(&(from..from + 2 * rows as i32).map(|v| v as f32).collect::<Vec<_>>(), vec![rows, 2])
+        };
+        let stack = Stored::stacked(&[part(0, 2), part(4, 1), part(6, 3)]).unwrap();
+        assert_eq!(stack.shape(), [6, 2]);
+        for start in 0..=6 {
+            for end in start..=6 {
+                let expected: Vec<f32> = (2 * start..2 * end).map(|v| v as f32).collect();
+                assert_eq!(stack.rows(start..end).to_f32().unwrap(), expected, "{start}..{end}");
+            }
+        }
+        assert_eq!(stack.rows(1..5).rows(1..3).to_f32().unwrap(), [4.0, 5.0, 6.0, 7.0]);
+        assert!(Stored::stacked(&[part(0, 1), Stored::of(&[0.0; 3], vec![1, 3])]).is_none());
     }
 
     #[test]
@@ -547,15 +511,9 @@ mod tests {
         let x = tensor((0..10).map(|i| i as f32).collect(), [2, columns], &device);
         // when it is multiplied in both residencies
         let multiply = |residency| {
-            Weights::of(&source, &device, residency)
-                .weight("w", [rows, columns])
-                .unwrap()
-                .matmul(x.clone())
+            Weights::of(&source, &device, residency).weight("w", [rows, columns]).unwrap().matmul(x.clone())
         };
-        let (mapped, dense) = (
-            values(&multiply(Residency::Mapped)),
-            values(&multiply(Residency::Unpacked)),
-        );
+        let (mapped, dense) = (values(&multiply(Residency::Mapped)), values(&multiply(Residency::Unpacked)));
         // then the products agree
         for (m, d) in mapped.iter().zip(&dense) {
             assert!((m - d).abs() < 1e-4, "{m} {d}");
@@ -564,36 +522,39 @@ mod tests {
 
     #[test]
     fn a_wrong_request_names_what_is_there() {
-        let source = Memory(vec![
-            ("a.w", Stored::of(&[0.0; 6], vec![2, 3])),
-            ("a.q", halves(Dtype::I16, &[0], vec![1])),
-        ]);
+        let source =
+            Memory(vec![("a.w", Stored::of(&[0.0; 6], vec![2, 3])), ("a.q", halves(Dtype::I16, &[0], vec![1]))]);
         let weights = Weights::of(&source, &Device::flex(), Residency::Unpacked).at("a");
         let message = |e: Error| e.to_string();
-        assert_eq!(
-            message(weights.vector("x", 1).err().unwrap()),
-            "tensor `a.x` is missing from memory"
-        );
+        assert_eq!(message(weights.vector("x", 1).err().unwrap()), "tensor `a.x` is missing from memory");
         let shape = weights.tensor("w", [3, 2]).err().unwrap();
-        assert_eq!(
-            message(shape),
-            "tensor `a.w` of memory has shape [2, 3], the model needs [3, 2]"
-        );
-        assert!(matches!(
-            weights.vector("q", 1),
-            Err(Error::Dtype { found: Dtype::I16, .. })
-        ));
+        assert_eq!(message(shape), "tensor `a.w` of memory has shape [2, 3], the model needs [3, 2]");
+        assert!(matches!(weights.vector("q", 1), Err(Error::Dtype { found: Dtype::I16, .. })));
     }
 
     #[test]
-    fn depth_counts_consecutive_layers_only() {
+    fn depth_ends_with_the_first_layer_that_is_left_out() {
         let s = || Stored::of(&[0.0], vec![1]);
         let source = Memory(vec![("b.0.w", s()), ("b.1.w", s()), ("b.3.w", s()), ("c.0", s())]);
-        assert_eq!(
-            Weights::of(&source, &Device::flex(), Residency::Unpacked)
-                .at("b")
-                .depth(),
-            2
+        let weights = Weights::of(&source, &Device::flex(), Residency::Unpacked);
+        assert_eq!((weights.at("b").depth(), weights.at("c").depth(), weights.at("d").depth()), (3, 1, 0));
+    }
+
+    #[test]
+    fn a_survey_notes_every_fault_and_allocates_nothing_of_what_a_header_claims() {
+        // given a file of a short vector, and one of integers
+        let source = Memory(vec![("v", Stored::of(&[0.0], vec![1])), ("q", halves(Dtype::I16, &[0], vec![1]))]);
+        let survey = Survey::default();
+        let weights = Weights::survey(&source, &survey);
+        // when it is asked for more than any machine holds
+        assert!(weights.tensor("v", [1 << 40, 1 << 20]).is_ok());
+        assert!(weights.weight("m", [1 << 40, 1 << 20]).is_ok());
+        assert!(weights.vector("q", 1).is_ok());
+        // then each fault is told
+        let complaints = survey.complaints();
+        assert!(
+            matches!(complaints[..], [Error::Shape { .. }, Error::Missing { .. }, Error::Dtype { .. }]),
+            "{complaints:?}"
         );
     }
 }

@@ -53,20 +53,13 @@ impl Clip {
         let [vocabulary, width] = embeddings.dims("token_embedding.weight")?;
         if vocabulary <= ClipTokenizer::END {
             let expected = format!("more than {}", ClipTokenizer::END);
-            return Err(Error::Request {
-                what: "the CLIP vocabulary",
-                expected,
-                found: vocabulary.to_string(),
-            });
+            return Err(Error::Request { what: "the CLIP vocabulary", expected, found: vocabulary.to_string() });
         }
         let heads = match hints.num_attention_heads {
             Some(heads) if heads > 0 && width % heads == 0 => heads,
             None if width % 64 == 0 => width / 64,
             _ => {
-                return Err(Error::Untold {
-                    source_name: w.label(),
-                    what: "the number of CLIP's attention heads",
-                });
+                return Err(Error::Untold { source_name: w.label(), what: "the number of CLIP's attention heads" });
             }
         };
         let activation = hints.hidden_act.unwrap_or(Activation::QuickGelu);
@@ -99,10 +92,7 @@ impl Clip {
             x = layer.forward(x);
             tap(&format!("layers.{i}"), &x);
         }
-        let end = ids
-            .iter()
-            .position(|&id| id == ClipTokenizer::END)
-            .unwrap_or(ids.len() - 1);
+        let end = ids.iter().position(|&id| id == ClipTokenizer::END).unwrap_or(ids.len() - 1);
         let [_, _, width] = x.dims();
         self.final_layer_norm.forward(x).narrow(1, end, 1).reshape([1, width])
     }

@@ -34,9 +34,7 @@ impl ClipTokenizer {
     /// # Errors
     /// [`Error::Tokenizer`], which a test rules out for the compiled vocabulary.
     pub fn new() -> Result<Self, Error> {
-        build()
-            .map(Self)
-            .map_err(|source| Error::Tokenizer { which: "CLIP", source })
+        build().map(Self).map_err(|source| Error::Tokenizer { which: "CLIP", source })
     }
 
     /// A prompt as [`Self::LENGTH`] ids: start, at most 75 of the text, then ends.
@@ -80,11 +78,7 @@ fn build() -> tokenizers::Result<Tokenizer> {
     let bytes = ByteLevel::new(false, true, true);
 
     let mut tokenizer = Tokenizer::new(model);
-    tokenizer.with_normalizer(Some(Normalizers::new(vec![
-        NFC.into(),
-        spaces.into(),
-        Lowercase.into(),
-    ])))?;
+    tokenizer.with_normalizer(Some(Normalizers::new(vec![NFC.into(), spaces.into(), Lowercase.into()])))?;
     tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![words.into(), bytes.into()])));
     tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"].map(|t| AddedToken::from(t, true)))?;
     Ok(tokenizer)
@@ -94,16 +88,8 @@ fn build() -> tokenizers::Result<Tokenizer> {
 /// beyond Latin-1 (openai/gpt-2 src/encoder.py `bytes_to_unicode`).
 fn byte_symbols() -> Vec<String> {
     let printable = |b: &u32| matches!(b, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
-    let shifted = (0..256u32)
-        .filter(|b| !printable(b))
-        .zip(256..)
-        .map(|(_, symbol)| symbol);
-    (0..256u32)
-        .filter(printable)
-        .chain(shifted)
-        .filter_map(char::from_u32)
-        .map(String::from)
-        .collect()
+    let shifted = (0..256u32).filter(|b| !printable(b)).zip(256..).map(|(_, symbol)| symbol);
+    (0..256u32).filter(printable).chain(shifted).filter_map(char::from_u32).map(String::from).collect()
 }
 
 #[cfg(test)]
@@ -113,10 +99,7 @@ mod tests {
     #[test]
     fn a_photo_of_a_cat_has_its_known_ids() {
         let ids = ClipTokenizer::new().unwrap().encode("A  photo of\na CAT").unwrap();
-        assert_eq!(
-            ids[..7],
-            [ClipTokenizer::START, 320, 1125, 539, 320, 2368, ClipTokenizer::END]
-        );
+        assert_eq!(ids[..7], [ClipTokenizer::START, 320, 1125, 539, 320, 2368, ClipTokenizer::END]);
         assert_eq!(ids.len(), 77);
     }
 

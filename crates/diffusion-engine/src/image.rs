@@ -30,12 +30,7 @@ impl Image {
         let [_, _, height, width] = pixels.dims();
         let rows = values(&pixels.swap_dims(1, 2).swap_dims(2, 3)); // 1 c h w -> 1 h w c
         let pixels = rows.into_iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
-        Self {
-            width,
-            height,
-            pixels,
-            infotext,
-        }
+        Self { width, height, pixels, infotext }
     }
 
     /// Writes a PNG, completely or not at all: the bytes go to a temporary file beside it, which takes the name when it is
@@ -45,10 +40,7 @@ impl Image {
     /// [`Error::Write`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
-        write_whole(path, |file| self.encode(file)).map_err(|source| Error::Write {
-            path: path.to_owned(),
-            source,
-        })
+        write_whole(path, |file| self.encode(file)).map_err(|source| Error::Write { path: path.to_owned(), source })
     }
 
     fn encode(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -72,20 +64,21 @@ impl Image {
 /// # Errors
 /// [`Error::Read`] for anything that is not a PNG, [`Error::NoInfotext`] for one without the text.
 pub fn read_infotext(path: &Path) -> Result<String, Error> {
-    let read = |source| Error::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let read = |source| Error::Read { path: path.to_owned(), source };
+    if path.exists() && !path.is_file() {
+        return Err(read(io::Error::from(io::ErrorKind::InvalidInput).into())); // opening a pipe would wait for a writer
+    }
     let file = File::open(path).map_err(|e| read(e.into()))?;
     let reader = png::Decoder::new(BufReader::new(file)).read_info().map_err(read)?;
     let info = reader.info();
-    let latin = info
-        .uncompressed_latin1_text
-        .iter()
-        .find(|t| t.keyword == KEY)
-        .map(|t| t.text.clone());
+    let latin = info.uncompressed_latin1_text.iter().find(|t| t.keyword == KEY).map(|t| t.text.clone());
     let text = match info.utf8_text.iter().find(|t| t.keyword == KEY) {
-        Some(utf8) => Some(utf8.get_text().map_err(read)?),
+        Some(utf8) => {
+            // A few kilobytes can unpack to gigabytes; this stops at 2 MiB.
+            let mut unpacked = utf8.clone();
+            unpacked.decompress_text().map_err(read)?;
+            Some(unpacked.get_text().map_err(read)?)
+        }
         None => latin,
     };
     text.ok_or_else(|| Error::NoInfotext { path: path.to_owned() })
@@ -94,7 +87,7 @@ pub fn read_infotext(path: &Path) -> Result<String, Error> {
 /// Writes a file completely or not at all: `fill` gets a temporary file beside `path`, which takes the name when it is on disk.
 ///
 /// # Errors
-/// Those of the file system and of `fill`; nothing is left behind.
+/// Those of the file system and of `fill`; nothing is left behind but folders that were made.
 pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut file = beside(path)?;
     let mut out = BufWriter::new(file.as_file_mut());
@@ -104,36 +97,47 @@ pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<
     share(file.as_file())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    File::open(folder(path))?.sync_all()
+    sync_folder(folder(path))
 }
 
-/// Finds out before the work whether [`write_whole`] would be able to; makes missing folders.
+/// Finds out before the work whether [`write_whole`] would be able to, and leaves no trace.
 ///
 /// # Errors
 /// Those of the file system.
 pub fn check_writable(path: &Path) -> io::Result<()> {
-    beside(path)?.close()
+    check_name(path)?;
+    // Folders that are missing are made when there is something to write; until then the nearest one that exists must do.
+    let existing = folder(path).ancestors().find(|f| f.as_os_str().is_empty() || f.exists()).unwrap_or(Path::new("."));
+    let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
+    temporary(existing)?.close()
 }
 
 fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    const LONGEST_NAME: usize = 255; // bytes, on every common file system
+    check_name(path)?;
     fs::create_dir_all(folder(path))?;
+    temporary(folder(path))
+}
+
+fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    if !folder.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::NotADirectory));
+    }
+    tempfile::Builder::new().prefix(".forge-").suffix(".tmp").tempfile_in(folder)
+}
+
+fn check_name(path: &Path) -> io::Result<()> {
+    const LONGEST_NAME: usize = 255; // bytes, on every common file system
     if path.is_dir() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory));
     }
     if path.file_name().is_none_or(|name| name.len() > LONGEST_NAME) {
         return Err(io::Error::from(io::ErrorKind::InvalidFilename));
     }
-    tempfile::Builder::new()
-        .prefix(".forge-")
-        .suffix(".tmp")
-        .tempfile_in(folder(path))
+    Ok(())
 }
 
 fn folder(path: &Path) -> &Path {
-    path.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Temporary files are private; a picture is as readable as any other new file under the usual mask.
@@ -148,17 +152,23 @@ fn share(_: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a rename last through a power loss; elsewhere than on Unix a folder can't be opened for it.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn picture(infotext: &str) -> Image {
-        Image {
-            width: 2,
-            height: 1,
-            pixels: vec![255, 0, 0, 0, 0, 255],
-            infotext: infotext.into(),
-        }
+        Image { width: 2, height: 1, pixels: vec![255, 0, 0, 0, 0, 255], infotext: infotext.into() }
     }
 
     #[test]
@@ -176,10 +186,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("a.png")).unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
-        assert!(matches!(
-            picture("x").save(folder.path().join("a.png")),
-            Err(Error::Write { .. })
-        ));
+        assert!(matches!(picture("x").save(folder.path().join("a.png")), Err(Error::Write { .. })));
         assert!(picture("x").save(folder.path().join("file/b.png")).is_err());
         assert!(picture("x").save(folder.path().join("n".repeat(300))).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
@@ -200,11 +207,8 @@ mod tests {
 
     #[test]
     fn pixels_round_to_the_nearest_byte() {
-        let x = core_tensor::tensor(
-            vec![-1.0, 1.0, 0.0, 0.2, 0.998, -0.999],
-            [1, 3, 1, 2],
-            &core_tensor::Device::flex(),
-        );
+        let x =
+            core_tensor::tensor(vec![-1.0, 1.0, 0.0, 0.2, 0.998, -0.999], [1, 3, 1, 2], &core_tensor::Device::flex());
         assert_eq!(Image::of(x, String::new()).pixels, [0, 128, 255, 255, 153, 0]);
     }
 }

@@ -20,8 +20,8 @@ pub struct Infotext {
 const NEGATIVE: &str = "Negative prompt: ";
 const FIRST: &str = "Steps: ";
 
-/// The infotext of a request, made with the model of this name.
-pub fn render(request: &Txt2Img, model: &str) -> String {
+/// The infotext of a request, made with the model of this name; `given_noise` notes that it did not start from its seed's noise.
+pub fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
     let mut text = request.prompt.clone();
     if !request.negative.is_empty() {
         text += &format!("\n{NEGATIVE}{}", request.negative);
@@ -43,16 +43,16 @@ pub fn render(request: &Txt2Img, model: &str) -> String {
     if let Some(length) = request.t5_length {
         pairs.push(("T5 length", length.to_string()));
     }
+    if given_noise {
+        pairs.push(("Noise", "given".to_owned()));
+    }
     pairs.push(("Profile", request.profile.id().to_owned()));
     if split(&format!("{text}\n{FIRST}")) != (&request.prompt, &request.negative, FIRST) {
         pairs.push(("Prompt", request.prompt.clone()));
         pairs.push(("Negative", request.negative.clone()));
     }
     pairs.push(("Version", concat!("forge ", env!("CARGO_PKG_VERSION")).to_owned()));
-    let line: Vec<_> = pairs
-        .iter()
-        .map(|(key, value)| format!("{key}: {}", pair_value(value)))
-        .collect();
+    let line: Vec<_> = pairs.iter().map(|(key, value)| format!("{key}: {}", pair_value(value))).collect();
     format!("{text}\n{}", line.join(", "))
 }
 
@@ -63,10 +63,7 @@ pub fn render(request: &Txt2Img, model: &str) -> String {
 pub fn parse(text: &str) -> Result<Infotext, Error> {
     let (prompt, negative, line) = split(text);
     let pairs = pairs(line);
-    let mut request = Txt2Img {
-        negative: negative.to_owned(),
-        ..Txt2Img::of(prompt)
-    };
+    let mut request = Txt2Img { negative: negative.to_owned(), ..Txt2Img::of(prompt) };
     for (key, value) in &pairs {
         match key.as_str() {
             "Steps" => request.steps = number("Steps", value)?,
@@ -85,13 +82,8 @@ pub fn parse(text: &str) -> Result<Infotext, Error> {
                 request.noise = source.ok_or_else(|| wrong("RNG", "CPU or NV", value))?;
             }
             "Size" => {
-                let (width, height) = value
-                    .split_once('x')
-                    .ok_or_else(|| wrong("Size", "WIDTHxHEIGHT", value))?;
-                request.size = Size {
-                    width: number("Size", width)?,
-                    height: number("Size", height)?,
-                };
+                let (width, height) = value.split_once('x').ok_or_else(|| wrong("Size", "WIDTHxHEIGHT", value))?;
+                request.size = Size { width: number("Size", width)?, height: number("Size", height)? };
             }
             _ => {}
         }
@@ -146,11 +138,7 @@ fn number<T: std::str::FromStr>(key: &'static str, value: &str) -> Result<T, Err
 }
 
 fn wrong(key: &'static str, expected: &'static str, found: &str) -> Error {
-    Error::Infotext {
-        key,
-        expected,
-        found: format!("`{found}`"),
-    }
+    Error::Infotext { key, expected, found: format!("`{found}`") }
 }
 
 #[cfg(test)]
@@ -160,22 +148,12 @@ mod tests {
     use super::*;
 
     fn request(prompt: &str, negative: &str) -> Txt2Img {
-        Txt2Img {
-            negative: negative.into(),
-            ..Txt2Img::of(prompt)
-        }
+        Txt2Img { negative: negative.into(), ..Txt2Img::of(prompt) }
     }
 
     #[test]
     fn a_plain_request_reads_as_a1111_writes_it() {
-        let text = render(
-            &Txt2Img {
-                steps: 4,
-                seed: 7,
-                ..request("a cat", "dogs, rain")
-            },
-            "demo",
-        );
+        let text = render(&Txt2Img { steps: 4, seed: 7, ..request("a cat", "dogs, rain") }, "demo", false);
         assert_eq!(
             text,
             "a cat\nNegative prompt: dogs, rain\nSteps: 4, Sampler: Euler, Schedule type: Simple, CFG scale: 1, \
@@ -188,32 +166,15 @@ mod tests {
         let text = "masterpiece, 1girl\nmore\nNegative prompt: bad hands\nSteps: 28, Sampler: Euler a, CFG scale: 7, Seed: 1234, \
                     Size: 512x768, Model hash: abc, Model: \"a, b\", Lora hashes: \"x: 1, y: 2\", Version: v1.10.1";
         let Infotext { request, pairs } = parse(text).unwrap();
-        assert_eq!(
-            (request.prompt.as_str(), request.negative.as_str()),
-            ("masterpiece, 1girl\nmore", "bad hands")
-        );
-        assert_eq!(
-            (request.steps, request.sampler.id, request.cfg, request.seed),
-            (28, "euler_ancestral", 7.0, 1234)
-        );
-        assert_eq!(
-            request.size,
-            Size {
-                width: 512,
-                height: 768
-            }
-        );
+        assert_eq!((request.prompt.as_str(), request.negative.as_str()), ("masterpiece, 1girl\nmore", "bad hands"));
+        assert_eq!((request.steps, request.sampler.id, request.cfg, request.seed), (28, "euler_ancestral", 7.0, 1234));
+        assert_eq!(request.size, Size { width: 512, height: 768 });
         assert!(pairs.contains(&("Lora hashes".into(), "x: 1, y: 2".into())));
     }
 
     #[test]
     fn a_name_or_number_that_makes_no_sense_is_an_error() {
-        for line in [
-            "Steps: x",
-            "Steps: 1, Size: 5",
-            "Steps: 1, Sampler: DPM-9",
-            "Steps: 1, RNG: dice",
-        ] {
+        for line in ["Steps: x", "Steps: 1, Size: 5", "Steps: 1, Sampler: DPM-9", "Steps: 1, RNG: dice"] {
             assert!(parse(&format!("a\n{line}")).is_err(), "{line}");
         }
     }
@@ -228,7 +189,7 @@ mod tests {
             model in "\\PC{0,8}",
             (seed, steps, batch) in (any::<u64>(), 1usize..1000, 1usize..65),
             (cfg, guidance) in (1.0f32..100.0, 0.0f32..100.0),
-            (sampler, schedule, profile) in (0usize..2, 0usize..2, 0usize..5),
+            (sampler, schedule, profile) in (0..samplers::SAMPLERS.len(), 0..samplers::SCHEDULES.len(), 0..Profile::ALL.len()),
             t5_length in proptest::option::of(1usize..4097),
             nv in any::<bool>(),
         ) {
@@ -240,7 +201,7 @@ mod tests {
                 noise: if nv { NoiseSource::Nv } else { NoiseSource::Cpu },
                 ..Txt2Img::of(prompt)
             };
-            prop_assert_eq!(parse(&render(&request, &model)).unwrap().request, request);
+            prop_assert_eq!(parse(&render(&request, &model, nv)).unwrap().request, request);
         }
 
         #[test]

@@ -68,22 +68,13 @@ impl Size {
     /// [`Error::Request`] with the nearest sides that would do.
     pub fn checked(self, multiple: usize) -> Result<Self, Error> {
         for (what, found) in [("width", self.width), ("height", self.height)] {
-            let request = |expected| {
-                Err(Error::Request {
-                    what,
-                    expected,
-                    found: found.to_string(),
-                })
-            };
+            let request = |expected| Err(Error::Request { what, expected, found: found.to_string() });
             if !(multiple..=Self::MAX).contains(&found) {
                 return request(format!("{multiple} to {}", Self::MAX));
             }
             if found % multiple != 0 {
                 let below = found / multiple * multiple;
-                return request(format!(
-                    "a multiple of {multiple}, nearest are {below} and {}",
-                    below + multiple
-                ));
+                return request(format!("a multiple of {multiple}, nearest are {below} and {}", below + multiple));
             }
         }
         Ok(self)

@@ -5,111 +5,10 @@
 
 use std::fmt;
 
-use core_tensor::{Latent, Tensor, is_finite, tensor};
-use samplers::{
-    Noise, Profile, Sampler, Schedule, Sigmas, Step, Stepper,
-    noise::{Generator, NoiseSource},
-};
+use core_tensor::{Latent, Tensor, is_finite};
+use samplers::{Sigmas, Step, Stepper};
 
-use crate::{Checked, Conditioning, Error, Guided, Image, Model, Size, Stage, infotext};
-
-/// What to draw, and how.
-///
-/// ```
-/// use diffusion_engine::{Size, Txt2Img};
-///
-/// let request = Txt2Img::of("a lighthouse in a storm").seed(42).steps(4).size(Size { width: 768, height: 512 });
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-pub struct Txt2Img {
-    /// What the picture shows.
-    pub prompt: String,
-    /// What it should not show; counts where `cfg` is above 1.
-    pub negative: String,
-    /// The noise of picture `i` of a batch is that of `seed + i`.
-    pub seed: u64,
-    /// Where the noise comes from.
-    pub noise: NoiseSource,
-    /// Steps from noise to picture, 1 to 1000.
-    pub steps: usize,
-    /// How steps are taken.
-    pub sampler: &'static Sampler,
-    /// How noise levels are spaced.
-    pub schedule: &'static Schedule,
-    /// Whose habits to follow where engines disagree.
-    pub profile: Profile,
-    /// Distilled guidance, for models that were trained with it.
-    pub guidance: f32,
-    /// Classifier-free guidance, from 1; above 1 each step calls the model twice.
-    pub cfg: f32,
-    /// The picture's size.
-    pub size: Size,
-    /// How many pictures, at once.
-    pub batch: usize,
-    /// T5 tokens that the prompt is padded to; `None` for the profile's and model's own.
-    pub t5_length: Option<usize>,
-}
-
-impl Txt2Img {
-    /// A request for one picture of 1024 × 1024 pixels in 20 Euler steps.
-    pub fn of(prompt: impl Into<String>) -> Self {
-        Self {
-            prompt: prompt.into(),
-            negative: String::new(),
-            seed: 0,
-            noise: NoiseSource::Cpu,
-            steps: 20,
-            sampler: samplers::SAMPLERS[0],
-            schedule: samplers::SCHEDULES[0],
-            profile: Profile::default(),
-            guidance: 3.5,
-            cfg: 1.0,
-            size: Size {
-                width: 1024,
-                height: 1024,
-            },
-            batch: 1,
-            t5_length: None,
-        }
-    }
-
-    /// Sets the seed.
-    pub fn seed(self, seed: u64) -> Self {
-        Self { seed, ..self }
-    }
-
-    /// Sets the number of steps.
-    pub fn steps(self, steps: usize) -> Self {
-        Self { steps, ..self }
-    }
-
-    /// Sets the picture's size.
-    pub fn size(self, size: Size) -> Self {
-        Self { size, ..self }
-    }
-
-    /// Checks what can be checked without a model.
-    fn checked(self) -> Result<Self, Error> {
-        let wrong = |what, expected: &str, found: String| {
-            Err(Error::Request {
-                what,
-                expected: expected.into(),
-                found,
-            })
-        };
-        match self {
-            Self { cfg, .. } if !(1.0..=100.0).contains(&cfg) => wrong("cfg", "1 to 100", cfg.to_string()),
-            Self { guidance, .. } if !(0.0..=100.0).contains(&guidance) => {
-                wrong("guidance", "0 to 100", guidance.to_string())
-            }
-            Self { batch, .. } if !(1..=64).contains(&batch) => wrong("batch", "1 to 64", batch.to_string()),
-            Self { t5_length: Some(n), .. } if !(1..=4096).contains(&n) => {
-                wrong("t5_length", "1 to 4096", n.to_string())
-            }
-            request => Ok(request),
-        }
-    }
-}
+use crate::{Checked, Conditioning, Error, Guided, Image, Model, Stage, Txt2Img, host_noise::HostNoise, infotext};
 
 /// Begins a run. `noise` replaces the seed's own, `[batch, channels, height / 8, width / 8]`.
 ///
@@ -122,20 +21,16 @@ pub fn start<'m>(model: &'m dyn Model, request: Txt2Img, noise: Option<Latent>) 
     let sigmas = request.schedule.sigmas(&model.sigma_space(&request), request.steps)?;
     let mut source = HostNoise::of(&request);
     let [c, h, w] = model.latent_shape(request.size);
+    // Drawn in any case, so that what stochastic samplers draw later does not depend on whether the start was given.
+    let drawn = source.draw([request.batch, c, h, w], model.device());
+    let given = noise.is_some();
     let noise = match noise {
-        Some(given) if given.0.dims() == [request.batch, c, h, w] => given,
-        Some(given) => {
-            let (found, expected) = (
-                format!("{:?}", given.0.dims()),
-                format!("{:?}", [request.batch, c, h, w]),
-            );
-            return Err(Error::Request {
-                what: "the given noise's shape",
-                expected,
-                found,
-            });
+        None => drawn,
+        Some(noise) if noise.0.dims() == drawn.0.dims() => Latent(noise.0.to_device(model.device())),
+        Some(noise) => {
+            let (found, expected) = (format!("{:?}", noise.0.dims()), format!("{:?}", drawn.0.dims()));
+            return Err(Error::Request { what: "the given noise's shape", expected, found });
         }
-        None => source.draw([request.batch, c, h, w], model.device()),
     };
     finite(Stage::Noise, &noise.0)?;
 
@@ -145,11 +40,7 @@ pub fn start<'m>(model: &'m dyn Model, request: Txt2Img, noise: Option<Latent>) 
     if request.cfg > 1.0 {
         let prompt = encode(model, &request.negative, &request, Stage::NegativePrompt)?;
         let away = model.denoiser(&prompt, &request);
-        denoiser = Box::new(Guided {
-            positive: denoiser,
-            negative: away,
-            cfg: request.cfg,
-        });
+        denoiser = Box::new(Guided { positive: denoiser, negative: away, cfg: request.cfg });
         negative = Some(prompt);
     }
 
@@ -158,11 +49,13 @@ pub fn start<'m>(model: &'m dyn Model, request: Txt2Img, noise: Option<Latent>) 
         latent: Latent(noise.0.clone() * sigmas[0]),
         denoiser: Checked(denoiser),
         done: 0,
+        failed: false,
         model,
         request,
         sigmas,
         source,
         noise,
+        given,
         positive,
         negative,
     })
@@ -179,50 +72,37 @@ pub struct Run<'m> {
     stepper: Box<dyn Stepper>,
     source: HostNoise,
     noise: Latent,
+    /// Whether the caller made the noise; then the seed alone does not tell how the picture was made.
+    given: bool,
     latent: Latent,
     done: usize,
+    failed: bool,
 }
 
 impl Iterator for Run<'_> {
     type Item = Result<StepReport, Error>;
 
-    /// Takes one step; `None` when there is none left. After an error the run stays where it was.
+    /// Takes one step; `None` when there is none left, or after an error.
     fn next(&mut self) -> Option<Self::Item> {
-        let steps = self.sigmas.steps();
-        let &[sigma, sigma_next] = self.sigmas.get(self.done..self.done + 2)? else {
-            return None;
-        };
-        let at = Step {
-            index: self.done,
-            sigma,
-            sigma_next,
-        };
-        let stepped = self
-            .stepper
-            .step(at, self.latent.clone(), &mut self.denoiser, &mut self.source);
-        Some(
-            stepped
-                .map_err(|source| Error::Step {
-                    step: at.index + 1,
-                    steps,
-                    source,
-                })
-                .and_then(|latent| {
-                    finite(Stage::Step(at.index + 1), &latent.0)?;
-                    self.latent = latent;
-                    self.done += 1;
-                    Ok(StepReport {
-                        step: self.done,
-                        steps,
-                        sigma,
-                        sigma_next,
-                    })
-                }),
-        )
+        let window = self.sigmas.get(self.done..self.done + 2).filter(|_| !self.failed)?;
+        let &[sigma, sigma_next] = window else { return None };
+        let report = self.step(Step { index: self.done, sigma, sigma_next });
+        self.failed = report.is_err();
+        Some(report)
     }
 }
 
 impl Run<'_> {
+    fn step(&mut self, at: Step) -> Result<StepReport, Error> {
+        let (step, steps) = (at.index + 1, self.sigmas.steps());
+        let stepped = self.stepper.step(at, self.latent.clone(), &mut self.denoiser, &mut self.source);
+        let latent = stepped.map_err(|source| Error::Step { step, steps, source })?;
+        finite(Stage::Step(step), &latent.0)?;
+        self.latent = latent;
+        self.done = step;
+        Ok(StepReport { step, steps, sigma: at.sigma, sigma_next: at.sigma_next })
+    }
+
     /// The pictures, decoded: one for each of the batch.
     ///
     /// # Errors
@@ -231,15 +111,8 @@ impl Run<'_> {
         let pixels = self.pixels()?;
         Ok((0..self.request.batch)
             .map(|i| {
-                let one = Txt2Img {
-                    batch: 1,
-                    seed: self.request.seed.wrapping_add(i as u64),
-                    ..self.request.clone()
-                };
-                Image::of(
-                    pixels.clone().narrow(0, i, 1),
-                    infotext::render(&one, self.model.name()),
-                )
+                let one = Txt2Img { batch: 1, seed: self.request.seed.wrapping_add(i as u64), ..self.request.clone() };
+                Image::of(pixels.clone().narrow(0, i, 1), infotext::render(&one, self.model.name(), self.given))
             })
             .collect())
     }
@@ -312,36 +185,7 @@ pub struct StepReport {
 
 impl fmt::Display for StepReport {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(
-            f,
-            "{}/{}  sigma {:.2} -> {:.2}",
-            self.step, self.steps, self.sigma, self.sigma_next
-        )
-    }
-}
-
-/// Noise made on the host: one stream for each picture, so that a picture does not depend on its place in a batch.
-struct HostNoise(Vec<Generator>);
-
-impl HostNoise {
-    fn of(request: &Txt2Img) -> Self {
-        let stream = |i| Generator::new(request.noise, request.seed.wrapping_add(i as u64));
-        Self((0..request.batch).map(stream).collect())
-    }
-
-    fn draw(&mut self, shape: [usize; 4], device: &core_tensor::Device) -> Latent {
-        let len = shape[1..].iter().product();
-        Latent(tensor(
-            self.0.iter_mut().flat_map(|stream| stream.randn(len)).collect(),
-            shape,
-            device,
-        ))
-    }
-}
-
-impl Noise for HostNoise {
-    fn next(&mut self, like: &Latent) -> Latent {
-        self.draw(like.0.dims(), &like.0.device())
+        write!(f, "{}/{}  sigma {:.2} -> {:.2}", self.step, self.steps, self.sigma, self.sigma_next)
     }
 }
 
@@ -353,9 +197,5 @@ fn encode(model: &dyn Model, prompt: &str, request: &Txt2Img, stage: Stage) -> R
 }
 
 fn finite<const D: usize>(stage: Stage, values: &Tensor<D>) -> Result<(), Error> {
-    if is_finite(values) {
-        Ok(())
-    } else {
-        Err(Error::NotFinite { stage })
-    }
+    if is_finite(values) { Ok(()) } else { Err(Error::NotFinite { stage }) }
 }

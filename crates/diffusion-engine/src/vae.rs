@@ -1,4 +1,4 @@
-//! The decoder of AutoencoderKL (Rombach et al. 2022): from a latent to pixels, eight times as wide and high.
+//! The decoder of AutoencoderKL (Rombach et al. 2022): from a latent to pixels, in Flux eight times as wide and high.
 //!
 //! Reference: latent-diffusion `Decoder`, whose parameter names these are; as in flux/modules/autoencoder.py, 802fb47.
 
@@ -8,7 +8,7 @@ use core_tensor::{
     ops,
 };
 
-use crate::{Error, Tap, no_tap};
+use crate::{Error, Size, Tap, no_tap};
 
 /// A decoder of any width and depth.
 pub struct AutoencoderKl {
@@ -56,13 +56,23 @@ impl AutoencoderKl {
         let groups = hints.norm_num_groups.unwrap_or(GROUPS);
         let [mut c, channels, _, _] = w.dims("conv_in.weight")?;
         let conv_in = Conv2d::load(&w.at("conv_in"), channels, c, 3)?;
-        let block_1 = ResnetBlock::load(&w.at("mid.block_1"), groups)?;
+        let block_1 = ResnetBlock::load(&w.at("mid.block_1"), &mut c, groups)?;
         let attn_1 = AttnBlock::load(&w.at("mid.attn_1"), c, groups)?;
-        let block_2 = ResnetBlock::load(&w.at("mid.block_2"), groups)?;
+        let block_2 = ResnetBlock::load(&w.at("mid.block_2"), &mut c, groups)?;
         let mut up = Vec::new();
         for level in (0..w.at("up").depth()).rev() {
             let level = Level::load(&w.at("up").at(level), &mut c, groups)?;
             up.push(level);
+        }
+        let (doublings, most) =
+            (up.iter().filter(|level| level.upsample.is_some()).count(), Size::MAX.ilog2() as usize);
+        if doublings > most {
+            let expected = format!("at most {most}");
+            return Err(Error::Request {
+                what: "how often an autoencoder doubles",
+                expected,
+                found: doublings.to_string(),
+            });
         }
         let quantised = root.shape("post_quant_conv.weight").is_some();
         Ok(Self {
@@ -77,8 +87,8 @@ impl AutoencoderKl {
                 .then(|| Conv2d::load(&root.at("post_quant_conv"), channels, channels, 1))
                 .transpose()?,
             channels,
-            scale: hints.scaling_factor.unwrap_or(SCALE),
-            shift: hints.shift_factor.unwrap_or(SHIFT),
+            scale: factor("scaling_factor", hints.scaling_factor.unwrap_or(SCALE), f32::is_normal)?,
+            shift: factor("shift_factor", hints.shift_factor.unwrap_or(SHIFT), f32::is_finite)?,
         })
     }
 
@@ -124,6 +134,14 @@ impl AutoencoderKl {
     }
 }
 
+/// A number of the config, as the f32 that it is computed in.
+fn factor(what: &'static str, value: f64, fits: fn(f32) -> bool) -> Result<f64, Error> {
+    if fits(value as f32) {
+        return Ok(value);
+    }
+    Err(Error::Request { what, expected: "a number that f32 can hold and divide by".into(), found: value.to_string() })
+}
+
 fn norm(w: &Weights, channels: usize, groups: usize) -> Result<GroupNorm, Error> {
     if groups == 0 || channels % groups != 0 {
         return Err(Error::Request {
@@ -143,10 +161,8 @@ struct Level {
 impl Level {
     fn load(w: &Weights, c: &mut usize, groups: usize) -> Result<Self, Error> {
         let mut blocks = Vec::new();
-        for i in 0..w.at("block").depth() {
-            let block = ResnetBlock::load(&w.at("block").at(i), groups)?;
-            *c = block.c_out;
-            blocks.push(block);
+        for i in 0..w.at("block").depth().max(1) {
+            blocks.push(ResnetBlock::load(&w.at("block").at(i), c, groups)?);
         }
         let upsample = match w.shape("upsample.conv.weight") {
             Some(_) => Some(Conv2d::load(&w.at("upsample.conv"), *c, *c, 3)?),
@@ -170,22 +186,20 @@ struct ResnetBlock {
     norm2: GroupNorm,
     conv2: Conv2d,
     nin_shortcut: Option<Conv2d>,
-    c_out: usize,
 }
 
 impl ResnetBlock {
-    fn load(w: &Weights, groups: usize) -> Result<Self, Error> {
-        let [c_out, c_in, _, _] = w.dims("conv1.weight")?;
-        let shortcut = w.shape("nin_shortcut.weight").is_some();
+    /// A block that takes `c` channels, and leaves in `c` how many it gives.
+    fn load(w: &Weights, c: &mut usize, groups: usize) -> Result<Self, Error> {
+        let [c_out, _, _, _] = w.dims("conv1.weight")?;
+        let c_in = std::mem::replace(c, c_out);
+        let shortcut = c_in != c_out || w.shape("nin_shortcut.weight").is_some();
         Ok(Self {
             norm1: norm(&w.at("norm1"), c_in, groups)?,
             conv1: Conv2d::load(&w.at("conv1"), c_in, c_out, 3)?,
             norm2: norm(&w.at("norm2"), c_out, groups)?,
             conv2: Conv2d::load(&w.at("conv2"), c_out, c_out, 3)?,
-            nin_shortcut: shortcut
-                .then(|| Conv2d::load(&w.at("nin_shortcut"), c_in, c_out, 1))
-                .transpose()?,
-            c_out,
+            nin_shortcut: shortcut.then(|| Conv2d::load(&w.at("nin_shortcut"), c_in, c_out, 1)).transpose()?,
         })
     }
 

@@ -18,19 +18,8 @@ impl<S: WeightSource> LdmNames<S> {
 
     /// Wraps a source in diffusers' layout.
     pub fn over(source: S) -> Self {
-        let level = |name: &str| {
-            name.strip_prefix("decoder.up_blocks.")?
-                .split('.')
-                .next()?
-                .parse::<usize>()
-                .ok()
-        };
-        let levels = source
-            .names()
-            .iter()
-            .filter_map(|n| level(n))
-            .max()
-            .map_or(0, |last| last.saturating_add(1));
+        let level = |name: &str| name.strip_prefix("decoder.up_blocks.")?.split('.').next()?.parse::<usize>().ok();
+        let levels = source.names().iter().filter_map(|n| level(n)).max().map_or(0, |last| last.saturating_add(1));
         Self { source, levels }
     }
 

@@ -1,8 +1,8 @@
 //! CLIP, its tokenizer and the autoencoder against transformers and diffusers, layer by layer.
 
-use core_tensor::{Device, Residency, Tensor, Weights, safetensors::Safetensors, tensor, values};
-use diffusion_engine::{AutoencoderKl, Clip, ClipHints, ClipTokenizer, VaeHints};
-use fixtures::{Golden, path};
+use core_tensor::{Device, Residency, Survey, Tensor, Weights, safetensors::Safetensors, tensor, values};
+use diffusion_engine::{AutoencoderKl, Clip, ClipHints, ClipTokenizer, LdmNames, VaeHints};
+use fixtures::{Golden, Listed, path};
 
 #[test]
 fn clip_tokens_are_those_of_transformers() {
@@ -10,12 +10,8 @@ fn clip_tokens_are_those_of_transformers() {
     let cases: serde_json::Value = serde_json::from_slice(&std::fs::read(path("golden/tokens.json")).unwrap()).unwrap();
     for case in cases.as_array().unwrap() {
         let prompt = case["prompt"].as_str().unwrap();
-        let expected: Vec<usize> = case["clip"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|v| v.as_u64().unwrap() as usize)
-            .collect();
+        let expected: Vec<usize> =
+            case["clip"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect();
         assert_eq!(tokenizer.encode(prompt).unwrap(), expected, "{prompt:?}");
     }
 }
@@ -70,5 +66,26 @@ fn every_layer_of_the_decoder_is_that_of_diffusers() {
         // then every layer that the reference kept agrees
         assert_eq!(seen, layers, "{case}");
         assert_eq!((vae.channels(), vae.factor()), (16, 8));
+    }
+}
+
+#[test]
+fn the_real_checkpoints_lack_nothing_that_is_asked_of_them() {
+    let Some(extra) = fixtures::extra() else { return };
+    let list = |name: &str| Listed::open(&extra.join("keys").join(name));
+    let survey = Survey::default();
+    for name in ["clip-l.flux.hf.json", "clip-l.sd15.hf.json", "clip-h.sd21.hf.json"] {
+        Clip::load(&Weights::survey(&list(name), &survey), &ClipHints::default()).unwrap();
+        assert!(survey.complaints().is_empty(), "{name}");
+    }
+    for name in ["flux-ae.bfl.json", "sd15.ldm.json"] {
+        let vae = AutoencoderKl::load(&Weights::survey(&list(name), &survey), &VaeHints::default()).unwrap();
+        assert!(survey.complaints().is_empty(), "{name}");
+        assert_eq!((vae.channels(), vae.factor()), (if name.starts_with("flux") { 16 } else { 4 }, 8));
+    }
+    for name in ["flux1-dev.diffusers-vae.json", "sdxl-base.diffusers-vae.json"] {
+        let source = LdmNames::over(list(name));
+        AutoencoderKl::load(&Weights::survey(&source, &survey), &VaeHints::default()).unwrap();
+        assert!(survey.complaints().is_empty(), "{name}");
     }
 }

@@ -6,14 +6,99 @@ use core_tensor::{Dtype, Stored, WeightSource};
 /// the other way round. Reference: diffusers `convert_flux_transformer_checkpoint_to_diffusers`, 0.42.
 pub struct BflNames<S>(S);
 
-/// How a BFL tensor is made of diffusers' tensors.
-enum Parts {
-    /// One, as it is.
-    One(String),
-    /// Several, one below the other.
-    Stacked(Vec<String>),
-    /// One whose halves change places.
-    Swapped(String),
+/// BFL's module, and diffusers' modules that it is made of, one below the other; `weight` and `bias` follow.
+type Modules = [(&'static str, &'static [&'static str])];
+
+const WHOLE: &Modules = &[
+    ("img_in", &["x_embedder"]),
+    ("txt_in", &["context_embedder"]),
+    ("time_in.in_layer", &["time_text_embed.timestep_embedder.linear_1"]),
+    ("time_in.out_layer", &["time_text_embed.timestep_embedder.linear_2"]),
+    ("vector_in.in_layer", &["time_text_embed.text_embedder.linear_1"]),
+    ("vector_in.out_layer", &["time_text_embed.text_embedder.linear_2"]),
+    ("guidance_in.in_layer", &["time_text_embed.guidance_embedder.linear_1"]),
+    ("guidance_in.out_layer", &["time_text_embed.guidance_embedder.linear_2"]),
+    ("final_layer.linear", &["proj_out"]),
+    (LAST_MODULATION, &["norm_out.linear"]),
+];
+
+/// Its halves, shift and scale, change places.
+const LAST_MODULATION: &str = "final_layer.adaLN_modulation.1";
+
+const DOUBLE: &Modules = &[
+    ("img_mod.lin", &["norm1.linear"]),
+    ("img_attn.qkv", &["attn.to_q", "attn.to_k", "attn.to_v"]),
+    ("img_attn.proj", &["attn.to_out.0"]),
+    ("img_mlp.0", &["ff.net.0.proj"]),
+    ("img_mlp.2", &["ff.net.2"]),
+    ("txt_mod.lin", &["norm1_context.linear"]),
+    ("txt_attn.qkv", &["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"]),
+    ("txt_attn.proj", &["attn.to_add_out"]),
+    ("txt_mlp.0", &["ff_context.net.0.proj"]),
+    ("txt_mlp.2", &["ff_context.net.2"]),
+];
+
+const SINGLE: &Modules = &[
+    ("modulation.lin", &["norm.linear"]),
+    ("linear1", &["attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"]),
+    ("linear2", &["proj_out"]),
+];
+
+/// The query and key norms, whose only tensor has another name too.
+const DOUBLE_NORMS: &[(&str, &str)] = &[
+    ("img_attn.norm.query_norm.scale", "attn.norm_q.weight"),
+    ("img_attn.norm.key_norm.scale", "attn.norm_k.weight"),
+    ("txt_attn.norm.query_norm.scale", "attn.norm_added_q.weight"),
+    ("txt_attn.norm.key_norm.scale", "attn.norm_added_k.weight"),
+];
+
+const SINGLE_NORMS: &[(&str, &str)] =
+    &[("norm.query_norm.scale", "attn.norm_q.weight"), ("norm.key_norm.scale", "attn.norm_k.weight")];
+
+/// The tables of a numbered block, and both names of the stack that it belongs to.
+const STACKS: [(&str, &str, &Modules, &[(&str, &str)]); 2] = [
+    ("double_blocks", "transformer_blocks", DOUBLE, DOUBLE_NORMS),
+    ("single_blocks", "single_transformer_blocks", SINGLE, SINGLE_NORMS),
+];
+
+/// The names in the file of the tensors that make up one of BFL's; none for a name that BFL does not have.
+fn theirs(name: &str) -> Vec<String> {
+    for (ours, theirs, modules, norms) in STACKS {
+        let Some((i, rest)) = name.strip_prefix(ours).and_then(|n| n.strip_prefix('.')?.split_once('.')) else {
+            continue;
+        };
+        if let Some((_, norm)) = norms.iter().find(|(ours, _)| *ours == rest) {
+            return vec![format!("{theirs}.{i}.{norm}")];
+        }
+        return parts(modules, rest).into_iter().map(|part| format!("{theirs}.{i}.{part}")).collect();
+    }
+    parts(WHOLE, name)
+}
+
+fn parts(modules: &Modules, name: &str) -> Vec<String> {
+    let Some((module, leaf)) = name.rsplit_once('.') else { return Vec::new() };
+    let made_of = modules.iter().find(|(ours, _)| *ours == module).map_or(&[][..], |(_, theirs)| theirs);
+    made_of.iter().map(|part| format!("{part}.{leaf}")).collect()
+}
+
+/// BFL's name of the tensor that one in the file is the first part of; `None` for the further parts.
+fn ours(name: &str) -> Option<String> {
+    for (ours, theirs, modules, norms) in STACKS {
+        let Some((i, rest)) = name.strip_prefix(theirs).and_then(|n| n.strip_prefix('.')?.split_once('.')) else {
+            continue;
+        };
+        if let Some((norm, _)) = norms.iter().find(|(_, theirs)| *theirs == rest) {
+            return Some(format!("{ours}.{i}.{norm}"));
+        }
+        return first(modules, rest).map(|name| format!("{ours}.{i}.{name}"));
+    }
+    first(WHOLE, name)
+}
+
+fn first(modules: &Modules, name: &str) -> Option<String> {
+    let (module, leaf) = name.rsplit_once('.')?;
+    let (ours, _) = modules.iter().find(|(_, theirs)| theirs[0] == module)?;
+    Some(format!("{ours}.{leaf}"))
 }
 
 impl<S: WeightSource> BflNames<S> {
@@ -26,83 +111,6 @@ impl<S: WeightSource> BflNames<S> {
     pub fn over(source: S) -> Self {
         Self(source)
     }
-
-    fn concatenated(&self, names: &[String]) -> Option<Stored> {
-        let parts: Vec<Stored> = names.iter().map(|n| self.0.read(n)).collect::<Option<_>>()?;
-        Stored::stacked(&parts)
-    }
-}
-
-fn parts(name: &str) -> Parts {
-    let one = |n: String| Parts::One(n);
-    let p: Vec<&str> = name.split('.').collect();
-    match p[..] {
-        ["img_in", leaf] => one(format!("x_embedder.{leaf}")),
-        ["txt_in", leaf] => one(format!("context_embedder.{leaf}")),
-        ["final_layer", "linear", leaf] => one(format!("proj_out.{leaf}")),
-        ["final_layer", "adaLN_modulation", "1", leaf] => Parts::Swapped(format!("norm_out.linear.{leaf}")),
-        [embedder, layer @ ("in_layer" | "out_layer"), leaf] => {
-            let embedder = match embedder {
-                "time_in" => "timestep_embedder",
-                "vector_in" => "text_embedder",
-                "guidance_in" => "guidance_embedder",
-                other => other,
-            };
-            let layer = if layer == "in_layer" { "linear_1" } else { "linear_2" };
-            one(format!("time_text_embed.{embedder}.{layer}.{leaf}"))
-        }
-        ["double_blocks", i, part, ref rest @ ..] => double(&format!("transformer_blocks.{i}"), part, rest),
-        ["single_blocks", i, ref rest @ ..] => single(&format!("single_transformer_blocks.{i}"), rest),
-        _ => one(name.to_owned()),
-    }
-}
-
-fn double(block: &str, part: &str, rest: &[&str]) -> Parts {
-    let one = |n: String| Parts::One(format!("{block}.{n}"));
-    let stacked = |names: [&str; 3], leaf: &str| {
-        Parts::Stacked(names.iter().map(|n| format!("{block}.attn.{n}.{leaf}")).collect())
-    };
-    match (part, rest) {
-        ("img_mod", ["lin", leaf]) => one(format!("norm1.linear.{leaf}")),
-        ("txt_mod", ["lin", leaf]) => one(format!("norm1_context.linear.{leaf}")),
-        ("img_attn", ["qkv", leaf]) => stacked(["to_q", "to_k", "to_v"], leaf),
-        ("txt_attn", ["qkv", leaf]) => stacked(["add_q_proj", "add_k_proj", "add_v_proj"], leaf),
-        ("img_attn", ["norm", "query_norm", "scale"]) => one("attn.norm_q.weight".into()),
-        ("img_attn", ["norm", "key_norm", "scale"]) => one("attn.norm_k.weight".into()),
-        ("txt_attn", ["norm", "query_norm", "scale"]) => one("attn.norm_added_q.weight".into()),
-        ("txt_attn", ["norm", "key_norm", "scale"]) => one("attn.norm_added_k.weight".into()),
-        ("img_attn", ["proj", leaf]) => one(format!("attn.to_out.0.{leaf}")),
-        ("txt_attn", ["proj", leaf]) => one(format!("attn.to_add_out.{leaf}")),
-        ("img_mlp", ["0", leaf]) => one(format!("ff.net.0.proj.{leaf}")),
-        ("img_mlp", ["2", leaf]) => one(format!("ff.net.2.{leaf}")),
-        ("txt_mlp", ["0", leaf]) => one(format!("ff_context.net.0.proj.{leaf}")),
-        ("txt_mlp", ["2", leaf]) => one(format!("ff_context.net.2.{leaf}")),
-        _ => one(format!("{part}.{}", rest.join("."))),
-    }
-}
-
-fn single(block: &str, rest: &[&str]) -> Parts {
-    let one = |n: String| Parts::One(format!("{block}.{n}"));
-    match rest {
-        ["modulation", "lin", leaf] => one(format!("norm.linear.{leaf}")),
-        ["linear1", leaf] => {
-            let names = ["attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"];
-            Parts::Stacked(names.iter().map(|n| format!("{block}.{n}.{leaf}")).collect())
-        }
-        ["linear2", leaf] => one(format!("proj_out.{leaf}")),
-        ["norm", "query_norm", "scale"] => one("attn.norm_q.weight".into()),
-        ["norm", "key_norm", "scale"] => one("attn.norm_k.weight".into()),
-        _ => one(rest.join(".")),
-    }
-}
-
-/// BFL's name for the numbered blocks; enough to count them by.
-fn ours(name: &str) -> String {
-    if let Some(rest) = name.strip_prefix("single_transformer_blocks.") {
-        return format!("single_blocks.{rest}");
-    }
-    name.strip_prefix("transformer_blocks.")
-        .map_or_else(|| name.to_owned(), |rest| format!("double_blocks.{rest}"))
 }
 
 impl<S: WeightSource> WeightSource for BflNames<S> {
@@ -111,32 +119,25 @@ impl<S: WeightSource> WeightSource for BflNames<S> {
     }
 
     fn names(&self) -> Vec<String> {
-        self.0.names().iter().map(|name| ours(name)).collect()
+        self.0.names().iter().filter_map(|name| ours(name)).collect()
     }
 
     fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
-        match parts(name) {
-            Parts::One(theirs) | Parts::Swapped(theirs) => self.0.form(&theirs),
-            Parts::Stacked(names) => {
-                let mut forms = names.iter().map(|n| self.0.form(n));
-                let (dtype, mut shape) = forms.next()??;
-                for form in forms {
-                    *shape.first_mut()? = shape.first()?.checked_add(*form?.1.first()?)?;
-                }
-                Some((dtype, shape))
-            }
+        let mut forms = theirs(name).into_iter().map(|part| self.0.form(&part));
+        let (dtype, mut shape) = forms.next()??;
+        for form in forms {
+            *shape.first_mut()? = shape.first()?.checked_add(*form?.1.first()?)?;
         }
+        Some((dtype, shape))
     }
 
     fn read(&self, name: &str) -> Option<Stored> {
-        match parts(name) {
-            Parts::One(theirs) => self.0.read(&theirs),
-            Parts::Stacked(names) => self.concatenated(&names),
-            Parts::Swapped(theirs) => {
-                let whole = self.0.read(&theirs)?;
-                let half = whole.shape().first()? / 2;
-                Stored::stacked(&[whole.rows(half..2 * half), whole.rows(0..half)])
-            }
+        let parts: Vec<Stored> = theirs(name).iter().map(|part| self.0.read(part)).collect::<Option<_>>()?;
+        let whole = Stored::stacked(&parts)?;
+        if name.starts_with(LAST_MODULATION) {
+            let rows = whole.shape()[0];
+            return Stored::stacked(&[whole.rows(rows / 2..rows), whole.rows(0..rows / 2)]);
         }
+        Some(whole)
     }
 }

@@ -19,10 +19,7 @@ pub(crate) struct DoubleBlock {
 
 impl DoubleBlock {
     pub(crate) fn load(w: &Weights, dimensions: &Dimensions) -> Result<Self, Error> {
-        Ok(Self {
-            img: Stream::load(w, "img", dimensions)?,
-            txt: Stream::load(w, "txt", dimensions)?,
-        })
+        Ok(Self { img: Stream::load(w, "img", dimensions)?, txt: Stream::load(w, "txt", dimensions)? })
     }
 
     /// `img` and `txt` `[b, tokens, hidden]`, `vec` `[b, hidden]`.
@@ -37,9 +34,7 @@ impl DoubleBlock {
         let join = |txt, img| Tensor::cat(vec![txt, img], 2);
         let attended = attend(join(txt_q, img_q), join(txt_k, img_k), join(txt_v, img_v), pe);
 
-        let img = self
-            .img
-            .finish(img, attended.clone().narrow(1, text_tokens, image_tokens), img_mod);
+        let img = self.img.finish(img, attended.clone().narrow(1, text_tokens, image_tokens), img_mod);
         let txt = self.txt.finish(txt, attended.narrow(1, 0, text_tokens), txt_mod);
         (img, txt)
     }
@@ -72,8 +67,7 @@ impl Stream {
     }
 
     fn qkv(&self, x: Tensor<3>, [shift, scale, ..]: &[Tensor<3>; 6]) -> [Tensor<4>; 3] {
-        self.norm
-            .split(self.qkv.forward(modulate(x, shift.clone(), scale.clone())), self.heads)
+        self.norm.split(self.qkv.forward(modulate(x, shift.clone(), scale.clone())), self.heads)
     }
 
     fn finish(
@@ -129,10 +123,7 @@ pub(crate) struct Modulation<const N: usize> {
 
 impl<const N: usize> Modulation<N> {
     pub(crate) fn load(w: &Weights, hidden: usize) -> Result<Self, Error> {
-        Ok(Self {
-            lin: Linear::load(w, hidden, N * hidden)?,
-            hidden,
-        })
+        Ok(Self { lin: Linear::load(w, hidden, N * hidden)?, hidden })
     }
 
     /// `[b, hidden]` to `N` of `[b, 1, hidden]`.
@@ -167,11 +158,7 @@ impl QkNorm {
         let head = width / 3 / heads;
         let qkv = qkv.reshape([b, n, 3, heads, head]);
         let part = |i| qkv.clone().narrow(2, i, 1).reshape([b, n, heads, head]).swap_dims(1, 2); // b heads n head
-        [
-            self.query_norm.forward(part(0)),
-            self.key_norm.forward(part(1)),
-            part(2),
-        ]
+        [self.query_norm.forward(part(0)), self.key_norm.forward(part(1)), part(2)]
     }
 }
 

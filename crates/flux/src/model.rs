@@ -36,20 +36,12 @@ impl Flux {
         let fits = [
             ("the T5 encoder's width", dimensions.context, t5.width()),
             ("the CLIP encoder's width", dimensions.pooled, clip.width()),
-            (
-                "the autoencoder's channels",
-                dimensions.in_channels / (PATCH * PATCH),
-                vae.channels(),
-            ),
+            ("the autoencoder's channels", dimensions.in_channels / (PATCH * PATCH), vae.channels()),
         ];
         for (what, expected, found) in fits {
             if expected != found {
                 let expected = format!("{expected} as the transformer needs");
-                return Err(Error::Request {
-                    what,
-                    expected,
-                    found: found.to_string(),
-                });
+                return Err(Error::Request { what, expected, found: found.to_string() });
             }
         }
         Ok(Self {
@@ -80,11 +72,7 @@ impl Model for Flux {
     }
 
     fn latent_shape(&self, size: Size) -> [usize; 3] {
-        [
-            self.vae.channels(),
-            size.height / self.vae.factor(),
-            size.width / self.vae.factor(),
-        ]
+        [self.vae.channels(), size.height / self.vae.factor(), size.width / self.vae.factor()]
     }
 
     fn process(&self) -> Process {
@@ -93,15 +81,11 @@ impl Model for Flux {
 
     fn sigma_space(&self, request: &Txt2Img) -> SigmaSpace {
         let [rows, columns] = self.grid(request.size);
-        Flow {
-            mu: request.profile.mu(self.distilled(), rows * columns),
-        }
+        Flow { mu: request.profile.mu(self.distilled(), rows * columns) }
     }
 
     fn encode(&self, prompt: &str, request: &Txt2Img) -> Result<Conditioning, Error> {
-        let length = request
-            .t5_length
-            .unwrap_or_else(|| request.profile.t5_length(self.distilled()));
+        let length = request.t5_length.unwrap_or_else(|| request.profile.t5_length(self.distilled()));
         let t5_ids = self.t5_tokenizer.encode(prompt, length)?;
         let clip_ids = self.clip_tokenizer.encode(prompt)?;
         Ok(Conditioning {

@@ -39,21 +39,22 @@ impl T5 {
         let [vocabulary, width] = w.dims(table)?;
         if vocabulary < T5Tokenizer::VOCABULARY {
             let expected = format!("at least {}", T5Tokenizer::VOCABULARY);
-            return Err(Error::Request {
-                what: "the T5 vocabulary",
-                expected,
-                found: vocabulary.to_string(),
-            });
+            return Err(Error::Request { what: "the T5 vocabulary", expected, found: vocabulary.to_string() });
         }
         let blocks = w.at("encoder.block");
         let attention = blocks.at("0.layer.0.SelfAttention");
         let [buckets, heads] = attention.dims("relative_attention_bias.weight")?;
+        if buckets < 2 {
+            let expected = "at least 2, one for each direction".into();
+            return Err(Error::Request {
+                what: "the number of T5's distance buckets",
+                expected,
+                found: buckets.to_string(),
+            });
+        }
         Ok(Self {
             tokens: w.table(table, [vocabulary, width])?,
-            bias: RelativeBias {
-                table: attention.table("relative_attention_bias.weight", [buckets, heads])?,
-                heads,
-            },
+            bias: RelativeBias { table: attention.table("relative_attention_bias.weight", [buckets, heads])?, heads },
             blocks: (0..blocks.depth())
                 .map(|i| Block::load(&blocks.at(i), width, heads))
                 .collect::<Result<_, Error>>()?,
@@ -105,11 +106,7 @@ impl Block {
         let [d_ff, _] = dense.dims("wi_0.weight")?;
         if heads == 0 || inner % heads != 0 {
             let expected = format!("a multiple of its {heads} heads");
-            return Err(Error::Request {
-                what: "the width of T5's attention",
-                expected,
-                found: inner.to_string(),
-            });
+            return Err(Error::Request { what: "the width of T5's attention", expected, found: inner.to_string() });
         }
         Ok(Self {
             attention_norm: RmsNorm::load(&w.at("layer.0.layer_norm"), "weight", width, EPS)?,
@@ -129,13 +126,7 @@ impl Block {
         let normal = self.attention_norm.forward(x.clone());
         let head = |linear: &Linear| ops::split_heads(linear.forward(normal.clone()), self.heads);
         // T5 does not scale its scores: the factor is part of the weights.
-        let attended = ops::attention(
-            head(&self.q),
-            head(&self.k),
-            head(&self.v),
-            Some(bias.clone()),
-            Some(1.0),
-        );
+        let attended = ops::attention(head(&self.q), head(&self.k), head(&self.v), Some(bias.clone()), Some(1.0));
         let x = x + self.o.forward(ops::merge_heads(attended));
         let normal = self.dense_norm.forward(x.clone());
         let gated = ops::gelu_tanh(self.wi_0.forward(normal.clone())) * self.wi_1.forward(normal);
@@ -154,9 +145,7 @@ impl RelativeBias {
     fn over(&self, n: usize, device: &Device) -> Tensor<4> {
         let buckets = self.table.len();
         let rows = core_tensor::values(&self.table.rows(&(0..buckets).collect::<Vec<_>>()));
-        let bucket: Vec<usize> = (0..2 * n - 1)
-            .map(|i| bucket(i as i64 - (n as i64 - 1), buckets))
-            .collect();
+        let bucket: Vec<usize> = (0..2 * n - 1).map(|i| bucket(i as i64 - (n as i64 - 1), buckets)).collect();
         let score = |head: usize, q: usize, k: usize| rows[bucket[k + n - 1 - q] * self.heads + head];
         let values = (0..self.heads)
             .flat_map(|head| (0..n).flat_map(move |q| (0..n).map(move |k| (head, q, k))))

@@ -33,11 +33,7 @@ impl T5Tokenizer {
     /// [`Error::Tokenizer`].
     pub fn encode(&self, prompt: &str, length: usize) -> Result<Vec<usize>, Error> {
         let encoding = self.0.encode_fast(prompt, false).map_err(failed)?;
-        let text = encoding
-            .get_ids()
-            .iter()
-            .map(|&id| id as usize)
-            .take(length.saturating_sub(1));
+        let text = encoding.get_ids().iter().map(|&id| id as usize).take(length.saturating_sub(1));
         let mut ids: Vec<usize> = text.chain([Self::END]).collect();
         ids.resize(length, Self::PAD);
         Ok(ids)
@@ -55,10 +51,7 @@ mod tests {
     #[test]
     fn a_prompt_ends_with_the_end_and_is_padded() {
         let tokenizer = T5Tokenizer::new().unwrap();
-        assert_eq!(
-            tokenizer.encode("a photo of a cat", 10).unwrap(),
-            [3, 9, 1202, 13, 3, 9, 1712, 1, 0, 0]
-        );
+        assert_eq!(tokenizer.encode("a photo of a cat", 10).unwrap(), [3, 9, 1202, 13, 3, 9, 1712, 1, 0, 0]);
         assert_eq!(tokenizer.encode("a photo of a cat", 4).unwrap(), [3, 9, 1202, 1]);
         assert_eq!(tokenizer.encode("", 2).unwrap(), [1, 0]);
     }

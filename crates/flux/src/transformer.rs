@@ -58,6 +58,10 @@ pub struct Hints {
     /// Channels of a head for each position axis; where not given, an eighth and twice seven sixteenths of a head,
     /// as 16, 56 and 56 are of 128.
     pub axes_dims_rope: Option<[usize; 3]>,
+    /// How many blocks there are with separate streams, to find out whether some are missing.
+    pub num_layers: Option<usize>,
+    /// The same for blocks over both streams.
+    pub num_single_layers: Option<usize>,
 }
 
 /// One call's worth of input.
@@ -111,11 +115,16 @@ impl Dimensions {
             );
         }
         if in_channels % 4 != 0 {
-            return request(
-                "the transformer's input width",
-                "a multiple of 4".into(),
-                in_channels.to_string(),
-            );
+            return request("the transformer's input width", "a multiple of 4".into(), in_channels.to_string());
+        }
+        let (double_blocks, single_blocks) = (w.at("double_blocks").depth(), w.at("single_blocks").depth());
+        for (what, expected, found) in [
+            ("the number of double blocks", hints.num_layers, double_blocks),
+            ("the number of single blocks", hints.num_single_layers, single_blocks),
+        ] {
+            if let Some(expected) = expected.filter(|expected| *expected != found) {
+                return request(what, format!("{expected} as `config.json` says"), found.to_string());
+            }
         }
         Ok(Self {
             in_channels,
@@ -124,8 +133,8 @@ impl Dimensions {
             hidden,
             mlp,
             heads: hidden / head,
-            double_blocks: w.at("double_blocks").depth(),
-            single_blocks: w.at("single_blocks").depth(),
+            double_blocks,
+            single_blocks,
             guidance: w.shape("guidance_in.in_layer.weight").is_some(),
             axes,
         })
@@ -153,12 +162,8 @@ impl Transformer {
             guidance_in: (dimensions.guidance)
                 .then(|| MlpEmbedder::load(&w.at("guidance_in"), TIME_CHANNELS, hidden))
                 .transpose()?,
-            double_blocks: (0..dimensions.double_blocks)
-                .map(double)
-                .collect::<Result<_, Error>>()?,
-            single_blocks: (0..dimensions.single_blocks)
-                .map(single)
-                .collect::<Result<_, Error>>()?,
+            double_blocks: (0..dimensions.double_blocks).map(double).collect::<Result<_, Error>>()?,
+            single_blocks: (0..dimensions.single_blocks).map(single).collect::<Result<_, Error>>()?,
             final_linear: Linear::load(&w.at("final_layer.linear"), hidden, dimensions.in_channels)?,
             final_modulation: Modulation::load(&w.at("final_layer.adaLN_modulation.1"), hidden)?,
             device: w.device().clone(),
@@ -179,21 +184,14 @@ impl Transformer {
         Rope::new(&ids, self.dimensions.axes, THETA, &self.device)
     }
 
-    /// The velocity, `[b, image tokens, in_channels]`: where noise minus data points.
+    /// The velocity, `[b, image tokens, in_channels]`: the direction from data to noise.
     pub fn forward(&self, inputs: Inputs) -> Tensor<3> {
         self.forward_tapped(inputs, &mut no_tap)
     }
 
     /// [`Transformer::forward`] with a look inside.
     pub fn forward_tapped(&self, inputs: Inputs, tap: Tap) -> Tensor<3> {
-        let Inputs {
-            img,
-            txt,
-            vec,
-            timestep,
-            guidance,
-            pe,
-        } = inputs;
+        let Inputs { img, txt, vec, timestep, guidance, pe } = inputs;
         let [b, image_tokens, _] = img.dims();
         let [_, text_tokens, _] = txt.dims();
         let mut img = self.img_in.forward(img);
@@ -226,10 +224,7 @@ impl Transformer {
     fn sinusoid(&self, value: f32) -> Tensor<2> {
         let half = TIME_CHANNELS / 2;
         let angle = |i: usize| TIME_FACTOR * value * (-MAX_PERIOD.ln() * i as f32 / half as f32).exp();
-        let channels = (0..half)
-            .map(|i| angle(i).cos())
-            .chain((0..half).map(|i| angle(i).sin()))
-            .collect();
+        let channels = (0..half).map(|i| angle(i).cos()).chain((0..half).map(|i| angle(i).sin())).collect();
         tensor(channels, [1, TIME_CHANNELS], &self.device)
     }
 }

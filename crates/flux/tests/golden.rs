@@ -1,8 +1,8 @@
 //! T5, its tokenizer and the transformer against transformers and diffusers, layer by layer.
 
 use core_tensor::{Device, Residency, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values};
-use fixtures::{Golden, path};
-use flux::{Hints, Inputs, T5, T5Tokenizer, Transformer, pack, unpack};
+use fixtures::{Golden, Listed, path};
+use flux::{BflNames, Hints, Inputs, T5, T5Tokenizer, Transformer, pack, unpack};
 
 #[test]
 fn t5_tokens_are_those_of_the_published_tokenizer() {
@@ -10,17 +10,9 @@ fn t5_tokens_are_those_of_the_published_tokenizer() {
     let cases: serde_json::Value = serde_json::from_slice(&std::fs::read(path("golden/tokens.json")).unwrap()).unwrap();
     for case in cases.as_array().unwrap() {
         let prompt = case["prompt"].as_str().unwrap();
-        let expected: Vec<usize> = case["t5"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|v| v.as_u64().unwrap() as usize)
-            .collect();
-        assert_eq!(
-            tokenizer.encode(prompt, expected.len()).unwrap(),
-            expected,
-            "{prompt:?}"
-        );
+        let expected: Vec<usize> =
+            case["t5"].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as usize).collect();
+        assert_eq!(tokenizer.encode(prompt, expected.len()).unwrap(), expected, "{prompt:?}");
     }
 }
 
@@ -92,11 +84,7 @@ fn the_transformer_is_the_same_when_its_matrices_stay_in_the_file() {
 
 #[test]
 fn packing_is_undone_by_unpacking() {
-    let x: Tensor<4> = tensor(
-        (0..2 * 4 * 4 * 6).map(|i| i as f32).collect(),
-        [2, 4, 4, 6],
-        &Device::flex(),
-    );
+    let x: Tensor<4> = tensor((0..2 * 4 * 4 * 6).map(|i| i as f32).collect(), [2, 4, 4, 6], &Device::flex());
     let packed = pack(x.clone());
     assert_eq!(packed.dims(), [2, 6, 16]);
     // the first token holds each channel's first 2 x 2 pixels
@@ -104,53 +92,43 @@ fn packing_is_undone_by_unpacking() {
     assert_eq!(values(&unpack(packed, 4, 6)), values(&x));
 }
 
-/// A header without data: names and shapes of a real checkpoint.
-struct Listed(serde_json::Value);
-
-impl WeightSource for Listed {
-    fn label(&self) -> String {
-        "a list".into()
-    }
-    fn names(&self) -> Vec<String> {
-        self.0.as_object().unwrap().keys().cloned().collect()
-    }
-    fn form(&self, name: &str) -> Option<(core_tensor::Dtype, Vec<usize>)> {
-        let shape = self.0.get(name)?["shape"]
-            .as_array()?
-            .iter()
-            .map(|d| d.as_u64().unwrap() as usize)
-            .collect();
-        Some((core_tensor::Dtype::BF16, shape))
-    }
-    fn read(&self, name: &str) -> Option<core_tensor::Stored> {
-        self.form(name)
-            .map(|(dtype, shape)| core_tensor::Stored::hollow(dtype, shape))
-    }
-}
-
 #[test]
 fn the_real_checkpoints_lack_nothing_that_is_asked_of_them() {
-    let Some(shared) = std::env::var_os("FORGE_EXTRA_FIXTURES") else {
-        return;
-    };
-    let lists = std::path::Path::new(&shared).join("keys");
-    let list = |name: &str| Listed(serde_json::from_slice(&std::fs::read(lists.join(name)).unwrap()).unwrap());
+    let Some(extra) = fixtures::extra() else { return };
+    let list = |name: &str| Listed::open(&extra.join("keys").join(name));
     let survey = core_tensor::Survey::default();
-    for (name, guidance) in [
-        ("flux1-dev.bfl.json", true),
-        ("flux1-dev.forge-prefix.json", true),
-        ("flux1-schnell.bfl.json", false),
-    ] {
-        let source = list(name);
-        let transformer = Transformer::load(&Weights::survey(&source, &survey), &Hints::default()).unwrap();
+    let sources: [(Box<dyn WeightSource>, bool); 5] = [
+        (Box::new(list("flux1-dev.bfl.json")), true),
+        (Box::new(list("flux1-dev.forge-prefix.json")), true),
+        (Box::new(list("flux1-schnell.bfl.json")), false),
+        (Box::new(BflNames::over(list("flux1-dev.diffusers-transformer.json"))), true),
+        (Box::new(BflNames::over(list("flux1-schnell.diffusers-transformer.json"))), false),
+    ];
+    for (i, (source, guidance)) in sources.iter().enumerate() {
+        let transformer = Transformer::load(&Weights::survey(&**source, &survey), &Hints::default()).unwrap();
         let d = transformer.dimensions();
-        assert_eq!(
-            (d.hidden, d.heads, d.double_blocks, d.single_blocks, d.axes),
-            (3072, 24, 19, 38, [16, 56, 56])
-        );
-        assert_eq!(d.guidance, guidance, "{name}");
-        assert!(survey.complaints().is_empty(), "{name}");
+        assert_eq!((d.hidden, d.heads, d.double_blocks, d.single_blocks, d.axes), (3072, 24, 19, 38, [16, 56, 56]));
+        assert_eq!(d.guidance, *guidance, "list {i}");
+        assert!(survey.complaints().is_empty(), "list {i}");
     }
     T5::load(&Weights::survey(&list("t5xxl-encoder.hf.json"), &survey)).unwrap();
     assert!(survey.complaints().is_empty());
+}
+
+#[test]
+fn diffusers_names_cover_every_name_of_bfl_once() {
+    let Some(extra) = fixtures::extra() else { return };
+    let list = |name: &str| Listed::open(&extra.join("keys").join(name));
+    for model in ["dev", "schnell"] {
+        let bfl = list(&format!("flux1-{model}.bfl.json"));
+        let diffusers = BflNames::over(list(&format!("flux1-{model}.diffusers-transformer.json")));
+        let (mut expected, mut found) = (bfl.names(), diffusers.names());
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+        assert!(expected.len() > 700, "{} names", expected.len());
+        for name in expected {
+            assert_eq!(diffusers.form(&name).unwrap().1, bfl.form(&name).unwrap().1, "{name}");
+        }
+    }
 }

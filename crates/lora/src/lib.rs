@@ -48,14 +48,8 @@ mod tests {
     #[test]
     fn each_dialect_is_known_by_its_names() {
         let of = |name| Dialect::of(["x.weight", name]);
-        assert_eq!(
-            of("lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight"),
-            Some(Dialect::Kohya)
-        );
-        assert_eq!(
-            of("transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight"),
-            Some(Dialect::Peft)
-        );
+        assert_eq!(of("lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight"), Some(Dialect::Kohya));
+        assert_eq!(of("transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight"), Some(Dialect::Peft));
         assert_eq!(of("text_encoder:0:down"), Some(Dialect::Cloneofsimo));
         assert_eq!(of("double_blocks.0.img_attn.qkv.weight"), None);
     }

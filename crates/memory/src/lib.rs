@@ -1,4 +1,4 @@
-//! Bytes: how many there are, how many may be used, and what therefore stays unpacked.
+//! Bytes: how many there are, how many may be used, and what is therefore unpacked.
 
 #![warn(missing_docs)]
 
@@ -8,22 +8,17 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Bytes(pub u64);
 
-const UNITS: [(&str, u64); 5] = [
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
+const UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let (unit, size) = UNITS.into_iter().find(|(_, size)| self.0 >= *size).unwrap_or(("B", 1));
         let amount = self.0 as f64 / size as f64;
+        // Upwards, so that what is written is enough where it is read again.
         if size == 1 || amount >= 100.0 {
-            write!(f, "{amount:.0} {unit}")
+            write!(f, "{:.0} {unit}", amount.ceil())
         } else {
-            write!(f, "{amount:.1} {unit}")
+            write!(f, "{:.1} {unit}", (amount * 10.0).ceil() / 10.0)
         }
     }
 }
@@ -37,17 +32,10 @@ impl FromStr for Bytes {
         let digits = trimmed.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(trimmed.len());
         let (amount, unit) = trimmed.split_at(digits);
         let unit = if unit.is_empty() { "B" } else { unit };
-        let (_, size) = UNITS
-            .into_iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(unit))
-            .ok_or_else(wrong)?;
+        let (_, size) = UNITS.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).ok_or_else(wrong)?;
         let amount: f64 = amount.trim().parse().map_err(|_| wrong())?;
         let bytes = amount * size as f64;
-        if (0.0..u64::MAX as f64).contains(&bytes) {
-            Ok(Self(bytes as u64))
-        } else {
-            Err(wrong())
-        }
+        if (0.0..u64::MAX as f64).contains(&bytes) { Ok(Self(bytes as u64)) } else { Err(wrong()) }
     }
 }
 
@@ -75,19 +63,12 @@ impl Plan {
     /// # Errors
     /// [`Error::TooLittle`] if the parts don't fit even when all of them stay in their files.
     pub fn under(ceiling: Bytes, parts: Vec<Part>) -> Result<Self, Error> {
-        let mut plan = Self {
-            parts: parts.into_iter().map(|part| (part, true)).collect(),
-        };
+        let mut plan = Self { parts: parts.into_iter().map(|part| (part, true)).collect() };
         while plan.total() > ceiling {
-            let largest = (plan.parts.iter_mut())
-                .filter(|(_, unpacked)| *unpacked)
-                .max_by_key(|(part, _)| part.unpacked);
+            let largest =
+                (plan.parts.iter_mut()).filter(|(_, unpacked)| *unpacked).max_by_key(|(part, _)| part.unpacked);
             let Some((_, unpacked)) = largest else {
-                return Err(Error::TooLittle {
-                    needed: plan.total(),
-                    ceiling,
-                    parts: plan.described(),
-                });
+                return Err(Error::TooLittle { needed: plan.total(), ceiling, parts: plan.described() });
             };
             *unpacked = false;
         }
@@ -96,12 +77,7 @@ impl Plan {
 
     /// What the parts take together.
     pub fn total(&self) -> Bytes {
-        Bytes(
-            self.parts
-                .iter()
-                .map(|(part, unpacked)| size(part, *unpacked).0)
-                .fold(0, u64::saturating_add),
-        )
+        Bytes(self.parts.iter().map(|(part, unpacked)| size(part, *unpacked).0).fold(0, u64::saturating_add))
     }
 
     /// Whether the part of this name is unpacked.
@@ -148,22 +124,12 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn part(name: &'static str, unpacked: u64, mapped: u64) -> Part {
-        Part {
-            name,
-            unpacked: Bytes(unpacked * MIB),
-            mapped: Bytes(mapped * MIB),
-        }
+        Part { name, unpacked: Bytes(unpacked * MIB), mapped: Bytes(mapped * MIB) }
     }
 
     #[test]
     fn sizes_are_read_as_they_are_written() {
-        for (text, bytes) in [
-            ("16 GiB", 16 << 30),
-            ("1.5gib", 3 << 29),
-            ("512MiB", 512 << 20),
-            ("7", 7),
-            ("0 B", 0),
-        ] {
+        for (text, bytes) in [("16 GiB", 16 << 30), ("1.5gib", 3 << 29), ("512MiB", 512 << 20), ("7", 7), ("0 B", 0)] {
             assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
         }
         for text in ["", "GiB", "-1 GiB", "nan GiB", "1e30 TiB", "16 GB", "1 2 GiB", "inf"] {
@@ -171,15 +137,16 @@ mod tests {
         }
         assert_eq!(Bytes(3 << 29).to_string(), "1.5 GiB");
         assert_eq!(Bytes(300 << 20).to_string(), "300 MiB");
+        for bytes in [999, 3_400_000, (3 << 20) + 1, (100 << 20) + 1, 12_345_678_901] {
+            let read: Bytes = Bytes(bytes).to_string().parse().unwrap();
+            assert!((bytes..bytes + bytes / 20).contains(&read.0), "{bytes} {read:?}");
+        }
     }
 
     #[test]
     fn the_largest_part_stays_in_its_file_first() {
-        let plan = Plan::under(
-            Bytes(500 * MIB),
-            vec![part("a", 100, 1), part("b", 450, 5), part("c", 300, 3)],
-        )
-        .unwrap();
+        let plan =
+            Plan::under(Bytes(500 * MIB), vec![part("a", 100, 1), part("b", 450, 5), part("c", 300, 3)]).unwrap();
         assert!(plan.unpacks("a") && !plan.unpacks("b") && plan.unpacks("c"));
         assert_eq!(plan.total(), Bytes(405 * MIB));
     }
@@ -187,9 +154,6 @@ mod tests {
     #[test]
     fn a_ceiling_below_the_least_is_an_error_that_names_the_parts() {
         let error = Plan::under(Bytes(3 * MIB), vec![part("a", 100, 1), part("b", 450, 5)]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the model needs 6.0 MiB, `memory` allows 3.0 MiB (a 1.0 MiB, b 5.0 MiB)"
-        );
+        assert_eq!(error.to_string(), "the model needs 6.0 MiB, `memory` allows 3.0 MiB (a 1.0 MiB, b 5.0 MiB)");
     }
 }

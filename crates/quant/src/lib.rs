@@ -18,7 +18,7 @@ pub enum Container {
 }
 
 impl Container {
-    /// The container of a file that begins with `head`; `None` for anything else. Reads at most nine bytes.
+    /// The container of a file whose first nine bytes are `head`, or all of them if it has fewer; `None` for anything else.
     pub fn of(head: &[u8]) -> Option<Self> {
         match head {
             [b'G', b'G', b'U', b'F', ..] => Some(Self::Gguf),
@@ -86,10 +86,7 @@ mod tests {
     #[test]
     fn schemes_are_known_by_names_and_formats() {
         let of = |name, dtype| Scheme::of([("a", Dtype::BF16), (name, dtype)].into_iter());
-        assert_eq!(
-            of("x.weight.quant_state.bitsandbytes__nf4", Dtype::U8),
-            Some(Scheme::Nf4)
-        );
+        assert_eq!(of("x.weight.quant_state.bitsandbytes__nf4", Dtype::U8), Some(Scheme::Nf4));
         assert_eq!(of("x.weight", Dtype::F8_E4M3), Some(Scheme::Fp8));
         assert_eq!(of("x.weight", Dtype::F16), None);
     }

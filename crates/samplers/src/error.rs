@@ -5,7 +5,7 @@ pub enum Error {
     /// No registry entry has this name.
     #[error("no {kind} is called `{name}`")]
     UnknownName {
-        /// `sampler`, `schedule`, `noise source` or `profile`.
+        /// `sampler`, `schedule` or `profile`.
         kind: &'static str,
         /// What was asked for.
         name: String,

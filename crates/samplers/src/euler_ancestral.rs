@@ -13,13 +13,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     aliases: &["k_euler_a", "k_euler_ancestral", "euler_a"],
     evals_per_step: 1,
     stochastic: true,
-    start: |process| {
-        Box::new(EulerAncestral {
-            process,
-            eta: ETA,
-            s_noise: S_NOISE,
-        })
-    },
+    start: |process| Box::new(EulerAncestral { process, eta: ETA, s_noise: S_NOISE }),
 };
 
 const ETA: f32 = 1.0; // k-diffusion sample_euler_ancestral
@@ -62,22 +56,14 @@ impl EulerAncestral {
     fn diffusion(&self, Step { sigma, sigma_next, .. }: Step) -> Down {
         let variance = sigma_next.powi(2) * (sigma.powi(2) - sigma_next.powi(2)) / sigma.powi(2);
         let sigma_up = sigma_next.min(self.eta * variance.sqrt());
-        Down {
-            sigma: (sigma_next.powi(2) - sigma_up.powi(2)).sqrt(),
-            signal: 1.0,
-            renoise: sigma_up,
-        }
+        Down { sigma: (sigma_next.powi(2) - sigma_up.powi(2)).sqrt(), signal: 1.0, renoise: sigma_up }
     }
 
     fn flow(&self, Step { sigma, sigma_next, .. }: Step) -> Down {
         let sigma_down = sigma_next * (1.0 + (sigma_next / sigma - 1.0) * self.eta);
         let signal = (1.0 - sigma_next) / (1.0 - sigma_down);
         let variance = sigma_next.powi(2) - sigma_down.powi(2) * signal.powi(2);
-        Down {
-            sigma: sigma_down,
-            signal,
-            renoise: variance.max(0.0).sqrt(),
-        }
+        Down { sigma: sigma_down, signal, renoise: variance.max(0.0).sqrt() }
     }
 }
 
@@ -88,17 +74,9 @@ mod tests {
     #[test]
     fn the_flow_form_keeps_signal_and_noise_at_every_level() {
         for eta in [0.0, 0.3, 1.0] {
-            let stepper = EulerAncestral {
-                process: Process::Flow,
-                eta,
-                s_noise: 1.0,
-            };
+            let stepper = EulerAncestral { process: Process::Flow, eta, s_noise: 1.0 };
             for (sigma, sigma_next) in [(1.0, 0.8), (0.8, 0.5), (0.3, 0.01)] {
-                let down = stepper.flow(Step {
-                    index: 0,
-                    sigma,
-                    sigma_next,
-                });
+                let down = stepper.flow(Step { index: 0, sigma, sigma_next });
                 let signal = (1.0 - down.sigma) * down.signal;
                 let noise = (down.sigma * down.signal).hypot(down.renoise);
                 assert!((signal - (1.0 - sigma_next)).abs() < 1e-6, "{signal}");
@@ -109,16 +87,8 @@ mod tests {
 
     #[test]
     fn without_eta_nothing_is_added() {
-        let stepper = EulerAncestral {
-            process: Process::Diffusion,
-            eta: 0.0,
-            s_noise: 1.0,
-        };
-        let down = stepper.diffusion(Step {
-            index: 0,
-            sigma: 2.0,
-            sigma_next: 1.0,
-        });
+        let stepper = EulerAncestral { process: Process::Diffusion, eta: 0.0, s_noise: 1.0 };
+        let down = stepper.diffusion(Step { index: 0, sigma: 2.0, sigma_next: 1.0 });
         assert_eq!((down.sigma, down.renoise), (1.0, 0.0));
     }
 }

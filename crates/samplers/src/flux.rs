@@ -4,12 +4,7 @@
 
 use crate::{Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "flux",
-    label: "Flux",
-    aliases: &["bfl"],
-    levels,
-};
+pub(crate) static SCHEDULE: Schedule = Schedule { id: "flux", label: "Flux", aliases: &["bfl"], levels };
 
 fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
     (0..steps).map(|i| space.sigma(1.0 - i as f64 / steps as f64)).collect()

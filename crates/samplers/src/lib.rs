@@ -1,8 +1,8 @@
-//! Noise levels, samplers and schedules: one registry from which names, help, docs and tests are derived.
+//! Noise levels, samplers and schedules: one registry from which names, help, completions and infotext are derived.
 //!
 //! A [`Sampler`] starts a [`Stepper`], which takes a latent from one sigma to the next and knows of the model nothing but its
 //! [`Denoiser`]. A [`Schedule`] spaces the sigmas over a [`SigmaSpace`], which is all it knows of the model. Adding either is
-//! one file and one line of [`SAMPLERS`] or [`SCHEDULES`].
+//! one file, its `mod`, and one line of [`SAMPLERS`] or [`SCHEDULES`].
 
 #![warn(missing_docs)]
 

@@ -118,11 +118,7 @@ mod tests {
             let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
             // five standard errors: 1/√n for the mean, √(2/n) for the variance
             assert!(mean.abs() < 5.0 / n.sqrt(), "{} mean {mean}", source.id());
-            assert!(
-                (variance - 1.0).abs() < 5.0 * (2.0 / n).sqrt(),
-                "{} variance {variance}",
-                source.id()
-            );
+            assert!((variance - 1.0).abs() < 5.0 * (2.0 / n).sqrt(), "{} variance {variance}", source.id());
         }
     }
 }

@@ -13,7 +13,7 @@ pub enum Profile {
     A1111,
     /// ComfyUI.
     Comfy,
-    /// Hugging Face diffusers: as `bfl`.
+    /// Hugging Face diffusers: as `bfl` (FluxPipeline's own default is 512 T5 tokens for schnell too).
     Diffusers,
     /// Black Forest Labs' reference code.
     Bfl,
@@ -57,7 +57,7 @@ impl Profile {
     }
 
     /// How many T5 tokens a Flux prompt is padded to: 512 with distilled guidance (dev) and 256 without (schnell) by flux/cli.py
-    /// 802fb47, always 256 in ComfyUI.
+    /// 802fb47, at least 256 in ComfyUI, and exactly 256 here.
     pub fn t5_length(self, guidance_distilled: bool) -> usize {
         match self {
             Self::Forge | Self::Diffusers | Self::Bfl if guidance_distilled => 512,

@@ -29,11 +29,7 @@ pub fn schedule(name: &str) -> Result<&'static Schedule, Error> {
 }
 
 pub(crate) fn unknown(kind: &'static str, name: &str, known: impl Iterator<Item = &'static str>) -> Error {
-    Error::UnknownName {
-        kind,
-        name: name.to_owned(),
-        known: known.collect(),
-    }
+    Error::UnknownName { kind, name: name.to_owned(), known: known.collect() }
 }
 
 #[cfg(test)]
@@ -47,22 +43,16 @@ mod tests {
     fn no_two_entries_share_a_name() {
         let mut seen = BTreeSet::new();
         for s in SAMPLERS {
-            let names: BTreeSet<String> = [s.id, s.label]
-                .iter()
-                .chain(s.aliases)
-                .map(|n| n.to_ascii_lowercase())
-                .collect();
+            let names: BTreeSet<String> =
+                [s.id, s.label].iter().chain(s.aliases).map(|n| n.to_ascii_lowercase()).collect();
             for name in names {
                 assert!(seen.insert(name.clone()), "{name}");
             }
         }
         let mut seen = BTreeSet::new();
         for s in SCHEDULES {
-            let names: BTreeSet<String> = [s.id, s.label]
-                .iter()
-                .chain(s.aliases)
-                .map(|n| n.to_ascii_lowercase())
-                .collect();
+            let names: BTreeSet<String> =
+                [s.id, s.label].iter().chain(s.aliases).map(|n| n.to_ascii_lowercase()).collect();
             for name in names {
                 assert!(seen.insert(name.clone()), "{name}");
             }
@@ -83,9 +73,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_an_error_that_lists_the_known() {
-        let Err(Error::UnknownName { known, .. }) = sampler("eular") else {
-            panic!("a name that does not exist")
-        };
+        let Err(Error::UnknownName { known, .. }) = sampler("eular") else { panic!("a name that does not exist") };
         assert!(known.contains(&"euler"));
     }
 

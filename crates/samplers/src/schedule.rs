@@ -23,10 +23,7 @@ impl Schedule {
     /// [`Error::Steps`] unless `steps` is 1 to [`Schedule::MAX_STEPS`].
     pub fn sigmas(&self, space: &SigmaSpace, steps: usize) -> Result<Sigmas, Error> {
         if steps == 0 || steps > Self::MAX_STEPS {
-            return Err(Error::Steps {
-                steps,
-                max: Self::MAX_STEPS,
-            });
+            return Err(Error::Steps { steps, max: Self::MAX_STEPS });
         }
         Ok(Sigmas::ending_in_zero((self.levels)(space, steps)))
     }

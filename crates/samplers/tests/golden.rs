@@ -38,9 +38,7 @@ fn schedules_are_those_of_diffusers_and_comfyui() {
             [schedule, "schnell", .., steps] => (schedule, None, steps),
             _ => panic!("a golden of an unknown kind: {name}"),
         };
-        let sigmas = samplers::schedule(schedule)
-            .unwrap()
-            .sigmas(&SigmaSpace::Flow { mu }, steps.parse().unwrap());
+        let sigmas = samplers::schedule(schedule).unwrap().sigmas(&SigmaSpace::Flow { mu }, steps.parse().unwrap());
         let worst = deviation(&sigmas.unwrap(), &golden.floats(&name));
         assert!(worst <= SIGMA, "{name} is off by {worst:.2e}");
         compared += 1;
@@ -66,11 +64,7 @@ struct Given(std::vec::IntoIter<Vec<f32>>);
 
 impl Noise for Given {
     fn next(&mut self, like: &Latent) -> Latent {
-        Latent(tensor(
-            self.0.next().expect("one row a step"),
-            like.0.dims(),
-            &Device::flex(),
-        ))
+        Latent(tensor(self.0.next().expect("one row a step"), like.0.dims(), &Device::flex()))
     }
 }
 
@@ -87,11 +81,7 @@ fn trajectory_agrees(sampler: &str, process: Process, sigmas: &str, name: &str) 
     let start = [shape[1], shape[2], shape[3], shape[4]];
     let mut x = Latent(tensor(expected[0].clone(), start, &Device::flex()));
     for (index, window) in sigmas.windows(2).enumerate() {
-        let at = Step {
-            index,
-            sigma: window[0],
-            sigma_next: window[1],
-        };
+        let at = Step { index, sigma: window[0], sigma_next: window[1] };
         x = stepper.step(at, x, &mut Analytic(process), &mut noise).unwrap();
         let largest = expected[index + 1].iter().fold(0f32, |m, v| m.max(v.abs()));
         let worst = deviation(&values(&x.0), &expected[index + 1]) / f64::from(largest);

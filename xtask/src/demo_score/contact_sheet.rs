@@ -9,22 +9,17 @@ const PAPER: [u8; 3] = [238, 237, 234];
 
 /// Lays pictures of one size out in a near-square.
 pub fn lay_out(pictures: &[Image<3>]) -> Image<3> {
-    let columns = (1..)
-        .find(|columns| columns * columns >= pictures.len())
-        .expect("there are not that many pictures");
+    let columns = (1..).find(|columns| columns * columns >= pictures.len()).expect("there are not that many pictures");
     let rows = pictures.len().div_ceil(columns);
-    let (width, height) = pictures
-        .first()
-        .map_or((0, 0), |picture| (picture.width, picture.height));
+    let (width, height) = pictures.first().map_or((0, 0), |picture| (picture.width, picture.height));
     let side = |count: usize, length: usize| 2 * MARGIN + count * (length + GAP) - GAP;
     Image::paint(side(columns, width), side(rows, height), |x, y| {
         let picture = || {
             let (x, y) = (x.checked_sub(MARGIN)?, y.checked_sub(MARGIN)?);
             let (column, row) = (x / (width + GAP), y / (height + GAP));
             let (x, y) = (x % (width + GAP), y % (height + GAP));
-            let picture = pictures
-                .get(row * columns + column)
-                .filter(|_| column < columns && x < width && y < height)?;
+            let picture =
+                pictures.get(row * columns + column).filter(|_| column < columns && x < width && y < height)?;
             Some(mix(PAPER, picture.at(x, y), coverage(x, y, width, height)))
         };
         picture().unwrap_or(PAPER)
@@ -51,10 +46,7 @@ mod tests {
         let sheet = lay_out(&[grey(10), grey(20), grey(30)]);
         assert_eq!((sheet.width, sheet.height), (314, 314));
         let middle_of = |column: usize, row: usize| sheet.at(MARGIN + column * 138 + 64, MARGIN + row * 138 + 64);
-        assert_eq!(
-            [middle_of(0, 0), middle_of(1, 0), middle_of(0, 1)],
-            [[10; 3], [20; 3], [30; 3]]
-        );
+        assert_eq!([middle_of(0, 0), middle_of(1, 0), middle_of(0, 1)], [[10; 3], [20; 3], [30; 3]]);
         assert_eq!([middle_of(1, 1), sheet.at(MARGIN, MARGIN), sheet.at(0, 0)], [PAPER; 3]);
     }
 }

@@ -15,27 +15,13 @@ pub struct Prompt {
 pub fn draw(sprites: &Sprites, count: usize, seed: u64) -> Result<Vec<Prompt>, String> {
     let pairs = sprites.subjects.len() * sprites.backgrounds.len();
     if count == 0 || count > pairs {
-        return Err(format!(
-            "`--count {count}` is out of range: there are {pairs} pairs of subject and background"
-        ));
+        return Err(format!("`--count {count}` is out of range: there are {pairs} pairs of subject and background"));
     }
-    let prompts = shuffled(pairs, seed)
-        .into_iter()
-        .take(count)
-        .zip(seed..)
-        .map(|(pair, seed)| {
-            let (subject, background) = (pair / sprites.backgrounds.len(), pair % sprites.backgrounds.len());
-            let (caption, colour) = (
-                &sprites.subjects[subject].caption,
-                &sprites.backgrounds[background].name,
-            );
-            Prompt {
-                subject,
-                background,
-                seed,
-                text: format!("{caption} on a {colour} background"),
-            }
-        });
+    let prompts = shuffled(pairs, seed).into_iter().take(count).zip(seed..).map(|(pair, seed)| {
+        let (subject, background) = (pair / sprites.backgrounds.len(), pair % sprites.backgrounds.len());
+        let (caption, colour) = (&sprites.subjects[subject].caption, &sprites.backgrounds[background].name);
+        Prompt { subject, background, seed, text: format!("{caption} on a {colour} background") }
+    });
     Ok(prompts.collect())
 }
 
@@ -67,14 +53,7 @@ mod tests {
     #[test]
     fn splitmix64_gives_the_published_numbers() {
         let first: Vec<u64> = splitmix64(1_234_567).take(3).collect();
-        assert_eq!(
-            first,
-            [
-                6_457_827_717_110_365_317,
-                3_203_168_211_198_807_973,
-                9_817_491_932_198_370_423
-            ]
-        );
+        assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
 
     #[test]
@@ -84,10 +63,7 @@ mod tests {
         let prompts = draw(&sprites, pairs, 7).unwrap();
         assert_eq!(prompts, draw(&sprites, pairs, 7).unwrap());
         assert_ne!(prompts, draw(&sprites, pairs, 8).unwrap());
-        let mut drawn: Vec<_> = prompts
-            .iter()
-            .map(|prompt| (prompt.subject, prompt.background))
-            .collect();
+        let mut drawn: Vec<_> = prompts.iter().map(|prompt| (prompt.subject, prompt.background)).collect();
         drawn.sort();
         drawn.dedup();
         assert_eq!(drawn.len(), pairs);
@@ -96,12 +72,7 @@ mod tests {
     #[test]
     fn a_prompt_reads_as_a_sentence() {
         let prompts = draw(&shapes(), 6, 7).unwrap();
-        assert!(
-            prompts
-                .iter()
-                .any(|prompt| prompt.text == "a disc on a white background"),
-            "{prompts:?}"
-        );
+        assert!(prompts.iter().any(|prompt| prompt.text == "a disc on a white background"), "{prompts:?}");
     }
 
     #[test]

@@ -27,18 +27,8 @@ pub fn judge(picture: &Image<3>, prompt: &Prompt, sprites: &Sprites) -> Score {
     let truth = asked.over(colour);
     let plain = median(background_pixels(picture, asked));
     Score {
-        subject: nearest(
-            sprites
-                .subjects
-                .iter()
-                .map(|subject| distance(picture, &subject.sprite.over(colour))),
-        ),
-        background: nearest(
-            sprites
-                .backgrounds
-                .iter()
-                .map(|background| colour_distance(plain, background.colour)),
-        ),
+        subject: nearest(sprites.subjects.iter().map(|subject| distance(picture, &subject.sprite.over(colour)))),
+        background: nearest(sprites.backgrounds.iter().map(|background| colour_distance(plain, background.colour))),
         psnr: 10.0 * (255.0_f64.powi(2) / distance(picture, &truth).max(ROUNDING)).log10(),
         edges: edge_energy(picture) / edge_energy(&truth).max(f64::MIN_POSITIVE),
     }
@@ -53,19 +43,12 @@ impl Score {
 /// Where the smallest distance stands.
 fn nearest(distances: impl Iterator<Item = f64>) -> usize {
     let nearest = distances.enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b));
-    nearest
-        .expect("Sprites has two subjects and two backgrounds at least")
-        .0
+    nearest.expect("Sprites has two subjects and two backgrounds at least").0
 }
 
 /// The mean squared difference of two pictures of one size, over pixels and channels.
 fn distance(a: &Image<3>, b: &Image<3>) -> f64 {
-    let total: f64 = a
-        .pixels
-        .iter()
-        .zip(&b.pixels)
-        .map(|(&a, &b)| colour_distance(a, b))
-        .sum();
+    let total: f64 = a.pixels.iter().zip(&b.pixels).map(|(&a, &b)| colour_distance(a, b)).sum();
     total / a.pixels.len() as f64
 }
 
@@ -129,29 +112,19 @@ mod tests {
     const WHITE: usize = 1;
 
     fn asked(subject: usize, background: usize) -> Prompt {
-        Prompt {
-            subject,
-            background,
-            seed: 0,
-            text: String::new(),
-        }
+        Prompt { subject, background, seed: 0, text: String::new() }
     }
 
     fn drawn(subject: usize, background: usize) -> Image<3> {
         let sprites = shapes();
-        sprites.subjects[subject]
-            .sprite
-            .over(sprites.backgrounds[background].colour)
+        sprites.subjects[subject].sprite.over(sprites.backgrounds[background].colour)
     }
 
     /// The picture with each pixel moved by less than 16, the same on every run.
     fn noisy(picture: &Image<3>) -> Image<3> {
         let noise = |i: usize| ((i * 2_654_435_761) >> 7) as i16 % 16;
         let moved = |(i, pixel): (usize, &[u8; 3])| pixel.map(|v| (i16::from(v) + noise(i)).clamp(0, 255) as u8);
-        Image {
-            pixels: picture.pixels.iter().enumerate().map(moved).collect(),
-            ..picture.clone()
-        }
+        Image { pixels: picture.pixels.iter().enumerate().map(moved).collect(), ..picture.clone() }
     }
 
     fn blurred(picture: &Image<3>) -> Image<3> {
@@ -177,10 +150,7 @@ mod tests {
     fn a_noisy_picture_is_right_and_told_by_its_edges() {
         let prompt = asked(0, WHITE);
         let score = judge(&noisy(&drawn(0, WHITE)), &prompt, &shapes());
-        assert!(
-            score.is_hit(&prompt) && score.edges > 1.2 && score.psnr < 35.0,
-            "{score:?}"
-        );
+        assert!(score.is_hit(&prompt) && score.edges > 1.2 && score.psnr < 35.0, "{score:?}");
     }
 
     #[test]
@@ -206,11 +176,7 @@ mod tests {
     fn the_background_of_an_opaque_sprite_is_read_in_the_corners() {
         let white_corners = Image::paint(32, 32, |x, y| {
             let middle = 8..24;
-            if middle.contains(&x) || middle.contains(&y) {
-                [40, 92, 212]
-            } else {
-                [250, 250, 250]
-            }
+            if middle.contains(&x) || middle.contains(&y) { [40, 92, 212] } else { [250, 250, 250] }
         });
         assert_eq!(judge(&white_corners, &asked(2, WHITE), &shapes()).background, WHITE);
     }

@@ -53,12 +53,7 @@ impl Sprites {
     }
 
     fn cut(index: Index, sheet: &Image<4>) -> Result<Sprites, String> {
-        let Index {
-            columns,
-            size,
-            subjects,
-            backgrounds,
-        } = index;
+        let Index { columns, size, subjects, backgrounds } = index;
         if subjects.len() < 2 || backgrounds.len() < 2 {
             return Err("`subjects.json` needs two subjects and two backgrounds at least".to_string());
         }
@@ -67,31 +62,17 @@ impl Sprites {
         }
         let (width, height) = (columns * size, subjects.len().div_ceil(columns) * size);
         if (sheet.width, sheet.height) != (width, height) {
-            let Image {
-                width: found_width,
-                height: found_height,
-                ..
-            } = sheet;
+            let Image { width: found_width, height: found_height, .. } = sheet;
             return Err(format!(
                 "`subjects.png` is {found_width} x {found_height}, `subjects.json` describes {width} x {height}"
             ));
         }
         let subjects = subjects.into_iter().enumerate().map(|(cell, Entry { name, caption })| {
             let (left, top) = (cell % columns * size, cell / columns * size);
-            Subject {
-                name,
-                caption,
-                sprite: Image::paint(size, size, |x, y| sheet.at(left + x, top + y)),
-            }
+            Subject { name, caption, sprite: Image::paint(size, size, |x, y| sheet.at(left + x, top + y)) }
         });
-        let backgrounds = backgrounds
-            .into_iter()
-            .map(|(name, colour)| Background { name, colour });
-        Ok(Sprites {
-            size,
-            subjects: subjects.collect(),
-            backgrounds: backgrounds.collect(),
-        })
+        let backgrounds = backgrounds.into_iter().map(|(name, colour)| Background { name, colour });
+        Ok(Sprites { size, subjects: subjects.collect(), backgrounds: backgrounds.collect() })
     }
 }
 
@@ -103,19 +84,11 @@ pub mod tests {
     pub fn shapes() -> Sprites {
         let (red, clear) = ([200, 30, 30, 255], [0, 0, 0, 0]);
         let disc = |x: usize, y: usize| {
-            if x.abs_diff(16).pow(2) + y.abs_diff(16).pow(2) < 100 {
-                red
-            } else {
-                clear
-            }
+            if x.abs_diff(16).pow(2) + y.abs_diff(16).pow(2) < 100 { red } else { clear }
         };
         let bar = |x: usize, _: usize| if x.abs_diff(16) < 4 { red } else { clear };
         let carpet = |x: usize, y: usize| {
-            if (x / 8 + y / 8).is_multiple_of(2) {
-                red
-            } else {
-                [30, 200, 30, 255]
-            }
+            if (x / 8 + y / 8).is_multiple_of(2) { red } else { [30, 200, 30, 255] }
         };
         let sheet = Image::paint(64, 64, |x, y| match (x / 32, y / 32) {
             (0, 0) => disc(x, y),

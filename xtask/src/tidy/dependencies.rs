@@ -13,14 +13,8 @@ const REASONS: &str = "docs/dependencies.md";
 /// Compares `[workspace.dependencies]` with the rows `` | `name` | reason | ``, and sends crates through the workspace.
 pub fn check(workspace: &str, manifests: &[(&str, &str)], reasons: &str) -> Result<Vec<Fault>, Box<dyn Error>> {
     let document = stack::parse("Cargo.toml", workspace)?;
-    let declared = document
-        .get_ref()
-        .get("workspace")
-        .and_then(|table| table.get_ref().get("dependencies"));
-    let declared = declared
-        .and_then(|table| table.get_ref().as_table())
-        .into_iter()
-        .flat_map(|table| table.iter());
+    let declared = document.get_ref().get("workspace").and_then(|table| table.get_ref().get("dependencies"));
+    let declared = declared.and_then(|table| table.get_ref().as_table()).into_iter().flat_map(|table| table.iter());
     let ours = |value: &DeValue| value.get("path").is_some();
     let declared: Vec<_> = declared
         .filter(|(_, value)| !ours(value.get_ref()))
@@ -28,29 +22,21 @@ pub fn check(workspace: &str, manifests: &[(&str, &str)], reasons: &str) -> Resu
         .collect();
     let rows = rows(reasons);
 
-    let unexplained = declared
-        .iter()
-        .filter(|(name, _)| !rows.iter().any(|row| row.name == *name))
-        .map(|(name, line)| {
+    let unexplained =
+        declared.iter().filter(|(name, _)| !rows.iter().any(|row| row.name == *name)).map(|(name, line)| {
             let message = format!("`{name}` has no row in {REASONS}: add `` | `{name}` | why we need it | ``");
             Fault::new("Cargo.toml", *line, message)
         });
-    let stale = rows
-        .iter()
-        .filter(|row| !declared.iter().any(|(name, _)| row.name == *name))
-        .map(|row| {
-            let message = format!("`{}` is not in [workspace.dependencies]: remove the row", row.name);
-            Fault::new(REASONS, row.line, message)
-        });
+    let stale = rows.iter().filter(|row| !declared.iter().any(|(name, _)| row.name == *name)).map(|row| {
+        let message = format!("`{}` is not in [workspace.dependencies]: remove the row", row.name);
+        Fault::new(REASONS, row.line, message)
+    });
     let unreasoned = rows.iter().filter(|row| row.reason.is_empty()).map(|row| {
         let message = format!("the row of `{}` is empty: say why we need it", row.name);
         Fault::new(REASONS, row.line, message)
     });
     let faults: Vec<_> = unexplained.chain(stale).chain(unreasoned).collect();
-    let strays = manifests
-        .iter()
-        .map(|(path, text)| strays(path, text))
-        .collect::<Result<Vec<_>, _>>()?;
+    let strays = manifests.iter().map(|(path, text)| strays(path, text)).collect::<Result<Vec<_>, _>>()?;
     Ok([faults, strays.concat()].concat())
 }
 
@@ -94,11 +80,7 @@ mod tests {
         "[workspace.dependencies]\nflux = { path = \"crates/flux\" }\nhalf = \"2\"\npng = \"0.18\"\n";
 
     fn told(manifests: &[(&str, &str)], reasons: &str) -> Vec<String> {
-        check(WORKSPACE, manifests, reasons)
-            .unwrap()
-            .iter()
-            .map(Fault::to_string)
-            .collect()
+        check(WORKSPACE, manifests, reasons).unwrap().iter().map(Fault::to_string).collect()
     }
 
     #[test]
@@ -128,10 +110,8 @@ mod tests {
         let manifest = "[dependencies]\nhalf.workspace = true\n\n[dev-dependencies]\nrand = \"0.9\"\n";
         assert_eq!(
             told(&[("crates/quant/Cargo.toml", manifest)], reasons),
-            [
-                "crates/quant/Cargo.toml:5: `rand` has a version of its own: declare it in [workspace.dependencies] and \
-              write `workspace = true` here"
-            ]
+            ["crates/quant/Cargo.toml:5: `rand` has a version of its own: declare it in [workspace.dependencies] and \
+              write `workspace = true` here"]
         );
     }
 }

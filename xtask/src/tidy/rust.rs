@@ -11,9 +11,7 @@ const NOTES: &[&str] = &["TODO", "FIXME"];
 
 /// The faults of one Rust file.
 pub fn check(path: &str, text: &str) -> Vec<Fault> {
-    pieces(text)
-        .filter_map(|piece| Some(Fault::new(path, piece.line(text), piece.objection(path, text)?)))
-        .collect()
+    pieces(text).filter_map(|piece| Some(Fault::new(path, piece.line(text), piece.objection(path, text)?))).collect()
 }
 
 struct Piece {
@@ -45,15 +43,8 @@ impl Piece {
             Kind::Literal | Kind::Symbol => return None,
         };
         let to_line_end = text[self.start..].split_inclusive('\n').next().unwrap_or_default();
-        let comment_or_line = if matches!(self.kind, Kind::Comment) {
-            piece
-        } else {
-            to_line_end
-        };
-        let names_issue = comment_or_line
-            .split('#')
-            .skip(1)
-            .any(|tail| tail.starts_with(|c: char| c.is_ascii_digit()));
+        let comment_or_line = if matches!(self.kind, Kind::Comment) { piece } else { to_line_end };
+        let names_issue = comment_or_line.split('#').skip(1).any(|tail| tail.starts_with(|c: char| c.is_ascii_digit()));
         let message = || format!("`{note}` without an issue: do it now, or open one and write `#<number>`");
         (!names_issue).then(message)
     }
@@ -84,11 +75,7 @@ fn piece_at(text: &str, start: usize) -> Option<Piece> {
     } else {
         (Kind::Symbol, first.len_utf8())
     };
-    Some(Piece {
-        kind,
-        start,
-        end: start + length,
-    })
+    Some(Piece { kind, start, end: start + length })
 }
 
 fn is_word(c: char) -> bool {
@@ -117,11 +104,7 @@ fn literal(prefix: &str, text: &str) -> Option<usize> {
         "r" | "br" | "cr" if body.starts_with('"') => {
             let hashes = text.len() - body.len();
             let close = format!("\"{}", "#".repeat(hashes));
-            Some(
-                body[1..]
-                    .find(&close)
-                    .map_or(text.len(), |end| hashes + 1 + end + close.len()),
-            )
+            Some(body[1..].find(&close).map_or(text.len(), |end| hashes + 1 + end + close.len()))
         }
         _ => None,
     }
@@ -189,10 +172,7 @@ mod tests {
         ] {
             assert_eq!(lines_told("crates/flux/src/rope.rs", text), [1], "{text}");
         }
-        assert_eq!(
-            lines_told("crates/flux/src/rope.rs", "f(\"a\\\nb\");\nunsafe { g() }"),
-            [3]
-        );
+        assert_eq!(lines_told("crates/flux/src/rope.rs", "f(\"a\\\nb\");\nunsafe { g() }"), [3]);
     }
 
     #[test]

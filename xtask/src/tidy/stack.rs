@@ -10,24 +10,9 @@ use toml::de::{DeTable, DeValue};
 use super::Fault;
 
 const STACK: &[Layer] = &[
-    Layer {
-        folder: "core-tensor",
-        package: "core-tensor",
-        rank: 0,
-        may_use: &[],
-    },
-    Layer {
-        folder: "memory",
-        package: "memory",
-        rank: 1,
-        may_use: &["core-tensor"],
-    },
-    Layer {
-        folder: "samplers",
-        package: "samplers",
-        rank: 2,
-        may_use: &["core-tensor"],
-    },
+    Layer { folder: "core-tensor", package: "core-tensor", rank: 0, may_use: &[] },
+    Layer { folder: "memory", package: "memory", rank: 1, may_use: &["core-tensor"] },
+    Layer { folder: "samplers", package: "samplers", rank: 2, may_use: &["core-tensor"] },
     Layer {
         folder: "diffusion-engine",
         package: "diffusion-engine",
@@ -40,31 +25,13 @@ const STACK: &[Layer] = &[
         rank: 4,
         may_use: &["core-tensor", "memory", "samplers", "diffusion-engine"],
     },
-    Layer {
-        folder: "lora",
-        package: "lora",
-        rank: 5,
-        may_use: &["core-tensor", "diffusion-engine", "flux"],
-    },
-    Layer {
-        folder: "quant",
-        package: "quant",
-        rank: 6,
-        may_use: &["core-tensor"],
-    },
+    Layer { folder: "lora", package: "lora", rank: 5, may_use: &["core-tensor", "diffusion-engine", "flux"] },
+    Layer { folder: "quant", package: "quant", rank: 6, may_use: &["core-tensor"] },
     Layer {
         folder: "cli",
         package: "forge",
         rank: 7,
-        may_use: &[
-            "core-tensor",
-            "memory",
-            "samplers",
-            "diffusion-engine",
-            "flux",
-            "lora",
-            "quant",
-        ],
+        may_use: &["core-tensor", "memory", "samplers", "diffusion-engine", "flux", "lora", "quant"],
     },
 ];
 
@@ -89,9 +56,7 @@ pub fn is_manifest(path: &str) -> bool {
 
 /// The faults of every `(path, text)` under `crates/`; an unreadable manifest is an error.
 pub fn check(manifests: &[(&str, &str)]) -> Result<Vec<Fault>, Box<dyn Error>> {
-    let of_crates = manifests
-        .iter()
-        .filter_map(|&(path, text)| Some((path, folder(path)?, text)));
+    let of_crates = manifests.iter().filter_map(|&(path, text)| Some((path, folder(path)?, text)));
     let faults = of_crates.map(|(path, folder, text)| {
         let Some(layer) = STACK.iter().find(|layer| layer.folder == folder) else {
             let message =
@@ -100,10 +65,7 @@ pub fn check(manifests: &[(&str, &str)]) -> Result<Vec<Fault>, Box<dyn Error>> {
         };
         let document = parse(path, text)?;
         let edges = dependencies(&document, text);
-        Ok(edges
-            .iter()
-            .filter_map(|edge| Some(Fault::new(path, edge.line, layer.objection(&edge.package)?)))
-            .collect())
+        Ok(edges.iter().filter_map(|edge| Some(Fault::new(path, edge.line, layer.objection(&edge.package)?))).collect())
     });
     faults.collect::<Result<Vec<_>, _>>().map(|faults| faults.concat())
 }
@@ -116,9 +78,7 @@ pub fn parse<'a>(path: &str, text: &'a str) -> Result<Spanned<DeTable<'a>>, Box<
 pub fn dependencies<'a>(manifest: &'a Spanned<DeTable<'a>>, text: &str) -> Vec<Dependency<'a>> {
     let manifest = manifest.get_ref();
     let targets = manifest.get("target").and_then(|target| target.get_ref().as_table());
-    let targets = targets
-        .into_iter()
-        .flat_map(|targets| targets.values().filter_map(|one| one.get_ref().as_table()));
+    let targets = targets.into_iter().flat_map(|targets| targets.values().filter_map(|one| one.get_ref().as_table()));
     std::iter::once(manifest)
         .chain(targets)
         .flat_map(|table| ["dependencies", "dev-dependencies", "build-dependencies"].map(|kind| table.get(kind)))
@@ -141,9 +101,7 @@ impl Layer {
     /// Why this layer may not use `package`; none for what it may, and for what is not ours.
     fn objection(&self, package: &str) -> Option<String> {
         let used = STACK.iter().find(|layer| layer.package == package)?;
-        let Layer {
-            folder, rank, may_use, ..
-        } = self;
+        let Layer { folder, rank, may_use, .. } = self;
         if may_use.contains(&package) {
             None
         } else if used.rank > *rank {
@@ -153,11 +111,7 @@ impl Layer {
                 used.rank
             ))
         } else {
-            let may_use = if may_use.is_empty() {
-                "no crate of ours".to_string()
-            } else {
-                may_use.join(", ")
-            };
+            let may_use = if may_use.is_empty() { "no crate of ours".to_string() } else { may_use.join(", ") };
             Some(format!(
                 "`{folder}` (rank {rank}) may use {may_use}, and `{package}` is not among them: drop the dependency, \
                  or change the table in ARCHITECTURE.md and in xtask/src/tidy/stack.rs"
@@ -167,21 +121,14 @@ impl Layer {
 }
 
 fn folder(path: &str) -> Option<&str> {
-    path.strip_prefix("crates/")?
-        .strip_suffix("/Cargo.toml")
-        .filter(|folder| !folder.contains('/'))
+    path.strip_prefix("crates/")?.strip_suffix("/Cargo.toml").filter(|folder| !folder.contains('/'))
 }
 
 /// The package that a dependency names, which its key need not: `package = "…"` renames, `path = "…"` points.
 fn package(key: &str, value: &DeValue) -> String {
     let renamed = value.get("package").and_then(|package| package.get_ref().as_str());
-    let folder = value
-        .get("path")
-        .and_then(|path| path.get_ref().as_str()?.rsplit('/').next());
-    let pointed = STACK
-        .iter()
-        .find(|layer| Some(layer.folder) == folder)
-        .map(|layer| layer.package);
+    let folder = value.get("path").and_then(|path| path.get_ref().as_str()?.rsplit('/').next());
+    let pointed = STACK.iter().find(|layer| Some(layer.folder) == folder).map(|layer| layer.package);
     renamed.or(pointed).unwrap_or(key).to_string()
 }
 
@@ -208,10 +155,7 @@ mod tests {
 
     #[test]
     fn a_downward_edge_off_the_table_is_told() {
-        let faults = told(
-            "crates/quant/Cargo.toml",
-            "[dependencies]\nflux = { workspace = true }\n",
-        );
+        let faults = told("crates/quant/Cargo.toml", "[dependencies]\nflux = { workspace = true }\n");
         assert_eq!(
             faults,
             [
@@ -241,26 +185,18 @@ mod tests {
         let manifest =
             "[dependencies]\nburn.workspace = true\ncore-tensor.workspace = true\nsamplers.workspace = true\n";
         assert_eq!(told("crates/diffusion-engine/Cargo.toml", manifest), [""; 0]);
-        assert_eq!(
-            told("crates/cli/Cargo.toml", "[dependencies]\nflux.workspace = true\n"),
-            [""; 0]
-        );
+        assert_eq!(told("crates/cli/Cargo.toml", "[dependencies]\nflux.workspace = true\n"), [""; 0]);
     }
 
     #[test]
     fn a_crate_without_a_rank_is_told() {
         let faults = told("crates/video/Cargo.toml", "[dependencies]\n");
-        assert!(
-            faults[0].starts_with("crates/video/Cargo.toml: `video` has no rank"),
-            "{faults:?}"
-        );
+        assert!(faults[0].starts_with("crates/video/Cargo.toml: `video` has no rank"), "{faults:?}");
     }
 
     #[test]
     fn a_broken_manifest_is_an_error_with_its_path() {
-        let error = check(&[("crates/flux/Cargo.toml", "[dependencies\n")])
-            .unwrap_err()
-            .to_string();
+        let error = check(&[("crates/flux/Cargo.toml", "[dependencies\n")]).unwrap_err().to_string();
         assert!(error.starts_with("cannot read `crates/flux/Cargo.toml`"), "{error}");
     }
 

@@ -19,12 +19,7 @@ pub enum Event<'a> {
     /// The latent is decoded.
     Decoded,
     /// A picture is on disk.
-    Image {
-        path: &'a Path,
-        width: usize,
-        height: usize,
-        seed: u64,
-    },
+    Image { path: &'a Path, width: usize, height: usize, seed: u64 },
 }
 
 /// Tells a person, a log or a program how a run goes.
@@ -41,13 +36,7 @@ impl Reporter {
     /// JSON lines on standard output, or text on standard error: one line that is redrawn on a terminal, plain lines elsewhere.
     pub fn new(json: bool) -> Self {
         let now = Instant::now();
-        Self {
-            json,
-            terminal: !json && stderr().is_terminal(),
-            started: now,
-            last: now,
-            steps: Vec::new(),
-        }
+        Self { json, terminal: !json && stderr().is_terminal(), started: now, last: now, steps: Vec::new() }
     }
 
     /// Tells of one event.
@@ -65,12 +54,7 @@ impl Reporter {
             Event::Encoded => self.line(&format!("encode   {:>8}", seconds(took))),
             Event::Step(step) => self.step(step),
             Event::Decoded => self.line(&format!("decode   {:>8}", seconds(took))),
-            Event::Image {
-                path,
-                width,
-                height,
-                seed,
-            } => self.line(&format!(
+            Event::Image { path, width, height, seed } => self.line(&format!(
                 "{}  {width}x{height}  seed {seed}  {}",
                 path.display(),
                 seconds(self.started.elapsed())
@@ -97,11 +81,7 @@ impl Reporter {
             let _ = stderr().flush();
         } else {
             let all = seconds(self.steps.iter().sum());
-            self.line(&format!(
-                "\r\x1b[2Ksample   {all:>8}  {} steps  {}",
-                step.steps,
-                rate(median)
-            ));
+            self.line(&format!("\r\x1b[2Ksample   {all:>8}  {} steps  {}", step.steps, rate(median)));
         }
     }
 
@@ -126,13 +106,8 @@ impl Reporter {
                 "seconds": took,
             }),
             Event::Decoded => serde_json::json!({"event": "decoded", "seconds": took}),
-            Event::Image {
-                path,
-                width,
-                height,
-                seed,
-            } => serde_json::json!({
-                "event": "image", "path": path, "width": width, "height": height, "seed": seed,
+            Event::Image { path, width, height, seed } => serde_json::json!({
+                "event": "image", "path": path.to_string_lossy(), "width": width, "height": height, "seed": seed,
                 "seconds": self.started.elapsed().as_secs_f64(),
             }),
         };

@@ -50,22 +50,14 @@ pub fn list_samplers(as_json: bool) {
                 })
             })
             .collect();
-        let schedules: Vec<_> = SCHEDULES
-            .iter()
-            .map(|s| json!({"id": s.id, "label": s.label, "aliases": s.aliases}))
-            .collect();
+        let schedules: Vec<_> =
+            SCHEDULES.iter().map(|s| json!({"id": s.id, "label": s.label, "aliases": s.aliases})).collect();
         return print(&json!({"samplers": samplers, "schedules": schedules}).to_string());
     }
     print("sampler          label          calls  noise   also known as");
     for s in SAMPLERS {
         let noise = if s.stochastic { "each" } else { "start" };
-        print(&format!(
-            "{:<16} {:<14} {:<6} {noise:<7} {}",
-            s.id,
-            s.label,
-            s.evals_per_step,
-            s.aliases.join(", ")
-        ));
+        print(&format!("{:<16} {:<14} {:<6} {noise:<7} {}", s.id, s.label, s.evals_per_step, s.aliases.join(", ")));
     }
     print("\nschedule         label          also known as");
     for s in SCHEDULES {
@@ -77,22 +69,14 @@ pub fn list_samplers(as_json: bool) {
 pub fn show_inspection(path: &Path, found: &Inspection, as_json: bool) {
     if as_json {
         let mut value = json!(found);
-        value["path"] = json!(path);
+        value["path"] = json!(path.to_string_lossy());
         return print(&value.to_string());
     }
     print(&format!("{}", path.display()));
-    let family = if found.family.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", found.family)
-    };
+    let family = if found.family.is_empty() { String::new() } else { format!(" ({})", found.family) };
     print(&format!("  role        {}{family}", found.role));
     print(&format!("  parameters  {}", grouped(found.parameters)));
-    let dtypes: Vec<_> = found
-        .dtypes
-        .iter()
-        .map(|(dtype, n)| format!("{dtype} {}", grouped(*n)))
-        .collect();
+    let dtypes: Vec<_> = found.dtypes.iter().map(|(dtype, n)| format!("{dtype} {}", grouped(*n))).collect();
     print(&format!("  dtypes      {}", dtypes.join(", ")));
     if let Some(scheme) = found.quantised {
         print(&format!("  quantised   {scheme}"));
@@ -120,14 +104,8 @@ fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let first = (digits.len() - 1) % 3 + 1;
     let (head, rest) = digits.split_at(first);
-    let groups = rest
-        .as_bytes()
-        .chunks(3)
-        .map(|c| String::from_utf8_lossy(c).into_owned());
-    std::iter::once(head.to_owned())
-        .chain(groups)
-        .collect::<Vec<_>>()
-        .join(",")
+    let groups = rest.as_bytes().chunks(3).map(|c| String::from_utf8_lossy(c).into_owned());
+    std::iter::once(head.to_owned()).chain(groups).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

@@ -17,9 +17,7 @@ impl Mt19937 {
         let mut state = [seed; N];
         let mut previous = seed;
         for (j, word) in (0u32..).zip(&mut state).skip(1) {
-            previous = (previous ^ (previous >> 30))
-                .wrapping_mul(SEED_MULTIPLIER)
-                .wrapping_add(j);
+            previous = (previous ^ (previous >> 30)).wrapping_mul(SEED_MULTIPLIER).wrapping_add(j);
             *word = previous;
         }
         Self { state, next: N }

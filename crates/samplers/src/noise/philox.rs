@@ -60,10 +60,7 @@ pub(super) struct CudaGenerator {
 impl CudaGenerator {
     /// The stream of `torch.Generator("cuda").manual_seed(seed)`.
     pub(super) fn new(seed: u64) -> Self {
-        Self {
-            key: words(seed),
-            offset: 0,
-        }
+        Self { key: words(seed), offset: 0 }
     }
 
     /// The next `torch.randn` of `len` values.
@@ -124,19 +121,10 @@ mod tests {
     #[test]
     fn the_rounds_give_the_known_answers_of_random123() {
         // tests/kat_vectors, lines `philox4x32 10`, Random123 9545ff6
+        assert_eq!(philox4x32_10([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(philox4x32_10([u32::MAX; 4], [u32::MAX; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
         assert_eq!(
-            philox4x32_10([0; 4], [0; 2]),
-            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
-        );
-        assert_eq!(
-            philox4x32_10([u32::MAX; 4], [u32::MAX; 2]),
-            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
-        );
-        assert_eq!(
-            philox4x32_10(
-                [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
-                [0xa409_3822, 0x299f_31d0]
-            ),
+            philox4x32_10([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
     }
@@ -160,10 +148,7 @@ mod tests {
         ];
         let values = CudaGenerator::new(0).randn(12);
         for (&value, documented) in values.iter().zip(documented) {
-            assert!(
-                (f64::from(value) - documented).abs() < 3e-7,
-                "{value} is not {documented}"
-            );
+            assert!((f64::from(value) - documented).abs() < 3e-7, "{value} is not {documented}");
         }
     }
 
@@ -189,9 +174,7 @@ mod tests {
     #[test]
     fn every_bit_of_an_sdxl_latent_is_rng_philoxs() {
         let values = CudaGenerator::new(42).randn(4 * 128 * 128);
-        let digest = bits(&values)
-            .iter()
-            .fold(0u32, |h, b| h.wrapping_mul(31).wrapping_add(*b));
+        let digest = bits(&values).iter().fold(0u32, |h, b| h.wrapping_mul(31).wrapping_add(*b));
         assert_eq!(digest, 0xb20b_0d7e);
     }
 

@@ -46,10 +46,7 @@ impl CpuGenerator {
     /// The stream of `torch.Generator("cpu").manual_seed(seed)`.
     pub(super) fn new(seed: u64) -> Self {
         // the cast drops the upper 32 bits, as torch does
-        Self {
-            engine: Mt19937::new(seed as u32),
-            next_double_normal_sample: None,
-        }
+        Self { engine: Mt19937::new(seed as u32), next_double_normal_sample: None }
     }
 
     /// The next `torch.randn` of `len` values.
@@ -114,11 +111,7 @@ fn ln(x: f32) -> f32 {
     // x = m · 2^e with m in [1/2, 1), then moved to [√½, √2) and to zero
     let m = f32::from_bits(x.to_bits() & MANTISSA | 0.5f32.to_bits());
     let e = (x.to_bits() >> (f32::MANTISSA_DIGITS - 1)) as f32 - 126.0;
-    let (m, e) = if m < FRAC_1_SQRT_2 {
-        (m + m - 1.0, e - 1.0)
-    } else {
-        (m - 1.0, e)
-    };
+    let (m, e) = if m < FRAC_1_SQRT_2 { (m + m - 1.0, e - 1.0) } else { (m - 1.0, e) };
 
     let z = m * m;
     let y = LN_P.iter().fold(LN_P0, |y, &p| y.mul_add(m, p)) * m;
@@ -252,9 +245,7 @@ mod tests {
     #[test]
     fn every_bit_of_an_sdxl_latent_is_torchs() {
         let values = CpuGenerator::new(42).randn(4 * 128 * 128);
-        let digest = bits(&values)
-            .iter()
-            .fold(0u32, |h, b| h.wrapping_mul(31).wrapping_add(*b));
+        let digest = bits(&values).iter().fold(0u32, |h, b| h.wrapping_mul(31).wrapping_add(*b));
         assert_eq!(digest, 0x0f76_5082);
     }
 

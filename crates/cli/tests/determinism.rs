@@ -1,0 +1,168 @@
+//! The same request is the same picture, byte by byte, and a picture says what its request was.
+
+mod tiny;
+
+use std::{fs, path::Path};
+
+use forge::{
+    Size, Txt2Img,
+    diffusion_engine::parse,
+    read_infotext,
+    samplers::{self, Profile, noise::NoiseSource},
+};
+
+use crate::tiny::Tiny;
+
+#[test]
+fn neither_threads_nor_repetition_change_a_byte_of_the_file() {
+    // given a picture large enough that its work is shared out, with guidance and a stochastic sampler
+    let tiny = Tiny::of("tiny-dev").set("image", "width", 128).set("sampling", "sampler", "euler_ancestral");
+    let picture = |threads: &str| {
+        tiny.txt2img(&["--threads", threads, "--output", "a.png"]).done();
+        fs::read(tiny.path("a.png")).unwrap()
+    };
+    // when it is drawn again and again
+    let first = picture("1");
+    // then it is one file
+    for threads in ["1", "2", "3", "0"] {
+        assert!(picture(threads) == first, "{threads} threads");
+    }
+}
+
+#[test]
+fn json_and_dump_change_nothing_about_the_picture() {
+    let tiny = Tiny::of("tiny-schnell").set("image", "batch", 1);
+    let picture = |args: &[&str]| {
+        tiny.txt2img(&[args, &["--output", "a.png"]].concat()).done();
+        fs::read(tiny.path("a.png")).unwrap()
+    };
+    assert!(picture(&["--json", "--dump", "d.safetensors"]) == picture(&[]));
+}
+
+#[test]
+fn a_picture_of_a_batch_is_the_single_picture_of_its_own_seed_but_for_rounding() {
+    // A batch multiplies larger matrices, whose sums are rounded in another order.
+    const LARGEST: u8 = 1;
+    const SHARE: f64 = 1e-3;
+    for (case, sampler) in [("tiny-schnell", "euler"), ("tiny-dev", "euler"), ("tiny-dev", "euler_ancestral")] {
+        // given three pictures drawn at once
+        let tiny = Tiny::of(case).set("sampling", "sampler", sampler).set("image", "batch", 3);
+        tiny.txt2img(&["--seed", "100", "--output", "batch-{seed}.png"]).done();
+        for seed in ["100", "101", "102"] {
+            // when each is drawn alone
+            tiny.txt2img(&["--seed", seed, "--batch", "1", "--output", "single.png"]).done();
+            // then it is the same picture
+            let [single, of_batch] = ["single.png".to_owned(), format!("batch-{seed}.png")].map(|f| tiny.path(&f));
+            let (largest, share) = difference(&single, &of_batch);
+            assert!(
+                largest <= LARGEST && share <= SHARE,
+                "{case} {sampler} {seed}: by {largest}, {share:.1e} of the bytes"
+            );
+            // and says the same
+            assert_eq!(read_infotext(&single).unwrap(), read_infotext(&of_batch).unwrap());
+        }
+    }
+}
+
+#[test]
+fn seeds_prompts_and_sizes_that_differ_are_different_pictures() {
+    let tiny = Tiny::of("tiny-dev");
+    let picture = |args: &[&str]| {
+        tiny.txt2img(&[args, &["--output", "a.png"]].concat()).done();
+        fs::read(tiny.path("a.png")).unwrap()
+    };
+    let first = picture(&[]);
+    let others: [&[&str]; 8] = [
+        &["--seed", "43"],
+        &["--noise", "nv"],
+        &["--steps", "5"],
+        &["--cfg", "2.5"],
+        &["--guidance", "4"],
+        &["--negative", "warm light"],
+        &["--prompt", "a photo of a cat"],
+        &["--profile", "comfy"],
+    ];
+    for args in others {
+        assert!(pixels(picture(args)) != pixels(first.clone()), "{args:?}");
+    }
+}
+
+#[test]
+fn the_infotext_of_a_picture_is_the_request_that_made_it() {
+    let prompts = [
+        ("plain", ""),
+        ("two\nlines, \"quoted\", 'single', back\\slash", "no\n\"rain\""),
+        ("an owl, Ölfarbe, 梟, 🦉, e\u{301}", "Steps: 3, Size: 1x1"),
+        ("Negative prompt: not one\nSteps: 7, Seed: 1", "  spaces  "),
+        ("", ""),
+    ];
+    for (prompt, negative) in prompts {
+        // given a picture of a request in which no value is a default
+        let tiny = Tiny::quick();
+        let args = ["--prompt", prompt, "--negative", negative, "--seed", "18446744073709551615", "--noise", "nv"];
+        let more =
+            ["--sampler", "Euler a", "--cfg", "1.25", "--guidance", "2.75", "--profile", "comfy", "--height", "32"];
+        tiny.txt2img(&[&args[..], &more, &["--output", "a.png"]].concat()).done();
+        // when its infotext is read
+        let read = parse(&read_infotext(&tiny.path("a.png")).unwrap()).unwrap();
+        // then it is the request
+        let request = Txt2Img {
+            prompt: prompt.into(),
+            negative: negative.into(),
+            seed: u64::MAX,
+            noise: NoiseSource::Nv,
+            steps: 1,
+            sampler: samplers::sampler("euler_ancestral").unwrap(),
+            schedule: samplers::schedule("flux").unwrap(),
+            profile: Profile::Comfy,
+            guidance: 2.75,
+            cfg: 1.25,
+            size: Size { width: 16, height: 32 },
+            batch: 1,
+            t5_length: Some(16),
+        };
+        assert_eq!(read.request, request);
+        // and the command tells the same
+        let shown = &tiny.forge(&["info", "a.png", "--json"]).done().json()[0];
+        assert_eq!(
+            (shown["prompt"].as_str(), shown["negative"].as_str(), shown["seed"].as_u64()),
+            (Some(prompt), Some(negative), Some(u64::MAX))
+        );
+    }
+}
+
+#[test]
+fn what_a_picture_says_draws_it_again() {
+    for case in ["tiny-dev", "tiny-schnell"] {
+        // given a picture of a random seed, and what it says
+        let tiny = Tiny::of(case).set("image", "batch", 1).set("sampling", "seed", "random");
+        tiny.txt2img(&["--output", "first.png"]).done();
+        let said = &tiny.forge(&["info", "first.png", "--json"]).done().json()[0];
+        let value = |key: &str| said[key].as_str().map_or_else(|| said[key].to_string(), str::to_owned);
+        // when every flag is given as it says
+        let keys = ["prompt", "negative", "seed", "steps", "sampler", "schedule", "cfg", "guidance", "width", "height"];
+        let more = ["noise", "profile", "batch"];
+        let flags = keys.into_iter().chain(more).flat_map(|key| [format!("--{key}"), value(key)]);
+        let flags: Vec<String> = flags.chain(["--t5-length".into(), value("t5_length")]).collect();
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        tiny.txt2img(&[&flags[..], &["--output", "again.png"]].concat()).done();
+        // then the file is the same
+        assert!(fs::read(tiny.path("again.png")).unwrap() == fs::read(tiny.path("first.png")).unwrap(), "{flags:?}");
+    }
+}
+
+/// The largest difference of two pictures' bytes, and the share of them that differ.
+fn difference(a: &Path, b: &Path) -> (u8, f64) {
+    let [a, b] = [a, b].map(|path| pixels(fs::read(path).expect("a picture")));
+    assert_eq!(a.len(), b.len());
+    let differences = || a.iter().zip(&b).map(|(a, b)| a.abs_diff(*b)).filter(|d| *d > 0);
+    (differences().max().unwrap_or(0), differences().count() as f64 / a.len() as f64)
+}
+
+/// The bytes of red, green and blue.
+fn pixels(file: Vec<u8>) -> Vec<u8> {
+    let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().expect("a PNG");
+    let mut pixels = vec![0; reader.output_buffer_size().expect("a size that fits in memory")];
+    reader.next_frame(&mut pixels).expect("a whole picture");
+    pixels
+}

@@ -1,0 +1,99 @@
+use samplers::{Profile, Sampler, Schedule, noise::NoiseSource};
+
+use crate::{Error, Size};
+
+/// What to draw, and how.
+///
+/// ```
+/// use diffusion_engine::{Size, Txt2Img};
+///
+/// let request = Txt2Img::of("a lighthouse in a storm").seed(42).steps(4).size(Size { width: 768, height: 512 });
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Txt2Img {
+    /// What the picture shows.
+    pub prompt: String,
+    /// What it should not show; counts where `cfg` is above 1.
+    pub negative: String,
+    /// The noise of picture `i` of a batch is that of `seed + i`.
+    pub seed: u64,
+    /// Where the noise comes from.
+    pub noise: NoiseSource,
+    /// Steps from noise to picture, 1 to 1000.
+    pub steps: usize,
+    /// How steps are taken.
+    pub sampler: &'static Sampler,
+    /// How noise levels are spaced.
+    pub schedule: &'static Schedule,
+    /// Whose habits to follow where engines disagree.
+    pub profile: Profile,
+    /// Distilled guidance, for models that were trained with it.
+    pub guidance: f32,
+    /// Classifier-free guidance, from 1; above 1 each step calls the model twice.
+    pub cfg: f32,
+    /// The picture's size.
+    pub size: Size,
+    /// How many pictures, at once.
+    pub batch: usize,
+    /// T5 tokens that the prompt is padded to; `None` for the profile's and model's own.
+    pub t5_length: Option<usize>,
+}
+
+impl Txt2Img {
+    /// A request for one picture of 1024 × 1024 pixels in 20 Euler steps.
+    pub fn of(prompt: impl Into<String>) -> Self {
+        Self {
+            prompt: prompt.into(),
+            negative: String::new(),
+            seed: 0,
+            noise: NoiseSource::Cpu,
+            steps: 20,
+            sampler: samplers::SAMPLERS[0],
+            schedule: samplers::SCHEDULES[0],
+            profile: Profile::default(),
+            guidance: 3.5,
+            cfg: 1.0,
+            size: Size { width: 1024, height: 1024 },
+            batch: 1,
+            t5_length: None,
+        }
+    }
+
+    /// Sets the seed.
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Sets the number of steps.
+    pub fn steps(self, steps: usize) -> Self {
+        Self { steps, ..self }
+    }
+
+    /// Sets the picture's size.
+    pub fn size(self, size: Size) -> Self {
+        Self { size, ..self }
+    }
+
+    /// The same request, if nothing is wrong with it that can be told without a model.
+    ///
+    /// # Errors
+    /// [`Error::Request`] or [`Error::Sampling`] for a number out of its range.
+    pub fn checked(self) -> Result<Self, Error> {
+        let wrong =
+            |what, expected: &str, found: String| Err(Error::Request { what, expected: expected.into(), found });
+        match self {
+            Self { cfg, .. } if !(1.0..=100.0).contains(&cfg) => wrong("cfg", "1 to 100", cfg.to_string()),
+            Self { guidance, .. } if !(0.0..=100.0).contains(&guidance) => {
+                wrong("guidance", "0 to 100", guidance.to_string())
+            }
+            Self { steps, .. } if !(1..=Schedule::MAX_STEPS).contains(&steps) => {
+                Err(samplers::Error::Steps { steps, max: Schedule::MAX_STEPS }.into())
+            }
+            Self { batch, .. } if !(1..=64).contains(&batch) => wrong("batch", "1 to 64", batch.to_string()),
+            Self { t5_length: Some(n), .. } if !(1..=4096).contains(&n) => {
+                wrong("t5_length", "1 to 4096", n.to_string())
+            }
+            request => Ok(request),
+        }
+    }
+}
