@@ -172,7 +172,7 @@ impl FromStr for Seed {
 
 /// Where the starting noise comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
+#[serde(try_from = "String")]
 pub enum Noise {
     /// The seed, through a generator.
     Source(NoiseSource),
@@ -180,9 +180,29 @@ pub enum Noise {
     File(PathBuf),
 }
 
-impl From<String> for Noise {
-    fn from(text: String) -> Self {
-        NoiseSource::named(&text).map_or_else(|| Self::File(text.into()), Self::Source)
+impl TryFrom<String> for Noise {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl FromStr for Noise {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if let Some(source) = NoiseSource::named(&text.to_lowercase()) {
+            return Ok(Self::Source(source));
+        }
+        if text.to_lowercase().ends_with(".safetensors") {
+            return Ok(Self::File(text.into()));
+        }
+        Err(Error::Value {
+            key: "sampling.noise",
+            expected: "`cpu`, `nv` or a `.safetensors` file".into(),
+            found: format!("`{text}`"),
+        })
     }
 }
 
@@ -192,6 +212,10 @@ impl Config {
     /// # Errors
     /// [`Error::ReadConfig`] or [`Error::ParseConfig`].
     pub fn read(path: &Path) -> Result<Self> {
+        if path.exists() && !path.is_file() {
+            let source = std::io::Error::from(std::io::ErrorKind::InvalidInput);
+            return Err(Error::ReadConfig { path: path.to_owned(), source });
+        }
         let text = fs::read_to_string(path).map_err(|source| Error::ReadConfig { path: path.to_owned(), source })?;
         let mut config: Self = toml::from_str(&text)
             .map_err(|source| Error::ParseConfig { path: path.to_owned(), source: Box::new(source) })?;
@@ -264,12 +288,14 @@ impl Config {
     }
 }
 
-/// Memory that can be had without swapping, as Linux tells it.
+/// Memory that can be had without swapping, as Linux tells it: of the machine, or of the container if that is less.
 fn available() -> Option<Bytes> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let machine = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = machine.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(Bytes(kib.saturating_mul(1024)))
+    let machine = Bytes(kib.saturating_mul(1024));
+    let container = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|max| max.trim().parse().ok());
+    Some(container.map_or(machine, |max| machine.min(Bytes(max))))
 }
 
 #[cfg(test)]

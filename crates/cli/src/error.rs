@@ -117,7 +117,7 @@ impl Error {
             Self::Weights(core_tensor::Error::UnknownDevice { .. } | core_tensor::Error::MissingBackend { .. }) => 2,
             Self::WrongFile { .. } | Self::ModelConfig { .. } | Self::Weights(_) => 4,
             Self::Run(Run::Request { .. } | Run::Sampling(_)) => 2,
-            Self::Run(Run::Weights(_) | Run::Untold { .. }) => 4,
+            Self::Run(Run::Weights(_) | Run::Model { .. } | Run::Untold { .. }) => 4,
             Self::Interrupted { .. } => 130,
             Self::Read { .. } | Self::Write { .. } | Self::Run(_) => 1,
         }

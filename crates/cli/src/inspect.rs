@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use crate::{
     Result,
-    load::{config_json, open, role},
+    load::{Role, config_json, open},
 };
 
 /// What a model file holds, as its header tells.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
     /// The model, such as `flux-dev`, or the dialect of a LoRA; empty where there is no telling.
-    pub family: String,
+    pub family: &'static str,
     /// Its part in the model, such as `a T5 encoder`.
     pub role: &'static str,
     /// How many parameters it has.
@@ -48,25 +48,26 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
     }
     let survey = Survey::default();
     let w = Weights::survey(&*source, &survey);
-    let role = role(&names);
+    let role = Role::of(&names);
     let (family, loaded) = match role {
-        "a Flux transformer" => {
+        Role::Transformer => {
             let loaded = Transformer::load(&w, &config_json(path, "FluxTransformer")?);
             let distilled = loaded.as_ref().is_ok_and(|t| t.dimensions().guidance);
-            (if distilled { "flux-dev" } else { "flux-schnell" }.to_owned(), loaded.map(drop))
+            (if distilled { "flux-dev" } else { "flux-schnell" }, loaded.map(drop))
         }
-        "a T5 encoder" => ("t5 v1.1".to_owned(), T5::load(&w).map(drop)),
-        "a CLIP text encoder" => ("clip".to_owned(), Clip::load(&w, &config_json(path, "CLIPText")?).map(drop)),
-        "an autoencoder" => {
-            ("autoencoder-kl".to_owned(), AutoencoderKl::load(&w, &config_json(path, "AutoencoderKL")?).map(drop))
+        Role::T5 => ("t5 v1.1", T5::load(&w).map(drop)),
+        Role::Clip => ("clip", Clip::load(&w, &config_json(path, "CLIPText")?).map(drop)),
+        Role::Autoencoder => {
+            ("autoencoder-kl", AutoencoderKl::load(&w, &config_json(path, "AutoencoderKL")?).map(drop))
         }
-        _ => (Dialect::of(names.iter().map(String::as_str)).map_or("", Dialect::name).to_owned(), Ok(())),
+        Role::Lora => (Dialect::of(names.iter().map(String::as_str)).map_or("", Dialect::name), Ok(())),
+        Role::Unet | Role::Sd3Transformer | Role::Unknown => ("", Ok(())),
     };
     let mut missing: Vec<String> = survey.complaints().iter().map(ToString::to_string).collect();
     missing.extend(loaded.err().map(|e| e.to_string()));
     Ok(Inspection {
         family,
-        role,
+        role: role.name(),
         parameters: dtypes.values().sum(),
         dtypes,
         quantised: Scheme::of(forms.into_iter()).map(Scheme::name),

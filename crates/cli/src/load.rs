@@ -2,14 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
 
-use core_tensor::{Dtype, Residency, Stored, WeightSource, Weights, safetensors::Safetensors};
+use core_tensor::{Dtype, Residency, Stored, Survey, WeightSource, Weights, safetensors::Safetensors};
 use diffusion_engine::{AutoencoderKl, Clip, LdmNames};
-use flux::{BflNames, Flux, T5, Transformer};
+use flux::{BflNames, Dimensions, Flux, Hints, T5, Transformer};
 use lora::Dialect;
 use memory::{Bytes, Part, Plan};
 use quant::{Container, Scheme};
@@ -21,46 +20,93 @@ use crate::{Config, Error, Result};
 pub(crate) fn flux(config: &Config) -> Result<Flux> {
     config.check_compute()?;
     let device = core_tensor::device(&config.device.backend)?;
+    let request = config.request(|| 0)?;
     let paths = Paths::of(config)?;
-    let ceiling = config.ceiling()?;
-    let clip = open(&paths.clip)?;
-    let t5 = open(&paths.t5)?;
-    let vae = open(&paths.vae)?;
-    let transformer = open(&paths.transformer)?;
+    let transformer = File::of(&paths.transformer, Role::Transformer)?;
+    let clip = File::of(&paths.clip, Role::Clip)?;
+    let t5 = File::of(&paths.t5, Role::T5)?;
+    let vae = File::of(&paths.vae, Role::Autoencoder)?;
 
-    let part = |name, source: &dyn WeightSource| {
-        let (unpacked, mapped) = sizes(source);
-        Part { name, unpacked, mapped }
-    };
-    let parts = vec![part("transformer", &*transformer), part("t5", &*t5), part("clip", &*clip), part("vae", &*vae)];
-    let plan = Plan::under(ceiling, parts)?;
-    let residency = |name| {
-        if plan.unpacks(name) { Residency::Unpacked } else { Residency::Mapped }
-    };
-    fn weights<'a>(source: &'a dyn WeightSource, device: &core_tensor::Device, residency: Residency) -> Weights<'a> {
-        Weights::of(source, device, residency)
+    let hints: Hints = config_json(&transformer.path, "FluxTransformer")?;
+    let vae_hints = config_json(&vae.path, "AutoencoderKL")?;
+    let decoder = vae.look(|w| AutoencoderKl::load(w, &vae_hints))?;
+    request.size.checked(decoder.factor() * flux::PATCH)?;
+    let dimensions = transformer.look(|w| Dimensions::of(&w.before(Transformer::MARK), &hints))?;
+    let work = Bytes(Flux::working_bytes(&dimensions, decoder.width(), &request));
+    let parts = vec![
+        transformer.part("transformer"),
+        // Encoders run once for each prompt: they are not worth unpacking.
+        Part { unpacked: t5.part("t5").mapped, ..t5.part("t5") },
+        Part { unpacked: clip.part("clip").mapped, ..clip.part("clip") },
+        Part { mapped: vae.part("vae").unpacked, ..vae.part("vae") },
+        Part { name: "work", unpacked: work, mapped: work },
+    ];
+    let unpacks = Plan::under(config.ceiling()?, parts)?.unpacks("transformer");
+    let residency = if unpacks { Residency::Unpacked } else { Residency::Mapped };
+
+    let clip_hints = config_json(&clip.path, "CLIPText")?;
+    let transformer = transformer.load(&device, residency, |w| Transformer::load(w, &hints))?;
+    let clip = clip.load(&device, Residency::Mapped, |w| Clip::load(w, &clip_hints))?;
+    let t5 = t5.load(&device, Residency::Mapped, T5::load)?;
+    let vae = vae.load(&device, Residency::Unpacked, |w| AutoencoderKl::load(w, &vae_hints))?;
+    Ok(Flux::new(paths.name(), transformer, clip, t5, vae, &device)?)
+}
+
+/// A model file that holds what the config says it does.
+struct File {
+    path: PathBuf,
+    source: Box<dyn WeightSource>,
+}
+
+impl File {
+    /// Opens a file, and tells what it is where it is not what belongs here.
+    fn of(path: &Path, expected: Role) -> Result<Self> {
+        let source = open(path)?;
+        let names = source.names();
+        let formats: Vec<_> = names.iter().filter_map(|n| Some((n.as_str(), source.form(n)?.0))).collect();
+        let role = Role::of(&names);
+        let found = match Scheme::of(formats.iter().copied()) {
+            Some(scheme) => format!("quantised ({}), which is not supported yet", scheme.name()),
+            None if role == expected || names.iter().any(|n| expected.marks(n)) => {
+                return Ok(Self { path: path.to_owned(), source });
+            }
+            None => role.name().to_owned(),
+        };
+        let source = Box::new(Error::WrongFile { expected: expected.name(), found });
+        Err(Error::Load { path: path.to_owned(), source })
     }
 
-    let name = paths.name();
-    let hints = config_json(&paths.transformer, "FluxTransformer")?;
-    let transformer =
-        expect(&paths.transformer, "a Flux transformer", &*transformer, Transformer::MARK).and_then(|()| {
-            rejected(
-                &paths.transformer,
-                Transformer::load(&weights(&*transformer, &device, residency("transformer")), &hints),
-            )
-        })?;
-    let hints = config_json(&paths.clip, "CLIPText")?;
-    let clip = expect(&paths.clip, "a CLIP text encoder", &*clip, Clip::MARK)
-        .and_then(|()| rejected(&paths.clip, Clip::load(&weights(&*clip, &device, residency("clip")), &hints)))?;
-    let t5 = expect(&paths.t5, "a T5 encoder", &*t5, T5::MARK)
-        .and_then(|()| rejected(&paths.t5, T5::load(&weights(&*t5, &device, residency("t5")))))?;
-    let hints = config_json(&paths.vae, "AutoencoderKL")?;
-    let vae = expect(&paths.vae, "an autoencoder", &*vae, AutoencoderKl::MARK).and_then(|()| {
-        rejected(&paths.vae, AutoencoderKl::load(&weights(&*vae, &device, Residency::Unpacked), &hints))
-    })?;
-    let path = paths.transformer.clone();
-    Flux::new(name, transformer, clip, t5, vae, &device).map_err(|e| Error::Load { path, source: Box::new(e.into()) })
+    fn load<T>(
+        &self,
+        device: &core_tensor::Device,
+        residency: Residency,
+        load: impl FnOnce(&Weights) -> std::result::Result<T, diffusion_engine::Error>,
+    ) -> Result<T> {
+        self.named(load(&Weights::of(&*self.source, device, residency)))
+    }
+
+    /// Loads from the header alone; what is missing is told when the file is loaded.
+    fn look<T>(&self, load: impl FnOnce(&Weights) -> std::result::Result<T, diffusion_engine::Error>) -> Result<T> {
+        self.named(load(&Weights::survey(&*self.source, &Survey::default())))
+    }
+
+    fn named<T>(&self, loaded: std::result::Result<T, diffusion_engine::Error>) -> Result<T> {
+        loaded.map_err(|e| Error::Load { path: self.path.clone(), source: Box::new(e.into()) })
+    }
+
+    /// The file's size unpacked to f32, and with its matrices left where they are; embeddings always are.
+    fn part(&self, name: &'static str) -> Part {
+        let mut unpacked = 0u64;
+        let mut mapped = 0u64;
+        for tensor in self.source.names() {
+            let Some((_, shape)) = self.source.form(&tensor) else { continue };
+            let bytes = shape.iter().fold(4u64, |n, &d| n.saturating_mul(d as u64));
+            let table = tensor.ends_with("token_embedding.weight") || tensor.ends_with("shared.weight");
+            unpacked = unpacked.saturating_add(if table { 0 } else { bytes });
+            mapped = mapped.saturating_add(if shape.len() == 2 { 0 } else { bytes });
+        }
+        Part { name, unpacked: Bytes(unpacked), mapped: Bytes(mapped) }
+    }
 }
 
 /// Where the four parts of a model are.
@@ -198,20 +244,28 @@ fn container(path: &Path) -> Option<Container> {
         return None; // opening a pipe would wait for a writer
     }
     let mut head = Vec::new();
-    File::open(path).ok()?.take(9).read_to_end(&mut head).ok()?;
+    std::fs::File::open(path).ok()?.take(9).read_to_end(&mut head).ok()?;
     Container::of(&head)
 }
+
+/// The longest `config.json` that is read; those of diffusers are a kilobyte.
+const CONFIG_LIMIT: u64 = 1 << 20;
 
 /// What a `config.json` in a model's folder, or beside its file, says of a model of this kind; nothing where there is none, or
 /// where it is another model's.
 pub(crate) fn config_json<T: DeserializeOwned + Default>(path: &Path, kind: &str) -> Result<T> {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let file = folder.join("config.json");
-    let text = match std::fs::read(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(T::default()),
-        Err(error) => return Err(Error::ModelConfig { path: file, source: serde::de::Error::custom(error) }),
-    };
+    if !file.exists() {
+        return Ok(T::default());
+    }
+    if !file.is_file() {
+        let source = Box::new(Error::WrongFile { expected: "a file", found: "something else".into() });
+        return Err(Error::Load { path: file, source });
+    }
+    let read = |source| Error::Read { path: file.clone(), source };
+    let mut text = Vec::new();
+    std::fs::File::open(&file).map_err(read)?.take(CONFIG_LIMIT).read_to_end(&mut text).map_err(read)?;
     let config = |source| Error::ModelConfig { path: file.clone(), source };
     let json: serde_json::Value = serde_json::from_slice(&text).map_err(config)?;
     // diffusers writes `_class_name`, transformers `architectures`.
@@ -222,56 +276,60 @@ pub(crate) fn config_json<T: DeserializeOwned + Default>(path: &Path, kind: &str
     }
 }
 
-/// Fails where a file is not what the config says, and tells what it is instead.
-fn expect(path: &Path, expected: &'static str, source: &dyn WeightSource, mark: &str) -> Result<()> {
-    let names = source.names();
-    let formats: Vec<_> = names.iter().filter_map(|n| Some((n.as_str(), source.form(n)?.0))).collect();
-    let found = if let Some(scheme) = Scheme::of(formats.iter().copied()) {
-        format!("quantised ({}), which is not supported yet", scheme.name())
-    } else if names.iter().any(|n| n.ends_with(mark)) {
-        return Ok(());
-    } else {
-        role(&names).to_owned()
-    };
-    Err(Error::Load { path: path.to_owned(), source: Box::new(Error::WrongFile { expected, found }) })
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Transformer,
+    Clip,
+    T5,
+    Autoencoder,
+    Lora,
+    Unet,
+    Sd3Transformer,
+    Unknown,
 }
 
-/// What a file holds, by its tensors' names.
-pub(crate) fn role(names: &[String]) -> &'static str {
-    let has = |mark: &str| names.iter().any(|n| n.ends_with(mark));
-    if Dialect::of(names.iter().map(String::as_str)).is_some() {
-        "a LoRA"
-    } else if has(Transformer::MARK) {
-        "a Flux transformer"
-    } else if has("input_blocks.0.0.weight") || has("down_blocks.0.resnets.0.time_emb_proj.weight") {
-        "a Stable Diffusion UNet"
-    } else if has("joint_blocks.0.x_block.attn.qkv.weight") || has("transformer_blocks.0.attn.add_q_proj.weight") {
-        "a Stable Diffusion 3 transformer"
-    } else if has(T5::MARK) {
-        "a T5 encoder"
-    } else if has(Clip::MARK) {
-        "a CLIP text encoder"
-    } else if has(AutoencoderKl::MARK) {
-        "an autoencoder"
-    } else {
-        "not a model that is known here"
+impl Role {
+    /// From the most telling to the least: an all-in-one file counts as its transformer.
+    const ALL: [Self; 7] =
+        [Self::Lora, Self::Transformer, Self::Unet, Self::Sd3Transformer, Self::T5, Self::Clip, Self::Autoencoder];
+
+    /// Told by the tensors' names.
+    pub(crate) fn of(names: &[String]) -> Self {
+        Self::ALL.into_iter().find(|role| names.iter().any(|name| role.marks(name))).unwrap_or(Self::Unknown)
     }
-}
 
-fn rejected<T>(path: &Path, loaded: std::result::Result<T, diffusion_engine::Error>) -> Result<T> {
-    loaded.map_err(|e| Error::Load { path: path.to_owned(), source: Box::new(e.into()) })
-}
-
-/// A model's size unpacked to f32, and with its matrices left in the file.
-fn sizes(source: &dyn WeightSource) -> (Bytes, Bytes) {
-    let mut unpacked = 0u64;
-    let mut mapped = 0u64;
-    for name in source.names() {
-        let Some((_, shape)) = source.form(&name) else { continue };
-        let bytes = shape.iter().fold(4u64, |n, &d| n.saturating_mul(d as u64));
-        let embedding = name.ends_with("embedding.weight") || name.ends_with("shared.weight");
-        unpacked = unpacked.saturating_add(if embedding { 0 } else { bytes });
-        mapped = mapped.saturating_add(if shape.len() == 2 { 0 } else { bytes });
+    /// Whether a tensor's name gives a file this role.
+    fn marks(self, name: &str) -> bool {
+        match self {
+            Self::Transformer => name.ends_with(Transformer::MARK),
+            Self::Clip => name.ends_with(Clip::MARK),
+            Self::T5 => name.ends_with(T5::MARK),
+            Self::Autoencoder => name.ends_with(AutoencoderKl::MARK),
+            Self::Lora => Dialect::of([name]).is_some(),
+            Self::Unet => {
+                name.ends_with("input_blocks.0.0.weight")
+                    || name.ends_with("down_blocks.0.resnets.0.time_emb_proj.weight")
+            }
+            Self::Sd3Transformer => {
+                name.ends_with("joint_blocks.0.x_block.attn.qkv.weight")
+                    || name.ends_with("transformer_blocks.0.attn.add_q_proj.weight")
+            }
+            Self::Unknown => false,
+        }
     }
-    (Bytes(unpacked), Bytes(mapped))
+
+    /// As it is called in a message.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Transformer => "a Flux transformer",
+            Self::Clip => "a CLIP text encoder",
+            Self::T5 => "a T5 encoder",
+            Self::Autoencoder => "an autoencoder",
+            Self::Lora => "a LoRA",
+            Self::Unet => "a Stable Diffusion UNet",
+            Self::Sd3Transformer => "a Stable Diffusion 3 transformer",
+            Self::Unknown => "not a model that is known here",
+        }
+    }
 }

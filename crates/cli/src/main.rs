@@ -30,8 +30,7 @@ fn main() -> ExitCode {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "forge", &mut script);
-            term::print(String::from_utf8_lossy(&script).trim_end());
-            Ok(())
+            term::print(String::from_utf8_lossy(&script).trim_end())
         }
     };
     match done {
@@ -72,6 +71,13 @@ fn txt2img(args: Txt2ImgArgs) -> Result<()> {
     };
     reporter.event(&Event::Encoded);
 
+    let steps = run.sigmas().steps();
+    let go_on = |step| match interrupted.load(Ordering::Relaxed) {
+        true => Err(Error::Interrupted { step, steps }),
+        false => Ok(()),
+    };
+    go_on(0)?;
+
     let mut latents = Vec::new();
     while let Some(step) = run.next() {
         let step = step?;
@@ -79,12 +85,11 @@ fn txt2img(args: Txt2ImgArgs) -> Result<()> {
         if args.dump.is_some() {
             latents.push(run.latent().clone());
         }
-        if interrupted.load(Ordering::Relaxed) && step.step < step.steps {
-            return Err(Error::Interrupted { step: step.step, steps: step.steps });
-        }
+        go_on(step.step)?;
     }
     let images = run.images()?;
     reporter.event(&Event::Decoded);
+    go_on(steps)?;
     for (index, image) in images.iter().enumerate() {
         let seed = seed.wrapping_add(index as u64);
         let path = output.path(seed, index);
@@ -98,25 +103,16 @@ fn txt2img(args: Txt2ImgArgs) -> Result<()> {
 }
 
 fn samplers(args: &ListArgs) -> Result<()> {
-    term::list_samplers(args.json);
-    Ok(())
+    term::list_samplers(args.json)
 }
 
 fn inspect(args: &InspectArgs) -> Result<()> {
-    args.files.iter().try_for_each(|file| {
-        term::show_inspection(file, &forge::inspect(file)?, args.json);
-        Ok(())
-    })
+    args.files.iter().try_for_each(|file| term::show_inspection(file, &forge::inspect(file)?, args.json))
 }
 
 fn info(args: &InfoArgs) -> Result<()> {
     let text = read_infotext(&args.image)?;
-    if args.json {
-        term::show_infotext(&forge::diffusion_engine::parse(&text)?);
-    } else {
-        term::print(&text);
-    }
-    Ok(())
+    if args.json { term::show_infotext(&forge::diffusion_engine::parse(&text)) } else { term::print(&text) }
 }
 
 /// The number that stands for `random`: A1111 and its relatives draw from 32 bits too.

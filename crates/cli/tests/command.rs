@@ -73,7 +73,7 @@ fn every_key_of_the_config_has_a_flag_that_wins() {
         ("sampling", "steps", 0.into(), "1"),
         ("sampling", "guidance", (-1.0).into(), "3"),
         ("sampling", "cfg", 0.5.into(), "1"),
-        ("sampling", "noise", "nope".into(), "cpu"),
+        ("sampling", "noise", "nope.safetensors".into(), "cpu"),
         ("prompt", "t5_length", 0.into(), "8"),
         ("image", "width", 1.into(), "16"),
         ("image", "batch", 0.into(), "1"),

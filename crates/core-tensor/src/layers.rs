@@ -51,7 +51,6 @@ impl Linear {
 pub struct Conv2d {
     weight: Tensor<4>,
     bias: Tensor<1>,
-    stride: usize,
     padding: usize,
 }
 
@@ -64,14 +63,13 @@ impl Conv2d {
         Ok(Self {
             weight: w.tensor("weight", [c_out, c_in, kernel, kernel])?,
             bias: w.vector("bias", c_out)?,
-            stride: 1,
             padding: kernel / 2,
         })
     }
 
     /// `[b, c_in, h, w]` to `[b, c_out, h, w]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let options = ConvOptions::new([self.stride; 2], [self.padding; 2], [1, 1], 1);
+        let options = ConvOptions::new([1, 1], [self.padding; 2], [1, 1], 1);
         module::conv2d(x, self.weight.clone(), Some(self.bias.clone()), options)
     }
 }

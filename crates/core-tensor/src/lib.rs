@@ -13,7 +13,8 @@ pub mod ops;
 pub mod safetensors;
 mod weights;
 
-pub use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::TensorData;
+pub use burn::tensor::{Device, Tensor};
 pub use device::device;
 pub use error::Error;
 pub use weights::{Dtype, PackedMatrix, Residency, Stored, Survey, Weight, WeightSource, Weights};

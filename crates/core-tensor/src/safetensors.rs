@@ -30,7 +30,6 @@ pub struct Safetensors {
     bytes: Arc<Bytes>,
     data: usize,
     tensors: BTreeMap<String, Entry>,
-    metadata: BTreeMap<String, String>,
 }
 
 /// A tensor's place and form in a file.
@@ -71,17 +70,12 @@ impl Safetensors {
         let header: Header =
             serde_json::from_slice(header).map_err(|source| Error::Header { path: path.clone(), source })?;
         let tensors = extents(&path, header.tensors, found - data as u64)?;
-        Ok(Self { path, bytes, data, tensors, metadata: header.metadata })
+        Ok(Self { path, bytes, data, tensors })
     }
 
     /// Every tensor's name and form, by name.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.tensors.iter().map(|(name, entry)| (name.as_str(), entry))
-    }
-
-    /// The file's own notes: the header's `__metadata__`.
-    pub fn metadata(&self) -> &BTreeMap<String, String> {
-        &self.metadata
     }
 
     /// The file.
@@ -198,7 +192,6 @@ fn byte_size(info: &TensorInfo) -> Option<u64> {
 }
 
 struct Header {
-    metadata: BTreeMap<String, String>,
     tensors: BTreeMap<String, TensorInfo>,
 }
 
@@ -219,11 +212,11 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-        let mut header = Header { metadata: BTreeMap::new(), tensors: BTreeMap::new() };
+        let mut header = Header { tensors: BTreeMap::new() };
         let mut annotated = false;
         while let Some(name) = map.next_key::<String>()? {
             let twice = if name == "__metadata__" {
-                header.metadata = map.next_value()?;
+                map.next_value::<BTreeMap<String, String>>()?; // notes, which nothing here reads but which have a form
                 std::mem::replace(&mut annotated, true)
             } else {
                 header.tensors.insert(name.clone(), map.next_value()?).is_some()

@@ -180,6 +180,7 @@ pub trait PackedMatrix: Send + Sync {
 
 /// A matrix of parameters, `[out, in]`.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "a tensor is a handle of fixed size, and a model has few hundred")]
 pub enum Weight {
     /// Unpacked, f32.
     Dense(Tensor<2>),
@@ -211,6 +212,7 @@ pub enum Residency {
 #[derive(Clone)]
 pub struct Weights<'a> {
     source: &'a dyn WeightSource,
+    names: Arc<[String]>,
     prefix: String,
     device: Device,
     residency: Residency,
@@ -235,7 +237,8 @@ impl Survey {
 impl<'a> Weights<'a> {
     /// The whole of a source.
     pub fn of(source: &'a dyn WeightSource, device: &Device, residency: Residency) -> Self {
-        Self { source, prefix: String::new(), device: device.clone(), residency, survey: None }
+        let names = source.names().into();
+        Self { source, names, prefix: String::new(), device: device.clone(), residency, survey: None }
     }
 
     /// A view that reads headers only: layers built from it hold nothing, and what they miss is noted in `survey` instead of
@@ -252,8 +255,8 @@ impl<'a> Weights<'a> {
 
     /// The part under whatever prefix the file puts before `mark`; the view itself where there is no such tensor.
     pub fn before(&self, mark: &str) -> Self {
-        let names = self.source.names();
-        let prefix = names.iter().find_map(|n| n.strip_prefix(&self.prefix)?.strip_suffix(mark)?.strip_suffix('.'));
+        let prefix =
+            self.names.iter().find_map(|n| n.strip_prefix(&self.prefix)?.strip_suffix(mark)?.strip_suffix('.'));
         prefix.map_or_else(|| self.clone(), |prefix| self.at(prefix))
     }
 
@@ -289,7 +292,7 @@ impl<'a> Weights<'a> {
     /// How many numbers stand after this prefix: the depth of a stack of layers. Where one is left out, the stack ends with
     /// that one, so that its tensors are missed and named.
     pub fn depth(&self) -> usize {
-        let numbers: std::collections::BTreeSet<usize> = (self.source.names().iter())
+        let numbers: std::collections::BTreeSet<usize> = (self.names.iter())
             .filter_map(|name| name.strip_prefix(&self.prefix)?.split('.').next()?.parse().ok())
             .collect();
         let consecutive = numbers.iter().enumerate().take_while(|(i, n)| i == *n).count();
@@ -402,13 +405,8 @@ impl Table {
     }
 
     /// How many rows there are.
-    pub fn len(&self) -> usize {
+    pub fn height(&self) -> usize {
         self.stored.shape[0]
-    }
-
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

@@ -53,7 +53,7 @@ impl Clip {
         let [vocabulary, width] = embeddings.dims("token_embedding.weight")?;
         if vocabulary <= ClipTokenizer::END {
             let expected = format!("more than {}", ClipTokenizer::END);
-            return Err(Error::Request { what: "the CLIP vocabulary", expected, found: vocabulary.to_string() });
+            return Err(Error::Model { what: "the CLIP vocabulary", expected, found: vocabulary.to_string() });
         }
         let heads = match hints.num_attention_heads {
             Some(heads) if heads > 0 && width % heads == 0 => heads,

@@ -38,6 +38,16 @@ pub enum Error {
     /// A model file does not fit.
     #[error(transparent)]
     Weights(#[from] WeightError),
+    /// A part of a model that contradicts itself or another part, or is beyond what this engine can do.
+    #[error("{what} is {found}, expected {expected}")]
+    Model {
+        /// The part.
+        what: &'static str,
+        /// What is possible.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
     /// A property of a model that its tensors don't tell.
     #[error("{source_name}: {what} can't be told from the tensors")]
     Untold {

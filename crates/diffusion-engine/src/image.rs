@@ -69,18 +69,21 @@ pub fn read_infotext(path: &Path) -> Result<String, Error> {
         return Err(read(io::Error::from(io::ErrorKind::InvalidInput).into())); // opening a pipe would wait for a writer
     }
     let file = File::open(path).map_err(|e| read(e.into()))?;
-    let reader = png::Decoder::new(BufReader::new(file)).read_info().map_err(read)?;
+    let mut reader = png::Decoder::new(BufReader::new(file)).read_info().map_err(read)?;
+    // Some programs write their text behind the pixels.
+    reader.finish().map_err(read)?;
     let info = reader.info();
-    let latin = info.uncompressed_latin1_text.iter().find(|t| t.keyword == KEY).map(|t| t.text.clone());
-    let text = match info.utf8_text.iter().find(|t| t.keyword == KEY) {
-        Some(utf8) => {
-            // A few kilobytes can unpack to gigabytes; this stops at 2 MiB.
-            let mut unpacked = utf8.clone();
-            unpacked.decompress_text().map_err(read)?;
-            Some(unpacked.get_text().map_err(read)?)
-        }
-        None => latin,
-    };
+    // A few kilobytes can unpack to gigabytes; `decompress_text` stops at 2 MiB.
+    let utf8 = info.utf8_text.iter().find(|t| t.keyword == KEY).map(|chunk| {
+        let mut chunk = chunk.clone();
+        chunk.decompress_text().and_then(|()| chunk.get_text())
+    });
+    let packed = info.compressed_latin1_text.iter().find(|t| t.keyword == KEY).map(|chunk| {
+        let mut chunk = chunk.clone();
+        chunk.decompress_text().and_then(|()| chunk.get_text())
+    });
+    let plain = info.uncompressed_latin1_text.iter().find(|t| t.keyword == KEY).map(|t| Ok(t.text.clone()));
+    let text = utf8.or(plain).or(packed).transpose().map_err(read)?;
     text.ok_or_else(|| Error::NoInfotext { path: path.to_owned() })
 }
 
@@ -94,7 +97,6 @@ pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<
     fill(&mut out)?;
     out.flush()?;
     drop(out);
-    share(file.as_file())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     sync_folder(folder(path))
@@ -122,7 +124,12 @@ fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     if !folder.is_dir() {
         return Err(io::Error::from(io::ErrorKind::NotADirectory));
     }
-    tempfile::Builder::new().prefix(".forge-").suffix(".tmp").tempfile_in(folder)
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".forge-").suffix(".tmp");
+    // Temporary files are private unless told otherwise; a picture is as readable as the umask lets any new file be.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
 }
 
 fn check_name(path: &Path) -> io::Result<()> {
@@ -138,18 +145,6 @@ fn check_name(path: &Path) -> io::Result<()> {
 
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Temporary files are private; a picture is as readable as any other new file under the usual mask.
-#[cfg(unix)]
-fn share(file: &File) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn share(_: &File) -> io::Result<()> {
-    Ok(())
 }
 
 /// Makes a rename last through a power loss; elsewhere than on Unix a folder can't be opened for it.

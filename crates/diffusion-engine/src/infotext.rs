@@ -11,20 +11,22 @@ use crate::{Error, Size, Txt2Img};
 /// What an infotext says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Infotext {
-    /// The request that it describes.
-    pub request: Txt2Img,
-    /// Every pair of its last line, in order.
+    /// What the picture shows.
+    pub prompt: String,
+    /// What it should not show.
+    pub negative: String,
+    /// The `key: value` pairs of its last line, in order.
     pub pairs: Vec<(String, String)>,
 }
 
-const NEGATIVE: &str = "Negative prompt: ";
+const NEGATIVE: &str = "Negative prompt:";
 const FIRST: &str = "Steps: ";
 
 /// The infotext of a request, made with the model of this name; `given_noise` notes that it did not start from its seed's noise.
 pub fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
     let mut text = request.prompt.clone();
     if !request.negative.is_empty() {
-        text += &format!("\n{NEGATIVE}{}", request.negative);
+        text += &format!("\n{NEGATIVE} {}", request.negative);
     }
     let mut pairs = vec![
         ("Steps", request.steps.to_string()),
@@ -38,7 +40,7 @@ pub fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
         ("RNG", request.noise.id().to_uppercase()),
     ];
     if request.batch > 1 {
-        pairs.push(("Batch size", request.batch.to_string()));
+        pairs.push(("Batch", request.batch.to_string()));
     }
     if let Some(length) = request.t5_length {
         pairs.push(("T5 length", length.to_string()));
@@ -47,7 +49,8 @@ pub fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
         pairs.push(("Noise", "given".to_owned()));
     }
     pairs.push(("Profile", request.profile.id().to_owned()));
-    if split(&format!("{text}\n{FIRST}")) != (&request.prompt, &request.negative, FIRST) {
+    let plain = parse(&format!("{text}\n{FIRST}1"));
+    if (&plain.prompt, &plain.negative) != (&request.prompt, &request.negative) {
         pairs.push(("Prompt", request.prompt.clone()));
         pairs.push(("Negative", request.negative.clone()));
     }
@@ -56,78 +59,106 @@ pub fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
     format!("{text}\n{}", line.join(", "))
 }
 
-/// Reads an infotext; what it does not say is as in [`Txt2Img::of`], and keys that are not known are kept as pairs.
-///
-/// # Errors
-/// [`Error::Infotext`] or an unknown sampler, schedule or profile.
-pub fn parse(text: &str) -> Result<Infotext, Error> {
-    let (prompt, negative, line) = split(text);
+/// Reads an infotext of any program; what it does not have stays empty.
+pub fn parse(text: &str) -> Infotext {
+    let text = text.replace("\r\n", "\n");
+    let (prompt, negative, line) = split(text.trim_end_matches('\n'));
     let pairs = pairs(line);
-    let mut request = Txt2Img { negative: negative.to_owned(), ..Txt2Img::of(prompt) };
-    for (key, value) in &pairs {
-        match key.as_str() {
-            "Steps" => request.steps = number("Steps", value)?,
-            "Sampler" => request.sampler = samplers::sampler(value)?,
-            "Schedule type" => request.schedule = samplers::schedule(value)?,
-            "CFG scale" => request.cfg = number("CFG scale", value)?,
-            "Distilled CFG Scale" => request.guidance = number("Distilled CFG Scale", value)?,
-            "Seed" => request.seed = number("Seed", value)?,
-            "Batch size" => request.batch = number("Batch size", value)?,
-            "T5 length" => request.t5_length = Some(number("T5 length", value)?),
-            "Profile" => request.profile = Profile::named(value)?,
-            "Prompt" => request.prompt.clone_from(value),
-            "Negative" => request.negative.clone_from(value),
-            "RNG" => {
-                let source = NoiseSource::named(&value.to_lowercase());
-                request.noise = source.ok_or_else(|| wrong("RNG", "CPU or NV", value))?;
-            }
-            "Size" => {
-                let (width, height) = value.split_once('x').ok_or_else(|| wrong("Size", "WIDTHxHEIGHT", value))?;
-                request.size = Size { width: number("Size", width)?, height: number("Size", height)? };
-            }
-            _ => {}
-        }
+    let exactly = |key| pairs.iter().find(|(k, _)| k == key).map(|(_, value)| value.clone());
+    Infotext {
+        prompt: exactly("Prompt").unwrap_or_else(|| prompt.to_owned()),
+        negative: exactly("Negative").unwrap_or_else(|| negative.to_owned()),
+        pairs,
     }
-    Ok(Infotext { request, pairs })
 }
 
-/// Prompt, negative prompt and the line of pairs.
+impl Infotext {
+    /// The request that it describes; what it does not say is as in [`Txt2Img::of`], but for the noise, which A1111 leaves out
+    /// where it is the graphics card's.
+    ///
+    /// # Errors
+    /// [`Error::Infotext`] for a value that makes no sense, or the registry's for a name that is not known here.
+    pub fn request(&self) -> Result<Txt2Img, Error> {
+        let mut request =
+            Txt2Img { negative: self.negative.clone(), noise: NoiseSource::Nv, ..Txt2Img::of(self.prompt.clone()) };
+        for (key, value) in &self.pairs {
+            match key.as_str() {
+                "Steps" => request.steps = number("Steps", value)?,
+                "Sampler" => request.sampler = samplers::sampler(value)?,
+                "Schedule type" => request.schedule = samplers::schedule(value)?,
+                "CFG scale" => request.cfg = number("CFG scale", value)?,
+                "Distilled CFG Scale" => request.guidance = number("Distilled CFG Scale", value)?,
+                "Seed" => request.seed = number("Seed", value)?,
+                "Batch" => request.batch = number("Batch", value)?,
+                "T5 length" => request.t5_length = Some(number("T5 length", value)?),
+                "Profile" => request.profile = Profile::named(value)?,
+                "RNG" => {
+                    request.noise = match value.as_str() {
+                        "CPU" => NoiseSource::Cpu,
+                        "NV" | "GPU" => NoiseSource::Nv,
+                        other => return Err(wrong("RNG", "CPU, NV or GPU", other)),
+                    }
+                }
+                "Size" => {
+                    let (width, height) = value.split_once('x').ok_or_else(|| wrong("Size", "WIDTHxHEIGHT", value))?;
+                    request.size = Size { width: number("Size", width)?, height: number("Size", height)? };
+                }
+                _ => {}
+            }
+        }
+        Ok(request)
+    }
+}
+
+/// Prompt, negative prompt and the line of pairs: the last line, if it has steps or at least three pairs (A1111's own rule).
 fn split(text: &str) -> (&str, &str, &str) {
-    let (prompts, line) = match text.rsplit_once('\n') {
-        Some((prompts, line)) if line.starts_with(FIRST) => (prompts, line),
-        None if text.starts_with(FIRST) => ("", text),
-        _ => (text, ""),
-    };
+    let (before, last) = text.rsplit_once('\n').unwrap_or(("", text));
+    let is_pairs = last.starts_with(FIRST) || pairs(last).len() >= 3;
+    let (prompts, line) = if is_pairs { (before, last) } else { (text, "") };
     if let Some(negative) = prompts.strip_prefix(NEGATIVE) {
-        return ("", negative, line);
+        return ("", negative.strip_prefix(' ').unwrap_or(negative), line);
     }
     let marker = format!("\n{NEGATIVE}");
     let (prompt, negative) = prompts.split_once(marker.as_str()).unwrap_or((prompts, ""));
-    (prompt, negative, line)
+    (prompt, negative.strip_prefix(' ').unwrap_or(negative), line)
 }
 
-/// The pairs of a line; a value in double quotes is a JSON string and may hold commas.
+/// The pairs of a line, the first of each key; a quoted value is a JSON string, and a value in brackets is JSON: both may hold
+/// commas.
 fn pairs(line: &str) -> Vec<(String, String)> {
-    let mut pairs = Vec::new();
+    let mut pairs: Vec<(String, String)> = Vec::new();
     let mut rest = line;
     while let Some((key, after)) = rest.split_once(": ") {
-        let mut json = serde_json::Deserializer::from_str(after).into_iter::<String>();
-        let (value, length) = match json.next() {
-            Some(Ok(value)) if after.starts_with('"') => (value, json.byte_offset()),
-            _ => {
-                let plain = after.split(", ").next().unwrap_or(after);
-                (plain.to_owned(), plain.len())
-            }
-        };
-        pairs.push((key.trim().to_owned(), value));
+        let (value, length) = value(after);
+        let key = key.trim();
+        if !pairs.iter().any(|(known, _)| known == key) {
+            pairs.push((key.to_owned(), value));
+        }
         rest = after[length..].trim_start_matches([',', ' ']);
     }
     pairs
 }
 
+/// The value that a text begins with, and how many bytes it takes.
+fn value(text: &str) -> (String, usize) {
+    let mut json = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>();
+    match (text.chars().next(), json.next()) {
+        (Some('"'), Some(Ok(serde_json::Value::String(value)))) => (value, json.byte_offset()),
+        (Some('[' | '{'), Some(Ok(_))) => (text[..json.byte_offset()].to_owned(), json.byte_offset()),
+        _ => {
+            let plain = text.split(", ").next().unwrap_or(text);
+            (plain.to_owned(), plain.len())
+        }
+    }
+}
+
 /// A value as it stands in a line: quoted where it would end the pair, start another or look quoted.
 fn pair_value(value: &str) -> String {
-    if value.is_empty() || value.contains([',', ':', '\n', '\r']) || value.starts_with('"') || value.trim() != value {
+    if value.is_empty()
+        || value.contains([',', ':', '\n', '\r'])
+        || value.starts_with(['"', '[', '{'])
+        || value.trim() != value
+    {
         return serde_json::Value::from(value).to_string();
     }
     value.to_owned()
@@ -165,17 +196,35 @@ mod tests {
     fn text_of_other_programs_is_read_as_far_as_it_goes() {
         let text = "masterpiece, 1girl\nmore\nNegative prompt: bad hands\nSteps: 28, Sampler: Euler a, CFG scale: 7, Seed: 1234, \
                     Size: 512x768, Model hash: abc, Model: \"a, b\", Lora hashes: \"x: 1, y: 2\", Version: v1.10.1";
-        let Infotext { request, pairs } = parse(text).unwrap();
+        let infotext = parse(text);
+        let request = infotext.request().unwrap();
         assert_eq!((request.prompt.as_str(), request.negative.as_str()), ("masterpiece, 1girl\nmore", "bad hands"));
         assert_eq!((request.steps, request.sampler.id, request.cfg, request.seed), (28, "euler_ancestral", 7.0, 1234));
         assert_eq!(request.size, Size { width: 512, height: 768 });
-        assert!(pairs.contains(&("Lora hashes".into(), "x: 1, y: 2".into())));
+        assert_eq!(request.noise, NoiseSource::Nv);
+        assert!(infotext.pairs.contains(&("Lora hashes".into(), "x: 1, y: 2".into())));
+    }
+
+    #[test]
+    fn sloppy_and_foreign_forms_are_read_too() {
+        let same = |text: &str, prompt: &str, negative: &str, seed: &str| {
+            let infotext = parse(text);
+            assert_eq!((infotext.prompt.as_str(), infotext.negative.as_str()), (prompt, negative), "{text}");
+            assert!(infotext.pairs.contains(&("Seed".into(), seed.into())), "{text}");
+        };
+        same("a\r\nNegative prompt: b\r\nSteps: 1, Seed: 3\r\n", "a", "b", "3");
+        same("a\nNegative prompt:b\nSteps: 1, Seed: 3\n\n", "a", "b", "3");
+        same("a\nSeed: 3, Model: x, Size: 8x8", "a", "", "3");
+        let civitai = "a\nSteps: 1, Seed: 3, Civitai resources: [{\"modelName\":\"A, B: C, Steps: 9\"}], Steps: 7";
+        same(civitai, "a", "", "3");
+        assert_eq!(parse(civitai).request().unwrap().steps, 1);
+        assert_eq!(parse("no pairs: at all").prompt, "no pairs: at all");
     }
 
     #[test]
     fn a_name_or_number_that_makes_no_sense_is_an_error() {
         for line in ["Steps: x", "Steps: 1, Size: 5", "Steps: 1, Sampler: DPM-9", "Steps: 1, RNG: dice"] {
-            assert!(parse(&format!("a\n{line}")).is_err(), "{line}");
+            assert!(parse(&format!("a\n{line}")).request().is_err(), "{line}");
         }
     }
 
@@ -201,12 +250,12 @@ mod tests {
                 noise: if nv { NoiseSource::Nv } else { NoiseSource::Cpu },
                 ..Txt2Img::of(prompt)
             };
-            prop_assert_eq!(parse(&render(&request, &model, nv)).unwrap().request, request);
+            prop_assert_eq!(parse(&render(&request, &model, nv)).request().unwrap(), request);
         }
 
         #[test]
         fn no_text_makes_the_parser_panic(text in "(?s)(Steps: |Size: |Seed: |\"|, |\\\\|\n|.){0,40}") {
-            let _ = parse(&text);
+            let _ = parse(&text).request();
         }
     }
 }

@@ -3,7 +3,7 @@
 //! [`start`] encodes the words, spaces the noise levels and draws the noise; each call of [`Run::next`] takes one step;
 //! [`Run::images`] decodes. The caller drives the loop, so progress, preview, cancelling and checkpoints need no callback.
 
-use std::fmt;
+use std::{cell::OnceCell, fmt};
 
 use core_tensor::{Latent, Tensor, is_finite};
 use samplers::{Sigmas, Step, Stepper};
@@ -50,6 +50,7 @@ pub fn start<'m>(model: &'m dyn Model, request: Txt2Img, noise: Option<Latent>) 
         denoiser: Checked(denoiser),
         done: 0,
         failed: false,
+        pixels: OnceCell::new(),
         model,
         request,
         sigmas,
@@ -77,6 +78,7 @@ pub struct Run<'m> {
     latent: Latent,
     done: usize,
     failed: bool,
+    pixels: OnceCell<Tensor<4>>,
 }
 
 impl Iterator for Run<'_> {
@@ -134,9 +136,12 @@ impl Run<'_> {
         if self.done < steps {
             return Err(Error::Unfinished { step: self.done, steps });
         }
+        if let Some(pixels) = self.pixels.get() {
+            return Ok(pixels.clone());
+        }
         let pixels = self.model.decode(&self.latent);
         finite(Stage::Image, &pixels)?;
-        Ok(pixels.clamp(-1.0, 1.0))
+        Ok(self.pixels.get_or_init(|| pixels.clamp(-1.0, 1.0)).clone())
     }
 
     /// What was asked for.

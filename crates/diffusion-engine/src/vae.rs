@@ -22,6 +22,7 @@ pub struct AutoencoderKl {
     conv_out: Conv2d,
     post_quant_conv: Option<Conv2d>,
     channels: usize,
+    width: usize,
     scale: f64,
     shift: f64,
 }
@@ -68,7 +69,7 @@ impl AutoencoderKl {
             (up.iter().filter(|level| level.upsample.is_some()).count(), Size::MAX.ilog2() as usize);
         if doublings > most {
             let expected = format!("at most {most}");
-            return Err(Error::Request {
+            return Err(Error::Model {
                 what: "how often an autoencoder doubles",
                 expected,
                 found: doublings.to_string(),
@@ -87,6 +88,7 @@ impl AutoencoderKl {
                 .then(|| Conv2d::load(&root.at("post_quant_conv"), channels, channels, 1))
                 .transpose()?,
             channels,
+            width: c,
             scale: factor("scaling_factor", hints.scaling_factor.unwrap_or(SCALE), f32::is_normal)?,
             shift: factor("shift_factor", hints.shift_factor.unwrap_or(SHIFT), f32::is_finite)?,
         })
@@ -95,6 +97,11 @@ impl AutoencoderKl {
     /// Channels of a latent.
     pub fn channels(&self) -> usize {
         self.channels
+    }
+
+    /// Channels of the finest level, which takes the most memory.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// How many pixels a latent's pixel becomes, in each direction.
@@ -139,12 +146,12 @@ fn factor(what: &'static str, value: f64, fits: fn(f32) -> bool) -> Result<f64, 
     if fits(value as f32) {
         return Ok(value);
     }
-    Err(Error::Request { what, expected: "a number that f32 can hold and divide by".into(), found: value.to_string() })
+    Err(Error::Model { what, expected: "a number that f32 can hold and divide by".into(), found: value.to_string() })
 }
 
 fn norm(w: &Weights, channels: usize, groups: usize) -> Result<GroupNorm, Error> {
-    if groups == 0 || channels % groups != 0 {
-        return Err(Error::Request {
+    if groups == 0 || !channels.is_multiple_of(groups) {
+        return Err(Error::Model {
             what: "the channels of an autoencoder's group norm",
             expected: format!("a multiple of {groups}"),
             found: channels.to_string(),

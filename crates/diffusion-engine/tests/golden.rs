@@ -1,5 +1,7 @@
 //! CLIP, its tokenizer and the autoencoder against transformers and diffusers, layer by layer.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use core_tensor::{Device, Residency, Survey, Tensor, Weights, safetensors::Safetensors, tensor, values};
 use diffusion_engine::{AutoencoderKl, Clip, ClipHints, ClipTokenizer, LdmNames, VaeHints};
 use fixtures::{Golden, Listed, path};

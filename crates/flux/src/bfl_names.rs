@@ -55,15 +55,22 @@ const DOUBLE_NORMS: &[(&str, &str)] = &[
 const SINGLE_NORMS: &[(&str, &str)] =
     &[("norm.query_norm.scale", "attn.norm_q.weight"), ("norm.key_norm.scale", "attn.norm_k.weight")];
 
-/// The tables of a numbered block, and both names of the stack that it belongs to.
-const STACKS: [(&str, &str, &Modules, &[(&str, &str)]); 2] = [
-    ("double_blocks", "transformer_blocks", DOUBLE, DOUBLE_NORMS),
-    ("single_blocks", "single_transformer_blocks", SINGLE, SINGLE_NORMS),
+/// A stack of numbered blocks: both its names, and the tables of a block.
+struct Stack {
+    ours: &'static str,
+    theirs: &'static str,
+    modules: &'static Modules,
+    norms: &'static [(&'static str, &'static str)],
+}
+
+const STACKS: [Stack; 2] = [
+    Stack { ours: "double_blocks", theirs: "transformer_blocks", modules: DOUBLE, norms: DOUBLE_NORMS },
+    Stack { ours: "single_blocks", theirs: "single_transformer_blocks", modules: SINGLE, norms: SINGLE_NORMS },
 ];
 
 /// The names in the file of the tensors that make up one of BFL's; none for a name that BFL does not have.
 fn theirs(name: &str) -> Vec<String> {
-    for (ours, theirs, modules, norms) in STACKS {
+    for Stack { ours, theirs, modules, norms } in STACKS {
         let Some((i, rest)) = name.strip_prefix(ours).and_then(|n| n.strip_prefix('.')?.split_once('.')) else {
             continue;
         };
@@ -83,7 +90,7 @@ fn parts(modules: &Modules, name: &str) -> Vec<String> {
 
 /// BFL's name of the tensor that one in the file is the first part of; `None` for the further parts.
 fn ours(name: &str) -> Option<String> {
-    for (ours, theirs, modules, norms) in STACKS {
+    for Stack { ours, theirs, modules, norms } in STACKS {
         let Some((i, rest)) = name.strip_prefix(theirs).and_then(|n| n.strip_prefix('.')?.split_once('.')) else {
             continue;
         };

@@ -13,7 +13,7 @@ mod t5_tokenizer;
 mod transformer;
 
 pub use bfl_names::BflNames;
-pub use model::{Flux, pack, unpack};
+pub use model::{Flux, PATCH, pack, unpack};
 pub use t5::T5;
 pub use t5_tokenizer::T5Tokenizer;
 pub use transformer::{Dimensions, Hints, Inputs, Transformer};

@@ -2,7 +2,7 @@ use core_tensor::{Device, Latent, Tensor};
 use diffusion_engine::{AutoencoderKl, Clip, ClipTokenizer, Conditioning, Error, Model, Size, Txt2Img};
 use samplers::{Denoiser, Process, SigmaSpace, SigmaSpace::Flow};
 
-use crate::{Inputs, T5, T5Tokenizer, Transformer};
+use crate::{Dimensions, Inputs, T5, T5Tokenizer, Transformer};
 
 /// A complete Flux: transformer, both text encoders and the autoencoder.
 pub struct Flux {
@@ -17,13 +17,13 @@ pub struct Flux {
 }
 
 /// Pixels of the latent that one token covers, in each direction.
-const PATCH: usize = 2; // flux/sampling.py prepare: "(ph pw)", ph=2, pw=2
+pub const PATCH: usize = 2; // flux/sampling.py prepare: "(ph pw)", ph=2, pw=2
 
 impl Flux {
     /// Puts loaded parts together; `name` is what the infotext calls the model.
     ///
     /// # Errors
-    /// [`Error::Request`] if the parts do not fit each other.
+    /// [`Error::Model`] if the parts do not fit each other.
     pub fn new(
         name: String,
         transformer: Transformer,
@@ -41,7 +41,7 @@ impl Flux {
         for (what, expected, found) in fits {
             if expected != found {
                 let expected = format!("{expected} as the transformer needs");
-                return Err(Error::Request { what, expected, found: found.to_string() });
+                return Err(Error::Model { what, expected, found: found.to_string() });
             }
         }
         Ok(Self {
@@ -54,6 +54,20 @@ impl Flux {
             t5,
             vae,
         })
+    }
+
+    /// About how many bytes a run needs beside the weights: the larger of what a block of the transformer and what the finest
+    /// level of the decoder, of `decoder_width` channels, hold at once.
+    ///
+    /// Counted from the code and rounded up; the decoder was measured at nine copies of its finest level.
+    pub fn working_bytes(dimensions: &Dimensions, decoder_width: usize, request: &Txt2Img) -> u64 {
+        let Size { width, height } = request.size;
+        let pixels = (width as u64).saturating_mul(height as u64);
+        let text = request.t5_length.unwrap_or_else(|| request.profile.t5_length(dimensions.guidance)) as u64;
+        let tokens = text.saturating_add(pixels / 256);
+        let block = tokens.saturating_mul((8 * dimensions.hidden + 6 * dimensions.mlp) as u64);
+        let level = pixels.saturating_mul(10 * decoder_width as u64);
+        block.max(level).saturating_mul(4 * request.batch as u64)
     }
 
     fn distilled(&self) -> bool {

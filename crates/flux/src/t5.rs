@@ -21,6 +21,8 @@ pub struct T5 {
 }
 
 const EPS: f64 = 1e-6; // transformers T5Config: layer_norm_epsilon
+const BUCKETS: usize = 32; // transformers T5Config: relative_attention_num_buckets
+const MAX_HEADS: usize = 128; // T5 v1.1 XXL has 64; each costs a table of tokens² biases
 const MAX_DISTANCE: usize = 128; // transformers T5Config: relative_attention_max_distance
 
 impl T5 {
@@ -39,18 +41,18 @@ impl T5 {
         let [vocabulary, width] = w.dims(table)?;
         if vocabulary < T5Tokenizer::VOCABULARY {
             let expected = format!("at least {}", T5Tokenizer::VOCABULARY);
-            return Err(Error::Request { what: "the T5 vocabulary", expected, found: vocabulary.to_string() });
+            return Err(Error::Model { what: "the T5 vocabulary", expected, found: vocabulary.to_string() });
         }
         let blocks = w.at("encoder.block");
         let attention = blocks.at("0.layer.0.SelfAttention");
         let [buckets, heads] = attention.dims("relative_attention_bias.weight")?;
-        if buckets < 2 {
-            let expected = "at least 2, one for each direction".into();
-            return Err(Error::Request {
-                what: "the number of T5's distance buckets",
-                expected,
-                found: buckets.to_string(),
-            });
+        let model =
+            |what, expected: String, found: usize| Err(Error::Model { what, expected, found: found.to_string() });
+        if buckets != BUCKETS {
+            return model("the number of T5's distance buckets", BUCKETS.to_string(), buckets);
+        }
+        if heads > MAX_HEADS {
+            return model("the number of T5's heads", format!("at most {MAX_HEADS}"), heads);
         }
         Ok(Self {
             tokens: w.table(table, [vocabulary, width])?,
@@ -106,7 +108,7 @@ impl Block {
         let [d_ff, _] = dense.dims("wi_0.weight")?;
         if heads == 0 || inner % heads != 0 {
             let expected = format!("a multiple of its {heads} heads");
-            return Err(Error::Request { what: "the width of T5's attention", expected, found: inner.to_string() });
+            return Err(Error::Model { what: "the width of T5's attention", expected, found: inner.to_string() });
         }
         Ok(Self {
             attention_norm: RmsNorm::load(&w.at("layer.0.layer_norm"), "weight", width, EPS)?,
@@ -143,7 +145,7 @@ struct RelativeBias {
 impl RelativeBias {
     /// `[1, heads, n, n]`.
     fn over(&self, n: usize, device: &Device) -> Tensor<4> {
-        let buckets = self.table.len();
+        let buckets = self.table.height();
         let rows = core_tensor::values(&self.table.rows(&(0..buckets).collect::<Vec<_>>()));
         let bucket: Vec<usize> = (0..2 * n - 1).map(|i| bucket(i as i64 - (n as i64 - 1), buckets)).collect();
         let score = |head: usize, q: usize, k: usize| rows[bucket[k + n - 1 - q] * self.heads + head];

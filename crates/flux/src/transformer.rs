@@ -99,7 +99,7 @@ impl Dimensions {
         let [head] = w.dims("double_blocks.0.img_attn.norm.query_norm.scale")?;
         let spatial = head * 7 / 16 / 2 * 2;
         let axes = hints.axes_dims_rope.unwrap_or([head - 2 * spatial, spatial, spatial]);
-        let request = |what, expected: String, found: String| Err(Error::Request { what, expected, found });
+        let request = |what, expected: String, found: String| Err(Error::Model { what, expected, found });
         if head == 0 || hidden % head != 0 {
             return request(
                 "the width of the transformer",

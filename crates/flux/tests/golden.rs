@@ -1,5 +1,7 @@
 //! T5, its tokenizer and the transformer against transformers and diffusers, layer by layer.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use core_tensor::{Device, Residency, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values};
 use fixtures::{Golden, Listed, path};
 use flux::{BflNames, Hints, Inputs, T5, T5Tokenizer, Transformer, pack, unpack};

@@ -6,7 +6,8 @@ use core_tensor::Latent;
 
 use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper};
 
-pub(crate) static SAMPLER: Sampler = Sampler {
+/// Euler's method.
+pub static SAMPLER: Sampler = Sampler {
     id: "euler",
     label: "Euler",
     aliases: &["k_euler"],

@@ -21,9 +21,11 @@ mod flux;
 mod simple;
 
 pub use error::Error;
+pub use euler::SAMPLER as EULER;
 pub use flux::mu;
 pub use profile::Profile;
 pub use registry::{SAMPLERS, SCHEDULES, sampler, schedule};
 pub use sampler::{Denoiser, Noise, Process, Sampler, Step, Stepper};
 pub use schedule::Schedule;
 pub use sigmas::{SigmaSpace, Sigmas};
+pub use simple::SCHEDULE as SIMPLE;

@@ -6,7 +6,8 @@
 
 use crate::{Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule { id: "simple", label: "Simple", aliases: &[], levels };
+/// Evenly strided picks from the model's table.
+pub static SCHEDULE: Schedule = Schedule { id: "simple", label: "Simple", aliases: &[], levels };
 
 const TABLE: usize = 10_000; // comfy/model_sampling.py ModelSamplingFlux: timesteps
 

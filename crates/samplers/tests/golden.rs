@@ -1,5 +1,7 @@
 //! Noise, schedules and steppers against torch, diffusers and k-diffusion.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 use core_tensor::{Device, Latent, tensor, values};
 use fixtures::{Golden, SIGMA, TRAJECTORY, deviation};
 use samplers::{

@@ -47,7 +47,9 @@ impl Reporter {
             self.steps.push(took);
         }
         if self.json {
-            return print(&self.json_line(event, took));
+            // A reader that has gone is no reason to stop drawing.
+            let _ = print(&self.json_line(event, took));
+            return;
         }
         match event {
             Event::Loaded { model } => self.line(&format!("load     {:>8}  {model}", seconds(took))),

@@ -1,23 +1,40 @@
 use std::{
     error::Error as _,
-    io::{Write, stderr, stdout},
+    io::{ErrorKind, Write, stderr, stdout},
     path::Path,
 };
 
 use forge::{
-    Error, Inspection,
+    Error, Inspection, Result,
     diffusion_engine::Infotext,
     hint,
     samplers::{SAMPLERS, SCHEDULES},
 };
 use serde_json::json;
 
-/// Prints a line of results. A reader that has gone, such as `head`, ends the command in peace.
-pub fn print(text: &str) {
-    if writeln!(stdout(), "{text}").is_err() {
-        std::process::exit(0);
+/// Prints a line of results. Text from files can't command the terminal: control characters are shown, not sent.
+///
+/// A reader that has gone, such as `head`, is no error.
+pub fn print(text: &str) -> Result<()> {
+    match writeln!(stdout(), "{}", shown(text)) {
+        Err(source) if source.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::Write { path: "standard output".into(), source })
+        }
+        Err(_) | Ok(()) => Ok(()),
     }
 }
+
+fn shown(text: &str) -> String {
+    let show = |c: char| match c {
+        '\n' | '\t' => c.to_string(),
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(show).collect()
+}
+
+/// What is shown of a line that a cause quotes, such as one of a config file.
+const LONGEST_LINE: usize = 240;
 
 /// Prints an error, its causes and what to do about it; with `json` as an event on standard output.
 pub fn report(error: &Error, json: bool) {
@@ -27,20 +44,23 @@ pub fn report(error: &Error, json: bool) {
         let value = json!({
             "event": "error", "error": error.to_string(), "causes": causes, "hint": hint(error), "code": error.exit_code(),
         });
-        return print(&value.to_string());
+        let _ = print(&value.to_string());
+        return;
     }
     let mut text = format!("error: {error}\n");
     for cause in causes {
-        text += &format!("  cause: {}\n", cause.trim_end().replace('\n', "\n         "));
+        let lines: Vec<String> =
+            cause.trim_end().lines().map(|line| line.chars().take(LONGEST_LINE).collect()).collect();
+        text += &format!("  cause: {}\n", lines.join("\n         "));
     }
     if let Some(hint) = hint(error) {
         text += &format!("  hint: {hint}\n");
     }
-    let _ = write!(stderr(), "{text}");
+    let _ = write!(stderr(), "{}", shown(&text));
 }
 
 /// Prints the registry.
-pub fn list_samplers(as_json: bool) {
+pub fn list_samplers(as_json: bool) -> Result<()> {
     if as_json {
         let samplers: Vec<_> = (SAMPLERS.iter())
             .map(|s| {
@@ -54,49 +74,57 @@ pub fn list_samplers(as_json: bool) {
             SCHEDULES.iter().map(|s| json!({"id": s.id, "label": s.label, "aliases": s.aliases})).collect();
         return print(&json!({"samplers": samplers, "schedules": schedules}).to_string());
     }
-    print("sampler          label          calls  noise   also known as");
+    let mut lines = vec!["sampler          label          calls  noise   also known as".to_owned()];
     for s in SAMPLERS {
         let noise = if s.stochastic { "each" } else { "start" };
-        print(&format!("{:<16} {:<14} {:<6} {noise:<7} {}", s.id, s.label, s.evals_per_step, s.aliases.join(", ")));
+        let aliases = s.aliases.join(", ");
+        lines.push(format!("{:<16} {:<14} {:<6} {noise:<7} {aliases}", s.id, s.label, s.evals_per_step));
     }
-    print("\nschedule         label          also known as");
+    lines.push("\nschedule         label          also known as".to_owned());
     for s in SCHEDULES {
-        print(format!("{:<16} {:<14} {}", s.id, s.label, s.aliases.join(", ")).trim_end());
+        lines.push(format!("{:<16} {:<14} {}", s.id, s.label, s.aliases.join(", ")).trim_end().to_owned());
     }
+    print(&lines.join("\n"))
 }
 
 /// Prints what a model file holds.
-pub fn show_inspection(path: &Path, found: &Inspection, as_json: bool) {
+pub fn show_inspection(path: &Path, found: &Inspection, as_json: bool) -> Result<()> {
     if as_json {
         let mut value = json!(found);
         value["path"] = json!(path.to_string_lossy());
         return print(&value.to_string());
     }
-    print(&format!("{}", path.display()));
     let family = if found.family.is_empty() { String::new() } else { format!(" ({})", found.family) };
-    print(&format!("  role        {}{family}", found.role));
-    print(&format!("  parameters  {}", grouped(found.parameters)));
     let dtypes: Vec<_> = found.dtypes.iter().map(|(dtype, n)| format!("{dtype} {}", grouped(*n))).collect();
-    print(&format!("  dtypes      {}", dtypes.join(", ")));
-    if let Some(scheme) = found.quantised {
-        print(&format!("  quantised   {scheme}"));
-    }
+    let mut lines = vec![
+        path.display().to_string(),
+        format!("  role        {}{family}", found.role),
+        format!("  parameters  {}", grouped(found.parameters)),
+        format!("  dtypes      {}", dtypes.join(", ")),
+    ];
+    lines.extend(found.quantised.map(|scheme| format!("  quantised   {scheme}")));
     match found.missing.as_slice() {
-        [] => print("  missing     nothing"),
-        missing => missing.iter().for_each(|m| print(&format!("  missing     {m}"))),
+        [] => lines.push("  missing     nothing".to_owned()),
+        missing => lines.extend(missing.iter().map(|m| format!("  missing     {m}"))),
     }
+    print(&lines.join("\n"))
 }
 
-/// Prints what an infotext says as one JSON object.
-pub fn show_infotext(infotext: &Infotext) {
-    let r = &infotext.request;
-    let value = json!({
-        "prompt": r.prompt, "negative": r.negative, "seed": r.seed, "steps": r.steps, "sampler": r.sampler.id,
-        "schedule": r.schedule.id, "cfg": r.cfg, "guidance": r.guidance, "width": r.size.width, "height": r.size.height,
-        "batch": r.batch, "noise": r.noise.id(), "profile": r.profile.id(), "t5_length": r.t5_length,
-        "pairs": infotext.pairs.iter().map(|(k, v)| json!([k, v])).collect::<Vec<_>>(),
-    });
-    print(&value.to_string());
+/// Prints what an infotext says as one JSON object: the request, or why this engine can't draw it.
+pub fn show_infotext(infotext: &Infotext) -> Result<()> {
+    let pairs: Vec<_> = infotext.pairs.iter().map(|(k, v)| json!([k, v])).collect();
+    let value = match infotext.request() {
+        Ok(r) => json!({
+            "prompt": r.prompt, "negative": r.negative, "seed": r.seed, "steps": r.steps, "sampler": r.sampler.id,
+            "schedule": r.schedule.id, "cfg": r.cfg, "guidance": r.guidance, "width": r.size.width,
+            "height": r.size.height, "batch": r.batch, "noise": r.noise.id(), "profile": r.profile.id(),
+            "t5_length": r.t5_length, "pairs": pairs,
+        }),
+        Err(error) => json!({
+            "prompt": infotext.prompt, "negative": infotext.negative, "pairs": pairs, "error": error.to_string(),
+        }),
+    };
+    print(&value.to_string())
 }
 
 /// A number in groups of three digits.
