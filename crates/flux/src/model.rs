@@ -67,7 +67,8 @@ impl Flux {
         let tokens = text.saturating_add(pixels / 256);
         let block = tokens.saturating_mul((8 * dimensions.hidden + 6 * dimensions.mlp) as u64);
         let level = pixels.saturating_mul(10 * decoder_width as u64);
-        block.max(level).saturating_mul(4 * request.batch as u64)
+        // Pictures are drawn one by one; a batch keeps their pixels.
+        block.max(level).saturating_add(pixels.saturating_mul(8 * request.batch as u64)).saturating_mul(4)
     }
 
     fn distilled(&self) -> bool {
@@ -110,20 +111,19 @@ impl Model for Flux {
     }
 
     fn denoiser<'m>(&'m self, prompt: &Conditioning, request: &Txt2Img) -> Box<dyn Denoiser + 'm> {
-        let [_, text_tokens, context] = prompt.txt.dims();
-        let [_, pooled] = prompt.vec.dims();
+        let [_, text_tokens, _] = prompt.txt.dims();
         let [rows, columns] = self.grid(request.size);
         Box::new(Prompted {
             transformer: &self.transformer,
-            txt: prompt.txt.clone().expand([request.batch, text_tokens, context]),
-            vec: prompt.vec.clone().expand([request.batch, pooled]),
+            txt: prompt.txt.clone(),
+            vec: prompt.vec.clone(),
             pe: self.transformer.positions(text_tokens, rows, columns),
             guidance: request.guidance,
         })
     }
 
     fn decode(&self, latent: &Latent) -> Tensor<4> {
-        self.vae.decode(latent.0.clone())
+        one_by_one(&latent.0, |picture| self.vae.decode(picture))
     }
 
     fn device(&self) -> &Device {
@@ -147,16 +147,25 @@ struct Prompted<'m> {
 impl Denoiser for Prompted<'_> {
     fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Latent, samplers::Error> {
         let [_, _, h, w] = x.0.dims();
-        let velocity = self.transformer.forward(Inputs {
-            img: pack(x.0.clone()),
-            txt: self.txt.clone(),
-            vec: self.vec.clone(),
-            timestep: sigma,
-            guidance: self.guidance,
-            pe: &self.pe,
-        });
-        Ok(Latent(x.0.clone() - unpack(velocity, h, w) * sigma))
+        Ok(Latent(one_by_one(&x.0, |picture| {
+            let velocity = self.transformer.forward(Inputs {
+                img: pack(picture.clone()),
+                txt: self.txt.clone(),
+                vec: self.vec.clone(),
+                timestep: sigma,
+                guidance: self.guidance,
+                pe: &self.pe,
+            });
+            picture - unpack(velocity, h, w) * sigma
+        })))
     }
+}
+
+/// Each picture of a batch by itself, so that none depends on the others in any bit and a batch takes no more memory than one:
+/// larger matrices would be multiplied in another order, and a processor gains little from them.
+fn one_by_one(batch: &Tensor<4>, picture: impl Fn(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
+    let [b, ..] = batch.dims();
+    Tensor::cat((0..b).map(|i| picture(batch.clone().narrow(0, i, 1))).collect(), 0)
 }
 
 /// A latent as tokens of 2 × 2 pixels, `[b, c, h, w]` to `[b, h/2 · w/2, c · 4]`.
