@@ -125,7 +125,7 @@ pub struct Txt2ImgArgs {
     /// auto or f32
     #[arg(long, value_name = "NAME", help_heading = "Device")]
     compute: Option<String>,
-    /// Ceiling for the model, such as `16 GiB`
+    /// Ceiling for the run, such as `16 GiB`
     #[arg(long, value_name = "SIZE", help_heading = "Device")]
     memory: Option<String>,
     /// Threads, 0 for all cores

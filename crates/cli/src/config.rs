@@ -352,6 +352,23 @@ mod tests {
     }
 
     #[test]
+    fn the_docs_explain_every_key() {
+        let docs = include_str!("../../../docs/config.md");
+        for table in ["model", "device", "sampling", "prompt", "image"] {
+            assert!(docs.contains(&format!("## `[{table}]`")), "{table}");
+            // serde's message for a key that does not exist lists those that do
+            let Err(Error::ParseConfig { source, .. }) = read(&format!("[{table}]\nnone = 1")) else {
+                panic!("a key that does not exist in [{table}]")
+            };
+            let keys: Vec<&str> = source.message().split('`').skip(3).step_by(2).collect();
+            assert!(keys.len() > 2, "{keys:?}");
+            for key in keys {
+                assert!(docs.contains(&format!("| `{key}` |")), "{table}.{key}");
+            }
+        }
+    }
+
+    #[test]
     fn the_noise_is_a_source_or_a_file() {
         assert_eq!(read("[sampling]\nnoise = \"nv\"").unwrap().sampling.noise, Noise::Source(NoiseSource::Nv));
         assert!(matches!(read("[sampling]\nnoise = \"n.safetensors\"").unwrap().sampling.noise, Noise::File(_)));
