@@ -75,7 +75,7 @@ impl AutoencoderKl {
                 found: doublings.to_string(),
             });
         }
-        let quantised = root.shape("post_quant_conv.weight").is_some();
+        let has_post_quant = root.shape("post_quant_conv.weight").is_some();
         Ok(Self {
             conv_in,
             block_1,
@@ -84,13 +84,13 @@ impl AutoencoderKl {
             up,
             norm_out: norm(&w.at("norm_out"), c, groups)?,
             conv_out: Conv2d::load(&w.at("conv_out"), c, 3, 3)?,
-            post_quant_conv: quantised
+            post_quant_conv: has_post_quant
                 .then(|| Conv2d::load(&root.at("post_quant_conv"), channels, channels, 1))
                 .transpose()?,
             channels,
             width: c,
-            scale: factor("scaling_factor", hints.scaling_factor.unwrap_or(SCALE), f32::is_normal)?,
-            shift: factor("shift_factor", hints.shift_factor.unwrap_or(SHIFT), f32::is_finite)?,
+            scale: as_f32("scaling_factor", hints.scaling_factor.unwrap_or(SCALE), f32::is_normal)?,
+            shift: as_f32("shift_factor", hints.shift_factor.unwrap_or(SHIFT), f32::is_finite)?,
         })
     }
 
@@ -142,11 +142,15 @@ impl AutoencoderKl {
 }
 
 /// A number of the config, as the f32 that it is computed in.
-fn factor(what: &'static str, value: f64, fits: fn(f32) -> bool) -> Result<f64, Error> {
+fn as_f32(what: &'static str, value: f64, fits: fn(f32) -> bool) -> Result<f64, Error> {
     if fits(value as f32) {
         return Ok(value);
     }
-    Err(Error::Model { what, expected: "a number that f32 can hold and divide by".into(), found: value.to_string() })
+    Err(Error::Model {
+        what,
+        expected: "a number that f32 can hold, and a factor one that it can divide by".into(),
+        found: value.to_string(),
+    })
 }
 
 fn norm(w: &Weights, channels: usize, groups: usize) -> Result<GroupNorm, Error> {

@@ -99,23 +99,23 @@ impl Dimensions {
         let [head] = w.dims("double_blocks.0.img_attn.norm.query_norm.scale")?;
         let spatial = head * 7 / 16 / 2 * 2;
         let axes = hints.axes_dims_rope.unwrap_or([head - 2 * spatial, spatial, spatial]);
-        let request = |what, expected: String, found: String| Err(Error::Model { what, expected, found });
+        let wrong = |what, expected: String, found: String| Err(Error::Model { what, expected, found });
         if head == 0 || hidden % head != 0 {
-            return request(
+            return wrong(
                 "the width of the transformer",
                 format!("a multiple of its heads' {head}"),
                 hidden.to_string(),
             );
         }
         if axes.iter().any(|a| a % 2 != 0) || axes.iter().try_fold(0usize, |n, &a| n.checked_add(a)) != Some(head) {
-            return request(
+            return wrong(
                 "the position axes' channels",
                 format!("even numbers that sum to {head}"),
                 format!("{axes:?}"),
             );
         }
         if in_channels % 4 != 0 {
-            return request("the transformer's input width", "a multiple of 4".into(), in_channels.to_string());
+            return wrong("the transformer's input width", "a multiple of 4".into(), in_channels.to_string());
         }
         let (double_blocks, single_blocks) = (w.at("double_blocks").depth(), w.at("single_blocks").depth());
         for (what, expected, found) in [
@@ -123,7 +123,7 @@ impl Dimensions {
             ("the number of single blocks", hints.num_single_layers, single_blocks),
         ] {
             if let Some(expected) = expected.filter(|expected| *expected != found) {
-                return request(what, format!("{expected} as `config.json` says"), found.to_string());
+                return wrong(what, format!("{expected} as `config.json` says"), found.to_string());
             }
         }
         Ok(Self {
