@@ -69,7 +69,7 @@ fn txt2img(args: Txt2ImgArgs) -> Result<()> {
         Some(noise) => forge.txt2img_from(request, noise)?,
         None => forge.txt2img(request)?,
     };
-    reporter.event(&Event::Encoded);
+    reporter.event(&Event::Encoded { cut: &run.positive().cut });
 
     let steps = run.sigmas().steps();
     let go_on = |step| match interrupted.load(Ordering::Relaxed) {

@@ -211,6 +211,18 @@ fn completions_know_the_commands_and_flags() {
 }
 
 #[test]
+fn a_prompt_that_is_too_long_for_an_encoder_is_drawn_with_a_note() {
+    let tiny = Tiny::quick();
+    let noted = |length: &str, prompt: &str| {
+        let ran = tiny.txt2img(&["--prompt", prompt, "--t5-length", length]).done();
+        ran.err.lines().filter(|line| line.starts_with("note: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(noted("8", "a photo of a cat").is_empty());
+    assert_eq!(noted("7", "a photo of a cat"), ["note: the prompt has 7 tokens, t5 sees the first 6"]);
+    assert_eq!(noted("200", &"cat ".repeat(80)), ["note: the prompt has 80 tokens, clip sees the first 75"]);
+}
+
+#[test]
 fn completions_for_bash_are_bash() {
     let tiny = Tiny::quick();
     let script = tiny.write("forge.bash", tiny.forge(&["completions", "bash"]).done().out);
@@ -266,7 +278,7 @@ fn progress_is_plain_lines_where_there_is_no_terminal() {
     assert_eq!(out, "");
     assert!(!err.contains(['\r', '\x1b']), "{err:?}");
     let starts: Vec<_> = err.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
-    assert_eq!(starts, ["load", "encode", "step", "step", "step", "decode", "a.png"]);
+    assert_eq!(starts, ["load", "encode", "note:", "step", "step", "step", "decode", "a.png"]);
 }
 
 #[test]

@@ -24,6 +24,8 @@ const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 impl ClipTokenizer {
     /// Tokens in every prompt: what the text encoder has positions for.
     pub const LENGTH: usize = 77;
+    /// Tokens of the text among them: all but the two marks.
+    pub const TEXT: usize = Self::LENGTH - 2;
     /// `<|startoftext|>`.
     pub const START: usize = 49_406;
     /// `<|endoftext|>`, which also fills a prompt up.
@@ -37,17 +39,25 @@ impl ClipTokenizer {
         build().map(Self).map_err(|source| Error::Tokenizer { which: "CLIP", source })
     }
 
-    /// A prompt as [`Self::LENGTH`] ids: start, at most 75 of the text, then ends.
+    /// A prompt as [`Self::LENGTH`] ids: start, at most [`Self::TEXT`] of the text, then ends.
     ///
     /// # Errors
     /// [`Error::Tokenizer`].
     pub fn encode(&self, prompt: &str) -> Result<Vec<usize>, Error> {
-        let encoding = self.0.encode_fast(prompt, false);
-        let encoding = encoding.map_err(|source| Error::Tokenizer { which: "CLIP", source })?;
-        let text = encoding.get_ids().iter().map(|&id| id as usize).take(Self::LENGTH - 2);
+        let text = self.text(prompt)?.into_iter().take(Self::TEXT);
         let mut ids: Vec<usize> = [Self::START].into_iter().chain(text).collect();
         ids.resize(Self::LENGTH, Self::END);
         Ok(ids)
+    }
+
+    /// The ids of a text of any length, without marks.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
+    pub fn text(&self, prompt: &str) -> Result<Vec<usize>, Error> {
+        let encoding = self.0.encode_fast(prompt, false);
+        let encoding = encoding.map_err(|source| Error::Tokenizer { which: "CLIP", source })?;
+        Ok(encoding.get_ids().iter().map(|&id| id as usize).collect())
     }
 }
 

@@ -24,7 +24,7 @@ pub use error::{Error, Stage};
 pub use guidance::{Checked, Guided};
 pub use image::{Image, check_writable, read_infotext, write_whole};
 pub use infotext::{Infotext, parse, render};
-pub use model::{Conditioning, Model, Size, Tap, no_tap};
+pub use model::{Conditioning, Cut, Model, Size, Tap, no_tap};
 pub use request::Txt2Img;
 pub use txt2img::{Run, StepReport, start};
 pub use vae::{AutoencoderKl, VaeHints};

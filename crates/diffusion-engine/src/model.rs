@@ -47,6 +47,19 @@ pub struct Conditioning {
     pub vec: Tensor<2>,
     /// The token ids that each encoder was given, under the encoder's name.
     pub ids: Vec<(&'static str, Vec<usize>)>,
+    /// The encoders that did not see the whole prompt.
+    pub cut: Vec<Cut>,
+}
+
+/// A prompt that was longer than an encoder takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The encoder's name.
+    pub encoder: &'static str,
+    /// Tokens that the encoder was given.
+    pub kept: usize,
+    /// Tokens that the prompt has.
+    pub tokens: usize,
 }
 
 /// A picture's size in pixels.

@@ -1,5 +1,5 @@
 use core_tensor::{Device, Latent, Tensor};
-use diffusion_engine::{AutoencoderKl, Clip, ClipTokenizer, Conditioning, Error, Model, Size, Txt2Img};
+use diffusion_engine::{AutoencoderKl, Clip, ClipTokenizer, Conditioning, Cut, Error, Model, Size, Txt2Img};
 use samplers::{Denoiser, Process, SigmaSpace, SigmaSpace::Flow};
 
 use crate::{Dimensions, Inputs, T5, T5Tokenizer, Transformer};
@@ -103,10 +103,15 @@ impl Model for Flux {
         let length = request.t5_length.unwrap_or_else(|| request.profile.t5_length(self.distilled()));
         let t5_ids = self.t5_tokenizer.encode(prompt, length)?;
         let clip_ids = self.clip_tokenizer.encode(prompt)?;
+        let cuts = [
+            Cut { encoder: "clip", kept: ClipTokenizer::TEXT, tokens: self.clip_tokenizer.text(prompt)?.len() },
+            Cut { encoder: "t5", kept: length.saturating_sub(1), tokens: self.t5_tokenizer.text(prompt)?.len() },
+        ];
         Ok(Conditioning {
             txt: self.t5.encode(&t5_ids),
             vec: self.clip.pooled(&clip_ids),
             ids: vec![("clip", clip_ids), ("t5", t5_ids)],
+            cut: cuts.into_iter().filter(|cut| cut.kept < cut.tokens).collect(),
         })
     }
 

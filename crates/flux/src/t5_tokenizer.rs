@@ -32,11 +32,19 @@ impl T5Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`].
     pub fn encode(&self, prompt: &str, length: usize) -> Result<Vec<usize>, Error> {
-        let encoding = self.0.encode_fast(prompt, false).map_err(failed)?;
-        let text = encoding.get_ids().iter().map(|&id| id as usize).take(length.saturating_sub(1));
+        let text = self.text(prompt)?.into_iter().take(length.saturating_sub(1));
         let mut ids: Vec<usize> = text.chain([Self::END]).collect();
         ids.resize(length, Self::PAD);
         Ok(ids)
+    }
+
+    /// The ids of a text of any length, without the end.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
+    pub fn text(&self, prompt: &str) -> Result<Vec<usize>, Error> {
+        let encoding = self.0.encode_fast(prompt, false).map_err(failed)?;
+        Ok(encoding.get_ids().iter().map(|&id| id as usize).collect())
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use forge::StepReport;
+use forge::{StepReport, diffusion_engine::Cut};
 
 use super::print;
 
@@ -12,8 +12,8 @@ use super::print;
 pub enum Event<'a> {
     /// The model is loaded.
     Loaded { model: &'a str },
-    /// The prompt is encoded.
-    Encoded,
+    /// The prompt is encoded; `cut` tells where it was too long.
+    Encoded { cut: &'a [Cut] },
     /// A step was taken.
     Step(StepReport),
     /// The latent is decoded.
@@ -53,7 +53,12 @@ impl Reporter {
         }
         match event {
             Event::Loaded { model } => self.line(&format!("load     {:>8}  {model}", seconds(took))),
-            Event::Encoded => self.line(&format!("encode   {:>8}", seconds(took))),
+            Event::Encoded { cut } => {
+                self.line(&format!("encode   {:>8}", seconds(took)));
+                for Cut { encoder, kept, tokens } in *cut {
+                    self.line(&format!("note: the prompt has {tokens} tokens, {encoder} sees the first {kept}"));
+                }
+            }
             Event::Step(step) => self.step(step),
             Event::Decoded => self.line(&format!("decode   {:>8}", seconds(took))),
             Event::Image { path, width, height, seed } => self.line(&format!(
@@ -102,7 +107,13 @@ impl Reporter {
         let took = took.as_secs_f64();
         let value = match event {
             Event::Loaded { model } => serde_json::json!({"event": "loaded", "model": model, "seconds": took}),
-            Event::Encoded => serde_json::json!({"event": "encoded", "seconds": took}),
+            Event::Encoded { cut } => {
+                let cut: Vec<_> = cut
+                    .iter()
+                    .map(|c| serde_json::json!({"encoder": c.encoder, "kept": c.kept, "tokens": c.tokens}))
+                    .collect();
+                serde_json::json!({"event": "encoded", "cut": cut, "seconds": took})
+            }
             Event::Step(s) => serde_json::json!({
                 "event": "step", "step": s.step, "steps": s.steps, "sigma": s.sigma, "sigma_next": s.sigma_next,
                 "seconds": took,
