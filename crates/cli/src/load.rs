@@ -33,12 +33,14 @@ pub(crate) fn flux(config: &Config) -> Result<Flux> {
     request.size.checked(decoder.factor() * flux::PATCH)?;
     let dimensions = transformer.look(|w| Dimensions::of(&w.before(Transformer::MARK), &hints))?;
     let work = Bytes(Flux::working_bytes(&dimensions, decoder.width(), &request));
+    // Encoders run once for each prompt: they are not worth unpacking.
+    let stays_mapped = |part: Part| Part { unpacked: part.mapped, ..part };
+    let is_unpacked = |part: Part| Part { mapped: part.unpacked, ..part };
     let parts = vec![
         transformer.part("transformer"),
-        // Encoders run once for each prompt: they are not worth unpacking.
-        Part { unpacked: t5.part("t5").mapped, ..t5.part("t5") },
-        Part { unpacked: clip.part("clip").mapped, ..clip.part("clip") },
-        Part { mapped: vae.part("vae").unpacked, ..vae.part("vae") },
+        stays_mapped(t5.part("t5")),
+        stays_mapped(clip.part("clip")),
+        is_unpacked(vae.part("vae")),
         Part { name: "work", unpacked: work, mapped: work },
     ];
     let unpacks = Plan::under(config.ceiling()?, parts)?.unpacks("transformer");
@@ -64,13 +66,10 @@ impl File {
         let source = open(path)?;
         let names = source.names();
         let formats: Vec<_> = names.iter().filter_map(|n| Some((n.as_str(), source.form(n)?.0))).collect();
-        let role = Role::of(&names);
         let found = match Scheme::of(formats.iter().copied()) {
             Some(scheme) => format!("quantised ({}), which is not supported yet", scheme.name()),
-            None if role == expected || names.iter().any(|n| expected.marks(n)) => {
-                return Ok(Self { path: path.to_owned(), source });
-            }
-            None => role.name().to_owned(),
+            None if names.iter().any(|n| expected.marks(n)) => return Ok(Self { path: path.to_owned(), source }),
+            None => Role::of(&names).name().to_owned(),
         };
         let source = Box::new(Error::WrongFile { expected: expected.name(), found });
         Err(Error::Load { path: path.to_owned(), source })

@@ -44,10 +44,15 @@ impl ClipTokenizer {
     /// # Errors
     /// [`Error::Tokenizer`].
     pub fn encode(&self, prompt: &str) -> Result<Vec<usize>, Error> {
-        let text = self.text(prompt)?.into_iter().take(Self::TEXT);
+        Ok(Self::marked(&self.text(prompt)?))
+    }
+
+    /// The ids of a text between its marks, cut or filled up to [`Self::LENGTH`].
+    pub fn marked(text: &[usize]) -> Vec<usize> {
+        let text = text.iter().copied().take(Self::TEXT);
         let mut ids: Vec<usize> = [Self::START].into_iter().chain(text).collect();
         ids.resize(Self::LENGTH, Self::END);
-        Ok(ids)
+        ids
     }
 
     /// The ids of a text of any length, without marks.

@@ -74,6 +74,11 @@ impl Txt2Img {
         Self { size, ..self }
     }
 
+    /// T5 tokens that the prompt is padded to: as asked, or as the profile has it for a model with or without distilled guidance.
+    pub fn t5_tokens(&self, guidance_distilled: bool) -> usize {
+        self.t5_length.unwrap_or_else(|| self.profile.t5_length(guidance_distilled))
+    }
+
     /// The same request, if nothing is wrong with it that can be told without a model.
     ///
     /// # Errors

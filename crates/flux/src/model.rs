@@ -63,7 +63,7 @@ impl Flux {
     pub fn working_bytes(dimensions: &Dimensions, decoder_width: usize, request: &Txt2Img) -> u64 {
         let Size { width, height } = request.size;
         let pixels = (width as u64).saturating_mul(height as u64);
-        let text = request.t5_length.unwrap_or_else(|| request.profile.t5_length(dimensions.guidance)) as u64;
+        let text = request.t5_tokens(dimensions.guidance) as u64;
         let tokens = text.saturating_add(pixels / 256);
         let block = tokens.saturating_mul((8 * dimensions.hidden + 6 * dimensions.mlp) as u64);
         let level = pixels.saturating_mul(10 * decoder_width as u64);
@@ -100,13 +100,13 @@ impl Model for Flux {
     }
 
     fn encode(&self, prompt: &str, request: &Txt2Img) -> Result<Conditioning, Error> {
-        let length = request.t5_length.unwrap_or_else(|| request.profile.t5_length(self.distilled()));
-        let t5_ids = self.t5_tokenizer.encode(prompt, length)?;
-        let clip_ids = self.clip_tokenizer.encode(prompt)?;
+        let length = request.t5_tokens(self.distilled());
+        let (t5_text, clip_text) = (self.t5_tokenizer.text(prompt)?, self.clip_tokenizer.text(prompt)?);
         let cuts = [
-            Cut { encoder: "clip", kept: ClipTokenizer::TEXT, tokens: self.clip_tokenizer.text(prompt)?.len() },
-            Cut { encoder: "t5", kept: length.saturating_sub(1), tokens: self.t5_tokenizer.text(prompt)?.len() },
+            Cut { encoder: "clip", kept: ClipTokenizer::TEXT, tokens: clip_text.len() },
+            Cut { encoder: "t5", kept: length.saturating_sub(1), tokens: t5_text.len() },
         ];
+        let (t5_ids, clip_ids) = (T5Tokenizer::marked(&t5_text, length), ClipTokenizer::marked(&clip_text));
         Ok(Conditioning {
             txt: self.t5.encode(&t5_ids),
             vec: self.clip.pooled(&clip_ids),

@@ -32,10 +32,15 @@ impl T5Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`].
     pub fn encode(&self, prompt: &str, length: usize) -> Result<Vec<usize>, Error> {
-        let text = self.text(prompt)?.into_iter().take(length.saturating_sub(1));
+        Ok(Self::marked(&self.text(prompt)?, length))
+    }
+
+    /// The ids of a text with the end, cut or padded to exactly `length`.
+    pub fn marked(text: &[usize], length: usize) -> Vec<usize> {
+        let text = text.iter().copied().take(length.saturating_sub(1));
         let mut ids: Vec<usize> = text.chain([Self::END]).collect();
         ids.resize(length, Self::PAD);
-        Ok(ids)
+        ids
     }
 
     /// The ids of a text of any length, without the end.

@@ -1,7 +1,7 @@
 //! Evenly strided picks from the model's table of noise levels, the largest first.
 //!
-//! Reference: ComfyUI `simple_scheduler` (comfy/samplers.py, v0.3.64). Flux dev has a table of 10,000 levels there
-//! (schnell 1,000), so a number of steps that does not divide it picks slightly other levels than an even spacing of time
+//! Reference: ComfyUI `simple_scheduler` (comfy/samplers.py, v0.3.64). Flux dev has a table of 10,000 levels there,
+//! so a number of steps that does not divide it picks slightly other levels than an even spacing of time
 //! would; the division is exact here, where `int(x * ss)` there may fall one short from 76 steps on.
 
 use crate::{Schedule, SigmaSpace};
