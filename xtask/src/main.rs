@@ -1,7 +1,8 @@
-//! The project's chores, as one program: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask demo-score`.
+//! The project's chores, as one program: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask bench`, `cargo xtask demo-score`.
 //!
 //! What runs here is what runs on the build machine: `.ci/run` only installs what is missing and calls `ci`.
 
+mod bench;
 mod ci;
 mod demo_score;
 mod image;
@@ -18,6 +19,8 @@ usage: cargo xtask <command>
       every check, cheapest first; the first failure stops
   tidy
       the rules that no compiler knows: crate ranks, file names, notes without an issue, machine paths
+  bench [--json FILE]
+      how fast the kernels are, as shares of what this machine can do at most
   demo-score [--count 100] [--seed 7] [--steps 20] [--forge PATH]
       how often the demo model draws what it was asked for; writes docs/demo-sheet.png";
 
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
         ["ci", flags @ ..] => ci::run(flags),
+        ["bench", flags @ ..] => bench::run(flags),
         ["tidy"] => tidy::run(),
         ["demo-score", flags @ ..] => demo_score::run(flags),
         ["help" | "--help" | "-h"] => {

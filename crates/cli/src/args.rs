@@ -122,7 +122,7 @@ pub struct Txt2ImgArgs {
     /// cpu, cuda:N or vulkan:N
     #[arg(long, value_name = "NAME", help_heading = "Device")]
     backend: Option<String>,
-    /// auto or f32
+    /// auto, f32 or bf16
     #[arg(long, value_name = "NAME", help_heading = "Device")]
     compute: Option<String>,
     /// Ceiling for the run, such as `16 GiB`

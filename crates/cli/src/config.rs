@@ -6,6 +6,7 @@ use std::{
     str::FromStr,
 };
 
+use core_tensor::Compute;
 use diffusion_engine::{Size, Txt2Img};
 use memory::Bytes;
 use samplers::{Profile, noise::NoiseSource};
@@ -51,7 +52,7 @@ pub struct Model {
 pub struct Device {
     /// `cpu`, `cuda:N` or `vulkan:N`.
     pub backend: String,
-    /// `auto` or `f32`, which are the same today.
+    /// The number format of products on the CPU: `f32`, `bf16`, or `auto` for `bf16` where the CPU has instructions for it.
     pub compute: String,
     /// How much memory the model may take, such as `16 GiB`; without it, what Linux has free, and no limit elsewhere.
     pub memory: Option<String>,
@@ -272,16 +273,19 @@ impl Config {
         }
     }
 
-    /// Refuses number formats that are not computed in.
+    /// The number format that products are computed in on the CPU; other back ends compute in f32.
     ///
     /// # Errors
-    /// [`Error::Value`].
-    pub fn check_compute(&self) -> Result<()> {
+    /// [`Error::Value`] for a name that does not exist, and for `bf16` where nothing computes in it.
+    pub fn compute(&self) -> Result<Compute> {
+        let bf16 = kernels::Isa::best().has_bf16() && self.device.backend.starts_with("cpu");
         match self.device.compute.as_str() {
-            "auto" | "f32" => Ok(()),
+            "auto" | "bf16" if bf16 => Ok(Compute::Bf16),
+            "auto" | "f32" => Ok(Compute::F32),
             other => Err(Error::Value {
                 key: "device.compute",
-                expected: "`auto` or `f32`".into(),
+                expected: if bf16 { "`auto`, `f32` or `bf16`" } else { "`auto` or `f32`, without bf16 in this device" }
+                    .into(),
                 found: format!("`{other}`"),
             }),
         }
@@ -365,6 +369,19 @@ mod tests {
             for key in keys {
                 assert!(docs.contains(&format!("| `{key}` |")), "{table}.{key}");
             }
+        }
+    }
+
+    #[test]
+    fn products_are_bf16_only_where_the_cpu_has_instructions_for_them() {
+        let compute = |text: &str| read(&format!("[device]\n{text}")).unwrap().compute();
+        let best = if kernels::Isa::best().has_bf16() { Compute::Bf16 } else { Compute::F32 };
+        assert_eq!(compute("compute = \"auto\"").unwrap(), best);
+        assert_eq!(compute("compute = \"f32\"").unwrap(), Compute::F32);
+        assert_eq!(compute("compute = \"auto\"\nbackend = \"cuda:0\"").unwrap(), Compute::F32);
+        assert_eq!(compute("compute = \"bf16\"").is_ok(), best == Compute::Bf16);
+        for wrong in ["compute = \"f16\"", "compute = \"\"", "compute = \"bf16\"\nbackend = \"vulkan:0\""] {
+            assert_eq!(compute(wrong).err().unwrap().exit_code(), 2, "{wrong}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use core_tensor::{Dtype, Residency, Stored, Survey, WeightSource, Weights, safetensors::Safetensors};
+use core_tensor::{Compute, Dtype, Residency, Stored, Survey, WeightSource, Weights, safetensors::Safetensors};
 use diffusion_engine::{AutoencoderKl, Clip, LdmNames};
 use flux::{BflNames, Dimensions, Flux, Hints, T5, Transformer};
 use lora::Dialect;
@@ -18,8 +18,9 @@ use crate::{Config, Error, Result};
 
 /// Loads the Flux of a config.
 pub(crate) fn flux(config: &Config) -> Result<Flux> {
-    config.check_compute()?;
+    let compute = config.compute()?;
     let device = core_tensor::device(&config.device.backend)?;
+    let on_cpu = (device == core_tensor::Device::flex()).then_some(compute);
     let request = config.request(|| 0)?;
     let paths = Paths::of(config)?;
     let transformer = File::of(&paths.transformer, Role::Transformer)?;
@@ -37,20 +38,20 @@ pub(crate) fn flux(config: &Config) -> Result<Flux> {
     let stays_mapped = |part: Part| Part { unpacked: part.mapped, ..part };
     let is_unpacked = |part: Part| Part { mapped: part.unpacked, ..part };
     let parts = vec![
-        transformer.part("transformer"),
-        stays_mapped(t5.part("t5")),
-        stays_mapped(clip.part("clip")),
-        is_unpacked(vae.part("vae")),
+        transformer.part("transformer", on_cpu),
+        stays_mapped(t5.part("t5", on_cpu)),
+        stays_mapped(clip.part("clip", on_cpu)),
+        is_unpacked(vae.part("vae", on_cpu)),
         Part { name: "work", unpacked: work, mapped: work },
     ];
     let unpacks = Plan::under(config.ceiling()?, parts)?.unpacks("transformer");
     let residency = if unpacks { Residency::Unpacked } else { Residency::Mapped };
 
     let clip_hints = config_json(&clip.path, "CLIPText")?;
-    let transformer = transformer.load(&device, residency, |w| Transformer::load(w, &hints))?;
-    let clip = clip.load(&device, Residency::Mapped, |w| Clip::load(w, &clip_hints))?;
-    let t5 = t5.load(&device, Residency::Mapped, T5::load)?;
-    let vae = vae.load(&device, Residency::Unpacked, |w| AutoencoderKl::load(w, &vae_hints))?;
+    let transformer = transformer.load(&device, residency, compute, |w| Transformer::load(w, &hints))?;
+    let clip = clip.load(&device, Residency::Mapped, compute, |w| Clip::load(w, &clip_hints))?;
+    let t5 = t5.load(&device, Residency::Mapped, compute, T5::load)?;
+    let vae = vae.load(&device, Residency::Unpacked, compute, |w| AutoencoderKl::load(w, &vae_hints))?;
     Ok(Flux::new(paths.name(), transformer, clip, t5, vae, &device)?)
 }
 
@@ -79,9 +80,10 @@ impl File {
         &self,
         device: &core_tensor::Device,
         residency: Residency,
+        compute: Compute,
         load: impl FnOnce(&Weights) -> std::result::Result<T, diffusion_engine::Error>,
     ) -> Result<T> {
-        self.named(load(&Weights::of(&*self.source, device, residency)))
+        self.named(load(&Weights::of(&*self.source, device, residency).computed_in(compute)))
     }
 
     /// Loads from the header alone; what is missing is told when the file is loaded.
@@ -93,13 +95,19 @@ impl File {
         loaded.map_err(|e| Error::Load { path: self.path.clone(), source: Box::new(e.into()) })
     }
 
-    /// The file's size unpacked to f32, and with its matrices left where they are; embeddings always are.
-    fn part(&self, name: &'static str) -> Part {
+    /// The file's size in memory, and with its matrices left where they are; embeddings always are. `on_cpu` is what the CPU
+    /// computes in, where that is the device: in bf16 matrices and convolutions take two bytes a number, in f32 matrices of half
+    /// precision do; everything else becomes f32.
+    fn part(&self, name: &'static str, on_cpu: Option<Compute>) -> Part {
         let mut unpacked = 0u64;
         let mut mapped = 0u64;
         for tensor in self.source.names() {
-            let Some((_, shape)) = self.source.form(&tensor) else { continue };
-            let bytes = shape.iter().fold(4u64, |n, &d| n.saturating_mul(d as u64));
+            let Some((dtype, shape)) = self.source.form(&tensor) else { continue };
+            let each = match (on_cpu, dtype, shape.len()) {
+                (Some(Compute::Bf16), _, 2 | 4) | (Some(Compute::F32), Dtype::F16 | Dtype::BF16, 2) => 2,
+                _ => 4,
+            };
+            let bytes = shape.iter().fold(each, |n: u64, &d| n.saturating_mul(d as u64));
             let table = tensor.ends_with("token_embedding.weight") || tensor.ends_with("shared.weight");
             unpacked = unpacked.saturating_add(if table { 0 } else { bytes });
             mapped = mapped.saturating_add(if shape.len() == 2 { 0 } else { bytes });
@@ -329,6 +337,58 @@ impl Role {
             Self::Unet => "a Stable Diffusion UNet",
             Self::Sd3Transformer => "a Stable Diffusion 3 transformer",
             Self::Unknown => "not a model that is known here",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The forms of tensors without values.
+    struct Forms(Dtype, [(&'static str, Vec<usize>); 4]);
+
+    impl WeightSource for Forms {
+        fn label(&self) -> String {
+            "forms".into()
+        }
+        fn names(&self) -> Vec<String> {
+            self.1.iter().map(|(name, _)| name.to_string()).collect()
+        }
+        fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
+            self.1.iter().find(|(n, _)| *n == name).map(|(_, shape)| (self.0, shape.clone()))
+        }
+        fn read(&self, _: &str) -> Option<Stored> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_part_counts_what_its_numbers_become_in_memory() {
+        for (dtype, on_cpu, matrix, filter) in [
+            (Dtype::F32, Some(Compute::F32), 4, 4),
+            (Dtype::F16, Some(Compute::F32), 2, 4),
+            (Dtype::BF16, Some(Compute::F32), 2, 4),
+            (Dtype::F32, Some(Compute::Bf16), 2, 2),
+            (Dtype::F16, Some(Compute::Bf16), 2, 2),
+            (Dtype::F16, None, 4, 4),
+        ] {
+            // given a table, a matrix, a convolution and a vector
+            let tensors = [
+                (Clip::MARK, vec![50, 8]),
+                ("matrix", vec![10, 8]),
+                ("filter", vec![2, 3, 3, 3]),
+                ("vector", vec![10]),
+            ];
+            let file = File { path: PathBuf::new(), source: Box::new(Forms(dtype, tensors)) };
+            // when they are counted, then the table takes nothing and the vector four bytes a number
+            let part = file.part("clip", on_cpu);
+            let mapped = 54 * filter + 40;
+            assert_eq!(
+                (part.unpacked, part.mapped),
+                (Bytes(80 * matrix + mapped), Bytes(mapped)),
+                "{dtype:?} {on_cpu:?}"
+            );
         }
     }
 }

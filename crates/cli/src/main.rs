@@ -19,6 +19,11 @@ use crate::{
     term::{Event, Reporter},
 };
 
+/// Most of a run's memory comes and goes in blocks of many megabytes. What is kept of them is about what one step of a large
+/// picture holds at once.
+#[global_allocator]
+static ALLOCATOR: kernels::HugePages = kernels::HugePages::new(1 << 30);
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let json = args.command.json();

@@ -17,15 +17,17 @@ use crate::tiny::Tiny;
 fn neither_threads_nor_repetition_change_a_byte_of_the_file() {
     // given a picture large enough that its work is shared out, with guidance and a stochastic sampler
     let tiny = Tiny::of("tiny-dev").set("image", "width", 128).set("sampling", "sampler", "euler_ancestral");
-    let picture = |threads: &str| {
-        tiny.txt2img(&["--threads", threads, "--output", "a.png"]).done();
-        fs::read(tiny.path("a.png")).unwrap()
-    };
-    // when it is drawn again and again
-    let first = picture("1");
-    // then it is one file
-    for threads in ["1", "2", "3", "0"] {
-        assert!(picture(threads) == first, "{threads} threads");
+    for compute in ["f32", "auto"] {
+        let picture = |threads: &str| {
+            tiny.txt2img(&["--compute", compute, "--threads", threads, "--output", "a.png"]).done();
+            fs::read(tiny.path("a.png")).unwrap()
+        };
+        // when it is drawn again and again
+        let first = picture("1");
+        // then it is one file
+        for threads in ["1", "2", "3", "0"] {
+            assert!(picture(threads) == first, "{compute}, {threads} threads");
+        }
     }
 }
 

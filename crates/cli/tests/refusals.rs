@@ -496,7 +496,7 @@ fn a_value_out_of_range_is_refused_with_what_is_possible() {
         ("backend", "gpu", &["no device is called `gpu`"]),
         ("backend", "cpu:1", &["no device is called `cpu:1`"]),
         ("backend", "cuda:99999999999999999999", &["no device is called"]),
-        ("compute", "bf16", &["`device.compute` is `bf16`, expected `auto` or `f32`"]),
+        ("compute", "f16", &["`device.compute` is `f16`, expected `auto`"]),
         ("output", "a.jpg", &["expected a name that ends in `.png`"]),
         ("output", "", &["error: "]),
         ("output", "a/", &["expected a name that ends in `.png`"]),

@@ -1,11 +1,13 @@
 //! The floor of the house: devices, weights, and the operations that models are made of.
 //!
 //! A model asks a [`Weights`] view for parameters *by name* and builds [`layers`] from them; it never learns whether they
-//! came from a file, an archive or a wrapper around either. Everything above computes with Burn tensors in f32; a matrix may
-//! stay in the file's own precision until it is multiplied ([`Weight::Packed`]).
+//! came from a file, an archive or a wrapper around either. Everything above computes with Burn tensors in f32. On the CPU a
+//! matrix is kept in the order that [`kernels`] reads ([`Weight::Panels`]), and any may stay in its file until it is multiplied
+//! ([`Weight::Packed`]).
 
 #![warn(missing_docs)]
 
+mod cpu;
 mod device;
 mod error;
 pub mod layers;
@@ -17,7 +19,8 @@ use burn::tensor::TensorData;
 pub use burn::tensor::{Device, Tensor};
 pub use device::device;
 pub use error::Error;
-pub use weights::{Dtype, PackedMatrix, Residency, Stored, Survey, Weight, WeightSource, Weights};
+pub use kernels::Compute;
+pub use weights::{Dtype, Filter, PackedMatrix, Residency, Stored, Survey, Weight, WeightSource, Weights};
 
 /// A picture in a VAE's space, `[batch, channels, height / 8, width / 8]`, f32.
 #[derive(Clone, Debug)]

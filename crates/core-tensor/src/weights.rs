@@ -1,14 +1,21 @@
 use std::{
+    borrow::Cow,
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use half::slice::HalfFloatSliceExt;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
+use kernels::{Compute, Epilogue, PackedConv};
 
 pub use ::safetensors::Dtype;
 
-use crate::{Device, Error, Tensor, safetensors::Bytes, tensor};
+use crate::{
+    Device, Error, Tensor,
+    cpu::{self, Rows},
+    safetensors::Bytes,
+    tensor,
+};
 
 /// Where a model's parameters come from: a file, several files, or a wrapper around either.
 pub trait WeightSource: Send + Sync {
@@ -151,6 +158,30 @@ impl Stored {
     }
 }
 
+impl Stored {
+    /// Passes on the values as they are stored; `None` where the format is neither F32, F16 nor BF16.
+    fn with_values<T>(&self, take: impl FnOnce(kernels::Values) -> T) -> Option<T> {
+        let bytes = match self.segments.as_slice() {
+            [one] => Cow::Borrowed(one.bytes()),
+            _ => Cow::Owned(self.to_bytes()),
+        };
+        match self.dtype {
+            Dtype::F32 => Some(take(kernels::Values::F32(&numbers(&bytes, f32::from_le_bytes)))),
+            Dtype::F16 => Some(take(kernels::Values::F16(numbers(&bytes, u16::from_le_bytes).reinterpret_cast()))),
+            Dtype::BF16 => Some(take(kernels::Values::Bf16(numbers(&bytes, u16::from_le_bytes).reinterpret_cast()))),
+            _ => None,
+        }
+    }
+}
+
+/// Little-endian numbers, where they lie if that is at an address for numbers of their size.
+fn numbers<T: bytemuck::Pod, const N: usize>(bytes: &[u8], number: fn([u8; N]) -> T) -> Cow<'_, [T]> {
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(numbers) if cfg!(target_endian = "little") => Cow::Borrowed(numbers),
+        _ => Cow::Owned(bytes.as_chunks().0.iter().map(|&bytes| number(bytes)).collect()),
+    }
+}
+
 fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     match dtype {
@@ -184,6 +215,8 @@ pub trait PackedMatrix: Send + Sync {
 pub enum Weight {
     /// Unpacked, f32.
     Dense(Tensor<2>),
+    /// On the CPU, in the order that its kernels read.
+    Panels(kernels::PackedMatrix),
     /// In a form that only its own multiplication understands.
     Packed(Arc<dyn PackedMatrix>),
 }
@@ -193,15 +226,39 @@ impl Weight {
     pub fn matmul(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Weight::Dense(w) => x.matmul(w.clone().transpose()),
+            Weight::Panels(w) => multiply(w, &x, Epilogue::default()),
             Weight::Packed(w) => w.matmul(x),
         }
     }
 }
 
+/// `[…, in]` to `[…, out]`.
+pub(crate) fn multiply<const D: usize>(w: &kernels::PackedMatrix, x: &Tensor<D>, epilogue: Epilogue) -> Tensor<D> {
+    let mut shape = x.dims();
+    assert_eq!(shape[D - 1], w.d_in(), "columns for a matrix [{}, {}]", w.d_out(), w.d_in());
+    shape[D - 1] = w.d_out();
+    let rows = Rows::of(x).expect(F32);
+    cpu::tensor(shape, |out| kernels::linear(w, rows.values(), rows.count, rows.stride, epilogue, out))
+}
+
+/// Why what a layer on the CPU is given can be read.
+pub(crate) const F32: &str = "a model computes in f32, on the device that it was loaded on";
+
+/// The parameters of a convolution, `[c_out, c_in, kernel, kernel]`.
+#[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "a tensor is a handle of fixed size, and a model has few dozen")]
+pub enum Filter {
+    /// Unpacked, f32.
+    Dense(Tensor<4>),
+    /// On the CPU, in the order that its kernels read.
+    Panels(PackedConv),
+}
+
 /// What becomes of matrices when they are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Residency {
-    /// Unpacked to f32 at once: fastest, four bytes a parameter.
+    /// Brought into the order that they are multiplied in, at once: fastest. On the CPU they keep their precision or that which
+    /// is computed in, elsewhere they become f32.
     Unpacked,
     /// Left where and as they are stored, and unpacked a panel at a time in each multiplication: slower, no memory but
     /// one panel and the system's file cache.
@@ -216,6 +273,7 @@ pub struct Weights<'a> {
     prefix: String,
     device: Device,
     residency: Residency,
+    compute: Compute,
     survey: Option<Survey>,
 }
 
@@ -238,7 +296,13 @@ impl<'a> Weights<'a> {
     /// The whole of a source.
     pub fn of(source: &'a dyn WeightSource, device: &Device, residency: Residency) -> Self {
         let names = source.names().into();
-        Self { source, names, prefix: String::new(), device: device.clone(), residency, survey: None }
+        let (device, compute) = (device.clone(), Compute::F32);
+        Self { source, names, prefix: String::new(), device, residency, compute, survey: None }
+    }
+
+    /// The same, for layers that compute in another number format than f32 where they are on the CPU.
+    pub fn computed_in(self, compute: Compute) -> Self {
+        Self { compute, ..self }
     }
 
     /// A view that reads headers only: layers built from it hold nothing, and what they miss is noted in `survey` instead of
@@ -263,6 +327,11 @@ impl<'a> Weights<'a> {
     /// The device that layers are built on.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// The number format that layers on the CPU compute products in.
+    pub fn compute(&self) -> Compute {
+        self.compute
     }
 
     /// How to call the source in a message.
@@ -321,18 +390,69 @@ impl<'a> Weights<'a> {
         self.tensor(name, [len])
     }
 
+    /// Vectors of these lengths that are stored as one, one behind the other.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn vectors<const N: usize>(&self, name: &str, lens: [usize; N]) -> Result<[Tensor<1>; N], Error> {
+        let all = self.vector(name, lens.iter().sum())?;
+        let mut start = 0;
+        Ok(lens.map(|len| {
+            start += len;
+            if self.survey.is_some() { all.clone() } else { all.clone().narrow(0, start - len, len) }
+        }))
+    }
+
     /// A matrix, `[out, in]`, unpacked or left packed as this view's residency says.
     ///
     /// # Errors
     /// As [`Weights::tensor`].
-    pub fn weight(&self, name: &str, shape: [usize; 2]) -> Result<Weight, Error> {
-        match self.residency {
-            Residency::Unpacked => self.tensor(name, shape).map(Weight::Dense),
-            Residency::Mapped => {
-                let stored = self.looked_at(name, &shape)?;
-                Ok(Weight::Packed(Arc::new(MappedMatrix { stored, device: self.device.clone() })))
-            }
+    pub fn weight(&self, name: &str, [d_out, d_in]: [usize; 2]) -> Result<Weight, Error> {
+        let [weight] = self.weights(name, [d_out], d_in)?;
+        Ok(weight)
+    }
+
+    /// Matrices `[out, in]` that are stored as one, one below the other.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn weights<const N: usize>(&self, name: &str, d_out: [usize; N], d_in: usize) -> Result<[Weight; N], Error> {
+        let stored = self.looked_at(name, &[d_out.iter().sum(), d_in])?;
+        let mut start = 0;
+        Ok(d_out.map(|rows| {
+            let part = start..start + rows;
+            start = part.end;
+            self.held(&stored, part)
+        }))
+    }
+
+    /// Some rows of a matrix that was looked at.
+    fn held(&self, stored: &Stored, rows: Range<usize>) -> Weight {
+        let (on_cpu, [d_out, d_in]) = (cpu::is(&self.device), [rows.len(), stored.shape[1]]);
+        if self.survey.is_some() {
+            return Weight::Dense(Tensor::zeros([1, 1], &self.device));
         }
+        let stored = stored.rows(rows);
+        match self.residency {
+            Residency::Mapped => {
+                Weight::Packed(Arc::new(MappedMatrix { stored, device: self.device.clone(), compute: self.compute }))
+            }
+            Residency::Unpacked if on_cpu => Weight::Panels(packed(&stored, self.compute)),
+            Residency::Unpacked => Weight::Dense(tensor(stored.to_f32().expect(FLOATS), [d_out, d_in], &self.device)),
+        }
+    }
+
+    /// The parameters of a convolution, `[c_out, c_in, kernel, kernel]`.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn filter(&self, name: &str, c_out: usize, c_in: usize, kernel: usize) -> Result<Filter, Error> {
+        let shape = [c_out, c_in, kernel, kernel];
+        if self.survey.is_some() || !cpu::is(&self.device) {
+            return self.tensor(name, shape).map(Filter::Dense);
+        }
+        let pack = |values: kernels::Values| PackedConv::pack(cpu::isa(), self.compute, [c_out, c_in, kernel], values);
+        Ok(Filter::Panels(self.looked_at(name, &shape)?.with_values(pack).expect(FLOATS)))
     }
 
     /// A table of which single rows are looked up; it stays as it is stored.
@@ -410,19 +530,36 @@ impl Table {
     }
 }
 
+/// Why the values of a tensor that was looked at can be read.
+const FLOATS: &str = "the format was checked when the tensor was looked at";
+
+/// A matrix in the order that it is multiplied in.
+fn packed(stored: &Stored, compute: Compute) -> kernels::PackedMatrix {
+    let [d_out, d_in] = [stored.shape[0], stored.shape[1]];
+    stored.with_values(|values| kernels::PackedMatrix::pack(cpu::isa(), compute, d_out, d_in, values)).expect(FLOATS)
+}
+
 /// A matrix that stays in its file.
 struct MappedMatrix {
     stored: Stored,
     device: Device,
+    compute: Compute,
 }
 
 impl MappedMatrix {
     /// Rows unpacked at a time: a panel of 512 rows of Flux's widest matrix (15,360 columns) is 30 MB.
     const PANEL: usize = 512;
 
+    fn product(&self, x: &Tensor<2>, rows: Range<usize>) -> Tensor<2> {
+        if cpu::is(&self.device) {
+            return multiply(&packed(&self.stored.rows(rows), self.compute), x, Epilogue::default());
+        }
+        x.clone().matmul(self.panel(rows).transpose())
+    }
+
     fn panel(&self, rows: Range<usize>) -> Tensor<2> {
         let shape = [rows.len(), self.stored.shape[1]];
-        let values = self.stored.rows(rows).to_f32().expect("the format was checked when the matrix was loaded");
+        let values = self.stored.rows(rows).to_f32().expect(FLOATS);
         tensor(values, shape, &self.device)
     }
 }
@@ -430,10 +567,8 @@ impl MappedMatrix {
 impl PackedMatrix for MappedMatrix {
     fn matmul(&self, x: Tensor<2>) -> Tensor<2> {
         let out = self.stored.shape[0];
-        let panels = (0..out)
-            .step_by(Self::PANEL)
-            .map(|row| x.clone().matmul(self.panel(row..(row + Self::PANEL).min(out)).transpose()))
-            .collect();
+        let panels =
+            (0..out).step_by(Self::PANEL).map(|row| self.product(&x, row..(row + Self::PANEL).min(out))).collect();
         Tensor::cat(panels, 1)
     }
 
@@ -447,11 +582,12 @@ impl PackedMatrix for MappedMatrix {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::values;
 
-    struct Memory(Vec<(&'static str, Stored)>);
+    /// Tensors by name.
+    pub(crate) struct Memory(pub(crate) Vec<(&'static str, Stored)>);
 
     impl WeightSource for Memory {
         fn label(&self) -> String {
@@ -500,21 +636,53 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_matrix_multiplies_like_the_unpacked_one() {
-        // given a matrix higher than one panel
+    fn numbers_are_read_at_any_address() {
+        let bytes: Vec<u8> = [1.0f32, -2.5, 3.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+        for shift in 0..4 {
+            let shifted: Vec<u8> = [vec![0; shift], bytes.clone()].concat();
+            assert_eq!(*numbers(&shifted[shift..], f32::from_le_bytes), [1.0, -2.5, 3.0]);
+        }
+    }
+
+    #[test]
+    fn a_matrix_multiplies_the_same_however_it_is_stored_and_held() {
+        // given a matrix higher than one panel, in each format, whole and put together from two
         let (rows, columns) = (MappedMatrix::PANEL + 7, 5);
         let w: Vec<f32> = (0..rows * columns).map(|i| (i as f32 * 0.37).sin()).collect();
-        let source = Memory(vec![("w", Stored::of(&w, vec![rows, columns]))]);
+        let f16s: Vec<u16> = w.iter().map(|&v| f16::from_f32(v).to_bits()).collect();
+        let bf16s: Vec<u16> = w.iter().map(|&v| bf16::from_f32(v).to_bits()).collect();
+        let full = Stored::of(&w, vec![rows, columns]);
+        let stored = [
+            Stored::stacked(&[full.rows(0..100), full.rows(100..rows)]).unwrap(),
+            full,
+            halves(Dtype::F16, &f16s, vec![rows, columns]),
+            halves(Dtype::BF16, &bf16s, vec![rows, columns]),
+        ];
         let device = Device::flex();
         let x = tensor((0..10).map(|i| i as f32).collect(), [2, columns], &device);
-        // when it is multiplied in both residencies
-        let multiply = |residency| {
-            Weights::of(&source, &device, residency).weight("w", [rows, columns]).unwrap().matmul(x.clone())
-        };
-        let (mapped, dense) = (values(&multiply(Residency::Mapped)), values(&multiply(Residency::Unpacked)));
-        // then the products agree
-        for (m, d) in mapped.iter().zip(&dense) {
-            assert!((m - d).abs() < 1e-4, "{m} {d}");
+        for stored in stored {
+            let dense = Weight::Dense(tensor(stored.to_f32().unwrap(), [rows, columns], &device));
+            let expected = values(&dense.matmul(x.clone()));
+            let source = Memory(vec![("w", stored)]);
+            for (residency, compute) in [
+                (Residency::Mapped, Compute::F32),
+                (Residency::Unpacked, Compute::F32),
+                (Residency::Mapped, Compute::Bf16),
+                (Residency::Unpacked, Compute::Bf16),
+            ] {
+                // when it is multiplied
+                let weights = Weights::of(&source, &device, residency).computed_in(compute);
+                let [head, tail] = weights.weights("w", [100, rows - 100], columns).unwrap();
+                let whole = weights.weight("w", [rows, columns]).unwrap().matmul(x.clone());
+                let parts = Tensor::cat(vec![head.matmul(x.clone()), tail.matmul(x.clone())], 1);
+                // then the product is that of the unpacked one, to the precision that was asked for
+                let allowed = if compute == Compute::F32 { 1e-4 } else { 0.2 };
+                for product in [whole, parts] {
+                    for (found, expected) in values(&product).iter().zip(&expected) {
+                        assert!((found - expected).abs() < allowed, "{residency:?} {compute:?} {found} {expected}");
+                    }
+                }
+            }
         }
     }
 

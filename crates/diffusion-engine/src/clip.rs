@@ -4,7 +4,7 @@
 
 use core_tensor::{
     Tensor, Weights,
-    layers::{LayerNorm, Linear, Table},
+    layers::{Attention, LayerNorm, Linear, Table},
     ops,
 };
 
@@ -107,8 +107,9 @@ struct Layer {
     layer_norm2: LayerNorm,
     fc1: Linear,
     fc2: Linear,
+    attention: Attention,
     heads: usize,
-    activation: Activation,
+    activation: ops::Activation,
 }
 
 impl Layer {
@@ -123,21 +124,21 @@ impl Layer {
             layer_norm2: LayerNorm::load(&w.at("layer_norm2"), width, EPS)?,
             fc1: Linear::load(&w.at("mlp.fc1"), width, inner)?,
             fc2: Linear::load(&w.at("mlp.fc2"), inner, width)?,
+            attention: Attention::of(w).causal(),
             heads,
-            activation,
+            activation: match activation {
+                Activation::QuickGelu => ops::Activation::QuickGelu,
+                Activation::Gelu => ops::Activation::GeluErf,
+            },
         })
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let normal = self.layer_norm1.forward(x.clone());
         let head = |proj: &Linear| ops::split_heads(proj.forward(normal.clone()), self.heads);
-        let attended = ops::causal_attention(head(&self.q_proj), head(&self.k_proj), head(&self.v_proj));
-        let x = x + self.out_proj.forward(ops::merge_heads(attended));
-        let inner = self.fc1.forward(self.layer_norm2.forward(x.clone()));
-        let inner = match self.activation {
-            Activation::QuickGelu => ops::quick_gelu(inner),
-            Activation::Gelu => ops::gelu_erf(inner),
-        };
-        x + self.fc2.forward(inner)
+        let attended = self.attention.forward(head(&self.q_proj), head(&self.k_proj), head(&self.v_proj));
+        let x = self.out_proj.forward_onto(ops::merge_heads(attended), x);
+        let inner = self.fc1.forward_then(self.layer_norm2.forward(x.clone()), self.activation);
+        self.fc2.forward_onto(inner, x)
     }
 }

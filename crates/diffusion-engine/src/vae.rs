@@ -4,7 +4,7 @@
 
 use core_tensor::{
     Tensor, Weights,
-    layers::{Conv2d, GroupNorm},
+    layers::{Attention, Conv2d, GroupNorm},
     ops,
 };
 
@@ -135,7 +135,7 @@ impl AutoencoderKl {
             h = level.forward(h);
             tap(&format!("up.{}", self.up.len() - 1 - i), &h);
         }
-        let pixels = self.conv_out.forward(ops::silu(self.norm_out.forward(h)));
+        let pixels = self.conv_out.forward(self.norm_out.forward_silu(h));
         tap("out", &pixels);
         pixels
     }
@@ -215,12 +215,12 @@ impl ResnetBlock {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let h = self.conv1.forward(ops::silu(self.norm1.forward(x.clone())));
-        let h = self.conv2.forward(ops::silu(self.norm2.forward(h)));
-        match &self.nin_shortcut {
-            Some(conv) => conv.forward(x) + h,
-            None => x + h,
-        }
+        let h = self.conv1.forward(self.norm1.forward_silu(x.clone()));
+        let x = match &self.nin_shortcut {
+            Some(conv) => conv.forward(x),
+            None => x,
+        };
+        self.conv2.forward_onto(self.norm2.forward_silu(h), x)
     }
 }
 
@@ -230,6 +230,7 @@ struct AttnBlock {
     k: Conv2d,
     v: Conv2d,
     proj_out: Conv2d,
+    attention: Attention,
 }
 
 impl AttnBlock {
@@ -241,6 +242,7 @@ impl AttnBlock {
             k: conv("k")?,
             v: conv("v")?,
             proj_out: conv("proj_out")?,
+            attention: Attention::of(w),
         })
     }
 
@@ -248,7 +250,7 @@ impl AttnBlock {
         let [b, c, h, w] = x.dims();
         let normal = self.norm.forward(x.clone());
         let pixels = |conv: &Conv2d| conv.forward(normal.clone()).reshape([b, 1, c, h * w]).swap_dims(2, 3); // b 1 (h w) c
-        let attended = ops::attention(pixels(&self.q), pixels(&self.k), pixels(&self.v), None, None);
-        x + self.proj_out.forward(attended.swap_dims(2, 3).reshape([b, c, h, w]))
+        let attended = self.attention.forward(pixels(&self.q), pixels(&self.k), pixels(&self.v));
+        self.proj_out.forward_onto(attended.swap_dims(2, 3).reshape([b, c, h, w]), x)
     }
 }

@@ -4,8 +4,8 @@
 
 use core_tensor::{
     Tensor, Weights,
-    layers::{Linear, RmsNorm},
-    ops::{self, Rope},
+    layers::{Attention, Linear, RmsNorm},
+    ops::{self, Activation, Rope},
 };
 use diffusion_engine::Error;
 
@@ -15,11 +15,13 @@ use crate::transformer::{Dimensions, EPS};
 pub(crate) struct DoubleBlock {
     img: Stream,
     txt: Stream,
+    attention: Attention,
 }
 
 impl DoubleBlock {
     pub(crate) fn load(w: &Weights, dimensions: &Dimensions) -> Result<Self, Error> {
-        Ok(Self { img: Stream::load(w, "img", dimensions)?, txt: Stream::load(w, "txt", dimensions)? })
+        let stream = |name| Stream::load(w, name, dimensions);
+        Ok(Self { img: stream("img")?, txt: stream("txt")?, attention: Attention::of(w) })
     }
 
     /// `img` and `txt` `[b, tokens, hidden]`, `vec` `[b, hidden]`.
@@ -28,11 +30,12 @@ impl DoubleBlock {
         let [_, text_tokens, _] = txt.dims();
         let img_mod = self.img.modulation.forward(vec);
         let txt_mod = self.txt.modulation.forward(vec);
-        let [img_q, img_k, img_v] = self.img.qkv(img.clone(), &img_mod);
-        let [txt_q, txt_k, txt_v] = self.txt.qkv(txt.clone(), &txt_mod);
+        let [img_q, img_k, img_v] = self.img.qkv(img.clone(), &img_mod, &pe.narrow(text_tokens, image_tokens));
+        let [txt_q, txt_k, txt_v] = self.txt.qkv(txt.clone(), &txt_mod, &pe.narrow(0, text_tokens));
 
         let join = |txt, img| Tensor::cat(vec![txt, img], 2);
-        let attended = attend(join(txt_q, img_q), join(txt_k, img_k), join(txt_v, img_v), pe);
+        let attended = self.attention.forward(join(txt_q, img_q), join(txt_k, img_k), join(txt_v, img_v));
+        let attended = ops::merge_heads(attended);
 
         let img = self.img.finish(img, attended.clone().narrow(1, text_tokens, image_tokens), img_mod);
         let txt = self.txt.finish(txt, attended.narrow(1, 0, text_tokens), txt_mod);
@@ -66,8 +69,8 @@ impl Stream {
         })
     }
 
-    fn qkv(&self, x: Tensor<3>, [shift, scale, ..]: &[Tensor<3>; 6]) -> [Tensor<4>; 3] {
-        self.norm.split(self.qkv.forward(modulate(x, shift.clone(), scale.clone())), self.heads)
+    fn qkv(&self, x: Tensor<3>, [shift, scale, ..]: &[Tensor<3>; 6], pe: &Rope) -> [Tensor<4>; 3] {
+        self.norm.split(self.qkv.forward(modulate(x, shift.clone(), scale.clone())), self.heads, pe)
     }
 
     fn finish(
@@ -76,42 +79,47 @@ impl Stream {
         attended: Tensor<3>,
         [_, _, gate1, shift2, scale2, gate2]: [Tensor<3>; 6],
     ) -> Tensor<3> {
-        let x = x + gate1 * self.proj.forward(attended);
-        let inner = ops::gelu_tanh(self.mlp_in.forward(modulate(x.clone(), shift2, scale2)));
-        x + gate2 * self.mlp_out.forward(inner)
+        let x = self.proj.forward_gated_onto(attended, gate1, x);
+        let inner = self.mlp_in.forward_then(modulate(x.clone(), shift2, scale2), Activation::GeluTanh);
+        self.mlp_out.forward_gated_onto(inner, gate2, x)
     }
 }
 
 /// Text and picture in one stream; attention and the inner layers side by side.
 pub(crate) struct SingleBlock {
     modulation: Modulation<3>,
-    linear1: Linear,
+    /// `linear1` of the file: what attention takes, and the inner layer's half.
+    qkv: Linear,
+    mlp_in: Linear,
     linear2: Linear,
     norm: QkNorm,
-    dimensions: Dimensions,
+    attention: Attention,
+    heads: usize,
 }
 
 impl SingleBlock {
     pub(crate) fn load(w: &Weights, dimensions: &Dimensions) -> Result<Self, Error> {
         let Dimensions { hidden, mlp, heads, .. } = *dimensions;
+        let [qkv, mlp_in] = Linear::load_stacked(&w.at("linear1"), hidden, [3 * hidden, mlp])?;
         Ok(Self {
             modulation: Modulation::load(&w.at("modulation.lin"), hidden)?,
-            linear1: Linear::load(&w.at("linear1"), hidden, 3 * hidden + mlp)?,
+            qkv,
+            mlp_in,
             linear2: Linear::load(&w.at("linear2"), hidden + mlp, hidden)?,
             norm: QkNorm::load(&w.at("norm"), hidden / heads)?,
-            dimensions: *dimensions,
+            attention: Attention::of(w),
+            heads,
         })
     }
 
     /// `x` `[b, tokens, hidden]`, `vec` `[b, hidden]`.
     pub(crate) fn forward(&self, x: Tensor<3>, vec: &Tensor<2>, pe: &Rope) -> Tensor<3> {
-        let Dimensions { hidden, mlp, heads, .. } = self.dimensions;
         let [shift, scale, gate] = self.modulation.forward(vec);
-        let both = self.linear1.forward(modulate(x.clone(), shift, scale));
-        let [q, k, v] = self.norm.split(both.clone().narrow(2, 0, 3 * hidden), heads);
-        let inner = ops::gelu_tanh(both.narrow(2, 3 * hidden, mlp));
-        let side_by_side = Tensor::cat(vec![attend(q, k, v, pe), inner], 2);
-        x + gate * self.linear2.forward(side_by_side)
+        let normal = modulate(x.clone(), shift, scale);
+        let [q, k, v] = self.norm.split(self.qkv.forward(normal.clone()), self.heads, pe);
+        let attended = ops::merge_heads(self.attention.forward(q, k, v));
+        let inner = self.mlp_in.forward_then(normal, Activation::GeluTanh);
+        self.linear2.forward_gated_onto(Tensor::cat(vec![attended, inner], 2), gate, x)
     }
 }
 
@@ -135,7 +143,7 @@ impl<const N: usize> Modulation<N> {
 
 /// `(1 + scale) · norm(x) + shift`.
 pub(crate) fn modulate(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>) -> Tensor<3> {
-    ops::layer_norm(x, EPS) * (scale + 1.0) + shift
+    ops::modulated_layer_norm(x, shift, scale, EPS)
 }
 
 /// Norms of queries and keys, which keep attention's scores in range.
@@ -152,17 +160,12 @@ impl QkNorm {
         })
     }
 
-    /// `[b, tokens, 3 · hidden]` to normed queries, normed keys and values, `[b, heads, tokens, head]`.
-    fn split(&self, qkv: Tensor<3>, heads: usize) -> [Tensor<4>; 3] {
+    /// `[b, tokens, 3 · hidden]` to queries and keys, normed and rotated, and values, `[b, heads, tokens, head]`.
+    fn split(&self, qkv: Tensor<3>, heads: usize, pe: &Rope) -> [Tensor<4>; 3] {
         let [b, n, width] = qkv.dims();
         let head = width / 3 / heads;
         let qkv = qkv.reshape([b, n, 3, heads, head]);
-        let part = |i| qkv.clone().narrow(2, i, 1).reshape([b, n, heads, head]).swap_dims(1, 2); // b heads n head
-        [self.query_norm.forward(part(0)), self.key_norm.forward(part(1)), part(2)]
+        let part = |i| qkv.clone().narrow(2, i, 1).squeeze_dim(2).swap_dims(1, 2); // b heads n head
+        [self.query_norm.forward_rotated(part(0), pe), self.key_norm.forward_rotated(part(1), pe), part(2)]
     }
-}
-
-/// Attention with rotated queries and keys, `[b, heads, tokens, head]` to `[b, tokens, hidden]`.
-fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, pe: &Rope) -> Tensor<3> {
-    ops::merge_heads(ops::attention(pe.rotate(q), pe.rotate(k), v, None, None))
 }

@@ -4,8 +4,9 @@
 
 use core_tensor::{
     Device, Tensor, Weights,
-    layers::{Linear, RmsNorm, Table},
-    ops, tensor,
+    layers::{Attention, Linear, RmsNorm, Table},
+    ops::{self, Activation},
+    tensor,
 };
 use diffusion_engine::{Error, Tap, no_tap};
 
@@ -97,6 +98,7 @@ struct Block {
     wi_0: Linear,
     wi_1: Linear,
     wo: Linear,
+    scores: Attention,
     heads: usize,
 }
 
@@ -120,6 +122,8 @@ impl Block {
             wi_0: Linear::load_unbiased(&dense.at("wi_0"), width, d_ff)?,
             wi_1: Linear::load_unbiased(&dense.at("wi_1"), width, d_ff)?,
             wo: Linear::load_unbiased(&dense.at("wo"), d_ff, width)?,
+            // T5 does not scale its scores: the factor is part of the weights.
+            scores: Attention::of(w).scaled_by(1.0),
             heads,
         })
     }
@@ -127,12 +131,11 @@ impl Block {
     fn forward(&self, x: Tensor<3>, bias: &Tensor<4>) -> Tensor<3> {
         let normal = self.attention_norm.forward(x.clone());
         let head = |linear: &Linear| ops::split_heads(linear.forward(normal.clone()), self.heads);
-        // T5 does not scale its scores: the factor is part of the weights.
-        let attended = ops::attention(head(&self.q), head(&self.k), head(&self.v), Some(bias.clone()), Some(1.0));
-        let x = x + self.o.forward(ops::merge_heads(attended));
+        let attended = self.scores.forward_biased(head(&self.q), head(&self.k), head(&self.v), bias.clone());
+        let x = self.o.forward_onto(ops::merge_heads(attended), x);
         let normal = self.dense_norm.forward(x.clone());
-        let gated = ops::gelu_tanh(self.wi_0.forward(normal.clone())) * self.wi_1.forward(normal);
-        x + self.wo.forward(gated)
+        let gate = self.wi_0.forward(normal.clone());
+        self.wo.forward_onto(ops::gated(Activation::GeluTanh, self.wi_1.forward(normal), gate), x)
     }
 }
 

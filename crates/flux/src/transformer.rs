@@ -5,7 +5,7 @@
 use core_tensor::{
     Device, Tensor, Weights,
     layers::Linear,
-    ops::{self, Rope},
+    ops::{Activation, Rope},
     tensor,
 };
 use diffusion_engine::{Error, Tap, no_tap};
@@ -243,6 +243,6 @@ impl MlpEmbedder {
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.out_layer.forward(ops::silu(self.in_layer.forward(x)))
+        self.out_layer.forward(self.in_layer.forward_then(x, Activation::Silu))
     }
 }

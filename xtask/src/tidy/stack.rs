@@ -10,28 +10,29 @@ use toml::de::{DeTable, DeValue};
 use super::Fault;
 
 const STACK: &[Layer] = &[
-    Layer { folder: "core-tensor", package: "core-tensor", rank: 0, may_use: &[] },
-    Layer { folder: "memory", package: "memory", rank: 1, may_use: &["core-tensor"] },
-    Layer { folder: "samplers", package: "samplers", rank: 2, may_use: &["core-tensor"] },
+    Layer { folder: "kernels", package: "kernels", rank: 0, may_use: &[] },
+    Layer { folder: "core-tensor", package: "core-tensor", rank: 1, may_use: &["kernels"] },
+    Layer { folder: "memory", package: "memory", rank: 2, may_use: &["core-tensor"] },
+    Layer { folder: "samplers", package: "samplers", rank: 3, may_use: &["core-tensor"] },
     Layer {
         folder: "diffusion-engine",
         package: "diffusion-engine",
-        rank: 3,
+        rank: 4,
         may_use: &["core-tensor", "memory", "samplers"],
     },
     Layer {
         folder: "flux",
         package: "flux",
-        rank: 4,
+        rank: 5,
         may_use: &["core-tensor", "memory", "samplers", "diffusion-engine"],
     },
-    Layer { folder: "lora", package: "lora", rank: 5, may_use: &["core-tensor", "diffusion-engine", "flux"] },
-    Layer { folder: "quant", package: "quant", rank: 6, may_use: &["core-tensor"] },
+    Layer { folder: "lora", package: "lora", rank: 6, may_use: &["core-tensor", "diffusion-engine", "flux"] },
+    Layer { folder: "quant", package: "quant", rank: 7, may_use: &["kernels", "core-tensor"] },
     Layer {
         folder: "cli",
         package: "forge",
-        rank: 7,
-        may_use: &["core-tensor", "memory", "samplers", "diffusion-engine", "flux", "lora", "quant"],
+        rank: 8,
+        may_use: &["kernels", "core-tensor", "memory", "samplers", "diffusion-engine", "flux", "lora", "quant"],
     },
 ];
 
@@ -147,7 +148,7 @@ mod tests {
         assert_eq!(
             told("crates/flux/Cargo.toml", manifest),
             [
-                "crates/flux/Cargo.toml:6: `flux` (rank 4) uses `quant` (rank 6), an upward edge: move what both need into \
+                "crates/flux/Cargo.toml:6: `flux` (rank 5) uses `quant` (rank 7), an upward edge: move what both need into \
               a crate below `flux`, or let `quant` implement a trait of `flux`"
             ]
         );
@@ -159,7 +160,7 @@ mod tests {
         assert_eq!(
             faults,
             [
-                "crates/quant/Cargo.toml:2: `quant` (rank 6) may use core-tensor, and `flux` is not among them: drop the \
+                "crates/quant/Cargo.toml:2: `quant` (rank 7) may use kernels, core-tensor, and `flux` is not among them: drop the \
               dependency, or change the table in ARCHITECTURE.md and in xtask/src/tidy/stack.rs"
             ]
         );
@@ -186,6 +187,13 @@ mod tests {
             "[dependencies]\nburn.workspace = true\ncore-tensor.workspace = true\nsamplers.workspace = true\n";
         assert_eq!(told("crates/diffusion-engine/Cargo.toml", manifest), [""; 0]);
         assert_eq!(told("crates/cli/Cargo.toml", "[dependencies]\nflux.workspace = true\n"), [""; 0]);
+    }
+
+    #[test]
+    fn a_model_does_not_go_past_the_operations_to_the_kernels() {
+        let faults = told("crates/flux/Cargo.toml", "[dependencies]\nkernels.workspace = true\n");
+        assert!(faults[0].contains("`kernels` is not among them"), "{faults:?}");
+        assert_eq!(told("crates/core-tensor/Cargo.toml", "[dependencies]\nkernels.workspace = true\n"), [""; 0]);
     }
 
     #[test]

@@ -1,0 +1,151 @@
+//! Tensors of the CPU back end as the slices and strides that [`kernels`] computes on.
+
+use std::{mem::MaybeUninit, ops::Deref};
+
+use burn::backend::{
+    BackendTensor, Bytes, DType, DispatchTensor, DispatchTensorKind, Flex, Shape,
+    flex::{FlexTensor, Layout},
+};
+use kernels::{Heads, Isa, Out};
+
+use crate::{Device, Tensor};
+
+/// The instructions that everything here uses.
+pub(crate) fn isa() -> Isa {
+    Isa::best()
+}
+
+/// Whether a device is the CPU back end, whose tensors are slices.
+pub(crate) fn is(device: &Device) -> bool {
+    *device == Device::flex()
+}
+
+/// The values of an f32 tensor of the CPU back end, row-major; copied only where they lie in another order.
+pub(crate) struct Values(FlexTensor);
+
+impl Values {
+    /// `None` for a tensor of another device or number format.
+    pub(crate) fn of<const D: usize>(x: &Tensor<D>) -> Option<Self> {
+        view(x).map(|x| Self(if x.is_contiguous() { x } else { x.to_contiguous() }))
+    }
+}
+
+impl Deref for Values {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        self.0.as_slice().expect("the values are f32 and in order")
+    }
+}
+
+/// Rows along the last dimension, all equally far apart.
+pub(crate) struct Rows {
+    x: FlexTensor,
+    /// How many there are.
+    pub(crate) count: usize,
+    /// Values between the starts of two rows.
+    pub(crate) stride: usize,
+}
+
+impl Rows {
+    /// `None` for a tensor of another device or number format. Rows that lie as a kernel reads them are not copied.
+    pub(crate) fn of<const D: usize>(x: &Tensor<D>) -> Option<Self> {
+        let x = view(x)?;
+        let dims = x.layout().shape().to_vec();
+        let count = dims[..D - 1].iter().product();
+        Some(match stride(&x) {
+            Some(stride) => Self { x, count, stride },
+            None => Self { x: x.to_contiguous(), count, stride: dims[D - 1] },
+        })
+    }
+
+    /// From the first row's first value on.
+    pub(crate) fn values(&self) -> &[f32] {
+        &self.x.storage()[self.x.layout().start_offset()..]
+    }
+}
+
+/// How far apart rows along the last dimension are, where that is one number and each row's values are neighbours.
+fn stride(x: &FlexTensor) -> Option<usize> {
+    let (strides, dims) = (x.layout().strides(), x.layout().shape().to_vec());
+    let last = dims.len() - 1;
+    let mut outer = (0..last).rev().filter(|&i| dims[i] != 1);
+    let Some(first) = outer.next() else { return (dims[last] == 1 || strides[last] == 1).then_some(dims[last]) };
+    let stride = usize::try_from(strides[first]).ok().filter(|&stride| stride >= dims[last])?;
+    let is_even = outer
+        .try_fold(stride * dims[first], |next, i| (usize::try_from(strides[i]) == Ok(next)).then_some(next * dims[i]));
+    ((dims[last] == 1 || strides[last] == 1) && is_even.is_some()).then_some(stride)
+}
+
+/// A tensor `[b, heads, tokens, d]` as attention reads it.
+pub(crate) struct HeadsOf {
+    x: FlexTensor,
+    shape: [usize; 4],
+    strides: [usize; 3],
+}
+
+impl HeadsOf {
+    /// `None` for a tensor of another device or number format. It is copied only where a head's channels are not neighbours.
+    pub(crate) fn of(x: &Tensor<4>) -> Option<Self> {
+        let shape = x.dims();
+        let x = view(x)?;
+        let is_readable =
+            |x: &FlexTensor| x.layout().has_positive_strides() && (shape[3] == 1 || x.layout().strides()[3] == 1);
+        let x = if is_readable(&x) { x } else { x.to_contiguous() };
+        let strides = std::array::from_fn(|i| x.layout().strides()[i].unsigned_abs());
+        Some(Self { x, shape, strides })
+    }
+
+    /// What a kernel takes.
+    pub(crate) fn view(&self) -> Heads<'_> {
+        let values = &self.x.storage()[self.x.layout().start_offset()..];
+        Heads::new(values, self.shape, self.strides).expect("a tensor's view stays inside its values")
+    }
+}
+
+fn view<const D: usize>(x: &Tensor<D>) -> Option<FlexTensor> {
+    x.clone().try_into_primitive::<Flex>().ok().filter(|x| x.dtype() == DType::F32)
+}
+
+/// Changes values where they are if nobody else holds them, and writes new ones otherwise; a tensor of another device or number
+/// format is passed to `composed`.
+pub(crate) fn map<const D: usize>(
+    x: Tensor<D>,
+    in_place: impl FnOnce(&mut [f32]),
+    to_new: impl FnOnce(&[f32], Out),
+    composed: impl FnOnce(Tensor<D>) -> Tensor<D>,
+) -> Tensor<D> {
+    let shape = x.dims();
+    match x.into_dispatch() {
+        DispatchTensor { kind: DispatchTensorKind::Flex(BackendTensor::Float(mut x)), .. }
+            if x.dtype() == DType::F32 =>
+        {
+            let range = x.layout().contiguous_offsets();
+            if let (Some((start, end)), Some(values)) = (range, x.try_storage_mut::<f32>()) {
+                in_place(&mut values[start..end]);
+                return Tensor::from_primitive::<Flex>(x);
+            }
+            let x = Values(if range.is_some() { x } else { x.to_contiguous() });
+            tensor(shape, |out| to_new(&x, out))
+        }
+        other => composed(Tensor::from_dispatch(other)),
+    }
+}
+
+/// A tensor of what a kernel writes.
+pub(crate) fn tensor<const D: usize>(shape: [usize; D], write: impl FnOnce(Out)) -> Tensor<D> {
+    let len = shape.iter().product();
+    let values = Bytes::from_elems(written(len, write));
+    Tensor::from_primitive::<Flex>(FlexTensor::new(values, Layout::contiguous(Shape::from(shape)), DType::F32))
+}
+
+/// `len` values, all of them written by a kernel.
+#[allow(unsafe_code, reason = "the memory is not initialised twice")]
+fn written(len: usize, write: impl FnOnce(Out)) -> Vec<f32> {
+    let mut values: Vec<f32> = Vec::with_capacity(len);
+    let out: &mut [MaybeUninit<f32>] = &mut values.spare_capacity_mut()[..len];
+    write(out);
+    // SAFETY: within the capacity; `write` passes all of `out` to one kernel, and every kernel writes all that it is given.
+    unsafe { values.set_len(len) };
+    values
+}

@@ -1,0 +1,325 @@
+//! Products of bf16 matrices on AMX: tiles of 16 by 32, four sums of 16 by 16 at a time.
+//!
+//! A tile of inputs is 16 rows of 32 values and a tile of weights 16 rows of 16 pairs, a kilobyte each (Intel SDM, volume 1,
+//! chapter 18). Two of each make four products, so that loading keeps up with multiplying. All of a block's inputs stay in the second
+//! cache while panel after panel of weights passes by.
+
+use std::{arch::asm, mem::MaybeUninit, ops::Range};
+
+use rayon::prelude::*;
+
+use crate::{
+    aligned::Aligned,
+    isa::Isa,
+    linear::{Finish, Output, Rows},
+    packed::DEPTH,
+    simd::{Body, Simd, vectorize},
+};
+
+/// Rows of two tiles, and columns of two.
+pub(crate) const SIDE: usize = 32;
+
+/// Bytes that one step takes of a block's rows, and of a panel: two tiles.
+pub(crate) const STEP_BYTES: usize = 2048;
+
+/// Steps that sums stay in the tiles for. Between two passes they are stored and loaded again.
+pub(crate) const PASS: usize = 96;
+
+/// Bytes of inputs that stay in the second cache (2 MiB) while panels pass by.
+pub(crate) const BLOCK_BYTES: usize = 1_200_000;
+
+/// Bytes of sums that wait for the next pass.
+const WAITING_BYTES: usize = 600_000;
+
+/// Sums of two by two tiles, `[SIDE, SIDE]`.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+pub(crate) struct Sums(pub(crate) [f32; SIDE * SIDE]);
+
+/// `input · weightᵀ`, finished and written. `panels` are pairs.
+pub(crate) fn linear(isa: Isa, panels: &[u32], input: Rows, finish: Finish, out: Output) {
+    let steps = input.d_in.div_ceil(DEPTH);
+    let blocks = input.rows.div_ceil(SIDE);
+    let words = steps * STEP_BYTES / 4;
+    // SAFETY: each block's words are those of `SIDE` rows in `steps` steps, and `Rearrange` writes them all.
+    let rearranged = unsafe {
+        Aligned::<u32>::written(blocks * words, |to| {
+            if words > 0 {
+                (to.par_chunks_mut(words).enumerate())
+                    .for_each(|(block, to)| vectorize(isa, Rearrange { input, block, to }));
+            }
+        })
+    };
+    let offsets: Vec<u64> = (0..steps).map(|step| (step * STEP_BYTES) as u64).collect();
+    let panel_count = out.width.div_ceil(SIDE);
+    let pass = steps.div_ceil(steps.div_ceil(PASS).max(1)).max(1);
+    let (row_tasks, panel_tasks) = split(blocks, panel_count, BLOCK_BYTES / (pass * STEP_BYTES));
+    // Sums that wait for the next pass stay in the second cache, too.
+    let waiting = if steps > pass { blocks.div_ceil(row_tasks) * panel_count * size_of::<Sums>() } else { 0 };
+    let panel_tasks = panel_tasks.max(waiting.div_ceil(WAITING_BYTES)).min(panel_count);
+    (0..row_tasks * panel_tasks).into_par_iter().for_each(|task| {
+        let (row, panel) = (task / panel_tasks, task % panel_tasks);
+        let blocks = part(blocks, row, row_tasks);
+        let columns = part(panel_count, panel, panel_tasks);
+        vectorize(
+            isa,
+            Task {
+                isa,
+                inputs: &rearranged,
+                offsets: &offsets,
+                panels,
+                pass,
+                rows: input.rows,
+                blocks,
+                columns,
+                finish,
+                out,
+            },
+        );
+    });
+}
+
+/// Into how many parts rows and panels are cut: at most `most` blocks of rows in a part, and work for every thread.
+pub(crate) fn split(blocks: usize, panels: usize, most: usize) -> (usize, usize) {
+    let threads = rayon::current_num_threads();
+    let rows = blocks.div_ceil(most.max(2)).max(1);
+    let rows = if rows >= threads { rows.next_multiple_of(threads).min(blocks) } else { rows };
+    if rows >= 2 * threads { (rows, 1) } else { (rows, (4 * threads).div_ceil(rows).min(panels.div_ceil(2)).max(1)) }
+}
+
+/// The `i`-th of `parts` nearly equal parts of `0..n`.
+pub(crate) fn part(n: usize, i: usize, parts: usize) -> Range<usize> {
+    i * n / parts..(i + 1) * n / parts
+}
+
+/// Rounds [`SIDE`] rows to bf16, [`DEPTH`] values of every row after the other.
+struct Rearrange<'a> {
+    input: Rows<'a>,
+    block: usize,
+    to: &'a mut [MaybeUninit<u32>],
+}
+
+impl Body for Rearrange<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { input, block, to } = self;
+        let first = block * SIDE;
+        for r in 0..SIDE {
+            let row = if first + r < input.rows { input.row(first + r) } else { &[] };
+            for step in 0..to.len() / (STEP_BYTES / 4) {
+                let x = &row[row.len().min(step * DEPTH)..row.len().min((step + 1) * DEPTH)];
+                let mut pairs = [0; DEPTH / 2];
+                if x.len() == DEPTH {
+                    s.round_to_pairs(x, &mut pairs);
+                } else {
+                    let mut all = [0.0; DEPTH];
+                    all[..x.len()].copy_from_slice(x);
+                    s.round_to_pairs(&all, &mut pairs);
+                }
+                to[(step * SIDE + r) * DEPTH / 2..][..DEPTH / 2].write_copy_of_slice(&pairs);
+            }
+        }
+    }
+}
+
+struct Task<'a> {
+    isa: Isa,
+    inputs: &'a [u32],
+    offsets: &'a [u64],
+    panels: &'a [u32],
+    pass: usize,
+    rows: usize,
+    blocks: Range<usize>,
+    columns: Range<usize>,
+    finish: Finish<'a>,
+    out: Output,
+}
+
+impl Body for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { isa, inputs, offsets, panels, pass, rows, blocks, columns, finish, out } = self;
+        let steps = offsets.len();
+        let words = STEP_BYTES / 4;
+        let tiles = Tiles::configure(isa);
+        let is_one_pass = steps <= pass;
+        let mut sums = vec![Sums([0.0; SIDE * SIDE]); if is_one_pass { 1 } else { blocks.len() * columns.len() }];
+        for start in (0..steps.max(1)).step_by(pass) {
+            let end = steps.min(start + pass);
+            for (j, panel) in columns.clone().enumerate() {
+                let weights = &panels[(panel * steps + start) * words..(panel * steps + end) * words];
+                for (i, block) in blocks.clone().enumerate() {
+                    let sums = &mut sums[if is_one_pass { 0 } else { j * blocks.len() + i }];
+                    let count = SIDE.min(rows - block * SIDE);
+                    let input = &inputs[block * steps * words..][..steps * words];
+                    // The next panel is fetched while this one is used, a part with each block.
+                    let ahead = weights.as_ptr().wrapping_add((steps + i * (end - start) / blocks.len()) * words);
+                    // SAFETY: `offsets` are those of the steps of `input`, each of whose rows has all of its two tiles; `weights`
+                    // holds two tiles for each step.
+                    unsafe {
+                        tiles.multiply(
+                            input.as_ptr().cast(),
+                            &offsets[start..end],
+                            weights.as_ptr().cast(),
+                            sums,
+                            start == 0,
+                            count > 16,
+                            ahead.cast(),
+                        )
+                    };
+                    if end == steps {
+                        for r in 0..count {
+                            let row = block * SIDE + r;
+                            let width = SIDE.min(out.width - panel * SIDE);
+                            // SAFETY: every task has rows or columns of its own.
+                            let out = unsafe { out.row(row, panel * SIDE, width) };
+                            let sums = &sums.0[r * SIDE..][..SIDE];
+                            let vectors = [s.load(sums), s.load(&sums[SIDE / 2..])];
+                            finish.write(s, &vectors, row, panel * SIDE, out);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// This thread's tiles, in use; they are given back when this is dropped.
+pub(crate) struct Tiles(());
+
+impl Tiles {
+    /// All eight as 16 rows of 64 bytes.
+    ///
+    /// # Panics
+    /// If `isa` has none.
+    pub(crate) fn configure(isa: Isa) -> Self {
+        assert_eq!(isa.level(), crate::isa::Level::Amx);
+        #[repr(C, align(64))]
+        struct Config {
+            palette: u8,
+            start_row: u8,
+            reserved: [u8; 14],
+            bytes_per_row: [u16; 16],
+            rows: [u8; 16],
+        }
+        let eight = |x| std::array::from_fn(|i| if i < 8 { x } else { 0 });
+        let rows = eight(16).map(|rows| rows as u8);
+        let config = Config { palette: 1, start_row: 0, reserved: [0; 14], bytes_per_row: eight(64u16), rows };
+        // SAFETY: the level says that the tiles exist and that the system lets this process use them; the configuration is one of
+        // palette 1, and compiled code keeps nothing in tiles.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly, preserves_flags)) };
+        Self(())
+    }
+
+    /// `sums = a · b`, or `sums += a · b` where they aren't fresh, and a hint to fetch what lies at `ahead`.
+    ///
+    /// Of the rows, the first 16 of each step lie at `a + offset`, 64 bytes each, and the others (left out where not `is_high`) a
+    /// kilobyte behind them; the panel's two tiles are side by side, step after step.
+    ///
+    /// # Safety
+    /// `a` with every offset is good for reading two tiles (one where not `is_high`), and `b` for two tiles a step. `ahead` may be
+    /// any address.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "the operands of one loop")]
+    pub(crate) unsafe fn multiply(
+        &self,
+        a: *const u8,
+        offsets: &[u64],
+        b: *const u8,
+        sums: &mut Sums,
+        is_fresh: bool,
+        is_high: bool,
+        ahead: *const u8,
+    ) {
+        if offsets.is_empty() {
+            if is_fresh {
+                sums.0.fill(0.0);
+            }
+            return;
+        }
+        // SAFETY: reads what the caller promises, writes `sums` alone; the tiles are configured while `self` lives, and only this
+        // block uses their contents.
+        unsafe {
+            if is_high {
+                asm!(
+                    "test {fresh:e}, {fresh:e}",
+                    "jz 3f",
+                    "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                    "jmp 2f",
+                    "3:",
+                    "tileloadd tmm0, [{c} + {row}]",
+                    "tileloadd tmm1, [{c} + {row} + 64]",
+                    "tileloadd tmm2, [{c} + {row} + 2048]",
+                    "tileloadd tmm3, [{c} + {row} + 2112]",
+                    "2:",
+                    "mov {at}, qword ptr [{offsets}]",
+                    "add {offsets}, 8",
+                    "add {at}, {a}",
+                    "tileloadd tmm4, [{at} + {half}]",
+                    "tileloadd tmm6, [{b} + {row}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{b} + {row} + 64]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{at} + {half} + 1024]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "prefetcht1 [{ahead}]", "prefetcht1 [{ahead} + 64]", "prefetcht1 [{ahead} + 128]",
+                    "prefetcht1 [{ahead} + 192]", "prefetcht1 [{ahead} + 256]", "prefetcht1 [{ahead} + 320]",
+                    "add {ahead}, 384",
+                    "add {b}, 2048",
+                    "dec {steps}",
+                    "jnz 2b",
+                    "tilestored [{c} + {row}], tmm0",
+                    "tilestored [{c} + {row} + 64], tmm1",
+                    "tilestored [{c} + {row} + 2048], tmm2",
+                    "tilestored [{c} + {row} + 2112], tmm3",
+                    fresh = in(reg) u32::from(is_fresh), c = in(reg) sums.0.as_mut_ptr(),
+                    row = in(reg) 128usize, half = in(reg) 64usize, a = in(reg) a, at = out(reg) _,
+                    offsets = inout(reg) offsets.as_ptr() => _, b = inout(reg) b => _,
+                    ahead = inout(reg) ahead => _, steps = inout(reg) offsets.len() => _,
+                    options(nostack),
+                );
+            } else {
+                asm!(
+                    "test {fresh:e}, {fresh:e}",
+                    "jz 3f",
+                    "tilezero tmm0", "tilezero tmm1",
+                    "jmp 2f",
+                    "3:",
+                    "tileloadd tmm0, [{c} + {row}]",
+                    "tileloadd tmm1, [{c} + {row} + 64]",
+                    "2:",
+                    "mov {at}, qword ptr [{offsets}]",
+                    "add {offsets}, 8",
+                    "add {at}, {a}",
+                    "tileloadd tmm4, [{at} + {half}]",
+                    "tileloadd tmm6, [{b} + {row}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{b} + {row} + 64]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "add {b}, 2048",
+                    "dec {steps}",
+                    "jnz 2b",
+                    "tilestored [{c} + {row}], tmm0",
+                    "tilestored [{c} + {row} + 64], tmm1",
+                    fresh = in(reg) u32::from(is_fresh), c = in(reg) sums.0.as_mut_ptr(),
+                    row = in(reg) 128usize, half = in(reg) 64usize, a = in(reg) a, at = out(reg) _,
+                    offsets = inout(reg) offsets.as_ptr() => _, b = inout(reg) b => _,
+                    steps = inout(reg) offsets.len() => _,
+                    options(nostack),
+                );
+            }
+        }
+    }
+}
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: they were configured, and nothing is kept in them.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+    }
+}

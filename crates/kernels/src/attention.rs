@@ -1,0 +1,492 @@
+//! Scaled dot-product attention with a streaming softmax.
+//!
+//! A task is a few queries of one head. Keys and values pass by in blocks of tokens; what has been summed of a row is scaled down
+//! whenever a block brings a greater score (Milakov and Gimelshein 2018; Dao et al. 2022). No matrix of all scores is made.
+
+use rayon::prelude::*;
+
+#[cfg(target_arch = "x86_64")]
+use crate::amx::{SIDE, STEP_BYTES, Sums, Tiles};
+use crate::{
+    aligned::{Aligned, Number},
+    exp::exp,
+    isa::{Isa, Level},
+    linear::{Output, Rows},
+    packed::{Compute, DEPTH, Out, width},
+    rope::Heads,
+    simd::{Body, Simd, vectorize},
+    vector::{Pairs, Singles, Weights, products, tile_rows, tile_rows_of},
+};
+
+/// Tokens of a block. A multiple of every panel's width.
+const BLOCK: usize = 512;
+
+/// A score that is as good as none: `e` to its power is 0 next to any other.
+const LEAST: f32 = -1e30;
+
+/// How scores become weights.
+#[derive(Clone, Copy, Debug)]
+pub struct Scores<'a> {
+    /// What a product of query and key is multiplied with; usually `1 / √d`.
+    pub scale: f32,
+    /// Added to the scores of every batch entry, `[heads, q tokens, k tokens]`.
+    pub bias: Option<&'a [f32]>,
+    /// Whether a token sees only itself and those before it.
+    pub causal: bool,
+}
+
+/// `softmax(q · kᵀ · scale + bias) · v`: queries `[b, heads, n, d]`, keys and values `[b, heads, m, d]`, to
+/// `[b, n, heads, d]`, which is what the next layer reads. Scores below -1e30 count as -1e30.
+///
+/// # Panics
+/// If the shapes don't fit each other, or there is no key.
+pub fn attention(isa: Isa, compute: Compute, q: Heads, k: Heads, v: Heads, scores: Scores, out: Out) {
+    let [b, heads, n, d] = q.shape();
+    let m = k.shape()[2];
+    assert!(
+        k.shape() == [b, heads, m, d] && v.shape() == k.shape(),
+        "{:?}, {:?}, {:?}",
+        q.shape(),
+        k.shape(),
+        v.shape()
+    );
+    assert_eq!(out.len(), b * n * heads * d, "results for {:?}", q.shape());
+    assert!(scores.bias.is_none_or(|bias| bias.len() == heads * n * m), "a bias for each score [{heads}, {n}, {m}]");
+    if out.is_empty() {
+        return;
+    }
+    assert!(m > 0, "attention to no key");
+    let out = Output::of(out, heads * d);
+    match (compute, isa.level()) {
+        #[cfg(target_arch = "x86_64")]
+        (Compute::Bf16, Level::Amx) => all::<Pairs, true>(isa, q, k, v, scores, out),
+        (Compute::Bf16, Level::Avx512Bf16) => all::<Pairs, false>(isa, q, k, v, scores, out),
+        _ => all::<Singles<f32>, false>(isa, q, k, v, scores, out),
+    }
+}
+
+/// Panels of keys and values that are made anew in each call.
+trait Streamed: Weights<Value: Number> {
+    /// A value of the bits that [`Weights::gather`] gives.
+    fn value(bits: f32) -> Self::Value;
+    /// What stands for one channel of `PER_STEP` tokens.
+    fn join(tokens: [f32; 2]) -> Self::Value;
+}
+
+impl Streamed for Singles<'_, f32> {
+    #[inline(always)]
+    fn value(bits: f32) -> f32 {
+        bits
+    }
+    #[inline(always)]
+    fn join([token, _]: [f32; 2]) -> f32 {
+        token
+    }
+}
+
+impl Streamed for Pairs<'_> {
+    #[inline(always)]
+    fn value(bits: f32) -> u32 {
+        bits.to_bits()
+    }
+    #[inline(always)]
+    fn join(tokens: [f32; 2]) -> u32 {
+        let [first, second] = tokens.map(|v| u32::from(half::bf16::from_f32(v).to_bits()));
+        first | second << 16
+    }
+}
+
+fn all<W: Streamed, const TILED: bool>(isa: Isa, q: Heads, k: Heads, v: Heads, scores: Scores, out: Output) {
+    let [b, heads, n, d] = q.shape();
+    let m = k.shape()[2];
+    let width = width(isa);
+    // Keys are panels of tokens and values panels of channels, each filled up with zeros.
+    let (steps, tokens) = (W::steps(d), m.next_multiple_of(DEPTH));
+    let (key_panels, value_panels) = (tokens.div_ceil(width), d.div_ceil(width));
+    let key_panel = steps * width;
+    let value_panel = tokens / W::PER_STEP * width;
+    let mut keys = Aligned::<W::Value>::zeros(b * heads * key_panels * key_panel);
+    let mut values = Aligned::<W::Value>::zeros(b * heads * value_panels * value_panel);
+    keys.par_chunks_mut(key_panel).enumerate().for_each(|(i, to)| {
+        let (head, panel) = (i / key_panels, i % key_panels);
+        vectorize(isa, PackKeys::<W> { rows: k.rows(head / heads, head % heads), first: panel * width, to });
+    });
+    values.par_chunks_mut(value_panel).enumerate().for_each(|(i, to)| {
+        let (head, panel) = (i / value_panels, i % value_panels);
+        vectorize(isa, PackValues::<W> { rows: v.rows(head / heads, head % heads), first: panel * width, to });
+    });
+    let rows = if TILED { 32 } else { tile_rows_of(isa) };
+    let parts = n.div_ceil(rows);
+    (0..b * heads * parts).into_par_iter().for_each(|task| {
+        let (head, part) = (task / parts, task % parts);
+        let keys = &keys[head * key_panels * key_panel..][..key_panels * key_panel];
+        let values = &values[head * value_panels * value_panel..][..value_panels * value_panel];
+        let queries = q.rows(head / heads, head % heads);
+        let place = Place {
+            head: head % heads,
+            first: part * rows,
+            count: rows.min(n - part * rows),
+            n,
+            m,
+            row: head / heads * n,
+            out,
+        };
+        vectorize(isa, Task::<W, TILED> { isa, queries, keys, values, tokens, scores, place });
+    });
+}
+
+/// A panel of keys: for each step the tokens side by side.
+struct PackKeys<'a, W: Weights> {
+    rows: Rows<'a>,
+    first: usize,
+    to: &'a mut [W::Value],
+}
+
+impl<W: Streamed> Body for PackKeys<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { rows, first, to } = self;
+        let width = 2 * S::LANES;
+        let steps = to.len() / width;
+        for start in (0..steps).step_by(16) {
+            let count = 16.min(steps - start);
+            for side in (0..width).step_by(16) {
+                let mut square = [[0.0f32; 16]; 16];
+                let tokens = 16.min(width - side).min(rows.rows.saturating_sub(first + side));
+                for t in 0..tokens {
+                    W::gather(s, rows.row(first + side + t), start, count, &mut square[t]);
+                }
+                s.transpose(&mut square);
+                for i in 0..count {
+                    let to = &mut to[(start + i) * width + side..];
+                    for t in 0..16.min(width - side) {
+                        to[t] = W::value(square[i][t]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A panel of values: for each step some channels of its tokens side by side.
+struct PackValues<'a, W: Weights> {
+    rows: Rows<'a>,
+    first: usize,
+    to: &'a mut [W::Value],
+}
+
+impl<W: Streamed> Body for PackValues<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Self { rows, first, to } = self;
+        let width = 2 * S::LANES;
+        let channels = width.min(rows.d_in - first);
+        for step in 0..rows.rows.div_ceil(W::PER_STEP) {
+            let token = step * W::PER_STEP;
+            let one = &rows.row(token)[first..first + channels];
+            let other = if token + 1 < rows.rows { Some(&rows.row(token + 1)[first..first + channels]) } else { None };
+            let to = &mut to[step * width..][..channels];
+            match other {
+                Some(other) => {
+                    for c in 0..channels {
+                        to[c] = W::join([one[c], other[c]]);
+                    }
+                }
+                None => {
+                    for c in 0..channels {
+                        to[c] = W::join([one[c], 0.0]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Which queries a task has, and where their results belong.
+#[derive(Clone, Copy)]
+struct Place {
+    head: usize,
+    first: usize,
+    count: usize,
+    /// Queries and keys.
+    n: usize,
+    m: usize,
+    /// The first row of this batch entry.
+    row: usize,
+    out: Output,
+}
+
+struct Task<'a, W: Weights, const TILED: bool> {
+    isa: Isa,
+    queries: Rows<'a>,
+    keys: &'a [W::Value],
+    values: &'a [W::Value],
+    tokens: usize,
+    scores: Scores<'a>,
+    place: Place,
+}
+
+impl<W: Streamed, const TILED: bool> Body for Task<'_, W, TILED> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        #[cfg(target_arch = "x86_64")]
+        if TILED {
+            return self.tiled(s);
+        }
+        match tile_rows::<S>() {
+            14 => self.in_vectors::<S, 14>(s),
+            6 => self.in_vectors::<S, 6>(s),
+            _ => self.in_vectors::<S, 8>(s),
+        }
+    }
+}
+
+impl<W: Streamed, const TILED: bool> Task<'_, W, TILED> {
+    #[inline(always)]
+    fn in_vectors<S: Simd, const M: usize>(self, s: S) {
+        let Self { queries, keys, values, tokens, scores, place, .. } = self;
+        let width = 2 * S::LANES;
+        let d = queries.d_in;
+        let steps = W::steps(d);
+        let mut query = Aligned::<f32>::zeros(steps * M);
+        for r in 0..place.count {
+            let mut sixteen = [0.0; 16];
+            for start in (0..steps).step_by(16) {
+                let count = 16.min(steps - start);
+                W::gather(s, queries.row(place.first + r), start, count, &mut sixteen);
+                for i in 0..count {
+                    query[(start + i) * M + r] = sixteen[i];
+                }
+            }
+        }
+        let mut weights = Aligned::<f32>::zeros(BLOCK * M);
+        let mut rearranged = Aligned::<f32>::zeros(BLOCK / W::PER_STEP * M);
+        let mut sums = Aligned::<f32>::zeros(d.div_ceil(width) * M * width);
+        let mut softmax = Softmax::<M>::new(scores, place);
+        let value_panel = tokens / W::PER_STEP * width;
+        for start in (0..place.m.min(softmax.seen())).step_by(BLOCK) {
+            let block = BLOCK.min(tokens - start);
+            for panel in 0..block.div_ceil(width) {
+                let keys = &keys[(start / width + panel) * steps * width..][..steps * width];
+                let products = products::<S, W, M>(s, &query, keys);
+                for r in 0..M {
+                    let to = &mut weights[(panel * M + r) * width..][..width];
+                    s.store(to, products[r][0]);
+                    s.store(&mut to[S::LANES..], products[r][1]);
+                }
+            }
+            let factors = softmax.weigh(s, &mut weights, start, block.div_ceil(width), width);
+            let block_steps = block / W::PER_STEP;
+            for r in 0..M {
+                let mut sixteen = [0.0; 16];
+                for panel in 0..block.div_ceil(width) {
+                    let row = &weights[(panel * M + r) * width..][..width];
+                    let in_panel = width / W::PER_STEP;
+                    for begin in (0..in_panel).step_by(16) {
+                        let count = 16.min(in_panel - begin);
+                        W::gather(s, row, begin, count, &mut sixteen);
+                        for i in 0..count.min(block_steps.saturating_sub(panel * in_panel + begin)) {
+                            rearranged[(panel * in_panel + begin + i) * M + r] = sixteen[i];
+                        }
+                    }
+                }
+            }
+            for panel in 0..d.div_ceil(width) {
+                let values = &values[panel * value_panel + start / W::PER_STEP * width..][..block_steps * width];
+                let products = products::<S, W, M>(s, &rearranged[..block_steps * M], values);
+                for r in 0..M {
+                    let sums = &mut sums[(panel * M + r) * width..][..width];
+                    let factor = s.splat(factors[r]);
+                    let low = s.fma(s.load(sums), factor, products[r][0]);
+                    let high = s.fma(s.load(&sums[S::LANES..]), factor, products[r][1]);
+                    s.store(sums, low);
+                    s.store(&mut sums[S::LANES..], high);
+                }
+            }
+        }
+        softmax.write(s, &sums, width, d);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn tiled<S: Simd>(self, s: S) {
+        let Self { isa, queries, keys, values, tokens, scores, place } = self;
+        const WORDS: usize = STEP_BYTES / 4;
+        let keys = bits::<W>(keys);
+        let values = bits::<W>(values);
+        let d = queries.d_in;
+        let steps = d.div_ceil(DEPTH);
+        let tiles = Tiles::configure(isa);
+        let mut query = Aligned::<u32>::zeros(steps * WORDS);
+        for r in 0..place.count {
+            for (step, x) in queries.row(place.first + r).chunks(DEPTH).enumerate() {
+                let mut all = [0.0; DEPTH];
+                all[..x.len()].copy_from_slice(x);
+                s.round_to_pairs(&all, &mut query[(step * SIDE + r) * DEPTH / 2..][..DEPTH / 2]);
+            }
+        }
+        let offsets: Vec<u64> = (0..(BLOCK / SIDE).max(steps)).map(|step| (step * STEP_BYTES) as u64).collect();
+        let mut weights = vec![Sums([0.0; SIDE * SIDE]); BLOCK / SIDE];
+        let mut rounded = Aligned::<u32>::zeros(BLOCK / SIDE * WORDS);
+        let mut sums = vec![Sums([0.0; SIDE * SIDE]); d.div_ceil(SIDE)];
+        let mut softmax = Softmax::<SIDE>::new(scores, place);
+        let value_panel = tokens / DEPTH * WORDS;
+        for start in (0..place.m.min(softmax.seen())).step_by(BLOCK) {
+            let panels = BLOCK.min(tokens - start) / SIDE;
+            for (panel, weights) in weights.iter_mut().enumerate().take(panels) {
+                let keys = &keys[(start / SIDE + panel) * steps * WORDS..][..steps * WORDS];
+                // SAFETY: `query` holds two tiles for each step, and `keys` too.
+                unsafe {
+                    tiles.multiply(
+                        query.as_ptr().cast(),
+                        &offsets[..steps],
+                        keys.as_ptr().cast(),
+                        weights,
+                        true,
+                        true,
+                        keys.as_ptr().cast(),
+                    );
+                }
+            }
+            let factors = softmax.weigh(s, flat(&mut weights), start, panels, SIDE);
+            let flat_weights = flat(&mut weights);
+            for panel in 0..panels {
+                for r in 0..SIDE {
+                    let at = (panel * SIDE + r) * SIDE;
+                    s.round_to_pairs(&flat_weights[at..at + SIDE], &mut rounded[at / 2..][..SIDE / 2]);
+                }
+            }
+            for (panel, sums) in sums.iter_mut().enumerate() {
+                if start > 0 {
+                    for r in 0..SIDE {
+                        let factor = s.splat(factors[r]);
+                        for at in (0..SIDE).step_by(S::LANES) {
+                            let row = &mut sums.0[r * SIDE + at..];
+                            let scaled = s.mul(s.load(row), factor);
+                            s.store(row, scaled);
+                        }
+                    }
+                }
+                let values = &values[panel * value_panel + start / DEPTH * WORDS..][..panels * WORDS];
+                // SAFETY: `rounded` holds two tiles for each of the block's steps, and `values` too.
+                unsafe {
+                    tiles.multiply(
+                        rounded.as_ptr().cast(),
+                        &offsets[..panels],
+                        values.as_ptr().cast(),
+                        sums,
+                        start == 0,
+                        true,
+                        values.as_ptr().cast(),
+                    );
+                }
+            }
+        }
+        softmax.write(s, flat(&mut sums), SIDE, d);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn flat(sums: &mut [Sums]) -> &mut [f32] {
+    let len = sums.len() * SIDE * SIDE;
+    // SAFETY: `Sums` is an array of that many f32 and nothing else, as its size is a multiple of its alignment.
+    unsafe { std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast(), len) }
+}
+
+/// The words of panels of pairs.
+#[cfg(target_arch = "x86_64")]
+fn bits<W: Weights<Value: Number>>(values: &[W::Value]) -> &[u32] {
+    assert_eq!(size_of::<W::Value>(), 4);
+    // SAFETY: numbers of four bytes, of which every bit pattern is a u32, at a cache line's start.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
+}
+
+/// What has been seen of some rows of scores.
+struct Softmax<'a, const M: usize> {
+    scores: Scores<'a>,
+    place: Place,
+    greatest: [f32; M],
+    totals: [f32; M],
+}
+
+impl<'a, const M: usize> Softmax<'a, M> {
+    fn new(scores: Scores<'a>, place: Place) -> Self {
+        Self { scores, place, greatest: [LEAST; M], totals: [0.0; M] }
+    }
+
+    /// Keys from the first to the last that any of the rows sees.
+    fn seen(&self) -> usize {
+        if self.scores.causal { self.place.first + self.place.count } else { usize::MAX }
+    }
+
+    /// Turns a block's products into weights relative to the greatest score so far, and gives the factors for what was summed up
+    /// before. Rows of `width` weights stand in panels of `M`; what is no token or is hidden weighs 0.
+    #[inline(always)]
+    fn weigh<S: Simd>(&mut self, s: S, weights: &mut [f32], start: usize, panels: usize, width: usize) -> [f32; M] {
+        let Place { head, first, count, n, m, .. } = self.place;
+        let mut factors = [1.0; M];
+        let scale = s.splat(self.scores.scale);
+        for r in 0..count {
+            let end = if self.scores.causal { m.min(first + r + 1) } else { m };
+            let bias = match self.scores.bias {
+                Some(bias) => &bias[(head * n + first + r) * m..][..m],
+                None => &[],
+            };
+            let mut most = s.splat(self.greatest[r]);
+            for panel in 0..panels {
+                let row = &mut weights[(panel * M + r) * width..][..width];
+                for at in (0..width).step_by(S::LANES) {
+                    let token = start + panel * width + at;
+                    let visible = end.saturating_sub(token).min(S::LANES);
+                    let mut v = s.mul(s.load(&row[at..]), scale);
+                    if !bias.is_empty() && visible > 0 {
+                        v = s.add(v, s.load_part(&bias[token..token + visible], 0.0));
+                    }
+                    v = s.max(s.splat(LEAST), v);
+                    s.store(&mut row[at..], v);
+                    if visible < S::LANES {
+                        row[at + visible..at + S::LANES].fill(LEAST);
+                        v = s.load(&row[at..]);
+                    }
+                    most = s.max(most, v);
+                }
+            }
+            let greatest = s.greatest(most);
+            factors[r] = (self.greatest[r] - greatest).exp();
+            self.greatest[r] = greatest;
+            let greatest = s.splat(greatest);
+            let mut total = s.splat(0.0);
+            for panel in 0..panels {
+                let row = &mut weights[(panel * M + r) * width..][..width];
+                for at in (0..width).step_by(S::LANES) {
+                    let e = exp(s, s.sub(s.load(&row[at..]), greatest));
+                    s.store(&mut row[at..], e);
+                    total = s.add(total, e);
+                }
+            }
+            self.totals[r] = self.totals[r] * factors[r] + s.sum(total);
+        }
+        factors
+    }
+
+    #[inline(always)]
+    fn write<S: Simd>(&self, s: S, sums: &[f32], width: usize, d: usize) {
+        let Place { head, first, count, row, out, .. } = self.place;
+        for r in 0..count {
+            // SAFETY: every task has queries or a head of its own.
+            let out = unsafe { out.row(row + first + r, head * d, d) };
+            let factor = s.splat(1.0 / self.totals[r]);
+            for at in (0..d).step_by(S::LANES) {
+                let v = s.mul(s.load(&sums[(at / width * M + r) * width + at % width..]), factor);
+                let to = &mut out[at..d.min(at + S::LANES)];
+                if to.len() == S::LANES { s.store(to, v) } else { s.store_part(to, v) }
+            }
+        }
+    }
+}

@@ -1,0 +1,556 @@
+//! Two-dimensional convolution as a product of matrices, without the matrix of patches.
+//!
+//! On vectors a row of the first factor is a filter, and a panel of the second is made of some pixels' patches when it is needed.
+//! On tiles a row is a pixel of the padded picture with 32 channels side by side, so that a patch is the same rows seen from another
+//! start: nothing is copied but the picture, once.
+
+use std::{marker::PhantomData, sync::Arc};
+
+use rayon::prelude::*;
+
+#[cfg(target_arch = "x86_64")]
+use crate::amx::{self, SIDE, STEP_BYTES, Sums, Tiles};
+use crate::{
+    aligned::{Aligned, Number},
+    elementwise::Activation,
+    isa::{Isa, Level},
+    linear::Output,
+    packed::{Compute, DEPTH, Out, Values, pack_pairs, width},
+    simd::{Body, Simd, vectorize},
+    vector::{Pairs, Singles, Weights, products, tile_rows, tile_rows_of},
+};
+
+/// The parameters of a convolution, `[c_out, c_in, kernel, kernel]`, ready to be multiplied with. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PackedConv {
+    isa: Isa,
+    shape: [usize; 3],
+    filters: Arc<Filters>,
+}
+
+#[derive(Debug)]
+enum Filters {
+    /// Tiles of filters; for each step, which is a channel and a place of the kernel, the filters' values side by side.
+    Singles(Aligned<f32>),
+    /// The same, a step being two channels.
+    Pairs(Aligned<f32>),
+    /// Panels of pairs; a step of a tile is 32 channels at a place of the kernel.
+    Tiles(Aligned<u32>),
+}
+
+impl PackedConv {
+    /// Packs `[c_out, c_in, kernel, kernel]`; `compute` is as in [`PackedMatrix::pack`](crate::PackedMatrix::pack).
+    ///
+    /// # Panics
+    /// If `values` does not fill the shape.
+    pub fn pack(isa: Isa, compute: Compute, shape: [usize; 3], values: Values) -> Self {
+        let [c_out, c_in, kernel] = shape;
+        let taps = kernel * kernel;
+        assert_eq!(values.len(), c_out * c_in * taps, "values for [{c_out}, {c_in}, {kernel}, {kernel}]");
+        let value =
+            |o: usize, c: usize, tap: usize| if c < c_in { values.at((o * c_in + c) * taps + tap) } else { 0.0 };
+        let filters = match (compute, isa.level()) {
+            (Compute::Bf16, Level::Amx) => {
+                let blocks = c_in.div_ceil(DEPTH);
+                let mut rows = vec![0.0f32; c_out * blocks * taps * DEPTH];
+                for (i, to) in rows.iter_mut().enumerate() {
+                    let (o, step) = (i / DEPTH / taps / blocks, i / DEPTH % (taps * blocks));
+                    *to = value(o, step / taps * DEPTH + i % DEPTH, step % taps);
+                }
+                Filters::Tiles(pack_pairs(Values::F32(&rows), c_out, blocks * taps * DEPTH))
+            }
+            (Compute::Bf16, Level::Avx512Bf16) => {
+                Filters::Pairs(tiles(isa, c_out, c_in.div_ceil(2) * taps, |o, step| {
+                    let (c, tap) = (step / taps * 2, step % taps);
+                    let bits = |v: f32| u32::from(half::bf16::from_f32(v).to_bits());
+                    f32::from_bits(bits(value(o, c, tap)) | bits(value(o, c + 1, tap)) << 16)
+                }))
+            }
+            _ => Filters::Singles(tiles(isa, c_out, c_in * taps, |o, step| value(o, step / taps, step % taps))),
+        };
+        Self { isa, shape, filters: Arc::new(filters) }
+    }
+
+    /// Bytes that it takes in memory.
+    pub fn bytes(&self) -> usize {
+        match &*self.filters {
+            Filters::Singles(v) | Filters::Pairs(v) => size_of_val(&**v),
+            Filters::Tiles(v) => size_of_val(&**v),
+        }
+    }
+
+    /// `[c_out, c_in, kernel]`.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// Height and width of the result for a picture of this height and width.
+    pub fn size(&self, size: [usize; 2], stride: usize) -> [usize; 2] {
+        let kernel = self.shape[2];
+        size.map(|n| (n + kernel / 2 * 2 + stride).saturating_sub(kernel) / stride)
+    }
+}
+
+fn tiles(isa: Isa, c_out: usize, steps: usize, value: impl Fn(usize, usize) -> f32) -> Aligned<f32> {
+    let rows = tile_rows_of(isa);
+    let mut tiles = Aligned::zeros(c_out.div_ceil(rows) * steps * rows);
+    for o in 0..c_out {
+        for step in 0..steps {
+            tiles[(o / rows * steps + step) * rows + o % rows] = value(o, step);
+        }
+    }
+    tiles
+}
+
+/// What becomes of a convolution's result: `residual + activation(result + bias)`, each part optional.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConvEpilogue<'a> {
+    /// One value for each output channel.
+    pub bias: Option<&'a [f32]>,
+    /// Applied after the bias.
+    pub activation: Option<Activation>,
+    /// As large as the result.
+    pub residual: Option<&'a [f32]>,
+}
+
+/// `[batch, c_in, h, w]` to `[batch, c_out, h', w']` (see [`PackedConv::size`]), the border filled up with `kernel / 2` zeros.
+///
+/// # Panics
+/// If `x`, `out` or a part of the epilogue does not fit the shapes, or the stride is 0.
+pub fn conv2d(
+    conv: &PackedConv,
+    x: &[f32],
+    batch: usize,
+    [h, w]: [usize; 2],
+    stride: usize,
+    epilogue: ConvEpilogue,
+    out: Out,
+) {
+    let [c_out, c_in, kernel] = conv.shape;
+    let [oh, ow] = conv.size([h, w], stride);
+    let len = out.len();
+    assert_eq!(x.len(), batch * c_in * h * w, "values of [{batch}, {c_in}, {h}, {w}]");
+    assert_eq!(len, batch * c_out * oh * ow, "values of a result [{batch}, {c_out}, {oh}, {ow}]");
+    assert!(epilogue.bias.is_none_or(|bias| bias.len() == c_out), "a bias for each of {c_out} channels");
+    assert!(epilogue.residual.is_none_or(|residual| residual.len() == len), "a residual as large as the result");
+    if len == 0 {
+        return;
+    }
+    let size = Size { c_out, c_in, kernel, h, w, oh, ow, stride };
+    let out = Output::of(out, oh * ow);
+    for entry in 0..batch {
+        let x = &x[entry * c_in * h * w..][..c_in * h * w];
+        let place = Place { epilogue, out, first: entry * c_out, pixels: oh * ow };
+        match &*conv.filters {
+            Filters::Singles(filters) => in_vectors::<Singles<f32>>(conv.isa, filters, x, size, place),
+            Filters::Pairs(filters) => {
+                let pairs = pair_channels(conv.isa, x, size);
+                in_vectors::<Pairs>(conv.isa, filters, &pairs, Size { c_in: c_in.div_ceil(2), ..size }, place);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Filters::Tiles(panels) => in_tiles(conv.isa, panels, x, size, place),
+            #[cfg(not(target_arch = "x86_64"))]
+            Filters::Tiles(_) => unreachable!("only x86 has tiles"),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Size {
+    c_out: usize,
+    c_in: usize,
+    kernel: usize,
+    h: usize,
+    w: usize,
+    oh: usize,
+    ow: usize,
+    stride: usize,
+}
+
+/// Where results belong, and what becomes of them before.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    epilogue: ConvEpilogue<'a>,
+    out: Output,
+    /// The first channel's row.
+    first: usize,
+    pixels: usize,
+}
+
+impl Place<'_> {
+    /// Writes sums of one channel for the pixels from `pixel` on.
+    ///
+    /// # Safety
+    /// No other thread writes these.
+    #[inline(always)]
+    unsafe fn write<S: Simd>(&self, s: S, channel: usize, pixel: usize, sums: &[f32]) {
+        let ConvEpilogue { bias, activation, residual } = self.epilogue;
+        let row = self.first + channel;
+        // SAFETY: passed on.
+        let out = unsafe { self.out.row(row, pixel, sums.len()) };
+        let bias = s.splat(bias.map_or(0.0, |bias| bias[channel]));
+        for at in (0..sums.len()).step_by(S::LANES) {
+            let n = S::LANES.min(sums.len() - at);
+            let mut v = if n == S::LANES { s.load(&sums[at..]) } else { s.load_part(&sums[at..], 0.0) };
+            v = s.add(v, bias);
+            if let Some(activation) = activation {
+                v = activation.apply(s, v);
+            }
+            if let Some(residual) = residual {
+                let residual = &residual[row * self.pixels + pixel + at..][..n];
+                v = s.add(v, if n == S::LANES { s.load(residual) } else { s.load_part(residual, 0.0) });
+            }
+            if n == S::LANES { s.store(&mut out[at..], v) } else { s.store_part(&mut out[at..], v) }
+        }
+    }
+}
+
+/// Steps of patches that are made at a time: a panel of them stays in the first cache or nearly.
+const BLOCK: usize = 256;
+
+/// Panels of a task, for which a tile of filters is read once.
+const TASK_PANELS: usize = 4;
+
+fn in_vectors<W: Weights<Value: Number>>(isa: Isa, filters: &[f32], x: &[f32], size: Size, place: Place) {
+    let pixels = TASK_PANELS * width(isa);
+    (0..place.pixels.div_ceil(pixels)).into_par_iter().for_each(|task| {
+        let first = task * pixels;
+        vectorize(
+            isa,
+            Patches::<W> {
+                filters,
+                x,
+                size,
+                place,
+                pixels: first..place.pixels.min(first + pixels),
+                weights: PhantomData,
+            },
+        );
+    });
+}
+
+/// Some pixels of the result, in all channels.
+struct Patches<'a, W> {
+    filters: &'a [f32],
+    x: &'a [f32],
+    size: Size,
+    place: Place<'a>,
+    pixels: std::ops::Range<usize>,
+    weights: PhantomData<W>,
+}
+
+impl<W: Weights<Value: Number>> Body for Patches<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match tile_rows::<S>() {
+            14 => self.with::<S, 14>(s),
+            6 => self.with::<S, 6>(s),
+            _ => self.with::<S, 8>(s),
+        }
+    }
+}
+
+impl<W: Weights<Value: Number>> Patches<'_, W> {
+    #[inline(always)]
+    fn with<S: Simd, const M: usize>(self, s: S) {
+        let Self { filters, x, size, place, pixels, .. } = self;
+        let Size { c_out, c_in, kernel, .. } = size;
+        let width = 2 * S::LANES;
+        let (taps, panels, tiles) = (kernel * kernel, pixels.len().div_ceil(width), c_out.div_ceil(M));
+        let steps = c_in * taps;
+        let mut patches = Aligned::<W::Value>::zeros(panels * BLOCK.min(steps) * width);
+        let mut sums = Aligned::<f32>::zeros(tiles * panels * M * width);
+        for start in (0..steps).step_by(BLOCK) {
+            let count = BLOCK.min(steps - start);
+            for panel in 0..panels {
+                let first = pixels.start + panel * width;
+                for step in 0..count {
+                    let (c, tap) = ((start + step) / taps, (start + step) % taps);
+                    let plane = &x[c * size.h * size.w..][..size.h * size.w];
+                    let to = &mut patches[(panel * count + step) * width..][..width];
+                    // SAFETY: every value is four bytes of which any bits are a number.
+                    let to = unsafe { std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<f32>(), width) };
+                    size.fill(plane, tap, first, &mut to[..width.min(pixels.end - first)]);
+                }
+            }
+            for tile in 0..tiles {
+                let filters = &filters[(tile * steps + start) * M..][..count * M];
+                for panel in 0..panels {
+                    let patches = &patches[panel * count * width..][..count * width];
+                    let products = products::<S, W, M>(s, filters, patches);
+                    let sums = &mut sums[(tile * panels + panel) * M * width..][..M * width];
+                    for r in 0..M {
+                        let row = &mut sums[r * width..][..width];
+                        let low = s.add(s.load(row), products[r][0]);
+                        let high = s.add(s.load(&row[S::LANES..]), products[r][1]);
+                        s.store(row, low);
+                        s.store(&mut row[S::LANES..], high);
+                    }
+                }
+            }
+        }
+        for channel in 0..c_out {
+            for panel in 0..panels {
+                let at = ((channel / M * panels + panel) * M + channel % M) * width;
+                let first = pixels.start + panel * width;
+                // SAFETY: every task has pixels of its own.
+                unsafe { place.write(s, channel, first, &sums[at..][..width.min(pixels.end - first)]) };
+            }
+        }
+    }
+}
+
+impl Size {
+    /// What the pixels of the result from `first` on see of a plane through one place of the kernel; 0 beyond the border.
+    #[inline(always)]
+    fn fill(&self, plane: &[f32], tap: usize, first: usize, to: &mut [f32]) {
+        let Size { kernel, h, w, ow, stride, .. } = *self;
+        let (ky, kx, border) = (tap / kernel, tap % kernel, kernel / 2);
+        let mut done = 0;
+        while done < to.len() {
+            let (y, x) = ((first + done) / ow, (first + done) % ow);
+            let run = (ow - x).min(to.len() - done);
+            let to = &mut to[done..done + run];
+            done += run;
+            let row = y * stride + ky;
+            if row < border || row - border >= h {
+                to.fill(0.0);
+                continue;
+            }
+            let row = &plane[(row - border) * w..][..w];
+            // The run's columns are `start + i · stride - border`; those within the row lie between `low` and `high`.
+            let start = x * stride + kx;
+            let low = border.saturating_sub(start).div_ceil(stride).min(run);
+            let high = (w + border).saturating_sub(start).div_ceil(stride).clamp(low, run);
+            to[..low].fill(0.0);
+            to[high..].fill(0.0);
+            let from = &row[(start + low * stride).saturating_sub(border).min(w)..];
+            if stride == 1 {
+                to[low..high].copy_from_slice(&from[..high - low]);
+            } else {
+                for (to, from) in to[low..high].iter_mut().zip(from.iter().step_by(stride)) {
+                    *to = *from;
+                }
+            }
+        }
+    }
+}
+
+/// Planes of two channels each, rounded to bf16.
+fn pair_channels(isa: Isa, x: &[f32], size: Size) -> Aligned<f32> {
+    let plane = size.h * size.w;
+    let mut pairs = Aligned::<f32>::zeros(size.c_in.div_ceil(2) * plane);
+    pairs.par_chunks_mut(plane).enumerate().for_each(|(pair, to)| {
+        let one = &x[2 * pair * plane..][..plane];
+        let other = x.get((2 * pair + 1) * plane..(2 * pair + 2) * plane).unwrap_or(&[]);
+        vectorize(isa, Join { one, other, to });
+    });
+    pairs
+}
+
+struct Join<'a> {
+    one: &'a [f32],
+    other: &'a [f32],
+    to: &'a mut [f32],
+}
+
+impl Body for Join<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { one, other, to } = self;
+        for at in (0..to.len()).step_by(DEPTH / 2) {
+            let n = (DEPTH / 2).min(to.len() - at);
+            let mut both = [0.0; DEPTH];
+            let mut pairs = [0; DEPTH / 2];
+            for i in 0..n {
+                both[2 * i] = one[at + i];
+                both[2 * i + 1] = if other.is_empty() { 0.0 } else { other[at + i] };
+            }
+            s.round_to_pairs(&both, &mut pairs);
+            for i in 0..n {
+                to[at + i] = f32::from_bits(pairs[i]);
+            }
+        }
+    }
+}
+
+/// The padded picture on tiles. With a stride, pixels that a place of the kernel sees one after the other stand side by side: every
+/// `stride`-th row and column is a picture of its own.
+#[cfg(target_arch = "x86_64")]
+fn in_tiles(isa: Isa, panels: &[u32], x: &[f32], size: Size, place: Place) {
+    const PIXEL: usize = DEPTH / 2;
+    let Size { c_out, c_in, kernel, h, w, oh, stride, .. } = size;
+    let (border, taps, channel_blocks) = (kernel / 2, kernel * kernel, c_in.div_ceil(DEPTH));
+    let (ph, pw) = ((h + 2 * border).div_ceil(stride), (w + 2 * border).div_ceil(stride));
+    let phases = stride * stride;
+    // Rows of the last pixels' tiles reach beyond the picture.
+    let beyond = (kernel / stride + 1) * (pw + 1) + SIDE;
+    let mut picture = Aligned::<u32>::zeros((channel_blocks * phases * ph * pw + beyond) * PIXEL);
+    let rows = channel_blocks * phases * ph;
+    picture[..rows * pw * PIXEL].par_chunks_mut(pw * PIXEL).enumerate().for_each(|(row, to)| {
+        let (block, phase, y) = (row / ph / phases, row / ph % phases, row % ph);
+        let y = (y * stride + phase / stride).wrapping_sub(border);
+        if y < h {
+            vectorize(isa, Interleave { x, size, block, y, phase: phase % stride, to });
+        }
+    });
+    let offset = |step: usize| {
+        let (block, ky, kx) = (step / taps, step % taps / kernel, step % taps % kernel);
+        let phase = ky % stride * stride + kx % stride;
+        (((block * phases + phase) * ph + ky / stride) * pw + kx / stride) * PIXEL * 4
+    };
+    let offsets: Vec<u64> = (0..channel_blocks * taps).map(|step| offset(step) as u64).collect();
+    let steps = offsets.len();
+    let pass = steps.div_ceil(steps.div_ceil(amx::PASS));
+    let (blocks, panel_count) = ((oh * pw).div_ceil(SIDE), c_out.div_ceil(SIDE));
+    let most = amx::BLOCK_BYTES / (SIDE * DEPTH * 2 * channel_blocks * phases);
+    let (row_tasks, panel_tasks) = amx::split(blocks, panel_count, most);
+    (0..row_tasks * panel_tasks).into_par_iter().for_each(|task| {
+        let blocks = amx::part(blocks, task / panel_tasks, row_tasks);
+        let columns = amx::part(panel_count, task % panel_tasks, panel_tasks);
+        vectorize(
+            isa,
+            TiledTask { isa, picture: &picture, offsets: &offsets, panels, pass, pw, size, blocks, columns, place },
+        );
+    });
+}
+
+/// One row of the picture: 32 channels of each pixel side by side, as bf16.
+#[cfg(target_arch = "x86_64")]
+struct Interleave<'a> {
+    x: &'a [f32],
+    size: Size,
+    block: usize,
+    y: usize,
+    phase: usize,
+    to: &'a mut [u32],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Body for Interleave<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { x, size: Size { c_in, kernel, h, w, stride, .. }, block, y, phase, to } = self;
+        let border = kernel / 2;
+        let channels = DEPTH.min(c_in - block * DEPTH);
+        let columns = to.len() / (DEPTH / 2);
+        for start in (0..columns).step_by(16) {
+            let count = 16.min(columns - start);
+            let mut squares = [[[0.0f32; 16]; 16]; 2];
+            for c in 0..channels {
+                let row = &x[((block * DEPTH + c) * h + y) * w..][..w];
+                let square = &mut squares[c / 16][c % 16];
+                let first = start * stride + phase;
+                if stride == 1 && first >= border && first - border + 16 <= w {
+                    square.copy_from_slice(&row[first - border..][..16]);
+                } else {
+                    for i in 0..count {
+                        let column = (first + i * stride).wrapping_sub(border);
+                        square[i] = if column < w { row[column] } else { 0.0 };
+                    }
+                }
+            }
+            s.transpose(&mut squares[0]);
+            s.transpose(&mut squares[1]);
+            for i in 0..count {
+                let mut pixel = [0.0; DEPTH];
+                pixel[..16].copy_from_slice(&squares[0][i]);
+                pixel[16..].copy_from_slice(&squares[1][i]);
+                s.round_to_pairs(&pixel, &mut to[(start + i) * DEPTH / 2..][..DEPTH / 2]);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+struct TiledTask<'a> {
+    isa: Isa,
+    picture: &'a [u32],
+    offsets: &'a [u64],
+    panels: &'a [u32],
+    pass: usize,
+    pw: usize,
+    size: Size,
+    blocks: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+    place: Place<'a>,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Body for TiledTask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { isa, picture, offsets, panels, pass, pw, size, blocks, columns, place } = self;
+        let words = STEP_BYTES / 4;
+        let steps = offsets.len();
+        let tiles = Tiles::configure(isa);
+        let is_one_pass = steps <= pass;
+        let mut sums = vec![Sums([0.0; SIDE * SIDE]); if is_one_pass { 1 } else { blocks.len() * columns.len() }];
+        for start in (0..steps).step_by(pass) {
+            let end = steps.min(start + pass);
+            for (j, panel) in columns.clone().enumerate() {
+                let weights = &panels[(panel * steps + start) * words..(panel * steps + end) * words];
+                for (i, block) in blocks.clone().enumerate() {
+                    let sums = &mut sums[if is_one_pass { 0 } else { j * blocks.len() + i }];
+                    let input = &picture[block * SIDE * DEPTH / 2..];
+                    let ahead = weights.as_ptr().wrapping_add((steps + i * (end - start) / blocks.len()) * words);
+                    // SAFETY: a block's rows seen from any place of the kernel lie in the picture or in what is beyond it, for which
+                    // there is room; `weights` holds two tiles for each step.
+                    unsafe {
+                        let input = input.as_ptr().cast();
+                        tiles.multiply(
+                            input,
+                            &offsets[start..end],
+                            weights.as_ptr().cast(),
+                            sums,
+                            start == 0,
+                            true,
+                            ahead.cast(),
+                        );
+                    }
+                    if end == steps {
+                        write(s, sums, block * SIDE, panel * SIDE, pw, size, place);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rows are pixels of the padded width, columns channels.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn write<S: Simd>(s: S, sums: &Sums, first: usize, channel: usize, pw: usize, size: Size, place: Place) {
+    for side in [0, 16] {
+        let mut squares = [[[0.0f32; 16]; 16]; 2];
+        for r in 0..SIDE {
+            squares[r / 16][r % 16].copy_from_slice(&sums.0[r * SIDE + side..][..16]);
+        }
+        s.transpose(&mut squares[0]);
+        s.transpose(&mut squares[1]);
+        for c in 0..16.min(size.c_out.saturating_sub(channel + side)) {
+            let mut row = [0.0; SIDE];
+            row[..16].copy_from_slice(&squares[0][c]);
+            row[16..].copy_from_slice(&squares[1][c]);
+            let mut done = 0;
+            while done < SIDE && (first + done) / pw < size.oh {
+                let (y, x) = ((first + done) / pw, (first + done) % pw);
+                let run = (pw - x).min(SIDE - done);
+                let inside = size.ow.saturating_sub(x).min(run);
+                if inside > 0 {
+                    // SAFETY: every task has pixels or channels of its own.
+                    unsafe { place.write(s, channel + side + c, y * size.ow + x, &row[done..done + inside]) };
+                }
+                done += run;
+            }
+        }
+    }
+}

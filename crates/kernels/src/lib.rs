@@ -1,0 +1,38 @@
+//! The arithmetic that diffusion models spend their time in, on a CPU.
+//!
+//! Everything here takes slices, shapes and strides, and knows neither tensors nor models. Every operation
+//! - takes the [`Isa`] that it shall use first: [`Isa::best`] but in tests, which go through [`Isa::available`];
+//! - runs on the current rayon pool, and gives the same bits for any number of threads;
+//! - writes each output once, into memory that need not be initialised;
+//! - lets NaN through.
+
+#![warn(missing_docs)]
+// An index here is a row of registers, of a tile and of memory at once; iterators over one of them would hide the others.
+#![allow(clippy::needless_range_loop)]
+
+mod aligned;
+#[cfg(target_arch = "x86_64")]
+mod amx;
+mod attention;
+mod conv;
+mod elementwise;
+mod exp;
+mod huge_pages;
+mod isa;
+mod linear;
+mod norm;
+mod packed;
+pub mod peaks;
+mod rope;
+mod simd;
+mod vector;
+
+pub use attention::{Scores, attention};
+pub use conv::{ConvEpilogue, PackedConv, conv2d};
+pub use elementwise::{Activation, activate, activate_in_place, add, gated, upsample_nearest_2x};
+pub use huge_pages::HugePages;
+pub use isa::{Isa, Level};
+pub use linear::{Epilogue, linear};
+pub use norm::{Affine, group_norm, layer_norm, rms_norm};
+pub use packed::{Compute, Out, PackedMatrix, Values};
+pub use rope::{Heads, rope};

@@ -1,0 +1,163 @@
+//! `y = x · weightᵀ`, with what usually follows it.
+
+use std::mem::MaybeUninit;
+
+#[cfg(target_arch = "x86_64")]
+use crate::amx;
+use crate::{
+    elementwise::Activation,
+    isa::Level,
+    packed::{Out, PackedMatrix, Panels},
+    simd::Simd,
+    vector,
+};
+
+/// What becomes of a product before it is written: `residual + gate · activation(product + bias)`, each part optional.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
+    /// One value for each output.
+    pub bias: Option<&'a [f32]>,
+    /// Applied after the bias.
+    pub activation: Option<Activation>,
+    /// One value for each output of each batch entry, `[batch, d_out]`, where a batch entry is `rows / batch` rows.
+    pub gate: Option<&'a [f32]>,
+    /// As large as the result, `[rows, d_out]`.
+    pub residual: Option<&'a [f32]>,
+}
+
+/// `[rows, d_in]` to `[rows, d_out]`, row-major; `stride` values lie between the starts of two rows of `x`.
+///
+/// A sum runs over the inputs in blocks whose size depends on the shapes alone, so the threads don't show in the result.
+///
+/// # Panics
+/// If `x`, `out` or a part of the epilogue does not fit the shapes.
+pub fn linear(weight: &PackedMatrix, x: &[f32], rows: usize, stride: usize, epilogue: Epilogue, out: Out) {
+    let (d_in, d_out) = (weight.d_in(), weight.d_out());
+    assert_eq!(Some(out.len()), rows.checked_mul(d_out), "values for a result [{rows}, {d_out}]");
+    if out.is_empty() {
+        return;
+    }
+    let end = (rows - 1).checked_mul(stride).and_then(|n| n.checked_add(d_in));
+    assert!(end.is_some_and(|end| end <= x.len()), "{} values for rows [{rows}, {d_in}], {stride} apart", x.len());
+    let finish = Finish::of(epilogue, rows, d_out);
+    let input = Rows { x, stride, rows, d_in };
+    match (weight.panels(), weight.isa().level()) {
+        #[cfg(target_arch = "x86_64")]
+        (Panels::Pairs(panels), Level::Amx) => amx::linear(weight.isa(), panels, input, finish, Output::of(out, d_out)),
+        (Panels::Pairs(panels), _) => {
+            vector::linear(weight.isa(), vector::Pairs(panels), input, finish, Output::of(out, d_out))
+        }
+        (Panels::F32(panels), _) => {
+            vector::linear(weight.isa(), vector::Singles(panels), input, finish, Output::of(out, d_out))
+        }
+        (Panels::F16(panels), _) => {
+            vector::linear(weight.isa(), vector::Singles(panels), input, finish, Output::of(out, d_out))
+        }
+        (Panels::Bf16(panels), _) => {
+            vector::linear(weight.isa(), vector::Singles(panels), input, finish, Output::of(out, d_out))
+        }
+    }
+}
+
+/// Rows of input, checked: `rows` of `d_in` values, `stride` apart, lie in `x`.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) x: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+    pub(crate) d_in: usize,
+}
+
+impl<'a> Rows<'a> {
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+        &self.x[row * self.stride..][..self.d_in]
+    }
+}
+
+/// A result that several threads write, each its own part.
+#[derive(Clone, Copy)]
+pub(crate) struct Output {
+    start: *mut f32,
+    len: usize,
+    pub(crate) width: usize,
+}
+
+// SAFETY: an `Output` is written through `row` only, whose callers promise that no two threads have the same place.
+unsafe impl Send for Output {}
+// SAFETY: the same.
+unsafe impl Sync for Output {}
+
+impl Output {
+    /// Rows of `width` values.
+    pub(crate) fn of(out: &mut [MaybeUninit<f32>], width: usize) -> Self {
+        Self { start: out.as_mut_ptr().cast(), len: out.len(), width }
+    }
+
+    /// `len` places of row `row` from column `column` on.
+    ///
+    /// # Safety
+    /// No other thread has any of these places, they are not used after the borrow that this was made of ends, and values are
+    /// not read before they are written.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref, reason = "the caller's promise keeps the slices apart")]
+    pub(crate) unsafe fn row(&self, row: usize, column: usize, len: usize) -> &mut [f32] {
+        let at = row * self.width + column;
+        assert!(column + len <= self.width && at + len <= self.len);
+        // SAFETY: inside the borrow, as just checked; the caller keeps the slices apart.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
+    }
+}
+
+/// An [`Epilogue`] that fits its result.
+#[derive(Clone, Copy)]
+pub(crate) struct Finish<'a> {
+    epilogue: Epilogue<'a>,
+    d_out: usize,
+    rows_per_gate: usize,
+}
+
+impl<'a> Finish<'a> {
+    fn of(epilogue: Epilogue<'a>, rows: usize, d_out: usize) -> Self {
+        let batch = epilogue.gate.map_or(1, |gate| gate.len() / d_out);
+        assert!(epilogue.bias.is_none_or(|bias| bias.len() == d_out), "a bias for each of {d_out} outputs");
+        assert!(
+            epilogue.residual.is_none_or(|residual| residual.len() == rows * d_out),
+            "a residual [{rows}, {d_out}]"
+        );
+        let gate = epilogue.gate.map_or(d_out, <[f32]>::len);
+        assert!(
+            gate == batch * d_out && batch > 0 && rows.is_multiple_of(batch),
+            "{gate} gates for rows [{rows}, {d_out}]"
+        );
+        Self { epilogue, d_out, rows_per_gate: rows / batch }
+    }
+
+    /// Writes sums into a row of the result from `column` on. `sums` are stored in vectors of `S`; the last may be partly used.
+    #[inline(always)]
+    pub(crate) fn write<S: Simd>(&self, s: S, sums: &[S::V], row: usize, column: usize, out: &mut [f32]) {
+        let Epilogue { bias, activation, gate, residual } = self.epilogue;
+        let gate = gate.map(|gate| &gate[row / self.rows_per_gate * self.d_out..]);
+        let residual = residual.map(|residual| &residual[row * self.d_out..]);
+        for (i, (&sum, out)) in sums.iter().zip(out.chunks_mut(S::LANES)).enumerate() {
+            let at = column + i * S::LANES;
+            let load = |x: &[f32]| {
+                if out.len() == S::LANES { s.load(&x[at..]) } else { s.load_part(&x[at..at + out.len()], 0.0) }
+            };
+            let mut v = sum;
+            if let Some(bias) = bias {
+                v = s.add(v, load(bias));
+            }
+            if let Some(activation) = activation {
+                v = activation.apply(s, v);
+            }
+            match (gate, residual) {
+                (Some(gate), Some(residual)) => v = s.fma(load(gate), v, load(residual)),
+                (Some(gate), None) => v = s.mul(load(gate), v),
+                (None, Some(residual)) => v = s.add(v, load(residual)),
+                (None, None) => {}
+            }
+            if out.len() == S::LANES { s.store(out, v) } else { s.store_part(out, v) }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Normalisation of rows.
+
+use std::mem::MaybeUninit;
+
+use rayon::prelude::*;
+
+use crate::{
+    isa::Isa,
+    packed::Out,
+    simd::{Body, Simd, vectorize},
+};
+
+/// Values that one thread takes at a time, in whole rows.
+const CHUNK: usize = 16 * 1024;
+
+/// What becomes of a row after it is normalised.
+#[derive(Clone, Copy, Debug)]
+pub enum Affine<'a> {
+    /// Nothing.
+    None,
+    /// `x · weight + bias`, one of each for a column; no bias where there is none.
+    Columns {
+        /// `[d]`
+        weight: &'a [f32],
+        /// `[d]`
+        bias: Option<&'a [f32]>,
+    },
+    /// `x · (1 + scale) + shift`, one of each for a column of `rows` consecutive rows (adaptive normalisation).
+    Modulated {
+        /// `[batch, d]`
+        scale: &'a [f32],
+        /// `[batch, d]`
+        shift: &'a [f32],
+        /// Rows of a batch entry.
+        rows: usize,
+    },
+}
+
+/// `(x - mean) / √(variance + eps)` of every row of `d` values, then `affine`.
+///
+/// # Panics
+/// If `x` is not made of rows of `d`, or `out` or `affine` does not fit.
+pub fn layer_norm(isa: Isa, x: &[f32], d: usize, eps: f32, affine: Affine, out: Out) {
+    let rows = check(x, d, out);
+    match affine {
+        Affine::None => {}
+        Affine::Columns { weight, bias } => {
+            assert!(
+                weight.len() == d && bias.is_none_or(|bias| bias.len() == d),
+                "a weight and a bias for each of {d}"
+            );
+        }
+        Affine::Modulated { scale, shift, rows: n } => assert!(
+            rows == 0 || n > 0 && rows.is_multiple_of(n) && scale.len() == rows / n * d && shift.len() == scale.len(),
+            "scales and shifts for {rows} rows of {d}, {n} to each"
+        ),
+    }
+    each_row(x, d, out, |first, x, out| vectorize(isa, LayerNorm { x, d, eps, affine, first, out }));
+}
+
+/// `x / √(mean(x²) + eps) · scale` of every row of `d` values.
+///
+/// # Panics
+/// If `x` is not made of rows of `d`, or `out` or `scale` does not fit.
+pub fn rms_norm(isa: Isa, x: &[f32], d: usize, scale: &[f32], eps: f32, out: Out) {
+    check(x, d, out);
+    assert_eq!(scale.len(), d, "a scale for each column");
+    each_row(x, d, out, |_, x, out| vectorize(isa, RmsNorm { x, scale, eps, out }));
+}
+
+fn check(x: &[f32], d: usize, out: &[MaybeUninit<f32>]) -> usize {
+    assert!(
+        x.len() == out.len() && (x.is_empty() || d > 0 && x.len().is_multiple_of(d)),
+        "rows of {d}: {} values",
+        x.len()
+    );
+    if x.is_empty() { 0 } else { x.len() / d }
+}
+
+fn each_row(x: &[f32], d: usize, out: Out, f: impl Fn(usize, &[f32], &mut [MaybeUninit<f32>]) + Sync) {
+    if x.is_empty() {
+        return;
+    }
+    let rows = (CHUNK / d).max(1);
+    (out.par_chunks_mut(rows * d).zip(x.par_chunks(rows * d)).enumerate())
+        .for_each(|(i, (out, x))| f(i * rows, x, out));
+}
+
+struct LayerNorm<'a> {
+    x: &'a [f32],
+    d: usize,
+    eps: f32,
+    affine: Affine<'a>,
+    first: usize,
+    out: &'a mut [MaybeUninit<f32>],
+}
+
+impl Body for LayerNorm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { x, d, eps, affine, first, out } = self;
+        for r in 0..x.len() / d {
+            let x = &x[r * d..][..d];
+            // The mean of what is left over the rounded mean matters where a row is far from zero.
+            let mean = s.splat(total(s, x) / d as f32);
+            let (rest, squares) = moments(s, x, mean);
+            let rest = rest / d as f32;
+            let variance = (squares / d as f32 - rest * rest).max(0.0);
+            let rest = s.splat(rest);
+            let factor = s.splat(1.0 / (variance + eps).sqrt());
+            let out = &mut out[r * d..][..d];
+            for at in (0..d).step_by(S::LANES) {
+                let n = S::LANES.min(d - at);
+                let y = s.mul(s.sub(s.sub(read(s, x, at, n), mean), rest), factor);
+                let y = match affine {
+                    Affine::None => y,
+                    Affine::Columns { weight, bias: None } => s.mul(y, read(s, weight, at, n)),
+                    Affine::Columns { weight, bias: Some(bias) } => {
+                        s.fma(y, read(s, weight, at, n), read(s, bias, at, n))
+                    }
+                    Affine::Modulated { scale, shift, rows } => {
+                        let batch = (first + r) / rows * d;
+                        let scale = s.add(s.splat(1.0), read(s, &scale[batch..][..d], at, n));
+                        s.fma(y, scale, read(s, &shift[batch..][..d], at, n))
+                    }
+                };
+                write(s, out, at, n, y);
+            }
+        }
+    }
+}
+
+struct RmsNorm<'a> {
+    x: &'a [f32],
+    scale: &'a [f32],
+    eps: f32,
+    out: &'a mut [MaybeUninit<f32>],
+}
+
+impl Body for RmsNorm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { x, scale, eps, out } = self;
+        let d = scale.len();
+        for r in 0..x.len() / d {
+            let x = &x[r * d..][..d];
+            let mean_square = moments(s, x, s.splat(0.0)).1 / d as f32;
+            let factor = s.splat(1.0 / (mean_square + eps).sqrt());
+            let out = &mut out[r * d..][..d];
+            for at in (0..d).step_by(S::LANES) {
+                let n = S::LANES.min(d - at);
+                write(s, out, at, n, s.mul(s.mul(read(s, x, at, n), factor), read(s, scale, at, n)));
+            }
+        }
+    }
+}
+
+/// Group normalisation of `[b, channels, pixels]`, with a weight and a bias for each channel, and SiLU where `is_silu`.
+///
+/// # Panics
+/// If the lengths don't fit the shape, or the channels the groups.
+#[allow(clippy::too_many_arguments, reason = "a layer's parameters")]
+pub fn group_norm(
+    isa: Isa,
+    x: &[f32],
+    [b, channels, pixels]: [usize; 3],
+    groups: usize,
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+    activation: Option<crate::Activation>,
+    out: Out,
+) {
+    let size = b.checked_mul(channels).and_then(|n| n.checked_mul(pixels));
+    assert!(Some(x.len()) == size && x.len() == out.len(), "{} values for [{b}, {channels}, {pixels}]", x.len());
+    assert!(groups > 0 && channels.is_multiple_of(groups), "{channels} channels in {groups} groups");
+    assert!(weight.len() == channels && bias.len() == channels, "a weight and a bias for each of {channels} channels");
+    if x.is_empty() {
+        return;
+    }
+    let per_group = channels / groups;
+    (out.par_chunks_mut(per_group * pixels).zip(x.par_chunks(per_group * pixels)).enumerate()).for_each(
+        |(i, (out, x))| {
+            let channels = i % groups * per_group..(i % groups + 1) * per_group;
+            let (weight, bias) = (&weight[channels.clone()], &bias[channels]);
+            vectorize(isa, GroupNorm { x, pixels, weight, bias, eps, activation, out });
+        },
+    );
+}
+
+struct GroupNorm<'a> {
+    x: &'a [f32],
+    pixels: usize,
+    weight: &'a [f32],
+    bias: &'a [f32],
+    eps: f32,
+    activation: Option<crate::Activation>,
+    out: &'a mut [MaybeUninit<f32>],
+}
+
+impl Body for GroupNorm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { x, pixels, weight, bias, eps, activation, out } = self;
+        let n = x.len() as f64;
+        // Sums of rows in f64: a group can have millions of values.
+        let (mut sum, mut rest, mut squares) = (0.0f64, 0.0f64, 0.0f64);
+        for part in x.chunks(CHUNK) {
+            sum += f64::from(total(s, part));
+        }
+        let mean = s.splat((sum / n) as f32);
+        for part in x.chunks(CHUNK) {
+            let (part_rest, part_squares) = moments(s, part, mean);
+            rest += f64::from(part_rest);
+            squares += f64::from(part_squares);
+        }
+        let variance = (squares / n - (rest / n) * (rest / n)).max(0.0) as f32;
+        let factor = 1.0 / (variance + eps).sqrt();
+        let rest = s.splat((rest / n) as f32);
+        for (c, (&weight, &bias)) in weight.iter().zip(bias).enumerate() {
+            let (x, out) = (&x[c * pixels..][..pixels], &mut out[c * pixels..][..pixels]);
+            let (weight, bias) = (s.splat(weight * factor), s.splat(bias));
+            for at in (0..pixels).step_by(S::LANES) {
+                let n = S::LANES.min(pixels - at);
+                let y = s.fma(s.sub(s.sub(read(s, x, at, n), mean), rest), weight, bias);
+                let y = match activation {
+                    Some(activation) => activation.apply(s, y),
+                    None => y,
+                };
+                write(s, out, at, n, y);
+            }
+        }
+    }
+}
+
+/// The sum of all values, in four interleaved parts.
+#[inline(always)]
+fn total<S: Simd>(s: S, x: &[f32]) -> f32 {
+    let mut sums = [s.splat(0.0); 4];
+    let mut rest = x;
+    while rest.len() >= 4 * S::LANES {
+        for i in 0..4 {
+            sums[i] = s.add(sums[i], s.load(&rest[i * S::LANES..]));
+        }
+        rest = &rest[4 * S::LANES..];
+    }
+    for at in (0..rest.len()).step_by(S::LANES) {
+        sums[0] = s.add(sums[0], read(s, rest, at, S::LANES.min(rest.len() - at)));
+    }
+    s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+}
+
+/// The sums of `x - centre` and of its square.
+#[inline(always)]
+fn moments<S: Simd>(s: S, x: &[f32], centre: S::V) -> (f32, f32) {
+    let mut sums = [s.splat(0.0); 4];
+    let mut squares = sums;
+    let mut rest = x;
+    while rest.len() >= 4 * S::LANES {
+        for i in 0..4 {
+            let v = s.sub(s.load(&rest[i * S::LANES..]), centre);
+            sums[i] = s.add(sums[i], v);
+            squares[i] = s.fma(v, v, squares[i]);
+        }
+        rest = &rest[4 * S::LANES..];
+    }
+    let sum = |four: [S::V; 4]| s.sum(s.add(s.add(four[0], four[1]), s.add(four[2], four[3])));
+    let (mut total, mut total_square) = (sum(sums), sum(squares));
+    let mut lanes = [0.0; crate::simd::MAX_LANES];
+    s.store(&mut lanes, centre);
+    for &x in rest {
+        let v = x - lanes[0];
+        total += v;
+        total_square += v * v;
+    }
+    (total, total_square)
+}
+
+/// `n` values from `at` on, at most a vector's worth; the other lanes are 0.
+#[inline(always)]
+fn read<S: Simd>(s: S, x: &[f32], at: usize, n: usize) -> S::V {
+    if n == S::LANES { s.load(&x[at..]) } else { s.load_part(&x[at..at + n], 0.0) }
+}
+
+#[inline(always)]
+fn write<S: Simd>(s: S, out: &mut [MaybeUninit<f32>], at: usize, n: usize, v: S::V) {
+    let out = &mut out[at..at + n];
+    if n == S::LANES {
+        // SAFETY: a vector's worth of places, as just counted.
+        unsafe { s.store_ptr(out.as_mut_ptr().cast(), v) }
+    } else {
+        let mut all = [0.0; crate::simd::MAX_LANES];
+        s.store(&mut all, v);
+        for (out, &v) in out.iter_mut().zip(&all) {
+            out.write(v);
+        }
+    }
+}

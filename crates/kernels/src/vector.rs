@@ -1,0 +1,375 @@
+//! Products of matrices on vectors: a block of rows times a panel of two vectors' width, sums in registers.
+//!
+//! The scheme is that of Goto and van de Geijn (2008): a block of inputs is rearranged so that the innermost loop reads both
+//! factors in order, and chosen so large that the caches hold what is used again.
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use crate::{
+    aligned::Aligned,
+    isa::Isa,
+    linear::{Finish, Output, Rows},
+    packed::{DEPTH, width},
+    simd::{Body, Simd, vectorize},
+};
+
+/// Inputs of a block: a panel of that many steps stays in the first cache (256 · 32 · 4 bytes).
+const BLOCK: usize = 512;
+
+/// Rows of a task: its block of inputs stays in the second cache (168 · 256 · 4 bytes). A multiple of every tile's rows.
+const TASK_ROWS: usize = 168;
+
+/// Panels of a task; more would leave threads without work at the end, fewer would rearrange the inputs too often.
+const TASK_PANELS: usize = 24;
+
+/// Panels of weights, and how a step over them is taken.
+pub(crate) trait Weights: Copy + Send + Sync {
+    /// What stands in a panel.
+    type Value: Copy + Send + Sync;
+    /// Inputs that one step takes.
+    const PER_STEP: usize;
+    /// Values that one place of a panel takes.
+    fn values(&self) -> &[Self::Value];
+    /// Steps for so many inputs.
+    fn steps(d_in: usize) -> usize;
+    /// A vector of a panel.
+    ///
+    /// # Safety
+    /// `p` is good for reading a vector's worth of values.
+    unsafe fn load<S: Simd>(s: S, p: *const Self::Value) -> S::V;
+    /// `sum + a · b`.
+    ///
+    /// # Safety
+    /// The CPU has the instructions that the panels were packed for.
+    unsafe fn step<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V;
+    /// What stands for `width` steps' inputs in a rearranged block, from step `step` of a row on.
+    fn gather<S: Simd>(s: S, x: &[f32], step: usize, width: usize, to: &mut [f32; 16]);
+}
+
+/// One input a step.
+#[derive(Clone, Copy)]
+pub(crate) struct Singles<'a, T>(pub(crate) &'a [T]);
+
+/// A number format that vectors are loaded from.
+pub(crate) trait Stored: Copy + Send + Sync {
+    /// # Safety
+    /// `p` is good for reading a vector's worth of values.
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: passed on.
+        unsafe { s.load_ptr(p) }
+    }
+}
+
+impl Stored for f16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: passed on.
+        unsafe { s.load_f16_ptr(p) }
+    }
+}
+
+impl Stored for bf16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: passed on.
+        unsafe { s.load_bf16_ptr(p) }
+    }
+}
+
+impl<T: Stored> Weights for Singles<'_, T> {
+    type Value = T;
+    const PER_STEP: usize = 1;
+
+    fn values(&self) -> &[T] {
+        self.0
+    }
+    fn steps(d_in: usize) -> usize {
+        d_in
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const T) -> S::V {
+        // SAFETY: passed on.
+        unsafe { T::load(s, p) }
+    }
+    #[inline(always)]
+    unsafe fn step<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {
+        s.fma(a, b, sum)
+    }
+    #[inline(always)]
+    fn gather<S: Simd>(_: S, x: &[f32], step: usize, width: usize, to: &mut [f32; 16]) {
+        match x[step..].first_chunk() {
+            Some(all) => *to = *all,
+            None => to[..width].copy_from_slice(&x[step..step + width]),
+        }
+    }
+}
+
+/// Two inputs a step, as bf16.
+#[derive(Clone, Copy)]
+pub(crate) struct Pairs<'a>(pub(crate) &'a [u32]);
+
+impl Weights for Pairs<'_> {
+    type Value = u32;
+    const PER_STEP: usize = 2;
+
+    fn values(&self) -> &[u32] {
+        self.0
+    }
+    fn steps(d_in: usize) -> usize {
+        d_in.next_multiple_of(DEPTH) / 2
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const u32) -> S::V {
+        // SAFETY: passed on; the bits are not looked at as numbers before `step` does.
+        unsafe { s.load_ptr(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn step<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {
+        // SAFETY: passed on.
+        unsafe { s.dot_pairs(a, b, sum) }
+    }
+    #[inline(always)]
+    fn gather<S: Simd>(s: S, x: &[f32], step: usize, _: usize, to: &mut [f32; 16]) {
+        let mut pairs = [0; 16];
+        let x = &x[x.len().min(2 * step)..];
+        match x.first_chunk::<DEPTH>() {
+            Some(all) => s.round_to_pairs(all, &mut pairs),
+            None => {
+                let mut all = [0.0; DEPTH];
+                all[..x.len()].copy_from_slice(x);
+                s.round_to_pairs(&all, &mut pairs);
+            }
+        }
+        *to = pairs.map(f32::from_bits);
+    }
+}
+
+/// `input · weightᵀ`, finished and written.
+pub(crate) fn linear<W: Weights>(isa: Isa, weights: W, input: Rows, finish: Finish, out: Output) {
+    let panels = out.width.div_ceil(width(isa));
+    let row_tasks = input.rows.div_ceil(TASK_ROWS);
+    // Where one block of rows is all there is, its panels are the work to share.
+    let panels_per_task =
+        if row_tasks >= 8 { TASK_PANELS } else { (panels * row_tasks).div_ceil(16).clamp(1, TASK_PANELS) };
+    let panel_tasks = panels.div_ceil(panels_per_task);
+    (0..row_tasks * panel_tasks).into_par_iter().for_each(|task| {
+        let (row, panel) = (task / panel_tasks * TASK_ROWS, task % panel_tasks * panels_per_task);
+        let rows = row..input.rows.min(row + TASK_ROWS);
+        let panels = panel..panels.min(panel + panels_per_task);
+        vectorize(isa, Task { weights, input, finish, out, rows, panels });
+    });
+}
+
+struct Task<'a, W> {
+    weights: W,
+    input: Rows<'a>,
+    finish: Finish<'a>,
+    out: Output,
+    rows: std::ops::Range<usize>,
+    panels: std::ops::Range<usize>,
+}
+
+impl<W: Weights> Body for Task<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { weights, input, finish, out, rows, panels } = self;
+        let tile_rows = tile_rows::<S>();
+        let width = 2 * S::LANES;
+        let steps = W::steps(input.d_in);
+        let tiles = rows.len().div_ceil(tile_rows);
+        let mut block = Aligned::zeros(tiles * tile_rows * BLOCK.min(steps));
+        // Sums wait here for the next block, and not in the result, which is too large for the caches.
+        let tile_sums = tile_rows * width;
+        let mut waiting = Aligned::zeros(if steps > BLOCK { panels.len() * tiles * tile_sums } else { 0 });
+        for start in (0..steps.max(1)).step_by(BLOCK) {
+            let end = steps.min(start + BLOCK);
+            rearrange::<W, S>(s, &mut block, input, rows.clone(), start..end);
+            for (i, panel) in panels.clone().enumerate() {
+                let values = &weights.values()[(panel * steps + start) * width..(panel * steps + end) * width];
+                let columns = panel * width..out.width.min((panel + 1) * width);
+                for tile in 0..tiles {
+                    let first = rows.start + tile * tile_rows;
+                    let count = tile_rows.min(rows.end - first);
+                    let a = &block[tile * tile_rows * (end - start)..][..tile_rows * (end - start)];
+                    // The next panel comes into the second cache while this one is used, a part with each tile.
+                    let ahead = values.as_ptr_range().end.wrapping_add(tile * values.len() / tiles).cast();
+                    let waiting = waiting.get_mut((i * tiles + tile) * tile_sums..).unwrap_or_default();
+                    let tile = Tile {
+                        s,
+                        waiting,
+                        ahead,
+                        ahead_step: (2 * size_of::<W::Value>() * S::LANES).div_ceil(tiles),
+                        finish,
+                        out,
+                        first,
+                        count,
+                        columns: columns.clone(),
+                        is_first: start == 0,
+                        is_last: end == steps,
+                    };
+                    match (tile_rows, count) {
+                        (14, 9..) => tile.run::<W, 14>(a, values),
+                        (14, 5..) => tile.run::<W, 8>(a, values),
+                        (6, 5..) => tile.run::<W, 6>(a, values),
+                        (8, 5..) => tile.run::<W, 8>(a, values),
+                        (_, 2..) => tile.run::<W, 4>(a, values),
+                        _ => tile.run::<W, 1>(a, values),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rows of a tile, so that its sums and one step's factors fill the registers.
+#[inline(always)]
+pub(crate) const fn tile_rows<S: Simd>() -> usize {
+    match S::LANES {
+        16 => 14, // 28 of 32 registers
+        8 => 6,   // 12 of 16
+        _ => 8,   // 16 of 32
+    }
+}
+
+/// [`tile_rows`] of a level.
+pub(crate) fn tile_rows_of(isa: Isa) -> usize {
+    struct Ask;
+    impl Body for Ask {
+        type Output = usize;
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) -> usize {
+            tile_rows::<S>()
+        }
+    }
+    vectorize(isa, Ask)
+}
+
+/// Tiles of rows, each with one step's inputs side by side.
+#[inline(always)]
+fn rearrange<W: Weights, S: Simd>(
+    s: S,
+    block: &mut [f32],
+    input: Rows,
+    rows: std::ops::Range<usize>,
+    steps: std::ops::Range<usize>,
+) {
+    let depth = steps.len();
+    let tile_rows = tile_rows::<S>();
+    for (tile, first) in rows.clone().step_by(tile_rows).enumerate() {
+        let tile = &mut block[tile * tile_rows * depth..][..tile_rows * depth];
+        let count = tile_rows.min(rows.end - first);
+        for start in (0..depth).step_by(16) {
+            let width = 16.min(depth - start);
+            let mut square = [[0.0f32; 16]; 16];
+            for (r, to) in square.iter_mut().enumerate().take(count) {
+                W::gather(s, input.row(first + r), steps.start + start, width, to);
+            }
+            s.transpose(&mut square);
+            for (i, column) in square.iter().enumerate().take(width) {
+                let to = &mut tile[(start + i) * tile_rows..][..tile_rows];
+                to.copy_from_slice(&column[..tile_rows]);
+            }
+        }
+    }
+}
+
+/// Sums of products of `M` rows, which stand side by side in `a`, with a panel.
+#[inline(always)]
+pub(crate) fn products<S: Simd, W: Weights, const M: usize>(s: S, a: &[f32], b: &[W::Value]) -> [[S::V; 2]; M] {
+    let steps = a.len() / M;
+    assert!(b.len() == steps * 2 * S::LANES);
+    let mut sums = [[s.splat(0.0); 2]; M];
+    let (mut a, mut b) = (a.as_ptr(), b.as_ptr());
+    for _ in 0..steps {
+        // SAFETY: `a` holds `M` and `b` two vectors of values for each step, as just checked.
+        unsafe { step::<S, W, M>(s, a, b, &mut sums) };
+        a = a.wrapping_add(M);
+        b = b.wrapping_add(2 * S::LANES);
+    }
+    sums
+}
+
+/// One step of a panel, for `M` rows.
+///
+/// # Safety
+/// `a` is good for reading `M` values and `b` for two vectors' worth; the CPU has the instructions that `b` was packed for.
+#[inline(always)]
+unsafe fn step<S: Simd, W: Weights, const M: usize>(
+    s: S,
+    a: *const f32,
+    b: *const W::Value,
+    sums: &mut [[S::V; 2]; M],
+) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let b0 = W::load(s, b);
+        let b1 = W::load(s, b.add(S::LANES));
+        for r in 0..M {
+            let x = s.splat(*a.add(r));
+            sums[r][0] = W::step(s, x, b0, sums[r][0]);
+            sums[r][1] = W::step(s, x, b1, sums[r][1]);
+        }
+    }
+}
+
+/// One tile's place in the result.
+struct Tile<'a, S> {
+    s: S,
+    /// The sums of the blocks before, row after row.
+    waiting: &'a mut [f32],
+    /// What will be read next, and how many bytes of it are fetched at each step.
+    ahead: *const u8,
+    ahead_step: usize,
+    finish: Finish<'a>,
+    out: Output,
+    first: usize,
+    count: usize,
+    columns: std::ops::Range<usize>,
+    is_first: bool,
+    is_last: bool,
+}
+
+impl<S: Simd> Tile<'_, S> {
+    /// Sums the block's products for the first `M` rows, on top of those of the blocks before.
+    #[inline(always)]
+    fn run<W: Weights, const M: usize>(self, a: &[f32], b: &[W::Value]) {
+        let Self { s, waiting, mut ahead, ahead_step, finish, out, first, count, columns, is_first, is_last } = self;
+        let tile_rows = tile_rows::<S>();
+        let steps = a.len() / tile_rows;
+        assert!(M <= tile_rows && b.len() == steps * 2 * S::LANES);
+        let mut sums = [[s.splat(0.0); 2]; M];
+        let (mut a, mut b) = (a.as_ptr(), b.as_ptr());
+        for _ in 0..steps {
+            s.prefetch(ahead);
+            ahead = ahead.wrapping_add(ahead_step);
+            // SAFETY: `a` holds `tile_rows` and `b` two vectors of values for each step, as just checked.
+            unsafe { step::<S, W, M>(s, a, b, &mut sums) };
+            a = a.wrapping_add(tile_rows);
+            b = b.wrapping_add(2 * S::LANES);
+        }
+        for r in 0..count {
+            let [mut low, mut high] = sums[r];
+            let at = r * 2 * S::LANES;
+            if !is_first {
+                low = s.add(s.load(&waiting[at..]), low);
+                high = s.add(s.load(&waiting[at + S::LANES..]), high);
+            }
+            if is_last {
+                // SAFETY: tasks have rows and panels of their own.
+                let out = unsafe { out.row(first + r, columns.start, columns.len()) };
+                finish.write(s, &[low, high], first + r, columns.start, out);
+            } else {
+                s.store(&mut waiting[at..], low);
+                s.store(&mut waiting[at + S::LANES..], high);
+            }
+        }
+    }
+}
