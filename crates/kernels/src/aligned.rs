@@ -1,6 +1,11 @@
 //! Memory that starts at a cache line, so that no vector straddles two.
 
-use std::{marker::PhantomData, mem::MaybeUninit};
+use std::{
+    cell::RefCell,
+    marker::PhantomData,
+    mem::{MaybeUninit, take},
+    ops::{Deref, DerefMut},
+};
 
 use half::{bf16, f16};
 
@@ -58,7 +63,7 @@ impl<T: Number> Aligned<T> {
     }
 }
 
-impl<T: Number> std::ops::Deref for Aligned<T> {
+impl<T: Number> Deref for Aligned<T> {
     type Target = [T];
 
     #[inline(always)]
@@ -68,11 +73,52 @@ impl<T: Number> std::ops::Deref for Aligned<T> {
     }
 }
 
-impl<T: Number> std::ops::DerefMut for Aligned<T> {
+impl<T: Number> DerefMut for Aligned<T> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`, and the borrow is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+/// Numbers of a task for as long as it runs. Their memory goes from task to task of a thread, with whatever the last one left there.
+pub(crate) struct Scratch<T>(Aligned<T>);
+
+thread_local! {
+    /// Memory of tasks that are done; as many pieces as one task holds at a time.
+    static FREE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl<T: Number> Scratch<T> {
+    /// `len` numbers, of any value.
+    pub(crate) fn of(len: usize) -> Self {
+        let mut lines = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        lines.resize(Aligned::<T>::lines(len), Line([0; 64]));
+        Self(Aligned { lines, len, numbers: PhantomData })
+    }
+}
+
+impl<T> Drop for Scratch<T> {
+    fn drop(&mut self) {
+        let lines = take(&mut self.0.lines);
+        // A thread that is about to end frees its memory and takes none back.
+        let _ = FREE.try_with(|free| free.borrow_mut().push(lines));
+    }
+}
+
+impl<T: Number> Deref for Scratch<T> {
+    type Target = [T];
+
+    #[inline(always)]
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: Number> DerefMut for Scratch<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.0
     }
 }
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 #[cfg(target_arch = "x86_64")]
 use crate::amx::{SIDE, STEP_BYTES, Sums, Tiles};
 use crate::{
-    aligned::{Aligned, Number},
+    aligned::{Aligned, Number, Scratch},
     exp::exp,
     isa::{Isa, Level},
     linear::{Output, Rows},
@@ -69,8 +69,8 @@ pub fn attention(isa: Isa, compute: Compute, q: Heads, k: Heads, v: Heads, score
 trait Streamed: Weights<Value: Number> {
     /// A value of the bits that [`Weights::gather`] gives.
     fn value(bits: f32) -> Self::Value;
-    /// What stands for one channel of `PER_STEP` tokens.
-    fn join(tokens: [f32; 2]) -> Self::Value;
+    /// What stands for some channels of `PER_STEP` tokens.
+    fn join<S: Simd>(s: S, one: S::V, other: S::V) -> S::V;
 }
 
 impl Streamed for Singles<'_, f32> {
@@ -79,8 +79,8 @@ impl Streamed for Singles<'_, f32> {
         bits
     }
     #[inline(always)]
-    fn join([token, _]: [f32; 2]) -> f32 {
-        token
+    fn join<S: Simd>(_: S, one: S::V, _: S::V) -> S::V {
+        one
     }
 }
 
@@ -90,9 +90,8 @@ impl Streamed for Pairs<'_> {
         bits.to_bits()
     }
     #[inline(always)]
-    fn join(tokens: [f32; 2]) -> u32 {
-        let [first, second] = tokens.map(|v| u32::from(half::bf16::from_f32(v).to_bits()));
-        first | second << 16
+    fn join<S: Simd>(s: S, one: S::V, other: S::V) -> S::V {
+        s.join(one, other)
     }
 }
 
@@ -181,26 +180,20 @@ impl<W: Streamed> Body for PackValues<'_, W> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
         let Self { rows, first, to } = self;
         let width = 2 * S::LANES;
         let channels = width.min(rows.d_in - first);
+        // SAFETY: every value is four bytes of which any bits are a number.
+        let to = unsafe { std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<f32>(), to.len()) };
         for step in 0..rows.rows.div_ceil(W::PER_STEP) {
             let token = step * W::PER_STEP;
-            let one = &rows.row(token)[first..first + channels];
-            let other = if token + 1 < rows.rows { Some(&rows.row(token + 1)[first..first + channels]) } else { None };
-            let to = &mut to[step * width..][..channels];
-            match other {
-                Some(other) => {
-                    for c in 0..channels {
-                        to[c] = W::join([one[c], other[c]]);
-                    }
-                }
-                None => {
-                    for c in 0..channels {
-                        to[c] = W::join([one[c], 0.0]);
-                    }
-                }
+            for at in (0..channels).step_by(S::LANES) {
+                let part = first + at..first + channels.min(at + S::LANES);
+                let one = s.load_part(&rows.row(token)[part.clone()], 0.0);
+                let is_last = token + 1 == rows.rows;
+                let other = if is_last { s.splat(0.0) } else { s.load_part(&rows.row(token + 1)[part.clone()], 0.0) };
+                s.store_part(&mut to[step * width + at..][..part.len()], W::join(s, one, other));
             }
         }
     }
@@ -254,7 +247,7 @@ impl<W: Streamed, const TILED: bool> Task<'_, W, TILED> {
         let width = 2 * S::LANES;
         let d = queries.d_in;
         let steps = W::steps(d);
-        let mut query = Aligned::<f32>::zeros(steps * M);
+        let mut query = Scratch::<f32>::of(steps * M);
         for r in 0..place.count {
             let mut sixteen = [0.0; 16];
             for start in (0..steps).step_by(16) {
@@ -265,16 +258,23 @@ impl<W: Streamed, const TILED: bool> Task<'_, W, TILED> {
                 }
             }
         }
-        let mut weights = Aligned::<f32>::zeros(BLOCK * M);
-        let mut rearranged = Aligned::<f32>::zeros(BLOCK / W::PER_STEP * M);
-        let mut sums = Aligned::<f32>::zeros(d.div_ceil(width) * M * width);
+        let mut weights = Scratch::<f32>::of(BLOCK * M);
+        let mut rearranged = Scratch::<f32>::of(BLOCK / W::PER_STEP * M);
+        let mut sums = Scratch::<f32>::of(d.div_ceil(width) * M * width);
+        sums.fill(0.0);
         let mut softmax = Softmax::<M>::new(scores, place);
         let value_panel = tokens / W::PER_STEP * width;
         for start in (0..place.m.min(softmax.seen())).step_by(BLOCK) {
             let block = BLOCK.min(tokens - start);
             for panel in 0..block.div_ceil(width) {
                 let keys = &keys[(start / width + panel) * steps * width..][..steps * width];
-                let products = products::<S, W, M>(s, &query, keys);
+                let products = products::<S, W, M>(
+                    s,
+                    &query,
+                    keys,
+                    keys.as_ptr_range().end.cast(),
+                    size_of_val(keys) / steps.max(1),
+                );
                 for r in 0..M {
                     let to = &mut weights[(panel * M + r) * width..][..width];
                     s.store(to, products[r][0]);
@@ -283,23 +283,23 @@ impl<W: Streamed, const TILED: bool> Task<'_, W, TILED> {
             }
             let factors = softmax.weigh(s, &mut weights, start, block.div_ceil(width), width);
             let block_steps = block / W::PER_STEP;
-            for r in 0..M {
-                let mut sixteen = [0.0; 16];
-                for panel in 0..block.div_ceil(width) {
-                    let row = &weights[(panel * M + r) * width..][..width];
-                    let in_panel = width / W::PER_STEP;
-                    for begin in (0..in_panel).step_by(16) {
-                        let count = 16.min(in_panel - begin);
-                        W::gather(s, row, begin, count, &mut sixteen);
-                        for i in 0..count.min(block_steps.saturating_sub(panel * in_panel + begin)) {
-                            rearranged[(panel * in_panel + begin + i) * M + r] = sixteen[i];
-                        }
-                    }
+            let in_panel = width / W::PER_STEP;
+            for begin in (0..block_steps).step_by(in_panel.min(16)) {
+                let (panel, column) = (begin / in_panel, begin % in_panel);
+                let count = 16.min(in_panel - column).min(block_steps - begin);
+                let mut square = [[0.0; 16]; 16];
+                for (r, to) in square.iter_mut().enumerate().take(M) {
+                    W::gather(s, &weights[(panel * M + r) * width..][..width], column, count, to);
+                }
+                s.transpose(&mut square);
+                for (i, rows) in square.iter().enumerate().take(count) {
+                    rearranged[(begin + i) * M..][..M].copy_from_slice(&rows[..M]);
                 }
             }
             for panel in 0..d.div_ceil(width) {
                 let values = &values[panel * value_panel + start / W::PER_STEP * width..][..block_steps * width];
-                let products = products::<S, W, M>(s, &rearranged[..block_steps * M], values);
+                let products =
+                    products::<S, W, M>(s, &rearranged[..block_steps * M], values, values.as_ptr_range().end.cast(), 0);
                 for r in 0..M {
                     let sums = &mut sums[(panel * M + r) * width..][..width];
                     let factor = s.splat(factors[r]);

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 #[cfg(target_arch = "x86_64")]
 use crate::amx::{self, SIDE, STEP_BYTES, Sums, Tiles};
 use crate::{
-    aligned::{Aligned, Number},
+    aligned::{Aligned, Number, Scratch},
     elementwise::Activation,
     isa::{Isa, Level},
     linear::Output,
@@ -208,11 +208,12 @@ impl Place<'_> {
 /// Steps of patches that are made at a time: a panel of them stays in the first cache or nearly.
 const BLOCK: usize = 256;
 
-/// Panels of a task, for which a tile of filters is read once.
-const TASK_PANELS: usize = 4;
+/// The most panels of a task, for which a tile of filters is read once; their patches and sums stay in the second cache.
+const TASK_PANELS: usize = 8;
 
 fn in_vectors<W: Weights<Value: Number>>(isa: Isa, filters: &[f32], x: &[f32], size: Size, place: Place) {
-    let pixels = TASK_PANELS * width(isa);
+    let panels = place.pixels.div_ceil(width(isa));
+    let pixels = panels.div_ceil(rayon::current_num_threads()).min(TASK_PANELS) * width(isa);
     (0..place.pixels.div_ceil(pixels)).into_par_iter().for_each(|task| {
         let first = task * pixels;
         vectorize(
@@ -260,8 +261,9 @@ impl<W: Weights<Value: Number>> Patches<'_, W> {
         let width = 2 * S::LANES;
         let (taps, panels, tiles) = (kernel * kernel, pixels.len().div_ceil(width), c_out.div_ceil(M));
         let steps = c_in * taps;
-        let mut patches = Aligned::<W::Value>::zeros(panels * BLOCK.min(steps) * width);
-        let mut sums = Aligned::<f32>::zeros(tiles * panels * M * width);
+        let mut patches = Scratch::<W::Value>::of(panels * BLOCK.min(steps) * width);
+        let mut sums = Scratch::<f32>::of(tiles * panels * M * width);
+        sums.fill(0.0);
         for start in (0..steps).step_by(BLOCK) {
             let count = BLOCK.min(steps - start);
             for panel in 0..panels {
@@ -279,7 +281,9 @@ impl<W: Weights<Value: Number>> Patches<'_, W> {
                 let filters = &filters[(tile * steps + start) * M..][..count * M];
                 for panel in 0..panels {
                     let patches = &patches[panel * count * width..][..count * width];
-                    let products = products::<S, W, M>(s, filters, patches);
+                    let bytes = size_of_val(filters) / panels;
+                    let ahead = filters.as_ptr_range().end.cast::<u8>().wrapping_add(panel * bytes);
+                    let products = products::<S, W, M>(s, filters, patches, ahead, bytes.div_ceil(count));
                     let sums = &mut sums[(tile * panels + panel) * M * width..][..M * width];
                     for r in 0..M {
                         let row = &mut sums[r * width..][..width];
@@ -362,18 +366,11 @@ impl Body for Join<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { one, other, to } = self;
-        for at in (0..to.len()).step_by(DEPTH / 2) {
-            let n = (DEPTH / 2).min(to.len() - at);
-            let mut both = [0.0; DEPTH];
-            let mut pairs = [0; DEPTH / 2];
-            for i in 0..n {
-                both[2 * i] = one[at + i];
-                both[2 * i + 1] = if other.is_empty() { 0.0 } else { other[at + i] };
-            }
-            s.round_to_pairs(&both, &mut pairs);
-            for i in 0..n {
-                to[at + i] = f32::from_bits(pairs[i]);
-            }
+        for at in (0..to.len()).step_by(S::LANES) {
+            let n = S::LANES.min(to.len() - at);
+            let first = s.load_part(&one[at..at + n], 0.0);
+            let second = if other.is_empty() { s.splat(0.0) } else { s.load_part(&other[at..at + n], 0.0) };
+            s.store_part(&mut to[at..at + n], s.join(first, second));
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Operations on each value alone.
 
-use std::mem::MaybeUninit;
+use std::{f32::consts::LOG2_E, mem::MaybeUninit};
 
 use rayon::prelude::*;
 
 use crate::{
-    exp::{exp, sigmoid},
+    exp::{exp, sigmoid2},
     isa::Isa,
     packed::Out,
     simd::{Body, Simd, vectorize},
@@ -15,7 +15,7 @@ use crate::{
 const CHUNK: usize = 16 * 1024;
 
 /// Results larger than this are written past the caches: they would not be there any more when they are read.
-const STREAMED: usize = 4 * 1024 * 1024;
+pub(crate) const STREAMED: usize = 4 * 1024 * 1024;
 
 /// A function between two layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,16 +37,16 @@ impl Activation {
         match self {
             // 0.5 · (1 + tanh(y)) = sigmoid(2y)
             Activation::GeluTanh => {
-                const SCALE: f32 = 1.595_769; // 2 · √(2/π)
-                let y = s.mul(s.fma(s.mul(x, x), s.splat(0.044_715), s.splat(1.0)), s.mul(x, s.splat(SCALE)));
-                s.mul(x, sigmoid(s, y))
+                const SCALE: f32 = 1.595_769 * LOG2_E; // 2 · √(2/π)
+                let factor = s.fma(s.mul(x, x), s.splat(0.044_715 * SCALE), s.splat(SCALE));
+                s.mul(x, sigmoid2(s, s.mul(x, factor)))
             }
             Activation::GeluErf => {
                 let half = s.mul(x, s.splat(0.5));
                 s.fma(half, erf(s, s.mul(x, s.splat(std::f32::consts::FRAC_1_SQRT_2))), half)
             }
-            Activation::QuickGelu => s.mul(x, sigmoid(s, s.mul(x, s.splat(1.702)))),
-            Activation::Silu => s.mul(x, sigmoid(s, x)),
+            Activation::QuickGelu => s.mul(x, sigmoid2(s, s.mul(x, s.splat(1.702 * LOG2_E)))),
+            Activation::Silu => s.mul(x, sigmoid2(s, s.mul(x, s.splat(LOG2_E)))),
         }
     }
 }
@@ -58,7 +58,7 @@ fn erf<S: Simd>(s: S, x: S::V) -> S::V {
     const A: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6];
     let one = s.splat(1.0);
     let magnitude = s.copysign(x, one);
-    let t = s.div(one, s.fma(magnitude, s.splat(P), one));
+    let t = s.recip(s.fma(magnitude, s.splat(P), one));
     let mut polynomial = s.splat(A[0]);
     for &a in &A[1..] {
         polynomial = s.fma(polynomial, t, s.splat(a));
@@ -178,13 +178,15 @@ impl<F: Function<N>, const N: usize> Body for Map<'_, F, N> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { f, inputs, out, is_streamed } = self;
+        assert!(inputs.iter().all(|input| input.len() == out.len()));
         let aligned = out.as_ptr().addr().is_multiple_of(size_of::<f32>() * S::LANES);
         let whole = out.len() / S::LANES * S::LANES;
         let to = out.as_mut_ptr().cast::<f32>();
         let mut x = [s.splat(0.0); N];
         for at in (0..whole).step_by(S::LANES) {
             for n in 0..N {
-                x[n] = s.load(&inputs[n][at..]);
+                // SAFETY: the vector from `at` on lies in `out`, which is as long as every input.
+                x[n] = unsafe { s.load_ptr(inputs[n].as_ptr().add(at)) };
             }
             let y = f.of(s, x);
             // SAFETY: the vector from `at` on lies in `out`, and starts at a multiple of its size where that is asked for.

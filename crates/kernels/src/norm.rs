@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use crate::{
+    elementwise::STREAMED,
     isa::Isa,
     packed::Out,
     simd::{Body, Simd, vectorize},
@@ -12,6 +13,9 @@ use crate::{
 
 /// Values that one thread takes at a time, in whole rows.
 const CHUNK: usize = 16 * 1024;
+
+/// Values whose moments are taken together: half of the first cache.
+const PART: usize = 4 * 1024;
 
 /// What becomes of a row after it is normalised.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +59,8 @@ pub fn layer_norm(isa: Isa, x: &[f32], d: usize, eps: f32, affine: Affine, out: 
             "scales and shifts for {rows} rows of {d}, {n} to each"
         ),
     }
-    each_row(x, d, out, |first, x, out| vectorize(isa, LayerNorm { x, d, eps, affine, first, out }));
+    let is_streamed = out.len() >= STREAMED;
+    each_row(x, d, out, |first, x, out| vectorize(isa, LayerNorm { x, d, eps, affine, first, out, is_streamed }));
 }
 
 /// `x / √(mean(x²) + eps) · scale` of every row of `d` values.
@@ -65,7 +70,8 @@ pub fn layer_norm(isa: Isa, x: &[f32], d: usize, eps: f32, affine: Affine, out: 
 pub fn rms_norm(isa: Isa, x: &[f32], d: usize, scale: &[f32], eps: f32, out: Out) {
     check(x, d, out);
     assert_eq!(scale.len(), d, "a scale for each column");
-    each_row(x, d, out, |_, x, out| vectorize(isa, RmsNorm { x, scale, eps, out }));
+    let is_streamed = out.len() >= STREAMED;
+    each_row(x, d, out, |_, x, out| vectorize(isa, RmsNorm { x, scale, eps, out, is_streamed }));
 }
 
 fn check(x: &[f32], d: usize, out: &[MaybeUninit<f32>]) -> usize {
@@ -93,6 +99,7 @@ struct LayerNorm<'a> {
     affine: Affine<'a>,
     first: usize,
     out: &'a mut [MaybeUninit<f32>],
+    is_streamed: bool,
 }
 
 impl Body for LayerNorm<'_> {
@@ -100,19 +107,26 @@ impl Body for LayerNorm<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { x, d, eps, affine, first, out } = self;
-        for r in 0..x.len() / d {
-            let x = &x[r * d..][..d];
-            // The mean of what is left over the rounded mean matters where a row is far from zero.
-            let mean = s.splat(total(s, x) / d as f32);
-            let (rest, squares) = moments(s, x, mean);
+        let Self { x: all, d, eps, affine, first, out, is_streamed } = self;
+        for r in 0..all.len() / d {
+            let x = &all[r * d..][..d];
+            // Squares around a number near the mean lose nothing; the first values may be far from it, and then it is taken itself.
+            let near = x.len().min(4 * S::LANES);
+            let mut centre = total(s, &x[..near]) / near as f32;
+            let (mut rest, mut squares) = moments(s, x, s.splat(centre));
+            if rest * rest > squares * (d / 2) as f32 {
+                centre = total(s, x) / d as f32;
+                (rest, squares) = moments(s, x, s.splat(centre));
+            }
+            let mean = s.splat(centre);
             let rest = rest / d as f32;
             let variance = (squares / d as f32 - rest * rest).max(0.0);
             let rest = s.splat(rest);
             let factor = s.splat(1.0 / (variance + eps).sqrt());
-            let out = &mut out[r * d..][..d];
+            let mut out = Row::of(s, &mut out[r * d..][..d], is_streamed);
             for at in (0..d).step_by(S::LANES) {
                 let n = S::LANES.min(d - at);
+                s.prefetch(x.as_ptr().wrapping_add(d + at).cast());
                 let y = s.mul(s.sub(s.sub(read(s, x, at, n), mean), rest), factor);
                 let y = match affine {
                     Affine::None => y,
@@ -126,9 +140,10 @@ impl Body for LayerNorm<'_> {
                         s.fma(y, scale, read(s, &shift[batch..][..d], at, n))
                     }
                 };
-                write(s, out, at, n, y);
+                out.write(s, at, n, y);
             }
         }
+        s.fence();
     }
 }
 
@@ -137,6 +152,7 @@ struct RmsNorm<'a> {
     scale: &'a [f32],
     eps: f32,
     out: &'a mut [MaybeUninit<f32>],
+    is_streamed: bool,
 }
 
 impl Body for RmsNorm<'_> {
@@ -144,18 +160,20 @@ impl Body for RmsNorm<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { x, scale, eps, out } = self;
+        let Self { x, scale, eps, out, is_streamed } = self;
         let d = scale.len();
         for r in 0..x.len() / d {
             let x = &x[r * d..][..d];
             let mean_square = moments(s, x, s.splat(0.0)).1 / d as f32;
             let factor = s.splat(1.0 / (mean_square + eps).sqrt());
-            let out = &mut out[r * d..][..d];
+            let mut out = Row::of(s, &mut out[r * d..][..d], is_streamed);
             for at in (0..d).step_by(S::LANES) {
                 let n = S::LANES.min(d - at);
-                write(s, out, at, n, s.mul(s.mul(read(s, x, at, n), factor), read(s, scale, at, n)));
+                s.prefetch(x.as_ptr().wrapping_add(d + at).cast());
+                out.write(s, at, n, s.mul(s.mul(read(s, x, at, n), factor), read(s, scale, at, n)));
             }
         }
+        s.fence();
     }
 }
 
@@ -183,11 +201,12 @@ pub fn group_norm(
         return;
     }
     let per_group = channels / groups;
+    let is_streamed = out.len() >= STREAMED;
     (out.par_chunks_mut(per_group * pixels).zip(x.par_chunks(per_group * pixels)).enumerate()).for_each(
         |(i, (out, x))| {
             let channels = i % groups * per_group..(i % groups + 1) * per_group;
             let (weight, bias) = (&weight[channels.clone()], &bias[channels]);
-            vectorize(isa, GroupNorm { x, pixels, weight, bias, eps, activation, out });
+            vectorize(isa, GroupNorm { x, pixels, weight, bias, eps, activation, out, is_streamed });
         },
     );
 }
@@ -200,6 +219,7 @@ struct GroupNorm<'a> {
     eps: f32,
     activation: Option<crate::Activation>,
     out: &'a mut [MaybeUninit<f32>],
+    is_streamed: bool,
 }
 
 impl Body for GroupNorm<'_> {
@@ -207,24 +227,28 @@ impl Body for GroupNorm<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { x, pixels, weight, bias, eps, activation, out } = self;
-        let n = x.len() as f64;
-        // Sums of rows in f64: a group can have millions of values.
-        let (mut sum, mut rest, mut squares) = (0.0f64, 0.0f64, 0.0f64);
-        for part in x.chunks(CHUNK) {
-            sum += f64::from(total(s, part));
+        let Self { x, pixels, weight, bias, eps, activation, out, is_streamed } = self;
+        // A part's moments while it is in the first caches, added up in f64: a group can have millions of values.
+        let (mut n, mut mean, mut squares) = (0.0f64, 0.0f64, 0.0f64);
+        for part in x.chunks(PART) {
+            let count = part.len() as f64;
+            let centre = total(s, part) / part.len() as f32;
+            let (rest, part_squares) = moments(s, part, s.splat(centre));
+            let rest = f64::from(rest) / count;
+            let (part_mean, part_squares) = (f64::from(centre) + rest, f64::from(part_squares) - count * rest * rest);
+            // Chan, Golub and LeVeque 1979: the moments of two parts together.
+            let apart = part_mean - mean;
+            squares += part_squares + apart * apart * n * count / (n + count);
+            n += count;
+            mean += apart * count / n;
         }
-        let mean = s.splat((sum / n) as f32);
-        for part in x.chunks(CHUNK) {
-            let (part_rest, part_squares) = moments(s, part, mean);
-            rest += f64::from(part_rest);
-            squares += f64::from(part_squares);
-        }
-        let variance = (squares / n - (rest / n) * (rest / n)).max(0.0) as f32;
+        let variance = (squares / n).max(0.0) as f32;
         let factor = 1.0 / (variance + eps).sqrt();
-        let rest = s.splat((rest / n) as f32);
-        for (c, (&weight, &bias)) in weight.iter().zip(bias).enumerate() {
-            let (x, out) = (&x[c * pixels..][..pixels], &mut out[c * pixels..][..pixels]);
+        let rest = s.splat((mean - f64::from(mean as f32)) as f32);
+        let mean = s.splat(mean as f32);
+        // The last channels first: they are still in a cache.
+        for (c, (&weight, &bias)) in weight.iter().zip(bias).enumerate().rev() {
+            let (x, mut out) = (&x[c * pixels..][..pixels], Row::of(s, &mut out[c * pixels..][..pixels], is_streamed));
             let (weight, bias) = (s.splat(weight * factor), s.splat(bias));
             for at in (0..pixels).step_by(S::LANES) {
                 let n = S::LANES.min(pixels - at);
@@ -233,9 +257,10 @@ impl Body for GroupNorm<'_> {
                     Some(activation) => activation.apply(s, y),
                     None => y,
                 };
-                write(s, out, at, n, y);
+                out.write(s, at, n, y);
             }
         }
+        s.fence();
     }
 }
 
@@ -288,17 +313,35 @@ fn read<S: Simd>(s: S, x: &[f32], at: usize, n: usize) -> S::V {
     if n == S::LANES { s.load(&x[at..]) } else { s.load_part(&x[at..at + n], 0.0) }
 }
 
-#[inline(always)]
-fn write<S: Simd>(s: S, out: &mut [MaybeUninit<f32>], at: usize, n: usize, v: S::V) {
-    let out = &mut out[at..at + n];
-    if n == S::LANES {
-        // SAFETY: a vector's worth of places, as just counted.
-        unsafe { s.store_ptr(out.as_mut_ptr().cast(), v) }
-    } else {
-        let mut all = [0.0; crate::simd::MAX_LANES];
-        s.store(&mut all, v);
-        for (out, &v) in out.iter_mut().zip(&all) {
-            out.write(v);
+/// Where a row's results go.
+struct Row<'a> {
+    out: &'a mut [MaybeUninit<f32>],
+    is_streamed: bool,
+}
+
+impl<'a> Row<'a> {
+    #[inline(always)]
+    fn of<S: Simd>(_: S, out: &'a mut [MaybeUninit<f32>], is_streamed: bool) -> Self {
+        let is_aligned = out.as_ptr().addr().is_multiple_of(size_of::<f32>() * S::LANES);
+        Self { out, is_streamed: is_streamed && is_aligned }
+    }
+
+    /// The first `n` of a vector's values, from `at` on, which is a multiple of [`Simd::LANES`].
+    #[inline(always)]
+    fn write<S: Simd>(&mut self, s: S, at: usize, n: usize, v: S::V) {
+        let out = &mut self.out[at..at + n];
+        if n == S::LANES {
+            // SAFETY: a vector's worth of places, as just counted, which starts at a multiple of its size if the row does.
+            unsafe {
+                let to = out.as_mut_ptr().cast();
+                if self.is_streamed && at.is_multiple_of(S::LANES) { s.stream_ptr(to, v) } else { s.store_ptr(to, v) }
+            }
+        } else {
+            let mut all = [0.0; crate::simd::MAX_LANES];
+            s.store(&mut all, v);
+            for (out, &v) in out.iter_mut().zip(&all) {
+                out.write(v);
+            }
         }
     }
 }

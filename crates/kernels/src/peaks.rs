@@ -33,6 +33,42 @@ pub fn arithmetic(isa: Isa, compute: Compute) -> f64 {
     })
 }
 
+/// The same for sums of four products of 8-bit whole numbers, where the CPU has an instruction for them.
+pub fn int8(isa: Isa) -> Option<f64> {
+    #[cfg(target_arch = "x86_64")]
+    if isa.level() >= Level::Avx512 && std::arch::is_x86_feature_detected!("avx512vnni") {
+        return Some(best(|| {
+            let start = Instant::now();
+            // SAFETY: the CPU has been asked.
+            let done: f64 =
+                (0..rayon::current_num_threads()).into_par_iter().with_max_len(1).map(|_| unsafe { bytes() }).sum();
+            done / start.elapsed().as_secs_f64()
+        }));
+    }
+    let _ = isa;
+    None
+}
+
+/// Products of bytes in registers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn bytes() -> f64 {
+    use std::arch::x86_64::{_mm512_add_epi32, _mm512_dpbusd_epi32, _mm512_reduce_add_epi32, _mm512_set1_epi8};
+    let (a, b) = (_mm512_set1_epi8(black_box(3)), _mm512_set1_epi8(black_box(-5)));
+    let mut sums = [b; SUMS];
+    for _ in 0..STEPS {
+        for sum in &mut sums {
+            *sum = _mm512_dpbusd_epi32(*sum, a, b);
+        }
+    }
+    let mut total = sums[0];
+    for sum in &sums[1..] {
+        total = _mm512_add_epi32(total, *sum);
+    }
+    black_box(_mm512_reduce_add_epi32(total));
+    (STEPS * SUMS * 64 * 2) as f64
+}
+
 /// Bytes read and written a second, of all threads together, when as many values as an inner layer of Flux has (48 MB) are
 /// copied, with ordinary stores or past the caches, whichever is faster.
 pub fn bandwidth(isa: Isa) -> f64 {
@@ -62,6 +98,9 @@ fn best(mut measure: impl FnMut() -> f64) -> f64 {
 /// Steps of one measurement.
 const STEPS: usize = 1 << 20;
 
+/// Enough sums that none waits for the one before: four cycles on each of two units, with room.
+const SUMS: usize = 12;
+
 struct Multiply {
     pairs: bool,
 }
@@ -72,8 +111,6 @@ impl Body for Multiply {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f64 {
-        // Enough sums that none waits for the one before: four cycles on each of two units, with room.
-        const SUMS: usize = 12;
         let mut sums = [s.splat(0.0); SUMS];
         let (a, b) = (s.splat(black_box(1.000_1)), s.splat(black_box(0.999_9)));
         for _ in 0..STEPS {

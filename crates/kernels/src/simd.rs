@@ -54,8 +54,18 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// The nearest whole number, ties to even.
     fn round(self, a: Self::V) -> Self::V;
-    /// `2^n` for whole `n` in -126 to 127.
-    fn exp2_whole(self, n: Self::V) -> Self::V;
+    /// `a · 2^n` for whole `n`, of which those beyond -126 to 127 may count as these. NaN of `a` stays.
+    fn scale(self, a: Self::V, n: Self::V) -> Self::V;
+    /// `1 / a` within 1.2e-7 of it.
+    #[inline(always)]
+    fn recip(self, a: Self::V) -> Self::V {
+        self.div(self.splat(1.0), a)
+    }
+    /// `a`, or `most` with its sign where it is greater; for NaN, NaN or a number within.
+    #[inline(always)]
+    fn within(self, a: Self::V, most: f32) -> Self::V {
+        self.max(self.splat(-most), self.min(self.splat(most), a))
+    }
     /// The magnitude of `a` with the sign of `b`.
     fn copysign(self, a: Self::V, b: Self::V) -> Self::V;
     /// The sum of all lanes, in an order that is the same for every call at this level.
@@ -99,6 +109,19 @@ pub(crate) trait Simd: Copy + Send + Sync {
         for (to, x) in to.iter_mut().zip(x.chunks_exact(2)) {
             *to = u32::from(bf16::from_f32(x[0]).to_bits()) | u32::from(bf16::from_f32(x[1]).to_bits()) << 16;
         }
+    }
+
+    /// Rounds two vectors to bf16 and puts each number of `second` into the upper half of its word, above that of `first`.
+    #[inline(always)]
+    fn join(self, first: Self::V, second: Self::V) -> Self::V {
+        let (mut low, mut high) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+        self.store(&mut low, first);
+        self.store(&mut high, second);
+        for i in 0..Self::LANES {
+            let [low_bits, high_bits] = [low[i], high[i]].map(|v| u32::from(bf16::from_f32(v).to_bits()));
+            low[i] = f32::from_bits(low_bits | high_bits << 16);
+        }
+        self.load(&low)
     }
 
     /// Makes what was streamed visible to other threads.
@@ -216,8 +239,8 @@ impl Simd for Portable {
         Self::map(a, |a| if a.abs() < 4_194_304.0 { (a + SHIFT) - SHIFT } else { a })
     }
     #[inline(always)]
-    fn exp2_whole(self, n: [f32; 8]) -> [f32; 8] {
-        Self::map(n, |n| f32::from_bits(((n as i32 + 127) << 23) as u32))
+    fn scale(self, a: [f32; 8], n: [f32; 8]) -> [f32; 8] {
+        Self::zip(a, n, |a, n| a * f32::from_bits(((n.clamp(-126.0, 127.0) as i32 + 127) << 23) as u32))
     }
     #[inline(always)]
     fn copysign(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
@@ -288,6 +311,23 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(crate) struct Avx512(());
 
+    impl Avx512 {
+        /// Numbers of which the upper half of the bits is the nearest bf16.
+        #[inline(always)]
+        fn rounded(self, v: __m512) -> __m512i {
+            // SAFETY: `self` proves the instructions.
+            unsafe {
+                let bits = _mm512_castps_si512(v);
+                // Half of the lower half's range, and one more where that makes a tie even.
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+                // NaN stays one by having its quiet bit set.
+                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+                _mm512_mask_mov_epi32(up, nan, _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000)))
+            }
+        }
+    }
+
     impl Simd for Avx512 {
         const LANES: usize = 16;
         type V = __m512;
@@ -302,9 +342,14 @@ mod x86 {
             max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
             min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
             round(a: __m512) -> __m512 = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
-            exp2_whole(n: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(
-                _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)),
-            ));
+            scale(a: __m512, n: __m512) -> __m512 = _mm512_scalef_ps(a, n);
+            // 14 bits, doubled by a step of Newton's method.
+            recip(a: __m512) -> __m512 = {
+                let near = _mm512_rcp14_ps(a);
+                _mm512_mul_ps(near, _mm512_fnmadd_ps(a, near, _mm512_set1_ps(2.0)))
+            };
+            // 2: the lesser magnitude, with the sign of the first.
+            within(a: __m512, most: f32) -> __m512 = _mm512_range_ps::<2>(a, _mm512_set1_ps(most));
             // 0xd8 is the truth table of "c ? b : a" with the operands in this order: the sign bit of `b`, the rest of `a`.
             copysign(a: __m512, b: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_ternarylogic_epi32::<0xd8>(
                 _mm512_castps_si512(a), _mm512_castps_si512(b), _mm512_set1_epi32(i32::MIN),
@@ -339,22 +384,26 @@ mod x86 {
             unsafe { _mm512_stream_ps(p, v) }
         }
         #[inline(always)]
+        fn join(self, first: __m512, second: __m512) -> __m512 {
+            // SAFETY: `self` proves the instructions.
+            unsafe {
+                let (low, high) = (_mm512_srli_epi32::<16>(self.rounded(first)), self.rounded(second));
+                // 0xea is the truth table of "(a and b) or c" with the operands in this order.
+                let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+                _mm512_castsi512_ps(_mm512_ternarylogic_epi32::<0xea>(high, upper, low))
+            }
+        }
+        #[inline(always)]
         fn round_to_pairs(self, x: &[f32], to: &mut [u32]) {
             assert!(x.len() == 32 && to.len() == 16);
-            // SAFETY: the lengths are checked; `self` proves the instructions. A number's upper half is rounded by adding half of
-            // the lower half's range and one more where that makes a tie even; NaN stays one by having its quiet bit set.
+            // SAFETY: the lengths are checked; `self` proves the instructions.
             unsafe {
-                let round = |p: *const f32| {
-                    let v = _mm512_loadu_ps(p);
-                    let bits = _mm512_castps_si512(v);
-                    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-                    let up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-                    let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
-                    let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
-                    _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(_mm512_mask_mov_epi32(up, nan, quiet)))
-                };
-                _mm256_storeu_si256(to.as_mut_ptr().cast(), round(x.as_ptr()));
-                _mm256_storeu_si256(to.as_mut_ptr().add(8).cast(), round(x.as_ptr().add(16)));
+                // A loop and no closure, which would be compiled for the least CPU.
+                for half in 0..2 {
+                    let rounded = self.rounded(_mm512_loadu_ps(x.as_ptr().add(16 * half)));
+                    let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
+                    _mm256_storeu_si256(to.as_mut_ptr().add(8 * half).cast(), halves);
+                }
             }
         }
         #[inline(always)]
@@ -440,9 +489,11 @@ mod x86 {
             max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
             min(a: __m256, b: __m256) -> __m256 = _mm256_min_ps(a, b);
             round(a: __m256) -> __m256 = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
-            exp2_whole(n: __m256) -> __m256 = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(
-                _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)),
-            ));
+            scale(a: __m256, n: __m256) -> __m256 = {
+                let n = _mm256_max_ps(_mm256_set1_ps(-126.0), _mm256_min_ps(_mm256_set1_ps(127.0), n));
+                let bits = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)));
+                _mm256_mul_ps(a, _mm256_castsi256_ps(bits))
+            };
             copysign(a: __m256, b: __m256) -> __m256 = {
                 let sign = _mm256_set1_ps(-0.0);
                 _mm256_or_ps(_mm256_andnot_ps(sign, a), _mm256_and_ps(sign, b))
@@ -531,9 +582,11 @@ mod arm {
             max(a: float32x4_t, b: float32x4_t) -> float32x4_t = vbslq_f32(vcgtq_f32(a, b), a, b);
             min(a: float32x4_t, b: float32x4_t) -> float32x4_t = vbslq_f32(vcltq_f32(a, b), a, b);
             round(a: float32x4_t) -> float32x4_t = vrndnq_f32(a);
-            exp2_whole(n: float32x4_t) -> float32x4_t = vreinterpretq_f32_s32(vshlq_n_s32::<23>(
-                vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)),
-            ));
+            scale(a: float32x4_t, n: float32x4_t) -> float32x4_t = {
+                let n = vmaxq_f32(vdupq_n_f32(-126.0), vminq_f32(vdupq_n_f32(127.0), n));
+                let bits = vshlq_n_s32::<23>(vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127)));
+                vmulq_f32(a, vreinterpretq_f32_s32(bits))
+            };
             copysign(a: float32x4_t, b: float32x4_t) -> float32x4_t = vbslq_f32(vdupq_n_u32(1 << 31), b, a);
             sum(a: float32x4_t) -> f32 = vaddvq_f32(a);
             greatest(a: float32x4_t) -> f32 = vmaxvq_f32(a);

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use crate::{
-    aligned::Aligned,
+    aligned::Scratch,
     isa::Isa,
     linear::{Finish, Output, Rows},
     packed::{DEPTH, width},
@@ -154,9 +154,9 @@ impl Weights for Pairs<'_> {
 pub(crate) fn linear<W: Weights>(isa: Isa, weights: W, input: Rows, finish: Finish, out: Output) {
     let panels = out.width.div_ceil(width(isa));
     let row_tasks = input.rows.div_ceil(TASK_ROWS);
-    // Where one block of rows is all there is, its panels are the work to share.
-    let panels_per_task =
-        if row_tasks >= 8 { TASK_PANELS } else { (panels * row_tasks).div_ceil(16).clamp(1, TASK_PANELS) };
+    // Where few blocks of rows are all there is, their panels are the work to share: in few tasks, as each rearranges its rows.
+    let tasks = 2 * rayon::current_num_threads();
+    let panels_per_task = (panels * row_tasks).div_ceil(tasks).clamp(1, TASK_PANELS);
     let panel_tasks = panels.div_ceil(panels_per_task);
     (0..row_tasks * panel_tasks).into_par_iter().for_each(|task| {
         let (row, panel) = (task / panel_tasks * TASK_ROWS, task % panel_tasks * panels_per_task);
@@ -185,10 +185,10 @@ impl<W: Weights> Body for Task<'_, W> {
         let width = 2 * S::LANES;
         let steps = W::steps(input.d_in);
         let tiles = rows.len().div_ceil(tile_rows);
-        let mut block = Aligned::zeros(tiles * tile_rows * BLOCK.min(steps));
+        let mut block = Scratch::of(tiles * tile_rows * BLOCK.min(steps));
         // Sums wait here for the next block, and not in the result, which is too large for the caches.
         let tile_sums = tile_rows * width;
-        let mut waiting = Aligned::zeros(if steps > BLOCK { panels.len() * tiles * tile_sums } else { 0 });
+        let mut waiting = Scratch::of(if steps > BLOCK { panels.len() * tiles * tile_sums } else { 0 });
         for start in (0..steps.max(1)).step_by(BLOCK) {
             let end = steps.min(start + BLOCK);
             rearrange::<W, S>(s, &mut block, input, rows.clone(), start..end);
@@ -281,14 +281,23 @@ fn rearrange<W: Weights, S: Simd>(
     }
 }
 
-/// Sums of products of `M` rows, which stand side by side in `a`, with a panel.
+/// Sums of products of `M` rows, which stand side by side in `a`, with a panel. With each step, `ahead_step` bytes from `ahead` on
+/// are brought into the second cache.
 #[inline(always)]
-pub(crate) fn products<S: Simd, W: Weights, const M: usize>(s: S, a: &[f32], b: &[W::Value]) -> [[S::V; 2]; M] {
+pub(crate) fn products<S: Simd, W: Weights, const M: usize>(
+    s: S,
+    a: &[f32],
+    b: &[W::Value],
+    mut ahead: *const u8,
+    ahead_step: usize,
+) -> [[S::V; 2]; M] {
     let steps = a.len() / M;
     assert!(b.len() == steps * 2 * S::LANES);
     let mut sums = [[s.splat(0.0); 2]; M];
     let (mut a, mut b) = (a.as_ptr(), b.as_ptr());
     for _ in 0..steps {
+        s.prefetch(ahead);
+        ahead = ahead.wrapping_add(ahead_step);
         // SAFETY: `a` holds `M` and `b` two vectors of values for each step, as just checked.
         unsafe { step::<S, W, M>(s, a, b, &mut sums) };
         a = a.wrapping_add(M);
