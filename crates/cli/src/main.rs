@@ -12,7 +12,9 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser};
-use forge::{Config, Error, Forge, Noise, Pattern, Result, dump, noise_file, read_infotext};
+use forge::{
+    Config, Error, Forge, Noise, Pattern, Result, Txt2Img, core_tensor::Latent, dump, noise_file, read_infotext,
+};
 
 use crate::{
     args::{Args, Command, InfoArgs, InspectArgs, ListArgs, Txt2ImgArgs},
@@ -64,10 +66,14 @@ fn txt2img(args: Txt2ImgArgs) -> Result<()> {
         Noise::File(path) => Some(noise_file(path)?),
     };
     limit_threads(config.device.threads)?;
-    let interrupted = on_interrupt();
+    // Inside the pool: the thread that drives the run is one of those that compute, and nobody is woken for each operation.
+    rayon::scope(|_| draw(&args, &config, request, &output, noise))
+}
 
+fn draw(args: &Txt2ImgArgs, config: &Config, request: Txt2Img, output: &Pattern, noise: Option<Latent>) -> Result<()> {
+    let interrupted = on_interrupt();
     let mut reporter = Reporter::new(args.json);
-    let mut forge = Forge::load(&config)?;
+    let mut forge = Forge::load(config)?;
     reporter.event(&Event::Loaded { model: forge.name() });
     let seed = request.seed;
     let mut run = match noise {
