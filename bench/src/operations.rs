@@ -1,130 +1,37 @@
-//! `cargo xtask bench`: how fast the kernels are, as shares of what this machine can do at most.
-//!
-//! The machine's own limits are measured first, in the same run and on the same threads. Shapes are those of Flux (hidden 3072, 24
-//! heads) and of the UNet and the decoder of SD 1.5.
+//! Single kernels at the shapes that models call them with.
 
-use std::{
-    fmt::Write as _,
-    fs,
-    mem::MaybeUninit,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::mem::MaybeUninit;
 
+use core_tensor::{Device, tensor};
 use kernels::{
-    Activation, Affine, Compute, ConvEpilogue, Epilogue, Heads, HugePages, Isa, PackedConv, PackedMatrix, Scores,
-    Values,
+    Activation, Affine, Compute, ConvEpilogue, Epilogue, Heads, Isa, PackedConv, PackedMatrix, Scores, Values,
 };
 
-use crate::{Done, root};
+use crate::report::{Report, median};
 
-/// As in the command, so that results are measured where they are used.
-#[global_allocator]
-static ALLOCATOR: HugePages = HugePages::new(1 << 30);
-
-pub fn run(flags: &[&str]) -> Done {
-    let json = match flags {
-        [] => None,
-        ["--json", file] => Some(*file),
-        _ => return Err("`bench` takes `--json FILE` alone".into()),
-    };
-    if cfg!(debug_assertions) {
-        let cargo = Command::new(env!("CARGO"))
-            .current_dir(root())
-            .args(["run", "--quiet", "--release", "--package", "xtask"])
-            .arg("--")
-            .arg("bench")
-            .args(flags)
-            .status()?;
-        return if cargo.success() { Ok(()) } else { Err("the bench failed".into()) };
-    }
-    let isa = Isa::best();
-    let peaks = Peaks::of(isa);
-    println!(
-        "{isa:?}; peaks: f32 {:.0} GFLOP/s, bf16 {:.0} GFLOP/s, memory {:.1} GB/s",
-        peaks.f32 / 1e9,
-        peaks.bf16 / 1e9,
-        peaks.bandwidth / 1e9
-    );
-    let mut report = Report { peaks, json: String::new() };
-    products(isa, &mut report);
-    convolutions(isa, &mut report);
-    attention(isa, &mut report);
-    rows(isa, &mut report);
-    if let Some(file) = json {
-        fs::write(file, report.json)?;
-    }
-    Ok(())
-}
-
-struct Peaks {
-    f32: f64,
-    bf16: f64,
-    bandwidth: f64,
-}
-
-impl Peaks {
-    fn of(isa: Isa) -> Self {
-        let arithmetic = |compute| kernels::peaks::arithmetic(isa, compute);
-        Self {
-            f32: arithmetic(Compute::F32),
-            bf16: arithmetic(Compute::Bf16),
-            bandwidth: kernels::peaks::bandwidth(isa),
-        }
-    }
-}
-
-struct Report {
-    peaks: Peaks,
-    json: String,
-}
-
-impl Report {
-    /// `work` is operations, or bytes where there is no `compute`.
-    fn case(&mut self, case: &str, compute: Option<Compute>, work: f64, run: impl FnMut()) {
-        let seconds = median(run);
-        let (name, peak) = match compute {
-            Some(Compute::F32) => ("f32", self.peaks.f32),
-            Some(Compute::Bf16) => ("bf16", self.peaks.bf16),
-            None => ("memory", self.peaks.bandwidth),
-        };
-        let (rate, share) = (work / seconds / 1e9, work / seconds / peak);
-        println!("{case:40} {name:6} {:10.3} ms {rate:8.1} G/s {:5.1} %", seconds * 1e3, share * 100.0);
-        let line =
-            serde_json::json!({"case": case, "peak": name, "seconds": seconds, "gflops": rate, "share_of_peak": share});
-        writeln!(self.json, "{line}").expect("a String takes everything");
-    }
-}
-
-/// The median of as many runs as fit into a second, five at least, after one that does not count.
-fn median(mut run: impl FnMut()) -> f64 {
-    run();
-    let start = Instant::now();
-    let mut seconds = Vec::new();
-    while seconds.len() < 5 || start.elapsed() < Duration::from_secs(1) {
-        let start = Instant::now();
-        run();
-        seconds.push(start.elapsed().as_secs_f64());
-    }
-    seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
-}
-
-fn products(isa: Isa, report: &mut Report) {
+pub(crate) fn products(isa: Isa, report: &mut Report) {
     for (rows, d_out, d_in) in [(4096, 3072, 3072), (1536, 9216, 3072), (1536, 3072, 12288), (77, 3072, 3072)] {
         let (x, w) = (numbers(rows * d_in), numbers(d_out * d_in));
         let mut out = space(rows * d_out);
+        let case = format!("linear {rows}x{d_out}x{d_in}");
+        if !report.wants(&case) {
+            continue;
+        }
         for compute in [Compute::F32, Compute::Bf16] {
             let packed = PackedMatrix::pack(isa, compute, d_out, d_in, Values::F32(&w));
             let work = 2.0 * (rows * d_out * d_in) as f64;
-            report.case(&format!("linear {rows}x{d_out}x{d_in}"), Some(compute), work, || {
+            report.case(&case, Some(compute), work, || {
                 kernels::linear(&packed, &x, rows, d_in, Epilogue::default(), &mut out);
             });
         }
+        let device = Device::flex();
+        let (x, w) = (tensor(x, [rows, d_in], &device), tensor(w, [d_out, d_in], &device).transpose());
+        let seconds = median(|| drop(x.clone().matmul(w.clone())));
+        report.compare(&case, Compute::F32, "Burn flex (crate gemm)", seconds);
     }
 }
 
-fn convolutions(isa: Isa, report: &mut Report) {
+pub(crate) fn convolutions(isa: Isa, report: &mut Report) {
     for (c_in, c_out, kernel, side) in [
         (320, 320, 3, 64),
         (640, 640, 3, 32),
@@ -133,20 +40,28 @@ fn convolutions(isa: Isa, report: &mut Report) {
         (640, 320, 1, 64),
         (512, 512, 3, 128),
     ] {
+        let case = format!("conv {kernel}x{kernel} {c_in}->{c_out} @{side}");
+        if !report.wants(&case) {
+            continue;
+        }
         let (x, w) = (numbers(c_in * side * side), numbers(c_out * c_in * kernel * kernel));
         let mut out = space(c_out * side * side);
         for compute in [Compute::F32, Compute::Bf16] {
             let packed = PackedConv::pack(isa, compute, [c_out, c_in, kernel], Values::F32(&w));
             let work = 2.0 * (c_out * c_in * kernel * kernel * side * side) as f64;
-            report.case(&format!("conv {kernel}x{kernel} {c_in}->{c_out} @{side}"), Some(compute), work, || {
+            report.case(&case, Some(compute), work, || {
                 kernels::conv2d(&packed, &x, 1, [side, side], 1, ConvEpilogue::default(), &mut out);
             });
         }
     }
 }
 
-fn attention(isa: Isa, report: &mut Report) {
+pub(crate) fn attention(isa: Isa, report: &mut Report) {
     for (heads, tokens, d) in [(24, 1536, 128), (8, 4096, 40), (1, 4096, 512)] {
+        let case = format!("attention {heads}x{tokens}x{d}");
+        if !report.wants(&case) {
+            continue;
+        }
         let all = [(); 3].map(|()| numbers(heads * tokens * d));
         let view =
             |x| Heads::new(x, [1, heads, tokens, d], [0, d, heads * d]).expect("the view is as large as its values");
@@ -155,14 +70,14 @@ fn attention(isa: Isa, report: &mut Report) {
         let scores = Scores { scale: 1.0 / (d as f32).sqrt(), bias: None, causal: false };
         for compute in [Compute::F32, Compute::Bf16] {
             let work = 4.0 * (heads * tokens * tokens * d) as f64;
-            report.case(&format!("attention {heads}x{tokens}x{d}"), Some(compute), work, || {
+            report.case(&case, Some(compute), work, || {
                 kernels::attention(isa, compute, q, k, v, scores, &mut out);
             });
         }
     }
 }
 
-fn rows(isa: Isa, report: &mut Report) {
+pub(crate) fn rows(isa: Isa, report: &mut Report) {
     let (rows, d) = (4096, 3072);
     let (x, y, scale) = (numbers(rows * d), numbers(rows * d), numbers(d));
     let mut out = space(rows * d);
@@ -187,7 +102,7 @@ fn rows(isa: Isa, report: &mut Report) {
 }
 
 /// Numbers between -1 and 1, always the same.
-fn numbers(n: usize) -> Vec<f32> {
+pub(crate) fn numbers(n: usize) -> Vec<f32> {
     let mut state = 1u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

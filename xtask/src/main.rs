@@ -19,8 +19,9 @@ usage: cargo xtask <command>
       every check, cheapest first; the first failure stops
   tidy
       the rules that no compiler knows: crate ranks, file names, notes without an issue, machine paths
-  bench [--json FILE]
-      how fast the kernels are, as shares of what this machine can do at most
+  bench [--case TEXT] [--json FILE] [--python PATH]
+      how fast the engine is, as shares of what this machine can do at most; with a python that has torch and diffusers,
+      next to them too
   demo-score [--count 100] [--seed 7] [--steps 20] [--forge PATH]
       how often the demo model draws what it was asked for; writes docs/demo-sheet.png";
 

@@ -1,0 +1,65 @@
+//! `cargo xtask bench`: how fast the engine is, as shares of what this machine can do at most and next to others.
+//!
+//! The machine's own limits are measured first, in the same run and on the same threads. Shapes are those of Flux (hidden 3072, 24
+//! heads) and of the UNet and the decoder of SD 1.5.
+
+mod blocks;
+mod demo;
+mod operations;
+mod peers;
+mod report;
+
+use std::{error::Error, path::PathBuf, process::ExitCode};
+
+use kernels::{HugePages, Isa};
+
+use crate::{
+    peers::Peers,
+    report::{Peaks, Report},
+};
+
+/// As in the command, so that results are measured where they are used.
+#[global_allocator]
+static ALLOCATOR: HugePages = HugePages::new(1 << 30);
+
+const USAGE: &str = "usage: cargo xtask bench [--case TEXT] [--json FILE] [--python PATH]";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
+    let (mut json, mut filter, mut python) = (None, "", None);
+    for pair in args.chunks(2) {
+        match pair {
+            [flag, file] if flag == "--json" => json = Some(PathBuf::from(file)),
+            [flag, text] if flag == "--case" => filter = text,
+            [flag, path] if flag == "--python" => python = Some(path),
+            _ => return Err(USAGE.into()),
+        }
+    }
+    let isa = Isa::best();
+    let peaks = Peaks::of(isa);
+    println!("{isa:?}; at most {peaks}\n");
+    let peers = match python {
+        Some(python) => Peers::measured(python, filter)?,
+        None => Peers::default(),
+    };
+    let mut report = Report::new(peaks, filter, peers);
+    operations::products(isa, &mut report);
+    operations::convolutions(isa, &mut report);
+    operations::attention(isa, &mut report);
+    operations::rows(isa, &mut report);
+    blocks::flux(&mut report)?;
+    blocks::resnets(&mut report)?;
+    demo::picture(&mut report)?;
+    report.finish(json.as_deref())?;
+    Ok(())
+}
