@@ -26,7 +26,7 @@ pub(crate) fn picture(report: &mut Report) -> Result<()> {
         let start = Instant::now();
         let status = Command::new(&forge)
             .current_dir(root)
-            .args(["txt2img", "--config", "flux.toml", "--force", "--output"])
+            .args(["txt2img", "--config", "flux.toml", "--output"])
             .arg(&to)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -79,6 +79,7 @@ pub(crate) fn attention(isa: Isa, report: &mut Report) {
 
 pub(crate) fn rows(isa: Isa, report: &mut Report) {
     let (rows, d) = (4096, 3072);
+    report.measure_memory_again(isa);
     let (x, y, scale) = (numbers(rows * d), numbers(rows * d), numbers(d));
     let mut out = space(rows * d);
     let bytes = |arrays: usize| (arrays * rows * d * size_of::<f32>()) as f64;

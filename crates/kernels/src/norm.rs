@@ -40,6 +40,21 @@ pub enum Affine<'a> {
     },
 }
 
+impl Affine<'_> {
+    /// What becomes of the columns from `at` on, at most a vector's worth; scale and shift are those of the row.
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, y: S::V, at: usize, n: usize) -> S::V {
+        match self {
+            Affine::None => y,
+            Affine::Columns { weight, bias: None } => s.mul(y, read(s, weight, at, n)),
+            Affine::Columns { weight, bias: Some(bias) } => s.fma(y, read(s, weight, at, n), read(s, bias, at, n)),
+            Affine::Modulated { scale, shift, .. } => {
+                s.fma(y, s.add(s.splat(1.0), read(s, scale, at, n)), read(s, shift, at, n))
+            }
+        }
+    }
+}
+
 /// `(x - mean) / √(variance + eps)` of every row of `d` values, then `affine`.
 ///
 /// # Panics
@@ -124,23 +139,22 @@ impl Body for LayerNorm<'_> {
             let rest = s.splat(rest);
             let factor = s.splat(1.0 / (variance + eps).sqrt());
             let mut out = Row::of(s, &mut out[r * d..][..d], is_streamed);
-            for at in (0..d).step_by(S::LANES) {
-                let n = S::LANES.min(d - at);
+            let affine = match affine {
+                Affine::Modulated { scale, shift, rows } => {
+                    let batch = (first + r) / rows * d;
+                    Affine::Modulated { scale: &scale[batch..][..d], shift: &shift[batch..][..d], rows }
+                }
+                other => other,
+            };
+            let whole = d / S::LANES * S::LANES;
+            for at in (0..whole).step_by(S::LANES) {
                 s.prefetch(x.as_ptr().wrapping_add(d + at).cast());
-                let y = s.mul(s.sub(s.sub(read(s, x, at, n), mean), rest), factor);
-                let y = match affine {
-                    Affine::None => y,
-                    Affine::Columns { weight, bias: None } => s.mul(y, read(s, weight, at, n)),
-                    Affine::Columns { weight, bias: Some(bias) } => {
-                        s.fma(y, read(s, weight, at, n), read(s, bias, at, n))
-                    }
-                    Affine::Modulated { scale, shift, rows } => {
-                        let batch = (first + r) / rows * d;
-                        let scale = s.add(s.splat(1.0), read(s, &scale[batch..][..d], at, n));
-                        s.fma(y, scale, read(s, &shift[batch..][..d], at, n))
-                    }
-                };
-                out.write(s, at, n, y);
+                let y = s.mul(s.sub(s.sub(read(s, x, at, S::LANES), mean), rest), factor);
+                out.write(s, at, S::LANES, affine.apply(s, y, at, S::LANES));
+            }
+            if whole < d {
+                let y = s.mul(s.sub(s.sub(read(s, x, whole, d - whole), mean), rest), factor);
+                out.write(s, whole, d - whole, affine.apply(s, y, whole, d - whole));
             }
         }
         s.fence();

@@ -377,3 +377,16 @@ fn upsampling_repeats_each_value_in_both_directions() {
     let row = |a: f32, b: f32, c: f32| [a, a, b, b, c, c];
     assert_eq!(y, [row(1., 2., 3.), row(1., 2., 3.), row(4., 5., 6.), row(4., 5., 6.)].concat());
 }
+
+#[test]
+fn a_row_that_begins_far_from_its_mean_is_normalised_as_well_as_any() {
+    let d = 1000;
+    let x: Vec<f32> = numbers(d, 5).iter().enumerate().map(|(i, v)| if i < 70 { 3000.0 + v } else { *v }).collect();
+    let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / d as f64;
+    let variance = x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / d as f64;
+    let expected: Vec<f64> = x.iter().map(|&v| (f64::from(v) - mean) / (variance + 1e-6).sqrt()).collect();
+    for isa in Isa::available() {
+        let y = written(d, |out| kernels::layer_norm(isa, &x, d, 1e-6, Affine::None, out));
+        assert!(error(&y, &expected) <= F32, "{isa:?}: {}", error(&y, &expected));
+    }
+}
