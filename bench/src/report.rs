@@ -78,7 +78,7 @@ impl Report {
         case.contains(&self.filter)
     }
 
-    /// Runs a case and compares it with what the peers took. `work` is operations, or bytes where there is no `compute`.
+    /// Runs a case and, in bf16, compares it with what the peers took in their best format. `work` is operations, or bytes where there is no `compute`.
     pub(crate) fn case(&mut self, case: &str, compute: Option<Compute>, work: f64, run: impl FnMut()) {
         if self.wants(case) {
             self.measured(case, compute, work, median(run));
@@ -104,8 +104,10 @@ impl Report {
             ratio: None,
         };
         self.lines.push(line);
-        if let (Some(compute), Some((peer, seconds))) = (compute, self.peers.best(case)) {
-            self.compare(case, compute, &peer, seconds);
+        if compute == Some(Compute::Bf16)
+            && let Some((peer, seconds)) = self.peers.best(case)
+        {
+            self.compare(case, Compute::Bf16, &peer, seconds);
         }
     }
 
