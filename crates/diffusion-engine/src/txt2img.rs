@@ -86,23 +86,28 @@ impl Iterator for Run<'_> {
 
     /// Takes one step; `None` when there is none left, or after an error.
     fn next(&mut self) -> Option<Self::Item> {
-        let window = self.sigmas.get(self.done..self.done + 2).filter(|_| !self.failed)?;
-        let &[sigma, sigma_next] = window else { return None };
-        let report = self.step(Step { index: self.done, sigma, sigma_next });
+        if self.failed {
+            return None;
+        }
+        let at = Step::of(&self.sigmas, self.done)?;
+        let (sigma, sigma_next) = (at.sigma(), at.sigma_next());
+        let stepped = self.stepper.step(at, self.latent.clone(), &mut self.denoiser, &mut self.source);
+        let report =
+            self.accept(stepped).map(|step| StepReport { step, steps: self.sigmas.steps(), sigma, sigma_next });
         self.failed = report.is_err();
         Some(report)
     }
 }
 
 impl Run<'_> {
-    fn step(&mut self, at: Step) -> Result<StepReport, Error> {
-        let (step, steps) = (at.index + 1, self.sigmas.steps());
-        let stepped = self.stepper.step(at, self.latent.clone(), &mut self.denoiser, &mut self.source);
+    /// Goes on from the latent that a step made, if all is well with it.
+    fn accept(&mut self, stepped: Result<Latent, samplers::Error>) -> Result<usize, Error> {
+        let (step, steps) = (self.done + 1, self.sigmas.steps());
         let latent = stepped.map_err(|source| Error::Step { step, steps, source })?;
         finite(Stage::Step(step), &latent.0)?;
         self.latent = latent;
         self.done = step;
-        Ok(StepReport { step, steps, sigma: at.sigma, sigma_next: at.sigma_next })
+        Ok(step)
     }
 
     /// The pictures, decoded: one for each of the batch.

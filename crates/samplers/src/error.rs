@@ -20,6 +20,16 @@ pub enum Error {
         /// The most that are accepted.
         max: usize,
     },
+    /// A schedule that does not fit the model's noise levels.
+    #[error("schedule `{schedule}` is not made for the noise levels of this model ({space})")]
+    Unsuited {
+        /// The schedule.
+        schedule: &'static str,
+        /// The model's [`SigmaSpace`](crate::SigmaSpace).
+        space: &'static str,
+        /// A schedule that fits.
+        instead: &'static str,
+    },
     /// The model failed in a way of its own.
     #[error("the model failed at sigma {sigma}")]
     Model {

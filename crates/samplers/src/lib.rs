@@ -6,26 +6,22 @@
 
 #![warn(missing_docs)]
 
+mod ancestral;
 mod error;
 pub mod noise;
 mod profile;
 mod registry;
 mod sampler;
+mod samplers;
 mod schedule;
+mod schedules;
 mod sigmas;
 
-mod euler;
-mod euler_ancestral;
-
-mod flux;
-mod simple;
-
 pub use error::Error;
-pub use euler::SAMPLER as EULER;
-pub use flux::mu;
 pub use profile::Profile;
-pub use registry::{SAMPLERS, SCHEDULES, sampler, schedule};
+pub use registry::{sampler, sampler_and_schedule, schedule};
 pub use sampler::{Denoiser, Noise, Process, Sampler, Step, Stepper};
-pub use schedule::Schedule;
+pub use samplers::{ALL as SAMPLERS, euler::SAMPLER as EULER};
+pub use schedule::{Schedule, Spaces};
+pub use schedules::{ALL as SCHEDULES, flux::mu, simple::SCHEDULE as SIMPLE};
 pub use sigmas::{SigmaSpace, Sigmas};
-pub use simple::SCHEDULE as SIMPLE;

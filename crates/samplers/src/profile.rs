@@ -1,4 +1,4 @@
-use crate::{Error, flux, registry::unknown};
+use crate::{Error, mu, registry::unknown};
 
 /// Whose habits a run follows where the engines disagree.
 ///
@@ -53,7 +53,7 @@ impl Profile {
             Self::Forge | Self::Diffusers | Self::Bfl => image_tokens,
             Self::A1111 | Self::Comfy => 4096,
         };
-        guidance_distilled.then(|| flux::mu(tokens))
+        guidance_distilled.then(|| mu(tokens))
     }
 
     /// How many T5 tokens a Flux prompt is padded to: 512 with distilled guidance (dev) and 256 without (schnell) by flux/cli.py

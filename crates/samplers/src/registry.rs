@@ -1,10 +1,4 @@
-use crate::{Error, Sampler, Schedule, euler, euler_ancestral, flux, simple};
-
-/// Every sampler: the one list to add one to.
-pub static SAMPLERS: &[&Sampler] = &[&euler::SAMPLER, &euler_ancestral::SAMPLER];
-
-/// Every schedule: the one list to add one to.
-pub static SCHEDULES: &[&Schedule] = &[&simple::SCHEDULE, &flux::SCHEDULE];
+use crate::{Error, SAMPLERS, SCHEDULES, Sampler, Schedule};
 
 /// The sampler of an id, label or alias, in any case.
 ///
@@ -26,6 +20,34 @@ pub fn schedule(name: &str) -> Result<&'static Schedule, Error> {
     (SCHEDULES.iter().copied())
         .find(|s| names(s).any(|n| n.eq_ignore_ascii_case(name)))
         .ok_or_else(|| unknown("schedule", name, SCHEDULES.iter().copied().flat_map(names)))
+}
+
+/// What people wrote before samplers and schedules were two names: `DPM++ 2M Karras`, `k_dpmpp_2m_ka`. A sampler's own name
+/// comes without a schedule.
+///
+/// # Errors
+/// [`Error::UnknownName`] with every sampler's name, if it is neither.
+pub fn sampler_and_schedule(name: &str) -> Result<(&'static Sampler, Option<&'static Schedule>), Error> {
+    // A1111 up to 1.8: labels and ids end in the schedule.
+    const ENDINGS: [(&str, &str); 6] = [
+        (" karras", "karras"),
+        ("_ka", "karras"),
+        (" exponential", "exponential"),
+        ("_exp", "exponential"),
+        (" sgmuniform", "sgm_uniform"),
+        (" sgm uniform", "sgm_uniform"),
+    ];
+    let whole = match sampler(name) {
+        Ok(sampler) => return Ok((sampler, None)),
+        Err(unknown) => unknown,
+    };
+    let lower = name.to_lowercase();
+    for (ending, id) in ENDINGS {
+        if let Some(sampler) = lower.strip_suffix(ending).and_then(|first| sampler(first).ok()) {
+            return Ok((sampler, Some(schedule(id)?)));
+        }
+    }
+    Err(whole)
 }
 
 pub(crate) fn unknown(kind: &'static str, name: &str, known: impl Iterator<Item = &'static str>) -> Error {
@@ -79,17 +101,39 @@ mod tests {
 
     #[test]
     fn every_schedule_descends_to_zero_from_1_to_1000_steps() {
+        let flows = [None, Some(0.5), Some(3.23)].map(|mu| SigmaSpace::Flow { mu });
         for schedule in SCHEDULES {
-            for mu in [None, Some(0.5), Some(3.23)] {
-                for steps in [1, 2, 3, 7, 20, 999, 1000] {
-                    let sigmas = schedule.sigmas(&SigmaSpace::Flow { mu }, steps).unwrap();
-                    assert_eq!(sigmas.steps(), steps);
-                    assert!(sigmas.windows(2).all(|w| w[0] > w[1]), "{} {steps} {mu:?}", schedule.id);
-                    assert_eq!((sigmas[0], sigmas[steps]), (1.0, 0.0));
+            for space in flows.iter().chain([&SigmaSpace::Discrete]) {
+                if !schedule.spaces.hold(space) {
+                    let Err(Error::Unsuited { instead, .. }) = schedule.sigmas(space, 4) else {
+                        panic!("{} is not made for {space:?}", schedule.id)
+                    };
+                    assert!(super::schedule(instead).unwrap().sigmas(space, 4).is_ok());
+                    continue;
                 }
-                assert!(schedule.sigmas(&SigmaSpace::Flow { mu }, 0).is_err());
-                assert!(schedule.sigmas(&SigmaSpace::Flow { mu }, 1001).is_err());
+                for steps in [1, 2, 3, 4, 7, 10, 20, 50, 999, 1000] {
+                    let sigmas = schedule.sigmas(space, steps).unwrap();
+                    assert!(sigmas.windows(2).all(|w| w[0] > w[1]), "{} {steps} {space:?}", schedule.id);
+                    assert_eq!(sigmas[sigmas.steps()], 0.0);
+                    let picks = ["ddim_uniform", "beta"].contains(&schedule.id);
+                    assert!(picks || sigmas.steps() == steps, "{} makes {} of {steps}", schedule.id, sigmas.steps());
+                }
+                assert!(schedule.sigmas(space, 0).is_err());
+                assert!(schedule.sigmas(space, 1001).is_err());
             }
         }
+    }
+
+    #[test]
+    fn a_name_may_end_in_its_schedule() {
+        let ids = |name| sampler_and_schedule(name).map(|(s, schedule)| (s.id, schedule.map(|s| s.id))).ok();
+        assert_eq!(ids("DPM++ 2M Karras"), Some(("dpmpp_2m", Some("karras"))));
+        assert_eq!(ids("k_dpmpp_2s_a_ka"), Some(("dpmpp_2s_ancestral", Some("karras"))));
+        assert_eq!(ids("LMS Karras"), Some(("lms", Some("karras"))));
+        assert_eq!(ids("Euler a SGMUniform"), Some(("euler_ancestral", Some("sgm_uniform"))));
+        assert_eq!(ids("k_dpmpp_2m_exp"), Some(("dpmpp_2m", Some("exponential"))));
+        assert_eq!(ids("DPM++ 2M"), Some(("dpmpp_2m", None)));
+        assert_eq!(ids("Karras"), None);
+        assert_eq!(ids("DPM-9 Karras"), None);
     }
 }

@@ -36,22 +36,45 @@ pub enum Process {
 
 /// Takes a latent from one sigma to the next; lives for one run and may remember earlier steps.
 pub trait Stepper: Send {
-    /// One step from `at.sigma` to `at.sigma_next`.
+    /// One step from `at.sigma()` to `at.sigma_next()`.
     ///
     /// # Errors
     /// Those of the model.
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error>;
 }
 
-/// Where a run stands.
+/// Where a run stands; multistep samplers look at its other noise levels too.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
+pub struct Step<'a> {
+    index: usize,
+    sigmas: &'a [f32],
+}
+
+impl<'a> Step<'a> {
+    /// The step of that index, from 0; `None` past the last, which ends in the last of `sigmas`.
+    pub fn of(sigmas: &'a [f32], index: usize) -> Option<Self> {
+        (index < sigmas.len().saturating_sub(1)).then_some(Self { index, sigmas })
+    }
+
     /// From 0.
-    pub index: usize,
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Every noise level of the run, one more than there are steps.
+    pub fn sigmas(&self) -> &'a [f32] {
+        self.sigmas
+    }
+
     /// The noise level of the latent that goes in.
-    pub sigma: f32,
+    pub fn sigma(&self) -> f32 {
+        self.sigmas[self.index]
+    }
+
     /// The noise level of the latent that comes out; 0 in the last step.
-    pub sigma_next: f32,
+    pub fn sigma_next(&self) -> f32 {
+        self.sigmas[self.index + 1]
+    }
 }
 
 /// Predicts the clean latent from a noisy one; the only thing that a sampler knows of a model.

@@ -2,9 +2,10 @@
 //!
 //! Reference: flux/sampling.py `get_schedule`, 802fb47; the shift itself is [`SigmaSpace::sigma`].
 
-use crate::{Schedule, SigmaSpace};
+use crate::{Schedule, SigmaSpace, schedule::Spaces};
 
-pub(crate) static SCHEDULE: Schedule = Schedule { id: "flux", label: "Flux", aliases: &["bfl"], levels };
+pub(crate) static SCHEDULE: Schedule =
+    Schedule { id: "flux", label: "Flux", aliases: &["bfl"], spaces: Spaces::Flow, levels };
 
 fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
     (0..steps).map(|i| space.sigma(1.0 - i as f64 / steps as f64)).collect()

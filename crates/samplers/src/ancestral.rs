@@ -1,0 +1,75 @@
+//! The two halves of an ancestral step: further down than asked, then noise back up.
+//!
+//! References: k-diffusion `get_ancestral_step`, commit 4601bf0; for rectified flow, where the signal shrinks as noise
+//! grows, ComfyUI `sample_euler_ancestral_RF` (v0.3.64), which keeps `(1 - sigma)` of the signal at every level.
+
+use core_tensor::{Latent, Tensor};
+
+use crate::{Noise, Process, Step};
+
+/// Where the deterministic half goes, and how the other comes back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Down {
+    /// The level that the deterministic half ends at.
+    pub(crate) sigma: f32,
+    /// What its result is multiplied by.
+    pub(crate) signal: f32,
+    /// The standard deviation of the noise that is added.
+    pub(crate) renoise: f32,
+}
+
+impl Down {
+    /// `eta` is how much of the noise is drawn anew: 0 makes the step deterministic, 1 is the whole of it.
+    pub(crate) fn of(process: Process, at: Step, eta: f32) -> Self {
+        match process {
+            Process::Diffusion => Self::diffusion(at.sigma(), at.sigma_next(), eta),
+            Process::Flow => Self::flow(at.sigma(), at.sigma_next(), eta),
+        }
+    }
+
+    fn diffusion(sigma: f32, sigma_next: f32, eta: f32) -> Self {
+        let variance = sigma_next.powi(2) * (sigma.powi(2) - sigma_next.powi(2)) / sigma.powi(2);
+        let sigma_up = sigma_next.min(eta * variance.sqrt());
+        Self { sigma: (sigma_next.powi(2) - sigma_up.powi(2)).sqrt(), signal: 1.0, renoise: sigma_up }
+    }
+
+    fn flow(sigma: f32, sigma_next: f32, eta: f32) -> Self {
+        let sigma_down = sigma_next * (1.0 + (sigma_next / sigma - 1.0) * eta);
+        let signal = (1.0 - sigma_next) / (1.0 - sigma_down);
+        let variance = sigma_next.powi(2) - sigma_down.powi(2) * signal.powi(2);
+        Self { sigma: sigma_down, signal, renoise: variance.max(0.0).sqrt() }
+    }
+
+    /// The second half: from the level of `self` up to the step's own. Draws no noise where none is added.
+    pub(crate) fn back_up(self, x: Tensor<4>, noise: &mut dyn Noise, s_noise: f32) -> Latent {
+        if self.renoise == 0.0 {
+            return Latent(x * self.signal);
+        }
+        let fresh = noise.next(&Latent(x.clone())).0;
+        Latent(x * self.signal + fresh * (self.renoise * s_noise))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flow_form_keeps_signal_and_noise_at_every_level() {
+        for eta in [0.0, 0.3, 1.0] {
+            for (sigma, sigma_next) in [(1.0, 0.8), (0.8, 0.5), (0.3, 0.01)] {
+                let down = Down::flow(sigma, sigma_next, eta);
+                let signal = (1.0 - down.sigma) * down.signal;
+                let noise = (down.sigma * down.signal).hypot(down.renoise);
+                assert!((signal - (1.0 - sigma_next)).abs() < 1e-6, "{signal}");
+                assert!((noise - sigma_next).abs() < 1e-6, "{noise}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_eta_nothing_is_added() {
+        let down = Down::diffusion(2.0, 1.0, 0.0);
+        assert_eq!((down.sigma, down.renoise), (1.0, 0.0));
+    }
+}

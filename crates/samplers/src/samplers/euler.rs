@@ -1,0 +1,37 @@
+//! The Euler step: along the line from the noisy latent to the denoised one.
+//!
+//! Reference: k-diffusion `sample_euler`, commit 4601bf0, with `s_churn = 0` (Karras et al. 2022, algorithm 2).
+
+use core_tensor::{Latent, Tensor};
+
+use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper};
+
+/// Euler's method.
+pub static SAMPLER: Sampler = Sampler {
+    id: "euler",
+    label: "Euler",
+    aliases: &["k_euler"],
+    evals_per_step: 1,
+    stochastic: false,
+    start: |_| Box::new(Euler),
+};
+
+struct Euler;
+
+impl Stepper for Euler {
+    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
+        let denoised = model.denoise(&x, at.sigma())?;
+        let d = slope(x.0.clone(), denoised.0, at.sigma());
+        Ok(Latent(x.0 + d * (at.sigma_next() - at.sigma())))
+    }
+}
+
+/// How the latent changes with sigma: the right-hand side of the probability flow equation (Karras et al. 2022, equation 3).
+pub(crate) fn slope(x: Tensor<4>, denoised: Tensor<4>, sigma: f32) -> Tensor<4> {
+    (x - denoised) / sigma
+}
+
+/// The Euler step in its other form: the latent where `ratio`, the next level's share of this one, is left of the way.
+pub(crate) fn towards(x: Tensor<4>, denoised: Tensor<4>, ratio: f32) -> Tensor<4> {
+    x * ratio + denoised * (1.0 - ratio)
+}

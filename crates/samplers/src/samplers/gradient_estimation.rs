@@ -1,0 +1,41 @@
+//! Euler's method with a slope that is carried on beyond the last two.
+//!
+//! Reference: Permenter and Yuan 2024 (Interpreting and Improving Diffusion Models from an Optimization Perspective), with the
+//! `ge_gamma` of ComfyUI `sample_gradient_estimation` (v0.3.64).
+
+use core_tensor::{Latent, Tensor};
+
+use super::euler::slope;
+use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper};
+
+pub(crate) static SAMPLER: Sampler = Sampler {
+    id: "gradient_estimation",
+    label: "Gradient Estimation",
+    aliases: &["euler_ge"],
+    evals_per_step: 1,
+    stochastic: false,
+    start: |_| Box::new(GradientEstimation { last: None }),
+};
+
+const GAMMA: f32 = 2.0; // ComfyUI sample_gradient_estimation: ge_gamma
+
+struct GradientEstimation {
+    /// The slope of the step before.
+    last: Option<Tensor<4>>,
+}
+
+impl Stepper for GradientEstimation {
+    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
+        let denoised = model.denoise(&x, at.sigma())?;
+        if at.sigma_next() == 0.0 {
+            return Ok(denoised);
+        }
+        let d = slope(x.0.clone(), denoised.0, at.sigma());
+        let estimate = match self.last.take() {
+            Some(last) => d.clone() * GAMMA - last * (GAMMA - 1.0),
+            None => d.clone(),
+        };
+        self.last = Some(d);
+        Ok(Latent(x.0 + estimate * (at.sigma_next() - at.sigma())))
+    }
+}

@@ -1,0 +1,33 @@
+//! Heun's method: the mean of the slopes at both ends of an Euler step.
+//!
+//! Reference: k-diffusion `sample_heun`, commit 4601bf0, with `s_churn = 0` (Karras et al. 2022, algorithm 2).
+
+use core_tensor::Latent;
+
+use super::euler::slope;
+use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper};
+
+pub(crate) static SAMPLER: Sampler = Sampler {
+    id: "heun",
+    label: "Heun",
+    aliases: &["k_heun"],
+    evals_per_step: 2,
+    stochastic: false,
+    start: |_| Box::new(Heun),
+};
+
+struct Heun;
+
+impl Stepper for Heun {
+    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
+        let denoised = model.denoise(&x, at.sigma())?;
+        let (here, dt) = (slope(x.0.clone(), denoised.0, at.sigma()), at.sigma_next() - at.sigma());
+        let ahead = Latent(x.0.clone() + here.clone() * dt);
+        if at.sigma_next() == 0.0 {
+            return Ok(ahead);
+        }
+        let denoised = model.denoise(&ahead, at.sigma_next())?;
+        let there = slope(ahead.0, denoised.0, at.sigma_next());
+        Ok(Latent(x.0 + (here + there) * (dt / 2.0)))
+    }
+}

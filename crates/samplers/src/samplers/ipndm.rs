@@ -1,0 +1,45 @@
+//! Improved pseudo numerical method: Adams-Bashforth over the last four slopes, as if steps were even.
+//!
+//! Reference: Zhang and Chen 2022, equations 36 to 39; with sigma as the time ComfyUI `sample_ipndm` (v0.3.64).
+
+use std::collections::VecDeque;
+
+use core_tensor::{Latent, Tensor};
+
+use super::euler::slope;
+use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper};
+
+pub(crate) static SAMPLER: Sampler = Sampler {
+    id: "ipndm",
+    label: "IPNDM",
+    aliases: &[],
+    evals_per_step: 1,
+    stochastic: false,
+    start: |_| Box::new(Ipndm { slopes: VecDeque::new() }),
+};
+
+/// The weights of the newest slope and those before it, by how many there are (Zhang and Chen 2022, equations 36 to 39).
+const WEIGHTS: [&[f32]; 4] = [
+    &[1.0],
+    &[3.0 / 2.0, -1.0 / 2.0],
+    &[23.0 / 12.0, -16.0 / 12.0, 5.0 / 12.0],
+    &[55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0],
+];
+
+struct Ipndm {
+    /// The newest first.
+    slopes: VecDeque<Tensor<4>>,
+}
+
+impl Stepper for Ipndm {
+    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
+        let denoised = model.denoise(&x, at.sigma())?;
+        if at.sigma_next() == 0.0 {
+            return Ok(denoised);
+        }
+        self.slopes.truncate(WEIGHTS.len() - 1);
+        self.slopes.push_front(slope(x.0.clone(), denoised.0, at.sigma()));
+        let (weights, dt) = (WEIGHTS[self.slopes.len() - 1], at.sigma_next() - at.sigma());
+        Ok(Latent(self.slopes.iter().zip(weights).fold(x.0, |x, (d, weight)| x + d.clone() * (weight * dt))))
+    }
+}

@@ -1,0 +1,14 @@
+//! Levels between the model's ends at the quantiles of a beta distribution: dense at both ends of sigma, not of time.
+//!
+//! Reference: Forge `beta_scheduler` (modules/sd_schedulers.py, dfdcbab).
+
+use super::{beta::quantile, linspace};
+use crate::{Schedule, SigmaSpace, schedule::Spaces};
+
+pub(crate) static SCHEDULE: Schedule =
+    Schedule { id: "beta_forge", label: "Beta (Forge)", aliases: &[], spaces: Spaces::All, levels };
+
+fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
+    let (last, first) = space.ends();
+    linspace(1.0, 0.0, steps).map(|p| first + (last - first) * quantile(p)).collect()
+}

@@ -1,0 +1,14 @@
+//! Even steps of the arc tangent of sigma.
+//!
+//! Reference: Sabour et al. 2024 (Align Your Steps), theorem 3.1; ComfyUI `kl_optimal_scheduler` (comfy/samplers.py, v0.3.64).
+
+use super::linspace;
+use crate::{Schedule, SigmaSpace, schedule::Spaces};
+
+pub(crate) static SCHEDULE: Schedule =
+    Schedule { id: "kl_optimal", label: "KL Optimal", aliases: &[], spaces: Spaces::All, levels };
+
+fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
+    let (last, first) = space.ends();
+    linspace(last.atan(), first.atan(), steps).map(f64::tan).collect()
+}

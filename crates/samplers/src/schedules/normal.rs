@@ -1,0 +1,15 @@
+//! Even steps of the model's time, from the table's last level down to its first.
+//!
+//! Reference: ComfyUI `normal_scheduler` (comfy/samplers.py, v0.3.64), which is Forge's `uniform` for Stable Diffusion. For a
+//! flow it shifts time twice, see [`SigmaSpace::times`].
+
+use super::linspace;
+use crate::{Schedule, SigmaSpace, schedule::Spaces};
+
+pub(crate) static SCHEDULE: Schedule =
+    Schedule { id: "normal", label: "Normal", aliases: &["uniform", "discrete"], spaces: Spaces::All, levels };
+
+fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
+    let (last, first) = space.times();
+    linspace(last, first, steps).map(|t| space.sigma(t)).collect()
+}
