@@ -28,8 +28,10 @@ pub struct Args {
 pub enum Command {
     /// Draw a picture from words
     Txt2img(Box<Txt2ImgArgs>),
-    /// List samplers and schedules
+    /// List samplers: how steps are taken
     Samplers(ListArgs),
+    /// List schedules: how noise levels are spaced
+    Schedules(ListArgs),
     /// Tell what model files contain, from their headers
     Inspect(InspectArgs),
     /// Print how a picture was made
@@ -45,7 +47,7 @@ impl Command {
     pub fn json(&self) -> bool {
         match self {
             Self::Txt2img(args) => args.json,
-            Self::Samplers(args) => args.json,
+            Self::Samplers(args) | Self::Schedules(args) => args.json,
             Self::Inspect(args) => args.json,
             Self::Info(args) => args.json,
             Self::Completions { .. } => false,
@@ -74,10 +76,10 @@ pub struct Txt2ImgArgs {
     /// Steps from noise to picture
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     steps: Option<usize>,
-    /// How steps are taken; aliases: see `forge samplers`
+    /// How steps are taken; `forge samplers` says more
     #[arg(long, value_parser = Names(samplers), value_name = "NAME", help_heading = "Sampling")]
     sampler: Option<String>,
-    /// How noise levels are spaced
+    /// How noise levels are spaced; `forge schedules` says more
     #[arg(long, value_parser = Names(schedules), value_name = "NAME", help_heading = "Sampling")]
     schedule: Option<String>,
     /// Distilled guidance, for Flux dev
@@ -229,7 +231,7 @@ impl Txt2ImgArgs {
         set(&mut device.threads, &self.threads);
         set(&mut sampling.profile, &self.profile);
         set(&mut sampling.sampler, &self.sampler);
-        set(&mut sampling.schedule, &self.schedule);
+        set_optional(&mut sampling.schedule, &self.schedule);
         set(&mut sampling.steps, &self.steps);
         set(&mut sampling.guidance, &self.guidance);
         set(&mut sampling.cfg, &self.cfg);

@@ -66,10 +66,10 @@ pub struct Device {
 pub struct Sampling {
     /// Whose habits to follow where engines disagree: `forge`, `a1111`, `comfy`, `diffusers` or `bfl`.
     pub profile: String,
-    /// How steps are taken; `forge samplers` lists them.
+    /// How steps are taken; `forge samplers` lists them. May end in a schedule, as in `DPM++ 2M Karras`.
     pub sampler: String,
-    /// How noise levels are spaced; `forge samplers` lists them.
-    pub schedule: String,
+    /// How noise levels are spaced; `forge schedules` lists them. Without it, the one that `sampler` ends in, or `simple`.
+    pub schedule: Option<String>,
     /// Steps from noise to picture, 1 to 1000.
     pub steps: usize,
     /// Distilled guidance, for Flux dev.
@@ -119,7 +119,7 @@ impl Default for Sampling {
         Self {
             profile: "forge".into(),
             sampler: "euler".into(),
-            schedule: "simple".into(),
+            schedule: None,
             steps: 20,
             guidance: 3.5,
             cfg: 1.0,
@@ -236,9 +236,22 @@ impl Config {
     /// The request that this config describes, with the given seed where it asks for a random one.
     ///
     /// # Errors
-    /// [`Error::Registry`] for a name that does not exist.
+    /// [`Error::Registry`] for a name that does not exist, [`Error::Value`] for a sampler's name that ends in another schedule
+    /// than the one that is given.
     pub fn request(&self, random: impl FnOnce() -> u64) -> Result<Txt2Img> {
         let Self { sampling, prompt, image, .. } = self;
+        let (sampler, named) = samplers::sampler_and_schedule(&sampling.sampler)?;
+        let given = sampling.schedule.as_deref().map(samplers::schedule).transpose()?;
+        let schedule = match (given, named) {
+            (Some(given), Some(named)) if given != named => {
+                return Err(Error::Value {
+                    key: "sampling.schedule",
+                    expected: format!("`{}`, as the sampler `{}` says", named.id, sampling.sampler),
+                    found: format!("`{}`", given.id),
+                });
+            }
+            (given, named) => given.or(named).unwrap_or(&samplers::SIMPLE),
+        };
         Ok(Txt2Img {
             prompt: prompt.positive.clone(),
             negative: prompt.negative.clone(),
@@ -251,8 +264,8 @@ impl Config {
                 Noise::File(_) => NoiseSource::Cpu,
             },
             steps: sampling.steps,
-            sampler: samplers::sampler(&sampling.sampler)?,
-            schedule: samplers::schedule(&sampling.schedule)?,
+            sampler,
+            schedule,
             profile: Profile::named(&sampling.profile)?,
             guidance: sampling.guidance,
             cfg: sampling.cfg,

@@ -149,13 +149,15 @@ pub fn hint(error: &Error) -> Option<String> {
 }
 
 fn registry_hint(error: &samplers::Error) -> Option<String> {
-    let samplers::Error::UnknownName { kind, name, known } = error else {
-        return None;
+    let (kind, name, known) = match error {
+        samplers::Error::UnknownName { kind, name, known } => (kind, name, known),
+        samplers::Error::Unsuited { instead, .. } => return Some(format!("`{instead}` suits every model")),
+        _ => return None,
     };
     let near = nearest(name, known.iter().copied());
     let list = match *kind {
         "sampler" => "; `forge samplers` lists all".to_owned(),
-        "schedule" => "; `forge samplers` lists them too".to_owned(),
+        "schedule" => "; `forge schedules` lists all".to_owned(),
         _ => format!("; there are {}", known.join(", ")),
     };
     match near {

@@ -1,4 +1,4 @@
-//! The `forge` command: reads arguments, runs one of five commands, and turns errors into messages and exit codes.
+//! The `forge` command: reads arguments, runs one of six commands, and turns errors into messages and exit codes.
 
 mod args;
 mod term;
@@ -17,7 +17,7 @@ use forge::{
 };
 
 use crate::{
-    args::{Args, Command, InfoArgs, InspectArgs, ListArgs, Txt2ImgArgs},
+    args::{Args, Command, InfoArgs, InspectArgs, Txt2ImgArgs},
     term::{Event, Reporter},
 };
 
@@ -31,7 +31,8 @@ fn main() -> ExitCode {
     let json = args.command.json();
     let done = match args.command {
         Command::Txt2img(args) => txt2img(*args),
-        Command::Samplers(args) => samplers(&args),
+        Command::Samplers(args) => term::list_samplers(args.json),
+        Command::Schedules(args) => term::list_schedules(args.json),
         Command::Inspect(args) => inspect(&args),
         Command::Info(args) => info(&args),
         Command::Completions { shell } => {
@@ -111,10 +112,6 @@ fn draw(args: &Txt2ImgArgs, config: &Config, request: Txt2Img, output: &Pattern,
         dump(&run, &latents, path)?;
     }
     Ok(())
-}
-
-fn samplers(args: &ListArgs) -> Result<()> {
-    term::list_samplers(args.json)
 }
 
 fn inspect(args: &InspectArgs) -> Result<()> {

@@ -16,7 +16,9 @@ use crate::tiny::{Ran, Tensors, Tiny, golden, wait};
 fn help_names_every_command_flag_and_exit_code() {
     let tiny = Tiny::quick();
     let help = tiny.forge(&["--help"]).done().out;
-    for word in ["txt2img", "samplers", "inspect", "info", "completions", "Exit codes: 0 done", "130 interrupted"] {
+    for word in
+        ["txt2img", "samplers", "schedules", "inspect", "info", "completions", "Exit codes: 0 done", "130 interrupted"]
+    {
         assert!(help.contains(word), "{word}\n{help}");
     }
     let help = tiny.forge(&["txt2img", "--help"]).done().out;
@@ -100,16 +102,16 @@ fn the_version_is_the_crates() {
 #[test]
 fn samplers_lists_the_registry_for_people_and_programs() {
     let tiny = Tiny::quick();
-    let text = tiny.forge(&["samplers"]).done().out;
-    let json = &tiny.forge(&["samplers", "--json"]).done().json()[0];
-    let ids = |kind: &str| -> Vec<String> {
-        let entries = json[kind].as_array().unwrap();
-        entries.iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect()
-    };
-    assert_eq!(ids("samplers"), forge::samplers::SAMPLERS.iter().map(|s| s.id).collect::<Vec<_>>());
-    assert_eq!(ids("schedules"), forge::samplers::SCHEDULES.iter().map(|s| s.id).collect::<Vec<_>>());
-    for id in ids("samplers").into_iter().chain(ids("schedules")) {
-        assert!(text.lines().any(|line| line.starts_with(&format!("{id} "))), "{id}\n{text}");
+    let samplers = forge::samplers::SAMPLERS.iter().map(|s| s.id).collect::<Vec<_>>();
+    let schedules = forge::samplers::SCHEDULES.iter().map(|s| s.id).collect::<Vec<_>>();
+    for (kind, ids) in [("samplers", samplers), ("schedules", schedules)] {
+        let text = tiny.forge(&[kind]).done().out;
+        let json = &tiny.forge(&[kind, "--json"]).done().json()[0];
+        let listed: Vec<_> = json[kind].as_array().unwrap().iter().map(|entry| entry["id"].as_str().unwrap()).collect();
+        assert_eq!(listed, ids);
+        for id in ids {
+            assert!(text.lines().any(|line| line.starts_with(&format!("{id} "))), "{id}\n{text}");
+        }
     }
 }
 
@@ -311,9 +313,11 @@ fn an_interrupted_run_ends_with_130_and_leaves_no_picture() {
 fn a_reader_that_has_gone_ends_a_listing_in_peace() {
     let tiny = Tiny::quick();
     let golden = golden("tiny-dev/clip.safetensors").display().to_string();
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 10] = [
         &["samplers"],
         &["samplers", "--json"],
+        &["schedules"],
+        &["schedules", "--json"],
         &["inspect", &golden],
         &["completions", "bash"],
         &["completions", "zsh"],

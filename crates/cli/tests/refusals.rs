@@ -455,6 +455,12 @@ fn a_value_out_of_range_is_refused_with_what_is_possible() {
         ("sampler", "", &["no sampler is called ``"]),
         ("sampler", "dpmpp_9m", &["no sampler is called `dpmpp_9m`", "`forge samplers` lists all"]),
         ("schedule", "smple", &["no schedule is called `smple`", "did you mean `simple`?"]),
+        (
+            "schedule",
+            "turbo",
+            &["`turbo` is not made for the noise levels of this model (flow)", "`simple` suits every model"],
+        ),
+        ("sampler", "DPM++ 2M Karas", &["no sampler is called `DPM++ 2M Karas`", "hint: did you mean"]),
         ("profile", "confy", &["no profile is called `confy`", "did you mean `comfy`?"]),
         ("cfg", "0.5", &["cfg is 0.5, expected 1 to 100"]),
         ("cfg", "101", &["cfg is 101, expected 1 to 100"]),

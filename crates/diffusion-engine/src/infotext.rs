@@ -81,11 +81,12 @@ impl Infotext {
     pub fn request(&self) -> Result<Txt2Img, Error> {
         let mut request =
             Txt2Img { negative: self.negative.clone(), noise: NoiseSource::Nv, ..Txt2Img::of(self.prompt.clone()) };
+        let (mut named, mut given) = (None, None);
         for (key, value) in &self.pairs {
             match key.as_str() {
                 "Steps" => request.steps = number("Steps", value)?,
-                "Sampler" => request.sampler = samplers::sampler(value)?,
-                "Schedule type" => request.schedule = samplers::schedule(value)?,
+                "Sampler" => (request.sampler, named) = samplers::sampler_and_schedule(value)?,
+                "Schedule type" => given = Some(samplers::schedule(value)?),
                 "CFG scale" => request.cfg = number("CFG scale", value)?,
                 "Distilled CFG Scale" => request.guidance = number("Distilled CFG Scale", value)?,
                 "Seed" => request.seed = number("Seed", value)?,
@@ -106,6 +107,8 @@ impl Infotext {
                 _ => {}
             }
         }
+        // A1111 up to 1.8 wrote the schedule behind the sampler.
+        request.schedule = given.or(named).unwrap_or(request.schedule);
         Ok(request)
     }
 }
@@ -219,6 +222,16 @@ mod tests {
         same(civitai, "a", "", "3");
         assert_eq!(parse(civitai).request().unwrap().steps, 1);
         assert_eq!(parse("no pairs: at all").prompt, "no pairs: at all");
+    }
+
+    #[test]
+    fn a_sampler_may_end_in_its_schedule_as_it_did_before_the_two_were_apart() {
+        let ids =
+            |line: &str| parse(&format!("a\nSteps: 1, {line}")).request().map(|r| (r.sampler.id, r.schedule.id)).ok();
+        assert_eq!(ids("Sampler: DPM++ 2M Karras"), Some(("dpmpp_2m", "karras")));
+        assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Beta"), Some(("dpmpp_2m", "beta")));
+        assert_eq!(ids("Sampler: DPM++ 2M Karras, Schedule type: Beta"), Some(("dpmpp_2m", "beta")));
+        assert_eq!(ids("Sampler: LMS"), Some(("lms", "simple")));
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub fn report(error: &Error, json: bool) {
     let _ = write!(stderr(), "{}", shown(&text));
 }
 
-/// Prints the registry.
+/// Prints the registry of samplers.
 pub fn list_samplers(as_json: bool) -> Result<()> {
     if as_json {
         let samplers: Vec<_> = (SAMPLERS.iter())
@@ -70,19 +70,30 @@ pub fn list_samplers(as_json: bool) -> Result<()> {
                 })
             })
             .collect();
-        let schedules: Vec<_> =
-            SCHEDULES.iter().map(|s| json!({"id": s.id, "label": s.label, "aliases": s.aliases})).collect();
-        return print(&json!({"samplers": samplers, "schedules": schedules}).to_string());
+        return print(&json!({"samplers": samplers}).to_string());
     }
-    let mut lines = vec!["sampler          label          calls  noise   also known as".to_owned()];
+    let mut lines = vec![format!("{:<20} {:<20} calls  noise  also known as", "sampler", "label")];
     for s in SAMPLERS {
         let noise = if s.stochastic { "each" } else { "start" };
         let aliases = s.aliases.join(", ");
-        lines.push(format!("{:<16} {:<14} {:<6} {noise:<7} {aliases}", s.id, s.label, s.evals_per_step));
+        let line = format!("{:<20} {:<20} {:<6} {noise:<6} {aliases}", s.id, s.label, s.evals_per_step);
+        lines.push(line.trim_end().to_owned());
     }
-    lines.push("\nschedule         label          also known as".to_owned());
+    print(&lines.join("\n"))
+}
+
+/// Prints the registry of schedules.
+pub fn list_schedules(as_json: bool) -> Result<()> {
+    if as_json {
+        let schedules: Vec<_> = (SCHEDULES.iter())
+            .map(|s| json!({"id": s.id, "label": s.label, "aliases": s.aliases, "spaces": s.spaces.id()}))
+            .collect();
+        return print(&json!({"schedules": schedules}).to_string());
+    }
+    let mut lines = vec![format!("{:<17} {:<17} models    also known as", "schedule", "label")];
     for s in SCHEDULES {
-        lines.push(format!("{:<16} {:<14} {}", s.id, s.label, s.aliases.join(", ")).trim_end().to_owned());
+        let line = format!("{:<17} {:<17} {:<9} {}", s.id, s.label, s.spaces.id(), s.aliases.join(", "));
+        lines.push(line.trim_end().to_owned());
     }
     print(&lines.join("\n"))
 }
