@@ -231,6 +231,7 @@ mod tests {
         assert_eq!(ids("Sampler: DPM++ 2M Karras"), Some(("dpmpp_2m", "karras")));
         assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Beta"), Some(("dpmpp_2m", "beta")));
         assert_eq!(ids("Sampler: DPM++ 2M Karras, Schedule type: Beta"), Some(("dpmpp_2m", "beta")));
+        assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Automatic"), Some(("dpmpp_2m", "automatic")));
         assert_eq!(ids("Sampler: LMS"), Some(("lms", "simple")));
     }
 

@@ -18,7 +18,8 @@ pub fn start<'m>(model: &'m dyn Model, request: Txt2Img, noise: Option<Latent>) 
     let request = request.checked()?;
     request.size.checked(model.size_multiple())?;
 
-    let sigmas = request.schedule.sigmas(&model.sigma_space(&request), request.steps)?;
+    let space = model.sigma_space(&request);
+    let sigmas = request.schedule.resolved(request.sampler, &space).sigmas(&space, request.steps)?;
     let mut source = HostNoise::of(&request);
     let [c, h, w] = model.latent_shape(request.size);
     // Drawn in any case, so that what stochastic samplers draw later does not depend on whether the start was given.

@@ -125,6 +125,19 @@ mod tests {
     }
 
     #[test]
+    fn automatic_is_a1111s_choice_for_the_sampler_and_simple_for_a_flow() {
+        let automatic = schedule("Automatic").unwrap();
+        let flow = SigmaSpace::Flow { mu: Some(1.15) };
+        for (name, expected) in [("DPM++ 2M", "karras"), ("DPM2 a", "karras"), ("Euler", "normal"), ("LMS", "normal")] {
+            let sampler = sampler(name).unwrap();
+            assert_eq!(automatic.resolved(sampler, &SigmaSpace::Discrete).id, expected, "{name}");
+            assert_eq!(automatic.resolved(sampler, &flow).id, "simple", "{name}");
+            assert_eq!(schedule("beta").unwrap().resolved(sampler, &flow).id, "beta", "{name}");
+        }
+        assert_eq!(automatic.sigmas(&flow, 7).unwrap(), crate::SIMPLE.sigmas(&flow, 7).unwrap());
+    }
+
+    #[test]
     fn a_name_may_end_in_its_schedule() {
         let ids = |name| sampler_and_schedule(name).map(|(s, schedule)| (s.id, schedule.map(|s| s.id))).ok();
         assert_eq!(ids("DPM++ 2M Karras"), Some(("dpmpp_2m", Some("karras"))));

@@ -1,6 +1,6 @@
 use core_tensor::Latent;
 
-use crate::Error;
+use crate::{Error, Schedule};
 
 /// Everything that the command line, the docs, the infotext and the tests know about a way of taking steps.
 #[derive(Debug)]
@@ -15,6 +15,9 @@ pub struct Sampler {
     pub evals_per_step: u8,
     /// Whether it draws noise after the start.
     pub stochastic: bool,
+    /// What the schedule `automatic` stands for with it on Stable Diffusion's noise levels: A1111's choice (1.10,
+    /// modules/sd_samplers_kdiffusion.py `scheduler`).
+    pub automatic: &'static Schedule,
     /// Begins a run.
     pub start: fn(Process) -> Box<dyn Stepper>,
 }

@@ -1,4 +1,4 @@
-use crate::{Error, SigmaSpace, Sigmas};
+use crate::{Error, Sampler, SigmaSpace, Sigmas, schedules::automatic};
 
 /// Everything that is known about a way of spacing noise levels.
 #[derive(Debug)]
@@ -49,6 +49,15 @@ impl Spaces {
 impl Schedule {
     /// The most steps that are accepted: the length of the timestep table that models are trained with.
     pub const MAX_STEPS: usize = 1000;
+
+    /// This schedule, or what `automatic` stands for with that sampler and model.
+    pub fn resolved(&'static self, sampler: &Sampler, space: &SigmaSpace) -> &'static Self {
+        match space {
+            _ if *self != automatic::SCHEDULE => self,
+            SigmaSpace::Flow { .. } => &crate::SIMPLE,
+            SigmaSpace::Discrete => sampler.automatic,
+        }
+    }
 
     /// The noise levels of a run over a model's space, for `steps` steps.
     ///

@@ -1,14 +1,15 @@
 //! The schedules, one file each. Adding one is its file, its `mod` and its line of [`ALL`].
 
+pub(crate) mod automatic;
 mod beta;
 mod beta_forge;
 mod ddim_uniform;
 mod exponential;
 pub(crate) mod flux;
-mod karras;
+pub(crate) mod karras;
 mod kl_optimal;
 mod linear_quadratic;
-mod normal;
+pub(crate) mod normal;
 mod polyexponential;
 mod sgm_uniform;
 pub(crate) mod simple;
@@ -18,6 +19,7 @@ use crate::Schedule;
 
 /// Every schedule, in the order in which they are listed.
 pub static ALL: &[&Schedule] = &[
+    &automatic::SCHEDULE,
     &simple::SCHEDULE,
     &flux::SCHEDULE,
     &normal::SCHEDULE,

@@ -66,17 +66,18 @@ pub fn list_samplers(as_json: bool) -> Result<()> {
             .map(|s| {
                 json!({
                     "id": s.id, "label": s.label, "aliases": s.aliases, "evals_per_step": s.evals_per_step,
-                    "stochastic": s.stochastic,
+                    "stochastic": s.stochastic, "automatic": s.automatic.id,
                 })
             })
             .collect();
         return print(&json!({"samplers": samplers}).to_string());
     }
-    let mut lines = vec![format!("{:<20} {:<20} calls  noise  also known as", "sampler", "label")];
+    let mut lines = vec![format!("{:<20} {:<20} calls  noise  automatic  also known as", "sampler", "label")];
     for s in SAMPLERS {
         let noise = if s.stochastic { "each" } else { "start" };
         let aliases = s.aliases.join(", ");
-        let line = format!("{:<20} {:<20} {:<6} {noise:<6} {aliases}", s.id, s.label, s.evals_per_step);
+        let line =
+            format!("{:<20} {:<20} {:<6} {noise:<6} {:<10} {aliases}", s.id, s.label, s.evals_per_step, s.automatic.id);
         lines.push(line.trim_end().to_owned());
     }
     print(&lines.join("\n"))

@@ -5,7 +5,7 @@
 use core_tensor::Latent;
 
 use super::dpm_2::midpoint;
-use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper, ancestral::Down};
+use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper, ancestral::Down, schedules};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpm_2_ancestral",
@@ -13,6 +13,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     aliases: &["k_dpm_2_a", "k_dpm_2_ancestral", "dpm2_a"],
     evals_per_step: 2,
     stochastic: true,
+    automatic: &schedules::karras::SCHEDULE,
     start: |process| Box::new(Dpm2Ancestral { process }),
 };
 

@@ -5,7 +5,7 @@
 use core_tensor::{Latent, Tensor};
 
 use super::euler::towards;
-use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper};
+use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpmpp_2m",
@@ -13,6 +13,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     aliases: &["k_dpmpp_2m", "dpm++2m", "DPM2M"],
     evals_per_step: 1,
     stochastic: false,
+    automatic: &schedules::karras::SCHEDULE,
     start: |_| Box::new(Dpmpp2m { last: None }),
 };
 

@@ -6,7 +6,7 @@
 use core_tensor::Latent;
 
 use super::euler::towards;
-use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper, ancestral::Down};
+use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper, ancestral::Down, schedules};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpmpp_2s_ancestral",
@@ -14,6 +14,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     aliases: &["k_dpmpp_2s_a", "dpm++2s_a", "DPM++ 2s a RF", "[Forge] Flux Realistic"],
     evals_per_step: 2,
     stochastic: true,
+    automatic: &schedules::karras::SCHEDULE,
     start: |process| Box::new(Dpmpp2sAncestral { process }),
 };
 

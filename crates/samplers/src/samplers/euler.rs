@@ -4,7 +4,7 @@
 
 use core_tensor::{Latent, Tensor};
 
-use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper};
+use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
 
 /// Euler's method.
 pub static SAMPLER: Sampler = Sampler {
@@ -13,6 +13,7 @@ pub static SAMPLER: Sampler = Sampler {
     aliases: &["k_euler"],
     evals_per_step: 1,
     stochastic: false,
+    automatic: &schedules::normal::SCHEDULE,
     start: |_| Box::new(Euler),
 };
 

@@ -5,7 +5,7 @@
 use core_tensor::Latent;
 
 use super::euler;
-use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper, ancestral::Down};
+use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper, ancestral::Down, schedules};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "euler_ancestral",
@@ -13,6 +13,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     aliases: &["k_euler_a", "k_euler_ancestral", "euler_a"],
     evals_per_step: 1,
     stochastic: true,
+    automatic: &schedules::normal::SCHEDULE,
     start: |process| Box::new(EulerAncestral { process }),
 };
 

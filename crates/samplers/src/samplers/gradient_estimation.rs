@@ -6,7 +6,7 @@
 use core_tensor::{Latent, Tensor};
 
 use super::euler::slope;
-use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper};
+use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "gradient_estimation",
@@ -14,6 +14,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     aliases: &["euler_ge"],
     evals_per_step: 1,
     stochastic: false,
+    automatic: &schedules::normal::SCHEDULE,
     start: |_| Box::new(GradientEstimation { last: None }),
 };
 

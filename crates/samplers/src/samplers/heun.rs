@@ -5,7 +5,7 @@
 use core_tensor::Latent;
 
 use super::euler::slope;
-use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper};
+use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "heun",
@@ -13,6 +13,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     aliases: &["k_heun"],
     evals_per_step: 2,
     stochastic: false,
+    automatic: &schedules::normal::SCHEDULE,
     start: |_| Box::new(Heun),
 };
 

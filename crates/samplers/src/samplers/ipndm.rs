@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use core_tensor::{Latent, Tensor};
 
 use super::euler::slope;
-use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper};
+use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "ipndm",
@@ -15,6 +15,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     aliases: &[],
     evals_per_step: 1,
     stochastic: false,
+    automatic: &schedules::normal::SCHEDULE,
     start: |_| Box::new(Ipndm { slopes: VecDeque::new() }),
 };
 

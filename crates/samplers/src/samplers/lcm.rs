@@ -4,7 +4,7 @@
 
 use core_tensor::Latent;
 
-use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper};
+use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper, schedules};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "lcm",
@@ -12,6 +12,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     aliases: &["k_lcm"],
     evals_per_step: 1,
     stochastic: true,
+    automatic: &schedules::normal::SCHEDULE,
     start: |process| Box::new(Lcm { process }),
 };
 

@@ -6,7 +6,7 @@
 use core_tensor::{Latent, Tensor};
 
 use super::euler::towards;
-use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper};
+use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "res_multistep",
@@ -14,6 +14,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     aliases: &[],
     evals_per_step: 1,
     stochastic: false,
+    automatic: &schedules::normal::SCHEDULE,
     start: |_| Box::new(ResMultistep { last: None }),
 };
 
