@@ -8,6 +8,7 @@ mod demo;
 mod operations;
 mod peers;
 mod report;
+mod stepping;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
@@ -59,6 +60,7 @@ fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     operations::rows(isa, &mut report);
     blocks::flux(&mut report)?;
     blocks::resnets(&mut report)?;
+    stepping::samplers(&mut report)?;
     demo::picture(&mut report)?;
     report.finish(json.as_deref())?;
     Ok(())
