@@ -181,10 +181,15 @@ impl Body for RmsNorm<'_> {
             let mean_square = moments(s, x, s.splat(0.0)).1 / d as f32;
             let factor = s.splat(1.0 / (mean_square + eps).sqrt());
             let mut out = Row::of(s, &mut out[r * d..][..d], is_streamed);
-            for at in (0..d).step_by(S::LANES) {
-                let n = S::LANES.min(d - at);
+            let whole = d / S::LANES * S::LANES;
+            for at in (0..whole).step_by(S::LANES) {
                 s.prefetch(x.as_ptr().wrapping_add(d + at).cast());
-                out.write(s, at, n, s.mul(s.mul(read(s, x, at, n), factor), read(s, scale, at, n)));
+                let y = s.mul(read(s, x, at, S::LANES), factor);
+                out.write(s, at, S::LANES, s.mul(y, read(s, scale, at, S::LANES)));
+            }
+            if whole < d {
+                let y = s.mul(read(s, x, whole, d - whole), factor);
+                out.write(s, whole, d - whole, s.mul(y, read(s, scale, whole, d - whole)));
             }
         }
         s.fence();

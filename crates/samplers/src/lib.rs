@@ -16,6 +16,7 @@ mod samplers;
 mod schedule;
 mod schedules;
 mod sigmas;
+mod stochastic;
 
 pub use error::Error;
 pub use profile::Profile;

@@ -128,7 +128,13 @@ mod tests {
     fn automatic_is_a1111s_choice_for_the_sampler_and_simple_for_a_flow() {
         let automatic = schedule("Automatic").unwrap();
         let flow = SigmaSpace::Flow { mu: Some(1.15) };
-        for (name, expected) in [("DPM++ 2M", "karras"), ("DPM2 a", "karras"), ("Euler", "normal"), ("LMS", "normal")] {
+        for (name, expected) in [
+            ("DPM++ 2M", "karras"),
+            ("DPM2 a", "karras"),
+            ("Euler", "normal"),
+            ("DPM++ 3M SDE", "exponential"),
+            ("LMS", "normal"),
+        ] {
             let sampler = sampler(name).unwrap();
             assert_eq!(automatic.resolved(sampler, &SigmaSpace::Discrete).id, expected, "{name}");
             assert_eq!(automatic.resolved(sampler, &flow).id, "simple", "{name}");
@@ -142,6 +148,8 @@ mod tests {
         let ids = |name| sampler_and_schedule(name).map(|(s, schedule)| (s.id, schedule.map(|s| s.id))).ok();
         assert_eq!(ids("DPM++ 2M Karras"), Some(("dpmpp_2m", Some("karras"))));
         assert_eq!(ids("k_dpmpp_2s_a_ka"), Some(("dpmpp_2s_ancestral", Some("karras"))));
+        assert_eq!(ids("DPM++ 2M SDE Heun Exponential"), Some(("dpmpp_2m_sde_heun", Some("exponential"))));
+        assert_eq!(ids("k_dpmpp_2m_sde_ka"), Some(("dpmpp_2m_sde", Some("karras"))));
         assert_eq!(ids("LMS Karras"), Some(("lms", Some("karras"))));
         assert_eq!(ids("Euler a SGMUniform"), Some(("euler_ancestral", Some("sgm_uniform"))));
         assert_eq!(ids("k_dpmpp_2m_exp"), Some(("dpmpp_2m", Some("exponential"))));

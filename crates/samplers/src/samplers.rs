@@ -3,7 +3,10 @@
 mod dpm_2;
 mod dpm_2_ancestral;
 mod dpmpp_2m;
+mod dpmpp_2m_sde;
+mod dpmpp_2m_sde_heun;
 mod dpmpp_2s_ancestral;
+mod dpmpp_3m_sde;
 pub(crate) mod euler;
 mod euler_ancestral;
 mod gradient_estimation;
@@ -25,6 +28,9 @@ pub static ALL: &[&Sampler] = &[
     &lms::SAMPLER,
     &dpmpp_2s_ancestral::SAMPLER,
     &dpmpp_2m::SAMPLER,
+    &dpmpp_2m_sde::SAMPLER,
+    &dpmpp_2m_sde_heun::SAMPLER,
+    &dpmpp_3m_sde::SAMPLER,
     &ipndm::SAMPLER,
     &res_multistep::SAMPLER,
     &gradient_estimation::SAMPLER,

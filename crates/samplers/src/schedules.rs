@@ -4,7 +4,7 @@ pub(crate) mod automatic;
 mod beta;
 mod beta_forge;
 mod ddim_uniform;
-mod exponential;
+pub(crate) mod exponential;
 pub(crate) mod flux;
 pub(crate) mod karras;
 mod kl_optimal;

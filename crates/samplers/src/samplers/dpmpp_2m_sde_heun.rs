@@ -1,0 +1,16 @@
+//! DPM-Solver++(2M) with noise, in its variant after Heun.
+//!
+//! Reference: k-diffusion `sample_dpmpp_2m_sde` with `solver_type='heun'`, commit 4601bf0.
+
+use super::dpmpp_2m_sde::{Dpmpp2mSde, Solver};
+use crate::{Sampler, schedules};
+
+pub(crate) static SAMPLER: Sampler = Sampler {
+    id: "dpmpp_2m_sde_heun",
+    label: "DPM++ 2M SDE Heun",
+    aliases: &["k_dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu"],
+    evals_per_step: 1,
+    stochastic: true,
+    automatic: &schedules::exponential::SCHEDULE,
+    start: |process| Box::new(Dpmpp2mSde { process, solver: Solver::Heun, last: None }),
+};
