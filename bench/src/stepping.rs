@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use core_tensor::{Device, Latent, tensor};
 use samplers::{
-    Denoiser, Error, Noise, Process, SAMPLERS, SIMPLE, SigmaSpace, Step,
-    noise::{Generator, NoiseSource},
+    Denoised, Denoiser, Error, Noise, Options, Processes, SAMPLERS, SIMPLE, SigmaSpace, Start, Step,
+    noise::{Brownian, Generator, NoiseSource},
 };
 
 use crate::report::{Report, middle};
@@ -21,14 +21,24 @@ impl Denoiser for Nothing {
     fn denoise(&mut self, x: &Latent, _: f32) -> Result<Latent, Error> {
         Ok(x.clone())
     }
+
+    fn denoise_both(&mut self, x: &Latent, _: f32) -> Result<Denoised, Error> {
+        Ok(Denoised { guided: x.clone(), negative: x.clone() })
+    }
 }
 
-struct Drawn(Generator);
+struct Drawn(Generator, Option<Brownian>);
 
 impl Noise for Drawn {
     fn next(&mut self, like: &Latent) -> Latent {
         let shape = like.0.dims();
         Latent(tensor(self.0.randn(shape.iter().product()), shape, &like.0.device()))
+    }
+
+    fn between(&mut self, like: &Latent, sigma: f32, sigma_next: f32) -> Latent {
+        let shape = like.0.dims();
+        let path = || Brownian::new(NoiseSource::Cpu, 1, shape.iter().product(), 0.01, 20.0);
+        Latent(tensor(self.1.get_or_insert_with(path).between(sigma, sigma_next), shape, &like.0.device()))
     }
 }
 
@@ -39,10 +49,15 @@ pub(crate) fn samplers(report: &mut Report) -> Result<(), Error> {
         if !report.wants(&case) {
             continue;
         }
-        let sigmas = SIMPLE.sigmas(&SigmaSpace::Flow { mu: Some(1.15) }, STEPS)?;
-        let mut noise = Drawn(Generator::new(NoiseSource::Cpu, 1));
+        let space = match sampler.processes {
+            Processes::All => SigmaSpace::Flow { mu: Some(1.15), tokens: 4096 },
+            Processes::Diffusion { .. } => SigmaSpace::Discrete,
+        };
+        let options = Options::default();
+        let start = Start { space, steps: STEPS, options: &options };
+        let (sigmas, mut stepper) = sampler.begin(&start, SIMPLE.sigmas(&space, STEPS, &options)?)?;
+        let mut noise = Drawn(Generator::new(NoiseSource::Cpu, 1), None);
         let mut x = Latent(tensor(noise.0.randn(SHAPE.iter().product()), SHAPE, &Device::flex()));
-        let mut stepper = (sampler.start)(Process::Flow);
         let mut seconds = Vec::new();
         while let Some(at) = Step::of(&sigmas, seconds.len()) {
             let start = Instant::now();

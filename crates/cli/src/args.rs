@@ -6,7 +6,7 @@ use clap::{
 };
 use clap_complete::Shell;
 use forge::{
-    Config, Noise, Result, Seed,
+    Config, Error, Noise, Result, Seed, Setting,
     samplers::{Profile, SAMPLERS, SCHEDULES},
 };
 
@@ -82,6 +82,9 @@ pub struct Txt2ImgArgs {
     /// How noise levels are spaced; `forge schedules` says more
     #[arg(long, value_parser = Names(schedules), value_name = "NAME", help_heading = "Sampling")]
     schedule: Option<String>,
+    /// Set an option of the sampler or the schedule, such as `eta=0.5`; again for more
+    #[arg(long = "option", value_name = "NAME=VALUE", help_heading = "Sampling")]
+    options: Vec<String>,
     /// Distilled guidance, for Flux dev
     #[arg(long, value_name = "X", help_heading = "Sampling")]
     guidance: Option<f32>,
@@ -232,6 +235,14 @@ impl Txt2ImgArgs {
         set(&mut sampling.profile, &self.profile);
         set(&mut sampling.sampler, &self.sampler);
         set_optional(&mut sampling.schedule, &self.schedule);
+        for option in &self.options {
+            let Some((name, value)) = option.split_once('=') else {
+                let (expected, found) = ("NAME=VALUE".to_owned(), format!("`{option}`"));
+                return Err(Error::Value { key: "sampling.options", expected, found });
+            };
+            let setting = value.trim().parse().map_or_else(|_| Setting::Name(value.trim().to_owned()), Setting::Number);
+            sampling.options.insert(name.trim().to_owned(), setting);
+        }
         set(&mut sampling.steps, &self.steps);
         set(&mut sampling.guidance, &self.guidance);
         set(&mut sampling.cfg, &self.cfg);

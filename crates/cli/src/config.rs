@@ -1,6 +1,7 @@
 //! `flux.toml`: every key, its meaning and its default. A flag of the same name wins over the file.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     str::FromStr,
@@ -9,7 +10,7 @@ use std::{
 use core_tensor::Compute;
 use diffusion_engine::{Size, Txt2Img};
 use memory::Bytes;
-use samplers::{Profile, noise::NoiseSource};
+use samplers::{Options, Profile, Value, noise::NoiseSource};
 use serde::Deserialize;
 
 use crate::{Error, Result};
@@ -70,6 +71,10 @@ pub struct Sampling {
     pub sampler: String,
     /// How noise levels are spaced; `forge schedules` lists them. Without it, the one that `sampler` ends in, or `simple`.
     pub schedule: Option<String>,
+    /// Noise levels in the schedule's place, from the highest; their number then says how many steps there are.
+    pub sigmas: Option<Vec<f64>>,
+    /// What is set of the sampler and the schedule, by name; `forge samplers` and `forge schedules` say what there is.
+    pub options: BTreeMap<String, Setting>,
     /// Steps from noise to picture, 1 to 1000.
     pub steps: usize,
     /// Distilled guidance, for Flux dev.
@@ -120,6 +125,8 @@ impl Default for Sampling {
             profile: "forge".into(),
             sampler: "euler".into(),
             schedule: None,
+            sigmas: None,
+            options: BTreeMap::new(),
             steps: 20,
             guidance: 3.5,
             cfg: 1.0,
@@ -167,6 +174,25 @@ impl FromStr for Seed {
                 expected: format!("`random` or 0 to {}", u64::MAX),
                 found: format!("`{text}`"),
             }),
+        }
+    }
+}
+
+/// A number, or one of an option's names.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Setting {
+    /// A number.
+    Number(f64),
+    /// A name.
+    Name(String),
+}
+
+impl Setting {
+    fn value(&self) -> Value {
+        match self {
+            Self::Number(x) => Value::Number(*x),
+            Self::Name(name) => Value::Name(name.to_lowercase()),
         }
     }
 }
@@ -252,6 +278,9 @@ impl Config {
             }
             (given, named) => given.or(named).unwrap_or(&samplers::SIMPLE),
         };
+        let mut options = Options::default();
+        sampling.options.iter().for_each(|(name, setting)| options.set(name, setting.value()));
+        options.checked(&[sampler.params, schedule.params].concat())?;
         Ok(Txt2Img {
             prompt: prompt.positive.clone(),
             negative: prompt.negative.clone(),
@@ -266,6 +295,8 @@ impl Config {
             steps: sampling.steps,
             sampler,
             schedule,
+            sigmas: sampling.sigmas.clone(),
+            options,
             profile: Profile::named(&sampling.profile)?,
             guidance: sampling.guidance,
             cfg: sampling.cfg,

@@ -151,6 +151,7 @@ pub fn hint(error: &Error) -> Option<String> {
 fn registry_hint(error: &samplers::Error) -> Option<String> {
     let (kind, name, known) = match error {
         samplers::Error::UnknownName { kind, name, known } => (kind, name, known),
+        samplers::Error::UnsuitedSampler { instead, .. } => return Some(format!("`{instead}` suits this model")),
         samplers::Error::Unsuited { instead, .. } => return Some(format!("`{instead}` suits every model")),
         _ => return None,
     };

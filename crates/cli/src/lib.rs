@@ -24,7 +24,7 @@ mod inspect;
 mod load;
 mod output;
 
-pub use config::{Config, Device, Image as ImageConfig, Model as ModelConfig, Noise, Prompt, Sampling, Seed};
+pub use config::{Config, Device, Image as ImageConfig, Model as ModelConfig, Noise, Prompt, Sampling, Seed, Setting};
 pub use core_tensor;
 pub use diffusion_engine::{self, Image, Run, Size, StepReport, Txt2Img, read_infotext};
 pub use error::{Error, Result, hint};

@@ -113,6 +113,7 @@ fn the_infotext_of_a_picture_is_the_request_that_made_it() {
             size: Size { width: 16, height: 32 },
             batch: 1,
             t5_length: Some(16),
+            ..Txt2Img::of("")
         };
         assert_eq!(read.request().unwrap(), request);
         // and the command tells the same

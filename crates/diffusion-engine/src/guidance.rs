@@ -1,7 +1,7 @@
 //! What is wrapped around a model's own denoiser.
 
 use core_tensor::{Latent, is_finite};
-use samplers::{Denoiser, Error};
+use samplers::{Denoised, Denoiser, Error};
 
 /// Classifier-free guidance: away from the negative prompt, towards the positive one (Ho and Salimans 2022).
 pub struct Guided<'m> {
@@ -15,9 +15,13 @@ pub struct Guided<'m> {
 
 impl Denoiser for Guided<'_> {
     fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Latent, Error> {
+        Ok(self.denoise_both(x, sigma)?.guided)
+    }
+
+    fn denoise_both(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error> {
         let positive = self.positive.denoise(x, sigma)?.0;
-        let negative = self.negative.denoise(x, sigma)?.0;
-        Ok(Latent(negative.clone() + (positive - negative) * self.cfg))
+        let negative = self.negative.denoise(x, sigma)?;
+        Ok(Denoised { guided: Latent(negative.0.clone() + (positive - negative.0.clone()) * self.cfg), negative })
     }
 }
 
@@ -26,10 +30,15 @@ pub struct Checked<'m>(pub Box<dyn Denoiser + 'm>);
 
 impl Denoiser for Checked<'_> {
     fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Latent, Error> {
-        let denoised = self.0.denoise(x, sigma)?;
-        if !is_finite(&denoised.0) {
-            return Err(Error::NotFinite { sigma });
-        }
-        Ok(denoised)
+        finite(self.0.denoise(x, sigma)?, sigma)
     }
+
+    fn denoise_both(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error> {
+        let Denoised { guided, negative } = self.0.denoise_both(x, sigma)?;
+        Ok(Denoised { guided: finite(guided, sigma)?, negative: finite(negative, sigma)? })
+    }
+}
+
+fn finite(denoised: Latent, sigma: f32) -> Result<Latent, Error> {
+    if is_finite(&denoised.0) { Ok(denoised) } else { Err(Error::NotFinite { sigma }) }
 }

@@ -1,25 +1,53 @@
 use core_tensor::{Device, Latent, tensor};
-use samplers::{Noise, noise::Generator};
+use samplers::{
+    Noise,
+    noise::{Brownian, Generator, NoiseSource},
+};
 
 use crate::Txt2Img;
 
-/// Noise made on the host: one stream for each picture, so that a picture does not depend on its place in a batch.
-pub(crate) struct HostNoise(Vec<Generator>);
+/// Noise made on the host: one stream and one path for each picture, so that a picture does not depend on its place in a batch.
+pub(crate) struct HostNoise {
+    source: NoiseSource,
+    seeds: Vec<u64>,
+    streams: Vec<Generator>,
+    /// Made when they are first asked for.
+    paths: Vec<Brownian>,
+    /// The ends of the paths: the run's highest level and its lowest above 0.
+    ends: [f32; 2],
+}
 
 impl HostNoise {
-    pub(crate) fn of(request: &Txt2Img) -> Self {
-        let stream = |i| Generator::new(request.noise, request.seed.wrapping_add(i as u64));
-        Self((0..request.batch).map(stream).collect())
+    pub(crate) fn of(request: &Txt2Img, sigmas: &[f32]) -> Self {
+        let seeds: Vec<u64> = (0..request.batch).map(|i| request.seed.wrapping_add(i as u64)).collect();
+        let levels = || sigmas.iter().copied().filter(|&sigma| sigma > 0.0);
+        Self {
+            source: request.noise,
+            streams: seeds.iter().map(|&seed| Generator::new(request.noise, seed)).collect(),
+            seeds,
+            paths: Vec::new(),
+            ends: [levels().fold(0.0, f32::max), levels().fold(f32::INFINITY, f32::min)],
+        }
     }
 
     pub(crate) fn draw(&mut self, shape: [usize; 4], device: &Device) -> Latent {
         let len = shape[1..].iter().product();
-        Latent(tensor(self.0.iter_mut().flat_map(|stream| stream.randn(len)).collect(), shape, device))
+        Latent(tensor(self.streams.iter_mut().flat_map(|stream| stream.randn(len)).collect(), shape, device))
     }
 }
 
 impl Noise for HostNoise {
     fn next(&mut self, like: &Latent) -> Latent {
         self.draw(like.0.dims(), &like.0.device())
+    }
+
+    fn between(&mut self, like: &Latent, sigma: f32, sigma_next: f32) -> Latent {
+        let shape = like.0.dims();
+        if self.paths.is_empty() {
+            let (len, [first, last]) = (shape[1..].iter().product(), self.ends);
+            self.paths = self.seeds.iter().map(|&seed| Brownian::new(self.source, seed, len, first, last)).collect();
+        }
+        let drawn = self.paths.iter_mut().flat_map(|path| path.between(sigma, sigma_next)).collect();
+        Latent(tensor(drawn, shape, &like.0.device()))
     }
 }

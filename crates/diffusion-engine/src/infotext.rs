@@ -45,6 +45,14 @@ pub fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
     if let Some(length) = request.t5_length {
         pairs.push(("T5 length", length.to_string()));
     }
+    let options: Vec<(&str, String)> = (request.options.iter())
+        .map(|(name, value)| (label_of(request, name).unwrap_or(name), value.to_string()))
+        .collect();
+    pairs.extend(options.iter().map(|(label, value)| (*label, value.clone())));
+    if let Some(sigmas) = &request.sigmas {
+        let levels: Vec<_> = sigmas.iter().map(f64::to_string).collect();
+        pairs.push(("Sigmas", format!("[{}]", levels.join(", "))));
+    }
     if given_noise {
         pairs.push(("Noise", "given".to_owned()));
     }
@@ -93,6 +101,11 @@ impl Infotext {
                 "Batch" => request.batch = number("Batch", value)?,
                 "T5 length" => request.t5_length = Some(number("T5 length", value)?),
                 "Profile" => request.profile = Profile::named(value)?,
+                "Sigmas" => {
+                    let levels = value.trim_matches(['[', ']']).split(',');
+                    request.sigmas =
+                        Some(levels.map(|level| number("Sigmas", level.trim())).collect::<Result<_, _>>()?);
+                }
                 "RNG" => {
                     request.noise = match value.as_str() {
                         "CPU" => NoiseSource::Cpu,
@@ -109,8 +122,21 @@ impl Infotext {
         }
         // A1111 up to 1.8 wrote the schedule behind the sampler.
         request.schedule = given.or(named).unwrap_or(request.schedule);
+        for (key, value) in &self.pairs {
+            let params = [request.sampler.params, request.schedule.params].concat();
+            if let Some(param) = params.iter().find(|param| param.label == key) {
+                let Ok(value) = value.parse();
+                request.options.set(param.name, value);
+            }
+        }
         Ok(request)
     }
+}
+
+/// The key of an option of the request's sampler or schedule.
+fn label_of(request: &Txt2Img, name: &str) -> Option<&'static str> {
+    let params = request.sampler.params.iter().chain(request.schedule.params);
+    params.copied().find(|param| param.name == name).map(|param| param.label)
 }
 
 /// Prompt, negative prompt and the line of pairs: the last line, if it has steps or at least three pairs (A1111's own rule).

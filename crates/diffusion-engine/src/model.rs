@@ -1,7 +1,7 @@
 use std::fmt;
 
 use core_tensor::{Latent, Tensor};
-use samplers::{Denoiser, Process, SigmaSpace};
+use samplers::{Denoiser, SigmaSpace};
 
 use crate::{Error, Txt2Img};
 
@@ -12,9 +12,6 @@ pub trait Model: Send {
 
     /// The shape of one picture's latent: channels, height, width.
     fn latent_shape(&self, size: Size) -> [usize; 3];
-
-    /// How data turn into noise.
-    fn process(&self) -> Process;
 
     /// The noise levels this model was trained on, for a picture of the request's size.
     fn sigma_space(&self, request: &Txt2Img) -> SigmaSpace;

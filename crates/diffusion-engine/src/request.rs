@@ -1,4 +1,4 @@
-use samplers::{Profile, Sampler, Schedule, noise::NoiseSource};
+use samplers::{Options, Profile, Sampler, Schedule, noise::NoiseSource};
 
 use crate::{Error, Size};
 
@@ -25,6 +25,10 @@ pub struct Txt2Img {
     pub sampler: &'static Sampler,
     /// How noise levels are spaced.
     pub schedule: &'static Schedule,
+    /// Noise levels that take the schedule's place, from the highest; then they say how many steps there are.
+    pub sigmas: Option<Vec<f64>>,
+    /// What is set of the sampler and the schedule; `forge samplers` and `forge schedules` say what there is.
+    pub options: Options,
     /// Whose habits to follow where engines disagree.
     pub profile: Profile,
     /// Distilled guidance, for models that were trained with it.
@@ -50,6 +54,8 @@ impl Txt2Img {
             steps: 20,
             sampler: &samplers::EULER,
             schedule: &samplers::SIMPLE,
+            sigmas: None,
+            options: Options::default(),
             profile: Profile::default(),
             guidance: 3.5,
             cfg: 1.0,

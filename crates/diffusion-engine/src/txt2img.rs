@@ -6,7 +6,7 @@
 use std::{cell::OnceCell, fmt};
 
 use core_tensor::{Latent, Tensor, is_finite};
-use samplers::{Sigmas, Step, Stepper};
+use samplers::{SigmaSpace, Sigmas, Start, Step, Stepper};
 
 use crate::{Checked, Conditioning, Error, Guided, Image, Model, Stage, Txt2Img, host_noise::HostNoise, infotext};
 
@@ -19,8 +19,8 @@ pub fn start<'m>(model: &'m dyn Model, request: Txt2Img, noise: Option<Latent>) 
     request.size.checked(model.size_multiple())?;
 
     let space = model.sigma_space(&request);
-    let sigmas = request.schedule.resolved(request.sampler, &space).sigmas(&space, request.steps)?;
-    let mut source = HostNoise::of(&request);
+    let (sigmas, stepper) = begin(&request, space)?;
+    let mut source = HostNoise::of(&request, &sigmas);
     let [c, h, w] = model.latent_shape(request.size);
     // Drawn in any case, so that what stochastic samplers draw later does not depend on whether the start was given.
     let drawn = source.draw([request.batch, c, h, w], model.device());
@@ -38,7 +38,7 @@ pub fn start<'m>(model: &'m dyn Model, request: Txt2Img, noise: Option<Latent>) 
     let positive = encode(model, &request.prompt, &request, Stage::Prompt)?;
     let mut denoiser = model.denoiser(&positive, &request);
     let mut negative = None;
-    if request.cfg > 1.0 {
+    if request.cfg > 1.0 || request.sampler.needs_negative {
         let prompt = encode(model, &request.negative, &request, Stage::NegativePrompt)?;
         let away = model.denoiser(&prompt, &request);
         denoiser = Box::new(Guided { positive: denoiser, negative: away, cfg: request.cfg });
@@ -46,7 +46,7 @@ pub fn start<'m>(model: &'m dyn Model, request: Txt2Img, noise: Option<Latent>) 
     }
 
     Ok(Run {
-        stepper: (request.sampler.start)(model.process()),
+        stepper,
         latent: Latent(noise.0.clone() * sigmas[0]),
         denoiser: Checked(denoiser),
         done: 0,
@@ -198,6 +198,19 @@ impl fmt::Display for StepReport {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}/{}  sigma {:.2} -> {:.2}", self.step, self.steps, self.sigma, self.sigma_next)
     }
+}
+
+/// The run's noise levels, and what steps from one to the next.
+fn begin(request: &Txt2Img, space: SigmaSpace) -> Result<(Sigmas, Box<dyn Stepper>), Error> {
+    let Txt2Img { sampler, profile, steps, options, .. } = request;
+    let schedule = profile.variant(request.schedule.resolved(sampler, &space));
+    options.checked(&[sampler.params, schedule.params].concat())?;
+    let start = Start { space, steps: *steps, options };
+    let levels = match &request.sigmas {
+        Some(levels) => Sigmas::literal(levels)?,
+        None => profile.levels(schedule, sampler, &start)?,
+    };
+    Ok(sampler.begin(&start, levels)?)
 }
 
 fn encode(model: &dyn Model, prompt: &str, request: &Txt2Img, stage: Stage) -> Result<Conditioning, Error> {

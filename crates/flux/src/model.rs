@@ -1,6 +1,6 @@
 use core_tensor::{Device, Latent, Tensor};
 use diffusion_engine::{AutoencoderKl, Clip, ClipTokenizer, Conditioning, Cut, Error, Model, Size, Txt2Img};
-use samplers::{Denoiser, Process, SigmaSpace, SigmaSpace::Flow};
+use samplers::{Denoiser, SigmaSpace, SigmaSpace::Flow};
 
 use crate::{Dimensions, Inputs, T5, T5Tokenizer, Transformer};
 
@@ -90,13 +90,10 @@ impl Model for Flux {
         [self.vae.channels(), size.height / self.vae.factor(), size.width / self.vae.factor()]
     }
 
-    fn process(&self) -> Process {
-        Process::Flow
-    }
-
     fn sigma_space(&self, request: &Txt2Img) -> SigmaSpace {
         let [rows, columns] = self.grid(request.size);
-        Flow { mu: request.profile.mu(self.distilled(), rows * columns) }
+        let tokens = rows * columns;
+        Flow { mu: request.profile.mu(self.distilled(), tokens), tokens }
     }
 
     fn encode(&self, prompt: &str, request: &Txt2Img) -> Result<Conditioning, Error> {

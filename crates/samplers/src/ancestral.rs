@@ -5,7 +5,47 @@
 
 use core_tensor::{Latent, Tensor};
 
-use crate::{Noise, Process, Step};
+use crate::{Noise, Param, Process, Start, Step, options::S_NOISE};
+
+/// What an ancestral sampler is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ancestral {
+    pub(crate) process: Process,
+    /// How much of the noise is drawn anew: 0 makes a step deterministic, 1 is the whole of it.
+    eta: f32,
+    s_noise: f32,
+}
+
+impl Ancestral {
+    /// `eta` is the sampler's own option of that name.
+    pub(crate) fn of(start: &Start, eta: &Param) -> Self {
+        let (eta, s_noise) = (start.number(eta) as f32, start.number(&S_NOISE) as f32);
+        Self { process: start.space.process(), eta, s_noise }
+    }
+
+    /// With all of the noise drawn anew, or none of it.
+    pub(crate) fn fixed(start: &Start, eta: f32) -> Self {
+        Self { process: start.space.process(), eta, s_noise: 1.0 }
+    }
+
+    /// The same on the latents that [`exploding`](crate::exploding) makes of a flow's.
+    pub(crate) fn on_exploding(self) -> Self {
+        Self { process: Process::Diffusion, ..self }
+    }
+
+    pub(crate) fn down(self, at: Step) -> Down {
+        self.between([at.sigma(), at.sigma_next()])
+    }
+
+    /// The same between two levels.
+    pub(crate) fn between(self, [sigma, sigma_next]: [f32; 2]) -> Down {
+        let half = match self.process {
+            Process::Diffusion => Down::diffusion(sigma, sigma_next, self.eta),
+            Process::Flow => Down::flow(sigma, sigma_next, self.eta),
+        };
+        Down { renoise: half.renoise * self.s_noise, ..half }
+    }
+}
 
 /// Where the deterministic half goes, and how the other comes back.
 #[derive(Clone, Copy, Debug)]
@@ -19,18 +59,11 @@ pub(crate) struct Down {
 }
 
 impl Down {
-    /// `eta` is how much of the noise is drawn anew: 0 makes the step deterministic, 1 is the whole of it.
-    pub(crate) fn of(process: Process, at: Step, eta: f32) -> Self {
-        match process {
-            Process::Diffusion => Self::diffusion(at.sigma(), at.sigma_next(), eta),
-            Process::Flow => Self::flow(at.sigma(), at.sigma_next(), eta),
-        }
-    }
-
-    fn diffusion(sigma: f32, sigma_next: f32, eta: f32) -> Self {
-        let variance = sigma_next.powi(2) * (sigma.powi(2) - sigma_next.powi(2)) / sigma.powi(2);
-        let sigma_up = sigma_next.min(eta * variance.sqrt());
-        Self { sigma: (sigma_next.powi(2) - sigma_up.powi(2)).sqrt(), signal: 1.0, renoise: sigma_up }
+    /// `sigma` may be infinite: pure noise of a flow, as [`exploding`](crate::exploding) counts.
+    pub(crate) fn diffusion(sigma: f32, sigma_next: f32, eta: f32) -> Self {
+        let [sigma, sigma_next, eta] = [sigma, sigma_next, eta].map(f64::from);
+        let up = sigma_next.min(eta * sigma_next * (1.0 - (sigma_next / sigma).powi(2)).max(0.0).sqrt());
+        Self { sigma: (sigma_next.powi(2) - up.powi(2)).sqrt() as f32, signal: 1.0, renoise: up as f32 }
     }
 
     fn flow(sigma: f32, sigma_next: f32, eta: f32) -> Self {
@@ -41,12 +74,12 @@ impl Down {
     }
 
     /// The second half: from the level of `self` up to the step's own. Draws no noise where none is added.
-    pub(crate) fn back_up(self, x: Tensor<4>, noise: &mut dyn Noise, s_noise: f32) -> Latent {
+    pub(crate) fn back_up(self, x: Tensor<4>, noise: &mut dyn Noise) -> Latent {
         if self.renoise == 0.0 {
             return Latent(x * self.signal);
         }
         let fresh = noise.next(&Latent(x.clone())).0;
-        Latent(x * self.signal + fresh * (self.renoise * s_noise))
+        Latent(x * self.signal + fresh * self.renoise)
     }
 }
 

@@ -5,7 +5,7 @@ pub enum Error {
     /// No registry entry has this name.
     #[error("no {kind} is called `{name}`")]
     UnknownName {
-        /// `sampler`, `schedule` or `profile`.
+        /// `sampler`, `schedule`, `profile` or `option`.
         kind: &'static str,
         /// What was asked for.
         name: String,
@@ -30,6 +30,37 @@ pub enum Error {
         /// A schedule that fits.
         instead: &'static str,
     },
+    /// A sampler that is not made for the model's process.
+    #[error("sampler `{sampler}` is not made for the noise levels of this model ({space})")]
+    UnsuitedSampler {
+        /// The sampler.
+        sampler: &'static str,
+        /// The model's [`SigmaSpace`](crate::SigmaSpace).
+        space: &'static str,
+        /// A sampler that fits.
+        instead: &'static str,
+    },
+    /// An option's value that is of the wrong kind or out of range.
+    #[error("option `{name}`: expected {expected}, found `{found}`")]
+    Option {
+        /// The option.
+        name: &'static str,
+        /// What it may be.
+        expected: String,
+        /// What it was set to.
+        found: String,
+    },
+    /// Noise levels that do not descend from a model's highest to 0 or above.
+    #[error("sigmas: expected {expected}, found {found}")]
+    Levels {
+        /// What they should be.
+        expected: &'static str,
+        /// What they are.
+        found: String,
+    },
+    /// A sampler asked for the model without its prompt, and nobody said what that is.
+    #[error("the sampler needs the model's answer to the negative prompt")]
+    NoNegative,
     /// The model failed in a way of its own.
     #[error("the model failed at sigma {sigma}")]
     Model {

@@ -7,8 +7,13 @@
 #![warn(missing_docs)]
 
 mod ancestral;
+mod churn;
 mod error;
+mod exploding;
+mod interpolation;
 pub mod noise;
+mod options;
+mod phi;
 mod profile;
 mod registry;
 mod sampler;
@@ -19,10 +24,11 @@ mod sigmas;
 mod stochastic;
 
 pub use error::Error;
+pub use options::{Kind, Options, Param, Value};
 pub use profile::Profile;
 pub use registry::{sampler, sampler_and_schedule, schedule};
-pub use sampler::{Denoiser, Noise, Process, Sampler, Step, Stepper};
+pub use sampler::{Calls, Denoised, Denoiser, Noise, OwnLevels, Process, Processes, Sampler, Start, Step, Stepper};
 pub use samplers::{ALL as SAMPLERS, euler::SAMPLER as EULER};
-pub use schedule::{Schedule, Spaces};
+pub use schedule::{End, Schedule, Spaces};
 pub use schedules::{ALL as SCHEDULES, flux::mu, simple::SCHEDULE as SIMPLE};
 pub use sigmas::{SigmaSpace, Sigmas};

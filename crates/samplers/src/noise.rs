@@ -9,10 +9,13 @@
 //! that depends on the card. `torch_normal` and `philox` below say what was compared with what, and
 //! where each promise ends.
 
+mod brownian;
 mod mt19937;
 mod philox;
+mod seed_sequence;
 mod torch_normal;
 
+pub use brownian::Brownian;
 use philox::CudaGenerator;
 use torch_normal::CpuGenerator;
 

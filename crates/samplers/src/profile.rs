@@ -1,4 +1,4 @@
-use crate::{Error, mu, registry::unknown};
+use crate::{Error, Sampler, Schedule, Sigmas, Start, mu, registry::unknown, schedules};
 
 /// Whose habits a run follows where the engines disagree.
 ///
@@ -63,5 +63,107 @@ impl Profile {
             Self::Forge | Self::Diffusers | Self::Bfl if guidance_distilled => 512,
             Self::Forge | Self::Diffusers | Self::Bfl | Self::A1111 | Self::Comfy => 256,
         }
+    }
+
+    /// What this engine means by a schedule's name: Forge and A1111 have their own `beta`, `kl_optimal` and `align_your_steps`
+    /// (modules/sd_schedulers.py, dfdcbab).
+    pub fn variant(self, schedule: &'static Schedule) -> &'static Schedule {
+        let own = [
+            (&schedules::beta::SCHEDULE, &schedules::beta_forge::SCHEDULE),
+            (&schedules::kl_optimal::SCHEDULE, &schedules::kl_optimal_forge::SCHEDULE),
+            (&schedules::align_your_steps::SCHEDULE, &schedules::align_your_steps_forge::SCHEDULE),
+        ];
+        match self {
+            Self::Forge | Self::A1111 => {
+                own.iter().find(|(name, _)| *name == schedule).map_or(schedule, |(_, own)| own)
+            }
+            Self::Comfy | Self::Diffusers | Self::Bfl => schedule,
+        }
+    }
+
+    /// Whether this engine leaves out the last level above 0 with a sampler, and spaces one step more for it.
+    ///
+    /// Forge: `discard_next_to_last_sigma` of modules/sd_samplers_kdiffusion.py, dfdcbab; ComfyUI: `DISCARD_PENULTIMATE_SIGMA_SAMPLERS` of
+    /// comfy/samplers.py, v0.3.64.
+    pub fn drops_penultimate(self, sampler: &Sampler) -> bool {
+        let dropping: &[&str] = match self {
+            Self::Forge | Self::A1111 => &["dpm_2", "dpm_2_ancestral", "dpmpp_3m_sde"],
+            Self::Comfy => &["dpm_2", "dpm_2_ancestral", "unipc", "unipc_bh2"],
+            Self::Diffusers | Self::Bfl => &[],
+        };
+        dropping.contains(&sampler.id)
+    }
+
+    /// The noise levels of a run with this engine's rule for the last but one.
+    ///
+    /// # Errors
+    /// As [`Schedule::sigmas`].
+    pub fn levels(self, schedule: &Schedule, sampler: &Sampler, start: &Start) -> Result<Sigmas, Error> {
+        let Start { space, steps, options } = *start;
+        if self.drops_penultimate(sampler) && steps < Schedule::MAX_STEPS {
+            Ok(schedule.sigmas(&space, steps + 1, options)?.without_penultimate())
+        } else {
+            schedule.sigmas(&space, steps, options)
+        }
+    }
+
+    /// How a picture that is only partly noised is taken through a schedule: the steps that the schedule is made for, and how
+    /// many of its last are taken.
+    ///
+    /// `strength` is the share of the noise, above 0 to 1. Forge takes that share of the steps and one (modules/sd_samplers_common.py
+    /// `setup_img2img_steps`, dfdcbab); ComfyUI takes all that were asked for, of a longer schedule (comfy/samplers.py
+    /// `KSampler.set_steps`, v0.3.64); diffusers takes the share (`StableDiffusionImg2ImgPipeline.get_timesteps`, 0.42).
+    pub fn img2img_steps(self, steps: usize, strength: f64) -> (usize, usize) {
+        const MOST: f64 = 0.999; // Forge setup_img2img_steps
+        match self {
+            Self::Forge | Self::A1111 => (steps, ((strength.min(MOST) * steps as f64) as usize + 1).min(steps)),
+            Self::Comfy if strength > 0.9999 => (steps, steps),
+            Self::Comfy => ((steps as f64 / strength) as usize, steps),
+            Self::Diffusers | Self::Bfl => (steps, ((strength * steps as f64) as usize).min(steps)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, SigmaSpace, sampler, schedule};
+
+    #[test]
+    fn forge_means_its_own_schedules_by_the_names_that_it_shares() {
+        for (name, forge) in [
+            ("beta", "beta_forge"),
+            ("kl_optimal", "kl_optimal_forge"),
+            ("ays", "align_your_steps_forge"),
+            ("karras", "karras"),
+        ] {
+            let named = schedule(name).unwrap();
+            assert_eq!(Profile::Forge.variant(named).id, forge);
+            assert_eq!(Profile::Comfy.variant(named), named);
+        }
+    }
+
+    #[test]
+    fn the_last_level_but_one_is_left_out_by_profile_and_sampler() {
+        let options = Options::default();
+        let start = Start { space: SigmaSpace::Discrete, steps: 5, options: &options };
+        let levels = |profile: Profile, name| {
+            profile.levels(schedule("karras").unwrap(), sampler(name).unwrap(), &start).unwrap().to_vec()
+        };
+        let six = schedule("karras").unwrap().sigmas(&start.space, 6, &options).unwrap();
+        let expected: Vec<f32> = six[..5].iter().copied().chain([0.0]).collect();
+        assert_eq!(levels(Profile::Forge, "DPM2"), expected);
+        assert_eq!(levels(Profile::Forge, "DPM++ 3M SDE"), expected);
+        assert_eq!(levels(Profile::Comfy, "uni_pc"), expected);
+        assert_ne!(levels(Profile::Comfy, "DPM++ 3M SDE"), expected);
+        assert_ne!(levels(Profile::Bfl, "DPM2"), expected);
+    }
+
+    #[test]
+    fn a_partly_noised_picture_takes_the_steps_of_its_profile() {
+        assert_eq!(Profile::Forge.img2img_steps(20, 0.75), (20, 16));
+        assert_eq!(Profile::Forge.img2img_steps(20, 1.0), (20, 20));
+        assert_eq!(Profile::Comfy.img2img_steps(20, 0.5), (40, 20));
+        assert_eq!(Profile::Diffusers.img2img_steps(20, 0.75), (20, 15));
     }
 }

@@ -59,7 +59,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::SigmaSpace;
+    use crate::{End, Options, SigmaSpace};
 
     #[test]
     fn no_two_entries_share_a_name() {
@@ -101,25 +101,28 @@ mod tests {
 
     #[test]
     fn every_schedule_descends_to_zero_from_1_to_1000_steps() {
-        let flows = [None, Some(0.5), Some(3.23)].map(|mu| SigmaSpace::Flow { mu });
+        let flows = [None, Some(0.5), Some(3.23)].map(|mu| SigmaSpace::Flow { mu, tokens: 4096 });
+        let tables = [SigmaSpace::Discrete, SigmaSpace::ZeroSnr, SigmaSpace::Edm { min: 0.002, max: 80.0 }];
         for schedule in SCHEDULES {
-            for space in flows.iter().chain([&SigmaSpace::Discrete]) {
+            for space in flows.iter().chain(&tables) {
                 if !schedule.spaces.hold(space) {
-                    let Err(Error::Unsuited { instead, .. }) = schedule.sigmas(space, 4) else {
+                    let Err(Error::Unsuited { instead, .. }) = schedule.sigmas(space, 4, &Options::default()) else {
                         panic!("{} is not made for {space:?}", schedule.id)
                     };
-                    assert!(super::schedule(instead).unwrap().sigmas(space, 4).is_ok());
+                    assert!(super::schedule(instead).unwrap().sigmas(space, 4, &Options::default()).is_ok());
                     continue;
                 }
                 for steps in [1, 2, 3, 4, 7, 10, 20, 50, 999, 1000] {
-                    let sigmas = schedule.sigmas(space, steps).unwrap();
+                    let sigmas = (schedule.sigmas(space, steps, &Options::default()))
+                        .unwrap_or_else(|e| panic!("{} {steps} {space:?}: {e}", schedule.id));
                     assert!(sigmas.windows(2).all(|w| w[0] > w[1]), "{} {steps} {space:?}", schedule.id);
-                    assert_eq!(sigmas[sigmas.steps()], 0.0);
-                    let picks = ["ddim_uniform", "beta"].contains(&schedule.id);
+                    assert_eq!(sigmas[sigmas.steps()] == 0.0, schedule.end == End::Zero, "{}", schedule.id);
+                    let picks =
+                        ["ddim_uniform", "beta", "laplace", "smoothstep", "lcm", "logit_normal"].contains(&schedule.id);
                     assert!(picks || sigmas.steps() == steps, "{} makes {} of {steps}", schedule.id, sigmas.steps());
                 }
-                assert!(schedule.sigmas(space, 0).is_err());
-                assert!(schedule.sigmas(space, 1001).is_err());
+                assert!(schedule.sigmas(space, 0, &Options::default()).is_err());
+                assert!(schedule.sigmas(space, 1001, &Options::default()).is_err());
             }
         }
     }
@@ -127,7 +130,7 @@ mod tests {
     #[test]
     fn automatic_is_a1111s_choice_for_the_sampler_and_simple_for_a_flow() {
         let automatic = schedule("Automatic").unwrap();
-        let flow = SigmaSpace::Flow { mu: Some(1.15) };
+        let flow = SigmaSpace::Flow { mu: Some(1.15), tokens: 4096 };
         for (name, expected) in [
             ("DPM++ 2M", "karras"),
             ("DPM2 a", "karras"),
@@ -140,7 +143,10 @@ mod tests {
             assert_eq!(automatic.resolved(sampler, &flow).id, "simple", "{name}");
             assert_eq!(schedule("beta").unwrap().resolved(sampler, &flow).id, "beta", "{name}");
         }
-        assert_eq!(automatic.sigmas(&flow, 7).unwrap(), crate::SIMPLE.sigmas(&flow, 7).unwrap());
+        assert_eq!(
+            automatic.sigmas(&flow, 7, &Options::default()).unwrap(),
+            crate::SIMPLE.sigmas(&flow, 7, &Options::default()).unwrap()
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use crate::{Error, Sampler, SigmaSpace, Sigmas, schedules::automatic};
+use crate::{Error, Options, Param, Sampler, SigmaSpace, Sigmas, schedules::automatic};
 
 /// Everything that is known about a way of spacing noise levels.
 #[derive(Debug)]
@@ -9,10 +9,25 @@ pub struct Schedule {
     pub label: &'static str,
     /// Other spellings that are accepted.
     pub aliases: &'static [&'static str],
-    /// The spaces that it can fill, and what to take for the others.
+    /// What it is in a sentence, and how it differs from what other engines call by one of its names.
+    pub about: &'static str,
+    /// The spaces that it is made for.
     pub spaces: Spaces,
-    /// The levels of a run, without the final zero, descending.
-    pub(crate) levels: fn(&SigmaSpace, usize) -> Vec<f64>,
+    /// What it can be told.
+    pub params: &'static [&'static Param],
+    /// What comes after its levels.
+    pub end: End,
+    /// The levels of a run of so many steps, descending, without a final zero.
+    pub levels: fn(&SigmaSpace, usize, &Options) -> Vec<f64>,
+}
+
+/// How a schedule's levels end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A zero comes after them: the picture is fully denoised.
+    Zero,
+    /// Nothing comes after them: a little noise stays in the picture.
+    Last,
 }
 
 /// The noise levels that a schedule is made for.
@@ -22,7 +37,7 @@ pub enum Spaces {
     All,
     /// [`SigmaSpace::Flow`] alone.
     Flow,
-    /// [`SigmaSpace::Discrete`] alone.
+    /// All but [`SigmaSpace::Flow`].
     Discrete,
 }
 
@@ -32,7 +47,7 @@ impl Spaces {
         match self {
             Self::All => true,
             Self::Flow => matches!(space, SigmaSpace::Flow { .. }),
-            Self::Discrete => matches!(space, SigmaSpace::Discrete),
+            Self::Discrete => !matches!(space, SigmaSpace::Flow { .. }),
         }
     }
 
@@ -47,6 +62,20 @@ impl Spaces {
 }
 
 impl Schedule {
+    /// What most schedules have in common: every space, no options, a zero at the end.
+    ///
+    /// It has no levels; everything but the name and `levels` may be left to it.
+    pub const PLAIN: Self = Self {
+        id: "",
+        label: "",
+        aliases: &[],
+        about: "",
+        spaces: Spaces::All,
+        params: &[],
+        end: End::Zero,
+        levels: |_, _, _| Vec::new(),
+    };
+
     /// The most steps that are accepted: the length of the timestep table that models are trained with.
     pub const MAX_STEPS: usize = 1000;
 
@@ -55,25 +84,30 @@ impl Schedule {
         match space {
             _ if *self != automatic::SCHEDULE => self,
             SigmaSpace::Flow { .. } => &crate::SIMPLE,
-            SigmaSpace::Discrete => sampler.automatic,
+            _ => sampler.automatic,
         }
     }
 
-    /// The noise levels of a run over a model's space, for `steps` steps.
+    /// The noise levels of a run over a model's space, for `steps` steps, and what is set of it.
     ///
-    /// `ddim_uniform` and `beta` pick from the model's table and may make a few steps more or fewer, as they do in ComfyUI:
-    /// ask [`Sigmas::steps`].
+    /// Schedules that pick from the model's table may make a few steps more or fewer, as they do elsewhere: ask
+    /// [`Sigmas::steps`].
     ///
     /// # Errors
-    /// [`Error::Steps`] unless `steps` is 1 to [`Schedule::MAX_STEPS`], [`Error::Unsuited`] for a space it is not made for.
-    pub fn sigmas(&self, space: &SigmaSpace, steps: usize) -> Result<Sigmas, Error> {
+    /// [`Error::Steps`] unless `steps` is 1 to [`Schedule::MAX_STEPS`], [`Error::Unsuited`] for a space it is not made for,
+    /// [`Error::Levels`] where the options leave no levels that descend.
+    pub fn sigmas(&self, space: &SigmaSpace, steps: usize, options: &Options) -> Result<Sigmas, Error> {
         if steps == 0 || steps > Self::MAX_STEPS {
             return Err(Error::Steps { steps, max: Self::MAX_STEPS });
         }
         if !self.spaces.hold(space) {
             return Err(Error::Unsuited { schedule: self.id, space: space.id(), instead: crate::SIMPLE.id });
         }
-        Ok(Sigmas::ending_in_zero((self.levels)(space, steps)))
+        let mut levels = (self.levels)(space, steps, options);
+        if self.end == End::Zero {
+            levels.push(0.0);
+        }
+        Sigmas::literal(&levels)
     }
 }
 

@@ -1,39 +1,93 @@
 //! The schedules, one file each. Adding one is its file, its `mod` and its line of [`ALL`].
 
+pub(crate) mod align_your_steps;
+mod align_your_steps_32;
+pub(crate) mod align_your_steps_forge;
+mod align_your_steps_gits;
 pub(crate) mod automatic;
-mod beta;
-mod beta_forge;
-mod ddim_uniform;
+pub(crate) mod beta;
+pub(crate) mod beta_forge;
+mod bong_tangent;
+pub(crate) mod ddim_uniform;
 pub(crate) mod exponential;
 pub(crate) mod flux;
+mod flux2;
+mod gits;
 pub(crate) mod karras;
-mod kl_optimal;
+pub(crate) mod kl_optimal;
+pub(crate) mod kl_optimal_forge;
+mod laplace;
+pub(crate) mod lcm;
 mod linear_quadratic;
+mod logit_normal;
 pub(crate) mod normal;
 mod polyexponential;
 mod sgm_uniform;
 pub(crate) mod simple;
+mod smoothstep;
 mod turbo;
+mod vp;
 
-use crate::Schedule;
+use crate::{Options, Param, Schedule, SigmaSpace, options::number};
 
 /// Every schedule, in the order in which they are listed.
 pub static ALL: &[&Schedule] = &[
     &automatic::SCHEDULE,
     &simple::SCHEDULE,
     &flux::SCHEDULE,
+    &flux2::SCHEDULE,
     &normal::SCHEDULE,
     &sgm_uniform::SCHEDULE,
     &ddim_uniform::SCHEDULE,
     &karras::SCHEDULE,
     &exponential::SCHEDULE,
     &polyexponential::SCHEDULE,
+    &vp::SCHEDULE,
+    &laplace::SCHEDULE,
     &beta::SCHEDULE,
     &beta_forge::SCHEDULE,
     &kl_optimal::SCHEDULE,
+    &kl_optimal_forge::SCHEDULE,
     &linear_quadratic::SCHEDULE,
+    &align_your_steps::SCHEDULE,
+    &align_your_steps_forge::SCHEDULE,
+    &align_your_steps_32::SCHEDULE,
+    &align_your_steps_gits::SCHEDULE,
+    &gits::SCHEDULE,
     &turbo::SCHEDULE,
+    &lcm::SCHEDULE,
+    &smoothstep::SCHEDULE,
+    &logit_normal::SCHEDULE,
+    &bong_tangent::SCHEDULE,
 ];
+
+/// The lowest level of those that go from end to end.
+static SIGMA_MIN: Param =
+    number("sigma_min", "Schedule min sigma", [0.0, 0.0, 1e4], "The lowest level above 0; 0 is the model's own.");
+/// Their highest.
+static SIGMA_MAX: Param =
+    number("sigma_max", "Schedule max sigma", [0.0, 0.0, 1e4], "The highest level; 0 is the model's own.");
+
+/// The highest level and the lowest, as they are set or the model's.
+fn ends(space: &SigmaSpace, options: &Options) -> (f64, f64) {
+    let or = |set: f64, own: f64| if set > 0.0 { set } else { own };
+    let (last, first) = space.ends();
+    (or(options.number(&SIGMA_MAX), last), or(options.number(&SIGMA_MIN), first))
+}
+
+/// `n` levels along straight lines of log sigma through those given, from the first to the last. One level is the first, where Forge
+/// takes the last.
+fn log_linear(given: &[f64], n: usize) -> Vec<f64> {
+    if n == given.len() {
+        return given.to_vec();
+    }
+    let level = |place: f64| {
+        let below = (place.floor() as usize).min(given.len() - 2);
+        let (here, there) = (given[below].ln(), given[below + 1].ln());
+        (here + (there - here) * (place - below as f64)).exp()
+    };
+    linspace(0.0, (given.len() - 1) as f64, n).map(level).collect()
+}
 
 /// `n` numbers from `first` to `last` in even steps; only the first if there is one.
 fn linspace(first: f64, last: f64, n: usize) -> impl Iterator<Item = f64> {

@@ -5,8 +5,8 @@
 use core_tensor::{Device, Latent, tensor, values};
 use fixtures::{Golden, SIGMA, TRAJECTORY, deviation};
 use samplers::{
-    Denoiser, Error, Noise, Process, SigmaSpace, Step,
-    noise::{Generator, NoiseSource},
+    Denoised, Denoiser, Error, Noise, Options, Process, Processes, Sampler, SigmaSpace, Start, Step,
+    noise::{Brownian, Generator, NoiseSource},
 };
 
 #[test]
@@ -35,13 +35,14 @@ fn schedules_are_those_of_the_references() {
             [schedule, "dev", size, steps] => {
                 let (w, h) = size.split_once('x').unwrap();
                 let tokens = w.parse::<usize>().unwrap() / 16 * (h.parse::<usize>().unwrap() / 16);
-                (schedule, SigmaSpace::Flow { mu: Some(samplers::mu(tokens)) }, steps)
+                (schedule, SigmaSpace::Flow { mu: Some(samplers::mu(tokens)), tokens }, steps)
             }
-            [schedule, "schnell", steps] => (schedule, SigmaSpace::Flow { mu: None }, steps),
+            [schedule, "schnell", steps] => (schedule, SigmaSpace::Flow { mu: None, tokens: 4096 }, steps),
             [schedule, "sd", steps] => (schedule, SigmaSpace::Discrete, steps),
             _ => panic!("a golden of an unknown kind: {name}"),
         };
-        let sigmas = samplers::schedule(schedule).unwrap().sigmas(&space, steps.parse().unwrap()).unwrap();
+        let sigmas =
+            samplers::schedule(schedule).unwrap().sigmas(&space, steps.parse().unwrap(), &Options::default()).unwrap();
         let expected = golden.floats(&name);
         assert_eq!(sigmas.len(), expected.len(), "{name}");
         for (found, expected) in sigmas.iter().zip(&expected) {
@@ -56,7 +57,7 @@ fn schedules_are_those_of_the_references() {
 /// Ten steps over Stable Diffusion's table, to five digits, computed apart from both this engine and its goldens.
 #[test]
 fn schedules_of_stable_diffusion_are_those_of_the_published_table() {
-    let tables: [(&str, [f32; 11]); 11] = [
+    let tables: [(&str, [f32; 11]); 14] = [
         ("normal", [14.615, 7.8399, 4.6092, 2.9183, 1.9502, 1.3449, 0.93236, 0.62498, 0.36866, 0.029167, 0.0]),
         ("sgm_uniform", [14.615, 8.3072, 5.0924, 3.3251, 2.2797, 1.6156, 1.1629, 0.83188, 0.57119, 0.3437, 0.0]),
         ("simple", [14.615, 8.3028, 5.0878, 3.3211, 2.2765, 1.6129, 1.1606, 0.82986, 0.56928, 0.34167, 0.0]),
@@ -67,6 +68,15 @@ fn schedules_of_stable_diffusion_are_those_of_the_published_table() {
         ("kl_optimal", [14.615, 4.2324, 2.3937, 1.5971, 1.133, 0.81524, 0.57291, 0.37248, 0.19529, 0.029167, 0.0]),
         ("beta_forge", [14.615, 13.928, 12.491, 10.598, 8.4424, 6.2014, 4.0462, 2.1528, 0.71602, 0.029167, 0.0]),
         ("beta", [14.615, 11.543, 7.3718, 4.3728, 2.6152, 1.6183, 1.0273, 0.65489, 0.39551, 0.19906, 0.0]),
+        (
+            "kl_optimal_forge",
+            [14.615, 4.565, 2.6329, 1.7864, 1.2948, 0.96159, 0.71163, 0.50942, 0.33564, 0.17835, 0.029167],
+        ),
+        ("ays", [14.615, 6.4746, 3.8637, 2.6946, 1.8842, 1.3944, 0.96426, 0.65237, 0.39775, 0.15152, 0.0]),
+        (
+            "align_your_steps_forge",
+            [14.615, 6.1135, 3.5651, 2.3939, 1.65, 1.1358, 0.74252, 0.44501, 0.16921, 0.029, 0.0],
+        ),
         ("linear_quadratic", [14.615, 14.542, 14.468, 14.395, 14.322, 14.249, 13.621, 11.882, 9.0318, 5.0713, 0.0]),
     ];
     for (name, expected) in tables {
@@ -88,13 +98,13 @@ fn schedules_of_flux_are_those_of_the_published_table() {
         ("polyexponential", [1.0, 0.068092, 0.0046370, 0.00031575, 0.0]),
     ];
     for (name, expected) in tables {
-        is_table(name, SigmaSpace::Flow { mu: Some(1.15) }, &expected);
+        is_table(name, SigmaSpace::Flow { mu: Some(1.15), tokens: 4096 }, &expected);
     }
 }
 
 fn is_table(name: &str, space: SigmaSpace, expected: &[f32]) {
     const FIVE_DIGITS: f32 = 6e-5;
-    let sigmas = samplers::schedule(name).unwrap().sigmas(&space, expected.len() - 1).unwrap();
+    let sigmas = samplers::schedule(name).unwrap().sigmas(&space, expected.len() - 1, &Options::default()).unwrap();
     assert_eq!(sigmas.len(), expected.len(), "{name}");
     for (found, expected) in sigmas.iter().zip(expected) {
         assert!((found - expected).abs() <= FIVE_DIGITS * expected, "{name}: {sigmas:?}, expected {expected}");
@@ -106,51 +116,128 @@ struct Analytic(Process);
 
 impl Denoiser for Analytic {
     fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Latent, Error> {
+        let sigma = f64::from(sigma);
         let factor = match self.0 {
             Process::Diffusion => 1.0 / (1.0 + sigma * sigma),
             Process::Flow => (1.0 - sigma) / ((1.0 - sigma).powi(2) + sigma * sigma),
         };
-        Ok(Latent(x.0.clone() * factor))
+        Ok(Latent(x.0.clone() * factor as f32))
+    }
+
+    /// Without the prompt the data are a little smaller and brighter.
+    fn denoise_both(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error> {
+        let guided = self.denoise(x, sigma)?;
+        Ok(Denoised { negative: Latent(guided.0.clone() * 0.9 + 0.05), guided })
     }
 }
 
-/// Noise that was drawn beforehand, one row a step.
+/// Noise that was drawn beforehand, one row a draw.
 struct Given(std::vec::IntoIter<Vec<f32>>);
 
 impl Noise for Given {
     fn next(&mut self, like: &Latent) -> Latent {
-        Latent(tensor(self.0.next().expect("one row a step"), like.0.dims(), &Device::flex()))
+        Latent(tensor(self.0.next().expect("a row for each draw"), like.0.dims(), &Device::flex()))
+    }
+
+    fn between(&mut self, like: &Latent, _: f32, _: f32) -> Latent {
+        self.next(like)
     }
 }
 
-fn trajectory_agrees(sampler: &str, process: Process, sigmas: &str, name: &str) {
+fn space(process: Process) -> SigmaSpace {
+    match process {
+        Process::Diffusion => SigmaSpace::Discrete,
+        Process::Flow => SigmaSpace::Flow { mu: None, tokens: 4096 },
+    }
+}
+
+/// Follows a golden: `name` is a sampler, and what is set of it behind a point, with `rf.` before it on a flow.
+fn trajectory_agrees(name: &str, options: &[(&str, &str)]) {
+    const STEPS: usize = 20;
     let golden = Golden::open("samplers.safetensors");
+    let (process, given) = match name.strip_prefix("rf.") {
+        Some(_) => (Process::Flow, "rf.sigmas"),
+        None => (Process::Diffusion, "sigmas"),
+    };
+    let id = name.trim_start_matches("rf.").split('.').next().unwrap();
+    let sampler = samplers::sampler(id).unwrap();
     let shape: [usize; 5] = golden.shape(name).try_into().unwrap();
     let len = shape[1..].iter().product();
     let expected: Vec<Vec<f32>> = golden.floats(name).chunks(len).map(<[f32]>::to_vec).collect();
-    let sigmas = golden.floats(sigmas);
+    let own = format!("{id}.sigmas");
+    let sigmas = golden.floats(if sampler.levels.is_some() { &own } else { given });
     let noise: Vec<Vec<f32>> = golden.floats("noise").chunks(len).map(<[f32]>::to_vec).collect();
 
+    let mut set = Options::default();
+    options.iter().for_each(|(name, value)| set.set(name, value.parse().unwrap()));
+    set.checked(sampler.params).unwrap();
+    let start = Start { space: space(process), steps: STEPS, options: &set };
+    if let Some(levels) = sampler.levels {
+        // Levels of its own are compared too, from the table that the run's are the ends of.
+        let found = levels(&start, &golden.floats(given));
+        assert_eq!(found.len(), sigmas.len(), "{name}");
+        let off = |(found, expected): (&f32, &f32)| (found - expected).abs() <= 2e-3 * expected;
+        assert!(found.iter().zip(&sigmas).all(off), "{name}: {found:?}, expected {sigmas:?}");
+    }
     let mut noise = Given(noise.into_iter());
-    let mut stepper = (samplers::sampler(sampler).unwrap().start)(process);
-    let start = [shape[1], shape[2], shape[3], shape[4]];
-    let mut x = Latent(tensor(expected[0].clone(), start, &Device::flex()));
+    let mut stepper = (sampler.start)(&start);
+    let mut x = Latent(tensor(expected[0].clone(), [shape[1], shape[2], shape[3], shape[4]], &Device::flex()));
     for index in 0..sigmas.len() - 1 {
         let at = Step::of(&sigmas, index).unwrap();
         x = stepper.step(at, x, &mut Analytic(process), &mut noise).unwrap();
-        let largest = expected[index + 1].iter().fold(0f32, |m, v| m.max(v.abs()));
-        let worst = deviation(&values(&x.0), &expected[index + 1]) / f64::from(largest);
-        assert!(worst <= TRAJECTORY, "{name}, step {}: {worst:.2e}", index + 1);
+        // Some references tell only where a run ends.
+        let row = if expected.len() == sigmas.len() { index + 1 } else { 1 };
+        if row == 1 && index + 2 < sigmas.len() && expected.len() < sigmas.len() {
+            continue;
+        }
+        let largest = expected[row].iter().fold(0f32, |m, v| m.max(v.abs()));
+        let worst = deviation(&values(&x.0), &expected[row]) / f64::from(largest);
+        // The length of its steps goes by a small difference: k-diffusion in float32 is 4e-4 from itself in float64.
+        let allowed = if id == "dpm_adaptive" { 1e-3 } else { TRAJECTORY };
+        assert!(worst <= allowed, "{name}, step {}: {worst:.2e}", index + 1);
     }
-    assert_eq!(sigmas.len(), expected.len());
+    assert!(expected.len() == sigmas.len() || expected.len() == 2, "{name}");
 }
 
 #[test]
 fn samplers_take_the_steps_of_the_references() {
     for sampler in samplers::SAMPLERS {
-        trajectory_agrees(sampler.id, Process::Diffusion, "sigmas", sampler.id);
-        trajectory_agrees(sampler.id, Process::Flow, "rf.sigmas", &format!("rf.{}", sampler.id));
+        trajectory_agrees(sampler.id, &[]);
+        if sampler.processes == Processes::All {
+            trajectory_agrees(&format!("rf.{}", sampler.id), &[]);
+        }
     }
+}
+
+#[test]
+fn what_is_set_of_a_sampler_counts_as_in_the_references() {
+    let churn = [("s_churn", "10"), ("s_tmin", "0.05"), ("s_tmax", "10"), ("s_noise", "1.003")];
+    for name in ["euler.churn", "heun.churn", "dpm_2.churn"] {
+        trajectory_agrees(name, &churn);
+    }
+    trajectory_agrees("ddim.eta1", &[("eta", "1")]);
+    trajectory_agrees("deis.logrho", &[("deis_mode", "logrho")]);
+}
+
+/// Of k-diffusion over torchsde, for seeds of one word and two: to the last bit but one, as torch takes the root of a step's length
+/// from MKL, which may round it the other way.
+#[test]
+fn brownian_noise_is_that_of_torchsde() {
+    let golden = Golden::open("brownian.safetensors");
+    let mut compared = 0;
+    for name in golden.names().iter().filter(|name| !name.contains('.')) {
+        let (levels, ends) = (golden.floats(&format!("{name}.levels")), golden.floats(&format!("{name}.range")));
+        let expected = golden.floats(name);
+        let len = expected.len() / (levels.len() / 2);
+        let mut path = Brownian::new(NoiseSource::Cpu, name.parse().unwrap(), len, ends[0], ends[1]);
+        for (step, expected) in levels.chunks(2).zip(expected.chunks(len)) {
+            let found = path.between(step[0], step[1]);
+            let off = found.iter().zip(expected).map(|(a, b)| a.to_bits().abs_diff(b.to_bits())).max();
+            assert!(off <= Some(2), "seed {name}, {step:?}: {off:?}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 40, "{compared} steps");
 }
 
 /// Counts what a sampler asks for.
@@ -164,6 +251,11 @@ impl Denoiser for Counted<Analytic> {
         self.calls += 1;
         self.inner.denoise(x, sigma)
     }
+
+    fn denoise_both(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error> {
+        self.calls += 1;
+        self.inner.denoise_both(x, sigma)
+    }
 }
 
 impl Noise for Counted<Generator> {
@@ -172,34 +264,55 @@ impl Noise for Counted<Generator> {
         let shape = like.0.dims();
         Latent(tensor(self.inner.randn(shape.iter().product()), shape, &Device::flex()))
     }
+
+    fn between(&mut self, like: &Latent, _: f32, _: f32) -> Latent {
+        self.next(like)
+    }
 }
 
 #[test]
 fn samplers_do_what_their_entries_declare() {
-    const LARGEST: f32 = 100.0;
     for sampler in samplers::SAMPLERS {
-        for (process, space) in
-            [(Process::Diffusion, SigmaSpace::Discrete), (Process::Flow, SigmaSpace::Flow { mu: Some(1.15) })]
-        {
-            for steps in [1, 2, 20, 1000] {
-                // given a run of some steps
-                let sigmas = samplers::SIMPLE.sigmas(&space, steps).unwrap();
-                let mut model = Counted { inner: Analytic(process), calls: 0 };
-                let mut noise = Counted { inner: Generator::new(NoiseSource::Cpu, 1), calls: 0 };
-                let start = noise.inner.randn(16);
-                let mut x = Latent(tensor(start, [1, 1, 4, 4], &Device::flex()) * sigmas[0]);
-                let mut stepper = (sampler.start)(process);
-                for index in 0..sigmas.steps() {
-                    x = stepper.step(Step::of(&sigmas, index).unwrap(), x, &mut model, &mut noise).unwrap();
-                }
-                // then it calls the model as often as declared, but only once in the step to zero, where a second has no place
-                let (id, evals) = (sampler.id, usize::from(sampler.evals_per_step));
-                assert_eq!(model.calls, (steps - 1) * evals + 1, "{id}, {steps} steps");
-                // and draws noise if it is declared to, and not in the last step
-                let drawn = if sampler.stochastic { steps - 1 } else { 0 };
-                assert_eq!(noise.calls, drawn, "{id}, {steps} steps");
-                assert!(values(&x.0).iter().all(|v| v.abs() < LARGEST), "{id}, {steps} steps: {:?}", values(&x.0));
+        for process in [Process::Diffusion, Process::Flow] {
+            for steps in [1, 2, 3, 20, 1000] {
+                does_what_it_declares(sampler, process, steps);
             }
         }
     }
+}
+
+fn does_what_it_declares(sampler: &Sampler, process: Process, steps: usize) {
+    const LARGEST: f32 = 100.0;
+    // given a run of some steps
+    let (id, options) = (sampler.id, Options::default());
+    let start = Start { space: space(process), steps, options: &options };
+    let levels = samplers::SIMPLE.sigmas(&start.space, steps, &options).unwrap();
+    let (sigmas, mut stepper) = match (sampler.begin(&start, levels), sampler.processes, process) {
+        (Err(Error::UnsuitedSampler { instead, .. }), Processes::Diffusion { .. }, Process::Flow) => {
+            assert_eq!(samplers::sampler(instead).unwrap().processes, Processes::All, "{id}");
+            return;
+        }
+        (begun, ..) => begun.unwrap(),
+    };
+    let mut model = Counted { inner: Analytic(process), calls: 0 };
+    let mut noise = Counted { inner: Generator::new(NoiseSource::Cpu, 1), calls: 0 };
+    let drawn = noise.inner.randn(16);
+    let mut x = Latent(tensor(drawn, [1, 1, 4, 4], &Device::flex()) * sigmas[0]);
+    for index in 0..sigmas.steps() {
+        x = stepper.step(Step::of(&sigmas, index).unwrap(), x, &mut model, &mut noise).unwrap();
+        if index + 1 == sigmas.steps() {
+            break;
+        }
+        assert!(values(&x.0).iter().all(|v| v.is_finite()), "{id}, {steps} steps, step {index}");
+    }
+    // then it calls the model as often as declared
+    if let Some(calls) = sampler.calls.of(steps) {
+        assert_eq!(model.calls, calls, "{id}, {steps} steps");
+    }
+    // and draws noise only if it is declared to
+    assert!(sampler.stochastic || noise.calls == 0, "{id}, {steps} steps: {} draws", noise.calls);
+    assert!(!sampler.stochastic || noise.calls > 0 || steps < 20, "{id}, {steps} steps draw nothing");
+    // CFG++ goes all of the way to the prompt in each step, and a thousand of them leave the data behind.
+    let bounded = !sampler.needs_negative || steps <= 20;
+    assert!(!bounded || values(&x.0).iter().all(|v| v.abs() < LARGEST), "{id}, {steps} steps: {:?}", values(&x.0));
 }

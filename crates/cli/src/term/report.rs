@@ -8,7 +8,7 @@ use forge::{
     Error, Inspection, Result,
     diffusion_engine::Infotext,
     hint,
-    samplers::{SAMPLERS, SCHEDULES},
+    samplers::{End, Param, SAMPLERS, SCHEDULES},
 };
 use serde_json::json;
 
@@ -65,21 +65,23 @@ pub fn list_samplers(as_json: bool) -> Result<()> {
         let samplers: Vec<_> = (SAMPLERS.iter())
             .map(|s| {
                 json!({
-                    "id": s.id, "label": s.label, "aliases": s.aliases, "evals_per_step": s.evals_per_step,
-                    "stochastic": s.stochastic, "automatic": s.automatic.id,
+                    "id": s.id, "label": s.label, "aliases": s.aliases, "about": s.about,
+                    "calls_per_step": s.calls.per_step(), "stochastic": s.stochastic, "needs_negative": s.needs_negative,
+                    "processes": s.processes.id(), "automatic": s.automatic.id, "options": options(s.params),
                 })
             })
             .collect();
         return print(&json!({"samplers": samplers}).to_string());
     }
-    let mut lines = vec![format!("{:<20} {:<20} calls  noise  automatic  also known as", "sampler", "label")];
+    let mut lines = vec![format!("{:<31} {:<31} calls  noise  models     also known as", "sampler", "label")];
     for s in SAMPLERS {
         let noise = if s.stochastic { "each" } else { "start" };
-        let aliases = s.aliases.join(", ");
-        let line =
-            format!("{:<20} {:<20} {:<6} {noise:<6} {:<10} {aliases}", s.id, s.label, s.evals_per_step, s.automatic.id);
+        let calls = s.calls.per_step().map_or("varies".to_owned(), |n| n.to_string());
+        let (models, aliases) = (s.processes.id(), s.aliases.join(", "));
+        let line = format!("{:<31} {:<31} {calls:<6} {noise:<6} {models:<10} {aliases}", s.id, s.label);
         lines.push(line.trim_end().to_owned());
     }
+    lines.push("\ncalls: model calls in a step; --json tells more, options too".to_owned());
     print(&lines.join("\n"))
 }
 
@@ -87,16 +89,27 @@ pub fn list_samplers(as_json: bool) -> Result<()> {
 pub fn list_schedules(as_json: bool) -> Result<()> {
     if as_json {
         let schedules: Vec<_> = (SCHEDULES.iter())
-            .map(|s| json!({"id": s.id, "label": s.label, "aliases": s.aliases, "spaces": s.spaces.id()}))
+            .map(|s| {
+                json!({
+                    "id": s.id, "label": s.label, "aliases": s.aliases, "about": s.about, "spaces": s.spaces.id(),
+                    "ends_in_zero": s.end == End::Zero, "options": options(s.params),
+                })
+            })
             .collect();
         return print(&json!({"schedules": schedules}).to_string());
     }
-    let mut lines = vec![format!("{:<17} {:<17} models    also known as", "schedule", "label")];
+    let mut lines = vec![format!("{:<24} {:<26} models    also known as", "schedule", "label")];
     for s in SCHEDULES {
-        let line = format!("{:<17} {:<17} {:<9} {}", s.id, s.label, s.spaces.id(), s.aliases.join(", "));
+        let line = format!("{:<24} {:<26} {:<9} {}", s.id, s.label, s.spaces.id(), s.aliases.join(", "));
         lines.push(line.trim_end().to_owned());
     }
     print(&lines.join("\n"))
+}
+
+fn options(params: &[&Param]) -> Vec<serde_json::Value> {
+    let option =
+        |p: &&Param| json!({"name": p.name, "is": p.kind.to_string(), "default": p.kind.default(), "about": p.about});
+    params.iter().map(option).collect()
 }
 
 /// Prints what a model file holds.

@@ -1,27 +1,36 @@
 //! DPM-Solver-2: the slope of a whole step is taken in its middle, on the scale of log sigma.
 //!
-//! Reference: k-diffusion `sample_dpm_2`, commit 4601bf0, with `s_churn = 0` (Lu et al. 2022, algorithm 1).
+//! Reference: k-diffusion `sample_dpm_2`, commit 4601bf0, (Lu et al. 2022, algorithm 1).
 
 use core_tensor::Latent;
 
 use super::euler::slope;
-use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
+use crate::{
+    Calls, Denoiser, Error, Noise, Sampler, Step, Stepper,
+    churn::{self, Churn},
+    schedules,
+};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpm_2",
     label: "DPM2",
     aliases: &["k_dpm_2", "dpm2"],
-    evals_per_step: 2,
-    stochastic: false,
+    calls: Calls::Each(2),
     automatic: &schedules::karras::SCHEDULE,
-    start: |_| Box::new(Dpm2),
+    about: "The slope of a whole step is taken in its middle, on the scale of log sigma.",
+    params: &churn::PARAMS,
+    start: |start| Box::new(Dpm2 { churn: Churn::of(start) }),
+    ..Sampler::PLAIN
 };
 
-struct Dpm2;
+struct Dpm2 {
+    churn: Churn,
+}
 
 impl Stepper for Dpm2 {
-    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        midpoint(x, at.sigma(), at.sigma_next(), model)
+    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
+        let (x, sigma) = self.churn.up(at, x, noise);
+        midpoint(x, sigma, at.sigma_next(), model)
     }
 }
 

@@ -11,10 +11,11 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpmpp_2m",
     label: "DPM++ 2M",
     aliases: &["k_dpmpp_2m", "dpm++2m", "DPM2M"],
-    evals_per_step: 1,
-    stochastic: false,
     automatic: &schedules::karras::SCHEDULE,
+    about: "The denoised latent is carried on along a line through the last two. A1111 up to 1.8 meant `normal` levels by the plain \
+            name; here as in later versions `automatic` makes them `karras`.",
     start: |_| Box::new(Dpmpp2m { last: None }),
+    ..Sampler::PLAIN
 };
 
 struct Dpmpp2m {

@@ -3,14 +3,21 @@
 //! Reference: k-diffusion `sample_dpmpp_2m_sde` with `solver_type='heun'`, commit 4601bf0.
 
 use super::dpmpp_2m_sde::{Dpmpp2mSde, Solver};
-use crate::{Sampler, schedules};
+use crate::{
+    Sampler,
+    exploding::exploding,
+    options::{ETA, S_NOISE},
+    schedules,
+};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpmpp_2m_sde_heun",
     label: "DPM++ 2M SDE Heun",
     aliases: &["k_dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu"],
-    evals_per_step: 1,
     stochastic: true,
     automatic: &schedules::exponential::SCHEDULE,
-    start: |process| Box::new(Dpmpp2mSde { process, solver: Solver::Heun, last: None }),
+    about: "DPM++ 2M SDE in its variant after Heun.",
+    params: &[&ETA, &S_NOISE],
+    start: |start| exploding(start, Dpmpp2mSde::of(start, Solver::Heun)),
+    ..Sampler::PLAIN
 };

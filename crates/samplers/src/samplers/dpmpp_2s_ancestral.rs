@@ -6,24 +6,30 @@
 use core_tensor::Latent;
 
 use super::euler::towards;
-use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper, ancestral::Down, schedules};
+use crate::{
+    Calls, Denoiser, Error, Noise, Process, Sampler, Step, Stepper,
+    ancestral::Ancestral,
+    options::{ETA, S_NOISE},
+    schedules,
+};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpmpp_2s_ancestral",
     label: "DPM++ 2S a",
     aliases: &["k_dpmpp_2s_a", "dpm++2s_a", "DPM++ 2s a RF", "[Forge] Flux Realistic"],
-    evals_per_step: 2,
+    calls: Calls::Each(2),
     stochastic: true,
     automatic: &schedules::karras::SCHEDULE,
-    start: |process| Box::new(Dpmpp2sAncestral { process }),
+    about: "The denoised latent of a whole step is taken in its middle; then noise back up.",
+    params: &[&ETA, &S_NOISE],
+    start: |start| Box::new(Dpmpp2sAncestral { ancestral: Ancestral::of(start, &ETA) }),
+    ..Sampler::PLAIN
 };
 
-const ETA: f32 = 1.0; // k-diffusion sample_dpmpp_2s_ancestral
-const S_NOISE: f32 = 1.0; // k-diffusion sample_dpmpp_2s_ancestral
 const BELOW_ONE: f32 = 0.9999; // ComfyUI sample_dpmpp_2s_ancestral_RF: the middle of a step from pure noise
 
 struct Dpmpp2sAncestral {
-    process: Process,
+    ancestral: Ancestral,
 }
 
 impl Stepper for Dpmpp2sAncestral {
@@ -32,8 +38,8 @@ impl Stepper for Dpmpp2sAncestral {
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
-        let down = Down::of(self.process, at, ETA);
-        let middle = match self.process {
+        let down = self.ancestral.down(at);
+        let middle = match self.ancestral.process {
             Process::Diffusion => (at.sigma() * down.sigma).sqrt(),
             Process::Flow if at.sigma() == 1.0 => BELOW_ONE,
             Process::Flow => {
@@ -43,6 +49,6 @@ impl Stepper for Dpmpp2sAncestral {
         };
         let half_way = Latent(towards(x.0.clone(), denoised.0, middle / at.sigma()));
         let denoised = model.denoise(&half_way, middle)?;
-        Ok(down.back_up(towards(x.0, denoised.0, down.sigma / at.sigma()), noise, S_NOISE))
+        Ok(down.back_up(towards(x.0, denoised.0, down.sigma / at.sigma()), noise))
     }
 }

@@ -4,37 +4,46 @@
 
 use core_tensor::{Latent, Tensor};
 
-use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper, schedules, stochastic::Sde};
+use crate::{
+    Denoiser, Error, Noise, Sampler, Step, Stepper,
+    exploding::exploding,
+    options::{ETA, S_NOISE},
+    schedules,
+    stochastic::Sde,
+};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpmpp_3m_sde",
     label: "DPM++ 3M SDE",
     aliases: &["k_dpmpp_3m_sde", "dpmpp_3m_sde_gpu"],
-    evals_per_step: 1,
     stochastic: true,
     automatic: &schedules::exponential::SCHEDULE,
-    start: |process| Box::new(Dpmpp3mSde { process, last: None, before_last: None }),
+    about: "DPM++ with noise, from the denoised latents of three steps.",
+    params: &[&ETA, &S_NOISE],
+    start: |start| {
+        let (eta, s_noise) = (start.number(&ETA), start.number(&S_NOISE));
+        exploding(start, Dpmpp3mSde { eta, s_noise, last: None, before_last: None })
+    },
+    ..Sampler::PLAIN
 };
-
-const ETA: f64 = 1.0; // k-diffusion sample_dpmpp_3m_sde
-const S_NOISE: f64 = 1.0; // k-diffusion sample_dpmpp_3m_sde
 
 /// A step that was taken: its denoised latent and its length.
 type Taken = (Tensor<4>, f64);
 
 struct Dpmpp3mSde {
-    process: Process,
+    eta: f64,
+    s_noise: f64,
     last: Option<Taken>,
     before_last: Option<Taken>,
 }
 
 impl Stepper for Dpmpp3mSde {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
-        let sde = Sde::of(self.process, at, ETA);
-        let denoised = model.denoise(&x, sde.sigma)?;
+        let denoised = model.denoise(&x, at.sigma())?;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
+        let sde = Sde::of(at, self.eta);
         let phi_2 = 1.0 - sde.grown() / sde.h_eta;
         let phi_3 = phi_2 / sde.h_eta - 0.5;
         let mut corrections = Vec::new();
@@ -50,6 +59,6 @@ impl Stepper for Dpmpp3mSde {
             corrections.push((phi_2, newer));
         }
         self.before_last = self.last.replace((denoised.0.clone(), sde.h));
-        Ok(sde.stepped(x, denoised.0, corrections, noise, S_NOISE))
+        Ok(sde.stepped(x, denoised.0, corrections, noise, self.s_noise))
     }
 }

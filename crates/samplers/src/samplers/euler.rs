@@ -1,29 +1,35 @@
 //! The Euler step: along the line from the noisy latent to the denoised one.
 //!
-//! Reference: k-diffusion `sample_euler`, commit 4601bf0, with `s_churn = 0` (Karras et al. 2022, algorithm 2).
+//! Reference: k-diffusion `sample_euler`, commit 4601bf0, (Karras et al. 2022, algorithm 2).
 
 use core_tensor::{Latent, Tensor};
 
-use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
+use crate::{
+    Denoiser, Error, Noise, Sampler, Step, Stepper,
+    churn::{self, Churn},
+};
 
 /// Euler's method.
 pub static SAMPLER: Sampler = Sampler {
     id: "euler",
     label: "Euler",
     aliases: &["k_euler"],
-    evals_per_step: 1,
-    stochastic: false,
-    automatic: &schedules::normal::SCHEDULE,
-    start: |_| Box::new(Euler),
+    about: "Along the line from the noisy latent to the denoised one.",
+    params: &churn::PARAMS,
+    start: |start| Box::new(Euler { churn: Churn::of(start) }),
+    ..Sampler::PLAIN
 };
 
-struct Euler;
+struct Euler {
+    churn: Churn,
+}
 
 impl Stepper for Euler {
-    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
-        let d = slope(x.0.clone(), denoised.0, at.sigma());
-        Ok(Latent(x.0 + d * (at.sigma_next() - at.sigma())))
+    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
+        let (x, sigma) = self.churn.up(at, x, noise);
+        let denoised = model.denoise(&x, sigma)?;
+        let d = slope(x.0.clone(), denoised.0, sigma);
+        Ok(Latent(x.0 + d * (at.sigma_next() - sigma)))
     }
 }
 

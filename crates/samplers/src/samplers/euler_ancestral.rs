@@ -5,23 +5,25 @@
 use core_tensor::Latent;
 
 use super::euler;
-use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper, ancestral::Down, schedules};
+use crate::{
+    Denoiser, Error, Noise, Sampler, Step, Stepper,
+    ancestral::Ancestral,
+    options::{ETA, S_NOISE},
+};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "euler_ancestral",
     label: "Euler a",
     aliases: &["k_euler_a", "k_euler_ancestral", "euler_a"],
-    evals_per_step: 1,
     stochastic: true,
-    automatic: &schedules::normal::SCHEDULE,
-    start: |process| Box::new(EulerAncestral { process }),
+    about: "Euler further down than asked, then noise back up.",
+    params: &[&ETA, &S_NOISE],
+    start: |start| Box::new(EulerAncestral { ancestral: Ancestral::of(start, &ETA) }),
+    ..Sampler::PLAIN
 };
 
-const ETA: f32 = 1.0; // k-diffusion sample_euler_ancestral
-const S_NOISE: f32 = 1.0; // k-diffusion sample_euler_ancestral
-
-struct EulerAncestral {
-    process: Process,
+pub(super) struct EulerAncestral {
+    pub(super) ancestral: Ancestral,
 }
 
 impl Stepper for EulerAncestral {
@@ -30,7 +32,7 @@ impl Stepper for EulerAncestral {
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
-        let down = Down::of(self.process, at, ETA);
-        Ok(down.back_up(euler::towards(x.0, denoised.0, down.sigma / at.sigma()), noise, S_NOISE))
+        let down = self.ancestral.down(at);
+        Ok(down.back_up(euler::towards(x.0, denoised.0, down.sigma / at.sigma()), noise))
     }
 }

@@ -6,21 +6,24 @@
 use core_tensor::{Latent, Tensor};
 
 use super::euler::slope;
-use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
+use crate::{Denoiser, Error, Noise, Param, Sampler, Step, Stepper, options::number};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "gradient_estimation",
     label: "Gradient Estimation",
     aliases: &["euler_ge"],
-    evals_per_step: 1,
-    stochastic: false,
-    automatic: &schedules::normal::SCHEDULE,
-    start: |_| Box::new(GradientEstimation { last: None }),
+    about: "Euler with a slope that is carried on beyond the last two.",
+    params: &[&GAMMA],
+    start: |start| Box::new(GradientEstimation { gamma: start.number(&GAMMA) as f32, last: None }),
+    ..Sampler::PLAIN
 };
 
-const GAMMA: f32 = 2.0; // ComfyUI sample_gradient_estimation: ge_gamma
+/// ComfyUI sample_gradient_estimation.
+pub(super) static GAMMA: Param =
+    number("ge_gamma", "GE gamma", [2.0, 0.0, 10.0], "How much of the newest slope counts; 1 makes it Euler.");
 
 struct GradientEstimation {
+    gamma: f32,
     /// The slope of the step before.
     last: Option<Tensor<4>>,
 }
@@ -33,7 +36,7 @@ impl Stepper for GradientEstimation {
         }
         let d = slope(x.0.clone(), denoised.0, at.sigma());
         let estimate = match self.last.take() {
-            Some(last) => d.clone() * GAMMA - last * (GAMMA - 1.0),
+            Some(last) => d.clone() * self.gamma - last * (self.gamma - 1.0),
             None => d.clone(),
         };
         self.last = Some(d);

@@ -5,24 +5,31 @@
 use core_tensor::Latent;
 
 use super::euler::slope;
-use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
+use crate::{
+    Calls, Denoiser, Error, Noise, Sampler, Step, Stepper,
+    churn::{self, Churn},
+};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "heun",
     label: "Heun",
     aliases: &["k_heun"],
-    evals_per_step: 2,
-    stochastic: false,
-    automatic: &schedules::normal::SCHEDULE,
-    start: |_| Box::new(Heun),
+    calls: Calls::Each(2),
+    about: "The mean of the slopes at both ends of the step.",
+    params: &churn::PARAMS,
+    start: |start| Box::new(Heun { churn: Churn::of(start) }),
+    ..Sampler::PLAIN
 };
 
-struct Heun;
+struct Heun {
+    churn: Churn,
+}
 
 impl Stepper for Heun {
-    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
-        let (here, dt) = (slope(x.0.clone(), denoised.0, at.sigma()), at.sigma_next() - at.sigma());
+    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
+        let (x, sigma) = self.churn.up(at, x, noise);
+        let denoised = model.denoise(&x, sigma)?;
+        let (here, dt) = (slope(x.0.clone(), denoised.0, sigma), at.sigma_next() - sigma);
         let ahead = Latent(x.0.clone() + here.clone() * dt);
         if at.sigma_next() == 0.0 {
             return Ok(ahead);

@@ -7,29 +7,27 @@ use std::collections::VecDeque;
 use core_tensor::{Latent, Tensor};
 
 use super::euler::slope;
-use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
+use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "ipndm",
     label: "IPNDM",
-    aliases: &[],
-    evals_per_step: 1,
-    stochastic: false,
-    automatic: &schedules::normal::SCHEDULE,
+    about: "Adams-Bashforth over the last four slopes, as if the steps were even.",
     start: |_| Box::new(Ipndm { slopes: VecDeque::new() }),
+    ..Sampler::PLAIN
 };
 
 /// The weights of the newest slope and those before it, by how many there are (Zhang and Chen 2022, equations 36 to 39).
-const WEIGHTS: [&[f32]; 4] = [
+pub(super) const WEIGHTS: [&[f32]; 4] = [
     &[1.0],
     &[3.0 / 2.0, -1.0 / 2.0],
     &[23.0 / 12.0, -16.0 / 12.0, 5.0 / 12.0],
     &[55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0],
 ];
 
-struct Ipndm {
+pub(super) struct Ipndm {
     /// The newest first.
-    slopes: VecDeque<Tensor<4>>,
+    pub(super) slopes: VecDeque<Tensor<4>>,
 }
 
 impl Stepper for Ipndm {

@@ -4,16 +4,16 @@
 
 use core_tensor::Latent;
 
-use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper, schedules};
+use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "lcm",
     label: "LCM",
     aliases: &["k_lcm"],
-    evals_per_step: 1,
     stochastic: true,
-    automatic: &schedules::normal::SCHEDULE,
-    start: |process| Box::new(Lcm { process }),
+    about: "Denoise at once, then noise to the next level: for models distilled to a few steps.",
+    start: |start| Box::new(Lcm { process: start.space.process() }),
+    ..Sampler::PLAIN
 };
 
 struct Lcm {

@@ -7,21 +7,23 @@ use std::collections::VecDeque;
 use core_tensor::{Latent, Tensor};
 
 use super::euler::slope;
-use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
+use crate::{Denoiser, Error, Noise, Param, Sampler, Step, Stepper, options::whole};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "lms",
     label: "LMS",
     aliases: &["k_lms"],
-    evals_per_step: 1,
-    stochastic: false,
-    automatic: &schedules::normal::SCHEDULE,
-    start: |_| Box::new(Lms { slopes: VecDeque::new() }),
+    about: "Adams-Bashforth over the last slopes, with weights for the steps as they are.",
+    params: &[&ORDER],
+    start: |start| Box::new(Lms { order: start.whole(&ORDER), slopes: VecDeque::new() }),
+    ..Sampler::PLAIN
 };
 
-const ORDER: usize = 4; // k-diffusion sample_lms
+/// k-diffusion sample_lms.
+static ORDER: Param = whole("order", "Order", [4, 1, 4], "How many slopes count.");
 
 struct Lms {
+    order: usize,
     /// The newest first.
     slopes: VecDeque<Tensor<4>>,
 }
@@ -29,7 +31,7 @@ struct Lms {
 impl Stepper for Lms {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
         let denoised = model.denoise(&x, at.sigma())?;
-        self.slopes.truncate(ORDER - 1);
+        self.slopes.truncate(self.order - 1);
         self.slopes.push_front(slope(x.0.clone(), denoised.0, at.sigma()));
         let levels: Vec<f64> =
             at.sigmas()[..=at.index()].iter().rev().take(self.slopes.len()).map(|&s| f64::from(s)).collect();
@@ -40,7 +42,7 @@ impl Stepper for Lms {
 
 /// The integral, from `levels[0]` to `end`, of the polynomial that is 1 at `levels[j]` and 0 at the others.
 ///
-/// Two Gauss points are exact up to the third degree, which is what [`ORDER`] levels make at most.
+/// Two Gauss points are exact up to the third degree, which is what four levels make at most.
 fn integral(levels: &[f64], j: usize, end: f64) -> f64 {
     let (middle, half) = ((levels[0] + end) / 2.0, (end - levels[0]) / 2.0);
     let basis = |at: f64| -> f64 {

@@ -1,48 +1,72 @@
-//! Refined exponential solver with the denoised latents of two steps.
+//! The exponential integrator of second order that remembers one step (refined exponential solver).
 //!
-//! Reference: Zhang et al. 2023 (Improved Order Analysis and Design of Exponential Integrator for Diffusion Models Sampling),
-//! as ComfyUI `sample_res_multistep` (v0.3.64) has it.
+//! References: Zhang et al. 2023 (Improved Order Analysis and Design of Exponential Integrator for Diffusion Models Sampling,
+//! arXiv 2308.02157); ComfyUI `res_multistep` (v0.3.64), also for noise and for CFG++.
 
 use core_tensor::{Latent, Tensor};
 
 use super::euler::towards;
-use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
+use crate::{
+    Denoised, Denoiser, Error, Noise, Sampler, Step, Stepper,
+    ancestral::Ancestral,
+    phi::{phi_1, phi_2},
+};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "res_multistep",
     label: "Res Multistep",
-    aliases: &[],
-    evals_per_step: 1,
-    stochastic: false,
-    automatic: &schedules::normal::SCHEDULE,
-    start: |_| Box::new(ResMultistep { last: None }),
+    about: "An exponential integrator through the last two denoised latents.",
+    start: |start| Box::new(ResMultistep::of(Ancestral::fixed(start, 0.0), false)),
+    ..Sampler::PLAIN
 };
 
-struct ResMultistep {
-    /// The denoised latent of the step before, and that step's length in log sigma.
-    last: Option<(Tensor<4>, f64)>,
+pub(super) struct ResMultistep {
+    ancestral: Ancestral,
+    cfg_pp: bool,
+    last: Option<Taken>,
+}
+
+/// A step that was taken.
+struct Taken {
+    denoised: Tensor<4>,
+    sigma: f64,
+    /// Where its deterministic half ended.
+    down: f64,
+}
+
+impl ResMultistep {
+    /// With `cfg_pp` the line goes through what the model sees without the prompt.
+    pub(super) fn of(ancestral: Ancestral, cfg_pp: bool) -> Self {
+        Self { ancestral, cfg_pp, last: None }
+    }
 }
 
 impl Stepper for ResMultistep {
-    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
+        let Denoised { guided, negative } = if self.cfg_pp {
+            model.denoise_both(&x, at.sigma())?
+        } else {
+            let guided = model.denoise(&x, at.sigma())?;
+            Denoised { negative: guided.clone(), guided }
+        };
         if at.sigma_next() == 0.0 {
-            return Ok(denoised);
+            return Ok(guided);
         }
-        let ratio = f64::from(at.sigma_next()) / f64::from(at.sigma());
+        let down = self.ancestral.down(at);
+        let ratio = f64::from(down.sigma) / f64::from(at.sigma());
         let h = -ratio.ln();
-        let next = match self.last.take() {
-            None => towards(x.0, denoised.0.clone(), ratio as f32),
-            Some((before, h_last)) => {
-                let phi_1 = -(-h).exp_m1() / h;
-                let phi_2 = (1.0 - phi_1) / h;
-                // The older latent lies at -h_last / h of this step.
-                let older = -phi_2 * h / h_last;
-                let newer = phi_1 - older;
-                x.0 * ratio as f32 + denoised.0.clone() * (h * newer) as f32 + before * (h * older) as f32
+        // Towards the prompt by all of the difference, and then as without it.
+        let x = if self.cfg_pp { x.0 + (guided.0 - negative.0.clone()) } else { x.0 };
+        let lower = match self.last.take() {
+            None => towards(x, negative.0.clone(), ratio as f32),
+            Some(last) => {
+                let place = (last.down / last.sigma).ln() / h;
+                let older = phi_2(-h) / place;
+                let newer = phi_1(-h) - older;
+                x * ratio as f32 + negative.0.clone() * (h * newer) as f32 + last.denoised * (h * older) as f32
             }
         };
-        self.last = Some((denoised.0, h));
-        Ok(Latent(next))
+        self.last = Some(Taken { denoised: negative.0, sigma: at.sigma().into(), down: down.sigma.into() });
+        Ok(down.back_up(lower, noise))
     }
 }

@@ -5,14 +5,20 @@
 //! where Forge's own is far out of range (sigmas of thousands), it is `simple`, which its users were told to choose instead.
 
 use super::{normal, simple};
-use crate::{Schedule, SigmaSpace, schedule::Spaces};
+use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule =
-    Schedule { id: "automatic", label: "Automatic", aliases: &[], spaces: Spaces::All, levels };
+pub(crate) static SCHEDULE: Schedule = Schedule {
+    id: "automatic",
+    label: "Automatic",
+    aliases: &[],
+    about: "What suits the sampler and the model: A1111's choice for Stable Diffusion, `simple` for a flow.",
+    levels,
+    ..Schedule::PLAIN
+};
 
-fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
+fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
     match space {
-        SigmaSpace::Flow { .. } => (simple::SCHEDULE.levels)(space, steps),
-        SigmaSpace::Discrete => (normal::SCHEDULE.levels)(space, steps),
+        SigmaSpace::Flow { .. } => (simple::SCHEDULE.levels)(space, steps, options),
+        _ => (normal::SCHEDULE.levels)(space, steps, options),
     }
 }

@@ -5,22 +5,35 @@
 
 use puruspe::invbetai;
 
-use crate::{Schedule, SigmaSpace, schedule::Spaces};
+use crate::{Options, Param, Schedule, SigmaSpace, options::number};
 
-pub(crate) static SCHEDULE: Schedule =
-    Schedule { id: "beta", label: "Beta", aliases: &[], spaces: Spaces::All, levels };
+pub(crate) static SCHEDULE: Schedule = Schedule {
+    id: "beta",
+    label: "Beta",
+    aliases: &[],
+    about: "Levels of the model's table at the quantiles of a beta distribution. Forge means `beta_forge` by the name, and so do the \
+            profiles `forge` and `a1111`.",
+    params: &SHAPE,
+    levels,
+    ..Schedule::PLAIN
+};
 
-/// Both parameters of the distribution (ComfyUI beta_scheduler: alpha, beta).
-const SHAPE: f64 = 0.6;
+/// ComfyUI beta_scheduler, Forge's options.
+static ALPHA: Param =
+    number("alpha", "Beta schedule alpha", [0.6, 0.01, 10.0], "Less of it makes more steps at low levels.");
+static BETA: Param =
+    number("beta", "Beta schedule beta", [0.6, 0.01, 10.0], "Less of it makes more steps at high levels.");
+pub(super) static SHAPE: [&Param; 2] = [&ALPHA, &BETA];
 
 /// The value below which a share `p` of the distribution lies. Exact in the middle, where ComfyUI's rounding meets a tie.
-pub(super) fn quantile(p: f64) -> f64 {
-    if p == 0.5 { 0.5 } else { invbetai(p, SHAPE, SHAPE) }
+pub(super) fn quantile(p: f64, options: &Options) -> f64 {
+    let [alpha, beta] = SHAPE.map(|param| options.number(param));
+    if p == 0.5 && alpha == beta { 0.5 } else { invbetai(p, alpha, beta) }
 }
 
-fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
+fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
     let top = (space.levels() - 1) as f64;
-    let place = |i| quantile(1.0 - i as f64 / steps as f64) * top;
+    let place = |i| quantile(1.0 - i as f64 / steps as f64, options) * top;
     let mut picks: Vec<usize> = (0..steps).map(|i| place(i).round_ties_even() as usize).collect();
     picks.dedup();
     picks.into_iter().map(|i| space.level(i)).collect()

@@ -2,13 +2,23 @@
 //!
 //! Reference: Forge `beta_scheduler` (modules/sd_schedulers.py, dfdcbab).
 
-use super::{beta::quantile, linspace};
-use crate::{Schedule, SigmaSpace, schedule::Spaces};
+use super::{
+    beta::{SHAPE, quantile},
+    linspace,
+};
+use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule =
-    Schedule { id: "beta_forge", label: "Beta (Forge)", aliases: &[], spaces: Spaces::All, levels };
+pub(crate) static SCHEDULE: Schedule = Schedule {
+    id: "beta_forge",
+    label: "Beta (Forge)",
+    aliases: &[],
+    about: "Levels between the model's ends at the quantiles of a beta distribution.",
+    params: &SHAPE,
+    levels,
+    ..Schedule::PLAIN
+};
 
-fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
+fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
     let (last, first) = space.ends();
-    linspace(1.0, 0.0, steps).map(|p| first + (last - first) * quantile(p)).collect()
+    linspace(1.0, 0.0, steps).map(|p| first + (last - first) * quantile(p, options)).collect()
 }

@@ -2,12 +2,19 @@
 //!
 //! Reference: flux/sampling.py `get_schedule`, 802fb47; the shift itself is [`SigmaSpace::sigma`].
 
-use crate::{Schedule, SigmaSpace, schedule::Spaces};
+use crate::{Options, Schedule, SigmaSpace, Spaces};
 
-pub(crate) static SCHEDULE: Schedule =
-    Schedule { id: "flux", label: "Flux", aliases: &["bfl"], spaces: Spaces::Flow, levels };
+pub(crate) static SCHEDULE: Schedule = Schedule {
+    id: "flux",
+    label: "Flux",
+    aliases: &["bfl"],
+    spaces: Spaces::Flow,
+    about: "Evenly spaced times, shifted by the picture's size as Black Forest Labs have it.",
+    levels,
+    ..Schedule::PLAIN
+};
 
-fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
+fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     (0..steps).map(|i| space.sigma(1.0 - i as f64 / steps as f64)).collect()
 }
 

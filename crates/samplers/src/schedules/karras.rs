@@ -2,15 +2,28 @@
 //!
 //! Reference: Karras et al. 2022, equation 5; k-diffusion `get_sigmas_karras`, commit 4601bf0.
 
-use super::linspace;
-use crate::{Schedule, SigmaSpace, schedule::Spaces};
+use super::{SIGMA_MAX, SIGMA_MIN, ends, linspace};
+use crate::{Options, Param, Schedule, SigmaSpace, options::number};
 
-pub(crate) static SCHEDULE: Schedule =
-    Schedule { id: "karras", label: "Karras", aliases: &[], spaces: Spaces::All, levels };
+pub(crate) static SCHEDULE: Schedule = Schedule {
+    id: "karras",
+    label: "Karras",
+    about: "Even steps of a root of sigma.",
+    params: &[&RHO_PARAM, &SIGMA_MIN, &SIGMA_MAX],
+    levels,
+    ..Schedule::PLAIN
+};
 
-const RHO: f64 = 7.0; // k-diffusion get_sigmas_karras
+pub(crate) const RHO: f64 = 7.0; // k-diffusion get_sigmas_karras
+static RHO_PARAM: Param =
+    number("rho", "Schedule rho", [RHO, 0.1, 100.0], "The root; more of it makes more steps at low levels.");
 
-fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
-    let (last, first) = space.ends();
-    linspace(last.powf(1.0 / RHO), first.powf(1.0 / RHO), steps).map(|root| root.powf(RHO)).collect()
+fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
+    let (last, first) = ends(space, options);
+    between(last, first, steps, options.number(&RHO_PARAM)).collect()
+}
+
+/// So many levels from one to another.
+pub(crate) fn between(first: f64, last: f64, n: usize, rho: f64) -> impl Iterator<Item = f64> {
+    linspace(first.powf(1.0 / rho), last.powf(1.0 / rho), n).map(move |root| root.powf(rho))
 }

@@ -2,14 +2,20 @@
 //!
 //! Reference: ComfyUI `linear_quadratic_schedule` (comfy/samplers.py, v0.3.64), after Mochi's.
 
-use crate::{Schedule, SigmaSpace, schedule::Spaces};
+use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule =
-    Schedule { id: "linear_quadratic", label: "Linear Quadratic", aliases: &[], spaces: Spaces::All, levels };
+pub(crate) static SCHEDULE: Schedule = Schedule {
+    id: "linear_quadratic",
+    label: "Linear Quadratic",
+    aliases: &[],
+    about: "Half of the steps over the first fortieth of the noise, the others along a parabola.",
+    levels,
+    ..Schedule::PLAIN
+};
 
 const THRESHOLD: f64 = 0.025; // ComfyUI linear_quadratic_schedule: threshold_noise
 
-fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
+fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let (top, _) = space.ends();
     let straight = steps / 2;
     if straight == 0 {

@@ -4,12 +4,18 @@
 //! flow it shifts time twice, see [`SigmaSpace::times`].
 
 use super::linspace;
-use crate::{Schedule, SigmaSpace, schedule::Spaces};
+use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule =
-    Schedule { id: "normal", label: "Normal", aliases: &["uniform", "discrete"], spaces: Spaces::All, levels };
+pub(crate) static SCHEDULE: Schedule = Schedule {
+    id: "normal",
+    label: "Normal",
+    aliases: &["uniform", "discrete"],
+    about: "Even steps of the model's time, from the table's last level to its first.",
+    levels,
+    ..Schedule::PLAIN
+};
 
-fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
+fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let (last, first) = space.times();
     linspace(last, first, steps).map(|t| space.sigma(t)).collect()
 }

@@ -3,12 +3,18 @@
 //! Reference: ComfyUI `normal_scheduler` with `sgm` (comfy/samplers.py, v0.3.64), after Stability AI's generative-models.
 
 use super::linspace;
-use crate::{Schedule, SigmaSpace, schedule::Spaces};
+use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule =
-    Schedule { id: "sgm_uniform", label: "SGM Uniform", aliases: &["SGMUniform"], spaces: Spaces::All, levels };
+pub(crate) static SCHEDULE: Schedule = Schedule {
+    id: "sgm_uniform",
+    label: "SGM Uniform",
+    aliases: &["SGMUniform"],
+    about: "Even steps of the model's time down to its first level, which is left out.",
+    levels,
+    ..Schedule::PLAIN
+};
 
-fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
+fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let (last, first) = space.times();
     linspace(last, first, steps + 1).take(steps).map(|t| space.sigma(t)).collect()
 }

@@ -4,12 +4,19 @@
 //! slightly other levels than an even spacing of time would; the division is exact here, where `int(x * ss)` there may
 //! fall one short.
 
-use crate::{Schedule, SigmaSpace, schedule::Spaces};
+use crate::{Options, Schedule, SigmaSpace};
 
 /// Evenly strided picks from the model's table.
-pub static SCHEDULE: Schedule = Schedule { id: "simple", label: "Simple", aliases: &[], spaces: Spaces::All, levels };
+pub static SCHEDULE: Schedule = Schedule {
+    id: "simple",
+    label: "Simple",
+    aliases: &[],
+    about: "Evenly strided picks from the model's table.",
+    levels,
+    ..Schedule::PLAIN
+};
 
-fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
+fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let table = space.levels();
     (0..steps).map(|i| space.level(table - 1 - i * table / steps)).collect()
 }

@@ -2,12 +2,19 @@
 //!
 //! Reference: Forge `turbo_scheduler` (modules/sd_schedulers.py, dfdcbab).
 
-use crate::{Schedule, SigmaSpace, schedule::Spaces};
+use crate::{Options, Schedule, SigmaSpace, Spaces};
 
-pub(crate) static SCHEDULE: Schedule =
-    Schedule { id: "turbo", label: "Turbo", aliases: &[], spaces: Spaces::Discrete, levels };
+pub(crate) static SCHEDULE: Schedule = Schedule {
+    id: "turbo",
+    label: "Turbo",
+    aliases: &[],
+    spaces: Spaces::Discrete,
+    about: "Even picks from the table, each the last of its share: for few steps with distilled models.",
+    levels,
+    ..Schedule::PLAIN
+};
 
-fn levels(space: &SigmaSpace, steps: usize) -> Vec<f64> {
+fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let table = space.levels();
     let last_of = |share: usize| (share as f64 * table as f64 / steps as f64 - 1.0).round_ties_even() as usize;
     (1..=steps).rev().map(|share| space.level(last_of(share).min(table - 1))).collect()

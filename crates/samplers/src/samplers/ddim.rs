@@ -1,0 +1,24 @@
+//! DDIM: towards the denoised latent, with as much new noise as `eta` says.
+//!
+//! Reference: Song et al. 2021 (DDIM), equation 12. On latents in units of the data it is an ancestral Euler step.
+
+use super::euler_ancestral::EulerAncestral;
+use crate::{
+    Processes, Sampler,
+    ancestral::Ancestral,
+    options::{ETA_0, S_NOISE},
+    schedules,
+};
+
+pub(crate) static SAMPLER: Sampler = Sampler {
+    id: "ddim",
+    label: "DDIM",
+    aliases: &["k_ddim", "ddim_trailing"],
+    about: "Towards the denoised latent, with as much new noise as `eta` says. A1111 and Forge run it on `ddim_uniform` levels and stop \
+            at the lowest of them; ComfyUI's sampler of that name is Euler, as this is where `eta` is 0.",
+    params: &[&ETA_0, &S_NOISE],
+    processes: Processes::Diffusion { instead: "euler" },
+    automatic: &schedules::ddim_uniform::SCHEDULE,
+    start: |start| Box::new(EulerAncestral { ancestral: Ancestral::of(start, &ETA_0) }),
+    ..Sampler::PLAIN
+};

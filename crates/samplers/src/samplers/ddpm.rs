@@ -1,0 +1,17 @@
+//! DDPM: the mean of the step before, and its noise.
+//!
+//! Reference: Ho et al. 2020 (DDPM), equations 6 and 7, over the levels of the run. On latents in units of the data it is an ancestral
+//! Euler step that draws all of its noise anew.
+
+use super::euler_ancestral::EulerAncestral;
+use crate::{Processes, Sampler, ancestral::Ancestral};
+
+pub(crate) static SAMPLER: Sampler = Sampler {
+    id: "ddpm",
+    label: "DDPM",
+    about: "The posterior's mean and its noise, as models are trained.",
+    stochastic: true,
+    processes: Processes::Diffusion { instead: "euler_ancestral" },
+    start: |start| Box::new(EulerAncestral { ancestral: Ancestral::fixed(start, 1.0) }),
+    ..Sampler::PLAIN
+};

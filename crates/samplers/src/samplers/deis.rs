@@ -1,0 +1,116 @@
+//! DEIS: the slope's polynomial through the last steps, integrated against the noise that it moves.
+//!
+//! References: Zhang and Chen 2022 (tAB and rhoAB); for `tab` Forge and ComfyUI `sample_deis` (k_diffusion/deis.py, dfdcbab; v0.3.64),
+//! whose time is that of a variance-preserving process from sigma 0.002 to 80 and whose integral is a sum over 10,000
+//! rectangles; for `logrho` diffusers `DEISMultistepScheduler` 0.42, whose polynomials are in log sigma.
+
+use std::collections::VecDeque;
+
+use core_tensor::{Latent, Tensor};
+
+use super::euler::slope;
+use crate::{
+    Denoiser, Error, Kind, Noise, Param, Sampler, Step, Stepper, interpolation::exponential_weights, options::whole,
+};
+
+pub(crate) static SAMPLER: Sampler = Sampler {
+    id: "deis",
+    label: "DEIS",
+    aliases: &["DEISMultistep"],
+    about: "The polynomial through the last slopes, integrated against the noise that it moves. diffusers' polynomials are those of \
+            `deis_mode` `logrho`.",
+    params: &[&ORDER, &MODE],
+    start: |start| {
+        let mode = [tab, logrho][start.choice(&MODE)];
+        Box::new(Deis { order: start.whole(&ORDER), mode, slopes: VecDeque::new() })
+    },
+    ..Sampler::PLAIN
+};
+
+/// ComfyUI sample_deis: max_order.
+static ORDER: Param = whole("order", "Order", [3, 1, 4], "How many slopes count.");
+static MODE: Param = Param {
+    name: "deis_mode",
+    label: "DEIS mode",
+    kind: Kind::Choice(&["tab", "logrho"]),
+    about: "What the polynomials are in: the time of a variance-preserving process, or log sigma.",
+};
+
+/// The weights of the slopes at some levels, the newest first, in the step from that to another.
+type Mode = fn(levels: &[f64], end: f64) -> Vec<f64>;
+
+struct Deis {
+    order: usize,
+    mode: Mode,
+    /// The newest first.
+    slopes: VecDeque<Tensor<4>>,
+}
+
+impl Stepper for Deis {
+    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
+        let denoised = model.denoise(&x, at.sigma())?;
+        if at.sigma_next() == 0.0 {
+            return Ok(denoised);
+        }
+        self.slopes.truncate(self.order - 1);
+        self.slopes.push_front(slope(x.0.clone(), denoised.0, at.sigma()));
+        let end = f64::from(at.sigma_next());
+        let weights = match self.slopes.len() {
+            1 => vec![end - f64::from(at.sigma())],
+            n => {
+                let levels = at.sigmas()[..=at.index()].iter().rev().take(n);
+                (self.mode)(&levels.map(|&level| f64::from(level)).collect::<Vec<_>>(), end)
+            }
+        };
+        Ok(Latent(self.slopes.iter().zip(weights).fold(x.0, |x, (d, weight)| x + d.clone() * weight as f32)))
+    }
+}
+
+fn logrho(levels: &[f64], end: f64) -> Vec<f64> {
+    let nodes: Vec<f64> = levels.iter().map(|level| level.ln()).collect();
+    exponential_weights(&nodes, levels[0].ln(), end.ln(), 1.0).into_iter().map(|weight| weight * end).collect()
+}
+
+fn tab(levels: &[f64], end: f64) -> Vec<f64> {
+    const RECTANGLES: usize = 10_000;
+    let vp = VarianceExploded::over(0.002, 80.0, 1e-3);
+    let nodes: Vec<f64> = levels.iter().map(|&level| vp.time(level)).collect();
+    let (first, last) = (nodes[0], vp.time(end));
+    let width = (last - first) / RECTANGLES as f64;
+    // As many points as rectangles, but from one end to the other: the sum is that much too short.
+    let at = |i: usize| first + (last - first) * i as f64 / (RECTANGLES - 1) as f64;
+    let mut weights = vec![0.0; nodes.len()];
+    for t in (0..RECTANGLES).map(at) {
+        let change = vp.change(t) * width;
+        for (j, weight) in weights.iter_mut().enumerate() {
+            let others = nodes.iter().enumerate().filter(|&(k, _)| k != j);
+            *weight += change * others.map(|(_, node)| (t - node) / (nodes[j] - node)).product::<f64>();
+        }
+    }
+    weights
+}
+
+/// A variance-preserving process with a noise rate that rises evenly, in units of the data: sigma as a function of its time.
+struct VarianceExploded {
+    rate: f64,
+    first_rate: f64,
+}
+
+impl VarianceExploded {
+    /// That whose time `epsilon` has the level `min`, and whose time 1 has `max`.
+    fn over(min: f64, max: f64, epsilon: f64) -> Self {
+        let log = |sigma: f64| (sigma.powi(2) + 1.0).ln();
+        let rate = 2.0 * (log(min) / epsilon - log(max)) / (epsilon - 1.0);
+        Self { rate, first_rate: log(max) - 0.5 * rate }
+    }
+
+    fn time(&self, sigma: f64) -> f64 {
+        ((self.first_rate.powi(2) + 2.0 * self.rate * (sigma.powi(2) + 1.0).ln()).sqrt() - self.first_rate) / self.rate
+    }
+
+    /// How fast sigma changes.
+    fn change(&self, t: f64) -> f64 {
+        let kept = (-0.5 * t.powi(2) * self.rate - t * self.first_rate).exp();
+        0.5 * (t * self.rate + self.first_rate) / (kept * (1.0 - kept)).sqrt()
+    }
+}

@@ -1,0 +1,129 @@
+//! DPM-Solver with steps as long as an estimate of their error allows.
+//!
+//! References: Lu et al. 2022 (DPM-Solver, arXiv 2206.00927), appendix C; k-diffusion `sample_dpm_adaptive`, commit 4601bf0. A
+//! picture's steps depend on that picture alone, where k-diffusion measures the error over a batch; noise (`eta`) is not offered.
+
+use core_tensor::{Latent, Tensor, values};
+
+use super::dpm_solver::{Slopes, first_order, second_order, third_order};
+use crate::{
+    Calls, Denoiser, Error, Noise, Param, Processes, Sampler, Step, Stepper,
+    options::{number, whole},
+};
+
+pub(crate) static SAMPLER: Sampler = Sampler {
+    id: "dpm_adaptive",
+    label: "DPM adaptive",
+    aliases: &["k_dpm_ad", "k_dpm_adaptive"],
+    about: "Steps as long as an estimate of their error allows. It takes neither a schedule's levels nor a number of steps, and ends in \
+            the model's lowest level: a little noise stays.",
+    calls: Calls::Varying,
+    params: &PARAMS,
+    processes: Processes::Diffusion { instead: "dpmpp_2m" },
+    levels: Some(|start, given| vec![given[0], start.space.ends().1 as f32]),
+    start: |start| {
+        let [rtol, atol, h_init, pcoeff, icoeff, dcoeff, accept_safety] = NUMBERS.map(|param| start.number(param));
+        let order = start.whole(&ORDER);
+        let rate = order as f64;
+        Box::new(DpmAdaptive {
+            order,
+            rtol,
+            atol,
+            h_init,
+            powers: [(pcoeff + icoeff + dcoeff) / rate, -(pcoeff + 2.0 * dcoeff) / rate, dcoeff / rate],
+            accept_safety,
+        })
+    },
+    ..Sampler::PLAIN
+};
+
+// k-diffusion sample_dpm_adaptive has all defaults.
+static ORDER: Param = whole("order", "Order", [3, 2, 3], "The order of the steps.");
+static RTOL: Param = number("rtol", "Rtol", [0.05, 1e-6, 1.0], "The error that is allowed, as a share of the latent.");
+static ATOL: Param = number("atol", "Atol", [0.0078, 1e-6, 1.0], "The error that is allowed in any case.");
+static H_INIT: Param = number("h_init", "H init", [0.05, 1e-3, 1.0], "The first step's length in log sigma.");
+static PCOEFF: Param =
+    number("pcoeff", "Pcoeff", [0.0, 0.0, 1.0], "What the error's change counts for the next step's length.");
+static ICOEFF: Param = number("icoeff", "Icoeff", [1.0, 0.1, 1.0], "What the error counts for the next step's length.");
+static DCOEFF: Param = number(
+    "dcoeff",
+    "Dcoeff",
+    [0.0, 0.0, 1.0],
+    "What the change of the error's change counts for the next step's length.",
+);
+static SAFETY: Param = number(
+    "accept_safety",
+    "Accept safety",
+    [0.81, 0.1, 0.99],
+    "A step is taken if the next may be this share as long.",
+);
+
+static NUMBERS: [&Param; 7] = [&RTOL, &ATOL, &H_INIT, &PCOEFF, &ICOEFF, &DCOEFF, &SAFETY];
+static PARAMS: [&Param; 8] = [&ORDER, &RTOL, &ATOL, &H_INIT, &PCOEFF, &ICOEFF, &DCOEFF, &SAFETY];
+
+struct DpmAdaptive {
+    order: usize,
+    rtol: f64,
+    atol: f64,
+    h_init: f64,
+    /// What the last three errors count.
+    powers: [f64; 3],
+    accept_safety: f64,
+}
+
+impl Stepper for DpmAdaptive {
+    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
+        let [pictures, ..] = x.0.dims();
+        let each =
+            (0..pictures).map(|i| self.whole(Latent(x.0.clone().narrow(0, i, 1)), at.sigma(), at.sigma_next(), model));
+        Ok(Latent(Tensor::cat(each.collect::<Result<Vec<_>, _>>()?, 0)))
+    }
+}
+
+impl DpmAdaptive {
+    /// One picture's whole way, in as many steps as it takes.
+    fn whole(&self, mut x: Latent, first: f32, last: f32, model: &mut dyn Denoiser) -> Result<Tensor<4>, Error> {
+        const NEAR: f64 = 1e-5; // k-diffusion dpm_solver_adaptive
+        const LEAST: f64 = 1e-8; // k-diffusion PIDStepSizeController: eps
+        let end = -f64::from(last).ln();
+        let mut h = self.h_init;
+        let (mut t, mut before) = (-f64::from(first).ln(), x.0.clone());
+        let mut errors: Option<[f64; 3]> = None;
+        while t < end - NEAR {
+            let (sigma, next) = ((-t).exp() as f32, (-(t + h).min(end)).exp() as f32);
+            let mut slopes = Slopes::of(&x, sigma, model)?;
+            let (low, high) = if self.order == 2 {
+                (first_order(&x, &slopes, next), second_order(&x, &mut slopes, next, 0.5, model)?)
+            } else {
+                let low = second_order(&x, &mut slopes, next, 1.0 / 3.0, model)?;
+                (low, third_order(&x, &mut slopes, next, model)?)
+            };
+            let inverse = 1.0 / (self.error(&low, &high, &before) + LEAST);
+            if !inverse.is_finite() {
+                return Err(Error::NotFinite { sigma });
+            }
+            let [_, one, two] = errors.unwrap_or([inverse; 3]);
+            let [p, q, r] = self.powers;
+            let factor = inverse.powf(p) * one.powf(q) * two.powf(r);
+            let factor = 1.0 + (factor - 1.0).atan();
+            let accepted = factor >= self.accept_safety;
+            errors = Some(if accepted { [inverse, inverse, one] } else { [inverse, one, two] });
+            if accepted {
+                t = (t + h).min(end);
+                (before, x) = (low, Latent(high));
+            }
+            h *= factor;
+        }
+        Ok(x.0)
+    }
+
+    /// The root of the mean square of what two orders differ by, in units of what is allowed.
+    fn error(&self, low: &Tensor<4>, high: &Tensor<4>, before: &Tensor<4>) -> f64 {
+        let [low, high, before] = [low, high, before].map(values);
+        let squares = low.iter().zip(&high).zip(&before).map(|((&low, &high), &before)| {
+            let allowed = self.atol.max(self.rtol * f64::from(low.abs().max(before.abs())));
+            (f64::from(low - high) / allowed).powi(2)
+        });
+        (squares.sum::<f64>() / low.len() as f64).sqrt()
+    }
+}

@@ -1,0 +1,46 @@
+//! DPM-Solver++(2S), ancestral, with CFG++.
+//!
+//! References: as [`dpmpp_2s_ancestral`](super::dpmpp_2s_ancestral); ComfyUI `sample_dpmpp_2s_ancestral_cfg_pp` (v0.3.64).
+
+use core_tensor::Latent;
+
+use super::euler::towards;
+use crate::{
+    Calls, Denoised, Denoiser, Error, Noise, Sampler, Step, Stepper,
+    ancestral::Ancestral,
+    exploding::exploding,
+    options::{ETA, S_NOISE},
+    schedules,
+};
+
+pub(crate) static SAMPLER: Sampler = Sampler {
+    id: "dpmpp_2s_ancestral_cfg_pp",
+    label: "DPM++ 2S a CFG++",
+    about: "DPM++ 2S a whose noise is what the model sees without the prompt. Guidance is best at 1 to 2.",
+    calls: Calls::Each(2),
+    stochastic: true,
+    needs_negative: true,
+    params: &[&ETA, &S_NOISE],
+    automatic: &schedules::karras::SCHEDULE,
+    start: |start| exploding(start, Dpmpp2sAncestralCfgPp { ancestral: Ancestral::of(start, &ETA).on_exploding() }),
+    ..Sampler::PLAIN
+};
+
+struct Dpmpp2sAncestralCfgPp {
+    ancestral: Ancestral,
+}
+
+impl Stepper for Dpmpp2sAncestralCfgPp {
+    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
+        let Denoised { guided, negative } = model.denoise_both(&x, at.sigma())?;
+        if at.sigma_next() == 0.0 {
+            return Ok(guided);
+        }
+        let down = self.ancestral.down(at);
+        let middle = (f64::from(at.sigma()) * f64::from(down.sigma)).sqrt() as f32;
+        let x = x.0 + (guided.0.clone() - negative.0);
+        let half_way = Latent(towards(x.clone(), guided.0, middle / at.sigma()));
+        let there = model.denoise(&half_way, middle)?;
+        Ok(down.back_up(towards(x, there.0, down.sigma / at.sigma()), noise))
+    }
+}

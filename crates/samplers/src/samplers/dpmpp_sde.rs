@@ -1,0 +1,64 @@
+//! DPM-Solver++(2S) with noise in both of its halves.
+//!
+//! Reference: k-diffusion `sample_dpmpp_sde`, commit 4601bf0 (Lu et al. 2022b, algorithm 1, made stochastic).
+
+use core_tensor::Latent;
+
+use super::euler::towards;
+use crate::{
+    Calls, Denoiser, Error, Noise, Param, Sampler, Step, Stepper,
+    ancestral::Down,
+    exploding::exploding,
+    options::{ETA, S_NOISE, number},
+    schedules,
+};
+
+pub(crate) static SAMPLER: Sampler = Sampler {
+    id: "dpmpp_sde",
+    label: "DPM++ SDE",
+    aliases: &["k_dpmpp_sde", "dpmpp_sde_gpu", "DPM++SDE", "DPMSDE"],
+    about: "The denoised latent of a step is taken at a place within it, with noise in both halves.",
+    calls: Calls::Each(2),
+    stochastic: true,
+    params: &[&ETA, &S_NOISE, &R],
+    automatic: &schedules::karras::SCHEDULE,
+    start: |start| {
+        let [eta, s_noise, r] = [&ETA, &S_NOISE, &R].map(|param| start.number(param));
+        exploding(start, DpmppSde { eta: eta as f32, s_noise: s_noise as f32, r })
+    },
+    ..Sampler::PLAIN
+};
+
+static R: Param = number("r", "R", [0.5, 0.01, 1.0], "Where in the step its middle lies, on the scale of log sigma.");
+
+struct DpmppSde {
+    eta: f32,
+    s_noise: f32,
+    r: f64,
+}
+
+impl DpmppSde {
+    /// From `sigma` to `end`, with noise.
+    fn part(&self, x: &Latent, denoised: Latent, sigma: f32, end: f32, noise: &mut dyn Noise) -> Latent {
+        let down = Down::diffusion(sigma, end, self.eta);
+        let lower = towards(x.0.clone(), denoised.0, down.sigma / sigma);
+        let strength = down.renoise * self.s_noise;
+        Latent(if strength == 0.0 { lower } else { lower + noise.between(x, sigma, end).0 * strength })
+    }
+}
+
+impl Stepper for DpmppSde {
+    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
+        let denoised = model.denoise(&x, at.sigma())?;
+        if at.sigma_next() == 0.0 {
+            return Ok(denoised);
+        }
+        let (sigma, sigma_next) = (f64::from(at.sigma()), f64::from(at.sigma_next()));
+        let middle = (sigma * (sigma_next / sigma).powf(self.r)) as f32;
+        let half_way = self.part(&x, denoised.clone(), at.sigma(), middle, noise);
+        let there = model.denoise(&half_way, middle)?;
+        let weight = (1.0 / (2.0 * self.r)) as f32;
+        let mean = Latent(denoised.0 * (1.0 - weight) + there.0 * weight);
+        Ok(self.part(&x, mean, at.sigma(), at.sigma_next(), noise))
+    }
+}

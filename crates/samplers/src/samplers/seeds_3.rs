@@ -1,0 +1,66 @@
+//! SEEDS-3: a stochastic exponential integrator without derivatives, of three stages.
+//!
+//! References: Gonzalez et al. 2023 (SEEDS: Exponential SDE Solvers, arXiv 2305.14267); ComfyUI `sample_seeds_3` (v0.3.64).
+
+use core_tensor::Latent;
+
+use super::seeds_2::Noisy;
+use crate::{
+    Calls, Denoiser, Error, Noise, Sampler, Step, Stepper,
+    exploding::exploding,
+    options::{ETA, S_NOISE},
+};
+
+pub(crate) static SAMPLER: Sampler = Sampler {
+    id: "seeds_3",
+    label: "SEEDS 3",
+    about: "A stochastic exponential integrator of three stages.",
+    calls: Calls::Each(3),
+    stochastic: true,
+    params: &[&ETA, &S_NOISE],
+    start: |start| exploding(start, Seeds3 { noisy: Noisy::of(start) }),
+    ..Sampler::PLAIN
+};
+
+/// Where in the step the second and third stages lie (ComfyUI sample_seeds_3: r_1, r_2).
+const STAGES: [f64; 2] = [1.0 / 3.0, 2.0 / 3.0];
+
+struct Seeds3 {
+    noisy: Noisy,
+}
+
+impl Stepper for Seeds3 {
+    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
+        let first = model.denoise(&x, at.sigma())?;
+        if at.sigma_next() == 0.0 {
+            return Ok(first);
+        }
+        let (noisy, [r_1, r_2]) = (self.noisy, STAGES);
+        let (sigma, sigma_next) = (f64::from(at.sigma()), f64::from(at.sigma_next()));
+        let h = (sigma / sigma_next).ln();
+        let grown = |length: f64| -(-length * (1.0 + noisy.eta)).exp_m1();
+        // What a straight change of the denoised latent adds over `length`, times `length`.
+        let bent = |length: f64| {
+            let z = length * (1.0 + noisy.eta);
+            1.0 - grown(length) / z
+        };
+        let [level_1, level_2] = STAGES.map(|r| sigma * (-r * h).exp());
+
+        let second = noisy.left(&x, sigma, level_1, r_1 * h) + first.0.clone() * grown(r_1 * h) as f32;
+        let carried = noisy.carried(None, r_1 * h, &x, noise);
+        let second = model.denoise(&noisy.added(second, carried.as_ref(), level_1), level_1 as f32)?;
+
+        let weight = r_2 / r_1 * bent(r_2 * h);
+        let third = noisy.left(&x, sigma, level_2, r_2 * h)
+            + first.0.clone() * (grown(r_2 * h) - weight) as f32
+            + second.0 * weight as f32;
+        let carried = noisy.carried(carried, (r_2 - r_1) * h, &x, noise);
+        let third = model.denoise(&noisy.added(third, carried.as_ref(), level_2), level_2 as f32)?;
+
+        let weight = bent(h) / r_2;
+        let next =
+            noisy.left(&x, sigma, sigma_next, h) + first.0 * (grown(h) - weight) as f32 + third.0 * weight as f32;
+        let carried = noisy.carried(carried, (1.0 - r_2) * h, &x, noise);
+        Ok(noisy.added(next, carried.as_ref(), sigma_next))
+    }
+}

@@ -1,0 +1,16 @@
+//! UniPC with `B(h) = e^h - 1`.
+//!
+//! References: as [`unipc`](super::unipc).
+
+use super::unipc::{ORDER, UniPc, Variant};
+use crate::{Sampler, exploding::exploding};
+
+pub(crate) static SAMPLER: Sampler = Sampler {
+    id: "unipc_bh2",
+    label: "UniPC BH2",
+    aliases: &["uni_pc_bh2"],
+    about: "UniPC with B(h) = e^h - 1, its authors' choice for few steps.",
+    params: &[&ORDER],
+    start: |start| exploding(start, UniPc::of(start, Variant::Bh2)),
+    ..Sampler::PLAIN
+};

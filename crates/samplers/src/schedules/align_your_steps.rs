@@ -1,0 +1,63 @@
+//! Levels that were optimised for ten steps of a model, interpolated for other numbers.
+//!
+//! Reference: Sabour et al. 2024 (Align Your Steps, arXiv 2404.14507), with the levels and the interpolation of ComfyUI
+//! `AlignYourStepsScheduler` (comfy_extras/nodes_align_your_steps.py, v0.3.64), as in stable-diffusion.cpp.
+
+use super::log_linear;
+use crate::{Kind, Options, Param, Schedule, SigmaSpace, Spaces};
+
+pub(crate) static SCHEDULE: Schedule = Schedule {
+    id: "align_your_steps",
+    label: "Align Your Steps",
+    aliases: &["ays"],
+    about: "Levels that were optimised for ten steps of a model, interpolated for other numbers. Forge means \
+            `align_your_steps_forge` by the name, and so do the profiles `forge` and `a1111`.",
+    spaces: Spaces::Discrete,
+    params: &[&MODEL],
+    levels,
+    ..Schedule::PLAIN
+};
+
+static MODEL: Param = Param {
+    name: "ays_model",
+    label: "AYS model",
+    kind: Kind::Choice(&["sd15", "sdxl", "svd"]),
+    about: "The model that the levels were optimised for.",
+};
+
+const TABLES: [[f64; 11]; 3] = [
+    [
+        14.6146412293,
+        6.4745760956,
+        3.8636745985,
+        2.6946151520,
+        1.8841921177,
+        1.3943805092,
+        0.9642583904,
+        0.6523686016,
+        0.3977456272,
+        0.1515232662,
+        0.0291671582,
+    ],
+    [
+        14.6146412293,
+        6.3184485287,
+        3.7681790315,
+        2.1811480769,
+        1.3405244945,
+        0.8620721141,
+        0.5550693289,
+        0.3798540708,
+        0.2332364134,
+        0.1114188177,
+        0.0291671582,
+    ],
+    [700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002],
+];
+
+fn levels(_: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
+    // The last of them is replaced by 0.
+    let mut levels = log_linear(&TABLES[options.choice(&MODEL)], steps + 1);
+    levels.truncate(steps);
+    levels
+}
