@@ -38,9 +38,10 @@ impl Stepper for Dpmpp2sAncestralCfgPp {
         }
         let down = self.ancestral.down(at);
         let middle = (f64::from(at.sigma()) * f64::from(down.sigma)).sqrt() as f32;
-        let x = x.0 + (guided.0.clone() - negative.0);
-        let half_way = Latent(towards(x.clone(), guided.0, middle / at.sigma()));
-        let there = model.denoise(&half_way, middle)?;
-        Ok(down.back_up(towards(x, there.0, down.sigma / at.sigma()), noise))
+        let moved = |negative: Latent| x.0.clone() + (guided.0.clone() - negative.0);
+        let half_way = Latent(towards(moved(negative), guided.0.clone(), middle / at.sigma()));
+        // The whole step leaves from where the model sees the middle without the prompt, as in ComfyUI.
+        let there = model.denoise_both(&half_way, middle)?;
+        Ok(down.back_up(towards(moved(there.negative), there.guided.0, down.sigma / at.sigma()), noise))
     }
 }

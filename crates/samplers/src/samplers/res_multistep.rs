@@ -55,11 +55,12 @@ impl Stepper for ResMultistep {
         let down = self.ancestral.down(at);
         let ratio = f64::from(down.sigma) / f64::from(at.sigma());
         let h = -ratio.ln();
-        // Towards the prompt by all of the difference, and then as without it.
-        let x = if self.cfg_pp { x.0 + (guided.0 - negative.0.clone()) } else { x.0 };
         let lower = match self.last.take() {
-            None => towards(x, negative.0.clone(), ratio as f32),
+            None if self.cfg_pp => guided.0 + (x.0 - negative.0.clone()) * ratio as f32,
+            None => towards(x.0, guided.0, ratio as f32),
             Some(last) => {
+                // Towards the prompt by all of the difference, and then as without it.
+                let x = if self.cfg_pp { x.0 + (guided.0 - negative.0.clone()) } else { x.0 };
                 let place = (last.down / last.sigma).ln() / h;
                 let older = phi_2(-h) / place;
                 let newer = phi_1(-h) - older;
