@@ -28,14 +28,14 @@ pub fn schedule(name: &str) -> Result<&'static Schedule, Error> {
 /// # Errors
 /// [`Error::UnknownName`] with every sampler's name, if it is neither.
 pub fn sampler_and_schedule(name: &str) -> Result<(&'static Sampler, Option<&'static Schedule>), Error> {
-    // A1111 up to 1.8: labels and ids end in the schedule.
+    // A1111 up to 1.8: labels and ids end in the schedule. Civitai's ids have no space before it.
     const ENDINGS: [(&str, &str); 6] = [
-        (" karras", "karras"),
+        ("karras", "karras"),
         ("_ka", "karras"),
-        (" exponential", "exponential"),
+        ("exponential", "exponential"),
         ("_exp", "exponential"),
-        (" sgmuniform", "sgm_uniform"),
-        (" sgm uniform", "sgm_uniform"),
+        ("sgmuniform", "sgm_uniform"),
+        ("sgm uniform", "sgm_uniform"),
     ];
     let whole = match sampler(name) {
         Ok(sampler) => return Ok((sampler, None)),
@@ -43,7 +43,9 @@ pub fn sampler_and_schedule(name: &str) -> Result<(&'static Sampler, Option<&'st
     };
     let lower = name.to_lowercase();
     for (ending, id) in ENDINGS {
-        if let Some(sampler) = lower.strip_suffix(ending).and_then(|first| sampler(first).ok()) {
+        if let Some(sampler) =
+            lower.strip_suffix(ending).and_then(|first| sampler(first.trim_end_matches([' ', '_'])).ok())
+        {
             return Ok((sampler, Some(schedule(id)?)));
         }
     }
@@ -159,6 +161,12 @@ mod tests {
         assert_eq!(ids("LMS Karras"), Some(("lms", Some("karras"))));
         assert_eq!(ids("Euler a SGMUniform"), Some(("euler_ancestral", Some("sgm_uniform"))));
         assert_eq!(ids("k_dpmpp_2m_exp"), Some(("dpmpp_2m", Some("exponential"))));
+        assert_eq!(ids("DPM2MSDEKarras"), Some(("dpmpp_2m_sde", Some("karras"))));
+        assert_eq!(ids("DPM2SAKarras"), Some(("dpmpp_2s_ancestral", Some("karras"))));
+        assert_eq!(ids("DPM++ SDE Karras"), Some(("dpmpp_sde", Some("karras"))));
+        assert_eq!(ids("DPM++ 3M SDE Exponential"), Some(("dpmpp_3m_sde", Some("exponential"))));
+        assert_eq!(ids("k_dpm_2_a_ka"), Some(("dpm_2_ancestral", Some("karras"))));
+        assert_eq!(ids("EulerA"), Some(("euler_ancestral", None)));
         assert_eq!(ids("DPM++ 2M"), Some(("dpmpp_2m", None)));
         assert_eq!(ids("Karras"), None);
         assert_eq!(ids("DPM-9 Karras"), None);

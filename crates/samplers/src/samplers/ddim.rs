@@ -13,7 +13,7 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "ddim",
     label: "DDIM",
-    aliases: &["k_ddim", "ddim_trailing"],
+    aliases: &["k_ddim", "ddim_trailing", "DDIMScheduler"],
     about: "Towards the denoised latent, with as much new noise as `eta` says. A1111 and Forge run it on `ddim_uniform` levels and stop \
             at the lowest of them; ComfyUI's sampler of that name is Euler, as this is where `eta` is 0.",
     params: &[&ETA_0, &S_NOISE],

@@ -9,6 +9,7 @@ use crate::{Processes, Sampler, ancestral::Ancestral};
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "ddpm",
     label: "DDPM",
+    aliases: &["DDPMScheduler"],
     about: "The posterior's mean and its noise, as models are trained.",
     stochastic: true,
     processes: Processes::Diffusion { instead: "euler_ancestral" },

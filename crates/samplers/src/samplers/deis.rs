@@ -16,7 +16,7 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "deis",
     label: "DEIS",
-    aliases: &["DEISMultistep"],
+    aliases: &["DEISMultistep", "DEISMultistepScheduler"],
     about: "The polynomial through the last slopes, integrated against the noise that it moves. diffusers' polynomials are those of \
             `deis_mode` `logrho`.",
     params: &[&ORDER, &MODE],

@@ -14,7 +14,7 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpm_adaptive",
     label: "DPM adaptive",
-    aliases: &["k_dpm_ad", "k_dpm_adaptive"],
+    aliases: &["k_dpm_ad", "k_dpm_adaptive", "DPMAdaptive"],
     about: "Steps as long as an estimate of their error allows. It takes neither a schedule's levels nor a number of steps, and ends in \
             the model's lowest level: a little noise stays.",
     calls: Calls::Varying,

@@ -14,7 +14,7 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpm_fast",
     label: "DPM fast",
-    aliases: &["k_dpm_fast"],
+    aliases: &["k_dpm_fast", "DPMFast"],
     about: "Steps of the third order with as many model calls as steps were asked for. It takes no schedule's levels but its own, even in \
             log sigma, and ends in the model's lowest: a little noise stays.",
     calls: Calls::Steps,

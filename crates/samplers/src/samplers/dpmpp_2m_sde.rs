@@ -16,7 +16,7 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpmpp_2m_sde",
     label: "DPM++ 2M SDE",
-    aliases: &["k_dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "dpm++2m_sde", "DPM2MSDE"],
+    aliases: &["k_dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "dpm++2m_sde", "DPM2MSDE", "dpm++2m_sde_bt"],
     stochastic: true,
     automatic: &schedules::exponential::SCHEDULE,
     about: "DPM++ 2M with noise. `k_dpmpp_2m_sde_ka`, which A1111 gave to this and to its Karras form, means the latter.",

@@ -16,7 +16,7 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpmpp_2s_ancestral",
     label: "DPM++ 2S a",
-    aliases: &["k_dpmpp_2s_a", "dpm++2s_a", "DPM++ 2s a RF", "[Forge] Flux Realistic"],
+    aliases: &["k_dpmpp_2s_a", "dpm++2s_a", "DPM++ 2s a RF", "[Forge] Flux Realistic", "DPM2SA"],
     calls: Calls::Each(2),
     stochastic: true,
     automatic: &schedules::karras::SCHEDULE,

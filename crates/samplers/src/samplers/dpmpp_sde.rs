@@ -16,7 +16,7 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpmpp_sde",
     label: "DPM++ SDE",
-    aliases: &["k_dpmpp_sde", "dpmpp_sde_gpu", "DPM++SDE", "DPMSDE"],
+    aliases: &["k_dpmpp_sde", "dpmpp_sde_gpu", "DPM++SDE", "DPMSDE", "DPMSolverSDEScheduler"],
     about: "The denoised latent of a step is taken at a place within it, with noise in both halves.",
     calls: Calls::Each(2),
     stochastic: true,

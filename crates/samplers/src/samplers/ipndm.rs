@@ -12,6 +12,7 @@ use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper};
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "ipndm",
     label: "IPNDM",
+    aliases: &["IPNDMScheduler"],
     about: "Adams-Bashforth over the last four slopes, as if the steps were even.",
     start: |_| Box::new(Ipndm { slopes: VecDeque::new() }),
     ..Sampler::PLAIN

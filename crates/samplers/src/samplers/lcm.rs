@@ -9,7 +9,7 @@ use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper};
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "lcm",
     label: "LCM",
-    aliases: &["k_lcm"],
+    aliases: &["k_lcm", "LCMScheduler", "FlowMatchLCMScheduler"],
     stochastic: true,
     about: "Denoise at once, then noise to the next level: for models distilled to a few steps.",
     start: |start| Box::new(Lcm { process: start.space.process() }),

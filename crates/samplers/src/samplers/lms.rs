@@ -12,7 +12,7 @@ use crate::{Denoiser, Error, Noise, Param, Sampler, Step, Stepper, options::whol
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "lms",
     label: "LMS",
-    aliases: &["k_lms"],
+    aliases: &["k_lms", "LMSDiscreteScheduler"],
     about: "Adams-Bashforth over the last slopes, with weights for the steps as they are.",
     params: &[&ORDER],
     start: |start| Box::new(Lms { order: start.whole(&ORDER), slopes: VecDeque::new() }),

@@ -13,7 +13,7 @@ use crate::{Calls, Denoiser, Error, Noise, Processes, Sampler, Step, Stepper, sc
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "plms",
     label: "PLMS",
-    aliases: &["k_plms", "PNDM"],
+    aliases: &["k_plms", "PNDM", "PNDMScheduler"],
     about: "Adams-Bashforth over the last four slopes, begun with the mean of two.",
     calls: Calls::TwiceFirst,
     processes: Processes::Diffusion { instead: "ipndm" },

@@ -17,7 +17,7 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "sa_solver",
     label: "SA-Solver",
-    aliases: &["sa_solver_pec"],
+    aliases: &["sa_solver_pec", "SASolverScheduler"],
     about: "A stochastic Adams method that predicts the next latent and corrects it there. Noise is drawn in the middle of the run.",
     stochastic: true,
     params: &PARAMS,

@@ -14,6 +14,7 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "tcd",
     label: "TCD",
+    aliases: &["TCDScheduler"],
     about: "Down to an earlier time than asked, then noise back up: for models distilled to a few steps. \
             stable-diffusion.cpp's `eta` is 0 unless it is set.",
     stochastic: true,

@@ -15,7 +15,7 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "unipc",
     label: "UniPC",
-    aliases: &["uni_pc", "k_unipc", "UniPCMultistep"],
+    aliases: &["uni_pc", "k_unipc", "UniPCMultistep", "UniPCMultistepScheduler"],
     about: "A multistep method that predicts the next latent and corrects it there, with B(h) = h. A1111 and Forge run it on \
             timesteps of their own; here as in ComfyUI it takes any schedule.",
     params: &[&ORDER],
