@@ -159,13 +159,18 @@ fn trajectory_agrees(name: &str, options: &[(&str, &str)]) {
         Some(_) => (Process::Flow, "rf.sigmas"),
         None => (Process::Diffusion, "sigmas"),
     };
-    let id = name.trim_start_matches("rf.").split('.').next().unwrap();
+    // Over another schedule's levels: its name and two points before the sampler's.
+    let (given, plain) = match name.split_once("..") {
+        Some((schedule, plain)) => (format!("{schedule}..sigmas"), plain),
+        None => (given.to_owned(), name),
+    };
+    let id = plain.trim_start_matches("rf.").split('.').next().unwrap();
     let sampler = samplers::sampler(id).unwrap();
     let shape: [usize; 5] = golden.shape(name).try_into().unwrap();
     let len = shape[1..].iter().product();
     let expected: Vec<Vec<f32>> = golden.floats(name).chunks(len).map(<[f32]>::to_vec).collect();
     let own = format!("{id}.sigmas");
-    let sigmas = golden.floats(if sampler.levels.is_some() { &own } else { given });
+    let sigmas = golden.floats(if sampler.levels.is_some() { &own } else { &given });
     let noise: Vec<Vec<f32>> = golden.floats("noise").chunks(len).map(<[f32]>::to_vec).collect();
 
     let mut set = Options::default();
@@ -174,7 +179,7 @@ fn trajectory_agrees(name: &str, options: &[(&str, &str)]) {
     let start = Start { space: space(process), steps: STEPS, options: &set };
     if let Some(levels) = sampler.levels {
         // Levels of its own are compared too, from the table that the run's are the ends of.
-        let found = levels(&start, &golden.floats(given));
+        let found = levels(&start, &golden.floats(&given));
         assert_eq!(found.len(), sigmas.len(), "{name}");
         let off = |(found, expected): (&f32, &f32)| (found - expected).abs() <= 2e-3 * expected;
         assert!(found.iter().zip(&sigmas).all(off), "{name}: {found:?}, expected {sigmas:?}");
@@ -205,6 +210,16 @@ fn samplers_take_the_steps_of_the_references() {
         trajectory_agrees(sampler.id, &[]);
         if sampler.processes == Processes::All {
             trajectory_agrees(&format!("rf.{}", sampler.id), &[]);
+        }
+    }
+}
+
+/// On the levels that `automatic` and `simple` stand for; those with levels of their own don't take them.
+#[test]
+fn samplers_end_where_the_references_do_on_other_schedules() {
+    for schedule in ["simple", "normal", "exponential", "ddim_uniform"] {
+        for sampler in samplers::SAMPLERS.iter().filter(|sampler| sampler.levels.is_none()) {
+            trajectory_agrees(&format!("{schedule}..{}", sampler.id), &[]);
         }
     }
 }
