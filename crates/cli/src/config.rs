@@ -10,7 +10,7 @@ use std::{
 use core_tensor::Compute;
 use diffusion_engine::{Size, Txt2Img};
 use memory::Bytes;
-use samplers::{Options, Profile, Value, noise::NoiseSource};
+use samplers::{Options, Profile, Registry, Value, noise::NoiseSource};
 use serde::Deserialize;
 
 use crate::{Error, Result};
@@ -265,9 +265,17 @@ impl Config {
     /// [`Error::Registry`] for a name that does not exist, [`Error::Value`] for a sampler's name that ends in another schedule
     /// than the one that is given.
     pub fn request(&self, random: impl FnOnce() -> u64) -> Result<Txt2Img> {
+        self.request_with(&Registry::builtin(), random)
+    }
+
+    /// The same, with the samplers and schedules of a registry.
+    ///
+    /// # Errors
+    /// As [`Config::request`].
+    pub fn request_with(&self, registry: &Registry, random: impl FnOnce() -> u64) -> Result<Txt2Img> {
         let Self { sampling, prompt, image, .. } = self;
-        let (sampler, named) = samplers::sampler_and_schedule(&sampling.sampler)?;
-        let given = sampling.schedule.as_deref().map(samplers::schedule).transpose()?;
+        let (sampler, named) = registry.sampler_and_schedule(&sampling.sampler)?;
+        let given = sampling.schedule.as_deref().map(|name| registry.schedule(name)).transpose()?;
         let schedule = match (given, named) {
             (Some(given), Some(named)) if given != named => {
                 return Err(Error::Value {

@@ -4,7 +4,7 @@
 //! Prompts that this form can't hold unambiguously are repeated as JSON strings in the last line, so [`parse`] always
 //! returns what [`render`] was given.
 
-use samplers::{Profile, noise::NoiseSource};
+use samplers::{Profile, Registry, noise::NoiseSource};
 
 use crate::{Error, Size, Txt2Img};
 
@@ -87,14 +87,22 @@ impl Infotext {
     /// # Errors
     /// [`Error::Infotext`] for a value that makes no sense, or the registry's for a name that is not known here.
     pub fn request(&self) -> Result<Txt2Img, Error> {
+        self.request_with(&Registry::builtin())
+    }
+
+    /// The same, with the samplers and schedules of a registry.
+    ///
+    /// # Errors
+    /// As [`Infotext::request`].
+    pub fn request_with(&self, registry: &Registry) -> Result<Txt2Img, Error> {
         let mut request =
             Txt2Img { negative: self.negative.clone(), noise: NoiseSource::Nv, ..Txt2Img::of(self.prompt.clone()) };
         let (mut named, mut given) = (None, None);
         for (key, value) in &self.pairs {
             match key.as_str() {
                 "Steps" => request.steps = number("Steps", value)?,
-                "Sampler" => (request.sampler, named) = samplers::sampler_and_schedule(value)?,
-                "Schedule type" => given = Some(samplers::schedule(value)?),
+                "Sampler" => (request.sampler, named) = registry.sampler_and_schedule(value)?,
+                "Schedule type" => given = Some(registry.schedule(value)?),
                 "CFG scale" => request.cfg = number("CFG scale", value)?,
                 "Distilled CFG Scale" => request.guidance = number("Distilled CFG Scale", value)?,
                 "Seed" => request.seed = number("Seed", value)?,

@@ -12,6 +12,14 @@ pub enum Error {
         /// Every name that exists, for the nearest match.
         known: Vec<&'static str>,
     },
+    /// A new registry entry with a name that another has.
+    #[error("another {kind} is called `{name}`")]
+    TakenName {
+        /// `sampler` or `schedule`.
+        kind: &'static str,
+        /// The name.
+        name: &'static str,
+    },
     /// A number of steps that no schedule can make.
     #[error("{steps} steps were asked for, expected 1 to {max}")]
     Steps {

@@ -26,7 +26,7 @@ mod stochastic;
 pub use error::Error;
 pub use options::{Kind, Options, Param, Value};
 pub use profile::Profile;
-pub use registry::{sampler, sampler_and_schedule, schedule};
+pub use registry::{Registry, sampler, sampler_and_schedule, schedule};
 pub use sampler::{Calls, Denoised, Denoiser, Noise, OwnLevels, Process, Processes, Sampler, Start, Step, Stepper};
 pub use samplers::{ALL as SAMPLERS, euler::SAMPLER as EULER};
 pub use schedule::{End, Schedule, Spaces};

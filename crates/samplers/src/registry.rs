@@ -1,55 +1,150 @@
+use std::sync::LazyLock;
+
 use crate::{Error, SAMPLERS, SCHEDULES, Sampler, Schedule};
 
-/// The sampler of an id, label or alias, in any case.
+/// The samplers and schedules that names are looked up in: the built-in ones, and those of a program that embeds the engine.
 ///
-/// # Errors
-/// [`Error::UnknownName`] with every name that exists.
-pub fn sampler(name: &str) -> Result<&'static Sampler, Error> {
-    let names = |s: &'static Sampler| [s.id, s.label].into_iter().chain(s.aliases.iter().copied());
-    (SAMPLERS.iter().copied())
-        .find(|s| names(s).any(|n| n.eq_ignore_ascii_case(name)))
-        .ok_or_else(|| unknown("sampler", name, SAMPLERS.iter().copied().flat_map(names)))
+/// ```
+/// use samplers::{Registry, Sampler, EULER};
+///
+/// static MINE: Sampler = Sampler { id: "mine", label: "Mine", start: EULER.start, ..Sampler::PLAIN };
+/// let registry = Registry::builtin().with_sampler(&MINE)?;
+/// assert_eq!(registry.sampler("MINE")?.label, "Mine");
+/// # Ok::<(), samplers::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Registry {
+    samplers: Vec<&'static Sampler>,
+    schedules: Vec<&'static Schedule>,
 }
 
-/// The schedule of an id, label or alias, in any case.
-///
-/// # Errors
-/// [`Error::UnknownName`] with every name that exists.
-pub fn schedule(name: &str) -> Result<&'static Schedule, Error> {
-    let names = |s: &'static Schedule| [s.id, s.label].into_iter().chain(s.aliases.iter().copied());
-    (SCHEDULES.iter().copied())
-        .find(|s| names(s).any(|n| n.eq_ignore_ascii_case(name)))
-        .ok_or_else(|| unknown("schedule", name, SCHEDULES.iter().copied().flat_map(names)))
-}
+static BUILTIN: LazyLock<Registry> = LazyLock::new(Registry::builtin);
 
-/// What people wrote before samplers and schedules were two names: `DPM++ 2M Karras`, `k_dpmpp_2m_ka`. A sampler's own name
-/// comes without a schedule.
-///
-/// # Errors
-/// [`Error::UnknownName`] with every sampler's name, if it is neither.
-pub fn sampler_and_schedule(name: &str) -> Result<(&'static Sampler, Option<&'static Schedule>), Error> {
-    // A1111 up to 1.8: labels and ids end in the schedule. Civitai's ids have no space before it.
-    const ENDINGS: [(&str, &str); 6] = [
-        ("karras", "karras"),
-        ("_ka", "karras"),
-        ("exponential", "exponential"),
-        ("_exp", "exponential"),
-        ("sgmuniform", "sgm_uniform"),
-        ("sgm uniform", "sgm_uniform"),
-    ];
-    let whole = match sampler(name) {
-        Ok(sampler) => return Ok((sampler, None)),
-        Err(unknown) => unknown,
-    };
-    let lower = name.to_lowercase();
-    for (ending, id) in ENDINGS {
-        if let Some(sampler) =
-            lower.strip_suffix(ending).and_then(|first| sampler(first.trim_end_matches([' ', '_'])).ok())
-        {
-            return Ok((sampler, Some(schedule(id)?)));
-        }
+impl Registry {
+    /// What comes with the engine.
+    pub fn builtin() -> Self {
+        Self { samplers: SAMPLERS.to_vec(), schedules: SCHEDULES.to_vec() }
     }
-    Err(whole)
+
+    /// One sampler more, or in the place of that with its id.
+    ///
+    /// # Errors
+    /// [`Error::TakenName`] if one of its names is another sampler's.
+    pub fn with_sampler(mut self, sampler: &'static Sampler) -> Result<Self, Error> {
+        self.samplers.retain(|s| s != &sampler);
+        if let Some(name) = sampler_names(sampler).find(|name| self.sampler(name).is_ok()) {
+            return Err(Error::TakenName { kind: "sampler", name });
+        }
+        self.samplers.push(sampler);
+        Ok(self)
+    }
+
+    /// One schedule more, or in the place of that with its id.
+    ///
+    /// # Errors
+    /// [`Error::TakenName`] if one of its names is another schedule's.
+    pub fn with_schedule(mut self, schedule: &'static Schedule) -> Result<Self, Error> {
+        self.schedules.retain(|s| s != &schedule);
+        if let Some(name) = schedule_names(schedule).find(|name| self.schedule(name).is_ok()) {
+            return Err(Error::TakenName { kind: "schedule", name });
+        }
+        self.schedules.push(schedule);
+        Ok(self)
+    }
+
+    /// Every sampler, in the order in which they are listed.
+    pub fn samplers(&self) -> &[&'static Sampler] {
+        &self.samplers
+    }
+
+    /// Every schedule, in the order in which they are listed.
+    pub fn schedules(&self) -> &[&'static Schedule] {
+        &self.schedules
+    }
+
+    /// The sampler of an id, label or alias, in any case.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] with every name that exists.
+    pub fn sampler(&self, name: &str) -> Result<&'static Sampler, Error> {
+        let all = || self.samplers.iter().copied();
+        all()
+            .find(|s| sampler_names(s).any(|n| n.eq_ignore_ascii_case(name)))
+            .ok_or_else(|| unknown("sampler", name, all().flat_map(sampler_names)))
+    }
+
+    /// The schedule of an id, label or alias, in any case.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] with every name that exists.
+    pub fn schedule(&self, name: &str) -> Result<&'static Schedule, Error> {
+        let all = || self.schedules.iter().copied();
+        all()
+            .find(|s| schedule_names(s).any(|n| n.eq_ignore_ascii_case(name)))
+            .ok_or_else(|| unknown("schedule", name, all().flat_map(schedule_names)))
+    }
+
+    /// What people wrote before samplers and schedules were two names: `DPM++ 2M Karras`, `k_dpmpp_2m_ka`. A sampler's own name
+    /// comes without a schedule.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] with every sampler's name, if it is neither.
+    pub fn sampler_and_schedule(&self, name: &str) -> Result<(&'static Sampler, Option<&'static Schedule>), Error> {
+        // A1111 up to 1.8: labels and ids end in the schedule. Civitai's ids have no space before it.
+        const ENDINGS: [(&str, &str); 6] = [
+            ("karras", "karras"),
+            ("_ka", "karras"),
+            ("exponential", "exponential"),
+            ("_exp", "exponential"),
+            ("sgmuniform", "sgm_uniform"),
+            ("sgm uniform", "sgm_uniform"),
+        ];
+
+        let whole = match self.sampler(name) {
+            Ok(sampler) => return Ok((sampler, None)),
+            Err(unknown) => unknown,
+        };
+        let lower = name.to_lowercase();
+        for (ending, id) in ENDINGS {
+            let first = lower.strip_suffix(ending).map(|first| first.trim_end_matches([' ', '_']));
+            if let Some(sampler) = first.and_then(|first| self.sampler(first).ok()) {
+                return Ok((sampler, Some(self.schedule(id)?)));
+            }
+        }
+        Err(whole)
+    }
+}
+
+fn sampler_names(s: &'static Sampler) -> impl Iterator<Item = &'static str> {
+    [s.id, s.label].into_iter().chain(s.aliases.iter().copied())
+}
+
+fn schedule_names(s: &'static Schedule) -> impl Iterator<Item = &'static str> {
+    [s.id, s.label].into_iter().chain(s.aliases.iter().copied())
+}
+
+/// [`Registry::sampler`] of the built-in ones.
+///
+/// # Errors
+/// As there.
+pub fn sampler(name: &str) -> Result<&'static Sampler, Error> {
+    BUILTIN.sampler(name)
+}
+
+/// [`Registry::schedule`] of the built-in ones.
+///
+/// # Errors
+/// As there.
+pub fn schedule(name: &str) -> Result<&'static Schedule, Error> {
+    BUILTIN.schedule(name)
+}
+
+/// [`Registry::sampler_and_schedule`] of the built-in ones.
+///
+/// # Errors
+/// As there.
+pub fn sampler_and_schedule(name: &str) -> Result<(&'static Sampler, Option<&'static Schedule>), Error> {
+    BUILTIN.sampler_and_schedule(name)
 }
 
 pub(crate) fn unknown(kind: &'static str, name: &str, known: impl Iterator<Item = &'static str>) -> Error {
@@ -93,6 +188,25 @@ mod tests {
         for s in SCHEDULES {
             assert_eq!(schedule(&s.label.to_lowercase()).unwrap(), *s);
         }
+    }
+
+    #[test]
+    fn a_program_may_add_a_sampler_and_replace_one_but_not_take_anothers_name() {
+        static NEW: Sampler = Sampler { id: "new", label: "New", ..Sampler::PLAIN };
+        static EULER_OF_MINE: Sampler = Sampler { id: "euler", label: "Mine", ..Sampler::PLAIN };
+        static TAKEN: Sampler = Sampler { id: "taken", label: "Heun", ..Sampler::PLAIN };
+        static EVEN: Schedule = Schedule { id: "even", label: "Even", ..Schedule::PLAIN };
+        let registry = Registry::builtin().with_sampler(&NEW).unwrap().with_sampler(&EULER_OF_MINE).unwrap();
+        assert_eq!(registry.samplers().len(), SAMPLERS.len() + 1);
+        assert_eq!(registry.sampler("Euler").unwrap().label, "Mine");
+        assert_eq!(registry.sampler_and_schedule("new karras").unwrap().0.id, "new");
+        let taken = Registry::builtin().with_sampler(&TAKEN);
+        assert!(matches!(taken, Err(Error::TakenName { kind: "sampler", name: "Heun" })));
+        let registry = registry.with_schedule(&EVEN).unwrap();
+        assert_eq!(registry.schedule("even").unwrap(), &EVEN);
+        // and nothing of it is seen elsewhere
+        assert_eq!(sampler("euler").unwrap().label, "Euler");
+        assert!(sampler("new").is_err());
     }
 
     #[test]
