@@ -1,5 +1,11 @@
 //! Weights of past values in an integral of the polynomial through them.
 
+/// The polynomial that is 1 at node `j` and 0 at the others.
+pub(crate) fn basis(nodes: &[f64], j: usize, at: f64) -> f64 {
+    let others = nodes.iter().enumerate().filter(|&(k, _)| k != j);
+    others.map(|(_, node)| (at - node) / (nodes[j] - node)).product()
+}
+
 /// The integral, from `start` to `end`, of `rate · e^(rate · (x - end))` times the polynomial that is 1 at one node and 0 at the
 /// others: one weight for each node.
 ///

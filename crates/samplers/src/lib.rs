@@ -13,6 +13,7 @@ mod exploding;
 mod interpolation;
 pub mod noise;
 mod options;
+mod past_slopes;
 mod phi;
 mod profile;
 mod registry;

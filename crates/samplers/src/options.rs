@@ -116,11 +116,6 @@ impl Options {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// What one is set to.
-    pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name)
-    }
-
     /// These options, if each of them is one of `params` and has a value in its range.
     ///
     /// # Errors

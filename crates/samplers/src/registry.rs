@@ -32,7 +32,7 @@ impl Registry {
     /// [`Error::TakenName`] if one of its names is another sampler's.
     pub fn with_sampler(mut self, sampler: &'static Sampler) -> Result<Self, Error> {
         self.samplers.retain(|s| s != &sampler);
-        if let Some(name) = sampler_names(sampler).find(|name| self.sampler(name).is_ok()) {
+        if let Some(name) = sampler.names().find(|name| self.sampler(name).is_ok()) {
             return Err(Error::TakenName { kind: "sampler", name });
         }
         self.samplers.push(sampler);
@@ -45,7 +45,7 @@ impl Registry {
     /// [`Error::TakenName`] if one of its names is another schedule's.
     pub fn with_schedule(mut self, schedule: &'static Schedule) -> Result<Self, Error> {
         self.schedules.retain(|s| s != &schedule);
-        if let Some(name) = schedule_names(schedule).find(|name| self.schedule(name).is_ok()) {
+        if let Some(name) = schedule.names().find(|name| self.schedule(name).is_ok()) {
             return Err(Error::TakenName { kind: "schedule", name });
         }
         self.schedules.push(schedule);
@@ -69,8 +69,8 @@ impl Registry {
     pub fn sampler(&self, name: &str) -> Result<&'static Sampler, Error> {
         let all = || self.samplers.iter().copied();
         all()
-            .find(|s| sampler_names(s).any(|n| n.eq_ignore_ascii_case(name)))
-            .ok_or_else(|| unknown("sampler", name, all().flat_map(sampler_names)))
+            .find(|s| s.names().any(|n| n.eq_ignore_ascii_case(name)))
+            .ok_or_else(|| unknown("sampler", name, all().flat_map(Sampler::names)))
     }
 
     /// The schedule of an id, label or alias, in any case.
@@ -80,8 +80,8 @@ impl Registry {
     pub fn schedule(&self, name: &str) -> Result<&'static Schedule, Error> {
         let all = || self.schedules.iter().copied();
         all()
-            .find(|s| schedule_names(s).any(|n| n.eq_ignore_ascii_case(name)))
-            .ok_or_else(|| unknown("schedule", name, all().flat_map(schedule_names)))
+            .find(|s| s.names().any(|n| n.eq_ignore_ascii_case(name)))
+            .ok_or_else(|| unknown("schedule", name, all().flat_map(Schedule::names)))
     }
 
     /// What people wrote before samplers and schedules were two names: `DPM++ 2M Karras`, `k_dpmpp_2m_ka`. A sampler's own name
@@ -113,14 +113,6 @@ impl Registry {
         }
         Err(whole)
     }
-}
-
-fn sampler_names(s: &'static Sampler) -> impl Iterator<Item = &'static str> {
-    [s.id, s.label].into_iter().chain(s.aliases.iter().copied())
-}
-
-fn schedule_names(s: &'static Schedule) -> impl Iterator<Item = &'static str> {
-    [s.id, s.label].into_iter().chain(s.aliases.iter().copied())
 }
 
 /// [`Registry::sampler`] of the built-in ones.
@@ -160,33 +152,27 @@ mod tests {
 
     #[test]
     fn no_two_entries_share_a_name() {
-        let mut seen = BTreeSet::new();
-        for s in SAMPLERS {
-            let names: BTreeSet<String> =
-                [s.id, s.label].iter().chain(s.aliases).map(|n| n.to_ascii_lowercase()).collect();
-            for name in names {
-                assert!(seen.insert(name.clone()), "{name}");
+        fn all_differ(entries: impl Iterator<Item = Vec<&'static str>>) {
+            let mut seen = BTreeSet::new();
+            for names in entries {
+                // an id may be its own label in another case
+                let names: BTreeSet<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+                for name in names {
+                    assert!(seen.insert(name.clone()), "{name}");
+                }
             }
         }
-        let mut seen = BTreeSet::new();
-        for s in SCHEDULES {
-            let names: BTreeSet<String> =
-                [s.id, s.label].iter().chain(s.aliases).map(|n| n.to_ascii_lowercase()).collect();
-            for name in names {
-                assert!(seen.insert(name.clone()), "{name}");
-            }
-        }
+        all_differ(SAMPLERS.iter().map(|s| s.names().collect()));
+        all_differ(SCHEDULES.iter().map(|s| s.names().collect()));
     }
 
     #[test]
     fn every_name_finds_its_entry_in_any_case() {
         for s in SAMPLERS {
-            for name in [s.id, s.label].iter().chain(s.aliases) {
-                assert_eq!(sampler(&name.to_uppercase()).unwrap(), *s);
-            }
+            s.names().for_each(|name| assert_eq!(sampler(&name.to_uppercase()).unwrap(), *s));
         }
         for s in SCHEDULES {
-            assert_eq!(schedule(&s.label.to_lowercase()).unwrap(), *s);
+            s.names().for_each(|name| assert_eq!(schedule(&name.to_uppercase()).unwrap(), *s));
         }
     }
 

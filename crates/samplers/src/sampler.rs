@@ -113,6 +113,11 @@ impl Sampler {
         start: |_| Box::new(Still),
     };
 
+    /// Its id, its label and its aliases.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        [self.id, self.label].into_iter().chain(self.aliases.iter().copied())
+    }
+
     /// This sampler's run over the levels of a schedule, and what begins it.
     ///
     /// # Errors

@@ -79,6 +79,11 @@ impl Schedule {
     /// The most steps that are accepted: the length of the timestep table that models are trained with.
     pub const MAX_STEPS: usize = 1000;
 
+    /// Its id, its label and its aliases.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        [self.id, self.label].into_iter().chain(self.aliases.iter().copied())
+    }
+
     /// This schedule, or what `automatic` stands for with that sampler and model.
     pub fn resolved(&'static self, sampler: &Sampler, space: &SigmaSpace) -> &'static Self {
         match space {

@@ -73,12 +73,13 @@ impl Brownian {
         if a < b {
             let mut asked = BTreeMap::new();
             let mut first = true;
-            let whole = self.whole.clone();
+            let whole = std::mem::take(&mut self.whole);
             self.add(self.top, &whole, [a, b], &mut asked, &mut |part| {
                 let add = |(sum, x): (&mut f32, &f32)| *sum = if first { *x } else { *sum + *x };
                 gain.iter_mut().zip(part).for_each(add);
                 first = false;
             });
+            self.whole = whole;
             self.halves = asked;
         }
         let sign = if sigma > sigma_next { -1.0 } else { 1.0 };

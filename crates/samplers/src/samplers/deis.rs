@@ -4,13 +4,14 @@
 //! whose time is that of a variance-preserving process from sigma 0.002 to 80 and whose integral is a sum over 10,000
 //! rectangles; for `logrho` diffusers `DEISMultistepScheduler` 0.42, whose polynomials are in log sigma.
 
-use std::collections::VecDeque;
-
-use core_tensor::{Latent, Tensor};
+use core_tensor::Latent;
 
 use super::euler::slope;
 use crate::{
-    Denoiser, Error, Kind, Noise, Param, Sampler, Step, Stepper, interpolation::exponential_weights, options::whole,
+    Denoiser, Error, Kind, Noise, Param, Sampler, Step, Stepper,
+    interpolation::{basis, exponential_weights},
+    options::whole,
+    past_slopes::PastSlopes,
 };
 
 pub(crate) static SAMPLER: Sampler = Sampler {
@@ -22,7 +23,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     params: &[&ORDER, &MODE],
     start: |start| {
         let mode = [tab, logrho][start.choice(&MODE)];
-        Box::new(Deis { order: start.whole(&ORDER), mode, slopes: VecDeque::new() })
+        Box::new(Deis { mode, slopes: PastSlopes::new(start.whole(&ORDER)) })
     },
     ..Sampler::PLAIN
 };
@@ -40,10 +41,8 @@ static MODE: Param = Param {
 type Mode = fn(levels: &[f64], end: f64) -> Vec<f64>;
 
 struct Deis {
-    order: usize,
     mode: Mode,
-    /// The newest first.
-    slopes: VecDeque<Tensor<4>>,
+    slopes: PastSlopes,
 }
 
 impl Stepper for Deis {
@@ -52,17 +51,13 @@ impl Stepper for Deis {
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
-        self.slopes.truncate(self.order - 1);
-        self.slopes.push_front(slope(x.0.clone(), denoised.0, at.sigma()));
+        self.slopes.push(slope(x.0.clone(), denoised.0, at.sigma()));
         let end = f64::from(at.sigma_next());
         let weights = match self.slopes.len() {
             1 => vec![end - f64::from(at.sigma())],
-            n => {
-                let levels = at.sigmas()[..=at.index()].iter().rev().take(n);
-                (self.mode)(&levels.map(|&level| f64::from(level)).collect::<Vec<_>>(), end)
-            }
+            _ => (self.mode)(&self.slopes.levels(at), end),
         };
-        Ok(Latent(self.slopes.iter().zip(weights).fold(x.0, |x, (d, weight)| x + d.clone() * weight as f32)))
+        Ok(self.slopes.moved(x, weights))
     }
 }
 
@@ -83,8 +78,7 @@ fn tab(levels: &[f64], end: f64) -> Vec<f64> {
     for t in (0..RECTANGLES).map(at) {
         let change = vp.change(t) * width;
         for (j, weight) in weights.iter_mut().enumerate() {
-            let others = nodes.iter().enumerate().filter(|&(k, _)| k != j);
-            *weight += change * others.map(|(_, node)| (t - node) / (nodes[j] - node)).product::<f64>();
+            *weight += change * basis(&nodes, j, t);
         }
     }
     weights

@@ -7,7 +7,7 @@ use core_tensor::Latent;
 
 use crate::{
     Denoised, Denoiser, Error, Noise, Process, Sampler, Step, Stepper,
-    ancestral::Ancestral,
+    ancestral::{Ancestral, Down},
     options::{ETA, S_NOISE},
 };
 
@@ -46,10 +46,6 @@ impl Stepper for EulerCfgPp {
         let down = self.ancestral.on_exploding().between(exploding);
         let seen = (x.0 - negative.0 * here) / at.sigma();
         let lower = guided * there + seen * (down.sigma * there);
-        if down.renoise == 0.0 {
-            return Ok(Latent(lower));
-        }
-        let fresh = noise.next(&Latent(lower.clone())).0;
-        Ok(Latent(lower + fresh * (down.renoise * there)))
+        Ok(Down { renoise: down.renoise * there, ..down }.back_up(lower, noise))
     }
 }

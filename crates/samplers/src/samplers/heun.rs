@@ -2,7 +2,7 @@
 //!
 //! Reference: k-diffusion `sample_heun`, commit 4601bf0, with `s_churn = 0` (Karras et al. 2022, algorithm 2).
 
-use core_tensor::Latent;
+use core_tensor::{Latent, Tensor};
 
 use super::euler::slope;
 use crate::{
@@ -29,13 +29,24 @@ impl Stepper for Heun {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
         let (x, sigma) = self.churn.up(at, x, noise);
         let denoised = model.denoise(&x, sigma)?;
-        let (here, dt) = (slope(x.0.clone(), denoised.0, sigma), at.sigma_next() - sigma);
-        let ahead = Latent(x.0.clone() + here.clone() * dt);
-        if at.sigma_next() == 0.0 {
-            return Ok(ahead);
-        }
-        let denoised = model.denoise(&ahead, at.sigma_next())?;
-        let there = slope(ahead.0, denoised.0, at.sigma_next());
-        Ok(Latent(x.0 + (here + there) * (dt / 2.0)))
+        let here = slope(x.0.clone(), denoised.0, sigma);
+        step(x, here, [sigma, at.sigma_next()], model)
     }
+}
+
+/// From one level to another, along the mean of the slope `here` and that at the other end; at 0 there is none.
+pub(super) fn step(
+    x: Latent,
+    here: Tensor<4>,
+    [sigma, sigma_next]: [f32; 2],
+    model: &mut dyn Denoiser,
+) -> Result<Latent, Error> {
+    let dt = sigma_next - sigma;
+    let ahead = Latent(x.0.clone() + here.clone() * dt);
+    if sigma_next == 0.0 {
+        return Ok(ahead);
+    }
+    let denoised = model.denoise(&ahead, sigma_next)?;
+    let there = slope(ahead.0, denoised.0, sigma_next);
+    Ok(Latent(x.0 + (here + there) * (dt / 2.0)))
 }

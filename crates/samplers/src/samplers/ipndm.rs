@@ -2,33 +2,30 @@
 //!
 //! Reference: Zhang and Chen 2022, equations 36 to 39; with sigma as the time ComfyUI `sample_ipndm` (v0.3.64).
 
-use std::collections::VecDeque;
-
-use core_tensor::{Latent, Tensor};
+use core_tensor::Latent;
 
 use super::euler::slope;
-use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper};
+use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, past_slopes::PastSlopes};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "ipndm",
     label: "IPNDM",
     aliases: &["IPNDMScheduler"],
     about: "Adams-Bashforth over the last four slopes, as if the steps were even.",
-    start: |_| Box::new(Ipndm { slopes: VecDeque::new() }),
+    start: |_| Box::new(Ipndm { slopes: PastSlopes::new(WEIGHTS.len()) }),
     ..Sampler::PLAIN
 };
 
 /// The weights of the newest slope and those before it, by how many there are (Zhang and Chen 2022, equations 36 to 39).
-pub(super) const WEIGHTS: [&[f32]; 4] = [
+pub(super) const WEIGHTS: [&[f64]; 4] = [
     &[1.0],
     &[3.0 / 2.0, -1.0 / 2.0],
     &[23.0 / 12.0, -16.0 / 12.0, 5.0 / 12.0],
     &[55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0],
 ];
 
-pub(super) struct Ipndm {
-    /// The newest first.
-    pub(super) slopes: VecDeque<Tensor<4>>,
+struct Ipndm {
+    slopes: PastSlopes,
 }
 
 impl Stepper for Ipndm {
@@ -37,9 +34,8 @@ impl Stepper for Ipndm {
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
-        self.slopes.truncate(WEIGHTS.len() - 1);
-        self.slopes.push_front(slope(x.0.clone(), denoised.0, at.sigma()));
-        let (weights, dt) = (WEIGHTS[self.slopes.len() - 1], at.sigma_next() - at.sigma());
-        Ok(Latent(self.slopes.iter().zip(weights).fold(x.0, |x, (d, weight)| x + d.clone() * (weight * dt))))
+        self.slopes.push(slope(x.0.clone(), denoised.0, at.sigma()));
+        let dt = f64::from(at.sigma_next() - at.sigma());
+        Ok(self.slopes.moved(x, WEIGHTS[self.slopes.len() - 1].iter().map(|weight| weight * dt)))
     }
 }

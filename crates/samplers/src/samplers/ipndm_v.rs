@@ -5,19 +5,17 @@
 //! slope's weight takes a ratio of other steps. Pictures made
 //! elsewhere have these weights, so they are kept.
 
-use std::collections::VecDeque;
-
-use core_tensor::{Latent, Tensor};
+use core_tensor::Latent;
 
 use super::euler::slope;
-use crate::{Denoiser, Error, Noise, Param, Sampler, Step, Stepper, options::whole};
+use crate::{Denoiser, Error, Noise, Param, Sampler, Step, Stepper, options::whole, past_slopes::PastSlopes};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "ipndm_v",
     label: "IPNDM_V",
     about: "Adams-Bashforth over the last slopes, with weights for uneven steps.",
     params: &[&ORDER],
-    start: |start| Box::new(IpndmV { order: start.whole(&ORDER), slopes: VecDeque::new() }),
+    start: |start| Box::new(IpndmV { slopes: PastSlopes::new(start.whole(&ORDER)) }),
     ..Sampler::PLAIN
 };
 
@@ -25,9 +23,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
 static ORDER: Param = whole("order", "Order", [4, 1, 4], "How many slopes count.");
 
 struct IpndmV {
-    order: usize,
-    /// The newest first.
-    slopes: VecDeque<Tensor<4>>,
+    slopes: PastSlopes,
 }
 
 impl Stepper for IpndmV {
@@ -36,15 +32,11 @@ impl Stepper for IpndmV {
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
-        self.slopes.truncate(self.order - 1);
-        self.slopes.push_front(slope(x.0.clone(), denoised.0, at.sigma()));
+        self.slopes.push(slope(x.0.clone(), denoised.0, at.sigma()));
         let levels = &at.sigmas()[at.index() + 1 - self.slopes.len()..at.index() + 2];
         // The newest step first; they are negative, as sigma falls.
         let steps: Vec<f64> = levels.windows(2).rev().map(|w| f64::from(w[1]) - f64::from(w[0])).collect();
-        let weights = weights(&steps);
-        let dt = f64::from(at.sigma_next()) - f64::from(at.sigma());
-        let add = |x, (d, weight): (&Tensor<4>, f64)| x + d.clone() * (weight * dt) as f32;
-        Ok(Latent(self.slopes.iter().zip(weights).fold(x.0, add)))
+        Ok(self.slopes.moved(x, weights(&steps).into_iter().map(|weight| weight * steps[0])))
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Reference: k-diffusion `sample_lms` and `linear_multistep_coeff`, commit 4601bf0 (Adams-Bashforth over uneven steps).
 
-use std::collections::VecDeque;
-
-use core_tensor::{Latent, Tensor};
+use core_tensor::Latent;
 
 use super::euler::slope;
-use crate::{Denoiser, Error, Noise, Param, Sampler, Step, Stepper, options::whole};
+use crate::{
+    Denoiser, Error, Noise, Param, Sampler, Step, Stepper, interpolation::basis, options::whole,
+    past_slopes::PastSlopes,
+};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "lms",
@@ -15,7 +16,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     aliases: &["k_lms", "LMSDiscreteScheduler"],
     about: "Adams-Bashforth over the last slopes, with weights for the steps as they are.",
     params: &[&ORDER],
-    start: |start| Box::new(Lms { order: start.whole(&ORDER), slopes: VecDeque::new() }),
+    start: |start| Box::new(Lms { slopes: PastSlopes::new(start.whole(&ORDER)) }),
     ..Sampler::PLAIN
 };
 
@@ -23,20 +24,15 @@ pub(crate) static SAMPLER: Sampler = Sampler {
 static ORDER: Param = whole("order", "Order", [4, 1, 4], "How many slopes count.");
 
 struct Lms {
-    order: usize,
-    /// The newest first.
-    slopes: VecDeque<Tensor<4>>,
+    slopes: PastSlopes,
 }
 
 impl Stepper for Lms {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
         let denoised = model.denoise(&x, at.sigma())?;
-        self.slopes.truncate(self.order - 1);
-        self.slopes.push_front(slope(x.0.clone(), denoised.0, at.sigma()));
-        let levels: Vec<f64> =
-            at.sigmas()[..=at.index()].iter().rev().take(self.slopes.len()).map(|&s| f64::from(s)).collect();
-        let weights = (0..levels.len()).map(|j| integral(&levels, j, f64::from(at.sigma_next())));
-        Ok(Latent(self.slopes.iter().zip(weights).fold(x.0, |x, (d, weight)| x + d.clone() * weight as f32)))
+        self.slopes.push(slope(x.0.clone(), denoised.0, at.sigma()));
+        let levels = self.slopes.levels(at);
+        Ok(self.slopes.moved(x, (0..levels.len()).map(|j| integral(&levels, j, f64::from(at.sigma_next())))))
     }
 }
 
@@ -45,12 +41,8 @@ impl Stepper for Lms {
 /// Two Gauss points are exact up to the third degree, which is what four levels make at most.
 fn integral(levels: &[f64], j: usize, end: f64) -> f64 {
     let (middle, half) = ((levels[0] + end) / 2.0, (end - levels[0]) / 2.0);
-    let basis = |at: f64| -> f64 {
-        let others = levels.iter().enumerate().filter(|&(k, _)| k != j);
-        others.map(|(_, level)| (at - level) / (levels[j] - level)).product()
-    };
     let offset = half / 3f64.sqrt();
-    half * (basis(middle - offset) + basis(middle + offset))
+    half * (basis(levels, j, middle - offset) + basis(levels, j, middle + offset))
 }
 
 #[cfg(test)]

@@ -3,12 +3,10 @@
 //! Reference: Liu et al. 2022 (Pseudo Numerical Methods for Diffusion Models on Manifolds), equations 12 and 13, as in A1111's and Forge's
 //! `plms` (modules/sd_samplers_timesteps_impl.py, dfdcbab).
 
-use std::collections::VecDeque;
+use core_tensor::Latent;
 
-use core_tensor::{Latent, Tensor};
-
-use super::{euler::slope, ipndm::WEIGHTS};
-use crate::{Calls, Denoiser, Error, Noise, Processes, Sampler, Step, Stepper, schedules};
+use super::{euler::slope, heun, ipndm::WEIGHTS};
+use crate::{Calls, Denoiser, Error, Noise, Processes, Sampler, Step, Stepper, past_slopes::PastSlopes, schedules};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "plms",
@@ -18,30 +16,23 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     calls: Calls::TwiceFirst,
     processes: Processes::Diffusion { instead: "ipndm" },
     automatic: &schedules::ddim_uniform::SCHEDULE,
-    start: |_| Box::new(Plms { slopes: VecDeque::new() }),
+    start: |_| Box::new(Plms { slopes: PastSlopes::new(WEIGHTS.len()) }),
     ..Sampler::PLAIN
 };
 
 struct Plms {
-    /// The newest first.
-    slopes: VecDeque<Tensor<4>>,
+    slopes: PastSlopes,
 }
 
 impl Stepper for Plms {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
         let denoised = model.denoise(&x, at.sigma())?;
         let here = slope(x.0.clone(), denoised.0, at.sigma());
-        let dt = at.sigma_next() - at.sigma();
-        let first = self.slopes.is_empty();
-        self.slopes.truncate(WEIGHTS.len() - 1);
-        self.slopes.push_front(here.clone());
-        if first && at.sigma_next() > 0.0 {
-            let ahead = Latent(x.0.clone() + here.clone() * dt);
-            let denoised = model.denoise(&ahead, at.sigma_next())?;
-            let there = slope(ahead.0, denoised.0, at.sigma_next());
-            return Ok(Latent(x.0 + (here + there) * (dt / 2.0)));
+        self.slopes.push(here.clone());
+        if self.slopes.len() == 1 {
+            return heun::step(x, here, [at.sigma(), at.sigma_next()], model);
         }
-        let weights = WEIGHTS[self.slopes.len() - 1];
-        Ok(Latent(self.slopes.iter().zip(weights).fold(x.0, |x, (d, weight)| x + d.clone() * (weight * dt))))
+        let dt = f64::from(at.sigma_next() - at.sigma());
+        Ok(self.slopes.moved(x, WEIGHTS[self.slopes.len() - 1].iter().map(|weight| weight * dt)))
     }
 }

@@ -5,7 +5,7 @@
 
 use core_tensor::Latent;
 
-use super::euler::slope;
+use super::{euler::slope, heun};
 use crate::{
     Calls, Denoiser, Error, Noise, Processes, Sampler, Start, Step, Stepper, options::S_NOISE, schedules,
     schedules::karras,
@@ -42,14 +42,8 @@ impl Stepper for Restart {
             return Ok(Latent(x.0 + fresh * added));
         }
         let denoised = model.denoise(&x, sigma)?;
-        let (here, dt) = (slope(x.0.clone(), denoised.0, sigma), sigma_next - sigma);
-        let ahead = Latent(x.0.clone() + here.clone() * dt);
-        if sigma_next == 0.0 {
-            return Ok(ahead);
-        }
-        let denoised = model.denoise(&ahead, sigma_next)?;
-        let there = slope(ahead.0, denoised.0, sigma_next);
-        Ok(Latent(x.0 + (here + there) * (dt / 2.0)))
+        let here = slope(x.0.clone(), denoised.0, sigma);
+        heun::step(x, here, [sigma, sigma_next], model)
     }
 }
 
