@@ -18,7 +18,7 @@ usage: cargo xtask <command>
   ci [--from STEP] [--advisories]
       every check, cheapest first; the first failure stops
   tidy
-      the rules that no compiler knows: crate ranks, file names, notes without an issue, machine paths
+      the rules that no compiler knows: crate ranks, file names, notes without an issue, machine paths, stale docs
   bench [--case TEXT] [--json FILE] [--python PATH]
       how fast the engine is, as shares of what this machine can do at most; with a python that has torch and diffusers,
       next to them too

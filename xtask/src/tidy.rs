@@ -35,14 +35,32 @@ pub fn run() -> Done {
         let rust = if file.path.ends_with(".rs") { rust::check(&file.path, text) } else { vec![] };
         [paths::check(&file.path, file.bytes, text), rust].concat()
     });
-    let faults: Vec<Fault> =
-        in_files.chain(stack::check(&manifests)?).chain(dependencies::check(workspace, &manifests, reasons)?).collect();
+    let faults: Vec<Fault> = (in_files.chain(stack::check(&manifests)?))
+        .chain(dependencies::check(workspace, &manifests, reasons)?)
+        .chain(stale_docs()?)
+        .collect();
     faults.iter().for_each(|fault| eprintln!("{fault}"));
     match faults.len() {
         0 => Ok(()),
         1 => Err("1 fault".into()),
         count => Err(format!("{count} faults").into()),
     }
+}
+
+/// `docs/samplers.md` where it is not what the registry says; the test that compares them has the registry, which this program does
+/// not link.
+fn stale_docs() -> Result<Option<Fault>, Box<dyn Error>> {
+    let test = Command::new(env!("CARGO"))
+        .args(["test", "--quiet", "--package", "samplers", "--test", "docs"])
+        .current_dir(root())
+        .output()
+        .map_err(|error| format!("cannot start cargo, which compares docs with the registry: {error}"))?;
+    if test.status.success() {
+        return Ok(None);
+    }
+    eprint!("{}{}", String::from_utf8_lossy(&test.stdout), String::from_utf8_lossy(&test.stderr));
+    let message = "differs from the registry; `UPDATE_DOCS=1 cargo test -p samplers --test docs` writes it";
+    Ok(Some(Fault::new("docs/samplers.md", None, message)))
 }
 
 /// A file that git tracks, or would at the next `git add`; text only where it is UTF-8.

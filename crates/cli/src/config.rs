@@ -11,7 +11,7 @@ use core_tensor::Compute;
 use diffusion_engine::{Size, Txt2Img};
 use memory::Bytes;
 use samplers::{Options, Profile, Registry, Value, noise::NoiseSource};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::{Error, Result};
 
@@ -74,7 +74,8 @@ pub struct Sampling {
     /// Noise levels in the schedule's place, from the highest; their number then says how many steps there are.
     pub sigmas: Option<Vec<f64>>,
     /// What is set of the sampler and the schedule, by name; `forge samplers` and `forge schedules` say what there is.
-    pub options: BTreeMap<String, Setting>,
+    #[serde(deserialize_with = "options")]
+    pub options: Options,
     /// Steps from noise to picture, 1 to 1000.
     pub steps: usize,
     /// Distilled guidance, for Flux dev.
@@ -126,7 +127,7 @@ impl Default for Sampling {
             sampler: "euler".into(),
             schedule: None,
             sigmas: None,
-            options: BTreeMap::new(),
+            options: Options::default(),
             steps: 20,
             guidance: 3.5,
             cfg: 1.0,
@@ -178,23 +179,26 @@ impl FromStr for Seed {
     }
 }
 
-/// A number, or one of an option's names.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(untagged)]
-pub enum Setting {
-    /// A number.
-    Number(f64),
-    /// A name.
-    Name(String),
-}
-
-impl Setting {
-    fn value(&self) -> Value {
-        match self {
-            Self::Number(x) => Value::Number(*x),
-            Self::Name(name) => Value::Name(name.to_lowercase()),
-        }
+/// The table `[sampling.options]`, of numbers and names.
+fn options<'de, D: Deserializer<'de>>(table: D) -> std::result::Result<Options, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Setting {
+        Number(f64),
+        Name(String),
     }
+
+    let mut options = Options::default();
+    for (name, setting) in BTreeMap::<String, Setting>::deserialize(table)? {
+        options.set(
+            &name,
+            match setting {
+                Setting::Number(x) => Value::Number(x),
+                Setting::Name(name) => Value::Name(name.to_lowercase()),
+            },
+        );
+    }
+    Ok(options)
 }
 
 /// Where the starting noise comes from.
@@ -286,9 +290,6 @@ impl Config {
             }
             (given, named) => given.or(named).unwrap_or(&samplers::SIMPLE),
         };
-        let mut options = Options::default();
-        sampling.options.iter().for_each(|(name, setting)| options.set(name, setting.value()));
-        options.checked(&[sampler.params, schedule.params].concat())?;
         Ok(Txt2Img {
             prompt: prompt.positive.clone(),
             negative: prompt.negative.clone(),
@@ -304,7 +305,7 @@ impl Config {
             sampler,
             schedule,
             sigmas: sampling.sigmas.clone(),
-            options,
+            options: sampling.options.clone(),
             profile: Profile::named(&sampling.profile)?,
             guidance: sampling.guidance,
             cfg: sampling.cfg,

@@ -159,6 +159,7 @@ fn registry_hint(error: &samplers::Error) -> Option<String> {
     let list = match *kind {
         "sampler" => "; `forge samplers` lists all".to_owned(),
         "schedule" => "; `forge schedules` lists all".to_owned(),
+        "option" if known.is_empty() => "; the sampler and the schedule have none".to_owned(),
         _ => format!("; there are {}", known.join(", ")),
     };
     match near {

@@ -18,13 +18,15 @@
 
 #![warn(missing_docs)]
 
+mod command;
 mod config;
 mod error;
 mod inspect;
 mod load;
 mod output;
 
-pub use config::{Config, Device, Image as ImageConfig, Model as ModelConfig, Noise, Prompt, Sampling, Seed, Setting};
+pub use command::command;
+pub use config::{Config, Device, Image as ImageConfig, Model as ModelConfig, Noise, Prompt, Sampling, Seed};
 pub use core_tensor;
 pub use diffusion_engine::{self, Image, Run, Size, StepReport, Txt2Img, read_infotext};
 pub use error::{Error, Result, hint};
@@ -36,6 +38,7 @@ pub use samplers;
 
 use std::path::Path;
 
+use ::samplers::Registry;
 use core_tensor::Latent;
 
 /// A loaded model, ready for any number of runs.
@@ -57,7 +60,15 @@ impl Forge {
     /// # Errors
     /// A model file that is rejected, or too little memory for it.
     pub fn load(config: &Config) -> Result<Self> {
-        Ok(Self { model: load::flux(config)? })
+        Self::load_with(config, &Registry::builtin())
+    }
+
+    /// The same, where the config may name the samplers and schedules of a registry.
+    ///
+    /// # Errors
+    /// As [`Forge::load`].
+    pub fn load_with(config: &Config, registry: &Registry) -> Result<Self> {
+        Ok(Self { model: load::flux(config, registry)? })
     }
 
     /// Begins a run.

@@ -12,16 +12,17 @@ use flux::{BflNames, Dimensions, Flux, Hints, T5, Transformer};
 use lora::Dialect;
 use memory::{Bytes, Part, Plan};
 use quant::{Container, Scheme};
+use samplers::Registry;
 use serde::de::DeserializeOwned;
 
 use crate::{Config, Error, Result};
 
 /// Loads the Flux of a config.
-pub(crate) fn flux(config: &Config) -> Result<Flux> {
+pub(crate) fn flux(config: &Config, registry: &Registry) -> Result<Flux> {
     let compute = config.compute()?;
     let device = core_tensor::device(&config.device.backend)?;
     let on_cpu = (device == core_tensor::Device::flex()).then_some(compute);
-    let request = config.request(|| 0)?;
+    let request = config.request_with(registry, || 0)?;
     let paths = Paths::of(config)?;
     let transformer = File::of(&paths.transformer, Role::Transformer)?;
     let clip = File::of(&paths.clip, Role::Clip)?;

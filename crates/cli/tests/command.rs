@@ -3,6 +3,7 @@
 mod tiny;
 
 use std::{
+    env::consts::EXE_EXTENSION,
     fs,
     io::{BufRead, BufReader, Read},
     process::{Command, Stdio},
@@ -339,4 +340,32 @@ fn a_reader_that_has_gone_ends_a_listing_in_peace() {
 fn interrupt(id: u32) {
     let killed = Command::new("kill").args(["-INT", &id.to_string()]).status().expect("every Unix has `kill`");
     assert!(killed.success());
+}
+
+/// Everything that is derived from the registry follows the one of a program that embeds the command.
+#[test]
+fn a_program_with_a_sampler_of_its_own_has_it_in_every_place() {
+    // given the example, which is built beside the tests
+    let this = std::env::current_exe().unwrap();
+    let program = this.ancestors().nth(2).unwrap().join("examples/own_sampler").with_extension(EXE_EXTENSION);
+    let tiny = Tiny::quick();
+    let run = |args: &[&str]| tiny.program(&program, args);
+    // then it is listed, offered, completed and suggested
+    assert!(run(&["samplers"]).done().out.contains("\nmidpoint "));
+    let schedules: Value = serde_json::from_str(&run(&["schedules", "--json"]).done().out).unwrap();
+    let simple: Vec<&Value> =
+        schedules["schedules"].as_array().unwrap().iter().filter(|s| s["id"] == "simple").collect();
+    assert!(simple.len() == 1 && simple[0]["label"] == "Squares", "{simple:?}");
+    assert!(run(&["txt2img", "--help"]).done().out.contains("midpoint"));
+    assert!(run(&["completions", "bash"]).done().out.contains("midpoint"));
+    let misspelt = ["txt2img", "--config", "flux.toml", "--sampler", "midpont"];
+    run(&misspelt).refused(2, &["did you mean `midpoint`?"]);
+    // and drawn with, and read back from the picture
+    let midpoint = ["--sampler", "MidPoint", "--schedule", "squares", "--steps", "2", "--output", "out.png"];
+    run(&[&["txt2img", "--config", "flux.toml"], &midpoint[..]].concat()).done();
+    let info: Value = serde_json::from_str(&run(&["info", "out.png", "--json"]).done().out).unwrap();
+    assert_eq!((&info["sampler"], &info["schedule"]), (&"midpoint".into(), &"simple".into()), "{info}");
+    // which the engine's own command does not know
+    let info: Value = serde_json::from_str(&tiny.forge(&["info", "out.png", "--json"]).done().out).unwrap();
+    assert_eq!(info["error"], "no sampler is called `Midpoint`", "{info}");
 }

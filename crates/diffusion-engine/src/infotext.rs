@@ -45,10 +45,11 @@ pub fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
     if let Some(length) = request.t5_length {
         pairs.push(("T5 length", length.to_string()));
     }
-    let options: Vec<(&str, String)> = (request.options.iter())
-        .map(|(name, value)| (label_of(request, name).unwrap_or(name), value.to_string()))
-        .collect();
-    pairs.extend(options.iter().map(|(label, value)| (*label, value.clone())));
+    let params = request.params();
+    pairs.extend(request.options.iter().map(|(name, value)| {
+        let label = params.iter().find(|param| param.name == name).map_or(name, |param| param.label);
+        (label, value.to_string())
+    }));
     if let Some(sigmas) = &request.sigmas {
         let levels: Vec<_> = sigmas.iter().map(f64::to_string).collect();
         pairs.push(("Sigmas", format!("[{}]", levels.join(", "))));
@@ -130,8 +131,8 @@ impl Infotext {
         }
         // A1111 up to 1.8 wrote the schedule behind the sampler.
         request.schedule = given.or(named).unwrap_or(request.schedule);
+        let params = request.params();
         for (key, value) in &self.pairs {
-            let params = [request.sampler.params, request.schedule.params].concat();
             if let Some(param) = params.iter().find(|param| param.label == key) {
                 let Ok(value) = value.parse();
                 request.options.set(param.name, value);
@@ -139,12 +140,6 @@ impl Infotext {
         }
         Ok(request)
     }
-}
-
-/// The key of an option of the request's sampler or schedule.
-fn label_of(request: &Txt2Img, name: &str) -> Option<&'static str> {
-    let params = request.sampler.params.iter().chain(request.schedule.params);
-    params.copied().find(|param| param.name == name).map(|param| param.label)
 }
 
 /// Prompt, negative prompt and the line of pairs: the last line, if it has steps or at least three pairs (A1111's own rule).

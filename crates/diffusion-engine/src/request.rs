@@ -1,4 +1,4 @@
-use samplers::{Options, Profile, Sampler, Schedule, noise::NoiseSource};
+use samplers::{Options, Param, Profile, Sampler, Schedule, noise::NoiseSource};
 
 use crate::{Error, Size};
 
@@ -85,11 +85,19 @@ impl Txt2Img {
         self.t5_length.unwrap_or_else(|| self.profile.t5_length(guidance_distilled))
     }
 
+    /// What can be set of the sampler and the schedule, whatever the model: where the schedule is `automatic`, of all that it may stand
+    /// for.
+    pub fn params(&self) -> Vec<&'static Param> {
+        let schedules = self.schedule.meanings(self.sampler).into_iter().map(|s| self.profile.variant(s).params);
+        std::iter::once(self.sampler.params).chain(schedules).flatten().copied().collect()
+    }
+
     /// The same request, if nothing is wrong with it that can be told without a model.
     ///
     /// # Errors
-    /// [`Error::Request`] or [`Error::Sampling`] for a number out of its range.
+    /// [`Error::Request`] or [`Error::Sampling`] for a number out of its range, or an option that does not exist.
     pub fn checked(self) -> Result<Self, Error> {
+        self.options.checked(&self.params())?;
         let wrong =
             |what, expected: &str, found: String| Err(Error::Request { what, expected: expected.into(), found });
         match self {

@@ -204,6 +204,7 @@ impl fmt::Display for StepReport {
 fn begin(request: &Txt2Img, space: SigmaSpace) -> Result<(Sigmas, Box<dyn Stepper>), Error> {
     let Txt2Img { sampler, profile, steps, options, .. } = request;
     let schedule = profile.variant(request.schedule.resolved(sampler, &space));
+    // With this model `automatic` stands for one schedule alone.
     options.checked(&[sampler.params, schedule.params].concat())?;
     let start = Start { space, steps: *steps, options };
     let levels = match &request.sigmas {

@@ -86,10 +86,18 @@ impl Schedule {
 
     /// This schedule, or what `automatic` stands for with that sampler and model.
     pub fn resolved(&'static self, sampler: &Sampler, space: &SigmaSpace) -> &'static Self {
+        let [on_flows, on_others] = self.meanings(sampler);
         match space {
-            _ if *self != automatic::SCHEDULE => self,
-            SigmaSpace::Flow { .. } => &crate::SIMPLE,
-            _ => sampler.automatic,
+            SigmaSpace::Flow { .. } => on_flows,
+            _ => on_others,
+        }
+    }
+
+    /// What it stands for with that sampler: on a [`SigmaSpace::Flow`], and on others.
+    pub fn meanings(&'static self, sampler: &Sampler) -> [&'static Self; 2] {
+        match *self == automatic::SCHEDULE {
+            true => [&crate::SIMPLE, sampler.automatic],
+            false => [self, self],
         }
     }
 

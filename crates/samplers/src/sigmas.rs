@@ -194,8 +194,8 @@ impl SigmaSpace {
         }
     }
 
-    /// The highest level and the lowest.
-    pub(crate) fn ends(&self) -> (f64, f64) {
+    /// The highest noise level and the lowest above 0.
+    pub fn ends(&self) -> (f64, f64) {
         (self.level(self.levels() - 1), self.level(0))
     }
 }

@@ -93,9 +93,15 @@ impl Tiny {
 
     /// `forge …` in the folder.
     pub fn forge(&self, args: &[&str]) -> Ran {
+        self.program(env!("CARGO_BIN_EXE_forge"), args)
+    }
+
+    /// Another program in the folder.
+    pub fn program(&self, program: impl AsRef<Path>, args: &[&str]) -> Ran {
         let (out, err) = (self.path(".stdout"), self.path(".stderr"));
         let pipe = |path: &Path| Stdio::from(File::create(path).expect("files can be written here"));
-        let mut child = self.command(args).stdout(pipe(&out)).stderr(pipe(&err)).spawn().expect("the command starts");
+        let mut child =
+            self.started(program, args).stdout(pipe(&out)).stderr(pipe(&err)).spawn().expect("the command starts");
         let code = wait(&mut child).code();
         let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).expect("it was just written")).into_owned();
         Ran { code, out: text(&out), err: text(&err), args: args.join(" ") }
@@ -103,7 +109,11 @@ impl Tiny {
 
     /// The command, not yet started.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_forge"));
+        self.started(env!("CARGO_BIN_EXE_forge"), args)
+    }
+
+    fn started(&self, program: impl AsRef<Path>, args: &[&str]) -> Command {
+        let mut command = Command::new(program.as_ref());
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }

@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use forge::{StepReport, diffusion_engine::Cut};
+use diffusion_engine::{Cut, StepReport};
 
 use super::print;
 

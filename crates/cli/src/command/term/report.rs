@@ -4,13 +4,11 @@ use std::{
     path::Path,
 };
 
-use forge::{
-    Error, Inspection, Result,
-    diffusion_engine::Infotext,
-    hint,
-    samplers::{End, Param, SAMPLERS, SCHEDULES},
-};
+use diffusion_engine::Infotext;
+use samplers::{End, Param, Registry};
 use serde_json::json;
+
+use crate::{Error, Inspection, Result, hint};
 
 /// Prints a line of results. Text from files can't command the terminal: control characters are shown, not sent.
 ///
@@ -59,10 +57,10 @@ pub fn report(error: &Error, json: bool) {
     let _ = write!(stderr(), "{}", shown(&text));
 }
 
-/// Prints the registry of samplers.
-pub fn list_samplers(as_json: bool) -> Result<()> {
+/// Prints the samplers of a registry.
+pub fn list_samplers(registry: &Registry, as_json: bool) -> Result<()> {
     if as_json {
-        let samplers: Vec<_> = (SAMPLERS.iter())
+        let samplers: Vec<_> = (registry.samplers().iter())
             .map(|s| {
                 json!({
                     "id": s.id, "label": s.label, "aliases": s.aliases, "about": s.about,
@@ -74,7 +72,7 @@ pub fn list_samplers(as_json: bool) -> Result<()> {
         return print(&json!({"samplers": samplers}).to_string());
     }
     let mut lines = vec![format!("{:<31} {:<31} calls  noise  models     also known as", "sampler", "label")];
-    for s in SAMPLERS {
+    for s in registry.samplers() {
         let noise = if s.stochastic { "each" } else { "start" };
         let calls = s.calls.per_step().map_or("varies".to_owned(), |n| n.to_string());
         let (models, aliases) = (s.processes.id(), s.aliases.join(", "));
@@ -85,10 +83,10 @@ pub fn list_samplers(as_json: bool) -> Result<()> {
     print(&lines.join("\n"))
 }
 
-/// Prints the registry of schedules.
-pub fn list_schedules(as_json: bool) -> Result<()> {
+/// Prints the schedules of a registry.
+pub fn list_schedules(registry: &Registry, as_json: bool) -> Result<()> {
     if as_json {
-        let schedules: Vec<_> = (SCHEDULES.iter())
+        let schedules: Vec<_> = (registry.schedules().iter())
             .map(|s| {
                 json!({
                     "id": s.id, "label": s.label, "aliases": s.aliases, "about": s.about, "spaces": s.spaces.id(),
@@ -99,7 +97,7 @@ pub fn list_schedules(as_json: bool) -> Result<()> {
         return print(&json!({"schedules": schedules}).to_string());
     }
     let mut lines = vec![format!("{:<24} {:<26} models    also known as", "schedule", "label")];
-    for s in SCHEDULES {
+    for s in registry.schedules() {
         let line = format!("{:<24} {:<26} {:<9} {}", s.id, s.label, s.spaces.id(), s.aliases.join(", "));
         lines.push(line.trim_end().to_owned());
     }
@@ -136,9 +134,9 @@ pub fn show_inspection(path: &Path, found: &Inspection, as_json: bool) -> Result
 }
 
 /// Prints what an infotext says as one JSON object: the request, or why this engine can't draw it.
-pub fn show_infotext(infotext: &Infotext) -> Result<()> {
+pub fn show_infotext(registry: &Registry, infotext: &Infotext) -> Result<()> {
     let pairs: Vec<_> = infotext.pairs.iter().map(|(k, v)| json!([k, v])).collect();
-    let value = match infotext.request() {
+    let value = match infotext.request_with(registry) {
         Ok(r) => json!({
             "prompt": r.prompt, "negative": r.negative, "seed": r.seed, "steps": r.steps, "sampler": r.sampler.id,
             "schedule": r.schedule.id, "cfg": r.cfg, "guidance": r.guidance, "width": r.size.width,

@@ -1,14 +1,13 @@
 use std::{ffi::OsStr, path::PathBuf};
 
 use clap::{
-    Arg, Args as ClapArgs, Parser, Subcommand,
+    Arg, Args as ClapArgs, CommandFactory, Parser, Subcommand,
     builder::{PossibleValue, StringValueParser, TypedValueParser},
 };
 use clap_complete::Shell;
-use forge::{
-    Config, Error, Noise, Result, Seed, Setting,
-    samplers::{Profile, SAMPLERS, SCHEDULES},
-};
+use samplers::{Profile, Registry};
+
+use crate::{Config, Error, ModelConfig, Noise, Result, Seed};
 
 /// Text to picture with Flux, on your own machine.
 #[derive(Debug, Parser)]
@@ -77,10 +76,10 @@ pub struct Txt2ImgArgs {
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     steps: Option<usize>,
     /// How steps are taken; `forge samplers` says more
-    #[arg(long, value_parser = Names(samplers), value_name = "NAME", help_heading = "Sampling")]
+    #[arg(long, value_name = "NAME", help_heading = "Sampling")]
     sampler: Option<String>,
     /// How noise levels are spaced; `forge schedules` says more
-    #[arg(long, value_parser = Names(schedules), value_name = "NAME", help_heading = "Sampling")]
+    #[arg(long, value_name = "NAME", help_heading = "Sampling")]
     schedule: Option<String>,
     /// Set an option of the sampler or the schedule, such as `eta=0.5`; again for more
     #[arg(long = "option", value_name = "NAME=VALUE", help_heading = "Sampling")]
@@ -95,7 +94,7 @@ pub struct Txt2ImgArgs {
     #[arg(long, value_name = "SOURCE", help_heading = "Sampling")]
     noise: Option<String>,
     /// Engine whose habits to follow
-    #[arg(long, value_parser = Names(profiles), value_name = "NAME", help_heading = "Sampling")]
+    #[arg(long, value_name = "NAME", help_heading = "Sampling")]
     profile: Option<String>,
     /// Pixels across
     #[arg(long, value_name = "N", help_heading = "Image")]
@@ -174,7 +173,7 @@ pub struct InfoArgs {
 /// Names of a registry: offered in help and completions, but not enforced, since the registry accepts more spellings and
 /// says better what is wrong.
 #[derive(Clone)]
-struct Names(fn() -> Vec<&'static str>);
+struct Names(Vec<&'static str>);
 
 impl TypedValueParser for Names {
     type Value = String;
@@ -189,20 +188,22 @@ impl TypedValueParser for Names {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new((self.0)().into_iter().map(PossibleValue::new)))
+        Some(Box::new(self.0.iter().map(PossibleValue::new)))
     }
 }
 
-fn samplers() -> Vec<&'static str> {
-    SAMPLERS.iter().map(|s| s.id).collect()
-}
-
-fn schedules() -> Vec<&'static str> {
-    SCHEDULES.iter().map(|s| s.id).collect()
-}
-
-fn profiles() -> Vec<&'static str> {
-    Profile::ALL.into_iter().map(Profile::id).collect()
+/// The command line, whose help and completions offer what is in a registry.
+pub fn command(registry: &Registry) -> clap::Command {
+    let names = [
+        ("sampler", registry.samplers().iter().map(|s| s.id).collect()),
+        ("schedule", registry.schedules().iter().map(|s| s.id).collect()),
+        ("profile", Profile::ALL.into_iter().map(Profile::id).collect()),
+    ];
+    Args::command().mut_subcommand("txt2img", |txt2img| {
+        names
+            .into_iter()
+            .fold(txt2img, |command, (flag, names)| command.mut_arg(flag, |arg| arg.value_parser(Names(names))))
+    })
 }
 
 impl Txt2ImgArgs {
@@ -221,7 +222,7 @@ impl Txt2ImgArgs {
         let Config { model, device, sampling, prompt, image } = config;
         if self.folder.is_some() {
             // A folder on the command line stands for the whole model.
-            *model = forge::ModelConfig::default();
+            *model = ModelConfig::default();
         }
         set_optional(&mut model.folder, &self.folder);
         set_optional(&mut model.transformer, &self.transformer);
@@ -240,8 +241,8 @@ impl Txt2ImgArgs {
                 let (expected, found) = ("NAME=VALUE".to_owned(), format!("`{option}`"));
                 return Err(Error::Value { key: "sampling.options", expected, found });
             };
-            let setting = value.trim().parse().map_or_else(|_| Setting::Name(value.trim().to_owned()), Setting::Number);
-            sampling.options.insert(name.trim().to_owned(), setting);
+            let Ok(value) = value.parse();
+            sampling.options.set(name.trim(), value);
         }
         set(&mut sampling.steps, &self.steps);
         set(&mut sampling.guidance, &self.guidance);
