@@ -79,8 +79,8 @@ fn txt2img(registry: &Registry, args: Txt2ImgArgs) -> Result<()> {
         check_writable(path).map_err(write)?;
     }
     let noise = match &config.sampling.noise {
-        Noise::Source(_) => None,
-        Noise::File(path) => Some(noise_file(path)?),
+        Some(Noise::Source(_)) | None => None,
+        Some(Noise::File(path)) => Some(noise_file(path)?),
     };
     limit_threads(config.device.threads)?;
     // Inside the pool: the thread that drives the run is one of those that compute, and nobody is woken for each operation.

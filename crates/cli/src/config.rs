@@ -84,8 +84,9 @@ pub struct Sampling {
     pub cfg: f32,
     /// A number or `random`; the seed used is always written into the picture.
     pub seed: Seed,
-    /// `cpu` (torch's CPU generator), `nv` (Philox as CUDA makes it), or a safetensors file with a tensor `noise`.
-    pub noise: Noise,
+    /// `cpu` (torch's CPU generator), `nv` (Philox as CUDA makes it), or a safetensors file with a tensor `noise`; without it, the profile's
+    /// own.
+    pub noise: Option<Noise>,
 }
 
 /// `[prompt]`
@@ -132,7 +133,7 @@ impl Default for Sampling {
             guidance: 3.5,
             cfg: 1.0,
             seed: Seed::Random,
-            noise: Noise::Source(NoiseSource::Cpu),
+            noise: None,
         }
     }
 }
@@ -256,7 +257,7 @@ impl Config {
         for file in files.into_iter().flatten() {
             *file = folder.join(&file);
         }
-        if let Noise::File(file) = &mut config.sampling.noise {
+        if let Some(Noise::File(file)) = &mut config.sampling.noise {
             *file = folder.join(&file);
         }
         config.image.output = folder.join(&config.image.output);
@@ -290,6 +291,7 @@ impl Config {
             }
             (given, named) => given.or(named).unwrap_or(&samplers::SIMPLE),
         };
+        let profile = Profile::named(&sampling.profile)?;
         Ok(Txt2Img {
             prompt: prompt.positive.clone(),
             negative: prompt.negative.clone(),
@@ -298,15 +300,15 @@ impl Config {
                 Seed::Random => random(),
             },
             noise: match sampling.noise {
-                Noise::Source(source) => source,
-                Noise::File(_) => NoiseSource::Cpu,
+                Some(Noise::Source(source)) => source,
+                Some(Noise::File(_)) | None => profile.noise(),
             },
             steps: sampling.steps,
             sampler,
             schedule,
             sigmas: sampling.sigmas.clone(),
             options: sampling.options.clone(),
-            profile: Profile::named(&sampling.profile)?,
+            profile,
             guidance: sampling.guidance,
             cfg: sampling.cfg,
             size: Size { width: image.width, height: image.height },
@@ -440,7 +442,7 @@ mod tests {
 
     #[test]
     fn the_noise_is_a_source_or_a_file() {
-        assert_eq!(read("[sampling]\nnoise = \"nv\"").unwrap().sampling.noise, Noise::Source(NoiseSource::Nv));
-        assert!(matches!(read("[sampling]\nnoise = \"n.safetensors\"").unwrap().sampling.noise, Noise::File(_)));
+        assert_eq!(read("[sampling]\nnoise = \"nv\"").unwrap().sampling.noise, Some(Noise::Source(NoiseSource::Nv)));
+        assert!(matches!(read("[sampling]\nnoise = \"n.safetensors\"").unwrap().sampling.noise, Some(Noise::File(_))));
     }
 }

@@ -30,6 +30,18 @@ impl HostNoise {
         }
     }
 
+    /// From here on steps draw: anew, where the request or its profile says so.
+    pub(crate) fn begin_steps(&mut self, request: &Txt2Img) {
+        let delta = match request.options.whole(&samplers::ENSD) {
+            0 => request.profile.ensd(),
+            given => given as u64,
+        };
+        if delta > 0 {
+            let anew = |seed: &u64| Generator::new(self.source, seed.wrapping_add(delta));
+            self.streams = self.seeds.iter().map(anew).collect();
+        }
+    }
+
     pub(crate) fn draw(&mut self, shape: [usize; 4], device: &Device) -> Latent {
         let len = shape[1..].iter().product();
         Latent(tensor(self.streams.iter_mut().flat_map(|stream| stream.randn(len)).collect(), shape, device))

@@ -24,6 +24,7 @@ pub fn start<'m>(model: &'m dyn Model, request: Txt2Img, noise: Option<Latent>) 
     let [c, h, w] = model.latent_shape(request.size);
     // Drawn in any case, so that what stochastic samplers draw later does not depend on whether the start was given.
     let drawn = source.draw([request.batch, c, h, w], model.device());
+    source.begin_steps(&request);
     let given = noise.is_some();
     let noise = match noise {
         None => drawn,

@@ -1,6 +1,6 @@
 use core_tensor::{Device, Latent, Tensor};
 use diffusion_engine::{AutoencoderKl, Clip, ClipTokenizer, Conditioning, Cut, Error, Model, Size, Txt2Img};
-use samplers::{Denoiser, SigmaSpace, SigmaSpace::Flow};
+use samplers::{Denoiser, Prediction, SigmaSpace, SigmaSpace::Flow};
 
 use crate::{Dimensions, Inputs, T5, T5Tokenizer, Transformer};
 
@@ -158,7 +158,7 @@ impl Denoiser for Prompted<'_> {
                 guidance: self.guidance,
                 pe: &self.pe,
             });
-            picture - unpack(velocity, h, w) * sigma
+            Prediction::Flow.denoised(picture, unpack(velocity, h, w), sigma).0
         })))
     }
 }

@@ -15,6 +15,7 @@ pub mod noise;
 mod options;
 mod past_slopes;
 mod phi;
+mod prediction;
 mod profile;
 mod registry;
 mod sampler;
@@ -25,7 +26,8 @@ mod sigmas;
 mod stochastic;
 
 pub use error::Error;
-pub use options::{Kind, Options, Param, Value};
+pub use options::{ENSD, Kind, Options, Param, Value};
+pub use prediction::Prediction;
 pub use profile::Profile;
 pub use registry::{Registry, sampler, sampler_and_schedule, schedule};
 pub use sampler::{Calls, Denoised, Denoiser, Noise, OwnLevels, Process, Processes, Sampler, Start, Step, Stepper};

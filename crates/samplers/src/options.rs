@@ -143,7 +143,8 @@ impl Options {
         }
     }
 
-    pub(crate) fn whole(&self, param: &Param) -> usize {
+    /// What a whole number is set to, or its default.
+    pub fn whole(&self, param: &Param) -> usize {
         self.number(param) as usize
     }
 
@@ -183,6 +184,16 @@ pub(crate) static ETA: Param =
 /// [`ETA`] for samplers that are deterministic unless it is set.
 pub(crate) static ETA_0: Param =
     number("eta", "Eta", [0.0, 0.0, 1.0], "How much of a step's noise is drawn anew; 0 draws none.");
+
+/// The seed of the noise that steps draw, counted from the picture's (A1111: eta_noise_seed_delta, of the samplers with `uses_ensd`).
+///
+/// Whoever draws the noise has to know it; samplers don't.
+pub static ENSD: Param = whole(
+    "ensd",
+    "ENSD",
+    [0, 0, u32::MAX as usize],
+    "What is added to the seed for the noise of steps, which then begins anew; 0 goes on with that of the start.",
+);
 
 /// The strength of drawn noise.
 pub(crate) static S_NOISE: Param =

@@ -1,9 +1,8 @@
-use crate::{Error, Sampler, Schedule, Sigmas, Start, mu, registry::unknown, schedules};
+use crate::{Error, Sampler, Schedule, Sigmas, Start, mu, noise::NoiseSource, registry::unknown, schedules};
 
 /// Whose habits a run follows where the engines disagree.
 ///
-/// Today that is the shift of Flux's schedule and the length of its T5 prompt. `a1111` has no Flux of its own and follows
-/// ComfyUI; `forge` follows the model's makers.
+/// With Flux `a1111`, which has none of its own, follows ComfyUI, and `forge` the model's makers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Profile {
     /// This engine's own choice: as `bfl`.
@@ -65,10 +64,30 @@ impl Profile {
         }
     }
 
-    /// What this engine means by a schedule's name: Forge and A1111 have their own `beta`, `kl_optimal` and `align_your_steps`
-    /// (modules/sd_schedulers.py, dfdcbab).
+    /// Where the noise comes from if nothing is said: A1111's default is the graphics card's.
+    pub fn noise(self) -> NoiseSource {
+        match self {
+            Self::A1111 => NoiseSource::Nv,
+            Self::Forge | Self::Comfy | Self::Diffusers | Self::Bfl => NoiseSource::Cpu,
+        }
+    }
+
+    /// What is added to the seed for the noise that steps draw, which then begins anew; 0 where it goes on with the noise of the start.
+    ///
+    /// ComfyUI on a CPU: comfy/k_diffusion/sampling.py `default_noise_sampler`, ee71d5c.
+    pub fn ensd(self) -> u64 {
+        match self {
+            Self::Comfy => 1,
+            Self::Forge | Self::A1111 | Self::Diffusers | Self::Bfl => 0,
+        }
+    }
+
+    /// What this engine means by a schedule's name: Forge and A1111 have their own `beta`, `kl_optimal` and `align_your_steps`, and
+    /// on flows `normal` and `sgm_uniform` (modules/sd_schedulers.py, dfdcbab).
     pub fn variant(self, schedule: &'static Schedule) -> &'static Schedule {
         let own = [
+            (&schedules::normal::SCHEDULE, &schedules::normal_forge::SCHEDULE),
+            (&schedules::sgm_uniform::SCHEDULE, &schedules::sgm_uniform_forge::SCHEDULE),
             (&schedules::beta::SCHEDULE, &schedules::beta_forge::SCHEDULE),
             (&schedules::kl_optimal::SCHEDULE, &schedules::kl_optimal_forge::SCHEDULE),
             (&schedules::align_your_steps::SCHEDULE, &schedules::align_your_steps_forge::SCHEDULE),
@@ -135,6 +154,8 @@ mod tests {
             ("beta", "beta_forge"),
             ("kl_optimal", "kl_optimal_forge"),
             ("ays", "align_your_steps_forge"),
+            ("normal", "normal_forge"),
+            ("SGM Uniform", "sgm_uniform_forge"),
             ("karras", "karras"),
         ] {
             let named = schedule(name).unwrap();

@@ -21,8 +21,10 @@ pub(crate) mod lcm;
 mod linear_quadratic;
 mod logit_normal;
 pub(crate) mod normal;
+pub(crate) mod normal_forge;
 mod polyexponential;
-mod sgm_uniform;
+pub(crate) mod sgm_uniform;
+pub(crate) mod sgm_uniform_forge;
 pub(crate) mod simple;
 mod smoothstep;
 mod turbo;
@@ -37,7 +39,9 @@ pub static ALL: &[&Schedule] = &[
     &flux::SCHEDULE,
     &flux2::SCHEDULE,
     &normal::SCHEDULE,
+    &normal_forge::SCHEDULE,
     &sgm_uniform::SCHEDULE,
+    &sgm_uniform_forge::SCHEDULE,
     &ddim_uniform::SCHEDULE,
     &karras::SCHEDULE,
     &exponential::SCHEDULE,

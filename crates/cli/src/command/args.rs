@@ -247,7 +247,7 @@ impl Txt2ImgArgs {
         set(&mut sampling.steps, &self.steps);
         set(&mut sampling.guidance, &self.guidance);
         set(&mut sampling.cfg, &self.cfg);
-        set(&mut sampling.noise, &self.noise.as_deref().map(str::parse::<Noise>).transpose()?);
+        set_optional(&mut sampling.noise, &self.noise.as_deref().map(str::parse::<Noise>).transpose()?);
         set(&mut sampling.seed, &self.seed.as_deref().map(str::parse::<Seed>).transpose()?);
         set(&mut prompt.positive, &self.prompt);
         set(&mut prompt.negative, &self.negative);

@@ -8,7 +8,7 @@ use super::dpm_2::midpoint;
 use crate::{
     Calls, Denoiser, Error, Noise, Sampler, Step, Stepper,
     ancestral::Ancestral,
-    options::{ETA, S_NOISE},
+    options::{ENSD, ETA, S_NOISE},
     schedules,
 };
 
@@ -20,7 +20,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     stochastic: true,
     automatic: &schedules::karras::SCHEDULE,
     about: "DPM2 further down than asked, then noise back up.",
-    params: &[&ETA, &S_NOISE],
+    params: &[&ETA, &S_NOISE, &ENSD],
     start: |start| Box::new(Dpm2Ancestral { ancestral: Ancestral::of(start, &ETA) }),
     ..Sampler::PLAIN
 };

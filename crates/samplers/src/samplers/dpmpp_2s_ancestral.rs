@@ -9,7 +9,7 @@ use super::euler::towards;
 use crate::{
     Calls, Denoiser, Error, Noise, Process, Sampler, Step, Stepper,
     ancestral::Ancestral,
-    options::{ETA, S_NOISE},
+    options::{ENSD, ETA, S_NOISE},
     schedules,
 };
 
@@ -21,7 +21,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     stochastic: true,
     automatic: &schedules::karras::SCHEDULE,
     about: "The denoised latent of a whole step is taken in its middle; then noise back up.",
-    params: &[&ETA, &S_NOISE],
+    params: &[&ETA, &S_NOISE, &ENSD],
     start: |start| Box::new(Dpmpp2sAncestral { ancestral: Ancestral::of(start, &ETA) }),
     ..Sampler::PLAIN
 };

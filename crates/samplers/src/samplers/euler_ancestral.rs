@@ -8,7 +8,7 @@ use super::euler;
 use crate::{
     Denoiser, Error, Noise, Sampler, Step, Stepper,
     ancestral::Ancestral,
-    options::{ETA, S_NOISE},
+    options::{ENSD, ETA, S_NOISE},
 };
 
 pub(crate) static SAMPLER: Sampler = Sampler {
@@ -17,7 +17,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     aliases: &["k_euler_a", "k_euler_ancestral", "euler_a", "EulerA", "EulerAncestralDiscreteScheduler"],
     stochastic: true,
     about: "Euler further down than asked, then noise back up.",
-    params: &[&ETA, &S_NOISE],
+    params: &[&ETA, &S_NOISE, &ENSD],
     start: |start| Box::new(EulerAncestral { ancestral: Ancestral::of(start, &ETA) }),
     ..Sampler::PLAIN
 };

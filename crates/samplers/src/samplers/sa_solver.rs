@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use core_tensor::{Latent, Tensor};
 
 use crate::{
-    Denoiser, Error, Noise, Param, Process, Sampler, Start, Step, Stepper,
+    Denoiser, Error, Kind, Noise, Param, Process, Sampler, Start, Step, Stepper,
     exploding::exploding,
     interpolation::exponential_weights,
     options::{ETA, S_NOISE, whole},
@@ -25,7 +25,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
-pub(super) static PARAMS: [&Param; 4] = [&ETA, &S_NOISE, &PREDICTOR, &CORRECTOR];
+pub(super) static PARAMS: [&Param; 5] = [&ETA, &S_NOISE, &PREDICTOR, &CORRECTOR, &SIMPLE_ORDER_2];
 
 /// ComfyUI sample_sa_solver: predictor_order.
 static PREDICTOR: Param =
@@ -34,11 +34,20 @@ static PREDICTOR: Param =
 static CORRECTOR: Param =
     whole("corrector_order", "Corrector order", [4, 0, 4], "How many steps a correction goes by; 0 corrects nothing.");
 
+/// ComfyUI sample_sa_solver: use_simple_order_2; diffusers SASolverScheduler always does so.
+static SIMPLE_ORDER_2: Param = Param {
+    name: "simple_order_2",
+    label: "Simple order 2",
+    kind: Kind::Choice(&["off", "on"]),
+    about: "Whether what goes by two steps takes the line through them for its value in the middle, as diffusers has it.",
+};
+
 pub(super) struct SaSolver {
     eta: f64,
     s_noise: f64,
     predictor: usize,
     corrector: usize,
+    simple_order_2: bool,
     /// Whether the model is asked again after a correction.
     again: bool,
     /// Noise is drawn in steps to levels between these.
@@ -71,6 +80,7 @@ impl SaSolver {
             s_noise: start.number(&S_NOISE),
             predictor: start.whole(&PREDICTOR),
             corrector: start.whole(&CORRECTOR),
+            simple_order_2: start.choice(&SIMPLE_ORDER_2) == 1,
             again,
             noisy,
             denoised: VecDeque::new(),
@@ -82,8 +92,16 @@ impl SaSolver {
     fn moved(&self, x: Tensor<4>, from: f64, to: f64, tau: f64, levels: &[f32]) -> Tensor<4> {
         let time = |sigma: f64| -sigma.ln();
         let nodes: Vec<f64> = levels.iter().map(|&level| time(level.into())).collect();
-        let weights = exponential_weights(&nodes, time(from), time(to), 1.0 + tau.powi(2));
-        let left = to / from * (-tau.powi(2) * (time(to) - time(from))).exp();
+        let (rate, length) = (1.0 + tau.powi(2), time(to) - time(from));
+        let mut weights = exponential_weights(&nodes, time(from), time(to), rate);
+        if let ([newer, older], true) = (weights.as_mut_slice(), self.simple_order_2) {
+            // The paper's appendix D; diffusers `SASolverScheduler` 0.42, for data predictions.
+            let exact = (length * rate + (-length * rate).exp_m1()) / rate.powi(2);
+            let more = rate * (length.powi(2) / 2.0 - exact) / (nodes[0] - nodes[1]);
+            *newer += more;
+            *older -= more;
+        }
+        let left = to / from * (-tau.powi(2) * length).exp();
         let add = |sum, (denoised, weight): (&Tensor<4>, f64)| sum + denoised.clone() * weight as f32;
         self.denoised.iter().zip(weights).fold(x * left as f32, add)
     }
