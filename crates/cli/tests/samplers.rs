@@ -1,0 +1,69 @@
+//! Every sampler of rectified flows on a Flux in miniature, against k-diffusion, diffusers and the papers' formulas in float64.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod tiny;
+
+use core_tensor::{Device, Latent, tensor, values};
+use diffusion_engine::{Conditioning, Guided, Model};
+use fixtures::{Golden, TRAJECTORY, deviation};
+use forge::{Config, Forge, Size};
+use samplers::{Noise, Options, Processes, SAMPLERS, Start, Step};
+
+use crate::tiny::Tiny;
+
+/// Noise that was drawn beforehand, one row a draw.
+struct Given(std::vec::IntoIter<Vec<f32>>);
+
+impl Noise for Given {
+    fn next(&mut self, like: &Latent) -> Latent {
+        Latent(tensor(self.0.next().expect("a row for each draw"), like.0.dims(), &Device::flex()))
+    }
+
+    fn between(&mut self, like: &Latent, _: f32, _: f32) -> Latent {
+        self.next(like)
+    }
+}
+
+#[test]
+fn samplers_end_where_the_references_do() {
+    // given tiny-dev under its prompts, for pictures of 32 × 32 pixels
+    let config: Config = Tiny::of("tiny-dev").config();
+    let mut request = config.request(|| 0).unwrap();
+    request.size = Size { width: 32, height: 32 };
+    let forge = Forge::load(&config).unwrap();
+    let model: &dyn Model = forge.model();
+    let encode = |text: &str| -> Conditioning { model.encode(text, &request).unwrap() };
+    let [positive, negative] = [&request.prompt, &request.negative].map(|text| encode(text));
+    let golden = Golden::open("tiny-dev/samplers.safetensors");
+    let shape: [usize; 4] = golden.shape("start").try_into().unwrap();
+    let rows = |name: &str| golden.floats(name).chunks(shape.iter().product()).map(<[f32]>::to_vec).collect::<Vec<_>>();
+
+    let (options, mut worst) = (Options::default(), Vec::new());
+    for schedule in ["simple", "karras"] {
+        let sigmas = golden.floats(&format!("{schedule}.sigmas"));
+        let start = Start { space: model.sigma_space(&request), steps: sigmas.len() - 1, options: &options };
+        for sampler in SAMPLERS.iter().filter(|sampler| sampler.processes == Processes::All) {
+            // when a sampler takes its steps
+            let mut denoiser = Guided {
+                positive: model.denoiser(&positive, &request),
+                negative: model.denoiser(&negative, &request),
+                cfg: request.cfg,
+            };
+            let mut noise = Given(rows("noise").into_iter());
+            let mut stepper = (sampler.start)(&start);
+            let mut x = Latent(tensor(golden.floats("start"), shape, &Device::flex()));
+            for index in 0..start.steps {
+                x = stepper.step(Step::of(&sigmas, index).unwrap(), x, &mut denoiser, &mut noise).unwrap();
+            }
+            // then it is where the reference is
+            let name = format!("{schedule}.{}", sampler.id);
+            let expected = golden.floats(&name);
+            let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
+            worst.push((deviation(&values(&x.0), &expected) / f64::from(largest), name));
+        }
+    }
+    worst.sort_by(|a, b| b.0.total_cmp(&a.0));
+    assert!(worst.len() >= 70, "{} runs", worst.len());
+    assert!(worst[0].0 <= TRAJECTORY, "{worst:?}");
+}
