@@ -441,7 +441,11 @@ mod tests {
     }
 
     #[test]
-    fn the_noise_is_a_source_or_a_file() {
+    fn the_noise_is_a_source_or_a_file_or_the_profiles_own() {
+        let noise = |text: &str| read(&format!("[sampling]\n{text}")).unwrap().request(|| 0).unwrap().noise;
+        assert_eq!(noise(""), NoiseSource::Cpu);
+        assert_eq!(noise("profile = \"a1111\""), NoiseSource::Nv);
+        assert_eq!(noise("profile = \"a1111\"\nnoise = \"cpu\""), NoiseSource::Cpu);
         assert_eq!(read("[sampling]\nnoise = \"nv\"").unwrap().sampling.noise, Some(Noise::Source(NoiseSource::Nv)));
         assert!(matches!(read("[sampling]\nnoise = \"n.safetensors\"").unwrap().sampling.noise, Some(Noise::File(_))));
     }

@@ -43,7 +43,9 @@ fn json_and_dump_change_nothing_about_the_picture() {
 
 #[test]
 fn a_picture_of_a_batch_is_the_single_picture_of_its_own_seed() {
-    for (case, sampler) in [("tiny-schnell", "euler"), ("tiny-dev", "euler"), ("tiny-dev", "euler_ancestral")] {
+    for (case, sampler) in
+        [("tiny-schnell", "euler"), ("tiny-dev", "euler"), ("tiny-dev", "euler_ancestral"), ("tiny-dev", "dpmpp_sde")]
+    {
         // given three pictures drawn at once
         let tiny = Tiny::of(case).set("sampling", "sampler", sampler).set("image", "batch", 3);
         tiny.txt2img(&["--seed", "100", "--output", "batch-{seed}.png"]).done();

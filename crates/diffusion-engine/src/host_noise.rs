@@ -63,3 +63,33 @@ impl Noise for HostNoise {
         Latent(tensor(drawn, shape, &like.0.device()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core_tensor::values;
+    use samplers::{Profile, Value};
+
+    use super::*;
+
+    /// What the first step draws.
+    fn step(request: &Txt2Img) -> Vec<f32> {
+        let mut noise = HostNoise::of(request, &[1.0, 0.0]);
+        let start = noise.draw([request.batch, 1, 4, 4], &Device::flex());
+        noise.begin_steps(request);
+        values(&noise.next(&start).0)
+    }
+
+    #[test]
+    fn steps_go_on_with_the_start_unless_the_profile_or_an_option_has_them_begin_anew() {
+        let seeded = |seed: u64, draws: usize| {
+            let mut stream = Generator::new(NoiseSource::Cpu, seed);
+            (0..draws).map(|_| stream.randn(16)).last().unwrap_or_default()
+        };
+        let mut request = Txt2Img { batch: 2, ..Txt2Img::of("").seed(7) };
+        assert_eq!(step(&request), [seeded(7, 2), seeded(8, 2)].concat());
+        request.profile = Profile::Comfy;
+        assert_eq!(step(&request), [seeded(8, 1), seeded(9, 1)].concat());
+        request.options.set("ensd", Value::Number(31337.0));
+        assert_eq!(step(&request), [seeded(31344, 1), seeded(31345, 1)].concat());
+    }
+}
