@@ -83,7 +83,10 @@ pub fn parse(text: &str) -> Infotext {
 
 impl Infotext {
     /// The request that it describes; what it does not say is as in [`Txt2Img::of`], but for the noise, which A1111 leaves out
-    /// where it is the graphics card's.
+    /// where it is the graphics card's, and for the schedule.
+    ///
+    /// A1111 names the schedule from 1.9 on. What it wrote before was sampled with `normal` unless the sampler's name ends in another; of
+    /// other programs' pictures nothing is known, and they get `automatic`.
     ///
     /// # Errors
     /// [`Error::Infotext`] for a value that makes no sense, or the registry's for a name that is not known here.
@@ -129,8 +132,12 @@ impl Infotext {
                 _ => {}
             }
         }
-        // A1111 up to 1.8 wrote the schedule behind the sampler.
-        request.schedule = given.or(named).unwrap_or(request.schedule);
+        if let Some(schedule) = given.or(named) {
+            request.schedule = schedule;
+        } else if self.pairs.iter().any(|(key, _)| key == "Sampler") {
+            let before = self.pairs.iter().any(|(key, value)| key == "Version" && is_before_schedules(value));
+            request.schedule = registry.schedule(if before { "normal" } else { "automatic" })?;
+        }
         let params = request.params();
         for (key, value) in &self.pairs {
             if let Some(param) = params.iter().find(|param| param.label == key) {
@@ -140,6 +147,12 @@ impl Infotext {
         }
         Ok(request)
     }
+}
+
+/// Whether a version is one of A1111's up to 1.8, such as `v1.6.0-2-g4afaaf8`.
+fn is_before_schedules(version: &str) -> bool {
+    let mut numbers = version.strip_prefix('v').unwrap_or_default().split(['.', '-']).map(str::parse::<u32>);
+    matches!((numbers.next(), numbers.next()), (Some(Ok(1)), Some(Ok(0..=8))))
 }
 
 /// Prompt, negative prompt and the line of pairs: the last line, if it has steps or at least three pairs (A1111's own rule).
@@ -261,7 +274,13 @@ mod tests {
         assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Beta"), Some(("dpmpp_2m", "beta")));
         assert_eq!(ids("Sampler: DPM++ 2M Karras, Schedule type: Beta"), Some(("dpmpp_2m", "beta")));
         assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Automatic"), Some(("dpmpp_2m", "automatic")));
-        assert_eq!(ids("Sampler: LMS"), Some(("lms", "simple")));
+        assert_eq!(ids("Sampler: LMS"), Some(("lms", "automatic")));
+        for version in ["v1.9.0", "v1.10.1", "f2.0.1v1.10.1-previous-669", "v2", "ComfyUI", "v"] {
+            assert_eq!(ids(&format!("Sampler: LMS, Version: {version}")), Some(("lms", "automatic")), "{version}");
+        }
+        for version in ["v1.8.0", "v1.6.0-2-g4afaaf8", "v1.0.0-pre"] {
+            assert_eq!(ids(&format!("Sampler: LMS, Version: {version}")), Some(("lms", "normal")), "{version}");
+        }
     }
 
     #[test]

@@ -1,4 +1,7 @@
-use crate::{Error, Options, Param, Sampler, SigmaSpace, Sigmas, schedules::automatic};
+use crate::{
+    Error, Options, Param, Sampler, SigmaSpace, Sigmas,
+    schedules::{automatic, ends},
+};
 
 /// Everything that is known about a way of spacing noise levels.
 #[derive(Debug)]
@@ -115,6 +118,11 @@ impl Schedule {
         }
         if !self.spaces.hold(space) {
             return Err(Error::Unsuited { schedule: self.id, space: space.id(), instead: crate::SIMPLE.id });
+        }
+        let (highest, lowest) = ends(space, options);
+        if lowest >= highest {
+            let found = format!("{lowest} to {highest}");
+            return Err(Error::Levels { expected: "a lowest level below the highest", found });
         }
         let mut levels = (self.levels)(space, steps, options);
         if self.end == End::Zero {

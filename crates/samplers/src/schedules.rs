@@ -73,7 +73,7 @@ static SIGMA_MAX: Param =
     number("sigma_max", "Schedule max sigma", [0.0, 0.0, 1e4], "The highest level; 0 is the model's own.");
 
 /// The highest level and the lowest, as they are set or the model's.
-fn ends(space: &SigmaSpace, options: &Options) -> (f64, f64) {
+pub(crate) fn ends(space: &SigmaSpace, options: &Options) -> (f64, f64) {
     let or = |set: f64, own: f64| if set > 0.0 { set } else { own };
     let (last, first) = space.ends();
     (or(options.number(&SIGMA_MAX), last), or(options.number(&SIGMA_MIN), first))

@@ -5,7 +5,8 @@
 use core_tensor::{Device, Latent, tensor, values};
 use fixtures::{Golden, SIGMA, TRAJECTORY, deviation};
 use samplers::{
-    Denoised, Denoiser, Error, Noise, Options, Prediction, Process, Processes, Sampler, SigmaSpace, Start, Step,
+    Denoised, Denoiser, Error, Kind, Noise, Options, Param, Prediction, Process, Processes, Sampler, SigmaSpace, Start,
+    Step, Value,
     noise::{Brownian, Generator, NoiseSource},
 };
 
@@ -329,6 +330,61 @@ fn brownian_noise_is_that_of_torchsde() {
         }
     }
     assert!(compared >= 40, "{compared} steps");
+}
+
+/// What can be set of one option: its ends and their middle, or each of its names.
+fn values_of(param: &Param) -> Vec<Value> {
+    match param.kind {
+        Kind::Number { min, max, .. } => [min, (min + max) / 2.0, max].map(Value::Number).into(),
+        Kind::Whole { min, max, .. } => [min, max].map(|n| Value::Number(n as f64)).into(),
+        Kind::Choice(names) => names.iter().map(|name| Value::Name((*name).to_owned())).collect(),
+    }
+}
+
+fn set(param: &'static Param, value: &Value) -> Options {
+    let mut options = Options::default();
+    options.set(param.name, value.clone());
+    options.checked(&[param]).unwrap();
+    options
+}
+
+#[test]
+fn whatever_is_set_of_a_schedule_its_levels_descend_or_it_is_an_error() {
+    for schedule in samplers::SCHEDULES {
+        for (param, value) in schedule.params.iter().flat_map(|p| values_of(p).into_iter().map(move |v| (p, v))) {
+            for space in [space(Process::Diffusion), space(Process::Flow)] {
+                for steps in [1, 2, 5, 20, 1000] {
+                    let what = format!("{} {}={value}, {steps} steps, {space:?}", schedule.id, param.name);
+                    match schedule.sigmas(&space, steps, &set(param, &value)) {
+                        Ok(sigmas) => assert!(sigmas.windows(2).all(|w| w[0] > w[1] && w[0].is_finite()), "{what}"),
+                        Err(Error::Levels { .. } | Error::Unsuited { .. }) => {}
+                        Err(other) => panic!("{what}: {other}"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_is_set_of_a_sampler_its_latents_are_numbers() {
+    for sampler in samplers::SAMPLERS {
+        for (param, value) in sampler.params.iter().flat_map(|p| values_of(p).into_iter().map(move |v| (p, v))) {
+            for process in [Process::Diffusion, Process::Flow] {
+                let options = set(param, &value);
+                let start = Start { space: space(process), steps: 6, options: &options };
+                let levels = samplers::SIMPLE.sigmas(&start.space, 6, &options).unwrap();
+                let Ok((sigmas, mut stepper)) = sampler.begin(&start, levels) else { continue };
+                let mut noise = Counted { inner: Generator::new(NoiseSource::Cpu, 1), calls: 0 };
+                let mut x = Latent(tensor(noise.inner.randn(16), [1, 1, 4, 4], &Device::flex()) * sigmas[0]);
+                for index in 0..sigmas.steps() {
+                    x = stepper.step(Step::of(&sigmas, index).unwrap(), x, &mut Analytic(process), &mut noise).unwrap();
+                    let finite = values(&x.0).iter().all(|v| v.is_finite());
+                    assert!(finite, "{} {}={value}, {process:?}, step {index}", sampler.id, param.name);
+                }
+            }
+        }
+    }
 }
 
 /// Counts what a sampler asks for.
