@@ -515,6 +515,20 @@ fn a_value_out_of_range_is_refused_with_what_is_possible() {
         refuse(&tiny, &[&format!("--{flag}"), value], 2, words);
     }
     refuse(&tiny, &["--batch", "2", "--output", "a.png"], 2, &["expected `{index}` or `{seed}` in it"]);
+    let ancestral = |option: &str, words: &[&str]| {
+        refuse(&tiny, &["--sampler", "Euler a", "--option", option], 2, words);
+    };
+    ancestral("eta", &["`sampling.options` is `eta`, expected NAME=VALUE"]);
+    ancestral("etta=1", &["no option is called `etta`", "did you mean `eta`?"]);
+    ancestral("rho=7", &["no option is called `rho`", "there are eta, s_noise, ensd"]);
+    for value in ["2", "-0.1", "", "all", "NaN", "inf", "0.5=3"] {
+        ancestral(&format!("eta={value}"), &["option `eta`: expected 0 to 1, found `"]);
+    }
+    refuse(&tiny, &["--sampler", "lcm", "--option", "eta=1"], 2, &["the sampler and the schedule have none"]);
+    for schedule in ["karras", "laplace", "exponential"] {
+        let reversed = ["--schedule", schedule, "--option", "sigma_min=5"];
+        refuse(&tiny, &reversed, 2, &["sigmas: expected a lowest level below the highest, found 5 to 1"]);
+    }
     refuse(&tiny, &["--bogus"], 2, &["unexpected argument '--bogus'"]);
     refuse(&tiny, &["--step", "4"], 2, &["unexpected argument '--step'", "--steps"]);
     refuse(&tiny, &["words"], 2, &["unexpected argument 'words'"]);
