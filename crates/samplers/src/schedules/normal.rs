@@ -10,7 +10,8 @@ pub(crate) static SCHEDULE: Schedule = Schedule {
     id: "normal",
     label: "Normal",
     aliases: &["uniform", "discrete"],
-    about: "Even steps of the model's time, from the table's last level to its first.",
+    about: "Even steps of the model's time, from the table's last level to its first; on a flow shifted twice, as in ComfyUI. The \
+            profiles `forge` and `a1111` mean `normal_forge` by the name.",
     levels,
     ..Schedule::PLAIN
 };

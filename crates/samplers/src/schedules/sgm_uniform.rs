@@ -9,7 +9,8 @@ pub(crate) static SCHEDULE: Schedule = Schedule {
     id: "sgm_uniform",
     label: "SGM Uniform",
     aliases: &["SGMUniform"],
-    about: "Even steps of the model's time down to its first level, which is left out.",
+    about: "Even steps of the model's time down to its first level, which is left out; on a flow shifted twice, as in ComfyUI. The \
+            profiles `forge` and `a1111` mean `sgm_uniform_forge` by the name.",
     levels,
     ..Schedule::PLAIN
 };
