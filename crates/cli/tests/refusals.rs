@@ -529,6 +529,13 @@ fn a_value_out_of_range_is_refused_with_what_is_possible() {
         let reversed = ["--schedule", schedule, "--option", "sigma_min=5"];
         refuse(&tiny, &reversed, 2, &["sigmas: expected a lowest level below the highest, found 5 to 1"]);
     }
+    let noisier = ["--schedule", "karras", "--option", "sigma_max=5"];
+    refuse(&tiny, &noisier, 2, &["sigmas: expected levels of at most 1, which is noise alone on a flow, found 5"]);
+    let tiny = tiny.set("sampling", "sigmas", vec![1.5, 0.5, 0.0]);
+    refuse(&tiny, &[], 2, &["sigmas: expected levels of at most 1", "found 1.5"]);
+    let tiny = tiny.set("sampling", "sigmas", vec![0.5, 1.0, 0.0]);
+    refuse(&tiny, &[], 2, &["sigmas: expected levels that descend to 0 or above, found 0.5 before 1"]);
+    let tiny = Tiny::quick();
     refuse(&tiny, &["--bogus"], 2, &["unexpected argument '--bogus'"]);
     refuse(&tiny, &["--step", "4"], 2, &["unexpected argument '--step'", "--steps"]);
     refuse(&tiny, &["words"], 2, &["unexpected argument 'words'"]);

@@ -121,10 +121,14 @@ impl Sampler {
     /// This sampler's run over the levels of a schedule, and what begins it.
     ///
     /// # Errors
-    /// [`Error::UnsuitedSampler`] for a model it is not made for.
+    /// [`Error::UnsuitedSampler`] for a model it is not made for, [`Error::Levels`] for levels above 1 on a flow.
     pub fn begin(&self, start: &Start, levels: Sigmas) -> Result<(Sigmas, Box<dyn Stepper>), Error> {
         if let (Processes::Diffusion { instead }, Process::Flow) = (self.processes, start.space.process()) {
             return Err(Error::UnsuitedSampler { sampler: self.id, space: start.space.id(), instead });
+        }
+        if start.space.process() == Process::Flow && levels[0] > 1.0 {
+            let found = levels[0].to_string();
+            return Err(Error::Levels { expected: "levels of at most 1, which is noise alone on a flow", found });
         }
         let levels = match self.levels {
             Some(own) => Sigmas::visited(own(start, &levels)),

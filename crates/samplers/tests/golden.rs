@@ -5,8 +5,8 @@
 use core_tensor::{Device, Latent, tensor, values};
 use fixtures::{Golden, SIGMA, TRAJECTORY, deviation};
 use samplers::{
-    Denoised, Denoiser, Error, Kind, Noise, Options, Param, Prediction, Process, Processes, Sampler, SigmaSpace, Start,
-    Step, Value,
+    Denoised, Denoiser, Error, Kind, Noise, Options, Param, Prediction, Process, Processes, Sampler, SigmaSpace,
+    Sigmas, Start, Step, Value,
     noise::{Brownian, Generator, NoiseSource},
 };
 
@@ -448,6 +448,31 @@ fn whatever_is_set_of_a_sampler_its_latents_are_numbers() {
                     x = stepper.step(Step::of(&sigmas, index).unwrap(), x, &mut Analytic(process), &mut noise).unwrap();
                     let finite = values(&x.0).iter().all(|v| v.is_finite());
                     assert!(finite, "{} {}={value}, {process:?}, step {index}", sampler.id, param.name);
+                }
+            }
+        }
+    }
+}
+
+/// Levels that end above 0, that begin below the model's highest, and that lie close together.
+#[test]
+fn whatever_the_levels_are_the_latents_are_numbers() {
+    let close: Vec<f64> = (0..30).map(|i| 0.9 * 0.999f64.powi(i)).collect();
+    for levels in [&[1.0, 0.6, 0.3, 0.1][..], &[0.9, 0.5, 0.2, 0.0], &[0.8, 0.79], &[1e-3, 1e-6, 0.0], &close] {
+        for sampler in samplers::SAMPLERS {
+            for process in [Process::Diffusion, Process::Flow] {
+                let options = Options::default();
+                let start = Start { space: space(process), steps: levels.len() - 1, options: &options };
+                let Ok((sigmas, mut stepper)) = sampler.begin(&start, Sigmas::literal(levels).unwrap()) else {
+                    continue;
+                };
+                let mut noise = Counted { inner: Generator::new(NoiseSource::Cpu, 1), calls: 0 };
+                let mut x = Latent(tensor(noise.inner.randn(16), [1, 1, 4, 4], &Device::flex()) * sigmas[0]);
+                for index in 0..sigmas.steps() {
+                    x = stepper.step(Step::of(&sigmas, index).unwrap(), x, &mut Analytic(process), &mut noise).unwrap();
+                    let values = values(&x.0);
+                    let sane = values.iter().all(|v| v.abs() < 100.0);
+                    assert!(sane, "{} {levels:?}, {process:?}, step {index}: {values:?}", sampler.id);
                 }
             }
         }
