@@ -26,3 +26,17 @@ pub fn mu(image_tokens: usize) -> f64 {
     let slope = (MAX.1 - BASE.1) / (MAX.0 - BASE.0);
     slope * image_tokens as f64 + (BASE.1 - slope * BASE.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shift_is_that_of_the_published_table() {
+        for (tokens, expected) in
+            [(1024, 0.63), (2304, 0.8467), (4032, 1.1392), (4096, 1.15), (4080, 1.1473), (9216, 2.0167), (16_384, 3.23)]
+        {
+            assert!((mu(tokens) - expected).abs() < 5.1e-5, "{tokens}: {}", mu(tokens));
+        }
+    }
+}
