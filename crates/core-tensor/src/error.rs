@@ -114,4 +114,12 @@ pub enum Error {
         /// The back end, also the name of the cargo feature that adds it.
         backend: &'static str,
     },
+    /// A device that does not compute.
+    #[error("the device `{name}` can't be used: {reason}")]
+    Device {
+        /// Its name.
+        name: String,
+        /// What its back end says.
+        reason: String,
+    },
 }
