@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -13,7 +12,7 @@ use memory::Bytes;
 use samplers::{Options, Profile, Registry, Value, noise::NoiseSource};
 use serde::{Deserialize, Deserializer};
 
-use crate::{Error, Result};
+use crate::{Error, Result, limits, outputs::STANDARD_OUTPUT, paths, text_file};
 
 /// A whole config; only `[model]` is required. Paths are relative to the file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -82,7 +81,7 @@ pub struct Sampling {
     pub guidance: f32,
     /// Classifier-free guidance; above 1 the negative prompt counts and each step costs two model calls.
     pub cfg: f32,
-    /// A number or `random`; the seed used is always written into the picture.
+    /// A number or `random`, which -1 stands for too; the seed used is always written into the picture.
     pub seed: Seed,
     /// `cpu` (torch's CPU generator), `nv` (Philox as CUDA makes it), or a safetensors file with a tensor `noise`; without it, the profile's
     /// own.
@@ -170,7 +169,8 @@ impl FromStr for Seed {
 
     fn from_str(text: &str) -> Result<Self> {
         match text {
-            "random" => Ok(Self::Random),
+            // -1 is what A1111 and its relatives write for it.
+            "random" | "-1" => Ok(Self::Random),
             _ => text.parse().map(Self::Fixed).map_err(|_| Error::Value {
                 key: "sampling.seed",
                 expected: format!("`random` or 0 to {}", u64::MAX),
@@ -238,30 +238,54 @@ impl FromStr for Noise {
     }
 }
 
+impl FromStr for Config {
+    type Err = toml::de::Error;
+
+    /// A config whose paths stay as they are written.
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        toml::from_str(text)
+    }
+}
+
 impl Config {
-    /// Reads a config file; its relative paths are then relative to the current folder.
+    /// The longest config that is read, in bytes.
+    pub const LONGEST: u64 = 1 << 20;
+
+    /// Reads a config file, a pipe, or standard input for `-`. What was relative to the file is then relative to the current folder, and
+    /// what was relative in a pipe is so already.
     ///
     /// # Errors
-    /// [`Error::ReadConfig`] or [`Error::ParseConfig`].
+    /// [`Error::ReadConfig`], [`Error::ParseConfig`] or [`Error::NotAPath`].
     pub fn read(path: &Path) -> Result<Self> {
-        if path.exists() && !path.is_file() {
-            let source = std::io::Error::from(std::io::ErrorKind::InvalidInput);
-            return Err(Error::ReadConfig { path: path.to_owned(), source });
+        let text = text_file::read(path, Self::LONGEST)
+            .map_err(|source| Error::ReadConfig { path: path.to_owned(), source })?;
+        let config: Self =
+            text.parse().map_err(|source| Error::ParseConfig { path: path.to_owned(), source: Box::new(source) })?;
+        // A pipe has a place only in name.
+        config.within(path.parent().filter(|_| path.is_file()).unwrap_or(Path::new("")))
+    }
+
+    /// The same config with its paths relative to a folder.
+    fn within(mut self, folder: &Path) -> Result<Self> {
+        let Model { folder: whole, transformer, clip, t5, vae } = &mut self.model;
+        for (key, file) in [
+            ("model.folder", whole),
+            ("model.transformer", transformer),
+            ("model.clip", clip),
+            ("model.t5", t5),
+            ("model.vae", vae),
+        ] {
+            if let Some(file) = file {
+                *file = paths::to_read(key, file, folder)?;
+            }
         }
-        let text = fs::read_to_string(path).map_err(|source| Error::ReadConfig { path: path.to_owned(), source })?;
-        let mut config: Self = toml::from_str(&text)
-            .map_err(|source| Error::ParseConfig { path: path.to_owned(), source: Box::new(source) })?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let model = &mut config.model;
-        let files = [&mut model.folder, &mut model.transformer, &mut model.clip, &mut model.t5, &mut model.vae];
-        for file in files.into_iter().flatten() {
-            *file = folder.join(&file);
+        if let Some(Noise::File(file)) = &mut self.sampling.noise {
+            *file = paths::to_read("sampling.noise", file, folder)?;
         }
-        if let Some(Noise::File(file)) = &mut config.sampling.noise {
-            *file = folder.join(&file);
+        if self.image.output != Path::new(STANDARD_OUTPUT) {
+            self.image.output = paths::to_write("image.output", &self.image.output, folder)?;
         }
-        config.image.output = folder.join(&config.image.output);
-        Ok(config)
+        Ok(self)
     }
 
     /// The request that this config describes, with the given seed where it asks for a random one.
@@ -324,7 +348,7 @@ impl Config {
     pub fn ceiling(&self) -> Result<Bytes> {
         match &self.device.memory {
             Some(text) => Ok(text.parse()?),
-            None => Ok(available().unwrap_or(Bytes(u64::MAX))),
+            None => Ok(limits::available().unwrap_or(Bytes(u64::MAX))),
         }
     }
 
@@ -347,18 +371,10 @@ impl Config {
     }
 }
 
-/// Memory that can be had without swapping, as Linux tells it: of the machine, or of the container if that is less.
-fn available() -> Option<Bytes> {
-    let machine = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = machine.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    let machine = Bytes(kib.saturating_mul(1024));
-    let container = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|max| max.trim().parse().ok());
-    Some(container.map_or(machine, |max| machine.min(Bytes(max))))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn read(text: &str) -> Result<Config> {

@@ -1,5 +1,9 @@
 use std::{io, path::PathBuf};
 
+use diffusion_engine::Unwritable;
+
+use crate::{NotAPath, TextError};
+
 /// What the library returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -13,7 +17,81 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        source: TextError,
+    },
+    /// A prompt's file could not be read.
+    #[error("cannot read the prompt `{}`", path.display())]
+    ReadPrompt {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: TextError,
+    },
+    /// Something else where a path belongs.
+    #[error("`{key}` is `{}`, which is {what}; expected the path of a file or folder", path.display())]
+    NotAPath {
+        /// The key or flag.
+        key: &'static str,
+        /// What is written there.
+        path: PathBuf,
+        /// What it is.
+        what: NotAPath,
+    },
+    /// A format that pictures are not written in.
+    #[error("`image.output` is `{}`, expected a name that ends in `.png`: {format} is not written yet", path.display())]
+    Format {
+        /// The picture.
+        path: PathBuf,
+        /// Its format.
+        format: &'static str,
+    },
+    /// A picture that would take the place of a file that is needed, or of another output.
+    #[error("`{output}` would replace `{}`, which is {what}{}", path.display(), as_spelt(path, of))]
+    Overwrites {
+        /// The key or flag.
+        output: &'static str,
+        /// The place as it is written there.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// The other name of the place.
+        of: PathBuf,
+    },
+    /// An output that would be read as part of a model from then on.
+    #[error("`{output}` would put `{}` among the files of the model `{}`", path.display(), folder.display())]
+    JoinsModel {
+        /// The key or flag.
+        output: &'static str,
+        /// The place.
+        path: PathBuf,
+        /// The model's folder.
+        folder: PathBuf,
+    },
+    /// Standard input in the place of several files.
+    #[error("standard input can be read once, and {flags} ask for it")]
+    StandardInputTwice {
+        /// The flags that name it.
+        flags: String,
+    },
+    /// Several pictures for standard output.
+    #[error("standard output takes one picture, and `image.batch` is {batch}")]
+    SeveralPictures {
+        /// How many were asked for.
+        batch: usize,
+    },
+    /// A picture for standard output while something else uses it.
+    #[error("a picture can't be written to standard output {user}")]
+    StandardOutputTaken {
+        /// Who has it.
+        user: &'static str,
+    },
+    /// More threads than a config may ask for.
+    #[error("`device.threads` is {found}, expected 0 to {max}")]
+    Threads {
+        /// What was asked for.
+        found: usize,
+        /// What is possible.
+        max: usize,
     },
     /// The config file is not what the schema allows.
     #[error("config `{}` is not valid", path.display())]
@@ -77,7 +155,15 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        source: Unwritable,
+    },
+    /// A mistake in this program.
+    #[error("this is a bug in forge: {message} ({place})")]
+    Bug {
+        /// What the program says.
+        message: String,
+        /// Where in its source.
+        place: String,
     },
     /// Ctrl-C.
     #[error("interrupted after step {step} of {steps}, nothing was written")]
@@ -107,7 +193,10 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         use diffusion_engine::Error as Run;
         match self {
-            Self::ReadConfig { .. } | Self::ParseConfig { .. } | Self::Value { .. } | Self::NoModel { .. } => 2,
+            Self::ReadConfig { .. } | Self::ReadPrompt { .. } | Self::ParseConfig { .. } => 2,
+            Self::Value { .. } | Self::NoModel { .. } | Self::NotAPath { .. } | Self::Format { .. } => 2,
+            Self::Overwrites { .. } | Self::JoinsModel { .. } | Self::Threads { .. } => 2,
+            Self::StandardInputTwice { .. } | Self::SeveralPictures { .. } | Self::StandardOutputTaken { .. } => 2,
             Self::Registry(_) | Self::Memory(memory::Error::NotBytes { .. }) => 2,
             Self::Memory(_) => 3,
             Self::Load { source, .. } => match source.exit_code() {
@@ -115,11 +204,12 @@ impl Error {
                 _ => 4,
             },
             Self::Weights(core_tensor::Error::UnknownDevice { .. } | core_tensor::Error::MissingBackend { .. }) => 2,
+            Self::Weights(core_tensor::Error::Device { .. }) => 1,
             Self::WrongFile { .. } | Self::ModelConfig { .. } | Self::Weights(_) => 4,
             Self::Run(Run::Request { .. } | Run::Sampling(_)) => 2,
             Self::Run(Run::Weights(_) | Run::Model { .. } | Run::Untold { .. }) => 4,
             Self::Interrupted { .. } => 130,
-            Self::Read { .. } | Self::Write { .. } | Self::Run(_) => 1,
+            Self::Read { .. } | Self::Write { .. } | Self::Bug { .. } | Self::Run(_) => 1,
         }
     }
 }
@@ -140,12 +230,34 @@ pub fn hint(error: &Error) -> Option<String> {
         Error::Weights(core_tensor::Error::MissingBackend { backend }) => {
             Some(format!("build with `--features {backend}`, or use `backend = \"cpu\"`"))
         }
+        Error::Weights(core_tensor::Error::Device { .. }) => {
+            Some("look whether the card's driver and its libraries are installed, or use `backend = \"cpu\"`".into())
+        }
         Error::NoModel { .. } => Some("name the file in the config, or give its flag".into()),
         Error::Memory(memory::Error::TooLittle { needed, .. }) => Some(format!("set `memory = \"{needed}\"` or more")),
-        Error::ReadConfig { path, .. } if path.is_dir() => Some("give the config file, not its folder".into()),
+        Error::ReadConfig { source: TextError::Folder, .. } => Some("give the config file, not its folder".into()),
+        Error::NotAPath { what, .. } => not_a_path_hint(*what).map(str::to_owned),
+        Error::Overwrites { .. } | Error::JoinsModel { .. } => Some("give the output another name".into()),
+        Error::SeveralPictures { .. } => Some("set `batch = 1`, or name a file with `{index}` in it".into()),
+        Error::Bug { .. } => Some("please report it, with the command and what it was given".into()),
         Error::ParseConfig { source, .. } => unknown_key_hint(source.message()),
         _ => None,
     }
+}
+
+fn not_a_path_hint(what: NotAPath) -> Option<&'static str> {
+    match what {
+        NotAPath::Address => Some("download it, and give the path of the file"),
+        NotAPath::HubId => Some("download the model, and give the path of its folder or file"),
+        NotAPath::Variable => Some("write the path out; `~` is the home folder"),
+        NotAPath::HomeOfAnother | NotAPath::NoHome => Some("write the path out"),
+        NotAPath::Empty => None,
+    }
+}
+
+/// The other name of a file, where it is another one.
+fn as_spelt(path: &std::path::Path, of: &std::path::Path) -> String {
+    if path == of { String::new() } else { format!(" (`{}`)", of.display()) }
 }
 
 fn registry_hint(error: &samplers::Error) -> Option<String> {

@@ -22,8 +22,14 @@ mod command;
 mod config;
 mod error;
 mod inspect;
+mod limits;
 mod load;
 mod output;
+mod outputs;
+mod paths;
+mod signals;
+mod text_file;
+mod threads;
 
 pub use command::command;
 pub use config::{Config, Device, Image as ImageConfig, Model as ModelConfig, Noise, Prompt, Sampling, Seed};
@@ -33,8 +39,11 @@ pub use error::{Error, Result, hint};
 pub use flux;
 pub use inspect::{Inspection, inspect};
 pub use memory;
-pub use output::{Pattern, dump, noise_file};
+pub use output::{dump, noise_file};
+pub use outputs::Pattern;
+pub use paths::NotAPath;
 pub use samplers;
+pub use text_file::TextError;
 
 use std::path::Path;
 

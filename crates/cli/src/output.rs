@@ -1,6 +1,6 @@
-//! What leaves and enters beside pictures: the names of files, dumps of a run, and given noise.
+//! What leaves and enters beside pictures: dumps of a run, and given noise.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use core_tensor::{
     Latent, Tensor, WeightSource,
@@ -10,44 +10,6 @@ use core_tensor::{
 use diffusion_engine::{Conditioning, Run, write_whole};
 
 use crate::{Error, Result};
-
-/// A name for pictures, in which `{seed}` and `{index}` are filled in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern(String);
-
-impl Pattern {
-    /// A pattern that gives each picture of a batch a name of its own, in a folder that can be written; `seed` is the first's.
-    ///
-    /// # Errors
-    /// [`Error::Value`] for names that would collide or fill nothing in, [`Error::Write`] for a place that can't be written.
-    pub fn new(pattern: &Path, seed: u64, batch: usize) -> Result<Self> {
-        let wrong = |expected: &str| {
-            let found = format!("`{}`", pattern.display());
-            Err(Error::Value { key: "image.output", expected: expected.into(), found })
-        };
-        let Some(text) = pattern.to_str() else { return wrong("a name in UTF-8") };
-        if batch > 1 && !text.contains("{index}") && !text.contains("{seed}") {
-            return wrong("`{index}` or `{seed}` in it, as there are several pictures");
-        }
-        if text.replace("{seed}", "").replace("{index}", "").contains(['{', '}']) {
-            return wrong("no braces but `{seed}` and `{index}`");
-        }
-        if !text.to_lowercase().ends_with(".png") {
-            return wrong("a name that ends in `.png`");
-        }
-        let pattern = Self(text.to_owned());
-        for index in 0..batch {
-            let path = pattern.path(seed.wrapping_add(index as u64), index);
-            diffusion_engine::check_writable(&path).map_err(|source| Error::Write { path, source })?;
-        }
-        Ok(pattern)
-    }
-
-    /// The name of one picture.
-    pub fn path(&self, seed: u64, index: usize) -> PathBuf {
-        self.0.replace("{seed}", &seed.to_string()).replace("{index}", &index.to_string()).into()
-    }
-}
 
 /// Reads the tensor `noise` of a safetensors file, `[batch, channels, height / 8, width / 8]`.
 ///
@@ -75,7 +37,7 @@ pub fn noise_file(path: &Path) -> Result<Latent> {
 /// `image`, -1 to 1.
 ///
 /// # Errors
-/// [`Error::Write`], and those of decoding.
+/// Those of [`write_whole`] and of decoding.
 pub fn dump(run: &Run, latents: &[Latent], path: &Path) -> Result<()> {
     let mut tensors = prompt("", run.positive());
     tensors.extend(run.negative().into_iter().flat_map(|negative| prompt("negative.", negative)));
@@ -83,7 +45,7 @@ pub fn dump(run: &Run, latents: &[Latent], path: &Path) -> Result<()> {
     tensors.push(("sigmas".into(), vec![run.sigmas().len()], Values::F32(run.sigmas().to_vec())));
     tensors.extend(latents.iter().enumerate().map(|(i, latent)| entry(&format!("latent.{i:03}"), &latent.0)));
     tensors.push(entry("image", &run.pixels()?));
-    write_whole(path, |out| write(out, &tensors)).map_err(|source| Error::Write { path: path.to_owned(), source })
+    Ok(write_whole(path, |out| write(out, &tensors))?)
 }
 
 fn prompt(prefix: &str, conditioning: &Conditioning) -> Vec<(String, Vec<usize>, Values)> {

@@ -2,6 +2,8 @@ use std::{fmt, io, path::PathBuf};
 
 use core_tensor::Error as WeightError;
 
+use crate::Unwritable;
+
 /// What can go wrong between a request and its picture.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -72,10 +74,18 @@ pub enum Error {
         /// How many there are.
         steps: usize,
     },
-    /// A picture could not be written; nothing is left under its name.
+    /// A file could not be written; nothing is left under its name.
     #[error("cannot write `{}`", path.display())]
     Write {
         /// The picture.
+        path: PathBuf,
+        /// Why.
+        source: Unwritable,
+    },
+    /// A file is there, but the system failed to make its name last.
+    #[error("`{}` is written, but could be lost with the next power failure: its folder can't be synced", path.display())]
+    Unsynced {
+        /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,

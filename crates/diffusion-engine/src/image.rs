@@ -1,12 +1,12 @@
 use std::{
-    fs::{self, File},
-    io::{self, BufReader, BufWriter, Write},
+    fs::File,
+    io::{self, BufReader, Write},
     path::Path,
 };
 
 use core_tensor::{Tensor, values};
 
-use crate::Error;
+use crate::{Error, write_whole};
 
 /// The PNG text key that A1111 reads and writes.
 const KEY: &str = "parameters";
@@ -37,13 +37,16 @@ impl Image {
     /// on disk. Missing folders are made; a picture of that name is replaced.
     ///
     /// # Errors
-    /// [`Error::Write`].
+    /// As [`write_whole`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        let path = path.as_ref();
-        write_whole(path, |file| self.encode(file)).map_err(|source| Error::Write { path: path.to_owned(), source })
+        write_whole(path.as_ref(), |file| self.encode(file))
     }
 
-    fn encode(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// Writes a PNG to a stream.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub fn encode(&self, out: &mut dyn Write) -> io::Result<()> {
         let side = |n: usize| u32::try_from(n).map_err(io::Error::other);
         let mut encoder = png::Encoder::new(out, side(self.width)?, side(self.height)?);
         encoder.set_color(png::ColorType::Rgb);
@@ -87,79 +90,10 @@ pub fn read_infotext(path: &Path) -> Result<String, Error> {
     text.ok_or_else(|| Error::NoInfotext { path: path.to_owned() })
 }
 
-/// Writes a file completely or not at all: `fill` gets a temporary file beside `path`, which takes the name when it is on disk.
-///
-/// # Errors
-/// Those of the file system and of `fill`; nothing is left behind but folders that were made.
-pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut file = beside(path)?;
-    let mut out = BufWriter::new(file.as_file_mut());
-    fill(&mut out)?;
-    out.flush()?;
-    drop(out);
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    sync_folder(folder(path))
-}
-
-/// Finds out before the work whether [`write_whole`] would be able to, and leaves no trace.
-///
-/// # Errors
-/// Those of the file system.
-pub fn check_writable(path: &Path) -> io::Result<()> {
-    check_name(path)?;
-    // Folders that are missing are made when there is something to write; until then the nearest one that exists must do.
-    let existing = folder(path).ancestors().find(|f| f.as_os_str().is_empty() || f.exists()).unwrap_or(Path::new("."));
-    let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
-    temporary(existing)?.close()
-}
-
-fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    check_name(path)?;
-    fs::create_dir_all(folder(path))?;
-    temporary(folder(path))
-}
-
-fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    if !folder.is_dir() {
-        return Err(io::Error::from(io::ErrorKind::NotADirectory));
-    }
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".forge-").suffix(".tmp");
-    // Temporary files are private unless told otherwise; a picture is as readable as the umask lets any new file be.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
-}
-
-fn check_name(path: &Path) -> io::Result<()> {
-    const LONGEST_NAME: usize = 255; // bytes, on every common file system
-    if path.is_dir() {
-        return Err(io::Error::from(io::ErrorKind::IsADirectory));
-    }
-    if path.file_name().is_none_or(|name| name.len() > LONGEST_NAME) {
-        return Err(io::Error::from(io::ErrorKind::InvalidFilename));
-    }
-    Ok(())
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Makes a rename last through a power loss; elsewhere than on Unix a folder can't be opened for it.
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn picture(infotext: &str) -> Image {
@@ -174,17 +108,6 @@ mod tests {
             picture(text).save(&path).unwrap();
             assert_eq!(read_infotext(&path).unwrap(), text);
         }
-    }
-
-    #[test]
-    fn an_unwritable_name_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("a.png")).unwrap();
-        fs::write(folder.path().join("file"), "").unwrap();
-        assert!(matches!(picture("x").save(folder.path().join("a.png")), Err(Error::Write { .. })));
-        assert!(picture("x").save(folder.path().join("file/b.png")).is_err());
-        assert!(picture("x").save(folder.path().join("n".repeat(300))).is_err());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -44,6 +44,15 @@ pub struct Txt2Img {
 }
 
 impl Txt2Img {
+    /// The longest prompt, in bytes: many times what any encoder sees, and little enough to be cut into tokens at once.
+    pub const MAX_PROMPT: usize = 64 << 10;
+
+    /// The most pictures at once.
+    pub const MAX_BATCH: usize = 64;
+
+    /// The most T5 tokens that a prompt is padded to.
+    pub const MAX_T5_LENGTH: usize = 4096;
+
     /// A request for one picture of 1024 × 1024 pixels in 20 Euler steps.
     pub fn of(prompt: impl Into<String>) -> Self {
         Self {
@@ -100,6 +109,12 @@ impl Txt2Img {
         self.options.checked(&self.params())?;
         let wrong =
             |what, expected: &str, found: String| Err(Error::Request { what, expected: expected.into(), found });
+        for (what, prompt) in [("the prompt", &self.prompt), ("the negative prompt", &self.negative)] {
+            if prompt.len() > Self::MAX_PROMPT {
+                let expected = format!("at most {} bytes", Self::MAX_PROMPT);
+                return wrong(what, &expected, format!("{} bytes long", prompt.len()));
+            }
+        }
         match self {
             Self { cfg, .. } if !(1.0..=100.0).contains(&cfg) => wrong("cfg", "1 to 100", cfg.to_string()),
             Self { guidance, .. } if !(0.0..=100.0).contains(&guidance) => {
@@ -108,9 +123,11 @@ impl Txt2Img {
             Self { steps, .. } if !(1..=Schedule::MAX_STEPS).contains(&steps) => {
                 Err(samplers::Error::Steps { steps, max: Schedule::MAX_STEPS }.into())
             }
-            Self { batch, .. } if !(1..=64).contains(&batch) => wrong("batch", "1 to 64", batch.to_string()),
-            Self { t5_length: Some(n), .. } if !(1..=4096).contains(&n) => {
-                wrong("t5_length", "1 to 4096", n.to_string())
+            Self { batch, .. } if !(1..=Self::MAX_BATCH).contains(&batch) => {
+                wrong("batch", &format!("1 to {}", Self::MAX_BATCH), batch.to_string())
+            }
+            Self { t5_length: Some(n), .. } if !(1..=Self::MAX_T5_LENGTH).contains(&n) => {
+                wrong("t5_length", &format!("1 to {}", Self::MAX_T5_LENGTH), n.to_string())
             }
             request => Ok(request),
         }

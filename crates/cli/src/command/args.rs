@@ -1,13 +1,24 @@
-use std::{ffi::OsStr, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use clap::{
     Arg, Args as ClapArgs, CommandFactory, Parser, Subcommand,
     builder::{PossibleValue, StringValueParser, TypedValueParser},
+    error::ErrorKind,
 };
 use clap_complete::Shell;
-use samplers::{Profile, Registry};
+use diffusion_engine::{Size, Txt2Img};
+use samplers::{Options, Profile, Registry, Schedule};
 
-use crate::{Config, Error, ModelConfig, Noise, Result, Seed};
+use crate::{
+    Config, Error, ModelConfig, Noise, Result, Sampling, Seed,
+    outputs::STANDARD_OUTPUT,
+    paths,
+    text_file::{self, STANDARD_INPUT},
+    threads,
+};
 
 /// Text to picture with Flux, on your own machine.
 #[derive(Debug, Parser)]
@@ -57,19 +68,25 @@ impl Command {
 /// Each flag is the config key of the same name and wins over it.
 #[derive(ClapArgs, Debug)]
 pub struct Txt2ImgArgs {
-    /// Config file, such as flux.toml
+    /// Config file, such as flux.toml; `-` is standard input
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    config: Option<PathBuf>,
     /// What the picture shows
     #[arg(long, alias = "positive", value_name = "TEXT", help_heading = "Prompt")]
     prompt: Option<String>,
+    /// File with the prompt; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt", help_heading = "Prompt")]
+    prompt_file: Option<PathBuf>,
     /// What it should not show; counts where --cfg is above 1
     #[arg(long, value_name = "TEXT", help_heading = "Prompt")]
     negative: Option<String>,
+    /// File with the negative prompt; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "negative", help_heading = "Prompt")]
+    negative_file: Option<PathBuf>,
     /// T5 tokens that the prompt is padded to
     #[arg(long, value_name = "N", help_heading = "Prompt")]
     t5_length: Option<usize>,
-    /// Number, or `random`
+    /// Number, or `random`, which -1 stands for too
     #[arg(long, value_name = "SEED", help_heading = "Sampling")]
     seed: Option<String>,
     /// Steps from noise to picture
@@ -105,7 +122,7 @@ pub struct Txt2ImgArgs {
     /// How many pictures
     #[arg(long, value_name = "N", help_heading = "Image")]
     batch: Option<usize>,
-    /// Name of the picture; {seed} and {index} are filled in
+    /// Name of the picture; {seed} and {index} are filled in; `-` is standard output
     #[arg(long, value_name = "FILE", help_heading = "Image")]
     output: Option<PathBuf>,
     /// Folder in diffusers' layout
@@ -137,7 +154,7 @@ pub struct Txt2ImgArgs {
     threads: Option<usize>,
     /// Also write every stage of the run as a safetensors file
     #[arg(long, value_name = "FILE")]
-    pub dump: Option<PathBuf>,
+    dump: Option<PathBuf>,
     /// Print events as JSON lines
     #[arg(long)]
     pub json: bool,
@@ -192,6 +209,44 @@ impl TypedValueParser for Names {
     }
 }
 
+/// A prompt: any text, also one that begins with a dash, but not a flag whose neighbour is missing.
+#[derive(Clone)]
+struct Words(Vec<String>);
+
+impl TypedValueParser for Words {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        cmd: &clap::Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> std::result::Result<String, clap::Error> {
+        let text = StringValueParser::new().parse_ref(cmd, arg, value)?;
+        if !self.0.contains(&text) {
+            return Ok(text);
+        }
+        let flag = arg.map_or_else(String::new, ToString::to_string);
+        let message = format!("a value is required for '{flag}', and '{text}' is a flag");
+        Err(clap::Error::raw(ErrorKind::InvalidValue, message).with_cmd(cmd))
+    }
+}
+
+/// Flags that are whole numbers, with their ranges.
+const WHOLE: [(&str, usize, usize); 6] = [
+    ("steps", 1, Schedule::MAX_STEPS),
+    ("t5_length", 1, Txt2Img::MAX_T5_LENGTH),
+    ("width", 16, Size::MAX),
+    ("height", 16, Size::MAX),
+    ("batch", 1, Txt2Img::MAX_BATCH),
+    ("threads", 0, threads::MAX),
+];
+
+/// A whole number. Whether it is in the range is looked at together with the config's; here it is only named.
+fn whole(text: &str, least: usize, most: usize) -> std::result::Result<usize, String> {
+    text.parse().map_err(|_| format!("expected a whole number from {least} to {most}"))
+}
+
 /// The command line, whose help and completions offer what is in a registry.
 pub fn command(registry: &Registry) -> clap::Command {
     let names = [
@@ -200,15 +255,59 @@ pub fn command(registry: &Registry) -> clap::Command {
         ("profile", Profile::ALL.into_iter().map(Profile::id).collect()),
     ];
     Args::command().mut_subcommand("txt2img", |txt2img| {
-        names
+        let flags = Words(txt2img.get_arguments().filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect());
+        let txt2img = names
             .into_iter()
-            .fold(txt2img, |command, (flag, names)| command.mut_arg(flag, |arg| arg.value_parser(Names(names))))
+            .fold(txt2img, |command, (flag, names)| command.mut_arg(flag, |arg| arg.value_parser(Names(names))));
+        let prompts = ["prompt", "negative"].into_iter().fold(txt2img, |command, flag| {
+            command.mut_arg(flag, |arg| arg.value_parser(flags.clone()).allow_hyphen_values(true))
+        });
+        // What is wrong with a number below 0 is said of the number.
+        let numbers =
+            ["seed", "steps", "cfg", "guidance", "t5_length", "width", "height", "batch", "memory", "threads"];
+        let numbers = numbers
+            .into_iter()
+            .fold(prompts, |command, flag| command.mut_arg(flag, |arg| arg.allow_negative_numbers(true)));
+        WHOLE.into_iter().fold(numbers, |command, (flag, least, most)| {
+            command.mut_arg(flag, |arg| arg.value_parser(move |text: &str| whole(text, least, most)))
+        })
     })
 }
 
 impl Txt2ImgArgs {
-    /// Puts every given flag in the place of its key.
-    pub fn override_keys(&self, config: &mut Config) -> Result<()> {
+    /// The config that the command line names, or the default one.
+    ///
+    /// # Errors
+    /// Those of [`Config::read`], and [`Error::StandardInputTwice`].
+    pub fn config(&self) -> Result<Config> {
+        let streams = self.texts().filter(|(_, path)| *path == Path::new(STANDARD_INPUT)).map(|(flag, _)| flag);
+        let streams: Vec<_> = streams.collect();
+        if streams.len() > 1 {
+            return Err(Error::StandardInputTwice { flags: streams.join(" and ") });
+        }
+        self.config.as_deref().map_or_else(|| Ok(Config::default()), |path| Config::read(&file("--config", path)?))
+    }
+
+    /// Where the dump goes.
+    pub fn dump_file(&self) -> Result<Option<PathBuf>> {
+        self.dump.as_deref().map(|path| paths::to_write("--dump", path, Path::new(""))).transpose()
+    }
+
+    /// The files that are read beside those that the config names.
+    pub fn other_files(&self) -> Result<Vec<PathBuf>> {
+        let files = self.texts().filter(|(_, path)| *path != Path::new(STANDARD_INPUT));
+        files.map(|(flag, path)| file(flag, path)).collect()
+    }
+
+    /// The texts that flags name, each a file, a pipe or standard input.
+    fn texts(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        [("--config", &self.config), ("--prompt-file", &self.prompt_file), ("--negative-file", &self.negative_file)]
+            .into_iter()
+            .filter_map(|(flag, path)| Some((flag, path.as_deref()?)))
+    }
+
+    /// Puts every given flag in the place of its key, and says which keys of the file it sets aside beside that.
+    pub fn override_keys(&self, config: &mut Config, registry: &Registry) -> Result<Vec<String>> {
         fn set<T: Clone>(key: &mut T, flag: &Option<T>) {
             if let Some(value) = flag {
                 key.clone_from(value);
@@ -219,43 +318,134 @@ impl Txt2ImgArgs {
                 key.clone_from(flag);
             }
         }
-        let Config { model, device, sampling, prompt, image } = config;
+        let notes = self.override_sampling(config, registry)?;
+        let Config { model, device, prompt, image, .. } = config;
         if self.folder.is_some() {
             // A folder on the command line stands for the whole model.
             *model = ModelConfig::default();
         }
-        set_optional(&mut model.folder, &self.folder);
-        set_optional(&mut model.transformer, &self.transformer);
-        set_optional(&mut model.clip, &self.clip);
-        set_optional(&mut model.t5, &self.t5);
-        set_optional(&mut model.vae, &self.vae);
+        for (name, key, flag) in [
+            ("--folder", &mut model.folder, &self.folder),
+            ("--transformer", &mut model.transformer, &self.transformer),
+            ("--clip", &mut model.clip, &self.clip),
+            ("--t5", &mut model.t5, &self.t5),
+            ("--vae", &mut model.vae, &self.vae),
+        ] {
+            if let Some(path) = flag {
+                *key = Some(file(name, path)?);
+            }
+        }
         set(&mut device.backend, &self.backend);
         set(&mut device.compute, &self.compute);
         set_optional(&mut device.memory, &self.memory);
         set(&mut device.threads, &self.threads);
-        set(&mut sampling.profile, &self.profile);
-        set(&mut sampling.sampler, &self.sampler);
-        set_optional(&mut sampling.schedule, &self.schedule);
+        set(&mut prompt.positive, &self.prompt);
+        set(&mut prompt.negative, &self.negative);
+        for (flag, path, key) in [
+            ("--prompt-file", &self.prompt_file, &mut prompt.positive),
+            ("--negative-file", &self.negative_file, &mut prompt.negative),
+        ] {
+            if let Some(path) = path {
+                *key = prompt_text(flag, path)?;
+            }
+        }
+        set_optional(&mut prompt.t5_length, &self.t5_length);
+        set(&mut image.width, &self.width);
+        set(&mut image.height, &self.height);
+        set(&mut image.batch, &self.batch);
+        if let Some(path) = &self.output {
+            let is_stream = path == Path::new(STANDARD_OUTPUT);
+            image.output = if is_stream { path.clone() } else { paths::to_write("--output", path, Path::new(""))? };
+        }
+        Ok(notes)
+    }
+
+    /// A name on the command line may stand for several keys of the file, and wins over all of them.
+    fn override_sampling(&self, config: &mut Config, registry: &Registry) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        let sampling = &mut config.sampling;
+        if let Some(name) = &self.sampler {
+            let (_, schedule) = registry.sampler_and_schedule(name)?;
+            if schedule.is_some() {
+                sampling.schedule = None;
+            }
+            sampling.sampler.clone_from(name);
+        }
+        if let Some(name) = &self.schedule {
+            if self.sampler.is_none()
+                && let Ok((sampler, Some(_))) = registry.sampler_and_schedule(&sampling.sampler)
+            {
+                sampling.sampler = sampler.id.into();
+            }
+            sampling.schedule = Some(name.clone());
+        }
+        if sampling.sigmas.is_some() && (self.schedule.is_some() || self.steps.is_some()) {
+            sampling.sigmas = None;
+            let flag = if self.schedule.is_some() { "schedule" } else { "steps" };
+            notes.push(format!("the config's `sigmas` are set aside, as `--{flag}` is given"));
+        }
+        if let Some(steps) = self.steps {
+            sampling.steps = steps;
+        }
+        if let Some(profile) = &self.profile {
+            sampling.profile.clone_from(profile);
+        }
+        sampling.guidance = self.guidance.unwrap_or(sampling.guidance);
+        sampling.cfg = self.cfg.unwrap_or(sampling.cfg);
+        if let Some(noise) = &self.noise {
+            sampling.noise = Some(match noise.parse()? {
+                Noise::File(path) => Noise::File(file("--noise", &path)?),
+                source => source,
+            });
+        }
+        if let Some(seed) = &self.seed {
+            sampling.seed = seed.parse::<Seed>()?;
+        }
+        if self.sampler.is_some() || self.schedule.is_some() {
+            notes.extend(self.drop_options(config, registry)?);
+        }
         for option in &self.options {
             let Some((name, value)) = option.split_once('=') else {
                 let (expected, found) = ("NAME=VALUE".to_owned(), format!("`{option}`"));
                 return Err(Error::Value { key: "sampling.options", expected, found });
             };
             let Ok(value) = value.parse();
-            sampling.options.set(name.trim(), value);
+            config.sampling.options.set(name.trim(), value);
         }
-        set(&mut sampling.steps, &self.steps);
-        set(&mut sampling.guidance, &self.guidance);
-        set(&mut sampling.cfg, &self.cfg);
-        set_optional(&mut sampling.noise, &self.noise.as_deref().map(str::parse::<Noise>).transpose()?);
-        set(&mut sampling.seed, &self.seed.as_deref().map(str::parse::<Seed>).transpose()?);
-        set(&mut prompt.positive, &self.prompt);
-        set(&mut prompt.negative, &self.negative);
-        set_optional(&mut prompt.t5_length, &self.t5_length);
-        set(&mut image.width, &self.width);
-        set(&mut image.height, &self.height);
-        set(&mut image.batch, &self.batch);
-        set(&mut image.output, &self.output);
-        Ok(())
+        Ok(notes)
     }
+
+    /// Sets options of the file aside that the sampler and the schedule of the command line don't have.
+    fn drop_options(&self, config: &mut Config, registry: &Registry) -> Result<Vec<String>> {
+        let params = config.request_with(registry, || 0)?.params();
+        let Sampling { options, .. } = &mut config.sampling;
+        let mut kept = Options::default();
+        let mut notes = Vec::new();
+        for (name, value) in options.iter() {
+            if params.iter().any(|param| param.name == name) {
+                kept.set(name, value.clone());
+            } else {
+                let flag = if self.sampler.is_some() { "sampler" } else { "schedule" };
+                notes.push(format!(
+                    "the config's option `{name}` is set aside: the `--{flag}` given has none of that name"
+                ));
+            }
+        }
+        *options = kept;
+        Ok(notes)
+    }
+}
+
+/// A file that a flag names.
+fn file(flag: &'static str, path: &Path) -> Result<PathBuf> {
+    if path == Path::new(STANDARD_INPUT) { Ok(path.to_owned()) } else { paths::to_read(flag, path, Path::new("")) }
+}
+
+/// A prompt's file, without the line's end that editors put behind it.
+fn prompt_text(flag: &'static str, path: &Path) -> Result<String> {
+    let path = file(flag, path)?;
+    let text = text_file::read(&path, Txt2Img::MAX_PROMPT as u64);
+    let text = text.map_err(|source| Error::ReadPrompt { path, source })?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }

@@ -4,4 +4,4 @@ mod progress;
 mod report;
 
 pub use progress::{Event, Reporter};
-pub use report::{list_samplers, list_schedules, print, report, show_infotext, show_inspection};
+pub use report::{list_samplers, list_schedules, print, print_json, report, show_infotext, show_inspection, shown};

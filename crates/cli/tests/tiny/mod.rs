@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -166,6 +166,20 @@ pub struct Ran {
 }
 
 impl Ran {
+    /// What a finished command did.
+    pub fn of(output: Output, args: &[&str]) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr), args: args.join(" ") }
+    }
+
+    /// The run, which was refused with this exit code by an event, and these words in it.
+    pub fn refused_in_json(self, code: i32, words: &str) -> Self {
+        let event = self.json().pop().expect("an event");
+        assert_eq!((self.code, event["code"].as_i64()), (Some(code), Some(code.into())), "{self:?}");
+        assert!(event["error"].as_str().is_some_and(|error| error.contains(words)), "{self:?}");
+        self
+    }
+
     /// The run, which succeeded.
     pub fn done(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");

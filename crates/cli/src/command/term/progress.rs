@@ -1,15 +1,23 @@
 use std::{
     io::{IsTerminal, Write, stderr},
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
 use diffusion_engine::{Cut, StepReport};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::print;
+use super::{print_json, shown};
 
 /// What happens in a run, in this order.
 pub enum Event<'a> {
+    /// Something that a person should know, at any time.
+    Note { note: &'a str },
     /// The model is loaded.
     Loaded { model: &'a str },
     /// The prompt is encoded; `cut` tells where it was too long.
@@ -25,6 +33,8 @@ pub enum Event<'a> {
 /// Tells a person, a log or a program how a run goes.
 pub struct Reporter {
     json: bool,
+    /// What is redrawn on a terminal while something goes on.
+    bar: Option<Bar>,
     terminal: bool,
     started: Instant,
     last: Instant,
@@ -36,22 +46,33 @@ impl Reporter {
     /// JSON lines on standard output, or text on standard error: one line that is redrawn on a terminal, plain lines elsewhere.
     pub fn new(json: bool) -> Self {
         let now = Instant::now();
-        Self { json, terminal: !json && stderr().is_terminal(), started: now, last: now, steps: Vec::new() }
+        let terminal = !json && stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        Self { json, bar: None, terminal, started: now, last: now, steps: Vec::new() }
+    }
+
+    /// Shows that a part of the run goes on, until its event.
+    pub fn begin(&mut self, part: &'static str) {
+        if self.terminal {
+            self.bar = Some(Bar::of(part));
+        }
     }
 
     /// Tells of one event.
     pub fn event(&mut self, event: &Event) {
         let took = self.last.elapsed();
-        self.last = Instant::now();
+        if !matches!(event, Event::Note { .. }) {
+            self.last = Instant::now();
+        }
         if let Event::Step(_) = event {
             self.steps.push(took);
         }
         if self.json {
             // A reader that has gone is no reason to stop drawing.
-            let _ = print(&self.json_line(event, took));
+            let _ = print_json(&self.json_event(event, took));
             return;
         }
         match event {
+            Event::Note { note } => self.line(&format!("note: {note}")),
             Event::Loaded { model } => self.line(&format!("load     {:>8}  {model}", seconds(took))),
             Event::Encoded { cut } => {
                 self.line(&format!("encode   {:>8}", seconds(took)));
@@ -69,32 +90,28 @@ impl Reporter {
         }
     }
 
-    fn step(&self, step: &StepReport) {
+    fn step(&mut self, step: &StepReport) {
         let median = self.median();
-        let text = format!(
-            "step     {:>8}  {}  {} left  sigma {:.2} -> {:.2}",
-            format!("{}/{}", step.step, step.steps),
-            rate(median),
-            seconds(median * (step.steps - step.step) as u32),
-            step.sigma,
-            step.sigma_next
-        );
+        let left = seconds(median * (step.steps - step.step) as u32);
+        let sigmas = format!("sigma {:.2} -> {:.2}", step.sigma, step.sigma_next);
         if !self.terminal {
-            return self.line(&text);
+            let count = format!("{}/{}", step.step, step.steps);
+            return self.line(&format!("step     {count:>8}  {}  {left} left  {sigmas}", rate(median)));
         }
-        // The line is redrawn in place; the last step leaves the summary.
         if step.step < step.steps {
-            let _ = write!(stderr(), "\r\x1b[2K{text}");
-            let _ = stderr().flush();
+            if let Some(bar) = &self.bar {
+                bar.steps(step, &format!("{}  {left} left  {sigmas}", rate(median)));
+            }
         } else {
             let all = seconds(self.steps.iter().sum());
-            self.line(&format!("\r\x1b[2Ksample   {all:>8}  {} steps  {}", step.steps, rate(median)));
+            self.line(&format!("sample   {all:>8}  {} steps  {}", step.steps, rate(median)));
         }
     }
 
-    /// A closed standard error is no reason to stop drawing.
-    fn line(&self, text: &str) {
-        let _ = writeln!(stderr(), "{text}");
+    /// A line that stays; what was shown of the part that it ends goes. A closed standard error is no reason to stop drawing.
+    fn line(&mut self, text: &str) {
+        self.bar = None;
+        let _ = writeln!(stderr(), "{}", shown(text));
     }
 
     fn median(&self) -> Duration {
@@ -103,9 +120,10 @@ impl Reporter {
         sorted.get(sorted.len() / 2).copied().unwrap_or_default()
     }
 
-    fn json_line(&self, event: &Event, took: Duration) -> String {
+    fn json_event(&self, event: &Event, took: Duration) -> serde_json::Value {
         let took = took.as_secs_f64();
-        let value = match event {
+        match event {
+            Event::Note { note } => serde_json::json!({"event": "note", "note": note}),
             Event::Loaded { model } => serde_json::json!({"event": "loaded", "model": model, "seconds": took}),
             Event::Encoded { cut } => {
                 let cut: Vec<_> = cut
@@ -123,8 +141,62 @@ impl Reporter {
                 "event": "image", "path": path.to_string_lossy(), "width": width, "height": height, "seed": seed,
                 "seconds": self.started.elapsed().as_secs_f64(),
             }),
+        }
+    }
+}
+
+/// A part of a run on a terminal: drawn at once and again while it lasts, and gone without a trace when it ends.
+struct Bar {
+    shown: ProgressBar,
+    is_narrow: bool,
+    ended: Arc<AtomicBool>,
+}
+
+/// Columns in which a bar and what stands beside it fit on one line.
+const WIDE: u16 = 60;
+
+impl Bar {
+    fn of(part: &'static str) -> Self {
+        let is_narrow = console::Term::stderr().size_checked().is_some_and(|(_, columns)| columns < WIDE);
+        let shown = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+        shown.set_style(style(if is_narrow { "{wide_msg}" } else { "{prefix:<8} {elapsed:>8}  {spinner}" }));
+        shown.set_prefix(part);
+        shown.set_message(part);
+        // Where the system refuses a thread the bar stands still between two steps.
+        let ended = Arc::new(AtomicBool::new(false));
+        let (ticked, done) = (shown.clone(), ended.clone());
+        let tick = move || {
+            while !done.load(Ordering::Relaxed) {
+                ticked.tick();
+                thread::sleep(Duration::from_millis(100));
+            }
         };
-        value.to_string()
+        let _ = thread::Builder::new().spawn(tick);
+        Self { shown, is_narrow, ended }
+    }
+
+    fn steps(&self, step: &StepReport, message: &str) {
+        let (done, all) = (step.step, step.steps);
+        if self.is_narrow {
+            return self.shown.set_message(format!("{done}/{all}  {message}"));
+        }
+        if self.shown.length().is_none() {
+            self.shown.set_style(style("{prefix:<8} {pos:>4}/{len} [{bar:20}]  {wide_msg}").progress_chars("=> "));
+            self.shown.set_length(all as u64);
+        }
+        self.shown.set_message(message.to_owned());
+        self.shown.set_position(done as u64);
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.shown.finish_and_clear();
     }
 }
 

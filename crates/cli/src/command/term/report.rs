@@ -16,13 +16,14 @@ use crate::{Error, Inspection, Result, hint};
 pub fn print(text: &str) -> Result<()> {
     match writeln!(stdout(), "{}", shown(text)) {
         Err(source) if source.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::Write { path: "standard output".into(), source })
+            Err(Error::Write { path: "standard output".into(), source: source.into() })
         }
         Err(_) | Ok(()) => Ok(()),
     }
 }
 
-fn shown(text: &str) -> String {
+/// Text from files can't command the terminal: control characters are shown, not sent.
+pub fn shown(text: &str) -> String {
     let show = |c: char| match c {
         '\n' | '\t' => c.to_string(),
         c if c.is_control() => c.escape_default().to_string(),
@@ -31,27 +32,45 @@ fn shown(text: &str) -> String {
     text.chars().map(show).collect()
 }
 
+/// Prints a value as JSON on one line. What terminals take for commands is escaped as JSON has it.
+pub fn print_json(value: &serde_json::Value) -> Result<()> {
+    let escape = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    print(&value.to_string().chars().map(escape).collect::<String>())
+}
+
+/// What is shown of an error's message: names from files may be as long as the file.
+const LONGEST_MESSAGE: usize = 2000;
+
 /// What is shown of a line that a cause quotes, such as one of a config file.
 const LONGEST_LINE: usize = 240;
 
+/// The beginning of a text, which says so.
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}… ({} characters)", &text[..end], text.chars().count()),
+        None => text.to_owned(),
+    }
+}
+
 /// Prints an error, its causes and what to do about it; with `json` as an event on standard output.
 pub fn report(error: &Error, json: bool) {
+    let message = cut(&error.to_string(), LONGEST_MESSAGE);
     let chain = std::iter::successors(error.source(), |&cause| cause.source());
-    let causes: Vec<String> = chain.map(ToString::to_string).collect();
+    let causes: Vec<String> = chain.map(|cause| cut(&cause.to_string(), LONGEST_MESSAGE)).collect();
+    let hint = hint(error).map(|hint| cut(&hint, LONGEST_MESSAGE));
     if json {
         let value = json!({
-            "event": "error", "error": error.to_string(), "causes": causes, "hint": hint(error), "code": error.exit_code(),
+            "event": "error", "error": message, "causes": causes, "hint": hint, "code": error.exit_code(),
         });
-        let _ = print(&value.to_string());
+        let _ = print_json(&value);
         return;
     }
-    let mut text = format!("error: {error}\n");
+    let mut text = format!("error: {message}\n");
     for cause in causes {
-        let lines: Vec<String> =
-            cause.trim_end().lines().map(|line| line.chars().take(LONGEST_LINE).collect()).collect();
+        let lines: Vec<String> = cause.trim_end().lines().map(|line| cut(line, LONGEST_LINE)).collect();
         text += &format!("  cause: {}\n", lines.join("\n         "));
     }
-    if let Some(hint) = hint(error) {
+    if let Some(hint) = hint {
         text += &format!("  hint: {hint}\n");
     }
     let _ = write!(stderr(), "{}", shown(&text));
@@ -69,7 +88,7 @@ pub fn list_samplers(registry: &Registry, as_json: bool) -> Result<()> {
                 })
             })
             .collect();
-        return print(&json!({"samplers": samplers}).to_string());
+        return print_json(&json!({"samplers": samplers}));
     }
     let mut lines = vec![format!("{:<31} {:<31} calls  noise  models     also known as", "sampler", "label")];
     for s in registry.samplers() {
@@ -94,7 +113,7 @@ pub fn list_schedules(registry: &Registry, as_json: bool) -> Result<()> {
                 })
             })
             .collect();
-        return print(&json!({"schedules": schedules}).to_string());
+        return print_json(&json!({"schedules": schedules}));
     }
     let mut lines = vec![format!("{:<24} {:<26} models    also known as", "schedule", "label")];
     for s in registry.schedules() {
@@ -115,7 +134,7 @@ pub fn show_inspection(path: &Path, found: &Inspection, as_json: bool) -> Result
     if as_json {
         let mut value = json!(found);
         value["path"] = json!(path.to_string_lossy());
-        return print(&value.to_string());
+        return print_json(&value);
     }
     let family = if found.family.is_empty() { String::new() } else { format!(" ({})", found.family) };
     let dtypes: Vec<_> = found.dtypes.iter().map(|(dtype, n)| format!("{dtype} {}", grouped(*n))).collect();
@@ -147,7 +166,7 @@ pub fn show_infotext(registry: &Registry, infotext: &Infotext) -> Result<()> {
             "prompt": infotext.prompt, "negative": infotext.negative, "pairs": pairs, "error": error.to_string(),
         }),
     };
-    print(&value.to_string())
+    print_json(&value)
 }
 
 /// A number in groups of three digits.

@@ -1,0 +1,220 @@
+//! Where a run writes, found out before the work: every place can be written, and none is a file that is read.
+
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    path::{Component, Path, PathBuf},
+};
+
+use diffusion_engine::{Txt2Img, check_writable, sweep};
+
+use crate::{Config, Error, Noise, Result};
+
+/// A name for pictures, in which `{seed}` and `{index}` are filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(String);
+
+/// The endings of formats that pictures may have elsewhere.
+const FORMATS: [(&str, &str); 9] = [
+    ("jpg", "JPEG"),
+    ("jpeg", "JPEG"),
+    ("webp", "WebP"),
+    ("avif", "AVIF"),
+    ("jxl", "JPEG XL"),
+    ("tif", "TIFF"),
+    ("tiff", "TIFF"),
+    ("bmp", "BMP"),
+    ("gif", "GIF"),
+];
+
+impl Pattern {
+    /// A pattern that gives each picture of a batch a name of its own, in a folder that can be written; `seed` is the first's.
+    ///
+    /// # Errors
+    /// [`Error::Value`] or [`Error::Format`] for names that would collide, fill nothing in or promise another format, [`Error::Write`] for
+    /// a place that can't be written.
+    pub fn new(pattern: &Path, seed: u64, batch: usize) -> Result<Self> {
+        let wrong = |expected: &str| {
+            let found = format!("`{}`", pattern.display());
+            Err(Error::Value { key: "image.output", expected: expected.into(), found })
+        };
+        let Some(text) = pattern.to_str() else { return wrong("a name in UTF-8") };
+        if batch > 1 && !text.contains("{index}") && !text.contains("{seed}") {
+            return wrong("`{index}` or `{seed}` in it, as there are several pictures");
+        }
+        if text.replace("{seed}", "").replace("{index}", "").contains(['{', '}']) {
+            return wrong("no braces but `{seed}` and `{index}`");
+        }
+        let ending = pattern.extension().and_then(OsStr::to_str).unwrap_or_default().to_lowercase();
+        if let Some((_, format)) = FORMATS.iter().find(|(known, _)| *known == ending) {
+            return Err(Error::Format { path: pattern.to_owned(), format });
+        }
+        if !text.to_lowercase().ends_with(".png") {
+            return wrong("a name that ends in `.png`");
+        }
+        let pattern = Self(text.to_owned());
+        for index in 0..batch {
+            let path = pattern.path(seed.wrapping_add(index as u64), index);
+            check_writable(&path).map_err(|source| Error::Write { path, source })?;
+        }
+        Ok(pattern)
+    }
+
+    /// The name of one picture.
+    pub fn path(&self, seed: u64, index: usize) -> PathBuf {
+        self.0.replace("{seed}", &seed.to_string()).replace("{index}", &index.to_string()).into()
+    }
+}
+
+/// What stands for standard output in the place of a picture's name.
+pub(crate) const STANDARD_OUTPUT: &str = "-";
+
+/// Where the pictures of a run go.
+#[derive(Clone, Debug)]
+pub(crate) enum Pictures {
+    Files(Pattern),
+    StandardOutput,
+}
+
+/// What a run writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Outputs {
+    pub pictures: Pictures,
+    pub dump: Option<PathBuf>,
+}
+
+impl Outputs {
+    /// The places that a run writes to, once nothing speaks against any; folders are swept of what killed runs left in them.
+    ///
+    /// `read` are files that are read beside those that the config names.
+    pub(crate) fn of(config: &Config, request: &Txt2Img, dump: Option<PathBuf>, read: &[PathBuf]) -> Result<Self> {
+        let mut places = Vec::new();
+        let pictures = if config.image.output == Path::new(STANDARD_OUTPUT) {
+            if request.batch > 1 {
+                return Err(Error::SeveralPictures { batch: request.batch });
+            }
+            Pictures::StandardOutput
+        } else {
+            let pattern = Pattern::new(&config.image.output, request.seed, request.batch)?;
+            places.extend(
+                (0..request.batch).map(|i| ("image.output", pattern.path(request.seed.wrapping_add(i as u64), i))),
+            );
+            Pictures::Files(pattern)
+        };
+        if let Some(path) = &dump {
+            check_writable(path).map_err(|source| Error::Write { path: path.clone(), source })?;
+            places.push(("--dump", path.clone()));
+        }
+        apart(&places, config, read)?;
+        places.iter().filter_map(|(_, path)| path.parent()).for_each(|folder| {
+            sweep(if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+        });
+        Ok(Self { pictures, dump })
+    }
+}
+
+/// Refuses a place that is a file which is read, or another place, by whatever name.
+fn apart(places: &[(&'static str, PathBuf)], config: &Config, read: &[PathBuf]) -> Result<()> {
+    let mut known = Known::default();
+    let model = &config.model;
+    let parts: Vec<&PathBuf> =
+        [&model.folder, &model.transformer, &model.clip, &model.t5, &model.vae].into_iter().flatten().collect();
+    let folders = model.folder.iter().flat_map(|folder| {
+        ["transformer", "text_encoder", "text_encoder_2", "vae"].into_iter().map(|part| folder.join(part))
+    });
+    let folders: Vec<PathBuf> = parts.iter().map(|part| part.to_path_buf()).chain(folders).collect();
+    for part in &folders {
+        if part.is_dir() {
+            let entries = part.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+            entries.filter(|path| path.is_file()).for_each(|path| known.add("a file of the model", path));
+        } else {
+            known.add("a file of the model", part.clone());
+            known.add("a file of the model", part.with_file_name("config.json"));
+        }
+    }
+    if let Some(Noise::File(path)) = &config.sampling.noise {
+        known.add("the noise", path.clone());
+    }
+    read.iter().for_each(|path| known.add("a file that this run reads", path.clone()));
+    for (output, path) in places {
+        let output = *output;
+        if let Some((what, of)) = known.find(path) {
+            return Err(Error::Overwrites { output, path: path.clone(), what, of });
+        }
+        let is_tensors = path
+            .extension()
+            .and_then(OsStr::to_str)
+            .is_some_and(|ending| ["safetensors", "sft"].iter().any(|known| ending.eq_ignore_ascii_case(known)));
+        let folder = resolved(path).parent().map(Path::to_owned);
+        if let Some(of) = folders.iter().find(|of| is_tensors && of.is_dir() && Some(resolved(of)) == folder) {
+            return Err(Error::JoinsModel { output, path: path.clone(), folder: of.clone() });
+        }
+        known.add("what this run also writes", path.clone());
+    }
+    Ok(())
+}
+
+/// Files, found by any of their names.
+#[derive(Default)]
+struct Known {
+    by_path: HashMap<PathBuf, (&'static str, PathBuf)>,
+    by_id: HashMap<(u64, u64), (&'static str, PathBuf)>,
+}
+
+impl Known {
+    fn add(&mut self, what: &'static str, path: PathBuf) {
+        if let Some(id) = id(&path) {
+            self.by_id.insert(id, (what, path.clone()));
+        }
+        self.by_path.insert(resolved(&path), (what, path));
+    }
+
+    fn find(&self, path: &Path) -> Option<(&'static str, PathBuf)> {
+        let by_id = id(path).and_then(|id| self.by_id.get(&id));
+        by_id.or_else(|| self.by_path.get(&resolved(path))).cloned()
+    }
+}
+
+/// One name for a place, however it is spelt: links are followed as far as it exists, and the rest is put together.
+fn resolved(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut missing = Vec::new();
+    let mut existing = whole.as_path();
+    let mut found = loop {
+        if let Ok(found) = existing.canonicalize() {
+            break found;
+        }
+        match (existing.parent(), existing.components().next_back()) {
+            (Some(parent), Some(last)) => {
+                missing.push(last);
+                existing = parent;
+            }
+            _ => break existing.to_owned(),
+        }
+    };
+    for part in missing.into_iter().rev() {
+        match part {
+            Component::ParentDir => {
+                found.pop();
+            }
+            other => found.push(other),
+        }
+    }
+    match found.to_str() {
+        // The common file systems of these two know no case.
+        Some(text) if cfg!(any(windows, target_os = "macos")) => text.to_lowercase().into(),
+        _ => found,
+    }
+}
+
+/// What is the same for all hard links of a file.
+#[cfg(unix)]
+fn id(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    path.metadata().ok().map(|found| (found.dev(), found.ino()))
+}
+
+#[cfg(not(unix))]
+fn id(_: &Path) -> Option<(u64, u64)> {
+    None
+}

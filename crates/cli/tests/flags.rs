@@ -1,0 +1,148 @@
+//! Flags over the file, values that begin with a dash, and what is told of a request that is not drawn as its writer meant it.
+
+mod tiny;
+
+use std::fs;
+
+use crate::tiny::{Ran, Tiny};
+
+/// The request that a picture says it was made of.
+fn drawn(tiny: &Tiny, args: &[&str]) -> serde_json::Value {
+    tiny.txt2img(&[args, &["--output", "a.png"]].concat()).done();
+    tiny.forge(&["info", "--json", "a.png"]).done().json().remove(0)
+}
+
+/// Its notes, but for those of a prompt that is too long for the golden model's few tokens.
+fn notes(ran: &Ran) -> Vec<&str> {
+    ran.err.lines().filter_map(|line| line.strip_prefix("note: ")).filter(|note| !note.contains(" tokens, ")).collect()
+}
+
+#[test]
+fn a_flag_wins_over_the_file_also_where_it_implies_another_key() {
+    let pair = |request: &serde_json::Value| [request["sampler"].clone(), request["schedule"].clone()];
+    // a sampler's name with a schedule in it, over the file's schedule
+    let tiny = Tiny::quick().set("sampling", "schedule", "simple");
+    assert_eq!(pair(&drawn(&tiny, &["--sampler", "DPM++ 2M Karras"])), ["dpmpp_2m", "karras"]);
+    assert_eq!(pair(&drawn(&tiny, &["--sampler", "k_dpmpp_2m_ka"])), ["dpmpp_2m", "karras"]);
+    // and a plain name leaves the file's schedule as it is
+    assert_eq!(pair(&drawn(&tiny, &["--sampler", "DPM++ 2M"])), ["dpmpp_2m", "simple"]);
+}
+
+#[test]
+fn a_schedule_wins_over_the_one_that_the_files_sampler_names() {
+    let tiny = Tiny::quick().set("sampling", "sampler", "DPM++ 2M Karras");
+    let tiny = without_schedule(tiny);
+    let request = drawn(&tiny, &["--schedule", "beta"]);
+    assert_eq!([&request["sampler"], &request["schedule"]], ["dpmpp_2m", "beta"]);
+    // while a file that contradicts itself is refused, and flags that do so are too
+    let tiny = tiny.set("sampling", "schedule", "beta");
+    tiny.txt2img(&[]).refused(2, &["`sampling.schedule` is `beta`, expected `karras`"]);
+    let flags = ["--sampler", "DPM++ 2M Karras", "--schedule", "beta"];
+    Tiny::quick().txt2img(&flags).refused(2, &["`sampling.schedule` is `beta`, expected `karras`"]);
+}
+
+fn without_schedule(tiny: Tiny) -> Tiny {
+    let text = fs::read_to_string(tiny.path("flux.toml")).unwrap();
+    let kept: Vec<_> = text.lines().filter(|line| !line.starts_with("schedule")).collect();
+    tiny.write("flux.toml", kept.join("\n"));
+    tiny
+}
+
+#[test]
+fn what_the_file_says_for_another_sampler_is_set_aside_with_a_note() {
+    let options = toml::Table::from_iter([("eta".to_owned(), 0.5.into())]);
+    let tiny = Tiny::quick().set("sampling", "sampler", "euler_ancestral").set("sampling", "options", options);
+    let ran = tiny.txt2img(&["--sampler", "lcm"]).done();
+    assert_eq!(notes(&ran), ["the config's option `eta` is set aside: the `--sampler` given has none of that name"]);
+    assert_eq!(notes(&tiny.txt2img(&["--sampler", "dpm_2_ancestral"]).done()), [""; 0]);
+    tiny.txt2img(&["--sampler", "lcm", "--option", "eta=1"]).refused(2, &["no option is called `eta`"]);
+    // and so are its noise levels where a flag says how many or which there are
+    let tiny = Tiny::quick().set("sampling", "sigmas", vec![1.0, 0.5, 0.0]);
+    assert_eq!(drawn(&tiny, &["--steps", "3"])["steps"], 3);
+    let ran = tiny.txt2img(&["--steps", "3"]).done();
+    assert_eq!(notes(&ran), ["the config's `sigmas` are set aside, as `--steps` is given"]);
+    assert_eq!(ran.err.lines().filter(|line| line.starts_with("step ")).count(), 3);
+}
+
+#[test]
+fn values_may_begin_with_a_dash() {
+    let tiny = Tiny::quick();
+    for prompt in ["- a list\n- of things", "--ar 16:9 castle", "-", "-1", "--", "—dash"] {
+        assert_eq!(drawn(&tiny, &["--prompt", prompt, "--negative", prompt])["prompt"], prompt);
+        assert_eq!(drawn(&tiny, &[&format!("--prompt={prompt}")])["prompt"], prompt);
+    }
+    // but a flag whose value is missing does not take the next one for it
+    for flag in ["--json", "--negative", "--seed", "--config"] {
+        tiny.txt2img(&["--prompt", flag]).refused(2, &["a value is required for '--prompt"]);
+    }
+    let seeds: Vec<_> = (0..3).map(|_| drawn(&tiny, &["--seed", "-1"])["seed"].as_u64().unwrap()).collect();
+    assert!(seeds.iter().any(|seed| *seed != seeds[0]), "{seeds:?}");
+    for (flag, value, says) in [
+        ("--cfg", "-7", "cfg is -7, expected 1 to 100"),
+        ("--guidance", "-3.5", "guidance is -3.5, expected 0 to 100"),
+        ("--seed", "-2", "`sampling.seed` is `-2`, expected"),
+        ("--steps", "-1", "expected a whole number from 1 to 1000"),
+        ("--width", "-64", "expected a whole number from 16 to 16384"),
+        ("--height", "-64", "expected a whole number from 16 to 16384"),
+        ("--batch", "-1", "expected a whole number from 1 to 64"),
+        ("--t5-length", "-1", "expected a whole number from 1 to 4096"),
+        ("--threads", "-1", "expected a whole number from 0 to 1024"),
+        ("--memory", "-1", "`-1` is not a size"),
+    ] {
+        let ran = tiny.txt2img(&[flag, value]).refused(2, &[says]);
+        assert!(!ran.err.contains("unexpected argument"), "{ran:?}");
+    }
+}
+
+#[test]
+fn prompt_syntax_that_is_drawn_as_words_is_told() {
+    let tiny = Tiny::quick();
+    for (prompt, says) in [
+        ("a cat <lora:fur:0.8>", "`<lora:fur:0.8>` of the prompt is drawn as plain words: LoRA"),
+        ("a (cat:1.4)", "`(cat:1.4)` of the prompt is drawn as plain words: weights"),
+        ("a ((cat))", "weights are not supported yet"),
+        ("a cat, embedding:easynegative", "`embedding:easynegative` of the prompt is drawn as plain words: embeddings"),
+        ("a cat BREAK a dog", "`BREAK` of the prompt"),
+        ("a cat AND a dog", "`AND` of the prompt"),
+        ("a [cat:dog:0.5]", "`[cat:dog:0.5]` of the prompt"),
+    ] {
+        let ran = tiny.txt2img(&["--prompt", prompt]).done();
+        assert!(matches!(notes(&ran)[..], [note] if note.contains(says)), "{ran:?}");
+        let event = &tiny.txt2img(&["--prompt", prompt, "--json"]).done().json()[0];
+        assert!(event["event"] == "note" && event["note"].as_str().unwrap().contains(says), "{event}");
+    }
+    let ran = tiny.txt2img(&["--prompt", "a cat (on a mat)"]).done();
+    assert_eq!(notes(&ran), [""; 0]);
+    // the negative prompt's, where it counts; and that it does not, where it does not
+    let negative = ["--prompt", "a cat", "--negative", "(dog:1.2)"];
+    let ran = tiny.txt2img(&negative).done();
+    assert_eq!(notes(&ran), ["the negative prompt has no effect, as `cfg` is 1; it counts above 1"]);
+    let ran = tiny.txt2img(&[&negative[..], &["--cfg", "2"]].concat()).done();
+    assert!(matches!(notes(&ran)[..], [note] if note.starts_with("`(dog:1.2)` of the negative prompt")), "{ran:?}");
+}
+
+#[test]
+fn any_number_of_threads_ends_and_what_differs_from_the_wish_is_told() {
+    let tiny = Tiny::quick();
+    let run = |args: &[&str], variable: &str| {
+        let all = [&["txt2img", "--config", "flux.toml", "--output", "a.png"], args].concat();
+        Ran::of(tiny.command(&all).env("RAYON_NUM_THREADS", variable).output().unwrap(), &all).done()
+    };
+    let first = {
+        run(&["--threads", "1"], "");
+        fs::read(tiny.path("a.png")).unwrap()
+    };
+    let cores = std::thread::available_parallelism().unwrap().get();
+    for (args, variable, noted) in [
+        (&["--threads", "64"][..], "", cores < 64),
+        (&["--threads", "1024"], "", true),
+        (&[], "5000", true),
+        (&[], "0", false),
+        (&[], "many", false),
+        (&["--threads", "1"], "5000", false),
+    ] {
+        let ran = run(args, variable);
+        assert_eq!(notes(&ran).iter().any(|note| note.contains("threads")), noted, "{ran:?}");
+        assert!(fs::read(tiny.path("a.png")).unwrap() == first, "{args:?} {variable}");
+    }
+}

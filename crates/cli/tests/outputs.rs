@@ -1,0 +1,325 @@
+//! Where a run writes: never over what it reads, only where a file can be, and nothing is left of runs that were killed.
+
+mod tiny;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::tiny::{ROLES, Ran, Tensors, Tiny, golden, wait};
+
+/// A model whose files are in the folder, so that a test that fails loses nothing else.
+fn own() -> Tiny {
+    ROLES.into_iter().fold(Tiny::quick(), |tiny, role| {
+        let copy = tiny.write(&format!("models/{role}.safetensors"), fs::read(tiny.role(role)).unwrap());
+        tiny.with(role, &copy)
+    })
+}
+
+fn noise() -> Vec<u8> {
+    Tensors(vec![]).zeros("noise", "F32", &[1, 16, 2, 2]).bytes()
+}
+
+/// What every file in the folder holds, by its name; of a link, where it leads.
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_symlink() {
+            let target = fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes();
+            all.push((path, target));
+        } else if path.is_dir() {
+            all.extend(contents(&path));
+        } else if !path.ends_with(".stdout") && !path.ends_with(".stderr") {
+            all.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn no_output_takes_the_place_of_a_file_that_is_read() {
+    // given a model, noise and a prompt in files, each under its own name, a link's and a hard link's
+    let tiny = own();
+    tiny.write("n.safetensors", noise());
+    tiny.write("words.txt", "a cat");
+    tiny.write("t/transformer.safetensors", fs::read(tiny.role("transformer")).unwrap());
+    tiny.write("t/config.json", "{}");
+    tiny.write("c.png", fs::read(tiny.path("flux.toml")).unwrap());
+    symlink(tiny.path("models"), tiny.path("other")).unwrap();
+    symlink(tiny.path("models/t5.safetensors"), tiny.path("link.safetensors")).unwrap();
+    fs::hard_link(tiny.path("models/vae.safetensors"), tiny.path("hard.safetensors")).unwrap();
+    fs::hard_link(tiny.path("flux.toml"), tiny.path("config.png")).unwrap();
+    let absolute = tiny.path("models/clip.safetensors").display().to_string();
+    let cases: [&[&str]; 19] = [
+        &["--dump", "models/transformer.safetensors"],
+        &["--dump", "models/clip.safetensors"],
+        &["--dump", "models/t5.safetensors"],
+        &["--dump", "models/vae.safetensors"],
+        &["--dump", "./models//clip.safetensors"],
+        &["--dump", "models/../models/clip.safetensors"],
+        &["--dump", "models/missing/../clip.safetensors"],
+        &["--dump", "other/clip.safetensors"],
+        &["--dump", &absolute],
+        &["--dump", "link.safetensors"],
+        &["--dump", "hard.safetensors"],
+        &["--dump", "flux.toml"],
+        &["--dump", "config.png"],
+        &["--output", "config.png"],
+        &["--noise", "n.safetensors", "--dump", "n.safetensors"],
+        &["--prompt-file", "words.txt", "--dump", "words.txt"],
+        &["--transformer", "t", "--dump", "t/transformer.safetensors"],
+        &["--transformer", "t", "--dump", "t/config.json"],
+        &["--transformer", "t/transformer.safetensors", "--dump", "t/config.json"],
+    ];
+    let before = contents(&tiny.path(""));
+    for args in cases {
+        // when an output is to go there, then it is refused before the work, and every file is as it was
+        let ran = tiny.txt2img(args).refused(2, &["would replace `", "hint: give the output another name"]);
+        assert!(!ran.err.contains("load "), "{ran:?}");
+        assert!(contents(&tiny.path("")) == before, "{args:?}");
+    }
+    let ran = tiny.forge(&["txt2img", "--config", "c.png", "--output", "c.png"]).refused(2, &["would replace `c.png`"]);
+    assert!(contents(&tiny.path("")) == before, "{ran:?}");
+    // nor does a dump join the files of a model
+    tiny.txt2img(&["--transformer", "t", "--dump", "t/more.safetensors"]).refused(2, &["among the files of the model"]);
+    assert!(contents(&tiny.path("")) == before);
+}
+
+#[test]
+fn no_output_takes_the_place_of_another_output() {
+    let tiny = own();
+    symlink(tiny.path(""), tiny.path("here")).unwrap();
+    for (output, dump) in [
+        ("a.png", "a.png"),
+        ("a.png", "./a.png"),
+        ("a.png", "here/a.png"),
+        ("a.png", "new/../a.png"),
+        ("new/{seed}.png", "new/7.png"),
+        ("{index}.png", "0.png"),
+    ] {
+        let args = ["--seed", "7", "--output", output, "--dump", dump];
+        tiny.txt2img(&args).refused(2, &["which is what this run also writes"]);
+        assert_eq!(tiny.drawn(), Vec::<PathBuf>::new());
+    }
+    // and those that only look alike are both written
+    tiny.txt2img(&["--seed", "7", "--output", "new/7.png", "--dump", "7.png"]).done();
+    assert!(tiny.path("new/7.png").is_file() && tiny.path("7.png").is_file());
+}
+
+#[test]
+fn a_folder_s_output_beside_its_model_is_no_fault() {
+    let tiny = own();
+    tiny.txt2img(&["--output", "models/a.png", "--dump", "models/dump.safetensors"]).done();
+    assert!(tiny.path("models/a.png").is_file() && tiny.path("models/dump.safetensors").is_file());
+}
+
+#[test]
+fn only_a_file_is_replaced_and_only_through_folders_that_are_there() {
+    let tiny = Tiny::quick();
+    symlink(tiny.path("nowhere"), tiny.path("link")).unwrap();
+    assert!(Command::new("mkfifo").arg(tiny.path("pipe.png")).status().unwrap().success());
+    let long = "n".repeat(256);
+    let deep = vec!["n".repeat(200); 25].join("/");
+    let cases = [
+        ("pipe.png".to_owned(), "this is a pipe"),
+        ("link/a.png".to_owned(), "`link` is a link to a folder that does not exist"),
+        ("link/deeper/a.png".to_owned(), "`link` is a link to a folder that does not exist"),
+        (format!("{long}/a.png"), "a name has at most 255"),
+        (format!("ok/{long}/a.png"), "a name has at most 255"),
+        (format!("{deep}/a.png"), "the path has"),
+        ("flux.toml/a.png".to_owned(), "`flux.toml` is not a folder"),
+    ];
+    for (place, says) in cases {
+        for flag in ["--output", "--dump"] {
+            let ran = tiny.txt2img(&[flag, &place]).refused(1, &["cannot write `", says]);
+            assert!(!ran.err.contains("load "), "{ran:?}");
+        }
+    }
+    tiny.txt2img(&["--dump", "/dev/null"]).refused(1, &["cannot write `/dev/null`", "this is a device"]);
+    assert!(fs::metadata("/dev/null").is_ok_and(|null| !null.is_file()));
+}
+
+#[test]
+fn a_picture_that_is_replaced_keeps_its_permissions() {
+    let tiny = Tiny::quick();
+    let path = tiny.write("a.png", "old");
+    for mode in [0o600, 0o664] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        tiny.txt2img(&["--output", "a.png"]).done();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, mode);
+    }
+}
+
+#[test]
+fn a_run_sweeps_what_killed_runs_left_in_its_folders() {
+    let tiny = Tiny::quick();
+    for name in ["out/.forge-4294967294-a.tmp", "dumps/.forge-4294967294-b.tmp"] {
+        tiny.write(name, "part of a picture");
+    }
+    tiny.txt2img(&["--output", "out/a.png", "--dump", "dumps/d.safetensors"]).done();
+    let names =
+        |folder: &str| fs::read_dir(tiny.path(folder)).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+    assert_eq!((names("out"), names("dumps")), (vec!["a.png".into()], vec!["d.safetensors".into()]));
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_moment_leaves_nothing_that_the_next_does_not_sweep() {
+    let tiny = Tiny::quick().set("image", "batch", 8);
+    let whole = {
+        tiny.txt2img(&["--output", "out/{index}.png"]).done();
+        fs::read(tiny.path("out/7.png")).unwrap().len()
+    };
+    for round in 0..40 {
+        let args = ["txt2img", "--config", "flux.toml", "--output", "out/{index}.png", "--dump", "out/d", "--json"];
+        let mut child = tiny.command(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        // Killed between the first picture and the end, which is where files are written.
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("decoded"))).unwrap().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(round * 150));
+        child.kill().unwrap();
+        wait(&mut child);
+        for picture in tiny.drawn().iter().filter(|path| path.extension().is_some_and(|e| e == "png")) {
+            assert!(fs::metadata(picture).unwrap().len().abs_diff(whole as u64) < 64, "{picture:?} is torn");
+        }
+    }
+    tiny.txt2img(&["--output", "out/{index}.png"]).done();
+    assert!(tiny.drawn().iter().all(|path| path.extension().is_some_and(|e| e == "png")), "{:?}", tiny.drawn());
+}
+
+#[test]
+fn a_request_to_end_is_as_good_as_ctrl_c() {
+    for signal in ["-INT", "-TERM"] {
+        let tiny = Tiny::quick().set("sampling", "steps", 1000).set("image", "width", 256);
+        let args = ["txt2img", "--config", "flux.toml", "--output", "a.png"];
+        let mut child = tiny.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        lines.find(|line| line.contains("step")).unwrap();
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let last = lines.last().unwrap();
+        assert_eq!(wait(&mut child).code(), Some(130), "{signal} {last}");
+        assert!(last.contains("interrupted after step "), "{signal} {last}");
+        assert_eq!(tiny.drawn().len(), 0);
+    }
+}
+
+#[test]
+fn a_picture_can_go_to_standard_output() {
+    let tiny = Tiny::quick();
+    let ran = tiny.command(&["txt2img", "--config", "flux.toml", "--output", "-"]).output().unwrap();
+    assert!(ran.status.success());
+    tiny.txt2img(&["--output", "a.png"]).done();
+    assert!(ran.stdout == fs::read(tiny.path("a.png")).unwrap());
+    assert!(!tiny.path("-").exists());
+    tiny.txt2img(&["--output", "-", "--json"]).refused_in_json(2, "together with `--json`");
+    tiny.txt2img(&["--output", "-", "--batch", "2"]).refused(2, &["standard output takes one picture"]);
+}
+
+#[test]
+fn formats_that_are_not_written_are_told_as_such() {
+    let tiny = Tiny::quick();
+    for (name, format) in
+        [("a.jpg", "JPEG"), ("a.JPEG", "JPEG"), ("a.webp", "WebP"), ("a.avif", "AVIF"), ("a.tiff", "TIFF")]
+    {
+        tiny.txt2img(&["--output", name]).refused(2, &[&format!("{format} is not written yet"), "ends in `.png`"]);
+    }
+}
+
+#[test]
+fn a_home_folder_is_filled_in_and_what_is_no_path_is_refused() {
+    let tiny = own();
+    let run = |args: &[&str]| {
+        let all = [&["txt2img", "--config", "flux.toml"], args].concat();
+        let ran = tiny.command(&all).env("HOME", tiny.path("home")).output().unwrap();
+        Ran::of(ran, &all)
+    };
+    fs::create_dir(tiny.path("home")).unwrap();
+    fs::copy(tiny.role("clip"), tiny.path("home/clip.safetensors")).unwrap();
+    run(&["--clip", "~/clip.safetensors", "--output", "~/x.png"]).done();
+    assert!(tiny.path("home/x.png").is_file() && !tiny.path("~").exists());
+    for (flag, value, says) in [
+        ("--clip", "file:///models/clip.safetensors", "which is an address"),
+        ("--clip", "https://example.org/clip.safetensors", "which is an address"),
+        ("--clip", "$HOME/clip.safetensors", "a path with a variable in it"),
+        ("--clip", "${HOME}/clip.safetensors", "a path with a variable in it"),
+        ("--t5", "~somebody/t5.safetensors", "somebody's home folder"),
+        ("--folder", "black-forest-labs/FLUX.1-dev", "looks like the name of a model on a hub"),
+        ("--output", "$HOME/x.png", "a path with a variable in it"),
+        ("--output", "file:///x.png", "which is an address"),
+        ("--dump", "$HOME/x.safetensors", "a path with a variable in it"),
+        ("--noise", "$HOME/n.safetensors", "a path with a variable in it"),
+        ("--prompt-file", "$HOME/p.txt", "a path with a variable in it"),
+    ] {
+        run(&[flag, value]).refused(2, &[says, "hint: "]);
+    }
+    // and in a config the same
+    for (line, says) in [
+        ("[model]\nfolder = \"~nobody/flux\"", "somebody's home folder"),
+        ("[model]\nclip = \"file:///x.safetensors\"", "which is an address"),
+        ("[image]\noutput = \"$HOME/x.png\"", "a path with a variable in it"),
+    ] {
+        tiny.write("bad.toml", line);
+        tiny.forge(&["txt2img", "--config", "bad.toml"]).refused(2, &[says]);
+    }
+    for command in ["inspect", "info"] {
+        tiny.forge(&[command, "https://example.org/x"]).refused(2, &["which is an address"]);
+    }
+}
+
+#[test]
+fn configs_and_prompts_come_from_files_pipes_and_standard_input() {
+    let tiny = Tiny::quick();
+    tiny.txt2img(&["--prompt", "a cat", "--output", "a.png"]).done();
+    let expected = fs::read(tiny.path("a.png")).unwrap();
+    let shell = |script: &str| {
+        let forge = env!("CARGO_BIN_EXE_forge");
+        let mut child = Command::new("bash")
+            .args(["-c", &script.replace("forge", forge)])
+            .current_dir(tiny.path(""))
+            .spawn()
+            .unwrap();
+        assert!(wait(&mut child).success(), "{script}");
+        let drawn = fs::read(tiny.path("b.png")).unwrap();
+        assert!(drawn == expected, "{script}");
+        fs::remove_file(tiny.path("b.png")).unwrap();
+    };
+    tiny.write("words.txt", "a cat\n");
+    tiny.write("dos.txt", "a cat\r\n");
+    shell("forge txt2img --config - --prompt 'a cat' --output b.png < flux.toml");
+    shell("cat flux.toml | forge txt2img --config - --prompt 'a cat' --output b.png");
+    shell("forge txt2img --config <(cat flux.toml) --prompt 'a cat' --output b.png");
+    shell("forge txt2img --config flux.toml --prompt-file words.txt --output b.png");
+    shell("forge txt2img --config flux.toml --prompt-file dos.txt --output b.png");
+    shell("printf 'a cat' | forge txt2img --config flux.toml --prompt-file - --output b.png");
+    tiny.txt2img(&["--prompt-file", "words.txt", "--prompt", "a dog"]).refused(2, &["cannot be used with"]);
+    let twice = ["txt2img", "--config", "-", "--prompt-file", "-"];
+    tiny.forge(&twice).refused(2, &["standard input can be read once, and --config and --prompt-file ask for it"]);
+    tiny.txt2img(&["--prompt-file", "none.txt"]).refused(2, &["cannot read the prompt `none.txt`", "No such file"]);
+}
+
+#[test]
+fn texts_are_bounded() {
+    let tiny = Tiny::quick();
+    let sparse = fs::File::create(tiny.path("huge.toml")).unwrap();
+    sparse.set_len(64 << 30).unwrap();
+    tiny.forge(&["txt2img", "--config", "huge.toml"])
+        .refused(2, &["cannot read config `huge.toml`", "longer than 1048576 bytes"]);
+    tiny.txt2img(&["--prompt-file", "huge.toml"]).refused(2, &["cannot read the prompt `huge.toml`", "longer than"]);
+    tiny.write("long.txt", "cat ".repeat(17_000));
+    tiny.txt2img(&["--prompt-file", "long.txt"])
+        .refused(2, &["cannot read the prompt `long.txt`", "longer than 65536 bytes"]);
+    tiny.write("long.toml", format!("[prompt]\npositive = \"{}\"", "cat ".repeat(17_000)));
+    tiny.forge(&["txt2img", "--config", "long.toml"])
+        .refused(2, &["the prompt is 68000 bytes long, expected at most 65536 bytes"]);
+    tiny.forge(&["txt2img", "--config", "/dev/zero"]).refused(2, &["this is neither a file nor a pipe"]);
+    // What the kernel makes up while it is read counts as empty, and is not waited for.
+    tiny.forge(&["txt2img", "--config", "/proc/kmsg", "--output", "a.png"])
+        .refused(2, &["names no `model.transformer`"]);
+    let path = golden("tiny-dev").display().to_string();
+    tiny.forge(&["txt2img", "--config", &path]).refused(2, &["this is a folder", "hint: give the config file"]);
+}

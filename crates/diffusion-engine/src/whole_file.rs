@@ -1,0 +1,320 @@
+//! Files that are written completely or not at all.
+//!
+//! The bytes go to a temporary file beside the name, which takes the name when it is on disk. A process that is killed in between
+//! leaves the temporary file; its lock goes with the process, so that [`sweep`] can tell it from one that is still being written.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use crate::Error;
+
+const PREFIX: &str = ".forge-";
+const SUFFIX: &str = ".tmp";
+
+/// Bytes of a name, on every common file system.
+const LONGEST_NAME: usize = 255;
+
+/// Bytes of a path that Linux takes (`PATH_MAX` without its terminating zero), less what the temporary name may add.
+const LONGEST_PATH: usize = 4095 - 64;
+
+/// Why a place can't be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unwritable {
+    /// A folder has the name.
+    #[error("there is a folder of this name")]
+    Folder,
+    /// A pipe, a socket or a device has the name; replacing it would take it away from others.
+    #[error("this is {kind}, and only a file can be replaced")]
+    Special {
+        /// What it is.
+        kind: &'static str,
+    },
+    /// The path ends in no name.
+    #[error("it names no file")]
+    NoName,
+    /// A part of the path that no file system can hold.
+    #[error("`{start}…` has {bytes} bytes, a name has at most {LONGEST_NAME}")]
+    LongName {
+        /// Its first characters.
+        start: String,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A path that the system does not take.
+    #[error("the path has {bytes} bytes, at most {LONGEST_PATH} are accepted")]
+    LongPath {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A part of the path is a link whose target does not exist.
+    #[error("`{}` is a link to a folder that does not exist", link.display())]
+    DanglingLink {
+        /// The link.
+        link: PathBuf,
+    },
+    /// A part of the path is there and is no folder.
+    #[error("`{}` is not a folder", path.display())]
+    NotAFolder {
+        /// The part.
+        path: PathBuf,
+    },
+    /// What the system says.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+/// Writes a file completely or not at all. Missing folders are made; a file of that name is replaced by one with its permissions.
+///
+/// # Errors
+/// [`Error::Write`], and then nothing is left behind but folders that were made; [`Error::Unsynced`] where the file is there, but
+/// the system could not promise that its name survives a power loss.
+pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+    replace(path, fill).map_err(|source| Error::Write { path: path.to_owned(), source })?;
+    sync_folder(folder(path)).map_err(|source| Error::Unsynced { path: path.to_owned(), source })
+}
+
+fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Unwritable> {
+    check_name(path)?;
+    fs::create_dir_all(folder(path))?;
+    let mut file = temporary(folder(path))?;
+    let mut out = BufWriter::new(file.as_file_mut());
+    fill(&mut out)?;
+    out.flush()?;
+    drop(out);
+    if let Ok(replaced) = path.metadata() {
+        file.as_file().set_permissions(replaced.permissions())?;
+    }
+    durable(file.as_file().sync_all())?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// Finds out before the work whether [`write_whole`] would be able to, and leaves no trace.
+///
+/// # Errors
+/// Why it would not.
+pub fn check_writable(path: &Path) -> Result<(), Unwritable> {
+    check_name(path)?;
+    // Folders that are missing are made when there is something to write; until then the nearest one that exists must do.
+    for ancestor in folder(path).ancestors() {
+        let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
+        match ancestor.metadata() {
+            Ok(found) if found.is_dir() => return Ok(temporary(ancestor)?.close()?),
+            Ok(_) => return Err(Unwritable::NotAFolder { path: ancestor.to_owned() }),
+            Err(_) if ancestor.is_symlink() => return Err(Unwritable::DanglingLink { link: ancestor.to_owned() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // A file stands in a folder's place further up, or a folder can't be looked into: further up it is told which.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::NotFound).into())
+}
+
+/// Removes what killed runs have left in a folder: temporary files of [`write_whole`] that no process writes any more. Returns how
+/// many there were.
+///
+/// What can't be looked at or removed is left alone.
+pub fn sweep(folder: &Path) -> usize {
+    let Ok(entries) = folder.read_dir() else { return 0 };
+    let names = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    names.filter(|path| is_abandoned(path) && fs::remove_file(path).is_ok()).count()
+}
+
+fn is_abandoned(path: &Path) -> bool {
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let Some(middle) = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX)) else { return false };
+    let Ok(found) = path.symlink_metadata() else { return false };
+    if !found.is_file() {
+        return false;
+    }
+    // Its writer may be between making the file and locking it.
+    let may_be_new = match middle.split_once('-').and_then(|(id, _)| id.parse().ok()) {
+        Some(id) => id != std::process::id() && lives(id).unwrap_or_else(|| is_new(&found)),
+        None => is_new(&found),
+    };
+    !may_be_new && OpenOptions::new().write(true).open(path).is_ok_and(|file| file.try_lock().is_ok())
+}
+
+/// Whether a process runs; `None` where the system does not show its processes.
+fn lives(process: u32) -> Option<bool> {
+    let processes = Path::new("/proc");
+    processes.join("self").exists().then(|| processes.join(process.to_string()).exists())
+}
+
+fn is_new(found: &fs::Metadata) -> bool {
+    const A_MINUTE: Duration = Duration::from_secs(60);
+    found.modified().map_or(true, |time| SystemTime::now().duration_since(time).is_ok_and(|age| age < A_MINUTE))
+}
+
+fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    builder.prefix(&prefix).suffix(SUFFIX);
+    // Temporary files are private unless told otherwise; a picture is as readable as the umask lets any new file be.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let file = builder.tempfile_in(folder)?;
+    // Some network drives have no locks; what is left there is swept once its process is gone.
+    let _ = file.as_file().try_lock();
+    Ok(file)
+}
+
+fn check_name(path: &Path) -> Result<(), Unwritable> {
+    let bytes = path.as_os_str().len();
+    if bytes > LONGEST_PATH {
+        return Err(Unwritable::LongPath { bytes });
+    }
+    if let Some(long) = path.iter().find(|part| part.len() > LONGEST_NAME) {
+        let start = long.to_string_lossy().chars().take(20).collect();
+        return Err(Unwritable::LongName { start, bytes: long.len() });
+    }
+    if path.as_os_str().to_string_lossy().ends_with(std::path::is_separator) || path.file_name().is_none() {
+        return Err(if path.is_dir() { Unwritable::Folder } else { Unwritable::NoName });
+    }
+    match path.metadata() {
+        Ok(found) if found.is_dir() => Err(Unwritable::Folder),
+        Ok(found) if !found.is_file() => Err(Unwritable::Special { kind: special(&found) }),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn special(found: &fs::Metadata) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    match found.file_type() {
+        kind if kind.is_fifo() => "a pipe",
+        kind if kind.is_socket() => "a socket",
+        _ => "a device",
+    }
+}
+
+#[cfg(not(unix))]
+fn special(_: &fs::Metadata) -> &'static str {
+    "no file"
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes a rename last through a power loss; elsewhere than on Unix a folder can't be opened for it.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    durable(File::open(folder).and_then(|folder| folder.sync_all()))
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// What a sync says, if it says that bytes may be lost. Network drives refuse to sync, and folders that may be written need not be
+/// readable; neither loses anything.
+fn durable(synced: io::Result<()>) -> io::Result<()> {
+    const EIO: i32 = 5;
+    match synced {
+        Err(error)
+            if error.raw_os_error() == Some(EIO)
+                || matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+        {
+            Err(error)
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path) -> Result<(), Error> {
+        write_whole(path, |out| out.write_all(b"new"))
+    }
+
+    #[test]
+    fn a_refused_name_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("folder.png")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        for name in ["folder.png", "file/b.png", &"n".repeat(256), &format!("{}/a.png", "n".repeat(256)), "a.png/"] {
+            assert!(matches!(write(&at(name)), Err(Error::Write { .. })), "{name}");
+            assert!(check_writable(&at(name)).is_err(), "{name}");
+        }
+        let failed = write_whole(&at("c.png"), |out| {
+            out.write_all(b"part")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        });
+        assert!(matches!(failed, Err(Error::Write { .. })));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_in_all_is_told_before_the_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = ["n".repeat(200).as_str(); 25].iter().fold(folder.path().to_owned(), |path, part| path.join(part));
+        assert!(matches!(check_writable(&deep.join("a.png")), Err(Unwritable::LongPath { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink(at("nowhere"), at("link")).unwrap();
+        assert!(matches!(check_writable(&at("link/a.png")), Err(Unwritable::DanglingLink { .. })));
+        assert!(matches!(check_writable(&at("link/deep/a.png")), Err(Unwritable::DanglingLink { .. })));
+        std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        assert!(matches!(check_writable(&at("socket")), Err(Unwritable::Special { kind: "a socket" })));
+        assert!(matches!(check_writable(Path::new("/dev/null")), Err(Unwritable::Special { kind: "a device" })));
+        assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+        assert!(matches!(check_writable(&at("pipe")), Err(Unwritable::Special { kind: "a pipe" })));
+        assert!(write(&at("pipe")).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_is_replaced_keeps_its_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        for mode in [0o600, 0o664, 0o444, 0o640] {
+            fs::write(&path, "old").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            write(&path).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"new");
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, mode);
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_killed_runs_leave_is_swept_and_what_runs_write_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        // given a file of a process that is gone, of this process under another's lock, and of none
+        fs::write(at(".forge-4294967294-abc.tmp"), "part").unwrap();
+        fs::write(at(".forge-old.tmp"), "of a version that named no process").unwrap();
+        let minutes_ago = SystemTime::now() - Duration::from_secs(600);
+        File::options().write(true).open(at(".forge-old.tmp")).unwrap().set_modified(minutes_ago).unwrap();
+        fs::write(at(".forge-new.tmp"), "").unwrap();
+        fs::write(at("forge-4294967294-abc.tmp"), "of somebody else").unwrap();
+        let own = temporary(folder.path()).unwrap();
+        // when the folder is swept, then the others' are left
+        assert_eq!(sweep(folder.path()), 2);
+        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left.len(), 3, "{left:?}");
+        assert!(own.path().exists());
+        // and its own from before is swept as well, as numbers of processes come again
+        let left = own.keep().unwrap().1;
+        assert_eq!(sweep(folder.path()), 1);
+        assert!(!left.exists());
+    }
+}
