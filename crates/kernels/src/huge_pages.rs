@@ -5,7 +5,11 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    sync::{Mutex, PoisonError},
+    hint::spin_loop,
+    sync::{
+        Mutex, MutexGuard, TryLockError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 /// Blocks from this size on are ours; others are the system's.
@@ -17,13 +21,27 @@ const PAGE: usize = 2 << 20;
 /// Free blocks at most.
 const SLOTS: usize = 64;
 
+/// How often a lock that is taken is tried again: some microseconds, in which its holder is long done unless it does not run. That
+/// is still less than the page faults of a new block take.
+const TRIES: usize = 256;
+
+/// What [`HugePages::limit`] was told last.
+static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
+
 /// An allocator that keeps up to so many bytes of free blocks for the next request of nearly the same size.
 ///
 /// A program makes it its own with `#[global_allocator]`. Large blocks are filled up to whole sixteenths of their size, so that
 /// tensors of nearly one size share blocks; one that is freed while there is no room for it replaces the oldest.
-pub struct HugePages {
+///
+/// No call waits for another thread, so that the child of a `fork` can allocate whatever its parent's threads were doing: where the
+/// list of free blocks stays taken, blocks come from the system and go back to it. A request that the system refuses is made again
+/// after every free block went back.
+pub struct HugePages<A: GlobalAlloc = System> {
+    system: A,
     bound: usize,
     free: Mutex<Free>,
+    /// What `free` holds, for those who only ask.
+    kept: AtomicUsize,
 }
 
 struct Free {
@@ -36,54 +54,178 @@ struct Free {
 impl HugePages {
     /// Keeps at most `bound` bytes of free blocks.
     pub const fn new(bound: usize) -> Self {
-        Self { bound, free: Mutex::new(Free { blocks: [(0, 0); SLOTS], count: 0, bytes: 0 }) }
+        Self::over(System, bound)
+    }
+
+    /// Bounds what every allocator of this type in the process keeps, from now on: each obeys the lesser of its own bound and this.
+    /// Blocks above it go back with the next large request, or at once with [`HugePages::trim`].
+    pub fn limit(bytes: usize) {
+        LIMIT.store(bytes, Relaxed);
+    }
+}
+
+impl<A: GlobalAlloc> HugePages<A> {
+    /// The same over another allocator than the system's.
+    pub const fn over(system: A, bound: usize) -> Self {
+        let free = Free { blocks: [(0, 0); SLOTS], count: 0, bytes: 0 };
+        Self { system, bound, free: Mutex::new(free), kept: AtomicUsize::new(0) }
     }
 
     /// Bytes of free blocks that are kept.
     pub fn kept(&self) -> usize {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).bytes
+        self.kept.load(Relaxed)
+    }
+
+    /// Gives back the oldest free blocks until the bounds hold.
+    pub fn trim(&self) {
+        self.give_back_above(self.bound());
+    }
+
+    fn bound(&self) -> usize {
+        self.bound.min(LIMIT.load(Relaxed))
+    }
+
+    /// The free blocks, unless another thread keeps them to itself.
+    fn lock(&self) -> Option<MutexGuard<'_, Free>> {
+        for _ in 0..TRIES {
+            match self.free.try_lock() {
+                Ok(free) => return Some(free),
+                Err(TryLockError::Poisoned(free)) => return Some(free.into_inner()),
+                Err(TryLockError::WouldBlock) => spin_loop(),
+            }
+        }
+        None
+    }
+
+    /// A kept block, or a new one; null where the system has none.
+    fn block(&self, size: usize) -> *mut u8 {
+        self.take(size).unwrap_or_else(|| self.insist(|| self.new_block(size)))
     }
 
     fn take(&self, size: usize) -> Option<*mut u8> {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = free.blocks[..free.count].iter().rposition(|&(_, have)| have == size)?;
-        Some(std::ptr::with_exposed_provenance_mut(free.remove(at).0))
+        let (found, leaving) = {
+            let mut free = self.lock()?;
+            let at = free.blocks[..free.count].iter().rposition(|&(_, have)| have == size);
+            let found = at.map(|at| free.remove(at));
+            let leaving = free.above(self.bound(), SLOTS);
+            self.kept.store(free.bytes, Relaxed);
+            (found, leaving)
+        };
+        self.give_back(leaving);
+        found.map(|(address, _)| std::ptr::with_exposed_provenance_mut(address))
     }
 
-    /// Keeps a block, and gives back those for which there is no room then.
+    /// Keeps a block, in the place of the oldest ones where there is no room for it, or gives it back.
     fn keep(&self, block: *mut u8, size: usize) {
-        let mut leaving = [(0, 0); SLOTS];
-        let mut count = 0;
-        {
-            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            while free.count > 0 && (free.count == SLOTS || free.bytes + size > self.bound) {
-                leaving[count] = free.remove(0);
-                count += 1;
-            }
-            if free.bytes + size <= self.bound {
-                let at = free.count;
-                free.blocks[at] = (block.expose_provenance(), size);
-                free.count += 1;
-                free.bytes += size;
-            } else {
-                leaving[count % SLOTS] = (block.expose_provenance(), size);
-                count += 1;
-            }
+        let block = (block.expose_provenance(), size);
+        let bound = self.bound();
+        let Some(mut free) = self.lock() else { return self.give_back(Leaving::one(block)) };
+        let mut leaving = match bound.checked_sub(size) {
+            Some(room) => free.above(room, SLOTS - 1),
+            None => free.above(bound, SLOTS),
+        };
+        if size <= bound {
+            free.push(block);
+        } else {
+            leaving.push(block);
         }
-        for &(address, size) in &leaving[..count] {
+        self.kept.store(free.bytes, Relaxed);
+        drop(free);
+        self.give_back(leaving);
+    }
+
+    /// Gives back the oldest blocks until at most so many bytes are kept, and says whether there were any.
+    fn give_back_above(&self, bytes: usize) -> bool {
+        let Some(mut free) = self.lock() else { return false };
+        let leaving = free.above(bytes, SLOTS);
+        self.kept.store(free.bytes, Relaxed);
+        drop(free);
+        let is_any = leaving.count > 0;
+        self.give_back(leaving);
+        is_any
+    }
+
+    fn give_back(&self, leaving: Leaving) {
+        for &(address, size) in &leaving.blocks[..leaving.count] {
             // SAFETY: a block of `new_block`'s with this size, which nobody has any more.
-            unsafe { System.dealloc(std::ptr::with_exposed_provenance_mut(address), block_layout(size)) };
+            unsafe { self.system.dealloc(std::ptr::with_exposed_provenance_mut(address), block_layout(size)) };
         }
+    }
+
+    /// What `ask` gets from the system; where that is nothing, once more after all free blocks went back.
+    fn insist(&self, ask: impl Fn() -> *mut u8) -> *mut u8 {
+        let first = ask();
+        if first.is_null() && self.give_back_above(0) { ask() } else { first }
+    }
+
+    fn new_block(&self, size: usize) -> *mut u8 {
+        // SAFETY: the size is not 0.
+        let block = unsafe { self.system.alloc(block_layout(size)) };
+        #[cfg(target_os = "linux")]
+        if !block.is_null() {
+            // SAFETY: the range is the block just allocated; advice does not change its contents. Where it is refused, the pages
+            // are small ones.
+            unsafe { libc::madvise(block.cast(), size, libc::MADV_HUGEPAGE) };
+        }
+        block
+    }
+}
+
+impl<A: GlobalAlloc> Drop for HugePages<A> {
+    fn drop(&mut self) {
+        self.give_back_above(0);
     }
 }
 
 impl Free {
+    fn push(&mut self, block: (usize, usize)) {
+        self.blocks[self.count] = block;
+        self.count += 1;
+        self.bytes += block.1;
+    }
+
     fn remove(&mut self, at: usize) -> (usize, usize) {
         let block = self.blocks[at];
         self.blocks.copy_within(at + 1..self.count, at);
         self.count -= 1;
         self.bytes -= block.1;
         block
+    }
+
+    /// Takes out the oldest blocks until there are at most so many bytes and blocks.
+    fn above(&mut self, bytes: usize, slots: usize) -> Leaving {
+        let mut leaving = Leaving::none();
+        while self.bytes > bytes || self.count - leaving.count > slots {
+            let block = self.blocks[leaving.count];
+            self.bytes -= block.1;
+            leaving.push(block);
+        }
+        self.blocks.copy_within(leaving.count..self.count, 0);
+        self.count -= leaving.count;
+        leaving
+    }
+}
+
+/// Blocks on their way back to the system: all that there are slots for, and one that arrives.
+struct Leaving {
+    blocks: [(usize, usize); SLOTS + 1],
+    count: usize,
+}
+
+impl Leaving {
+    fn none() -> Self {
+        Self { blocks: [(0, 0); SLOTS + 1], count: 0 }
+    }
+
+    fn one(block: (usize, usize)) -> Self {
+        let mut leaving = Self::none();
+        leaving.push(block);
+        leaving
+    }
+
+    fn push(&mut self, block: (usize, usize)) {
+        self.blocks[self.count] = block;
+        self.count += 1;
     }
 }
 
@@ -100,34 +242,22 @@ fn block_layout(size: usize) -> Layout {
     Layout::from_size_align(size, PAGE).expect("size_of_block leaves room for the alignment")
 }
 
-fn new_block(size: usize) -> *mut u8 {
-    // SAFETY: the size is not 0.
-    let block = unsafe { System.alloc(block_layout(size)) };
-    #[cfg(target_os = "linux")]
-    if !block.is_null() {
-        // SAFETY: the range is the block just allocated; advice does not change its contents. Where it is refused, the pages are
-        // small ones.
-        unsafe { libc::madvise(block.cast(), size, libc::MADV_HUGEPAGE) };
-    }
-    block
-}
-
-// SAFETY: every block comes from `System` with the layout that `size_of_block` makes of the request's, and goes back with the same;
-// in between it is either its owner's or in `free`, never both. Nothing here allocates or panics: the lock is held for a few moves
-// of numbers.
-unsafe impl GlobalAlloc for HugePages {
+// SAFETY: every block comes from `system` with the layout that `size_of_block` makes of the request's, and goes back with the same;
+// in between it is either its owner's or in `free`, never both. Nothing here allocates, panics or waits: the lock is held for a few
+// moves of numbers.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for HugePages<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match size_of_block(layout) {
-            Some(size) => self.take(size).unwrap_or_else(|| new_block(size)),
+            Some(size) => self.block(size),
             // SAFETY: passed on.
-            None => unsafe { System.alloc(layout) },
+            None => self.insist(|| unsafe { self.system.alloc(layout) }),
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         match size_of_block(layout) {
             Some(size) => {
-                let block = self.take(size).unwrap_or_else(|| new_block(size));
+                let block = self.block(size);
                 if !block.is_null() {
                     // SAFETY: the block is at least as large as the request.
                     unsafe { block.write_bytes(0, layout.size()) };
@@ -135,7 +265,7 @@ unsafe impl GlobalAlloc for HugePages {
                 block
             }
             // SAFETY: passed on.
-            None => unsafe { System.alloc_zeroed(layout) },
+            None => self.insist(|| unsafe { self.system.alloc_zeroed(layout) }),
         }
     }
 
@@ -143,7 +273,7 @@ unsafe impl GlobalAlloc for HugePages {
         match size_of_block(layout) {
             Some(size) => self.keep(block, size),
             // SAFETY: passed on.
-            None => unsafe { System.dealloc(block, layout) },
+            None => unsafe { self.system.dealloc(block, layout) },
         }
     }
 
@@ -151,8 +281,8 @@ unsafe impl GlobalAlloc for HugePages {
         // SAFETY: the caller promises that the new size is one.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         match (size_of_block(layout), size_of_block(new_layout)) {
-            // SAFETY: passed on; the system's before and after.
-            (None, None) => unsafe { System.realloc(block, layout, new_size) },
+            // SAFETY: passed on; the system's before and after, and where it refuses the block is as it was.
+            (None, None) => self.insist(|| unsafe { self.system.realloc(block, layout, new_size) }),
             (Some(old), Some(new)) if old == new => block,
             _ => {
                 // SAFETY: the new block has room for the smaller of both sizes, and the old one is its owner's until it is freed.
