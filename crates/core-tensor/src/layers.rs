@@ -6,7 +6,7 @@ use kernels::{Compute, ConvEpilogue, Epilogue};
 use crate::{
     Error, Filter, Tensor, Weight, Weights,
     cpu::{self, Values},
-    ops::{self, Activation, Rope},
+    ops::{self, Activation, Bias, Rope},
     weights::{F32, multiply},
 };
 
@@ -143,8 +143,8 @@ impl Attention {
         ops::attend(self.compute, [q, k, v], None, self.scale, self.causal)
     }
 
-    /// `softmax(q · kᵀ · scale + bias) · v`, where `bias` is `[1, heads, q tokens, k tokens]`.
-    pub fn forward_biased(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>) -> Tensor<4> {
+    /// `softmax(q · kᵀ · scale + bias) · v`.
+    pub fn forward_biased(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Bias) -> Tensor<4> {
         ops::attend(self.compute, [q, k, v], Some(bias), self.scale, self.causal)
     }
 }

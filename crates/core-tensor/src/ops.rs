@@ -15,10 +15,20 @@ use crate::{
     cpu::{self, HeadsOf, Values, isa},
 };
 
+/// What attention adds to its scores.
+#[derive(Clone)]
+pub enum Bias {
+    /// A number for each head, query and key, `[1, heads, q tokens, k tokens]`.
+    Full(Tensor<4>),
+    /// A number for each head and distance, `[heads, q tokens + k tokens - 1]`: query `q` and key `k` get number
+    /// `k + q tokens - 1 - q` of their head.
+    Relative(Tensor<2>),
+}
+
 /// Scaled dot-product attention: `softmax(q · kᵀ · scale + bias) · v` over `[b, heads, tokens, d]`.
 ///
-/// `bias` is added to the scores, `[1, heads, q tokens, k tokens]`; `scale` is `1 / sqrt(d)` where `None`.
-pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>, scale: Option<f64>) -> Tensor<4> {
+/// `scale` is `1 / sqrt(d)` where `None`.
+pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Bias>, scale: Option<f64>) -> Tensor<4> {
     attend(Compute::F32, [q, k, v], bias, scale, false)
 }
 
@@ -31,21 +41,25 @@ pub fn causal_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
 pub(crate) fn attend(
     compute: Compute,
     [q, k, v]: [Tensor<4>; 3],
-    bias: Option<Tensor<4>>,
+    bias: Option<Bias>,
     scale: Option<f64>,
     causal: bool,
 ) -> Tensor<4> {
     let [b, heads, n, d] = q.dims();
-    let values = bias.as_ref().map(Values::of);
+    let values = bias.as_ref().map(|bias| match bias {
+        Bias::Full(all) => Values::of(all),
+        Bias::Relative(table) => Values::of(table),
+    });
     let views = (HeadsOf::of(&q), HeadsOf::of(&k), HeadsOf::of(&v), values);
     let (Some(q_view), Some(k_view), Some(v_view), None | Some(Some(_))) = &views else {
         return composed::attention([q, k, v], bias, scale, causal);
     };
-    let scores = Scores {
-        scale: scale.unwrap_or(1.0 / (d as f64).sqrt()) as f32,
-        bias: views.3.as_ref().and_then(Option::as_deref),
-        causal,
-    };
+    let values = views.3.as_ref().and_then(Option::as_deref);
+    let bias = bias.zip(values).map(|(bias, values)| match bias {
+        Bias::Full(_) => kernels::Bias::Full(values),
+        Bias::Relative(_) => kernels::Bias::Relative(values),
+    });
+    let scores = Scores { scale: scale.unwrap_or(1.0 / (d as f64).sqrt()) as f32, bias, causal };
     let write = |out: kernels::Out| {
         kernels::attention(isa(), compute, q_view.view(), k_view.view(), v_view.view(), scores, out);
     };
@@ -312,7 +326,7 @@ mod tests {
         let qkv = random([b, n, 3, heads, d], 11);
         let inside = |i| qkv.clone().narrow(2, i, 1).squeeze_dim::<4>(2).swap_dims(1, 2);
         let apart = |i| random([b, heads, d, n], 12 + i).swap_dims(2, 3);
-        let bias = || random([1, heads, n, n], 15);
+        let biases = || [Bias::Full(random([1, heads, n, n], 15)), Bias::Relative(random([heads, 2 * n - 1], 15))];
         for part in [&inside as &dyn Fn(usize) -> Tensor<4>, &|i| apart(i as u32)] {
             let qkv = || [part(0), part(1), part(2)];
             let [q, k, v] = qkv();
@@ -322,15 +336,27 @@ mod tests {
                 composed::attention(qkv(), None, None, false),
             );
             agree(causal_attention(q.clone(), k.clone(), v.clone()), composed::attention(qkv(), None, None, true));
-            agree(
-                attention(q, k, v, Some(bias()), Some(1.0)),
-                composed::attention(qkv(), Some(bias()), Some(1.0), false),
-            );
+            for bias in biases() {
+                agree(
+                    attention(q.clone(), k.clone(), v.clone(), Some(bias.clone()), Some(1.0)),
+                    composed::attention(qkv(), Some(bias), Some(1.0), false),
+                );
+            }
         }
         // and neither does it for keys of another length
         let (q, k) = (random([b, heads, n, d], 16), random([b, heads, 5, d], 17));
-        let expected = composed::attention([q.clone(), k.clone(), k.clone()], None, None, false);
-        agree(attention(q, k.clone(), k, None, None), expected);
+        let qkv = || [q.clone(), k.clone(), k.clone()];
+        let table = random([heads, n + 5 - 1], 18);
+        for bias in [None, Some(Bias::Relative(table.clone()))] {
+            let expected = composed::attention(qkv(), bias.clone(), None, false);
+            agree(attention(q.clone(), k.clone(), k.clone(), bias, None), expected);
+        }
+        // A query's number for a key is that of their distance.
+        let numbers = values(&table);
+        let full = (0..heads).flat_map(|h| (0..n).flat_map(move |q| (0..5).map(move |k| h * (n + 4) + k + n - 1 - q)));
+        let full = tensor(full.map(|i| numbers[i]).collect(), [1, heads, n, 5], &Device::flex());
+        let expected = attention(q.clone(), k.clone(), k.clone(), Some(Bias::Full(full)), None);
+        assert_eq!(values(&attention(q.clone(), k.clone(), k, Some(Bias::Relative(table)), None)), values(&expected));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use core_tensor::{
     Device, Tensor, Weights,
     layers::{Attention, Linear, RmsNorm, Table},
-    ops::{self, Activation},
+    ops::{self, Activation, Bias},
     tensor,
 };
 use diffusion_engine::{Error, Tap, no_tap};
@@ -23,7 +23,7 @@ pub struct T5 {
 
 const EPS: f64 = 1e-6; // transformers T5Config: layer_norm_epsilon
 const BUCKETS: usize = 32; // transformers T5Config: relative_attention_num_buckets
-const MAX_HEADS: usize = 128; // T5 v1.1 XXL has 64; each costs a table of tokens² biases
+const MAX_HEADS: usize = 128; // T5 v1.1 XXL has 64
 const MAX_DISTANCE: usize = 128; // transformers T5Config: relative_attention_max_distance
 
 impl T5 {
@@ -128,7 +128,7 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: Tensor<3>, bias: &Tensor<4>) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, bias: &Bias) -> Tensor<3> {
         let normal = self.attention_norm.forward(x.clone());
         let head = |linear: &Linear| ops::split_heads(linear.forward(normal.clone()), self.heads);
         let attended = self.scores.forward_biased(head(&self.q), head(&self.k), head(&self.v), bias.clone());
@@ -146,17 +146,15 @@ struct RelativeBias {
 }
 
 impl RelativeBias {
-    /// `[1, heads, n, n]`.
-    fn over(&self, n: usize, device: &Device) -> Tensor<4> {
+    /// A number for each head and distance among `n` tokens.
+    fn over(&self, n: usize, device: &Device) -> Bias {
         let buckets = self.table.height();
         let rows = core_tensor::values(&self.table.rows(&(0..buckets).collect::<Vec<_>>()));
-        let bucket: Vec<usize> = (0..2 * n - 1).map(|i| bucket(i as i64 - (n as i64 - 1), buckets)).collect();
-        let score = |head: usize, q: usize, k: usize| rows[bucket[k + n - 1 - q] * self.heads + head];
-        let values = (0..self.heads)
-            .flat_map(|head| (0..n).flat_map(move |q| (0..n).map(move |k| (head, q, k))))
-            .map(|(head, q, k)| score(head, q, k))
-            .collect();
-        tensor(values, [1, self.heads, n, n], device)
+        let distances = (n + n).saturating_sub(1);
+        let bucket: Vec<usize> = (0..distances).map(|i| bucket(i as i64 - (n as i64 - 1), buckets)).collect();
+        let of_head = |head: usize| bucket.iter().map(move |&bucket| (bucket, head));
+        let values = (0..self.heads).flat_map(of_head).map(|(bucket, head)| rows[bucket * self.heads + head]).collect();
+        Bias::Relative(tensor(values, [self.heads, distances], device))
     }
 }
 

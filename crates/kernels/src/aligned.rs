@@ -9,6 +9,8 @@ use std::{
 
 use half::{bf16, f16};
 
+use crate::size::product;
+
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
 struct Line([u8; 64]);
@@ -45,21 +47,27 @@ impl<T: Number> Aligned<T> {
     /// # Safety
     /// `write` initialises every number that it is given.
     pub(crate) unsafe fn written(len: usize, write: impl FnOnce(&mut [MaybeUninit<T>])) -> Self {
-        let mut lines = Vec::<Line>::with_capacity(Self::lines(len));
+        let count = Self::lines(len);
+        // Panics where the lines take more than an `isize` of bytes: what follows can't wrap.
+        let mut lines = Vec::<Line>::with_capacity(count);
         let whole = lines.spare_capacity_mut().as_mut_ptr();
-        let rest = Self::lines(len) * size_of::<Line>() / size_of::<T>() - len;
+        let rest = count * size_of::<Line>() / size_of::<T>() - len;
         // SAFETY: the capacity holds `len` numbers and the rest of the last line; the former are initialised by the caller's
         // promise, the latter here.
         unsafe {
             write(std::slice::from_raw_parts_mut(whole.cast(), len));
             whole.cast::<T>().add(len).write_bytes(0, rest);
-            lines.set_len(Self::lines(len));
+            lines.set_len(count);
         }
         Self { lines, len, numbers: PhantomData }
     }
 
+    /// Lines that `len` numbers take.
+    ///
+    /// # Panics
+    /// If their bytes can't be counted.
     fn lines(len: usize) -> usize {
-        (len * size_of::<T>()).div_ceil(size_of::<Line>())
+        product("bytes", [len, size_of::<T>()]).div_ceil(size_of::<Line>())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     linear::{Finish, Output, Rows},
     packed::DEPTH,
     simd::{Body, Simd, vectorize},
+    size::product,
 };
 
 /// Rows of two tiles, and columns of two.
@@ -40,10 +41,11 @@ pub(crate) struct Sums(pub(crate) [f32; SIDE * SIDE]);
 pub(crate) fn linear(isa: Isa, panels: &[u32], input: Rows, finish: Finish, out: Output) {
     let steps = input.d_in.div_ceil(DEPTH);
     let blocks = input.rows.div_ceil(SIDE);
-    let words = steps * STEP_BYTES / 4;
+    let words = product("words of a block", [steps, STEP_BYTES / 4]);
+    let all_words = product("words of rearranged inputs", [blocks, words]);
     // SAFETY: each block's words are those of `SIDE` rows in `steps` steps, and `Rearrange` writes them all.
     let rearranged = unsafe {
-        Aligned::<u32>::written(blocks * words, |to| {
+        Aligned::<u32>::written(all_words, |to| {
             if words > 0 {
                 (to.par_chunks_mut(words).enumerate())
                     .for_each(|(block, to)| vectorize(isa, Rearrange { input, block, to }));
@@ -55,9 +57,10 @@ pub(crate) fn linear(isa: Isa, panels: &[u32], input: Rows, finish: Finish, out:
     let pass = steps.div_ceil(steps.div_ceil(PASS).max(1)).max(1);
     let (row_tasks, panel_tasks) = split(blocks, panel_count, BLOCK_BYTES / (pass * STEP_BYTES));
     // Sums that wait for the next pass stay in the second cache, too.
-    let waiting = if steps > pass { blocks.div_ceil(row_tasks) * panel_count * size_of::<Sums>() } else { 0 };
+    let waiting_blocks = if steps > pass { blocks.div_ceil(row_tasks) } else { 0 };
+    let waiting = product("waiting bytes", [waiting_blocks, panel_count, size_of::<Sums>()]);
     let panel_tasks = panel_tasks.max(waiting.div_ceil(WAITING_BYTES)).min(panel_count);
-    (0..row_tasks * panel_tasks).into_par_iter().for_each(|task| {
+    (0..product("tasks", [row_tasks, panel_tasks])).into_par_iter().for_each(|task| {
         let (row, panel) = (task / panel_tasks, task % panel_tasks);
         let blocks = part(blocks, row, row_tasks);
         let columns = part(panel_count, panel, panel_tasks);
@@ -89,7 +92,9 @@ pub(crate) fn split(blocks: usize, panels: usize, most: usize) -> (usize, usize)
 
 /// The `i`-th of `parts` nearly equal parts of `0..n`.
 pub(crate) fn part(n: usize, i: usize, parts: usize) -> Range<usize> {
-    i * n / parts..(i + 1) * n / parts
+    // At most `n`; the product before may need twice the bits.
+    let start = |i: usize| (i as u128 * n as u128 / parts as u128) as usize;
+    start(i)..start(i + 1)
 }
 
 /// Rounds [`SIDE`] rows to bf16, [`DEPTH`] values of every row after the other.

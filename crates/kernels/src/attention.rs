@@ -3,43 +3,52 @@
 //! A task is a few queries of one head. Keys and values pass by in blocks of tokens; what has been summed of a row is scaled down
 //! whenever a block brings a greater score (Milakov and Gimelshein 2018; Dao et al. 2022). No matrix of all scores is made.
 
+mod softmax;
+
 use rayon::prelude::*;
 
+use self::softmax::{Place, Softmax};
 #[cfg(target_arch = "x86_64")]
 use crate::amx::{SIDE, STEP_BYTES, Sums, Tiles};
 use crate::{
     aligned::{Aligned, Number, Scratch},
-    exp::exp,
     isa::{Isa, Level},
     linear::{Output, Rows},
     packed::{Compute, DEPTH, Out, width},
     rope::Heads,
     simd::{Body, Simd, vectorize},
+    size::{filled_up, product, sum},
     vector::{Pairs, Singles, Weights, products, tile_rows, tile_rows_of},
 };
 
 /// Tokens of a block. A multiple of every panel's width.
 const BLOCK: usize = 512;
 
-/// A score that is as good as none: `e` to its power is 0 next to any other.
-const LEAST: f32 = -1e30;
-
 /// How scores become weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Scores<'a> {
     /// What a product of query and key is multiplied with; usually `1 / √d`.
     pub scale: f32,
-    /// Added to the scores of every batch entry, `[heads, q tokens, k tokens]`.
-    pub bias: Option<&'a [f32]>,
+    /// Added to the scores of every batch entry.
+    pub bias: Option<Bias<'a>>,
     /// Whether a token sees only itself and those before it.
     pub causal: bool,
+}
+
+/// What is added to a score, by head, query and key.
+#[derive(Clone, Copy, Debug)]
+pub enum Bias<'a> {
+    /// A number for each, `[heads, n, m]` for `n` queries and `m` keys.
+    Full(&'a [f32]),
+    /// A number for each distance, `[heads, n + m - 1]`: query `q` and key `k` get number `k + n - 1 - q` of their head.
+    Relative(&'a [f32]),
 }
 
 /// `softmax(q · kᵀ · scale + bias) · v`: queries `[b, heads, n, d]`, keys and values `[b, heads, m, d]`, to
 /// `[b, n, heads, d]`, which is what the next layer reads. Scores below -1e30 count as -1e30.
 ///
 /// # Panics
-/// If the shapes don't fit each other, or there is no key.
+/// If the shapes don't fit each other, there is no key, or a shape has more values than can be counted.
 pub fn attention(isa: Isa, compute: Compute, q: Heads, k: Heads, v: Heads, scores: Scores, out: Out) {
     let [b, heads, n, d] = q.shape();
     let m = k.shape()[2];
@@ -50,8 +59,17 @@ pub fn attention(isa: Isa, compute: Compute, q: Heads, k: Heads, v: Heads, score
         k.shape(),
         v.shape()
     );
-    assert_eq!(out.len(), b * n * heads * d, "results for {:?}", q.shape());
-    assert!(scores.bias.is_none_or(|bias| bias.len() == heads * n * m), "a bias for each score [{heads}, {n}, {m}]");
+    assert_eq!(out.len(), product("results", [b, n, heads, d]), "results for {:?}", q.shape());
+    if let Some(bias) = scores.bias {
+        let (found, expected) = match bias {
+            Bias::Full(all) => (all.len(), product("biases", [heads, n, m])),
+            Bias::Relative(table) => {
+                let distances = sum("distances", [n, m]).saturating_sub(1);
+                (table.len(), product("biases", [heads, distances]))
+            }
+        };
+        assert_eq!(found, expected, "biases for scores [{heads}, {n}, {m}]");
+    }
     if out.is_empty() {
         return;
     }
@@ -100,12 +118,12 @@ fn all<W: Streamed, const TILED: bool>(isa: Isa, q: Heads, k: Heads, v: Heads, s
     let m = k.shape()[2];
     let width = width(isa);
     // Keys are panels of tokens and values panels of channels, each filled up with zeros.
-    let (steps, tokens) = (W::steps(d), m.next_multiple_of(DEPTH));
+    let (steps, tokens) = (W::steps(d), filled_up("keys", m, DEPTH));
     let (key_panels, value_panels) = (tokens.div_ceil(width), d.div_ceil(width));
-    let key_panel = steps * width;
-    let value_panel = tokens / W::PER_STEP * width;
-    let mut keys = Aligned::<W::Value>::zeros(b * heads * key_panels * key_panel);
-    let mut values = Aligned::<W::Value>::zeros(b * heads * value_panels * value_panel);
+    let key_panel = product("values of a panel", [steps, width]);
+    let value_panel = product("values of a panel", [tokens / W::PER_STEP, width]);
+    let mut keys = Aligned::<W::Value>::zeros(product("values of keys", [b, heads, key_panels, key_panel]));
+    let mut values = Aligned::<W::Value>::zeros(product("values", [b, heads, value_panels, value_panel]));
     keys.par_chunks_mut(key_panel).enumerate().for_each(|(i, to)| {
         let (head, panel) = (i / key_panels, i % key_panels);
         vectorize(isa, PackKeys::<W> { rows: k.rows(head / heads, head % heads), first: panel * width, to });
@@ -116,7 +134,7 @@ fn all<W: Streamed, const TILED: bool>(isa: Isa, q: Heads, k: Heads, v: Heads, s
     });
     let rows = if TILED { 32 } else { tile_rows_of(isa) };
     let parts = n.div_ceil(rows);
-    (0..b * heads * parts).into_par_iter().for_each(|task| {
+    (0..product("tasks", [b, heads, parts])).into_par_iter().for_each(|task| {
         let (head, part) = (task / parts, task % parts);
         let keys = &keys[head * key_panels * key_panel..][..key_panels * key_panel];
         let values = &values[head * value_panels * value_panel..][..value_panels * value_panel];
@@ -199,20 +217,6 @@ impl<W: Streamed> Body for PackValues<'_, W> {
     }
 }
 
-/// Which queries a task has, and where their results belong.
-#[derive(Clone, Copy)]
-struct Place {
-    head: usize,
-    first: usize,
-    count: usize,
-    /// Queries and keys.
-    n: usize,
-    m: usize,
-    /// The first row of this batch entry.
-    row: usize,
-    out: Output,
-}
-
 struct Task<'a, W: Weights, const TILED: bool> {
     isa: Isa,
     queries: Rows<'a>,
@@ -247,7 +251,7 @@ impl<W: Streamed, const TILED: bool> Task<'_, W, TILED> {
         let width = 2 * S::LANES;
         let d = queries.d_in;
         let steps = W::steps(d);
-        let mut query = Scratch::<f32>::of(steps * M);
+        let mut query = Scratch::<f32>::of(product("values of queries", [steps, M]));
         for r in 0..place.count {
             let mut sixteen = [0.0; 16];
             for start in (0..steps).step_by(16) {
@@ -260,7 +264,7 @@ impl<W: Streamed, const TILED: bool> Task<'_, W, TILED> {
         }
         let mut weights = Scratch::<f32>::of(BLOCK * M);
         let mut rearranged = Scratch::<f32>::of(BLOCK / W::PER_STEP * M);
-        let mut sums = Scratch::<f32>::of(d.div_ceil(width) * M * width);
+        let mut sums = Scratch::<f32>::of(product("sums", [d.div_ceil(width), M, width]));
         sums.fill(0.0);
         let mut softmax = Softmax::<M>::new(scores, place);
         let value_panel = tokens / W::PER_STEP * width;
@@ -323,7 +327,7 @@ impl<W: Streamed, const TILED: bool> Task<'_, W, TILED> {
         let d = queries.d_in;
         let steps = d.div_ceil(DEPTH);
         let tiles = Tiles::configure(isa);
-        let mut query = Aligned::<u32>::zeros(steps * WORDS);
+        let mut query = Aligned::<u32>::zeros(product("words of queries", [steps, WORDS]));
         for r in 0..place.count {
             for (step, x) in queries.row(place.first + r).chunks(DEPTH).enumerate() {
                 let mut all = [0.0; DEPTH];
@@ -405,88 +409,4 @@ fn bits<W: Weights<Value: Number>>(values: &[W::Value]) -> &[u32] {
     assert_eq!(size_of::<W::Value>(), 4);
     // SAFETY: numbers of four bytes, of which every bit pattern is a u32, at a cache line's start.
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
-}
-
-/// What has been seen of some rows of scores.
-struct Softmax<'a, const M: usize> {
-    scores: Scores<'a>,
-    place: Place,
-    greatest: [f32; M],
-    totals: [f32; M],
-}
-
-impl<'a, const M: usize> Softmax<'a, M> {
-    fn new(scores: Scores<'a>, place: Place) -> Self {
-        Self { scores, place, greatest: [LEAST; M], totals: [0.0; M] }
-    }
-
-    /// Keys from the first to the last that any of the rows sees.
-    fn seen(&self) -> usize {
-        if self.scores.causal { self.place.first + self.place.count } else { usize::MAX }
-    }
-
-    /// Turns a block's products into weights relative to the greatest score so far, and gives the factors for what was summed up
-    /// before. Rows of `width` weights stand in panels of `M`; what is no token or is hidden weighs 0.
-    #[inline(always)]
-    fn weigh<S: Simd>(&mut self, s: S, weights: &mut [f32], start: usize, panels: usize, width: usize) -> [f32; M] {
-        let Place { head, first, count, n, m, .. } = self.place;
-        let mut factors = [1.0; M];
-        let scale = s.splat(self.scores.scale);
-        for r in 0..count {
-            let end = if self.scores.causal { m.min(first + r + 1) } else { m };
-            let bias = match self.scores.bias {
-                Some(bias) => &bias[(head * n + first + r) * m..][..m],
-                None => &[],
-            };
-            let mut most = s.splat(self.greatest[r]);
-            for panel in 0..panels {
-                let row = &mut weights[(panel * M + r) * width..][..width];
-                for at in (0..width).step_by(S::LANES) {
-                    let token = start + panel * width + at;
-                    let visible = end.saturating_sub(token).min(S::LANES);
-                    let mut v = s.mul(s.load(&row[at..]), scale);
-                    if !bias.is_empty() && visible > 0 {
-                        v = s.add(v, s.load_part(&bias[token..token + visible], 0.0));
-                    }
-                    v = s.max(s.splat(LEAST), v);
-                    s.store(&mut row[at..], v);
-                    if visible < S::LANES {
-                        row[at + visible..at + S::LANES].fill(LEAST);
-                        v = s.load(&row[at..]);
-                    }
-                    most = s.max(most, v);
-                }
-            }
-            let greatest = s.greatest(most);
-            factors[r] = (self.greatest[r] - greatest).exp();
-            self.greatest[r] = greatest;
-            let greatest = s.splat(greatest);
-            let mut total = s.splat(0.0);
-            for panel in 0..panels {
-                let row = &mut weights[(panel * M + r) * width..][..width];
-                for at in (0..width).step_by(S::LANES) {
-                    let e = exp(s, s.sub(s.load(&row[at..]), greatest));
-                    s.store(&mut row[at..], e);
-                    total = s.add(total, e);
-                }
-            }
-            self.totals[r] = self.totals[r] * factors[r] + s.sum(total);
-        }
-        factors
-    }
-
-    #[inline(always)]
-    fn write<S: Simd>(&self, s: S, sums: &[f32], width: usize, d: usize) {
-        let Place { head, first, count, row, out, .. } = self.place;
-        for r in 0..count {
-            // SAFETY: every task has queries or a head of its own.
-            let out = unsafe { out.row(row + first + r, head * d, d) };
-            let factor = s.splat(1.0 / self.totals[r]);
-            for at in (0..d).step_by(S::LANES) {
-                let v = s.mul(s.load(&sums[(at / width * M + r) * width + at % width..]), factor);
-                let to = &mut out[at..d.min(at + S::LANES)];
-                if to.len() == S::LANES { s.store(to, v) } else { s.store_part(to, v) }
-            }
-        }
-    }
 }

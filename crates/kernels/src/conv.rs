@@ -4,12 +4,13 @@
 //! On tiles a row is a pixel of the padded picture with 32 channels side by side, so that a patch is the same rows seen from another
 //! start: nothing is copied but the picture, once.
 
+#[cfg(target_arch = "x86_64")]
+mod tiled;
+
 use std::{marker::PhantomData, sync::Arc};
 
 use rayon::prelude::*;
 
-#[cfg(target_arch = "x86_64")]
-use crate::amx::{self, SIDE, STEP_BYTES, Sums, Tiles};
 use crate::{
     aligned::{Aligned, Number, Scratch},
     elementwise::Activation,
@@ -17,6 +18,7 @@ use crate::{
     linear::Output,
     packed::{Compute, DEPTH, Out, Values, pack_pairs, width},
     simd::{Body, Simd, vectorize},
+    size::{product, sum},
     vector::{Pairs, Singles, Weights, products, tile_rows, tile_rows_of},
 };
 
@@ -42,31 +44,37 @@ impl PackedConv {
     /// Packs `[c_out, c_in, kernel, kernel]`; `compute` is as in [`PackedMatrix::pack`](crate::PackedMatrix::pack).
     ///
     /// # Panics
-    /// If `values` does not fill the shape.
+    /// If `values` does not fill the shape, the kernel is 0, or a size can't be counted.
     pub fn pack(isa: Isa, compute: Compute, shape: [usize; 3], values: Values) -> Self {
         let [c_out, c_in, kernel] = shape;
-        let taps = kernel * kernel;
-        assert_eq!(values.len(), c_out * c_in * taps, "values for [{c_out}, {c_in}, {kernel}, {kernel}]");
+        assert!(kernel > 0, "a kernel of 0");
+        let taps = product("places of a kernel", [kernel, kernel]);
+        let count = product("weights", [c_out, c_in, taps]);
+        assert_eq!(values.len(), count, "values for [{c_out}, {c_in}, {kernel}, {kernel}]");
         let value =
             |o: usize, c: usize, tap: usize| if c < c_in { values.at((o * c_in + c) * taps + tap) } else { 0.0 };
         let filters = match (compute, isa.level()) {
             (Compute::Bf16, Level::Amx) => {
                 let blocks = c_in.div_ceil(DEPTH);
-                let mut rows = vec![0.0f32; c_out * blocks * taps * DEPTH];
+                let depth = product("inputs", [blocks, taps, DEPTH]);
+                let mut rows = vec![0.0f32; product("weights", [c_out, depth])];
                 for (i, to) in rows.iter_mut().enumerate() {
                     let (o, step) = (i / DEPTH / taps / blocks, i / DEPTH % (taps * blocks));
                     *to = value(o, step / taps * DEPTH + i % DEPTH, step % taps);
                 }
-                Filters::Tiles(pack_pairs(Values::F32(&rows), c_out, blocks * taps * DEPTH))
+                Filters::Tiles(pack_pairs(Values::F32(&rows), c_out, depth))
             }
             (Compute::Bf16, Level::Avx512Bf16) => {
-                Filters::Pairs(tiles(isa, c_out, c_in.div_ceil(2) * taps, |o, step| {
+                Filters::Pairs(tiles(isa, c_out, product("inputs", [c_in.div_ceil(2), taps]), |o, step| {
                     let (c, tap) = (step / taps * 2, step % taps);
                     let bits = |v: f32| u32::from(half::bf16::from_f32(v).to_bits());
                     f32::from_bits(bits(value(o, c, tap)) | bits(value(o, c + 1, tap)) << 16)
                 }))
             }
-            _ => Filters::Singles(tiles(isa, c_out, c_in * taps, |o, step| value(o, step / taps, step % taps))),
+            _ => {
+                let steps = product("inputs", [c_in, taps]);
+                Filters::Singles(tiles(isa, c_out, steps, |o, step| value(o, step / taps, step % taps)))
+            }
         };
         Self { isa, shape, filters: Arc::new(filters) }
     }
@@ -85,15 +93,19 @@ impl PackedConv {
     }
 
     /// Height and width of the result for a picture of this height and width.
+    ///
+    /// # Panics
+    /// If the stride is 0, or a side with its border and the stride is more than a `usize` holds.
     pub fn size(&self, size: [usize; 2], stride: usize) -> [usize; 2] {
         let kernel = self.shape[2];
-        size.map(|n| (n + kernel / 2 * 2 + stride).saturating_sub(kernel) / stride)
+        assert!(stride > 0, "a stride of 0");
+        size.map(|n| sum("pixels of a side", [n, kernel / 2 * 2, stride]).saturating_sub(kernel) / stride)
     }
 }
 
 fn tiles(isa: Isa, c_out: usize, steps: usize, value: impl Fn(usize, usize) -> f32) -> Aligned<f32> {
     let rows = tile_rows_of(isa);
-    let mut tiles = Aligned::zeros(c_out.div_ceil(rows) * steps * rows);
+    let mut tiles = Aligned::zeros(product("weights", [c_out.div_ceil(rows), steps, rows]));
     for o in 0..c_out {
         for step in 0..steps {
             tiles[(o / rows * steps + step) * rows + o % rows] = value(o, step);
@@ -113,10 +125,11 @@ pub struct ConvEpilogue<'a> {
     pub residual: Option<&'a [f32]>,
 }
 
-/// `[batch, c_in, h, w]` to `[batch, c_out, h', w']` (see [`PackedConv::size`]), the border filled up with `kernel / 2` zeros.
+/// `[batch, c_in, h, w]` to `[batch, c_out, h', w']` (see [`PackedConv::size`]), the border filled up with `kernel / 2` zeros. Without
+/// input channels, or where all that the kernel sees is border, the result is what the epilogue makes of 0.
 ///
 /// # Panics
-/// If `x`, `out` or a part of the epilogue does not fit the shapes, or the stride is 0.
+/// If `x`, `out` or a part of the epilogue does not fit the shapes, the stride is 0, or a size can't be counted.
 pub fn conv2d(
     conv: &PackedConv,
     x: &[f32],
@@ -129,8 +142,10 @@ pub fn conv2d(
     let [c_out, c_in, kernel] = conv.shape;
     let [oh, ow] = conv.size([h, w], stride);
     let len = out.len();
-    assert_eq!(x.len(), batch * c_in * h * w, "values of [{batch}, {c_in}, {h}, {w}]");
-    assert_eq!(len, batch * c_out * oh * ow, "values of a result [{batch}, {c_out}, {oh}, {ow}]");
+    let inputs = product("inputs", [batch, c_in, h, w]);
+    let results = product("results", [batch, c_out, oh, ow]);
+    assert_eq!(x.len(), inputs, "values of [{batch}, {c_in}, {h}, {w}]");
+    assert_eq!(len, results, "values of a result [{batch}, {c_out}, {oh}, {ow}]");
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == c_out), "a bias for each of {c_out} channels");
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == len), "a residual as large as the result");
     if len == 0 {
@@ -139,8 +154,12 @@ pub fn conv2d(
     let size = Size { c_out, c_in, kernel, h, w, oh, ow, stride };
     let out = Output::of(out, oh * ow);
     for entry in 0..batch {
-        let x = &x[entry * c_in * h * w..][..c_in * h * w];
+        let x = &x[entry * (x.len() / batch)..][..x.len() / batch];
         let place = Place { epilogue, out, first: entry * c_out, pixels: oh * ow };
+        if x.is_empty() {
+            in_vectors::<Singles<f32>>(conv.isa, &[], x, Size { c_in: 0, ..size }, place);
+            continue;
+        }
         match &*conv.filters {
             Filters::Singles(filters) => in_vectors::<Singles<f32>>(conv.isa, filters, x, size, place),
             Filters::Pairs(filters) => {
@@ -148,7 +167,7 @@ pub fn conv2d(
                 in_vectors::<Pairs>(conv.isa, filters, &pairs, Size { c_in: c_in.div_ceil(2), ..size }, place);
             }
             #[cfg(target_arch = "x86_64")]
-            Filters::Tiles(panels) => in_tiles(conv.isa, panels, x, size, place),
+            Filters::Tiles(panels) => tiled::convolve(conv.isa, panels, x, size, place),
             #[cfg(not(target_arch = "x86_64"))]
             Filters::Tiles(_) => unreachable!("only x86 has tiles"),
         }
@@ -261,8 +280,8 @@ impl<W: Weights<Value: Number>> Patches<'_, W> {
         let width = 2 * S::LANES;
         let (taps, panels, tiles) = (kernel * kernel, pixels.len().div_ceil(width), c_out.div_ceil(M));
         let steps = c_in * taps;
-        let mut patches = Scratch::<W::Value>::of(panels * BLOCK.min(steps) * width);
-        let mut sums = Scratch::<f32>::of(tiles * panels * M * width);
+        let mut patches = Scratch::<W::Value>::of(product("values of patches", [panels, BLOCK.min(steps), width]));
+        let mut sums = Scratch::<f32>::of(product("sums", [tiles, panels, M, width]));
         sums.fill(0.0);
         for start in (0..steps).step_by(BLOCK) {
             let count = BLOCK.min(steps - start);
@@ -345,7 +364,7 @@ impl Size {
 /// Planes of two channels each, rounded to bf16.
 fn pair_channels(isa: Isa, x: &[f32], size: Size) -> Aligned<f32> {
     let plane = size.h * size.w;
-    let mut pairs = Aligned::<f32>::zeros(size.c_in.div_ceil(2) * plane);
+    let mut pairs = Aligned::<f32>::zeros(product("pairs of channels", [size.c_in.div_ceil(2), plane]));
     pairs.par_chunks_mut(plane).enumerate().for_each(|(pair, to)| {
         let one = &x[2 * pair * plane..][..plane];
         let other = x.get((2 * pair + 1) * plane..(2 * pair + 2) * plane).unwrap_or(&[]);
@@ -371,183 +390,6 @@ impl Body for Join<'_> {
             let first = s.load_part(&one[at..at + n], 0.0);
             let second = if other.is_empty() { s.splat(0.0) } else { s.load_part(&other[at..at + n], 0.0) };
             s.store_part(&mut to[at..at + n], s.join(first, second));
-        }
-    }
-}
-
-/// The padded picture on tiles. With a stride, pixels that a place of the kernel sees one after the other stand side by side: every
-/// `stride`-th row and column is a picture of its own.
-#[cfg(target_arch = "x86_64")]
-fn in_tiles(isa: Isa, panels: &[u32], x: &[f32], size: Size, place: Place) {
-    const PIXEL: usize = DEPTH / 2;
-    let Size { c_out, c_in, kernel, h, w, oh, stride, .. } = size;
-    let (border, taps, channel_blocks) = (kernel / 2, kernel * kernel, c_in.div_ceil(DEPTH));
-    let (ph, pw) = ((h + 2 * border).div_ceil(stride), (w + 2 * border).div_ceil(stride));
-    let phases = stride * stride;
-    // Rows of the last pixels' tiles reach beyond the picture.
-    let beyond = (kernel / stride + 1) * (pw + 1) + SIDE;
-    let mut picture = Aligned::<u32>::zeros((channel_blocks * phases * ph * pw + beyond) * PIXEL);
-    let rows = channel_blocks * phases * ph;
-    picture[..rows * pw * PIXEL].par_chunks_mut(pw * PIXEL).enumerate().for_each(|(row, to)| {
-        let (block, phase, y) = (row / ph / phases, row / ph % phases, row % ph);
-        let y = (y * stride + phase / stride).wrapping_sub(border);
-        if y < h {
-            vectorize(isa, Interleave { x, size, block, y, phase: phase % stride, to });
-        }
-    });
-    let offset = |step: usize| {
-        let (block, ky, kx) = (step / taps, step % taps / kernel, step % taps % kernel);
-        let phase = ky % stride * stride + kx % stride;
-        (((block * phases + phase) * ph + ky / stride) * pw + kx / stride) * PIXEL * 4
-    };
-    let offsets: Vec<u64> = (0..channel_blocks * taps).map(|step| offset(step) as u64).collect();
-    let steps = offsets.len();
-    let pass = steps.div_ceil(steps.div_ceil(amx::PASS));
-    let (blocks, panel_count) = ((oh * pw).div_ceil(SIDE), c_out.div_ceil(SIDE));
-    let most = amx::BLOCK_BYTES / (SIDE * DEPTH * 2 * channel_blocks * phases);
-    let (row_tasks, panel_tasks) = amx::split(blocks, panel_count, most);
-    (0..row_tasks * panel_tasks).into_par_iter().for_each(|task| {
-        let blocks = amx::part(blocks, task / panel_tasks, row_tasks);
-        let columns = amx::part(panel_count, task % panel_tasks, panel_tasks);
-        vectorize(
-            isa,
-            TiledTask { isa, picture: &picture, offsets: &offsets, panels, pass, pw, size, blocks, columns, place },
-        );
-    });
-}
-
-/// One row of the picture: 32 channels of each pixel side by side, as bf16.
-#[cfg(target_arch = "x86_64")]
-struct Interleave<'a> {
-    x: &'a [f32],
-    size: Size,
-    block: usize,
-    y: usize,
-    phase: usize,
-    to: &'a mut [u32],
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Body for Interleave<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { x, size: Size { c_in, kernel, h, w, stride, .. }, block, y, phase, to } = self;
-        let border = kernel / 2;
-        let channels = DEPTH.min(c_in - block * DEPTH);
-        let columns = to.len() / (DEPTH / 2);
-        for start in (0..columns).step_by(16) {
-            let count = 16.min(columns - start);
-            let mut squares = [[[0.0f32; 16]; 16]; 2];
-            for c in 0..channels {
-                let row = &x[((block * DEPTH + c) * h + y) * w..][..w];
-                let square = &mut squares[c / 16][c % 16];
-                let first = start * stride + phase;
-                if stride == 1 && first >= border && first - border + 16 <= w {
-                    square.copy_from_slice(&row[first - border..][..16]);
-                } else {
-                    for i in 0..count {
-                        let column = (first + i * stride).wrapping_sub(border);
-                        square[i] = if column < w { row[column] } else { 0.0 };
-                    }
-                }
-            }
-            s.transpose(&mut squares[0]);
-            s.transpose(&mut squares[1]);
-            for i in 0..count {
-                let mut pixel = [0.0; DEPTH];
-                pixel[..16].copy_from_slice(&squares[0][i]);
-                pixel[16..].copy_from_slice(&squares[1][i]);
-                s.round_to_pairs(&pixel, &mut to[(start + i) * DEPTH / 2..][..DEPTH / 2]);
-            }
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-struct TiledTask<'a> {
-    isa: Isa,
-    picture: &'a [u32],
-    offsets: &'a [u64],
-    panels: &'a [u32],
-    pass: usize,
-    pw: usize,
-    size: Size,
-    blocks: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
-    place: Place<'a>,
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Body for TiledTask<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { isa, picture, offsets, panels, pass, pw, size, blocks, columns, place } = self;
-        let words = STEP_BYTES / 4;
-        let steps = offsets.len();
-        let tiles = Tiles::configure(isa);
-        let is_one_pass = steps <= pass;
-        let mut sums = vec![Sums([0.0; SIDE * SIDE]); if is_one_pass { 1 } else { blocks.len() * columns.len() }];
-        for start in (0..steps).step_by(pass) {
-            let end = steps.min(start + pass);
-            for (j, panel) in columns.clone().enumerate() {
-                let weights = &panels[(panel * steps + start) * words..(panel * steps + end) * words];
-                for (i, block) in blocks.clone().enumerate() {
-                    let sums = &mut sums[if is_one_pass { 0 } else { j * blocks.len() + i }];
-                    let input = &picture[block * SIDE * DEPTH / 2..];
-                    let ahead = weights.as_ptr().wrapping_add((steps + i * (end - start) / blocks.len()) * words);
-                    // SAFETY: a block's rows seen from any place of the kernel lie in the picture or in what is beyond it, for which
-                    // there is room; `weights` holds two tiles for each step.
-                    unsafe {
-                        let input = input.as_ptr().cast();
-                        tiles.multiply(
-                            input,
-                            &offsets[start..end],
-                            weights.as_ptr().cast(),
-                            sums,
-                            start == 0,
-                            true,
-                            ahead.cast(),
-                        );
-                    }
-                    if end == steps {
-                        write(s, sums, block * SIDE, panel * SIDE, pw, size, place);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Rows are pixels of the padded width, columns channels.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn write<S: Simd>(s: S, sums: &Sums, first: usize, channel: usize, pw: usize, size: Size, place: Place) {
-    for side in [0, 16] {
-        let mut squares = [[[0.0f32; 16]; 16]; 2];
-        for r in 0..SIDE {
-            squares[r / 16][r % 16].copy_from_slice(&sums.0[r * SIDE + side..][..16]);
-        }
-        s.transpose(&mut squares[0]);
-        s.transpose(&mut squares[1]);
-        for c in 0..16.min(size.c_out.saturating_sub(channel + side)) {
-            let mut row = [0.0; SIDE];
-            row[..16].copy_from_slice(&squares[0][c]);
-            row[16..].copy_from_slice(&squares[1][c]);
-            let mut done = 0;
-            while done < SIDE && (first + done) / pw < size.oh {
-                let (y, x) = ((first + done) / pw, (first + done) % pw);
-                let run = (pw - x).min(SIDE - done);
-                let inside = size.ow.saturating_sub(x).min(run);
-                if inside > 0 {
-                    // SAFETY: every task has pixels or channels of its own.
-                    unsafe { place.write(s, channel + side + c, y * size.ow + x, &row[done..done + inside]) };
-                }
-                done += run;
-            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! - takes the [`Isa`] that it shall use first: [`Isa::best`] but in tests, which go through [`Isa::available`];
 //! - runs on the current rayon pool, and gives the same bits for any number of threads;
 //! - writes each output once, into memory that need not be initialised;
+//! - looks at every size first, and panics before it writes where a shape has more values than can be counted;
 //! - lets NaN through.
 
 #![warn(missing_docs)]
@@ -25,9 +26,10 @@ mod packed;
 pub mod peaks;
 mod rope;
 mod simd;
+mod size;
 mod vector;
 
-pub use attention::{Scores, attention};
+pub use attention::{Bias, Scores, attention};
 pub use conv::{ConvEpilogue, PackedConv, conv2d};
 pub use elementwise::{Activation, activate, activate_in_place, add, gated, upsample_nearest_2x};
 pub use huge_pages::HugePages;

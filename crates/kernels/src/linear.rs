@@ -9,6 +9,7 @@ use crate::{
     isa::Level,
     packed::{Out, PackedMatrix, Panels},
     simd::Simd,
+    size::product,
     vector,
 };
 
@@ -30,10 +31,10 @@ pub struct Epilogue<'a> {
 /// A sum runs over the inputs in blocks whose size depends on the shapes alone, so the threads don't show in the result.
 ///
 /// # Panics
-/// If `x`, `out` or a part of the epilogue does not fit the shapes.
+/// If `x`, `out` or a part of the epilogue does not fit the shapes, or a shape has more values than can be counted.
 pub fn linear(weight: &PackedMatrix, x: &[f32], rows: usize, stride: usize, epilogue: Epilogue, out: Out) {
     let (d_in, d_out) = (weight.d_in(), weight.d_out());
-    assert_eq!(Some(out.len()), rows.checked_mul(d_out), "values for a result [{rows}, {d_out}]");
+    assert_eq!(out.len(), product("results", [rows, d_out]), "values for a result [{rows}, {d_out}]");
     if out.is_empty() {
         return;
     }

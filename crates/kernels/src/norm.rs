@@ -9,6 +9,7 @@ use crate::{
     isa::Isa,
     packed::Out,
     simd::{Body, Simd, vectorize},
+    size::product,
 };
 
 /// Values that one thread takes at a time, in whole rows.
@@ -199,7 +200,7 @@ impl Body for RmsNorm<'_> {
 /// Group normalisation of `[b, channels, pixels]`, with a weight and a bias for each channel, and SiLU where `is_silu`.
 ///
 /// # Panics
-/// If the lengths don't fit the shape, or the channels the groups.
+/// If the lengths don't fit the shape, the channels the groups, or the shape has more values than can be counted.
 #[allow(clippy::too_many_arguments, reason = "a layer's parameters")]
 pub fn group_norm(
     isa: Isa,
@@ -212,8 +213,8 @@ pub fn group_norm(
     activation: Option<crate::Activation>,
     out: Out,
 ) {
-    let size = b.checked_mul(channels).and_then(|n| n.checked_mul(pixels));
-    assert!(Some(x.len()) == size && x.len() == out.len(), "{} values for [{b}, {channels}, {pixels}]", x.len());
+    let size = product("values", [b, channels, pixels]);
+    assert!(x.len() == size && x.len() == out.len(), "{} values for [{b}, {channels}, {pixels}]", x.len());
     assert!(groups > 0 && channels.is_multiple_of(groups), "{channels} channels in {groups} groups");
     assert!(weight.len() == channels && bias.len() == channels, "a weight and a bias for each of {channels} channels");
     if x.is_empty() {

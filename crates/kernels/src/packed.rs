@@ -7,6 +7,7 @@ use half::{bf16, f16};
 use crate::{
     aligned::{Aligned, Number},
     isa::{Isa, Level},
+    size::{filled_up, product},
 };
 
 /// Where results are written: memory that need not be initialised, and is when a kernel returns.
@@ -94,9 +95,9 @@ impl PackedMatrix {
     /// in [`Compute::Bf16`] it is rounded to bf16 where `isa` has instructions for that, and computed as in f32 elsewhere.
     ///
     /// # Panics
-    /// If `values` does not fill the shape.
+    /// If `values` does not fill the shape, or a size of it can't be counted.
     pub fn pack(isa: Isa, compute: Compute, d_out: usize, d_in: usize, values: Values) -> Self {
-        assert_eq!(Some(values.len()), d_out.checked_mul(d_in), "values for a matrix [{d_out}, {d_in}]");
+        assert_eq!(values.len(), product("weights", [d_out, d_in]), "values for a matrix [{d_out}, {d_in}]");
         let panels = match (compute, values) {
             (Compute::Bf16, values) if isa.has_bf16() => Panels::Pairs(pack_pairs(values, d_out, d_in)),
             (_, Values::F32(v)) => Panels::F32(pack_panels(v, d_out, d_in, width(isa))),
@@ -167,8 +168,9 @@ pub(crate) fn width(isa: Isa) -> usize {
 }
 
 fn pack_panels<T: Number>(values: &[T], d_out: usize, d_in: usize, width: usize) -> Aligned<T> {
-    let mut panels = Aligned::zeros(d_out.div_ceil(width) * d_in * width);
-    each_panel(&mut panels, d_in * width, |panel, chunk| {
+    let panel_size = product("weights of a panel", [d_in, width]);
+    let mut panels = Aligned::zeros(product("weights", [d_out.div_ceil(width), panel_size]));
+    each_panel(&mut panels, panel_size, |panel, chunk| {
         // A few columns at a time, so that the rows' cache lines are used up before they go.
         for start in (0..d_in).step_by(16) {
             for o in 0..width.min(d_out - panel * width) {
@@ -183,15 +185,16 @@ fn pack_panels<T: Number>(values: &[T], d_out: usize, d_in: usize, width: usize)
 }
 
 pub(crate) fn pack_pairs(values: Values, d_out: usize, d_in: usize) -> Aligned<u32> {
-    let steps = d_in.next_multiple_of(DEPTH) / 2;
-    let mut panels = Aligned::zeros(d_out.div_ceil(PAIR_WIDTH) * steps * PAIR_WIDTH);
+    let steps = filled_up("inputs", d_in, DEPTH) / 2;
+    let panel_size = product("weights of a panel", [steps, PAIR_WIDTH]);
+    let mut panels = Aligned::zeros(product("weights", [d_out.div_ceil(PAIR_WIDTH), panel_size]));
     let bits = |i: usize| {
         u32::from(match values {
             Values::Bf16(v) => v[i].to_bits(),
             values => bf16::from_f32(values.at(i)).to_bits(),
         })
     };
-    each_panel(&mut panels, steps * PAIR_WIDTH, |panel, chunk| {
+    each_panel(&mut panels, panel_size, |panel, chunk| {
         for start in (0..d_in).step_by(DEPTH) {
             for o in 0..PAIR_WIDTH.min(d_out - panel * PAIR_WIDTH) {
                 let row = (panel * PAIR_WIDTH + o) * d_in;

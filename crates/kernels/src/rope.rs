@@ -9,6 +9,7 @@ use crate::{
     linear::Rows,
     packed::Out,
     simd::{Body, Simd, vectorize},
+    size::product,
 };
 
 /// A view `[b, heads, tokens, d]` with any strides but the last, which is 1: a head of queries straight out of `[b, tokens, 3,
@@ -41,7 +42,7 @@ impl<'a> Heads<'a> {
     /// All tokens of one head.
     pub(crate) fn rows(&self, b: usize, head: usize) -> Rows<'a> {
         let [_, _, rows, d_in] = self.shape;
-        let x = if rows * d_in == 0 { &[] } else { &self.data[b * self.strides[0] + head * self.strides[1]..] };
+        let x = if self.shape.contains(&0) { &[] } else { &self.data[b * self.strides[0] + head * self.strides[1]..] };
         Rows { x, stride: self.strides[2], rows, d_in }
     }
 
@@ -52,7 +53,10 @@ impl<'a> Heads<'a> {
     #[inline(always)]
     pub fn row(&self, b: usize, head: usize, token: usize) -> &'a [f32] {
         let [batch, heads, tokens, d] = self.shape;
-        assert!(b < batch && head < heads && token < tokens);
+        assert!(b < batch && head < heads && token < tokens, "no token {token} of head {head} in entry {b}");
+        if d == 0 {
+            return &[];
+        }
         &self.data[b * self.strides[0] + head * self.strides[1] + token * self.strides[2]..][..d]
     }
 }
@@ -61,19 +65,17 @@ impl<'a> Heads<'a> {
 /// `[tokens, d / 2]`; `norm` is a scale for each channel and the norm's epsilon. The result is `[b, heads, tokens, d]`.
 ///
 /// # Panics
-/// If `d` is odd, or a length does not fit.
+/// If `d` is odd, a length does not fit, or a shape has more values than can be counted.
 pub fn rope(isa: Isa, x: Heads, norm: Option<(&[f32], f32)>, cos: &[f32], sin: &[f32], out: Out) {
     let [b, heads, tokens, d] = x.shape();
-    assert_eq!(out.len(), b * heads * tokens * d, "results for {:?}", x.shape());
-    assert!(
-        d.is_multiple_of(2) && cos.len() == tokens * (d / 2) && sin.len() == cos.len(),
-        "angles for {tokens} of {d}"
-    );
+    assert_eq!(out.len(), product("results", [b, heads, tokens, d]), "results for {:?}", x.shape());
+    let angles = product("angles", [tokens, d / 2]);
+    assert!(d.is_multiple_of(2) && cos.len() == angles && sin.len() == angles, "angles for {tokens} of {d}");
     assert!(norm.is_none_or(|(scale, _)| scale.len() == d), "a scale for each of {d} channels");
     if out.is_empty() {
         return;
     }
-    (out.par_chunks_mut(d * tokens).enumerate())
+    (out.par_chunks_mut(product("channels of a head", [d, tokens])).enumerate())
         .for_each(|(i, out)| vectorize(isa, Rotate { x, b: i / heads, head: i % heads, norm, cos, sin, out }));
 }
 

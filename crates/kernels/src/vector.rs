@@ -12,6 +12,7 @@ use crate::{
     linear::{Finish, Output, Rows},
     packed::{DEPTH, width},
     simd::{Body, Simd, vectorize},
+    size::{filled_up, product},
 };
 
 /// Inputs of a block: a panel of that many steps stays in the first cache (256 · 32 · 4 bytes).
@@ -122,7 +123,7 @@ impl Weights for Pairs<'_> {
         self.0
     }
     fn steps(d_in: usize) -> usize {
-        d_in.next_multiple_of(DEPTH) / 2
+        filled_up("inputs", d_in, DEPTH) / 2
     }
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, p: *const u32) -> S::V {
@@ -156,9 +157,9 @@ pub(crate) fn linear<W: Weights>(isa: Isa, weights: W, input: Rows, finish: Fini
     let row_tasks = input.rows.div_ceil(TASK_ROWS);
     // Where few blocks of rows are all there is, their panels are the work to share: in few tasks, as each rearranges its rows.
     let tasks = 2 * rayon::current_num_threads();
-    let panels_per_task = (panels * row_tasks).div_ceil(tasks).clamp(1, TASK_PANELS);
+    let panels_per_task = product("tasks", [panels, row_tasks]).div_ceil(tasks).clamp(1, TASK_PANELS);
     let panel_tasks = panels.div_ceil(panels_per_task);
-    (0..row_tasks * panel_tasks).into_par_iter().for_each(|task| {
+    (0..product("tasks", [row_tasks, panel_tasks])).into_par_iter().for_each(|task| {
         let (row, panel) = (task / panel_tasks * TASK_ROWS, task % panel_tasks * panels_per_task);
         let rows = row..input.rows.min(row + TASK_ROWS);
         let panels = panel..panels.min(panel + panels_per_task);
@@ -185,10 +186,11 @@ impl<W: Weights> Body for Task<'_, W> {
         let width = 2 * S::LANES;
         let steps = W::steps(input.d_in);
         let tiles = rows.len().div_ceil(tile_rows);
-        let mut block = Scratch::of(tiles * tile_rows * BLOCK.min(steps));
+        let mut block = Scratch::of(product("inputs of a block", [tiles, tile_rows, BLOCK.min(steps)]));
         // Sums wait here for the next block, and not in the result, which is too large for the caches.
         let tile_sums = tile_rows * width;
-        let mut waiting = Scratch::of(if steps > BLOCK { panels.len() * tiles * tile_sums } else { 0 });
+        let waiting_tiles = if steps > BLOCK { tiles } else { 0 };
+        let mut waiting = Scratch::of(product("waiting sums", [panels.len(), waiting_tiles, tile_sums]));
         for start in (0..steps.max(1)).step_by(BLOCK) {
             let end = steps.min(start + BLOCK);
             rearrange::<W, S>(s, &mut block, input, rows.clone(), start..end);

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use half::{bf16, f16};
 use kernels::{
-    Activation, Affine, Compute, ConvEpilogue, Epilogue, Heads, Isa, PackedConv, PackedMatrix, Scores, Values,
+    Activation, Affine, Bias, Compute, ConvEpilogue, Epilogue, Heads, Isa, PackedConv, PackedMatrix, Scores, Values,
 };
 use proptest::prelude::*;
 
@@ -174,7 +174,7 @@ proptest! {
             terms.extend((0..d).map(|c| (0..weights.len()).map(|j| part(j, c).abs()).sum::<f64>()));
         } } }
         for (isa, compute, most) in computes() {
-            let scores = Scores { scale, bias: biased.then_some(&bias[..]), causal };
+            let scores = Scores { scale, bias: biased.then_some(Bias::Full(&bias)), causal };
             let y = written(expected.len(), |out| kernels::attention(isa, compute, view(&q, n), view(&k, m), view(&v, m), scores, out));
             let error = error_of_sums(&y, &expected, &terms);
             // Queries, keys, weights and values are rounded: each adds its part.
@@ -183,11 +183,32 @@ proptest! {
     }
 
     #[test]
-    fn a_convolution_is_a_sum_over_patches(
-        batch in 1usize..3, c_in in 1usize..70, c_out in 1usize..40, h in 1usize..12, w in 1usize..36, half in 0usize..3,
-        stride in 1usize..3, seed: u64,
+    fn biases_by_distance_are_bit_for_bit_those_of_every_pair(
+        b in 1usize..3, heads in 1usize..4, n in 0usize..70, m in 1usize..70, d in 1usize..40, causal: bool, seed: u64,
     ) {
-        let kernel = 2 * half + 1;
+        let n = if causal { n.min(m) } else { n };
+        let tokens = [numbers(b * heads * n * d, seed), numbers(b * heads * m * d, seed ^ 1), numbers(b * heads * m * d, seed ^ 2)];
+        let view = |i: usize, n| Heads::new(&tokens[i], [b, heads, n, d], [heads * n * d, n * d, d]).expect("in bounds");
+        let distances = n + m - 1;
+        let table: Vec<f32> = numbers(heads * distances, seed ^ 3).iter().map(|v| 9.0 * v).collect();
+        let pairs = (0..heads).flat_map(|h| (0..n).flat_map(move |q| (0..m).map(move |k| h * distances + k + n - 1 - q)));
+        let all: Vec<f32> = pairs.map(|i| table[i]).collect();
+        for (isa, compute, _) in computes() {
+            let y = |bias| written(b * n * heads * d, |out| {
+                let scores = Scores { scale: 0.3, bias: Some(bias), causal };
+                kernels::attention(isa, compute, view(0, n), view(1, m), view(2, m), scores, out);
+            });
+            let (full, relative) = (y(Bias::Full(&all)), y(Bias::Relative(&table)));
+            prop_assert!(full.iter().zip(&relative).all(|(a, b)| a.to_bits() == b.to_bits()), "{isa:?} {compute:?}");
+        }
+    }
+
+    #[test]
+    fn a_convolution_is_a_sum_over_patches(
+        batch in 0usize..3, c_in in 0usize..70, c_out in 0usize..40, h in 0usize..12, w in 0usize..36, kernel in 1usize..6,
+        stride in 1usize..8, seed: u64,
+    ) {
+        let half = kernel / 2;
         let x = numbers(batch * c_in * h * w, seed);
         let weights = numbers(c_out * c_in * kernel * kernel, seed ^ 1);
         let bias = numbers(c_out, seed ^ 2);

@@ -2,15 +2,28 @@
 
 use burn::tensor::{activation, module, ops::AttentionModuleOptions};
 
-use crate::{Tensor, ops::Activation};
+use crate::{
+    Tensor,
+    ops::{Activation, Bias},
+};
 
 pub(super) fn attention(
     [q, k, v]: [Tensor<4>; 3],
-    bias: Option<Tensor<4>>,
+    bias: Option<Bias>,
     scale: Option<f64>,
     is_causal: bool,
 ) -> Tensor<4> {
+    let bias = bias.map(|bias| match bias {
+        Bias::Full(all) => all,
+        Bias::Relative(table) => expanded(table, q.dims()[2], k.dims()[2]),
+    });
     module::attention(q, k, v, None, bias, AttentionModuleOptions { scale, softcap: None, is_causal })
+}
+
+/// `[heads, n + m - 1]` to `[1, heads, n, m]`: each query's row begins one distance before the last one's.
+fn expanded(table: Tensor<2>, n: usize, m: usize) -> Tensor<4> {
+    let rows = (0..n).map(|q| table.clone().narrow(1, n - 1 - q, m)).collect();
+    Tensor::stack::<3>(rows, 1).unsqueeze() // 1 heads n m
 }
 
 pub(super) fn activate<const D: usize>(f: Activation, x: Tensor<D>) -> Tensor<D> {

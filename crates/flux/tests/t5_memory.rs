@@ -1,0 +1,72 @@
+//! What T5 takes beside its weights, as the system counts it; in a program of its own, as the peak is the process's.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+use core_tensor::{Device, Dtype, Residency, Stored, WeightSource, Weights, values};
+use flux::{T5, T5Tokenizer};
+
+const WIDTH: usize = 16;
+const HEADS: usize = 128;
+
+/// A T5 of one block with as many heads as there may be, of one channel each: 4 MB.
+struct ManyHeads;
+
+const SHAPES: [(&str, [usize; 2]); 9] = [
+    ("shared.weight", [T5Tokenizer::VOCABULARY, WIDTH]),
+    ("encoder.block.0.layer.0.SelfAttention.q.weight", [HEADS, WIDTH]),
+    ("encoder.block.0.layer.0.SelfAttention.k.weight", [HEADS, WIDTH]),
+    ("encoder.block.0.layer.0.SelfAttention.v.weight", [HEADS, WIDTH]),
+    ("encoder.block.0.layer.0.SelfAttention.o.weight", [WIDTH, HEADS]),
+    ("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", [32, HEADS]),
+    ("encoder.block.0.layer.1.DenseReluDense.wi_0.weight", [WIDTH, WIDTH]),
+    ("encoder.block.0.layer.1.DenseReluDense.wi_1.weight", [WIDTH, WIDTH]),
+    ("encoder.block.0.layer.1.DenseReluDense.wo.weight", [WIDTH, WIDTH]),
+];
+
+const NORMS: [&str; 3] = [
+    "encoder.block.0.layer.0.layer_norm.weight",
+    "encoder.block.0.layer.1.layer_norm.weight",
+    "encoder.final_layer_norm.weight",
+];
+
+impl WeightSource for ManyHeads {
+    fn label(&self) -> String {
+        "memory".into()
+    }
+
+    fn names(&self) -> Vec<String> {
+        SHAPES.iter().map(|(name, _)| *name).chain(NORMS).map(str::to_owned).collect()
+    }
+
+    fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
+        let matrix = SHAPES.iter().find(|(n, _)| *n == name).map(|(_, shape)| shape.to_vec());
+        let shape = matrix.or_else(|| NORMS.contains(&name).then(|| vec![WIDTH]))?;
+        Some((Dtype::F32, shape))
+    }
+
+    fn read(&self, name: &str) -> Option<Stored> {
+        let (_, shape) = self.form(name)?;
+        let count = shape.iter().product();
+        Some(Stored::of(&(0..count).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<_>>(), shape))
+    }
+}
+
+#[test]
+fn many_heads_and_tokens_take_no_memory_by_the_square_of_the_tokens() {
+    const TOKENS: usize = 2048;
+    let t5 = T5::load(&Weights::of(&ManyHeads, &Device::flex(), Residency::Unpacked)).unwrap();
+    let before = peak_mib();
+    let encoded = t5.encode(&(0..TOKENS).collect::<Vec<_>>());
+    let taken = peak_mib() - before;
+    assert!(values(&encoded).iter().all(|v| v.is_finite()));
+    // A number for each head and pair of tokens would be 2,048 MiB.
+    assert!(taken < 200, "{taken} MiB");
+}
+
+/// The most that this process has held, in MiB.
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() / 1024
+}

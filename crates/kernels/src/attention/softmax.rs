@@ -1,0 +1,114 @@
+//! The softmax of some rows of scores, which come in blocks.
+
+use super::{Bias, Scores};
+use crate::{exp::exp, linear::Output, simd::Simd};
+
+/// A score that is as good as none: `e` to its power is 0 next to any other.
+const LEAST: f32 = -1e30;
+
+/// Which queries a task has, and where their results belong.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) head: usize,
+    pub(super) first: usize,
+    pub(super) count: usize,
+    /// Queries and keys.
+    pub(super) n: usize,
+    pub(super) m: usize,
+    /// The first row of this batch entry.
+    pub(super) row: usize,
+    pub(super) out: Output,
+}
+
+/// What has been seen of some rows of scores.
+pub(super) struct Softmax<'a, const M: usize> {
+    scores: Scores<'a>,
+    place: Place,
+    greatest: [f32; M],
+    totals: [f32; M],
+}
+
+impl<'a, const M: usize> Softmax<'a, M> {
+    pub(super) fn new(scores: Scores<'a>, place: Place) -> Self {
+        Self { scores, place, greatest: [LEAST; M], totals: [0.0; M] }
+    }
+
+    /// Keys from the first to the last that any of the rows sees.
+    pub(super) fn seen(&self) -> usize {
+        if self.scores.causal { self.place.first + self.place.count } else { usize::MAX }
+    }
+
+    /// Turns a block's products into weights relative to the greatest score so far, and gives the factors for what was summed up
+    /// before. Rows of `width` weights stand in panels of `M`; what is no token or is hidden weighs 0.
+    #[inline(always)]
+    pub(super) fn weigh<S: Simd>(
+        &mut self,
+        s: S,
+        weights: &mut [f32],
+        start: usize,
+        panels: usize,
+        width: usize,
+    ) -> [f32; M] {
+        let Place { head, first, count, n, m, .. } = self.place;
+        let mut factors = [1.0; M];
+        let scale = s.splat(self.scores.scale);
+        for r in 0..count {
+            let end = if self.scores.causal { m.min(first + r + 1) } else { m };
+            let bias = match self.scores.bias {
+                None => &[],
+                Some(Bias::Full(all)) => &all[(head * n + first + r) * m..][..m],
+                // The last query's row is the table's first; each one before begins one distance later.
+                Some(Bias::Relative(table)) => &table[head * (n + m - 1) + (n - 1 - first - r)..][..m],
+            };
+            let mut most = s.splat(self.greatest[r]);
+            for panel in 0..panels {
+                let row = &mut weights[(panel * M + r) * width..][..width];
+                for at in (0..width).step_by(S::LANES) {
+                    let token = start + panel * width + at;
+                    let visible = end.saturating_sub(token).min(S::LANES);
+                    let mut v = s.mul(s.load(&row[at..]), scale);
+                    if !bias.is_empty() && visible > 0 {
+                        v = s.add(v, s.load_part(&bias[token..token + visible], 0.0));
+                    }
+                    v = s.max(s.splat(LEAST), v);
+                    s.store(&mut row[at..], v);
+                    if visible < S::LANES {
+                        row[at + visible..at + S::LANES].fill(LEAST);
+                        v = s.load(&row[at..]);
+                    }
+                    most = s.max(most, v);
+                }
+            }
+            let greatest = s.greatest(most);
+            factors[r] = (self.greatest[r] - greatest).exp();
+            self.greatest[r] = greatest;
+            let greatest = s.splat(greatest);
+            let mut total = s.splat(0.0);
+            for panel in 0..panels {
+                let row = &mut weights[(panel * M + r) * width..][..width];
+                for at in (0..width).step_by(S::LANES) {
+                    let e = exp(s, s.sub(s.load(&row[at..]), greatest));
+                    s.store(&mut row[at..], e);
+                    total = s.add(total, e);
+                }
+            }
+            self.totals[r] = self.totals[r] * factors[r] + s.sum(total);
+        }
+        factors
+    }
+
+    #[inline(always)]
+    pub(super) fn write<S: Simd>(&self, s: S, sums: &[f32], width: usize, d: usize) {
+        let Place { head, first, count, row, out, .. } = self.place;
+        for r in 0..count {
+            // SAFETY: every task has queries or a head of its own.
+            let out = unsafe { out.row(row + first + r, head * d, d) };
+            let factor = s.splat(1.0 / self.totals[r]);
+            for at in (0..d).step_by(S::LANES) {
+                let v = s.mul(s.load(&sums[(at / width * M + r) * width + at % width..]), factor);
+                let to = &mut out[at..d.min(at + S::LANES)];
+                if to.len() == S::LANES { s.store(to, v) } else { s.store_part(to, v) }
+            }
+        }
+    }
+}
