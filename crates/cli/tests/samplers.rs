@@ -43,7 +43,9 @@ fn samplers_end_where_the_references_do() {
     for schedule in ["simple", "karras"] {
         let sigmas = golden.floats(&format!("{schedule}.sigmas"));
         let start = Start { space: model.sigma_space(&request), steps: sigmas.len() - 1, options: &options };
-        for sampler in SAMPLERS.iter().filter(|sampler| sampler.processes == Processes::All) {
+        // Without those that `crates/samplers/tests/formulas.rs` holds.
+        let of_references = SAMPLERS.iter().filter(|sampler| !sampler.id.starts_with("exp_heun_2_x0"));
+        for sampler in of_references.filter(|sampler| sampler.processes == Processes::All) {
             // when a sampler takes its steps
             let mut denoiser = Guided {
                 positive: model.denoiser(&positive, &request),

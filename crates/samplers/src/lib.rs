@@ -23,6 +23,7 @@ mod samplers;
 mod schedule;
 mod schedules;
 mod sigmas;
+mod spelling;
 mod stochastic;
 
 pub use error::Error;

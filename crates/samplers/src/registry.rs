@@ -1,6 +1,9 @@
 use std::sync::LazyLock;
 
-use crate::{Error, SAMPLERS, SCHEDULES, Sampler, Schedule};
+use crate::{
+    Error, SAMPLERS, SCHEDULES, Sampler, Schedule,
+    spelling::{normal, words},
+};
 
 /// The samplers and schedules that names are looked up in: the built-in ones, and those of a program that embeds the engine.
 ///
@@ -62,56 +65,70 @@ impl Registry {
         &self.schedules
     }
 
-    /// The sampler of an id, label or alias, in any case.
+    /// The sampler of an id, label or alias, however it is spelled; `k_` before it, for k-diffusion, says nothing more.
     ///
     /// # Errors
     /// [`Error::UnknownName`] with every name that exists.
     pub fn sampler(&self, name: &str) -> Result<&'static Sampler, Error> {
-        let all = || self.samplers.iter().copied();
-        all()
-            .find(|s| s.names().any(|n| n.eq_ignore_ascii_case(name)))
-            .ok_or_else(|| unknown("sampler", name, all().flat_map(Sampler::names)))
+        let words = words(name);
+        let known = || self.samplers.iter().copied().flat_map(Sampler::names);
+        self.sampler_of(&words.concat(), &words).ok_or_else(|| unknown("sampler", name, known()))
     }
 
-    /// The schedule of an id, label or alias, in any case.
+    /// The schedule of an id, label or alias, however it is spelled.
     ///
     /// # Errors
     /// [`Error::UnknownName`] with every name that exists.
     pub fn schedule(&self, name: &str) -> Result<&'static Schedule, Error> {
-        let all = || self.schedules.iter().copied();
-        all()
-            .find(|s| s.names().any(|n| n.eq_ignore_ascii_case(name)))
-            .ok_or_else(|| unknown("schedule", name, all().flat_map(Schedule::names)))
+        let known = || self.schedules.iter().copied().flat_map(Schedule::names);
+        self.schedule_of(&normal(name)).ok_or_else(|| unknown("schedule", name, known()))
     }
 
-    /// What people wrote before samplers and schedules were two names: `DPM++ 2M Karras`, `k_dpmpp_2m_ka`. A sampler's own name
-    /// comes without a schedule.
+    /// What people write where a sampler and its schedule are one name: `DPM++ 2M Karras`, `euler simple`, `dpmpp_2m_k`. A sampler's
+    /// own name comes without a schedule.
     ///
     /// # Errors
     /// [`Error::UnknownName`] with every sampler's name, if it is neither.
     pub fn sampler_and_schedule(&self, name: &str) -> Result<(&'static Sampler, Option<&'static Schedule>), Error> {
-        // A1111 up to 1.8: labels and ids end in the schedule. Civitai's ids have no space before it.
-        const ENDINGS: [(&str, &str); 6] = [
-            ("karras", "karras"),
-            ("_ka", "karras"),
-            ("exponential", "exponential"),
-            ("_exp", "exponential"),
-            ("sgmuniform", "sgm_uniform"),
-            ("sgm uniform", "sgm_uniform"),
-        ];
+        // InvokeAI's and A1111's ids, up to 1.8.
+        const SHORT: [(&str, &str); 3] = [("k", "karras"), ("ka", "karras"), ("exp", "exponential")];
+        // Without a space before them: Civitai's ids, and A1111's `SGMUniform`.
+        const GLUED: [(&str, &str); 3] =
+            [("karras", "karras"), ("exponential", "exponential"), ("sgmuniform", "sgm_uniform")];
 
         let whole = match self.sampler(name) {
             Ok(sampler) => return Ok((sampler, None)),
             Err(unknown) => unknown,
         };
-        let lower = name.to_lowercase();
-        for (ending, id) in ENDINGS {
-            let first = lower.strip_suffix(ending).map(|first| first.trim_end_matches([' ', '_']));
-            if let Some(sampler) = first.and_then(|first| self.sampler(first).ok()) {
+        let words = words(name);
+        for at in (1..words.len()).rev() {
+            let (first, ending) = (&words[..at], words[at..].concat());
+            let short = SHORT.iter().find(|(short, _)| *short == ending).map(|(_, id)| *id);
+            let schedule = self.schedule_of(&short.map_or(ending, normal));
+            if let (Some(sampler), Some(schedule)) = (self.sampler_of(&first.concat(), first), schedule) {
+                return Ok((sampler, Some(schedule)));
+            }
+        }
+        let all = words.concat();
+        for (ending, id) in GLUED {
+            let sampler = all.strip_suffix(ending).and_then(|first| self.sampler_of(first, &words));
+            if let Some(sampler) = sampler {
                 return Ok((sampler, Some(self.schedule(id)?)));
             }
         }
         Err(whole)
+    }
+
+    /// The sampler whose name in [`normal`] form is `name`, or is so without the first of its `words` where that is `k`.
+    fn sampler_of(&self, name: &str, words: &[String]) -> Option<&'static Sampler> {
+        let named = |name: &str| self.samplers.iter().copied().find(|s| s.names().any(|n| normal(n) == name));
+        let plain = || name.strip_prefix("k").filter(|_| words.first().is_some_and(|word| word == "k"));
+        named(name).or_else(|| plain().and_then(named))
+    }
+
+    /// The schedule whose name in [`normal`] form is this.
+    fn schedule_of(&self, name: &str) -> Option<&'static Schedule> {
+        self.schedules.iter().copied().find(|s| s.names().any(|n| normal(n) == name))
     }
 }
 
@@ -151,14 +168,14 @@ mod tests {
     use crate::{End, Options, SigmaSpace};
 
     #[test]
-    fn no_two_entries_share_a_name() {
+    fn no_two_entries_share_a_name_however_it_is_spelled() {
         fn all_differ(entries: impl Iterator<Item = Vec<&'static str>>) {
             let mut seen = BTreeSet::new();
             for names in entries {
-                // an id may be its own label in another case
-                let names: BTreeSet<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+                // an id may be its own label in another spelling
+                let names: BTreeSet<String> = names.iter().map(|name| normal(name)).collect();
                 for name in names {
-                    assert!(seen.insert(name.clone()), "{name}");
+                    assert!(!name.is_empty() && seen.insert(name.clone()), "{name}");
                 }
             }
         }
@@ -167,12 +184,47 @@ mod tests {
     }
 
     #[test]
-    fn every_name_finds_its_entry_in_any_case() {
+    fn every_name_finds_its_entry_however_it_is_spelled() {
+        let spellings = |name: &str| {
+            let spaced = name.replace(['_', '-'], " ");
+            let joined = name.replace(' ', "_");
+            [name.to_uppercase(), format!("  {name} "), spaced.clone(), spaced.replace(' ', "-"), joined, normal(name)]
+        };
         for s in SAMPLERS {
-            s.names().for_each(|name| assert_eq!(sampler(&name.to_uppercase()).unwrap(), *s));
+            for name in s.names() {
+                for spelling in spellings(name) {
+                    assert_eq!(sampler(&spelling).unwrap(), *s, "{spelling}");
+                    // its own full name is never a shorter one and a schedule
+                    assert_eq!(sampler_and_schedule(&spelling).unwrap(), (*s, None), "{spelling}");
+                }
+                assert_eq!(sampler(&format!("k_{name}")).unwrap(), *s);
+            }
         }
         for s in SCHEDULES {
-            s.names().for_each(|name| assert_eq!(schedule(&name.to_uppercase()).unwrap(), *s));
+            for name in s.names() {
+                spellings(name).iter().for_each(|spelling| assert_eq!(schedule(spelling).unwrap(), *s, "{spelling}"));
+            }
+        }
+    }
+
+    #[test]
+    fn any_schedule_may_stand_behind_any_sampler() {
+        let means = |whole: &str, s: &'static Sampler, schedule: &'static Schedule| {
+            let (found, ending) = sampler_and_schedule(whole).unwrap();
+            // unless the whole is a sampler's own name
+            let own = ending.is_none() && sampler(whole).is_ok();
+            assert!(own || (found, ending) == (s, Some(schedule)), "{whole}");
+        };
+        for (i, s) in SAMPLERS.iter().enumerate() {
+            for schedule in SCHEDULES {
+                means(&format!("{}{}{}", s.id, [" ", "_", "-", "  "][i % 4], schedule.id), s, schedule);
+            }
+        }
+        for schedule in SCHEDULES {
+            for name in schedule.names() {
+                means(&format!("DPM++ 2M SDE Heun {name}"), sampler("dpmpp_2m_sde_heun").unwrap(), schedule);
+                means(&format!("euler_a-{name}"), sampler("euler_ancestral").unwrap(), schedule);
+            }
         }
     }
 
@@ -219,8 +271,8 @@ mod tests {
                         .unwrap_or_else(|e| panic!("{} {steps} {space:?}: {e}", schedule.id));
                     assert!(sigmas.windows(2).all(|w| w[0] > w[1]), "{} {steps} {space:?}", schedule.id);
                     assert_eq!(sigmas[sigmas.steps()] == 0.0, schedule.end == End::Zero, "{}", schedule.id);
-                    let picks =
-                        ["ddim_uniform", "beta", "laplace", "smoothstep", "lcm", "logit_normal"].contains(&schedule.id);
+                    let picks = ["ddim_uniform", "beta", "beta57", "laplace", "smoothstep", "lcm", "logit_normal"]
+                        .contains(&schedule.id);
                     assert!(picks || sigmas.steps() == steps, "{} makes {} of {steps}", schedule.id, sigmas.steps());
                 }
                 assert!(schedule.sigmas(space, 0, &Options::default()).is_err());

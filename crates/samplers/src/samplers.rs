@@ -23,6 +23,8 @@ pub(crate) mod euler;
 mod euler_ancestral;
 mod euler_ancestral_cfg_pp;
 mod euler_cfg_pp;
+mod exp_heun_2_x0;
+mod exp_heun_2_x0_sde;
 mod gradient_estimation;
 mod gradient_estimation_cfg_pp;
 mod heun;
@@ -85,6 +87,8 @@ pub static ALL: &[&Sampler] = &[
     &er_sde::SAMPLER,
     &seeds_2::SAMPLER,
     &seeds_3::SAMPLER,
+    &exp_heun_2_x0::SAMPLER,
+    &exp_heun_2_x0_sde::SAMPLER,
     &sa_solver::SAMPLER,
     &sa_solver_pece::SAMPLER,
     &euler_cfg_pp::SAMPLER,

@@ -4,8 +4,12 @@ pub(crate) mod align_your_steps;
 mod align_your_steps_32;
 pub(crate) mod align_your_steps_forge;
 mod align_your_steps_gits;
+mod align_your_steps_sd1;
+mod align_your_steps_sdxl;
+mod align_your_steps_svd;
 pub(crate) mod automatic;
 pub(crate) mod beta;
+mod beta57;
 pub(crate) mod beta_forge;
 mod bong_tangent;
 pub(crate) mod ddim_uniform;
@@ -27,6 +31,7 @@ pub(crate) mod sgm_uniform;
 pub(crate) mod sgm_uniform_forge;
 pub(crate) mod simple;
 mod smoothstep;
+mod trailing;
 mod turbo;
 mod vp;
 
@@ -42,6 +47,7 @@ pub static ALL: &[&Schedule] = &[
     &normal_forge::SCHEDULE,
     &sgm_uniform::SCHEDULE,
     &sgm_uniform_forge::SCHEDULE,
+    &trailing::SCHEDULE,
     &ddim_uniform::SCHEDULE,
     &karras::SCHEDULE,
     &exponential::SCHEDULE,
@@ -50,11 +56,15 @@ pub static ALL: &[&Schedule] = &[
     &laplace::SCHEDULE,
     &beta::SCHEDULE,
     &beta_forge::SCHEDULE,
+    &beta57::SCHEDULE,
     &kl_optimal::SCHEDULE,
     &kl_optimal_forge::SCHEDULE,
     &linear_quadratic::SCHEDULE,
     &align_your_steps::SCHEDULE,
     &align_your_steps_forge::SCHEDULE,
+    &align_your_steps_sd1::SCHEDULE,
+    &align_your_steps_sdxl::SCHEDULE,
+    &align_your_steps_svd::SCHEDULE,
     &align_your_steps_32::SCHEDULE,
     &align_your_steps_gits::SCHEDULE,
     &gits::SCHEDULE,

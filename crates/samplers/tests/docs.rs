@@ -20,7 +20,7 @@ fn the_docs_are_what_the_registry_says() {
 fn page() -> String {
     let mut page = String::from(
         "# Samplers and schedules\n\nMade from the registry, `crates/samplers/src/samplers` and `schedules`; a test keeps it true. Names are \
-         accepted in any case.\nOptions are set with `--option NAME=VALUE` or in `[sampling.options]`.\n\n## Samplers\n",
+         accepted in any case and with spaces, `_` or `-` in any place, a sampler's with `k_` before it or a schedule behind it.\nOptions are set with `--option NAME=VALUE` or in `[sampling.options]`.\n\n## Samplers\n",
     );
     for s in SAMPLERS {
         let calls = s.calls.per_step().map_or("as many model calls as it takes".to_owned(), |n| match n {

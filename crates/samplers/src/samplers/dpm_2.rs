@@ -14,7 +14,7 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpm_2",
     label: "DPM2",
-    aliases: &["k_dpm_2", "dpm2", "KDPM2DiscreteScheduler"],
+    aliases: &["k_dpm_2", "dpm2", "kdpm_2", "KDPM2Discrete", "KDPM2DiscreteScheduler"],
     calls: Calls::Each(2),
     automatic: &schedules::karras::SCHEDULE,
     about: "The slope of a whole step is taken in its middle, on the scale of log sigma.",

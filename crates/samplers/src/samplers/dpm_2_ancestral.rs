@@ -15,7 +15,15 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpm_2_ancestral",
     label: "DPM2 a",
-    aliases: &["k_dpm_2_a", "k_dpm_2_ancestral", "dpm2_a", "DPM2A", "KDPM2AncestralDiscreteScheduler"],
+    aliases: &[
+        "k_dpm_2_a",
+        "k_dpm_2_ancestral",
+        "dpm2_a",
+        "DPM2A",
+        "kdpm_2_a",
+        "kdpm_2_ancestral",
+        "KDPM2AncestralDiscreteScheduler",
+    ],
     calls: Calls::Each(2),
     stochastic: true,
     automatic: &schedules::karras::SCHEDULE,

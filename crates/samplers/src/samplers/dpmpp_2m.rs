@@ -10,7 +10,7 @@ use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpmpp_2m",
     label: "DPM++ 2M",
-    aliases: &["k_dpmpp_2m", "dpm++2m", "DPM2M", "DPMSolverMultistepScheduler"],
+    aliases: &["k_dpmpp_2m", "dpm++2m", "DPM2M", "DPMSolverMultistep", "DPMSolverMultistepScheduler"],
     automatic: &schedules::karras::SCHEDULE,
     about: "The denoised latent is carried on along a line through the last two. A1111 up to 1.8 meant `normal` levels by the plain \
             name; here as in later versions `automatic` makes them `karras`.",

@@ -13,7 +13,7 @@ use crate::{
 pub static SAMPLER: Sampler = Sampler {
     id: "euler",
     label: "Euler",
-    aliases: &["k_euler", "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler", "Undefined"],
+    aliases: &["k_euler", "EulerDiscrete", "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler", "Undefined"],
     about: "Along the line from the noisy latent to the denoised one. Civitai writes `Undefined` where Flux was sampled with it.",
     params: &churn::PARAMS,
     start: |start| Box::new(Euler { churn: Churn::of(start) }),

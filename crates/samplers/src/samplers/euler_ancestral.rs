@@ -14,7 +14,14 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "euler_ancestral",
     label: "Euler a",
-    aliases: &["k_euler_a", "k_euler_ancestral", "euler_a", "EulerA", "EulerAncestralDiscreteScheduler"],
+    aliases: &[
+        "k_euler_a",
+        "k_euler_ancestral",
+        "euler_a",
+        "EulerA",
+        "EulerAncestralDiscrete",
+        "EulerAncestralDiscreteScheduler",
+    ],
     stochastic: true,
     about: "Euler further down than asked, then noise back up.",
     params: &[&ETA, &S_NOISE, &ENSD],

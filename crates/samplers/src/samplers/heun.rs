@@ -13,7 +13,7 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "heun",
     label: "Heun",
-    aliases: &["k_heun", "HeunDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"],
+    aliases: &["k_heun", "HeunDiscrete", "HeunDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"],
     calls: Calls::Each(2),
     about: "The mean of the slopes at both ends of the step.",
     params: &churn::PARAMS,

@@ -13,7 +13,7 @@ use crate::{
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "lms",
     label: "LMS",
-    aliases: &["k_lms", "LMSDiscreteScheduler"],
+    aliases: &["k_lms", "LMSDiscrete", "LMSDiscreteScheduler"],
     about: "Adams-Bashforth over the last slopes, with weights for the steps as they are.",
     params: &[&ORDER],
     start: |start| Box::new(Lms { slopes: PastSlopes::new(start.whole(&ORDER)) }),

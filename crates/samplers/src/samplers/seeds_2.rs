@@ -1,6 +1,7 @@
 //! SEEDS-2: a stochastic exponential integrator without derivatives, of two stages.
 //!
-//! References: Gonzalez et al. 2023 (SEEDS: Exponential SDE Solvers, arXiv 2305.14267); ComfyUI `sample_seeds_2` (v0.3.64).
+//! References: Gonzalez et al. 2023 (SEEDS: Exponential SDE Solvers, arXiv 2305.14267); ComfyUI `sample_seeds_2` (v0.3.64, and its
+//! `solver_type` of 2026).
 
 use core_tensor::{Latent, Tensor};
 
@@ -8,6 +9,7 @@ use crate::{
     Calls, Denoiser, Error, Noise, Param, Sampler, Start, Step, Stepper,
     exploding::exploding,
     options::{ETA, S_NOISE, number},
+    phi::{phi_1, phi_2},
 };
 
 pub(crate) static SAMPLER: Sampler = Sampler {
@@ -17,16 +19,37 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     calls: Calls::Each(2),
     stochastic: true,
     params: &[&ETA, &S_NOISE, &R],
-    start: |start| exploding(start, Seeds2 { noisy: Noisy::of(start), r: start.number(&R) }),
+    start: |start| exploding(start, Seeds2 { noisy: Noisy::of(start), r: start.number(&R), solver: Solver::Phi1 }),
     ..Sampler::PLAIN
 };
 
 static R: Param =
     number("r", "R", [0.5, 0.01, 1.0], "Where in the step its second stage lies, on the scale of log sigma.");
 
-struct Seeds2 {
-    noisy: Noisy,
-    r: f64,
+pub(super) struct Seeds2 {
+    pub(super) noisy: Noisy,
+    pub(super) r: f64,
+    pub(super) solver: Solver,
+}
+
+/// By what the second stage counts (ComfyUI `solver_type`).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Solver {
+    /// By its place in the step.
+    Phi1,
+    /// By its place and the step's length, so that a change that is even in log sigma is met exactly (Hochbruck and Ostermann 2010,
+    /// equation 2.39).
+    Phi2,
+}
+
+impl Solver {
+    /// The second stage's share in the step's mean, at `r` of a step of this length.
+    fn weight(self, r: f64, length: f64) -> f64 {
+        match self {
+            Self::Phi1 => 1.0 / (2.0 * r),
+            Self::Phi2 => phi_2(-length) / (r * phi_1(-length)),
+        }
+    }
 }
 
 /// How much noise the stages draw.
@@ -37,6 +60,8 @@ pub(super) struct Noisy {
 }
 
 impl Noisy {
+    pub(super) const NOT: Self = Self { eta: 0.0, s_noise: 0.0 };
+
     pub(super) fn of(start: &Start) -> Self {
         Self { eta: start.number(&ETA), s_noise: start.number(&S_NOISE) }
     }
@@ -79,7 +104,7 @@ impl Stepper for Seeds2 {
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
-        let Self { noisy, r } = *self;
+        let Self { noisy, r, solver } = *self;
         let (sigma, sigma_next) = (f64::from(at.sigma()), f64::from(at.sigma_next()));
         let h = (sigma / sigma_next).ln();
         let grown = |length: f64| -(-length * (1.0 + noisy.eta)).exp_m1() as f32;
@@ -89,7 +114,7 @@ impl Stepper for Seeds2 {
         let carried = noisy.carried(None, r * h, &x, noise);
         let there = model.denoise(&noisy.added(second, carried.as_ref(), middle), middle as f32)?;
 
-        let weight = (1.0 / (2.0 * r)) as f32;
+        let weight = solver.weight(r, h * (1.0 + noisy.eta)) as f32;
         let mean = denoised.0 * (1.0 - weight) + there.0 * weight;
         let next = noisy.left(&x, sigma, sigma_next, h) + mean * grown(h);
         let carried = noisy.carried(carried, (1.0 - r) * h, &x, noise);

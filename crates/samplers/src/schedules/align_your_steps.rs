@@ -56,8 +56,13 @@ const TABLES: [[f64; 11]; 3] = [
 ];
 
 fn levels(_: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
+    interpolated(options.choice(&MODEL), steps)
+}
+
+/// The levels of a model of [`MODEL`]'s.
+pub(super) fn interpolated(model: usize, steps: usize) -> Vec<f64> {
     // The last of them is replaced by 0.
-    let mut levels = log_linear(&TABLES[options.choice(&MODEL)], steps + 1);
+    let mut levels = log_linear(&TABLES[model], steps + 1);
     levels.truncate(steps);
     levels
 }

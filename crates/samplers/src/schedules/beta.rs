@@ -25,15 +25,24 @@ static BETA: Param =
     number("beta", "Beta schedule beta", [0.6, 0.01, 10.0], "Less of it makes more steps at high levels.");
 pub(super) static SHAPE: [&Param; 2] = [&ALPHA, &BETA];
 
+/// What the distribution's two numbers are set to.
+pub(super) fn shape(options: &Options) -> [f64; 2] {
+    SHAPE.map(|param| options.number(param))
+}
+
 /// The value below which a share `p` of the distribution lies. Exact in the middle, where ComfyUI's rounding meets a tie.
-pub(super) fn quantile(p: f64, options: &Options) -> f64 {
-    let [alpha, beta] = SHAPE.map(|param| options.number(param));
+pub(super) fn quantile(p: f64, [alpha, beta]: [f64; 2]) -> f64 {
     if p == 0.5 && alpha == beta { 0.5 } else { invbetai(p, alpha, beta) }
 }
 
 fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
+    at_quantiles(space, steps, shape(options))
+}
+
+/// The table's levels at even steps of the distribution's share.
+pub(super) fn at_quantiles(space: &SigmaSpace, steps: usize, shape: [f64; 2]) -> Vec<f64> {
     let top = (space.levels() - 1) as f64;
-    let place = |i| quantile(1.0 - i as f64 / steps as f64, options) * top;
+    let place = |i| quantile(1.0 - i as f64 / steps as f64, shape) * top;
     let mut picks: Vec<usize> = (0..steps).map(|i| place(i).round_ties_even() as usize).collect();
     picks.dedup();
     picks.into_iter().map(|i| space.level(i)).collect()

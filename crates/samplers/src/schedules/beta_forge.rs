@@ -3,7 +3,7 @@
 //! Reference: Forge `beta_scheduler` (modules/sd_schedulers.py, dfdcbab).
 
 use super::{
-    beta::{SHAPE, quantile},
+    beta::{SHAPE, quantile, shape},
     linspace,
 };
 use crate::{Options, Schedule, SigmaSpace};
@@ -20,5 +20,5 @@ pub(crate) static SCHEDULE: Schedule = Schedule {
 
 fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
     let (last, first) = space.ends();
-    linspace(1.0, 0.0, steps).map(|p| first + (last - first) * quantile(p, options)).collect()
+    linspace(1.0, 0.0, steps).map(|p| first + (last - first) * quantile(p, shape(options))).collect()
 }

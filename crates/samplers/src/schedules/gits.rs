@@ -11,6 +11,7 @@ use crate::{Options, Param, Schedule, SigmaSpace, Spaces, options::number};
 pub(crate) static SCHEDULE: Schedule = Schedule {
     id: "gits",
     label: "GITS",
+    aliases: &["GITS[coeff=1.2]"],
     about: "Levels that follow how sampling paths bend, found for each number of steps from 2 to 20 and interpolated above.",
     spaces: Spaces::Discrete,
     params: &[&COEFFICIENT],

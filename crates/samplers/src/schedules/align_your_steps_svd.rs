@@ -1,0 +1,20 @@
+//! The levels that were optimised for Stable Video Diffusion, whatever the profile.
+//!
+//! Reference: `AYS SVD` of the Impact, Inspire and Efficiency node packs, which is ComfyUI's `AlignYourStepsScheduler` for that model.
+
+use super::align_your_steps::interpolated;
+use crate::{Options, Schedule, SigmaSpace, Spaces};
+
+pub(crate) static SCHEDULE: Schedule = Schedule {
+    id: "align_your_steps_svd",
+    label: "Align Your Steps SVD",
+    aliases: &["AYS SVD"],
+    about: "`align_your_steps` with an `ays_model` of svd, in every profile.",
+    spaces: Spaces::Discrete,
+    levels,
+    ..Schedule::PLAIN
+};
+
+fn levels(_: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
+    interpolated(2, steps)
+}
