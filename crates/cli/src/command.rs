@@ -17,7 +17,7 @@ use diffusion_engine::{parse, read_infotext};
 use samplers::Registry;
 
 use self::args::{Args, Command, InfoArgs, InspectArgs};
-use crate::{Error, Result, inspect, paths, signals::Interrupt};
+use crate::{Error, Result, inspect, out_of_memory::tell_as_json, paths, signals::Interrupt};
 
 /// The `forge` command, for a program that has samplers and schedules of its own: they are in its help, its lists, its completions
 /// and its errors, and configs and pictures may name them.
@@ -41,6 +41,7 @@ pub fn command(registry: &Registry, arguments: impl IntoIterator<Item = OsString
     let matches = command.try_get_matches_from_mut(arguments).unwrap_or_else(|error| error.exit());
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
     let json = args.command.json();
+    tell_as_json(json);
     let done = without_panic(|| match args.command {
         Command::Txt2img(args) => txt2img::run(registry, &args),
         other => {

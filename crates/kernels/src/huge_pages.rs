@@ -35,10 +35,11 @@ static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 ///
 /// No call waits for another thread, so that the child of a `fork` can allocate whatever its parent's threads were doing: where the
 /// list of free blocks stays taken, blocks come from the system and go back to it. A request that the system refuses is made again
-/// after every free block went back.
+/// after every free block went back; a program can have the last word where that is refused too, see [`HugePages::or_end`].
 pub struct HugePages<A: GlobalAlloc = System> {
     system: A,
     bound: usize,
+    end: Option<fn(usize) -> !>,
     free: Mutex<Free>,
     /// What `free` holds, for those who only ask.
     kept: AtomicUsize,
@@ -68,7 +69,15 @@ impl<A: GlobalAlloc> HugePages<A> {
     /// The same over another allocator than the system's.
     pub const fn over(system: A, bound: usize) -> Self {
         let free = Free { blocks: [(0, 0); SLOTS], count: 0, bytes: 0 };
-        Self { system, bound, free: Mutex::new(free), kept: AtomicUsize::new(0) }
+        Self { system, bound, end: None, free: Mutex::new(free), kept: AtomicUsize::new(0) }
+    }
+
+    /// The same, which calls `end` with the bytes of a request that the system refuses for good, and so never returns null: Rust ends
+    /// a process there with a signal and without a word of its own. It is called in the middle of an allocation, on any thread, and
+    /// must do without memory.
+    pub const fn or_end(mut self, end: fn(usize) -> !) -> Self {
+        self.end = Some(end);
+        self
     }
 
     /// Bytes of free blocks that are kept.
@@ -99,7 +108,7 @@ impl<A: GlobalAlloc> HugePages<A> {
 
     /// A kept block, or a new one; null where the system has none.
     fn block(&self, size: usize) -> *mut u8 {
-        self.take(size).unwrap_or_else(|| self.insist(|| self.new_block(size)))
+        self.take(size).unwrap_or_else(|| self.insist(size, || self.new_block(size)))
     }
 
     fn take(&self, size: usize) -> Option<*mut u8> {
@@ -153,9 +162,13 @@ impl<A: GlobalAlloc> HugePages<A> {
     }
 
     /// What `ask` gets from the system; where that is nothing, once more after all free blocks went back.
-    fn insist(&self, ask: impl Fn() -> *mut u8) -> *mut u8 {
+    fn insist(&self, size: usize, ask: impl Fn() -> *mut u8) -> *mut u8 {
         let first = ask();
-        if first.is_null() && self.give_back_above(0) { ask() } else { first }
+        let last = if first.is_null() && self.give_back_above(0) { ask() } else { first };
+        match self.end {
+            Some(end) if last.is_null() => end(size),
+            Some(_) | None => last,
+        }
     }
 
     fn new_block(&self, size: usize) -> *mut u8 {
@@ -250,7 +263,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for HugePages<A> {
         match size_of_block(layout) {
             Some(size) => self.block(size),
             // SAFETY: passed on.
-            None => self.insist(|| unsafe { self.system.alloc(layout) }),
+            None => self.insist(layout.size(), || unsafe { self.system.alloc(layout) }),
         }
     }
 
@@ -265,7 +278,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for HugePages<A> {
                 block
             }
             // SAFETY: passed on.
-            None => self.insist(|| unsafe { self.system.alloc_zeroed(layout) }),
+            None => self.insist(layout.size(), || unsafe { self.system.alloc_zeroed(layout) }),
         }
     }
 
@@ -282,7 +295,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for HugePages<A> {
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         match (size_of_block(layout), size_of_block(new_layout)) {
             // SAFETY: passed on; the system's before and after, and where it refuses the block is as it was.
-            (None, None) => self.insist(|| unsafe { self.system.realloc(block, layout, new_size) }),
+            (None, None) => self.insist(new_size, || unsafe { self.system.realloc(block, layout, new_size) }),
             (Some(old), Some(new)) if old == new => block,
             _ => {
                 // SAFETY: the new block has room for the smaller of both sizes, and the old one is its owner's until it is freed.

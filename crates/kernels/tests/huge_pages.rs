@@ -384,3 +384,30 @@ fn child_allocates() -> bool {
     }
     status == 0
 }
+
+#[test]
+fn a_program_has_the_last_word_where_the_system_refuses() {
+    struct Refusing;
+    // SAFETY: null is what an allocator says that has nothing.
+    unsafe impl GlobalAlloc for Refusing {
+        unsafe fn alloc(&self, _: Layout) -> *mut u8 {
+            std::ptr::null_mut()
+        }
+        unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+    }
+    fn end(bytes: usize) -> ! {
+        std::panic::panic_any(bytes)
+    }
+    for bytes in [8, MIB / 2, 16 * MIB] {
+        let layout = Layout::from_size_align(bytes, 8).unwrap();
+        // SAFETY: the layout is not empty.
+        assert!(unsafe { HugePages::over(Refusing, BOUND).alloc(layout) }.is_null());
+        for ask in [<HugePages<Refusing> as GlobalAlloc>::alloc, <HugePages<Refusing> as GlobalAlloc>::alloc_zeroed] {
+            let allocator = HugePages::over(Refusing, BOUND).or_end(end);
+            // SAFETY: the same.
+            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| unsafe { ask(&allocator, layout) }));
+            let told = *told.expect_err("the program ended").downcast::<usize>().expect("how much was asked for");
+            assert!(told >= bytes && told < bytes * 2, "{told} for {bytes}");
+        }
+    }
+}

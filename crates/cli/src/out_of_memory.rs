@@ -1,0 +1,52 @@
+use std::{
+    fs::File,
+    io::{Write, stderr, stdout},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// Whether errors are events on standard output.
+static AS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// The exit code of a run that does not fit into memory.
+const NOT_ENOUGH_MEMORY: i32 = 3;
+
+/// From here on an error is told as an event, or as text.
+pub(crate) fn tell_as_json(json: bool) {
+    AS_JSON.store(json, Ordering::Relaxed);
+}
+
+/// Ends the process with an error where the system has no memory left for a request of so many bytes. For
+/// [`HugePages::or_end`](kernels::HugePages::or_end): it takes no memory itself.
+pub fn out_of_memory(bytes: usize) -> ! {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        const HINT: &str = "set `memory` lower, so that less is unpacked, or allow the process more";
+        // The buffer of standard output may be in use by the very line that asked for memory.
+        let _ = match AS_JSON.load(Ordering::Relaxed) {
+            true => unbuffered_stdout().and_then(|mut out| {
+                writeln!(
+                    out,
+                    "{{\"causes\":[],\"code\":{NOT_ENOUGH_MEMORY},\"error\":\"the system has no more memory: {bytes} bytes were asked \
+                     for\",\"event\":\"error\",\"hint\":\"{HINT}\"}}"
+                )
+            }),
+            false => writeln!(
+                stderr(),
+                "error: the system has no more memory: {bytes} bytes were asked for\n  hint: {HINT}"
+            ),
+        };
+    }
+    std::process::exit(NOT_ENOUGH_MEMORY)
+}
+
+#[cfg(unix)]
+fn unbuffered_stdout() -> std::io::Result<File> {
+    use std::os::fd::AsFd;
+    stdout().as_fd().try_clone_to_owned().map(File::from)
+}
+
+#[cfg(windows)]
+fn unbuffered_stdout() -> std::io::Result<File> {
+    use std::os::windows::io::AsHandle;
+    stdout().as_handle().try_clone_to_owned().map(File::from)
+}
