@@ -2,7 +2,7 @@ use std::{fmt, io, path::PathBuf};
 
 use core_tensor::Error as WeightError;
 
-use crate::Unwritable;
+use crate::{TextFault, Unwritable, Writer};
 
 /// What can go wrong between a request and its picture.
 #[derive(Debug, thiserror::Error)]
@@ -96,23 +96,97 @@ pub enum Error {
         /// The picture.
         path: PathBuf,
         /// Why.
-        source: png::DecodingError,
+        source: io::Error,
+    },
+    /// A file that is no picture.
+    #[error("cannot read `{}`: it is not a PNG, JPEG or WebP picture", path.display())]
+    NotAPicture {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A picture or video of a format whose text is not read.
+    #[error("cannot read `{}`: it is {format}, and texts are read from PNG, JPEG and WebP", path.display())]
+    PictureFormat {
+        /// The file.
+        path: PathBuf,
+        /// What it is, with its article.
+        format: &'static str,
+    },
+    /// A picture that is damaged where its text should be.
+    #[error("cannot read `{}`: {what} at byte {at}, and there is no text before it", path.display())]
+    DamagedPicture {
+        /// The picture.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+        /// Where.
+        at: u64,
+    },
+    /// A picture's text that is longer than any program writes.
+    #[error("cannot read `{}`: its text is longer than {} KiB", path.display(), max >> 10)]
+    TextTooLong {
+        /// The picture.
+        path: PathBuf,
+        /// The most that is read, in bytes.
+        max: usize,
+    },
+    /// A picture's text in an encoding that is not read.
+    #[error("cannot read `{}`: its text is in {charset}", path.display())]
+    TextCharset {
+        /// The picture.
+        path: PathBuf,
+        /// The encoding.
+        charset: &'static str,
     },
     /// A picture without the text that says how it was made.
-    #[error("`{}` has no `parameters` text", path.display())]
+    #[error("`{}` has no `parameters` text, and none of another program", path.display())]
     NoInfotext {
         /// The picture.
         path: PathBuf,
     },
-    /// Infotext that is not what this engine or A1111 writes.
-    #[error("the infotext's `{key}` is {found}, expected {expected}")]
+    /// A value of an infotext that makes no sense.
+    #[error("`{key}` of {text} is {found}, expected {expected}")]
     Infotext {
-        /// The key.
-        key: &'static str,
+        /// Whose text it is.
+        text: Writer,
+        /// The key, as it stands there.
+        key: String,
         /// What it should be.
         expected: &'static str,
         /// What it is.
         found: String,
+    },
+    /// Two keys of an infotext that mean the same and say different things.
+    #[error("{text} contradicts itself: `{}` is {} and `{}` is {}", first.0, first.1, second.0, second.1)]
+    Contradiction {
+        /// Whose text it is.
+        text: Writer,
+        /// A key and its value.
+        first: (String, String),
+        /// The other key and its value.
+        second: (String, String),
+    },
+    /// An infotext that has the wish for a random seed in the seed's place.
+    #[error("{text} has -1, which means random, for its seed: the one that was drawn is not told")]
+    RandomSeed {
+        /// Whose text it is.
+        text: Writer,
+    },
+    /// A text of another program from which nothing can be had.
+    #[error("{text} can't be read: {fault}")]
+    InfotextForm {
+        /// Whose text it is.
+        text: Writer,
+        /// Why.
+        fault: TextFault,
+    },
+    /// A text of another program that asks for what is not known here.
+    #[error("{text}: {error}")]
+    Foreign {
+        /// Whose text it is.
+        text: Writer,
+        /// What it asks for.
+        error: Box<Error>,
     },
 }
 

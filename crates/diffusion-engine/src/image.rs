@@ -1,6 +1,5 @@
 use std::{
-    fs::File,
-    io::{self, BufReader, Write},
+    io::{self, Write},
     path::Path,
 };
 
@@ -62,66 +61,9 @@ impl Image {
     }
 }
 
-/// The infotext of a PNG; its pixels are not decoded.
-///
-/// # Errors
-/// [`Error::Read`] for anything that is not a PNG, [`Error::NoInfotext`] for one without the text.
-pub fn read_infotext(path: &Path) -> Result<String, Error> {
-    let read = |source| Error::Read { path: path.to_owned(), source };
-    if path.exists() && !path.is_file() {
-        return Err(read(io::Error::from(io::ErrorKind::InvalidInput).into())); // opening a pipe would wait for a writer
-    }
-    let file = File::open(path).map_err(|e| read(e.into()))?;
-    let mut reader = png::Decoder::new(BufReader::new(file)).read_info().map_err(read)?;
-    // Some programs write their text behind the pixels.
-    reader.finish().map_err(read)?;
-    let info = reader.info();
-    // A few kilobytes can unpack to gigabytes; `decompress_text` stops at 2 MiB.
-    let utf8 = info.utf8_text.iter().find(|t| t.keyword == KEY).map(|chunk| {
-        let mut chunk = chunk.clone();
-        chunk.decompress_text().and_then(|()| chunk.get_text())
-    });
-    let packed = info.compressed_latin1_text.iter().find(|t| t.keyword == KEY).map(|chunk| {
-        let mut chunk = chunk.clone();
-        chunk.decompress_text().and_then(|()| chunk.get_text())
-    });
-    let plain = info.uncompressed_latin1_text.iter().find(|t| t.keyword == KEY).map(|t| Ok(t.text.clone()));
-    let text = utf8.or(plain).or(packed).transpose().map_err(read)?;
-    text.ok_or_else(|| Error::NoInfotext { path: path.to_owned() })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-
-    fn picture(infotext: &str) -> Image {
-        Image { width: 2, height: 1, pixels: vec![255, 0, 0, 0, 0, 255], infotext: infotext.into() }
-    }
-
-    #[test]
-    fn the_infotext_comes_back_from_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        for text in ["a café\nSteps: 1", "ein Löwe, 獅子\nSteps: 1", "\u{0}odd", ""] {
-            let path = folder.path().join("deep/er/a.png");
-            picture(text).save(&path).unwrap();
-            assert_eq!(read_infotext(&path).unwrap(), text);
-        }
-    }
-
-    #[test]
-    fn bytes_that_are_no_picture_are_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.png");
-        picture("x").save(&path).unwrap();
-        let whole = fs::read(&path).unwrap();
-        for cut in [0, 7, 20, 40] {
-            fs::write(&path, &whole[..cut]).unwrap();
-            assert!(matches!(read_infotext(&path), Err(Error::Read { .. })), "{cut}");
-        }
-        assert!(matches!(read_infotext(folder.path()), Err(Error::Read { .. })));
-    }
 
     #[test]
     fn pixels_round_to_the_nearest_byte() {

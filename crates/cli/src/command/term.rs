@@ -1,7 +1,9 @@
 //! Everything that is printed: results on standard output, progress and errors on standard error.
 
+mod infotext;
 mod progress;
 mod report;
 
+pub use infotext::show_infotext;
 pub use progress::{Event, Reporter};
-pub use report::{list_samplers, list_schedules, print, print_json, report, show_infotext, show_inspection, shown};
+pub use report::{list_samplers, list_schedules, print, print_json, report, show_inspection, shown};

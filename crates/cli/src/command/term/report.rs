@@ -4,7 +4,6 @@ use std::{
     path::Path,
 };
 
-use diffusion_engine::Infotext;
 use samplers::{End, Param, Registry};
 use serde_json::json;
 
@@ -150,23 +149,6 @@ pub fn show_inspection(path: &Path, found: &Inspection, as_json: bool) -> Result
         missing => lines.extend(missing.iter().map(|m| format!("  missing     {m}"))),
     }
     print(&lines.join("\n"))
-}
-
-/// Prints what an infotext says as one JSON object: the request, or why this engine can't draw it.
-pub fn show_infotext(registry: &Registry, infotext: &Infotext) -> Result<()> {
-    let pairs: Vec<_> = infotext.pairs.iter().map(|(k, v)| json!([k, v])).collect();
-    let value = match infotext.request_with(registry) {
-        Ok(r) => json!({
-            "prompt": r.prompt, "negative": r.negative, "seed": r.seed, "steps": r.steps, "sampler": r.sampler.id,
-            "schedule": r.schedule.id, "cfg": r.cfg, "guidance": r.guidance, "width": r.size.width,
-            "height": r.size.height, "batch": r.batch, "noise": r.noise.id(), "profile": r.profile.id(),
-            "t5_length": r.t5_length, "pairs": pairs,
-        }),
-        Err(error) => json!({
-            "prompt": infotext.prompt, "negative": infotext.negative, "pairs": pairs, "error": error.to_string(),
-        }),
-    };
-    print_json(&value)
 }
 
 /// A number in groups of three digits.

@@ -1,0 +1,73 @@
+use diffusion_engine::{Infotext, Reading, Size, Txt2Img};
+use samplers::{Registry, Value};
+use serde_json::json;
+
+use super::print_json;
+use crate::Result;
+
+/// Prints what an infotext says as one JSON object: the request, or why this engine can't draw it.
+pub fn show_infotext(registry: &Registry, infotext: &Infotext) -> Result<()> {
+    let mut object = match infotext.reading(registry) {
+        Ok(reading) => of_reading(reading),
+        Err(error) => json!({
+            "prompt": infotext.prompt, "negative": infotext.negative, "error": error.to_string(),
+        }),
+    };
+    object["pairs"] = infotext.pairs.iter().map(|(key, value)| json!([key, value])).collect();
+    object["from"] = json!(infotext.from.id());
+    print_json(&object)
+}
+
+fn of_reading(Reading { request, unread, defaults }: Reading) -> serde_json::Value {
+    // A field that is added to the request has to be told here too.
+    let Txt2Img {
+        prompt,
+        negative,
+        seed,
+        noise,
+        steps,
+        sampler,
+        schedule,
+        sigmas,
+        options,
+        profile,
+        guidance,
+        cfg,
+        size: Size { width, height },
+        batch,
+        t5_length,
+    } = request;
+    let option = |(name, value): (&str, &Value)| {
+        let value = match value {
+            Value::Number(number) => json!(number),
+            Value::Name(name) => json!(name),
+        };
+        (name.to_owned(), value)
+    };
+    json!({
+        "prompt": prompt, "negative": negative, "seed": seed, "steps": steps, "sampler": sampler.id,
+        "schedule": schedule.id, "cfg": shortest(cfg), "guidance": shortest(guidance), "width": width,
+        "height": height, "batch": batch, "noise": noise.id(), "profile": profile.id(), "t5_length": t5_length,
+        "options": options.iter().map(option).collect::<serde_json::Map<_, _>>(), "sigmas": sigmas,
+        "unread": unread, "defaults": defaults,
+    })
+}
+
+/// A number with the digits that it needs, and not those of a longer float: 7.1, not 7.099999904632568.
+fn shortest(number: f32) -> serde_json::Value {
+    number.to_string().parse::<f64>().map_or(serde_json::Value::Null, |number| json!(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use diffusion_engine::parse;
+
+    use super::*;
+
+    #[test]
+    fn a_number_has_no_more_digits_than_it_had() {
+        let text = "a\nSteps: 1, CFG scale: 7.1, Distilled CFG Scale: 3, Seed: 1";
+        let shown = of_reading(parse(text).reading(&Registry::builtin()).unwrap());
+        assert_eq!((shown["cfg"].to_string(), shown["guidance"].to_string()), ("7.1".into(), "3.0".into()));
+    }
+}

@@ -1,0 +1,163 @@
+//! A1111's form: the prompt, `Negative prompt: …`, and a line of pairs.
+
+use super::{
+    Infotext, TextFault, Writer,
+    keys::{Meaning, meaning, plain},
+    pairs::{MAX_PAIRS, Pair, key, pairs},
+    values,
+};
+
+pub(super) const NEGATIVE: &str = "Negative prompt:";
+
+/// Reads a text of this form; one without settings is a prompt alone.
+pub(super) fn read(text: &str) -> Result<Infotext, TextFault> {
+    let text = text.replace("\r\n", "\n");
+    let text = text.trim_end_matches(|c: char| c.is_whitespace() || c == '\0');
+    let (prompts, pairs) = split(text)?;
+    let from = writer(&pairs);
+    let (prompt, negative) = split_negative(prompts, from == Writer::Forge);
+    let exactly = |key| pairs.iter().find(|(k, _)| k == key).map(|(_, value)| value.clone());
+    Ok(Infotext {
+        prompt: exactly("Prompt").unwrap_or_else(|| prompt.to_owned()),
+        negative: exactly("Negative").unwrap_or_else(|| negative.to_owned()),
+        pairs,
+        from,
+        rest: Vec::new(),
+        fault: None,
+    })
+}
+
+/// What stands before the settings, and the settings.
+///
+/// They are the last line, and the lines before it if each setting has its own. Some extensions write lines of their own behind.
+fn split(text: &str) -> Result<(&str, Vec<Pair>), TextFault> {
+    let (mut before, last) = text.rsplit_once('\n').unwrap_or(("", text));
+    let last = pairs(last)?;
+    if !are_settings(&last) {
+        return Ok(with_lines_behind(text)?.unwrap_or((text, Vec::new())));
+    }
+    let mut has_steps = last.iter().any(is_steps);
+    let (mut count, mut lines) = (last.len(), vec![last]);
+    while !has_steps {
+        let (above, line) = before.rsplit_once('\n').unwrap_or(("", before));
+        let more = pairs(line)?;
+        if more.is_empty() || !more.iter().all(is_known) {
+            break;
+        }
+        count += more.len();
+        if count > MAX_PAIRS {
+            return Err(TextFault::TooManyKeys { max: MAX_PAIRS });
+        }
+        has_steps = more.iter().any(is_steps);
+        lines.push(more);
+        before = above;
+    }
+    Ok((before, lines.into_iter().rev().flatten().collect()))
+}
+
+/// Settings that begin with the steps and are not the last line. What stands behind them is kept among the pairs.
+fn with_lines_behind(text: &str) -> Result<Option<(&str, Vec<Pair>)>, TextFault> {
+    let mut end = text.len();
+    while let Some((at, line)) = last_line(&text[..end]) {
+        if key(line).is_some_and(|(key, _)| plain(key) == "steps") {
+            let mut found = pairs(line)?;
+            if are_settings(&found) && found.len() >= 3 {
+                for behind in text[end..].lines().filter(|line| !line.trim().is_empty()) {
+                    if found.len() == MAX_PAIRS {
+                        return Err(TextFault::TooManyKeys { max: MAX_PAIRS });
+                    }
+                    found.push(match key(behind) {
+                        Some((key, start)) => (key.to_owned(), behind[start..].to_owned()),
+                        None => (behind.to_owned(), String::new()),
+                    });
+                }
+                return Ok(Some((text[..at].strip_suffix('\n').unwrap_or_default(), found)));
+            }
+        }
+        end = at.saturating_sub(1);
+        if at == 0 {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// The last line of a text, and where it begins.
+fn last_line(text: &str) -> Option<(usize, &str)> {
+    let at = text.rfind('\n').map_or(0, |newline| newline + 1);
+    (!text.is_empty()).then(|| (at, &text[at..]))
+}
+
+/// Whether pairs are settings and not a prompt with colons: A1111's own rule is that they begin with the steps, or are three or more.
+/// Here one of three at least has to be a known key, and fewer do if every one is and has a value that fits.
+fn are_settings(pairs: &[Pair]) -> bool {
+    let keyed = pairs.iter().filter(|(_, value)| !value.is_empty()).count();
+    match pairs {
+        [] => false,
+        [first, ..] if is_steps(first) => true,
+        _ if keyed >= 3 => pairs.iter().any(is_known),
+        _ => pairs.iter().all(|pair| is_known(pair) && fits(pair)),
+    }
+}
+
+fn is_steps((key, _): &Pair) -> bool {
+    meaning(key, Writer::Unknown) == Some(Meaning::Steps)
+}
+
+fn is_known((key, _): &Pair) -> bool {
+    meaning(key, Writer::Unknown).is_some_and(|meaning| !matches!(meaning, Meaning::Prompt | Meaning::Negative))
+}
+
+/// Whether a value is such as its key asks for, as far as that can be told without the registry.
+fn fits((key, value): &Pair) -> bool {
+    match meaning(key, Writer::Unknown) {
+        Some(
+            Meaning::Steps | Meaning::Seed | Meaning::Width | Meaning::Height | Meaning::Batch | Meaning::T5Length,
+        ) => values::whole(value).is_some(),
+        Some(Meaning::Cfg | Meaning::Guidance | Meaning::Scale) => values::number(value).is_some(),
+        Some(Meaning::Size) => values::size(value).is_some(),
+        Some(
+            Meaning::Prompt
+            | Meaning::Negative
+            | Meaning::Sampler
+            | Meaning::Schedule
+            | Meaning::Rng
+            | Meaning::SeedMode
+            | Meaning::Sigmas
+            | Meaning::Profile
+            | Meaning::Version,
+        )
+        | None => false,
+    }
+}
+
+/// Whose the pairs are: as they say, or by a key that one program alone writes.
+fn writer(pairs: &[Pair]) -> Writer {
+    let said = |name: &str| pairs.iter().find(|(key, _)| plain(key) == name).map(|(_, value)| value.as_str());
+    let version = ["app", "version", "software"].into_iter().filter_map(said).find_map(Writer::of_version);
+    version
+        .or_else(|| said("seedmode").map(|_| Writer::DrawThings))
+        .or_else(|| said("sdcpp").map(|_| Writer::StableDiffusionCpp))
+        .unwrap_or(Writer::Unknown)
+}
+
+/// Prompt and negative prompt. This engine writes the mark in one way, so that prompts may hold others.
+pub(super) fn split_negative(text: &str, exactly: bool) -> (&str, &str) {
+    let mark = |line: &str| match exactly {
+        true => line.starts_with(NEGATIVE).then_some(NEGATIVE.len()),
+        false => {
+            let end = line.bytes().take(NEGATIVE.len() + 1).position(|b| b == b':')?;
+            (plain(&line[..end]) == "negativeprompt").then_some(end + 1)
+        }
+    };
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if let Some(length) = mark(line) {
+            let negative = &text[at + length..];
+            let prompt = text[..at].strip_suffix('\n').unwrap_or_default();
+            return (prompt, negative.strip_prefix(' ').unwrap_or(negative));
+        }
+        at += line.len();
+    }
+    (text, "")
+}

@@ -1,0 +1,344 @@
+//! From what a text says to a request.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use samplers::{Profile, Registry, Sampler, Schedule, noise::NoiseSource};
+
+use super::{
+    Infotext, TextFault, Writer,
+    keys::{Meaning, meaning, plain},
+    values,
+};
+use crate::{Error, Size, Txt2Img};
+
+/// What a text says, as a request, and what it leaves open.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// The request.
+    pub request: Txt2Img,
+    /// Keys that the text has and this engine makes no use of, in order.
+    pub unread: Vec<String>,
+    /// Fields of the request that the text says nothing about: their values are this engine's defaults. Of the fields that a text leaves
+    /// out where they are empty (negative prompt, batch, T5 length, options, sigmas) none is listed.
+    pub defaults: Vec<&'static str>,
+}
+
+impl Infotext {
+    /// [`Infotext::reading`]'s request, with the built-in samplers and schedules.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn request(&self) -> Result<Txt2Img, Error> {
+        self.request_with(&Registry::builtin())
+    }
+
+    /// The same, with the samplers and schedules of a registry.
+    ///
+    /// # Errors
+    /// As [`Infotext::reading`].
+    pub fn request_with(&self, registry: &Registry) -> Result<Txt2Img, Error> {
+        Ok(self.reading(registry)?.request)
+    }
+
+    /// What the text says, as a request; what it does not say is as in [`Txt2Img::of`], but for the noise and the profile, which follow the
+    /// program, and for the schedule.
+    ///
+    /// A1111 names the schedule from 1.9 on. What it wrote before was sampled with `normal` unless the sampler's name ends in another; of
+    /// other programs' pictures nothing is known, and they get `automatic`.
+    ///
+    /// # Errors
+    /// [`Error::Infotext`] for a value that makes no sense, [`Error::Contradiction`] for two that differ, [`Error::RandomSeed`] for a text
+    /// without its seed, [`Error::InfotextForm`] for a text from which nothing can be had, the registry's for an unknown name and
+    /// [`Error::Request`] for a value out of its range; for another program's text the last two are in [`Error::Foreign`].
+    pub fn reading(&self, registry: &Registry) -> Result<Reading, Error> {
+        if let Some(fault) = &self.fault {
+            return Err(Error::InfotextForm { text: self.from, fault: fault.clone() });
+        }
+        let mut reading = Said::by(self).reading(registry).map_err(|e| self.foreign(e))?;
+        reading.request = reading.request.checked().map_err(|e| self.foreign(e))?;
+        Ok(reading)
+    }
+
+    /// An error that says whose text asks for what can't be had.
+    fn foreign(&self, error: Error) -> Error {
+        match (self.from, error) {
+            (Writer::Forge | Writer::Unknown, error) => error,
+            (text, error @ (Error::Sampling(_) | Error::Request { .. })) => {
+                Error::Foreign { text, error: error.into() }
+            }
+            (_, error) => error,
+        }
+    }
+}
+
+/// The values of a text by what they mean.
+struct Said<'a> {
+    text: &'a Infotext,
+    by_meaning: BTreeMap<Meaning, Vec<(&'a str, &'a str)>>,
+}
+
+impl<'a> Said<'a> {
+    fn by(text: &'a Infotext) -> Self {
+        let mut by_meaning: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (key, value) in &text.pairs {
+            // A key without a value says nothing.
+            if let Some(meaning) = meaning(key, text.from).filter(|_| !value.trim().is_empty()) {
+                by_meaning.entry(meaning).or_default().push((key.as_str(), value.as_str()));
+            }
+        }
+        Self { text, by_meaning }
+    }
+
+    fn reading(&self, registry: &Registry) -> Result<Reading, Error> {
+        let from = self.text.from;
+        let mut defaults = Vec::new();
+        let mut default = |name, is_said: bool| {
+            if !is_said {
+                defaults.push(name)
+            }
+        };
+        let mut request = Txt2Img { negative: self.text.negative.clone(), ..Txt2Img::of(self.text.prompt.clone()) };
+
+        let seed = self.one(Meaning::Seed, |key, value| self.seed(key, value))?;
+        let steps = self.one(Meaning::Steps, |key, value| self.whole(key, value))?;
+        let (sampler, schedule) = self.names(registry)?;
+        let (cfg, guidance) = self.scales()?;
+        let (width, height) = self.size()?;
+        let said = self.one(Meaning::Rng, |key, value| self.rng(key, value))?.or_else(|| self.seed_mode());
+        let noise = said.or(from.noise());
+        let profile = self.one(Meaning::Profile, |_, value| Ok(Profile::named(value)?))?.or(from.profile());
+
+        for (name, is_said) in [
+            ("seed", seed.is_some()),
+            ("steps", steps.is_some()),
+            ("sampler", sampler.is_some()),
+            ("schedule", schedule.is_some()),
+            ("cfg", cfg.is_some()),
+            ("guidance", guidance.is_some()),
+            ("width", width.is_some()),
+            ("height", height.is_some()),
+            ("noise", noise.is_some()),
+            ("profile", profile.is_some()),
+        ] {
+            default(name, is_said);
+        }
+
+        request.seed = seed.unwrap_or(request.seed);
+        request.steps = steps.unwrap_or(request.steps);
+        request.sampler = sampler.unwrap_or(request.sampler);
+        request.schedule = match (schedule, sampler) {
+            (Some(schedule), _) => schedule,
+            (None, Some(_)) => registry.schedule("automatic")?,
+            (None, None) => request.schedule,
+        };
+        request.cfg = cfg.unwrap_or(request.cfg);
+        request.guidance = guidance.unwrap_or(request.guidance);
+        request.size =
+            Size { width: width.unwrap_or(request.size.width), height: height.unwrap_or(request.size.height) };
+        // A1111 leaves it out where it is the graphics card's, and a text that says nothing is most likely A1111's.
+        request.noise = noise.unwrap_or(if from == Writer::Unknown { NoiseSource::Nv } else { request.noise });
+        request.profile = profile.unwrap_or(request.profile);
+        request.batch = self.one(Meaning::Batch, |key, value| self.whole(key, value))?.unwrap_or(request.batch);
+        request.t5_length = self.one(Meaning::T5Length, |key, value| self.whole(key, value))?;
+        request.sigmas = self.one(Meaning::Sigmas, |key, value| {
+            values::list(value).ok_or_else(|| self.wrong(key, "a list of numbers", value))
+        })?;
+
+        let unread = self.options(&mut request)?;
+        Ok(Reading { request, unread, defaults })
+    }
+
+    /// The one value that all keys of a meaning have.
+    fn one<T: PartialEq>(
+        &self,
+        meaning: Meaning,
+        read: impl Fn(&str, &str) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        let mut found: Option<(T, &str, &str)> = None;
+        for &(key, value) in self.by_meaning.get(&meaning).into_iter().flatten() {
+            let read = read(key, value)?;
+            match &found {
+                Some((first, _, _)) if *first == read => {}
+                Some((_, first, said)) => return Err(self.contradiction((first, said), (key, value))),
+                None => found = Some((read, key, value)),
+            }
+        }
+        Ok(found.map(|(value, _, _)| value))
+    }
+
+    fn contradiction(&self, first: (&str, &str), second: (&str, &str)) -> Error {
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), short(value));
+        Error::Contradiction { text: self.text.from, first: owned(first), second: owned(second) }
+    }
+
+    fn wrong(&self, key: &str, expected: &'static str, found: &str) -> Error {
+        Error::Infotext { text: self.text.from, key: key.to_owned(), expected, found: short(found) }
+    }
+
+    fn whole(&self, key: &str, value: &str) -> Result<usize, Error> {
+        let whole = values::whole(value).and_then(|n| usize::try_from(n).ok());
+        whole.ok_or_else(|| self.wrong(key, "a whole number", value))
+    }
+
+    fn number(&self, key: &str, value: &str) -> Result<f32, Error> {
+        values::number(value).ok_or_else(|| self.wrong(key, "a number", value))
+    }
+
+    fn seed(&self, key: &str, value: &str) -> Result<u64, Error> {
+        match value.trim() {
+            "-1" | "-1.0" => Err(Error::RandomSeed { text: self.text.from }),
+            seed => values::whole(seed)
+                .ok_or_else(|| self.wrong(key, "a whole number from 0 to 18446744073709551615", seed)),
+        }
+    }
+
+    fn rng(&self, key: &str, value: &str) -> Result<NoiseSource, Error> {
+        match value.trim().to_lowercase().as_str() {
+            "cpu" => Ok(NoiseSource::Cpu),
+            "nv" | "gpu" | "cuda" | "philox" => Ok(NoiseSource::Nv),
+            _ => Err(self.wrong(key, "CPU, NV, GPU or CUDA", value)),
+        }
+    }
+
+    /// The stream that Draw Things was told to follow; its own are not known here.
+    fn seed_mode(&self) -> Option<NoiseSource> {
+        let (_, mode) = self.by_meaning.get(&Meaning::SeedMode)?.first()?;
+        match plain(mode).as_str() {
+            "torchcpucompatible" => Some(NoiseSource::Cpu),
+            "nvidiagpucompatible" => Some(NoiseSource::Nv),
+            _ => None,
+        }
+    }
+
+    /// Classifier-free and distilled guidance. `Guidance scale` is the one that the text has no other key for; where it has none for
+    /// either, the distilled one of a Flux model, and else the other.
+    fn scales(&self) -> Result<(Option<f32>, Option<f32>), Error> {
+        let read = |meaning| self.one(meaning, |key, value| self.number(key, value));
+        let (cfg, guidance, scale) = (read(Meaning::Cfg)?, read(Meaning::Guidance)?, read(Meaning::Scale)?);
+        Ok(match (cfg, guidance, scale) {
+            (cfg, guidance, None) => (cfg, guidance),
+            (Some(cfg), None, Some(scale)) => (Some(cfg), Some(scale)),
+            (None, Some(guidance), Some(scale)) => (Some(scale), Some(guidance)),
+            (None, None, Some(scale)) if self.is_of_flux() => (None, Some(scale)),
+            (None, None, Some(scale)) => (Some(scale), None),
+            (Some(cfg), Some(guidance), Some(scale)) if [cfg, guidance].contains(&scale) => (Some(cfg), Some(guidance)),
+            (Some(_), Some(_), Some(_)) => {
+                let said = |meaning| self.by_meaning.get(&meaning).and_then(|said| said.first()).copied();
+                return Err(self
+                    .contradiction(said(Meaning::Cfg).unwrap_or_default(), said(Meaning::Scale).unwrap_or_default()));
+            }
+        })
+    }
+
+    fn is_of_flux(&self) -> bool {
+        const MODELS: [&str; 5] = ["model", "modelname", "unet", "basemodel", "sdmodelname"];
+        self.text
+            .pairs
+            .iter()
+            .any(|(key, value)| MODELS.contains(&plain(key).as_str()) && value.to_lowercase().contains("flux"))
+    }
+
+    fn size(&self) -> Result<(Option<usize>, Option<usize>), Error> {
+        let size = self.one(Meaning::Size, |key, value| {
+            values::size(value).ok_or_else(|| self.wrong(key, "WIDTHxHEIGHT", value))
+        })?;
+        let (width, height) = (size.map(|(width, _)| width), size.map(|(_, height)| height));
+        let side = |meaning, of_size: Option<usize>| {
+            let side = self.one(meaning, |key, value| self.whole(key, value))?;
+            match (of_size, side) {
+                (Some(a), Some(b)) if a != b => {
+                    let said = |meaning| self.by_meaning.get(&meaning).and_then(|said| said.first()).copied();
+                    Err(self.contradiction(said(Meaning::Size).unwrap_or_default(), said(meaning).unwrap_or_default()))
+                }
+                (a, b) => Ok(a.or(b)),
+            }
+        };
+        Ok((side(Meaning::Width, width)?, side(Meaning::Height, height)?))
+    }
+
+    /// Sampler and schedule, each as the text says it.
+    fn names(&self, registry: &Registry) -> Result<(Option<&'static Sampler>, Option<&'static Schedule>), Error> {
+        let both = |_: &str, value: &str| Ok(registry.sampler_and_schedule(value.trim())?);
+        let mut names = self.one(Meaning::Sampler, both)?;
+        let schedule = match self.one(Meaning::Schedule, |_, value| Ok(registry.schedule(value.trim())?)) {
+            // diffusers' scheduler is a sampler with its schedule
+            Err(unknown) if names.is_none() => {
+                names = self.one(Meaning::Schedule, both).map_err(|_| unknown)?;
+                None
+            }
+            schedule => schedule?,
+        };
+        let (sampler, named) = names.unzip();
+        let before = || match sampler {
+            Some(_) if self.is_before_schedules() => Ok(Some(registry.schedule("normal")?)),
+            Some(_) | None => Ok::<_, Error>(None),
+        };
+        Ok((sampler, schedule.or(named.flatten()).map_or_else(before, |schedule| Ok(Some(schedule)))?))
+    }
+
+    /// Whether the version is one of A1111's up to 1.8, such as `v1.6.0-2-g4afaaf8`.
+    fn is_before_schedules(&self) -> bool {
+        self.by_meaning.get(&Meaning::Version).into_iter().flatten().any(|(_, version)| {
+            let mut numbers = version.strip_prefix('v').unwrap_or_default().split(['.', '-']).map(str::parse::<u32>);
+            matches!((numbers.next(), numbers.next()), (Some(Ok(1)), Some(Ok(0..=8))))
+        })
+    }
+
+    /// Sets the options that the sampler and the schedule of the request have; returns the keys that nothing reads.
+    fn options(&self, request: &mut Txt2Img) -> Result<Vec<String>, Error> {
+        let params = request.params();
+        let (mut unread, mut told) = (Vec::new(), BTreeSet::new());
+        let mut set: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+        for (key, value) in &self.text.pairs {
+            let is_read = meaning(key, self.text.from)
+                .is_some_and(|meaning| meaning != Meaning::SeedMode || self.seed_mode().is_some());
+            if is_read || key.is_empty() {
+                continue;
+            }
+            let is_named = |name: &str| plain(name) == plain(key);
+            let of_graph = self.text.from == Writer::ComfyGraph;
+            let param = params.iter().find(|p| is_named(p.label) || of_graph && is_named(p.name));
+            match param.filter(|_| !value.trim().is_empty() && self.is_meant(key, value, request.sampler)) {
+                Some(param) => match set.insert(param.name, (key, value)) {
+                    Some(first) if first.1.trim() != value.trim() => {
+                        return Err(self.contradiction(first, (key, value)));
+                    }
+                    Some(_) | None => {
+                        let Ok(value) = value.parse();
+                        request.options.set(param.name, value);
+                    }
+                },
+                None if told.insert(key) => unread.push(key.clone()),
+                None => {}
+            }
+        }
+        unread.extend(self.text.rest.iter().cloned());
+        Ok(unread)
+    }
+
+    /// Whether the program uses the option with this sampler. stable-diffusion.cpp writes `Eta` always, and up to 2025 reads it with DDIM and
+    /// TCD alone; later texts have `SDCPP` too, and say `inf` for a sampler's own default.
+    fn is_meant(&self, key: &str, value: &str, sampler: &Sampler) -> bool {
+        if self.text.from != Writer::StableDiffusionCpp || plain(key) != "eta" {
+            return true;
+        }
+        let is_new = self.text.pairs.iter().any(|(key, _)| key == "SDCPP");
+        values::number(value).is_some() && (is_new || ["ddim", "tcd"].contains(&sampler.id))
+    }
+}
+
+/// A value as an error quotes it.
+fn short(value: &str) -> String {
+    const LONGEST: usize = 100;
+    match value.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("`{}…`", &value[..end]),
+        None => format!("`{value}`"),
+    }
+}
+
+/// A text of which this program's form could not be read to its end.
+impl Infotext {
+    pub(super) fn faulty(from: Writer, fault: TextFault) -> Self {
+        Self { from, fault: Some(fault), ..Self::default() }
+    }
+}

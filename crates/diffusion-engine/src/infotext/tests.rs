@@ -1,0 +1,240 @@
+use proptest::prelude::*;
+use samplers::{Profile, Registry, noise::NoiseSource};
+
+use super::*;
+use crate::{Error, Size, Txt2Img};
+
+fn request(prompt: &str, negative: &str) -> Txt2Img {
+    Txt2Img { negative: negative.into(), ..Txt2Img::of(prompt) }
+}
+
+#[test]
+fn a_plain_request_reads_as_a1111_writes_it() {
+    let text = render(&Txt2Img { steps: 4, seed: 7, ..request("a cat", "dogs, rain") }, "demo", false);
+    assert_eq!(
+        text,
+        "a cat\nNegative prompt: dogs, rain\nSteps: 4, Sampler: Euler, Schedule type: Simple, CFG scale: 1, \
+         Distilled CFG Scale: 3.5, Seed: 7, Size: 1024x1024, Model: demo, RNG: CPU, Profile: forge, Version: forge 0.1.0"
+    );
+}
+
+#[test]
+fn text_of_other_programs_is_read_as_far_as_it_goes() {
+    let text = "masterpiece, 1girl\nmore\nNegative prompt: bad hands\nSteps: 28, Sampler: Euler a, CFG scale: 7, Seed: 1234, \
+                Size: 512x768, Model hash: abc, Model: \"a, b\", Lora hashes: \"x: 1, y: 2\", Version: v1.10.1";
+    let infotext = parse(text);
+    let request = infotext.request().unwrap();
+    assert_eq!((request.prompt.as_str(), request.negative.as_str()), ("masterpiece, 1girl\nmore", "bad hands"));
+    assert_eq!((request.steps, request.sampler.id, request.cfg, request.seed), (28, "euler_ancestral", 7.0, 1234));
+    assert_eq!(request.size, Size { width: 512, height: 768 });
+    assert_eq!(request.noise, NoiseSource::Nv);
+    assert!(infotext.pairs.contains(&("Lora hashes".into(), "x: 1, y: 2".into())));
+}
+
+#[test]
+fn sloppy_and_foreign_forms_are_read_too() {
+    let same = |text: &str, prompt: &str, negative: &str, seed: &str| {
+        let infotext = parse(text);
+        assert_eq!((infotext.prompt.as_str(), infotext.negative.as_str()), (prompt, negative), "{text}");
+        assert!(infotext.pairs.contains(&("Seed".into(), seed.into())), "{text}");
+    };
+    same("a\r\nNegative prompt: b\r\nSteps: 1, Seed: 3\r\n", "a", "b", "3");
+    same("a\nNegative prompt:b\nSteps: 1, Seed: 3\n\n", "a", "b", "3");
+    same("a\nSeed: 3, Model: x, Size: 8x8", "a", "", "3");
+    let civitai = "a\nSteps: 1, Seed: 3, Civitai resources: [{\"modelName\":\"A, B: C, Steps: 9\"}], Steps: 1";
+    same(civitai, "a", "", "3");
+    assert_eq!(parse(civitai).request().unwrap().steps, 1);
+    assert_eq!(parse("no pairs: at all").prompt, "no pairs: at all");
+}
+
+#[test]
+fn a_sampler_may_end_in_its_schedule_as_it_did_before_the_two_were_apart() {
+    let ids = |line: &str| parse(&format!("a\nSteps: 1, {line}")).request().map(|r| (r.sampler.id, r.schedule.id)).ok();
+    assert_eq!(ids("Sampler: DPM++ 2M Karras"), Some(("dpmpp_2m", "karras")));
+    assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Beta"), Some(("dpmpp_2m", "beta")));
+    assert_eq!(ids("Sampler: DPM++ 2M Karras, Schedule type: Beta"), Some(("dpmpp_2m", "beta")));
+    assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Automatic"), Some(("dpmpp_2m", "automatic")));
+    assert_eq!(ids("Sampler: LMS"), Some(("lms", "automatic")));
+    for version in ["v1.9.0", "v1.10.1", "f2.0.1v1.10.1-previous-669", "v2", "ComfyUI", "v"] {
+        assert_eq!(ids(&format!("Sampler: LMS, Version: {version}")), Some(("lms", "automatic")), "{version}");
+    }
+    for version in ["v1.8.0", "v1.6.0-2-g4afaaf8", "v1.0.0-pre"] {
+        assert_eq!(ids(&format!("Sampler: LMS, Version: {version}")), Some(("lms", "normal")), "{version}");
+    }
+}
+
+#[test]
+fn a_name_or_number_that_makes_no_sense_is_an_error() {
+    for line in ["Steps: x", "Steps: 1, Size: 5", "Steps: 1, Sampler: DPM-9", "Steps: 1, RNG: dice"] {
+        assert!(parse(&format!("a\n{line}")).request().is_err(), "{line}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_rendered_parses_to_the_same_request(
+        prompt in "(?s)(Negative prompt: |Steps: 1, |\n|, |\"|: |[a-z]{0,4}|\\PC){0,6}",
+        negative in "(?s)(Negative prompt: |Steps: 1|\n|, |\"|[a-z]{0,4}|\\PC){0,4}",
+        model in "\\PC{0,8}",
+        (seed, steps, batch) in (any::<u64>(), 1usize..1000, 1usize..65),
+        (cfg, guidance) in (1.0f32..100.0, 0.0f32..100.0),
+        (sampler, schedule, profile) in (0..samplers::SAMPLERS.len(), 0..samplers::SCHEDULES.len(), 0..Profile::ALL.len()),
+        t5_length in proptest::option::of(1usize..4097),
+        nv in any::<bool>(),
+    ) {
+        let request = Txt2Img {
+            negative, seed, steps, batch, cfg, guidance, t5_length,
+            sampler: samplers::SAMPLERS[sampler],
+            schedule: samplers::SCHEDULES[schedule],
+            profile: Profile::ALL[profile],
+            noise: if nv { NoiseSource::Nv } else { NoiseSource::Cpu },
+            ..Txt2Img::of(prompt)
+        };
+        prop_assert_eq!(parse(&render(&request, &model, nv)).request().unwrap(), request);
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "(?s)(Steps: |Size: |Seed: |\"|, |\\\\|\n|.){0,40}") {
+        let _ = parse(&text).request();
+    }
+}
+
+#[test]
+fn two_keys_that_contradict_each_other_are_an_error_that_names_both() {
+    let said = |line: &str| parse(&format!("a\nSteps: 1, {line}")).request().map_err(|e| e.to_string());
+    for (line, words) in [
+        ("CFG scale: 7, cfg: 5", ["`CFG scale` is `7`", "`cfg` is `5`"]),
+        ("Seed: 1, Noise seed: 2", ["`Seed` is `1`", "`Noise seed` is `2`"]),
+        ("Size: 512x768, Width: 500", ["`Size` is `512x768`", "`Width` is `500`"]),
+        ("Sampler: Euler, sampler_name: heun", ["`Sampler` is `Euler`", "`sampler_name` is `heun`"]),
+        ("Seed: 1, Steps: 2", ["`Steps` is `1`", "`Steps` is `2`"]),
+        ("Sampler: DPM++ SDE, Eta: 1, eta: 0.5", ["`Eta` is `1`", "`eta` is `0.5`"]),
+        ("CFG scale: 1, Guidance: 3, Guidance scale: 4", ["`CFG scale` is `1`", "`Guidance scale` is `4`"]),
+    ] {
+        let error = said(line).unwrap_err();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+    // and those that agree are none
+    let agreed =
+        said("steps: 1.0, CFG scale: 7, cfg_scale: 7.0, Size: 512x768, width: 512, Height: 768, Seed: 5, seed: 5");
+    assert_eq!(agreed.unwrap().cfg, 7.0);
+}
+
+#[test]
+fn what_a_text_does_not_say_is_listed_and_what_is_not_used_too() {
+    let read = |text: &str| parse(text).reading(&Registry::builtin()).unwrap();
+    let all = ["seed", "steps", "sampler", "schedule", "cfg", "guidance", "width", "height", "noise", "profile"];
+    assert_eq!(read("a cat").defaults, all);
+    assert_eq!(read("").defaults, all);
+    let reading = read("a cat\nSteps: 20, Sampler: Euler, Guidance: 2.5, Seed: 7, Model: m, Clip skip: 2, Model: n");
+    assert_eq!(reading.defaults, ["schedule", "cfg", "width", "height", "noise", "profile"]);
+    assert_eq!(reading.unread, ["Model", "Clip skip"]);
+    let ours = render(&Txt2Img::of("a cat"), "demo", true);
+    assert_eq!(read(&ours).defaults, [""; 0]);
+    assert_eq!(read(&ours).unread, ["Model", "Noise"]);
+}
+
+#[test]
+fn a_prompt_with_colons_is_a_prompt() {
+    for text in [
+        "no pairs: at all",
+        "a cat\nStyle: photo, Mood: dark, Light: soft",
+        "12:30",
+        "a\nNote: Seed, the: movie",
+        "{a|b} cat",
+        "[x]",
+    ] {
+        let infotext = parse(text);
+        assert_eq!((infotext.prompt.as_str(), infotext.pairs.len()), (text, 0));
+        assert!(!infotext.says_something());
+    }
+    let infotext = parse("{red|blue} cat\nNegative prompt: {a}\nSteps: 4, Seed: 1");
+    assert_eq!((infotext.prompt.as_str(), infotext.negative.as_str()), ("{red|blue} cat", "{a}"));
+}
+
+#[test]
+fn settings_may_take_several_lines_or_have_others_behind() {
+    let read = |text: &str| parse(text).reading(&Registry::builtin()).unwrap();
+    let each =
+        read("a cat\ndogs\nNegative prompt: x\nSteps: 4\nSampler: Euler\nCFG scale: 7\nSeed: 5\nSize: 512x768\n");
+    assert_eq!((each.request.prompt.as_str(), each.request.negative.as_str()), ("a cat\ndogs", "x"));
+    assert_eq!((each.request.steps, each.request.cfg, each.request.seed), (4, 7.0, 5));
+    let behind =
+        read("a cat\nSteps: 4, Sampler: Euler, Seed: 5, Size: 512x768\nTemplate: a {b|c}\nNegative Template: d");
+    assert_eq!((behind.request.prompt.as_str(), behind.request.seed), ("a cat", 5));
+    assert_eq!(behind.unread, ["Template", "Negative Template"]);
+}
+
+#[test]
+fn texts_of_any_length_are_read_or_refused_at_once() {
+    let start = std::time::Instant::now();
+    let many = |piece: &str, count: usize| (0..count).map(|i| piece.replace('#', &i.to_string())).collect::<String>();
+    let settings = format!("a\nSteps: 1, {}", many("k#: v, ", 80_000));
+    assert!(matches!(
+        parse(&settings).request(),
+        Err(Error::InfotextForm { fault: TextFault::TooManyKeys { .. }, .. })
+    ));
+    let long = "a".repeat(5 << 20);
+    assert!(matches!(parse(&long).request(), Err(Error::InfotextForm { fault: TextFault::TooLong { .. }, .. })));
+    let values = format!("{{\"class_type\": [{}1]}}", "1,".repeat(1 << 20));
+    assert!(matches!(
+        parse(&values).request(),
+        Err(Error::InfotextForm { fault: TextFault::TooManyValues { .. }, .. })
+    ));
+    let nodes = many("\"#\": {\"class_type\": \"KSampler\", \"inputs\": {\"latent_image\": [\"0\", 0]}}, ", 3000);
+    let _ = parse(&format!("{{{nodes} \"x\": 1}}")).request();
+    for piece in ["\n", "Steps: 1, a: b, c: d\nx\n", "Seed: 1\n", "{", "[", "\"", "{\"a\":", "\n{", "a, ", "\\\"", "&"]
+    {
+        let _ = parse(&piece.repeat((2 << 20) / piece.len())).request();
+    }
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
+#[test]
+fn texts_joined_with_themselves_do_not_grow_for_ever() {
+    let join = |i: usize| {
+        format!(
+            "\"{i}\": {{\"class_type\": \"StringConcatenate\", \"inputs\": {{\"string_a\": [\"{0}\", 0], \"string_b\": [\"{0}\", 0]}}}},",
+            i + 1
+        )
+    };
+    let graph = format!(
+        "{{{} \"200\": {{\"class_type\": \"PrimitiveString\", \"inputs\": {{\"value\": \"ab\"}}}}, \
+         \"k\": {{\"class_type\": \"KSampler\", \"inputs\": {{\"seed\": 1, \"positive\": [\"p\", 0]}}}}, \
+         \"p\": {{\"class_type\": \"CLIPTextEncode\", \"inputs\": {{\"text\": [\"0\", 0]}}}}}}",
+        (0..200).map(join).collect::<String>()
+    );
+    assert!(matches!(parse(&graph).request(), Err(Error::InfotextForm { fault: TextFault::Endless { .. }, .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_graph_makes_the_parser_panic(
+        nodes in proptest::collection::vec((0usize..6, 0usize..10, 0usize..6, 0usize..10, 0usize..6), 0..8),
+    ) {
+        const CLASSES: [&str; 10] = [
+            "KSampler", "SamplerCustomAdvanced", "CLIPTextEncode", "EmptyLatentImage", "FluxGuidance", "BasicGuider",
+            "RandomNoise", "BasicScheduler", "PrimitiveInt", "SaveImage",
+        ];
+        const INPUTS: [&str; 10] = [
+            "seed", "positive", "latent_image", "guider", "sigmas", "text", "model", "conditioning", "value", "noise",
+        ];
+        let mut graph = serde_json::Map::new();
+        for (id, class, to, input, more) in nodes {
+            let inputs = serde_json::json!({ INPUTS[input]: [to.to_string(), 0], "steps": more, INPUTS[(input + 1) % 10]: "x" });
+            graph.insert(id.to_string(), serde_json::json!({ "class_type": CLASSES[class], "inputs": inputs }));
+        }
+        let text = serde_json::Value::Object(graph).to_string();
+        let _ = parse(&text).request();
+        let _ = parse(&text[..text.len() / 2]).request();
+    }
+
+    #[test]
+    fn no_json_makes_the_parser_panic(text in "\\{(\"(c|uc|seed|image|prompt|steps|Comment|nodes|uc)\": ?|[0-9]{1,3}|NaN|\\[|\\]|\\{|\\}|,|\"|\\\\|\\PC){0,30}\\}") {
+        let _ = parse(&text).request();
+    }
+}
