@@ -106,9 +106,11 @@ impl Outputs {
             places.push(("--dump", path.clone()));
         }
         apart(&places, config, read)?;
-        places.iter().filter_map(|(_, path)| path.parent()).for_each(|folder| {
-            sweep(if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-        });
+        for (_, path) in &places {
+            // Where a folder is still to be made, the nearest that exists was tried in its place.
+            let folders = path.ancestors().skip(1).map(|f| if f.as_os_str().is_empty() { Path::new(".") } else { f });
+            folders.into_iter().find(|folder| folder.is_dir()).map(sweep);
+        }
         Ok(Self { pictures, dump })
     }
 }

@@ -159,13 +159,16 @@ fn a_picture_that_is_replaced_keeps_its_permissions() {
 #[test]
 fn a_run_sweeps_what_killed_runs_left_in_its_folders() {
     let tiny = Tiny::quick();
-    for name in ["out/.forge-4294967294-a.tmp", "dumps/.forge-4294967294-b.tmp"] {
+    for name in ["out/.forge-4294967294-a.tmp", "dumps/.forge-4294967294-b.tmp", ".forge-4294967294-c.tmp"] {
         tiny.write(name, "part of a picture");
     }
     tiny.txt2img(&["--output", "out/a.png", "--dump", "dumps/d.safetensors"]).done();
     let names =
         |folder: &str| fs::read_dir(tiny.path(folder)).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
     assert_eq!((names("out"), names("dumps")), (vec!["a.png".into()], vec!["d.safetensors".into()]));
+    // and of where it was tried whether a folder can be made
+    tiny.txt2img(&["--output", "new/a.png"]).done();
+    assert!(!tiny.path(".forge-4294967294-c.tmp").exists());
 }
 
 #[test]

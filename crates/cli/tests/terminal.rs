@@ -69,9 +69,11 @@ fn a_narrow_window_gets_cut_lines_and_a_dumb_terminal_plain_ones() {
         let visible = screen(line).pop().unwrap_or_default();
         assert!(visible.chars().count() <= 30, "{visible:?}");
     }
-    let sent = on_terminal(&tiny, 100, "dumb", STEPS);
-    assert!(!sent.contains('\x1b'), "{sent:?}");
-    assert_eq!(sent.lines().filter(|line| line.starts_with("step ")).count(), 30, "{sent:?}");
+    for term in ["dumb", ""] {
+        let sent = on_terminal(&tiny, 100, term, STEPS);
+        assert!(!sent.contains('\x1b'), "{sent:?}");
+        assert_eq!(sent.lines().filter(|line| line.starts_with("step ")).count(), 30, "{sent:?}");
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Reporter {
     /// JSON lines on standard output, or text on standard error: one line that is redrawn on a terminal, plain lines elsewhere.
     pub fn new(json: bool) -> Self {
         let now = Instant::now();
-        let terminal = !json && stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let terminal = !json && stderr().is_terminal() && can_redraw();
         Self { json, bar: None, terminal, started: now, last: now, steps: Vec::new() }
     }
 
@@ -198,6 +198,11 @@ impl Drop for Bar {
         self.ended.store(true, Ordering::Relaxed);
         self.shown.finish_and_clear();
     }
+}
+
+/// Whether the terminal takes commands. Those of Unix say in `TERM` what they are.
+fn can_redraw() -> bool {
+    cfg!(windows) || std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 /// Seconds a step where it takes long, steps a second where it does not.
