@@ -185,6 +185,124 @@ pub enum Error {
     /// The run.
     #[error(transparent)]
     Run(#[from] diffusion_engine::Error),
+    /// A file that is no file of tensors at all.
+    #[error("this is {}{}, expected a safetensors file", found.name(), quoted(line.as_deref()))]
+    NotAModel {
+        /// What it is.
+        found: quant::Container,
+        /// The first line of a text, cut.
+        line: Option<String>,
+    },
+    /// A pipe, a socket, a device or a folder in a file's place; it was not opened.
+    #[error("`{}` is not a file but {found}", path.display())]
+    NotRegular {
+        /// Where.
+        path: PathBuf,
+        /// What it is, with its article.
+        found: &'static str,
+    },
+    /// A download that its program has not finished.
+    #[error("the download is not finished: `{}` is still there", control.display())]
+    Unfinished {
+        /// The file in which the program keeps what it has.
+        control: PathBuf,
+    },
+    /// A small file that is too large to be what it should be.
+    #[error("`{}` has {found} bytes, at most {limit} are read", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A model of a kind that can run, stored in a way that can't.
+    #[error("{} quantised ({}), which is not supported yet", of_them(*tensors, model), scheme.name())]
+    Quantised {
+        /// Which model, with its article.
+        model: &'static str,
+        /// How.
+        scheme: quant::Scheme,
+        /// How many of its tensors.
+        tensors: usize,
+    },
+    /// An index of a model's files that makes no sense.
+    #[error("the index `{}` can't be followed: {problem}", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file that an index lists and the folder lacks.
+    #[error("`{file}` is missing, which `{}` lists", index.display())]
+    NotThere {
+        /// The file.
+        file: String,
+        /// The index.
+        index: PathBuf,
+    },
+    /// A tensor that is not in the file that an index names for it.
+    #[error("`{file}` has no tensor `{tensor}`, which `{}` says is in it", index.display())]
+    NotInItsFile {
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        file: String,
+        /// The index.
+        index: PathBuf,
+    },
+    /// A file that the names of the others count.
+    #[error("`{missing}` is missing: the folder has {found} of {of} files")]
+    ShardMissing {
+        /// The first of the missing files.
+        missing: String,
+        /// How many are there.
+        found: usize,
+        /// How many there should be.
+        of: usize,
+    },
+    /// Files of several splits in one folder, and no index that says which counts.
+    #[error("the folder holds {} split models and no index that says which counts: {}", splits.len(), splits.join(", "))]
+    SeveralSplits {
+        /// The names of each.
+        splits: Vec<String>,
+    },
+    /// A tensor in two of a model's files.
+    #[error("tensor `{tensor}` is in two files, `{}` and `{}`", files[0], files[1])]
+    InTwoFiles {
+        /// The tensor.
+        tensor: String,
+        /// The files.
+        files: [String; 2],
+    },
+    /// More files than any model is split into.
+    #[error("the folder has more than {limit} model files, the most that are read")]
+    TooManyFiles {
+        /// The limit.
+        limit: usize,
+    },
+    /// A model's own `config.json` says something else than its tensors.
+    #[error("`{key}` is {expected} in `{}`, the tensors have {found}", path.display())]
+    Contradiction {
+        /// The config.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What the config says.
+        expected: String,
+        /// What the tensors say.
+        found: String,
+    },
+}
+
+fn of_them(tensors: usize, model: &str) -> String {
+    if tensors == 1 { format!("1 tensor of {model} is") } else { format!("{tensors} tensors of {model} are") }
+}
+
+fn quoted(line: Option<&str>) -> String {
+    line.filter(|line| !line.is_empty()).map_or_else(String::new, |line| format!(" that begins `{line}`"))
 }
 
 impl Error {
@@ -210,6 +328,10 @@ impl Error {
             Self::Run(Run::Weights(_) | Run::Model { .. } | Run::Untold { .. }) => 4,
             Self::Interrupted { .. } => 130,
             Self::Read { .. } | Self::Write { .. } | Self::Bug { .. } | Self::Run(_) => 1,
+            Self::NotAModel { .. } | Self::NotRegular { .. } | Self::Unfinished { .. } | Self::TooLong { .. } => 4,
+            Self::Quantised { .. } | Self::Index { .. } | Self::NotThere { .. } | Self::NotInItsFile { .. } => 4,
+            Self::ShardMissing { .. } | Self::SeveralSplits { .. } | Self::InTwoFiles { .. } => 4,
+            Self::TooManyFiles { .. } | Self::Contradiction { .. } => 4,
         }
     }
 }
@@ -225,8 +347,14 @@ pub fn hint(error: &Error) -> Option<String> {
             Error::Run(diffusion_engine::Error::Untold { .. }) => {
                 Some("put the model's `config.json` beside the file".into())
             }
+            Error::Load { .. } | Error::NotAModel { .. } => hint(source),
+            Error::NotThere { .. } | Error::ShardMissing { .. } | Error::Unfinished { .. } => {
+                Some("download the folder again, or what is missing of it".into())
+            }
+            Error::SeveralSplits { .. } => Some("move all but one out of the folder".into()),
             _ => None,
         },
+        Error::NotAModel { found, .. } => container_hint(*found),
         Error::Weights(core_tensor::Error::MissingBackend { backend }) => {
             Some(format!("build with `--features {backend}`, or use `backend = \"cpu\"`"))
         }
@@ -258,6 +386,25 @@ fn not_a_path_hint(what: NotAPath) -> Option<&'static str> {
 /// The other name of a file, where it is another one.
 fn as_spelt(path: &std::path::Path, of: &std::path::Path) -> String {
     if path == of { String::new() } else { format!(" (`{}`)", of.display()) }
+}
+
+/// What to do about a file that is something else.
+fn container_hint(found: quant::Container) -> Option<String> {
+    use quant::Container as Is;
+    let action = match found {
+        Is::LfsPointer => "`git lfs pull` in the file's repository fetches it",
+        Is::Index => "give the folder that it lies in",
+        Is::Html | Is::Xml | Is::Json | Is::Text => {
+            "an answer came in the file's place; download it again, logged in if it asks"
+        }
+        Is::Zeros | Is::Empty => "download the file again",
+        Is::AppleDouble => "the real file has the same name without `._`",
+        Is::Gzip | Is::Zstd | Is::Xz | Is::Bzip2 | Is::Lz4 | Is::SevenZip | Is::Rar | Is::Tar | Is::Zip => "unpack it",
+        Is::TorchZip | Is::Pickle => "look for the model's safetensors file, or convert it",
+        Is::Safetensors | Is::Gguf | Is::Ggml | Is::Onnx | Is::TfLite | Is::Hdf5 | Is::NumPy => return None,
+        Is::Picture | Is::Pdf | Is::Program | Is::Sqlite | Is::Parquet | Is::Unknown => return None,
+    };
+    Some(action.into())
 }
 
 fn registry_hint(error: &samplers::Error) -> Option<String> {

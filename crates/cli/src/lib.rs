@@ -24,6 +24,7 @@ mod error;
 mod inspect;
 mod limits;
 mod load;
+mod model_files;
 mod out_of_memory;
 mod output;
 mod outputs;
@@ -38,12 +39,14 @@ pub use core_tensor;
 pub use diffusion_engine::{self, Image, Run, Size, StepReport, Txt2Img, read_infotext};
 pub use error::{Error, Result, hint};
 pub use flux;
-pub use inspect::{Inspection, inspect};
+pub use inspect::{InspectedPart, Inspection, MOST_MISSING, inspect};
 pub use memory;
+pub use model_files::{Finding, Group, Note};
 pub use out_of_memory::out_of_memory;
 pub use output::{dump, noise_file};
 pub use outputs::Pattern;
 pub use paths::NotAPath;
+pub use quant;
 pub use samplers;
 pub use text_file::TextError;
 
@@ -55,6 +58,7 @@ use core_tensor::Latent;
 /// A loaded model, ready for any number of runs.
 pub struct Forge {
     model: flux::Flux,
+    notes: Vec<Note>,
 }
 
 impl Forge {
@@ -79,7 +83,8 @@ impl Forge {
     /// # Errors
     /// As [`Forge::load`].
     pub fn load_with(config: &Config, registry: &Registry) -> Result<Self> {
-        Ok(Self { model: load::flux(config, registry)? })
+        let (model, notes) = load::flux(config, registry)?;
+        Ok(Self { model, notes })
     }
 
     /// Begins a run.
@@ -101,6 +106,11 @@ impl Forge {
     /// What the infotext calls the model.
     pub fn name(&self) -> &str {
         diffusion_engine::Model::name(&self.model)
+    }
+
+    /// What is odd about the model's files, and no reason to refuse them: tensors that nothing reads or that hold nothing.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
     }
 
     /// The model's transformer, text encoders and autoencoder.

@@ -93,7 +93,7 @@ pub enum Error {
         found: Vec<usize>,
     },
     /// A number format that is not supported for this tensor.
-    #[error("tensor `{name}` of {source_name} is stored as {found:?}, expected F32, F16 or BF16")]
+    #[error("tensor `{name}` of {source_name} is stored as {found:?}, expected F64, F32, F16 or BF16")]
     Dtype {
         /// The tensor.
         name: String,
@@ -121,5 +121,15 @@ pub enum Error {
         name: String,
         /// What its back end says.
         reason: String,
+    },
+    /// A stack of more layers than any model has.
+    #[error("{source_name} has more than {limit} layers under `{stack}`, the most that are read")]
+    TooDeep {
+        /// What stands before the layers' numbers.
+        stack: String,
+        /// Where it was found.
+        source_name: String,
+        /// The limit.
+        limit: usize,
     },
 }

@@ -20,7 +20,7 @@ pub use burn::tensor::{Device, Tensor};
 pub use device::device;
 pub use error::Error;
 pub use kernels::Compute;
-pub use weights::{Dtype, Filter, PackedMatrix, Residency, Stored, Survey, Weight, WeightSource, Weights};
+pub use weights::{Dtype, Filter, MAX_DEPTH, PackedMatrix, Residency, Stored, Survey, Weight, WeightSource, Weights};
 
 /// A picture in a VAE's space, `[batch, channels, height / 8, width / 8]`, f32.
 #[derive(Clone, Debug)]

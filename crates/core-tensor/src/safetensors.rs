@@ -93,6 +93,10 @@ impl WeightSource for Safetensors {
         self.tensors.keys().cloned().collect()
     }
 
+    fn each_name(&self, see: &mut dyn FnMut(&str)) {
+        self.tensors.keys().for_each(|name| see(name));
+    }
+
     fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
         self.tensors.get(name).map(|entry| (entry.dtype, entry.shape.clone()))
     }

@@ -1,19 +1,19 @@
-use std::{
-    borrow::Cow,
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-};
+//! Parameters by name: where they come from, and the views from which layers are built.
 
-use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-use half::{bf16, f16};
+mod stored;
+mod survey;
+
+use std::{ops::Range, sync::Arc};
+
 use kernels::{Compute, Epilogue, PackedConv};
 
 pub use ::safetensors::Dtype;
+pub use stored::Stored;
+pub use survey::Survey;
 
 use crate::{
     Device, Error, Tensor,
     cpu::{self, Rows},
-    safetensors::Bytes,
     tensor,
 };
 
@@ -25,6 +25,11 @@ pub trait WeightSource: Send + Sync {
     /// Every tensor's name.
     fn names(&self) -> Vec<String>;
 
+    /// Passes every tensor's name on, in the order of [`WeightSource::names`]; a source of many names does it without a copy of them.
+    fn each_name(&self, see: &mut dyn FnMut(&str)) {
+        self.names().iter().for_each(|name| see(name));
+    }
+
     /// A tensor's number format and shape, without reading it.
     fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)>;
 
@@ -32,168 +37,25 @@ pub trait WeightSource: Send + Sync {
     fn read(&self, name: &str) -> Option<Stored>;
 }
 
-/// A tensor in the precision of its source, row-major, little-endian; its bytes may still be in a mapped file.
-#[derive(Clone)]
-pub struct Stored {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    /// One after the other; more than one where a tensor was put together from several.
-    segments: Vec<Segment>,
-}
-
-#[derive(Clone)]
-struct Segment {
-    bytes: Arc<Bytes>,
-    range: Range<usize>,
-}
-
-impl Segment {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes.as_ref().as_ref()[self.range.clone()]
-    }
-}
-
-impl Stored {
-    pub(crate) fn mapped(dtype: Dtype, shape: Vec<usize>, bytes: Arc<Bytes>, range: Range<usize>) -> Self {
-        Self { dtype, shape, segments: vec![Segment { bytes, range }] }
+impl<S: WeightSource + ?Sized> WeightSource for Arc<S> {
+    fn label(&self) -> String {
+        (**self).label()
     }
 
-    /// A tensor of values that were computed rather than read.
-    ///
-    /// # Panics
-    /// If `values` does not fill `shape`.
-    pub fn of(values: &[f32], shape: Vec<usize>) -> Self {
-        assert_eq!(values.len(), shape.iter().product::<usize>(), "values for shape {shape:?}");
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let range = 0..bytes.len();
-        Self::mapped(Dtype::F32, shape, Arc::new(Bytes::Read(bytes)), range)
+    fn names(&self) -> Vec<String> {
+        (**self).names()
     }
 
-    /// A tensor of which only the form is known; it has no values.
-    pub fn hollow(dtype: Dtype, shape: Vec<usize>) -> Self {
-        Self { dtype, shape, segments: Vec::new() }
+    fn each_name(&self, see: &mut dyn FnMut(&str)) {
+        (**self).each_name(see);
     }
 
-    /// The dimensions, outermost first.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
+    fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
+        (**self).form(name)
     }
 
-    /// The number format.
-    pub fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    /// A copy of the stored bytes.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        self.segments.iter().flat_map(Segment::bytes).copied().collect()
-    }
-
-    /// How many bytes it takes as it is stored.
-    pub fn byte_len(&self) -> usize {
-        self.segments.iter().map(|segment| segment.range.len()).sum()
-    }
-
-    /// The same elements under another shape.
-    ///
-    /// # Panics
-    /// If the shapes differ in size.
-    pub fn reshape(mut self, shape: Vec<usize>) -> Self {
-        assert_eq!(self.shape.iter().product::<usize>(), shape.iter().product::<usize>(), "reshape to {shape:?}");
-        self.shape = shape;
-        self
-    }
-
-    /// Rows `rows` along the first dimension, as they are stored.
-    ///
-    /// # Panics
-    /// If the range leaves the tensor.
-    pub fn rows(&self, rows: Range<usize>) -> Self {
-        assert!(rows.end <= self.shape[0], "rows {rows:?} of {}", self.shape[0]);
-        let row = self.byte_len() / self.shape[0].max(1);
-        let (mut skip, mut take) = (rows.start * row, rows.len() * row);
-        let mut segments = Vec::new();
-        for Segment { bytes, range } in &self.segments {
-            let start = range.start + skip.min(range.len());
-            let end = start + take.min(range.end - start);
-            skip -= start - range.start;
-            take -= end - start;
-            if start < end {
-                segments.push(Segment { bytes: bytes.clone(), range: start..end });
-            }
-        }
-        let mut shape = self.shape.clone();
-        shape[0] = rows.len();
-        Self { dtype: self.dtype, shape, segments }
-    }
-
-    /// Tensors one below the other, without copying them; `None` unless there are some, of one format and of one shape but
-    /// for the first dimension.
-    pub fn stacked(parts: &[Stored]) -> Option<Self> {
-        let first = parts.first()?;
-        let fits =
-            |p: &Stored| p.dtype == first.dtype && p.shape.get(1..) == first.shape.get(1..) && !p.shape.is_empty();
-        if !parts.iter().all(fits) {
-            return None;
-        }
-        let mut shape = first.shape.clone();
-        shape[0] = parts.iter().map(|p| p.shape[0]).sum();
-        let segments = parts.iter().flat_map(|p| p.segments.clone()).collect();
-        Some(Self { dtype: first.dtype, shape, segments })
-    }
-
-    /// All values as f32; `None` where the format is neither F32, F16 nor BF16.
-    pub fn to_f32(&self) -> Option<Vec<f32>> {
-        match self.segments.as_slice() {
-            [one] => to_f32(self.dtype, one.bytes()),
-            segments => {
-                let parts = segments.iter().map(|segment| to_f32(self.dtype, segment.bytes()));
-                let none = to_f32(self.dtype, &[]);
-                parts.chain([none]).try_fold(Vec::new(), |mut all, part| {
-                    all.extend(part?);
-                    Some(all)
-                })
-            }
-        }
-    }
-}
-
-impl Stored {
-    /// Passes on the values as they are stored; `None` where the format is neither F32, F16 nor BF16.
-    fn with_values<T>(&self, take: impl FnOnce(kernels::Values) -> T) -> Option<T> {
-        let bytes = match self.segments.as_slice() {
-            [one] => Cow::Borrowed(one.bytes()),
-            _ => Cow::Owned(self.to_bytes()),
-        };
-        match self.dtype {
-            Dtype::F32 => Some(take(kernels::Values::F32(&numbers(&bytes, f32::from_le_bytes)))),
-            Dtype::F16 => Some(take(kernels::Values::F16(numbers(&bytes, u16::from_le_bytes).reinterpret_cast()))),
-            Dtype::BF16 => Some(take(kernels::Values::Bf16(numbers(&bytes, u16::from_le_bytes).reinterpret_cast()))),
-            _ => None,
-        }
-    }
-}
-
-/// Little-endian numbers, where they lie if that is at an address for numbers of their size.
-fn numbers<T: bytemuck::Pod, const N: usize>(bytes: &[u8], number: fn([u8; N]) -> T) -> Cow<'_, [T]> {
-    match bytemuck::try_cast_slice(bytes) {
-        Ok(numbers) if cfg!(target_endian = "little") => Cow::Borrowed(numbers),
-        _ => Cow::Owned(bytes.as_chunks().0.iter().map(|&bytes| number(bytes)).collect()),
-    }
-}
-
-fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
-    let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
-    match dtype {
-        Dtype::F32 => Some(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
-        Dtype::BF16 => Some(halves().map(|b| bf16::from_bits(b).to_f32()).collect()),
-        Dtype::F16 => {
-            let halves: Vec<f16> = halves().map(f16::from_bits).collect();
-            let mut out = vec![0.0; halves.len()];
-            halves.convert_to_f32_slice(&mut out);
-            Some(out)
-        }
-        _ => None,
+    fn read(&self, name: &str) -> Option<Stored> {
+        (**self).read(name)
     }
 }
 
@@ -265,11 +127,13 @@ pub enum Residency {
     Mapped,
 }
 
+/// The most layers that a stack may have; the deepest model that draws pictures has 57, language models a hundred.
+pub const MAX_DEPTH: usize = 256;
+
 /// A view of a [`WeightSource`] under a name prefix, from which layers are built.
 #[derive(Clone)]
 pub struct Weights<'a> {
     source: &'a dyn WeightSource,
-    names: Arc<[String]>,
     prefix: String,
     device: Device,
     residency: Residency,
@@ -277,27 +141,11 @@ pub struct Weights<'a> {
     survey: Option<Survey>,
 }
 
-/// The complaints of a load that only looks: see [`Weights::survey`].
-#[derive(Clone, Default)]
-pub struct Survey(Arc<Mutex<Vec<Error>>>);
-
-impl Survey {
-    /// Takes every complaint so far: tensors that were missing or did not fit.
-    pub fn complaints(&self) -> Vec<Error> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn push(&self, error: Error) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(error);
-    }
-}
-
 impl<'a> Weights<'a> {
     /// The whole of a source.
     pub fn of(source: &'a dyn WeightSource, device: &Device, residency: Residency) -> Self {
-        let names = source.names().into();
         let (device, compute) = (device.clone(), Compute::F32);
-        Self { source, names, prefix: String::new(), device, residency, compute, survey: None }
+        Self { source, prefix: String::new(), device, residency, compute, survey: None }
     }
 
     /// The same, for layers that compute in another number format than f32 where they are on the CPU.
@@ -306,7 +154,7 @@ impl<'a> Weights<'a> {
     }
 
     /// A view that reads headers only: layers built from it hold nothing, and what they miss is noted in `survey` instead of
-    /// ending the load. A tensor that dimensions are read from still ends it.
+    /// ending the load, as long as the survey takes complaints. A tensor that dimensions are read from still ends it.
     pub fn survey(source: &'a dyn WeightSource, survey: &Survey) -> Self {
         let looking = Self::of(source, &Device::flex(), Residency::Mapped);
         Self { survey: Some(survey.clone()), ..looking }
@@ -319,9 +167,17 @@ impl<'a> Weights<'a> {
 
     /// The part under whatever prefix the file puts before `mark`; the view itself where there is no such tensor.
     pub fn before(&self, mark: &str) -> Self {
-        let prefix =
-            self.names.iter().find_map(|n| n.strip_prefix(&self.prefix)?.strip_suffix(mark)?.strip_suffix('.'));
-        prefix.map_or_else(|| self.clone(), |prefix| self.at(prefix))
+        if self.shape(mark).is_some() {
+            return self.clone();
+        }
+        let mut found = None;
+        self.source.each_name(&mut |name| {
+            if found.is_none() {
+                let before = name.strip_prefix(&self.prefix).and_then(|n| n.strip_suffix(mark));
+                found = before.and_then(|n| n.strip_suffix('.')).map(str::to_owned);
+            }
+        });
+        found.map_or_else(|| self.clone(), |prefix| self.at(prefix))
     }
 
     /// The device that layers are built on.
@@ -360,12 +216,21 @@ impl<'a> Weights<'a> {
 
     /// How many numbers stand after this prefix: the depth of a stack of layers. Where one is left out, the stack ends with
     /// that one, so that its tensors are missed and named.
-    pub fn depth(&self) -> usize {
-        let numbers: std::collections::BTreeSet<usize> = (self.names.iter())
-            .filter_map(|name| name.strip_prefix(&self.prefix)?.split('.').next()?.parse().ok())
-            .collect();
+    ///
+    /// # Errors
+    /// [`Error::TooDeep`] above [`MAX_DEPTH`].
+    pub fn depth(&self) -> Result<usize, Error> {
+        let mut numbers = std::collections::BTreeSet::new();
+        self.source.each_name(&mut |name| {
+            let number = name.strip_prefix(&self.prefix).and_then(|n| n.split('.').next()?.parse::<usize>().ok());
+            numbers.extend(number.filter(|_| numbers.len() <= MAX_DEPTH));
+        });
+        if numbers.len() > MAX_DEPTH {
+            let stack = self.prefix.trim_end_matches('.').to_owned();
+            return Err(Error::TooDeep { stack, source_name: self.label(), limit: MAX_DEPTH });
+        }
         let consecutive = numbers.iter().enumerate().take_while(|(i, n)| i == *n).count();
-        numbers.len().min(consecutive + 1)
+        Ok(numbers.len().min(consecutive + 1))
     }
 
     /// A tensor of exactly this shape, in f32.
@@ -373,9 +238,11 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// [`Error::Missing`], [`Error::Shape`] or [`Error::Dtype`].
     pub fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>, Error> {
-        if self.survey.is_some() {
+        if let Some(survey) = &self.survey {
+            if self.looked_at(name, &shape)?.is_some() {
+                survey.holds_floats(&shape);
+            }
             // Of one value, as what a header claims may be more than there is memory.
-            self.looked_at(name, &shape)?;
             return Ok(Tensor::zeros([1; D], &self.device));
         }
         let values = self.float(name, self.stored(name, &shape)?.to_f32())?;
@@ -418,6 +285,13 @@ impl<'a> Weights<'a> {
     /// As [`Weights::tensor`].
     pub fn weights<const N: usize>(&self, name: &str, d_out: [usize; N], d_in: usize) -> Result<[Weight; N], Error> {
         let stored = self.looked_at(name, &[d_out.iter().sum(), d_in])?;
+        if let Some(survey) = &self.survey {
+            if let Some(stored) = stored {
+                d_out.iter().for_each(|rows| survey.holds_matrix(stored.dtype, *rows, d_in));
+            }
+            return Ok(d_out.map(|_| Weight::Dense(Tensor::zeros([1, 1], &self.device))));
+        }
+        let stored = stored.expect(LOOKED_AT);
         let mut start = 0;
         Ok(d_out.map(|rows| {
             let part = start..start + rows;
@@ -429,9 +303,6 @@ impl<'a> Weights<'a> {
     /// Some rows of a matrix that was looked at.
     fn held(&self, stored: &Stored, rows: Range<usize>) -> Weight {
         let (on_cpu, [d_out, d_in]) = (cpu::is(&self.device), [rows.len(), stored.shape[1]]);
-        if self.survey.is_some() {
-            return Weight::Dense(Tensor::zeros([1, 1], &self.device));
-        }
         let stored = stored.rows(rows);
         match self.residency {
             Residency::Mapped => {
@@ -448,11 +319,18 @@ impl<'a> Weights<'a> {
     /// As [`Weights::tensor`].
     pub fn filter(&self, name: &str, c_out: usize, c_in: usize, kernel: usize) -> Result<Filter, Error> {
         let shape = [c_out, c_in, kernel, kernel];
-        if self.survey.is_some() || !cpu::is(&self.device) {
+        if let Some(survey) = &self.survey {
+            if self.looked_at(name, &shape)?.is_some() {
+                survey.holds_filter(c_out, c_in, kernel);
+            }
+            return Ok(Filter::Dense(Tensor::zeros([1; 4], &self.device)));
+        }
+        if !cpu::is(&self.device) {
             return self.tensor(name, shape).map(Filter::Dense);
         }
         let pack = |values: kernels::Values| PackedConv::pack(cpu::isa(), self.compute, [c_out, c_in, kernel], values);
-        Ok(Filter::Panels(self.looked_at(name, &shape)?.with_values(pack).expect(FLOATS)))
+        let stored = self.looked_at(name, &shape)?.expect(LOOKED_AT);
+        Ok(Filter::Panels(stored.with_values(pack).expect(FLOATS)))
     }
 
     /// A table of which single rows are looked up; it stays as it is stored.
@@ -460,7 +338,8 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// As [`Weights::tensor`].
     pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Table, Error> {
-        let stored = self.looked_at(name, &shape)?;
+        let hollow = || Stored::hollow(Dtype::F32, shape.to_vec());
+        let stored = self.looked_at(name, &shape)?.unwrap_or_else(hollow);
         Ok(Table { stored, device: self.device.clone() })
     }
 
@@ -469,18 +348,15 @@ impl<'a> Weights<'a> {
         if stored.shape == shape { Ok(stored) } else { Err(self.mismatch(name, shape, stored.shape)) }
     }
 
-    /// A tensor whose form is right and whose values are not read yet; a survey notes what is wrong and goes on.
-    fn looked_at(&self, name: &str, shape: &[usize]) -> Result<Stored, Error> {
+    /// A tensor whose form is right and whose values are not read yet. A survey notes what is wrong and goes on with nothing.
+    fn looked_at(&self, name: &str, shape: &[usize]) -> Result<Option<Stored>, Error> {
         let found = self.stored(name, shape).and_then(|stored| {
             self.float(name, stored.rows(0..0).to_f32())?;
             Ok(stored)
         });
         match (found, &self.survey) {
-            (Err(error), Some(survey)) => {
-                survey.push(error);
-                Ok(Stored::hollow(Dtype::F32, shape.to_vec()))
-            }
-            (found, _) => found,
+            (Err(error), Some(survey)) => survey.note(error).map(|()| None),
+            (found, _) => found.map(Some),
         }
     }
 
@@ -529,6 +405,9 @@ impl Table {
         self.stored.shape[0]
     }
 }
+
+/// Why a tensor that was looked at is there.
+const LOOKED_AT: &str = "only a survey goes on without a tensor";
 
 /// Why the values of a tensor that was looked at can be read.
 const FLOATS: &str = "the format was checked when the tensor was looked at";
@@ -583,8 +462,10 @@ impl PackedMatrix for MappedMatrix {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use half::{bf16, f16};
+
     use super::*;
-    use crate::values;
+    use crate::{safetensors::Bytes, values};
 
     /// Tensors by name.
     pub(crate) struct Memory(pub(crate) Vec<(&'static str, Stored)>);
@@ -608,40 +489,6 @@ pub(crate) mod tests {
         let bytes: Vec<u8> = bits.iter().flat_map(|b| b.to_le_bytes()).collect();
         let range = 0..bytes.len();
         Stored::mapped(dtype, shape, Arc::new(Bytes::Read(bytes)), range)
-    }
-
-    #[test]
-    fn half_precisions_unpack_exactly() {
-        let f16 = halves(Dtype::F16, &[0x3c00, 0xc000, 0x3555], vec![3]);
-        assert_eq!(f16.to_f32().unwrap(), [1.0, -2.0, 0.333_251_95]);
-        let bf16 = halves(Dtype::BF16, &[0x3f80, 0xc000, 0x3eab], vec![3]);
-        assert_eq!(bf16.to_f32().unwrap(), [1.0, -2.0, 0.333_984_38]);
-    }
-
-    #[test]
-    fn rows_of_a_stack_run_across_its_parts() {
-        let part = |from: i32, rows: usize| {
-            Stored::of(&(from..from + 2 * rows as i32).map(|v| v as f32).collect::<Vec<_>>(), vec![rows, 2])
-        };
-        let stack = Stored::stacked(&[part(0, 2), part(4, 1), part(6, 3)]).unwrap();
-        assert_eq!(stack.shape(), [6, 2]);
-        for start in 0..=6 {
-            for end in start..=6 {
-                let expected: Vec<f32> = (2 * start..2 * end).map(|v| v as f32).collect();
-                assert_eq!(stack.rows(start..end).to_f32().unwrap(), expected, "{start}..{end}");
-            }
-        }
-        assert_eq!(stack.rows(1..5).rows(1..3).to_f32().unwrap(), [4.0, 5.0, 6.0, 7.0]);
-        assert!(Stored::stacked(&[part(0, 1), Stored::of(&[0.0; 3], vec![1, 3])]).is_none());
-    }
-
-    #[test]
-    fn numbers_are_read_at_any_address() {
-        let bytes: Vec<u8> = [1.0f32, -2.5, 3.0].iter().flat_map(|v| v.to_le_bytes()).collect();
-        for shift in 0..4 {
-            let shifted: Vec<u8> = [vec![0; shift], bytes.clone()].concat();
-            assert_eq!(*numbers(&shifted[shift..], f32::from_le_bytes), [1.0, -2.5, 3.0]);
-        }
     }
 
     #[test]
@@ -703,7 +550,19 @@ pub(crate) mod tests {
         let s = || Stored::of(&[0.0], vec![1]);
         let source = Memory(vec![("b.0.w", s()), ("b.1.w", s()), ("b.3.w", s()), ("c.0", s())]);
         let weights = Weights::of(&source, &Device::flex(), Residency::Unpacked);
-        assert_eq!((weights.at("b").depth(), weights.at("c").depth(), weights.at("d").depth()), (3, 1, 0));
+        let depth = |stack| weights.at(stack).depth().unwrap();
+        assert_eq!((depth("b"), depth("c"), depth("d")), (3, 1, 0));
+    }
+
+    #[test]
+    fn a_stack_deeper_than_any_model_is_an_error() {
+        let names: Vec<&'static str> = (0..=MAX_DEPTH).map(|i| &*format!("b.{i}.w").leak()).collect();
+        let tensors = |n: usize| names[..n].iter().map(|name| (*name, Stored::of(&[0.0], vec![1]))).collect();
+        for (layers, deep) in [(MAX_DEPTH, false), (MAX_DEPTH + 1, true)] {
+            let source = Memory(tensors(layers));
+            let depth = Weights::of(&source, &Device::flex(), Residency::Mapped).at("b").depth();
+            assert_eq!(matches!(depth, Err(Error::TooDeep { .. })), deep, "{depth:?}");
+        }
     }
 
     #[test]

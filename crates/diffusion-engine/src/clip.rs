@@ -16,6 +16,7 @@ pub struct Clip {
     positions: Tensor<2>,
     layers: Vec<Layer>,
     final_layer_norm: LayerNorm,
+    width: usize,
 }
 
 /// What the tensors of a CLIP file don't tell; from its `config.json`, where there is one.
@@ -37,6 +38,8 @@ pub enum Activation {
     Gelu,
 }
 
+const WORDS: usize = ClipTokenizer::END + 1; // transformers CLIPTextConfig: vocab_size
+const MORE_WORDS: usize = 1024; // words that were added behind, which no prompt here asks for; other vocabularies differ by more
 const EPS: f64 = 1e-5; // transformers CLIPTextConfig: layer_norm_eps
 
 impl Clip {
@@ -51,8 +54,8 @@ impl Clip {
         let w = w.before(Self::MARK);
         let embeddings = w.at("embeddings");
         let [vocabulary, width] = embeddings.dims("token_embedding.weight")?;
-        if vocabulary <= ClipTokenizer::END {
-            let expected = format!("more than {}", ClipTokenizer::END);
+        if !(WORDS..=WORDS + MORE_WORDS).contains(&vocabulary) {
+            let expected = format!("{WORDS}");
             return Err(Error::Model { what: "the CLIP vocabulary", expected, found: vocabulary.to_string() });
         }
         let heads = match hints.num_attention_heads {
@@ -67,16 +70,17 @@ impl Clip {
         Ok(Self {
             tokens: embeddings.table("token_embedding.weight", [vocabulary, width])?,
             positions: embeddings.tensor("position_embedding.weight", [ClipTokenizer::LENGTH, width])?,
-            layers: (0..layers.depth())
+            layers: (0..layers.depth()?)
                 .map(|i| Layer::load(&layers.at(i), width, heads, activation))
                 .collect::<Result<_, Error>>()?,
             final_layer_norm: LayerNorm::load(&w.at("final_layer_norm"), width, EPS)?,
+            width,
         })
     }
 
     /// Width of the vector that it makes.
     pub fn width(&self) -> usize {
-        self.positions.dims()[1]
+        self.width
     }
 
     /// The vector that stands for the whole prompt, `[1, width]`: the last layer's at the first end mark.

@@ -60,13 +60,19 @@ impl AutoencoderKl {
         let block_1 = ResnetBlock::load(&w.at("mid.block_1"), &mut c, groups)?;
         let attn_1 = AttnBlock::load(&w.at("mid.attn_1"), c, groups)?;
         let block_2 = ResnetBlock::load(&w.at("mid.block_2"), &mut c, groups)?;
+        let most = Size::MAX.ilog2() as usize;
+        let levels = w.at("up").depth()?;
+        // Each level but the last doubles; a few that don't are no reason to refuse.
+        if levels > 2 * most {
+            let (expected, found) = (format!("at most {}", 2 * most), levels.to_string());
+            return Err(Error::Model { what: "an autoencoder's levels", expected, found });
+        }
         let mut up = Vec::new();
-        for level in (0..w.at("up").depth()).rev() {
+        for level in (0..levels).rev() {
             let level = Level::load(&w.at("up").at(level), &mut c, groups)?;
             up.push(level);
         }
-        let (doublings, most) =
-            (up.iter().filter(|level| level.upsample.is_some()).count(), Size::MAX.ilog2() as usize);
+        let doublings = up.iter().filter(|level| level.upsample.is_some()).count();
         if doublings > most {
             let expected = format!("at most {most}");
             return Err(Error::Model {
@@ -172,7 +178,7 @@ struct Level {
 impl Level {
     fn load(w: &Weights, c: &mut usize, groups: usize) -> Result<Self, Error> {
         let mut blocks = Vec::new();
-        for i in 0..w.at("block").depth().max(1) {
+        for i in 0..w.at("block").depth()?.max(1) {
             blocks.push(ResnetBlock::load(&w.at("block").at(i), c, groups)?);
         }
         let upsample = match w.shape("upsample.conv.weight") {

@@ -7,24 +7,46 @@ use core_tensor::{Dtype, Stored, WeightSource};
 /// `convert_ldm_vae_checkpoint`, 0.42.
 pub struct LdmNames<S> {
     source: S,
+    prefix: String,
     levels: usize,
+    attention: &'static [(&'static str, &'static str)],
 }
 
+/// The attention's modules here and in diffusers.
+const ATTENTION: &[(&str, &str)] =
+    &[("norm", "group_norm"), ("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")];
+
+/// The same as diffusers called them before 0.17.
+const OLD_ATTENTION: &[(&str, &str)] =
+    &[("norm", "group_norm"), ("q", "query"), ("k", "key"), ("v", "value"), ("proj_out", "proj_attn")];
+
 impl<S: WeightSource> LdmNames<S> {
-    /// Whether a source has diffusers' names.
-    pub fn apply_to(source: &S) -> bool {
-        source.form("decoder.mid_block.resnets.0.conv1.weight").is_some()
-    }
-
-    /// Wraps a source in diffusers' layout.
+    /// Wraps a source in diffusers' layout whose names have no prefix.
     pub fn over(source: S) -> Self {
-        let level = |name: &str| name.strip_prefix("decoder.up_blocks.")?.split('.').next()?.parse::<usize>().ok();
-        let levels = source.names().iter().filter_map(|n| level(n)).max().map_or(0, |last| last.saturating_add(1));
-        Self { source, levels }
+        Self::under("", source)
     }
 
-    /// The name in the file of a tensor's original name.
-    fn theirs(&self, name: &str) -> String {
+    /// Wraps the part of a source in diffusers' layout whose names begin with `prefix`, such as `vae.`; the prefix stays, and the
+    /// source's other tensors are not there.
+    pub fn under(prefix: impl Into<String>, source: S) -> Self {
+        let prefix = prefix.into();
+        let mut levels = 0;
+        source.each_name(&mut |name| {
+            let level =
+                name.strip_prefix(&prefix).and_then(|n| n.strip_prefix("decoder.up_blocks.")?.split('.').next());
+            let level = level.and_then(|level| level.parse::<usize>().ok());
+            levels = levels.max(level.map_or(0, |level| level.saturating_add(1)));
+        });
+        let old = source.form(&format!("{prefix}decoder.mid_block.attentions.0.query.weight")).is_some();
+        Self { source, prefix, levels, attention: if old { OLD_ATTENTION } else { ATTENTION } }
+    }
+
+    /// The name in the file of a tensor's original name; `None` for one without the prefix.
+    fn theirs(&self, name: &str) -> Option<String> {
+        Some(format!("{}{}", self.prefix, self.theirs_bare(name.strip_prefix(&self.prefix)?)))
+    }
+
+    fn theirs_bare(&self, name: &str) -> String {
         let parts: Vec<&str> = name.split('.').collect();
         match parts[..] {
             ["decoder", "up", level, "block", block, ref rest @ ..] => match self.flip(level) {
@@ -43,7 +65,10 @@ impl<S: WeightSource> LdmNames<S> {
             }
             [half, "mid", "block_1", ref rest @ ..] => format!("{half}.mid_block.resnets.0.{}", resnet(rest)),
             [half, "mid", "block_2", ref rest @ ..] => format!("{half}.mid_block.resnets.1.{}", resnet(rest)),
-            [half, "mid", "attn_1", part, leaf] => format!("{half}.mid_block.attentions.0.{}.{leaf}", attention(part)),
+            [half, "mid", "attn_1", part, leaf] => {
+                let theirs = self.attention.iter().find(|(ours, _)| *ours == part).map_or(part, |(_, theirs)| theirs);
+                format!("{half}.mid_block.attentions.0.{theirs}.{leaf}")
+            }
             [half, "norm_out", leaf] => format!("{half}.conv_norm_out.{leaf}"),
             _ => name.to_owned(),
         }
@@ -73,33 +98,32 @@ fn resnet(rest: &[&str]) -> String {
     rest.join(".").replace("nin_shortcut", "conv_shortcut")
 }
 
-fn attention(part: &str) -> &str {
-    match part {
-        "norm" => "group_norm",
-        "q" => "to_q",
-        "k" => "to_k",
-        "v" => "to_v",
-        "proj_out" => "to_out.0",
-        other => other,
-    }
-}
-
 impl<S: WeightSource> WeightSource for LdmNames<S> {
     fn label(&self) -> String {
         self.source.label()
     }
 
     fn names(&self) -> Vec<String> {
-        self.source.names().iter().map(|name| self.ours(name)).collect()
+        let mut names = Vec::new();
+        self.each_name(&mut |name| names.push(name.to_owned()));
+        names
+    }
+
+    fn each_name(&self, see: &mut dyn FnMut(&str)) {
+        self.source.each_name(&mut |name| {
+            if let Some(name) = name.strip_prefix(&self.prefix) {
+                see(&format!("{}{}", self.prefix, self.ours(name)));
+            }
+        });
     }
 
     fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
-        let (dtype, shape) = self.source.form(&self.theirs(name))?;
+        let (dtype, shape) = self.source.form(&self.theirs(name)?)?;
         Some((dtype, convolution(name, shape)))
     }
 
     fn read(&self, name: &str) -> Option<Stored> {
-        let stored = self.source.read(&self.theirs(name))?;
+        let stored = self.source.read(&self.theirs(name)?)?;
         let shape = convolution(name, stored.shape().to_vec());
         Some(stored.reshape(shape))
     }

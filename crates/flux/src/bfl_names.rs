@@ -4,7 +4,10 @@ use core_tensor::{Dtype, Stored, WeightSource};
 ///
 /// What BFL fuses is split there: `qkv` into three matrices and `linear1` into four. The halves of the last modulation stand
 /// the other way round. Reference: diffusers `convert_flux_transformer_checkpoint_to_diffusers`, 0.42.
-pub struct BflNames<S>(S);
+pub struct BflNames<S> {
+    source: S,
+    prefix: String,
+}
 
 /// BFL's module, and diffusers' modules that it is made of, one below the other; `weight` and `bias` follow.
 type Modules = [(&'static str, &'static [&'static str])];
@@ -109,28 +112,45 @@ fn first(modules: &Modules, name: &str) -> Option<String> {
 }
 
 impl<S: WeightSource> BflNames<S> {
-    /// Whether a source has diffusers' names.
-    pub fn apply_to(source: &S) -> bool {
-        source.form("transformer_blocks.0.attn.to_q.weight").is_some()
+    /// Wraps a source in diffusers' layout whose names have no prefix.
+    pub fn over(source: S) -> Self {
+        Self::under("", source)
     }
 
-    /// Wraps a source in diffusers' layout.
-    pub fn over(source: S) -> Self {
-        Self(source)
+    /// Wraps the part of a source in diffusers' layout whose names begin with `prefix`, such as `transformer.`; the prefix stays,
+    /// and the source's other tensors are not there.
+    pub fn under(prefix: impl Into<String>, source: S) -> Self {
+        Self { source, prefix: prefix.into() }
+    }
+
+    /// The names in the file of the tensors that make up one of BFL's; none for a name that BFL does not have.
+    fn theirs(&self, name: &str) -> Vec<String> {
+        let parts = name.strip_prefix(&self.prefix).map(theirs).unwrap_or_default();
+        parts.into_iter().map(|part| format!("{}{part}", self.prefix)).collect()
     }
 }
 
 impl<S: WeightSource> WeightSource for BflNames<S> {
     fn label(&self) -> String {
-        self.0.label()
+        self.source.label()
     }
 
     fn names(&self) -> Vec<String> {
-        self.0.names().iter().filter_map(|name| ours(name)).collect()
+        let mut names = Vec::new();
+        self.each_name(&mut |name| names.push(name.to_owned()));
+        names
+    }
+
+    fn each_name(&self, see: &mut dyn FnMut(&str)) {
+        self.source.each_name(&mut |name| {
+            if let Some(name) = name.strip_prefix(&self.prefix).and_then(ours) {
+                see(&format!("{}{name}", self.prefix));
+            }
+        });
     }
 
     fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
-        let mut forms = theirs(name).into_iter().map(|part| self.0.form(&part));
+        let mut forms = self.theirs(name).into_iter().map(|part| self.source.form(&part));
         let (dtype, mut shape) = forms.next()??;
         for form in forms {
             *shape.first_mut()? = shape.first()?.checked_add(*form?.1.first()?)?;
@@ -139,9 +159,9 @@ impl<S: WeightSource> WeightSource for BflNames<S> {
     }
 
     fn read(&self, name: &str) -> Option<Stored> {
-        let parts: Vec<Stored> = theirs(name).iter().map(|part| self.0.read(part)).collect::<Option<_>>()?;
+        let parts: Vec<Stored> = self.theirs(name).iter().map(|part| self.source.read(part)).collect::<Option<_>>()?;
         let whole = Stored::stacked(&parts)?;
-        if name.starts_with(LAST_MODULATION) {
+        if name.strip_prefix(&self.prefix).is_some_and(|name| name.starts_with(LAST_MODULATION)) {
             let rows = whole.shape()[0];
             return Stored::stacked(&[whole.rows(rows / 2..rows), whole.rows(0..rows / 2)]);
         }

@@ -32,7 +32,24 @@ impl Flux {
         vae: AutoencoderKl,
         device: &Device,
     ) -> Result<Self, Error> {
-        let dimensions = transformer.dimensions();
+        Self::fit(transformer.dimensions(), &clip, &t5, &vae)?;
+        Ok(Self {
+            clip_tokenizer: ClipTokenizer::new()?,
+            t5_tokenizer: T5Tokenizer::new()?,
+            device: device.clone(),
+            name,
+            transformer,
+            clip,
+            t5,
+            vae,
+        })
+    }
+
+    /// Whether parts fit each other, which their headers tell.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if they do not.
+    pub fn fit(dimensions: &Dimensions, clip: &Clip, t5: &T5, vae: &AutoencoderKl) -> Result<(), Error> {
         let fits = [
             ("the T5 encoder's width", dimensions.context, t5.width()),
             ("the CLIP encoder's width", dimensions.pooled, clip.width()),
@@ -44,16 +61,7 @@ impl Flux {
                 return Err(Error::Model { what, expected, found: found.to_string() });
             }
         }
-        Ok(Self {
-            clip_tokenizer: ClipTokenizer::new()?,
-            t5_tokenizer: T5Tokenizer::new()?,
-            device: device.clone(),
-            name,
-            transformer,
-            clip,
-            t5,
-            vae,
-        })
+        Ok(())
     }
 
     /// About how many bytes a run needs beside the weights: the larger of what a block of the transformer and what the finest

@@ -22,6 +22,7 @@ pub struct T5 {
 }
 
 const EPS: f64 = 1e-6; // transformers T5Config: layer_norm_epsilon
+const MAX_VOCABULARY: usize = 32_128; // transformers T5Config: vocab_size, which is T5Tokenizer::VOCABULARY rounded up
 const BUCKETS: usize = 32; // transformers T5Config: relative_attention_num_buckets
 const MAX_HEADS: usize = 128; // T5 v1.1 XXL has 64
 const MAX_DISTANCE: usize = 128; // transformers T5Config: relative_attention_max_distance
@@ -40,11 +41,15 @@ impl T5 {
         let names = ["shared.weight", "encoder.embed_tokens.weight"];
         let table = names.into_iter().find(|n| w.shape(n).is_some()).unwrap_or(names[0]);
         let [vocabulary, width] = w.dims(table)?;
-        if vocabulary < T5Tokenizer::VOCABULARY {
-            let expected = format!("at least {}", T5Tokenizer::VOCABULARY);
+        if !(T5Tokenizer::VOCABULARY..=MAX_VOCABULARY).contains(&vocabulary) {
+            let expected = format!("{} to {MAX_VOCABULARY}", T5Tokenizer::VOCABULARY);
             return Err(Error::Model { what: "the T5 vocabulary", expected, found: vocabulary.to_string() });
         }
         let blocks = w.at("encoder.block");
+        if blocks.shape("1.layer.0.SelfAttention.relative_attention_bias.weight").is_some() {
+            let (expected, found) = ("one, in the first block".into(), "one in every block, as in uMT5".into());
+            return Err(Error::Model { what: "T5's table of distances", expected, found });
+        }
         let attention = blocks.at("0.layer.0.SelfAttention");
         let [buckets, heads] = attention.dims("relative_attention_bias.weight")?;
         let model =
@@ -58,7 +63,7 @@ impl T5 {
         Ok(Self {
             tokens: w.table(table, [vocabulary, width])?,
             bias: RelativeBias { table: attention.table("relative_attention_bias.weight", [buckets, heads])?, heads },
-            blocks: (0..blocks.depth())
+            blocks: (0..blocks.depth()?)
                 .map(|i| Block::load(&blocks.at(i), width, heads))
                 .collect::<Result<_, Error>>()?,
             final_layer_norm: RmsNorm::load(&w.at("encoder.final_layer_norm"), "weight", width, EPS)?,

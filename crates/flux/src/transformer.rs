@@ -58,10 +58,6 @@ pub struct Hints {
     /// Channels of a head for each position axis; where not given, an eighth and twice seven sixteenths of a head,
     /// as 16, 56 and 56 are of 128.
     pub axes_dims_rope: Option<[usize; 3]>,
-    /// How many blocks there are with separate streams, to find out whether some are missing.
-    pub num_layers: Option<usize>,
-    /// The same for blocks over both streams.
-    pub num_single_layers: Option<usize>,
 }
 
 /// One call's worth of input.
@@ -117,15 +113,7 @@ impl Dimensions {
         if in_channels % 4 != 0 {
             return wrong("the transformer's input width", "a multiple of 4".into(), in_channels.to_string());
         }
-        let (double_blocks, single_blocks) = (w.at("double_blocks").depth(), w.at("single_blocks").depth());
-        for (what, expected, found) in [
-            ("the number of double blocks", hints.num_layers, double_blocks),
-            ("the number of single blocks", hints.num_single_layers, single_blocks),
-        ] {
-            if let Some(expected) = expected.filter(|expected| *expected != found) {
-                return wrong(what, format!("{expected} as `config.json` says"), found.to_string());
-            }
-        }
+        let (double_blocks, single_blocks) = (w.at("double_blocks").depth()?, w.at("single_blocks").depth()?);
         Ok(Self {
             in_channels,
             context,

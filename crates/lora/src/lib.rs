@@ -1,18 +1,21 @@
 //! LoRA files, recognised by the names of their tensors.
 //!
-//! They are not applied yet; the engine knows them so that one given in place of a model is named for what it is.
+//! They are not applied yet; the engine knows them so that one given in place of a model is named for what it is, and what one left
+//! in a model is told.
 
 #![warn(missing_docs)]
 
 /// Whose naming a LoRA file follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dialect {
     /// kohya-ss sd-scripts: `lora_unet_….lora_down.weight`.
     Kohya,
-    /// PEFT and diffusers: `….lora_A.weight`.
+    /// PEFT and diffusers: `….lora_A.weight`, and diffusers before PEFT: `….to_q_lora.down.weight`.
     Peft,
     /// cloneofsimo/lora: `unet:0:up`.
     Cloneofsimo,
+    /// LyCORIS' algorithms other than LoRA: `….hada_w1_a`, `….lokr_w1`, `….oft_blocks`.
+    Lycoris,
 }
 
 impl Dialect {
@@ -22,22 +25,36 @@ impl Dialect {
             Self::Kohya => "kohya",
             Self::Peft => "peft",
             Self::Cloneofsimo => "cloneofsimo",
+            Self::Lycoris => "lycoris",
         }
     }
 
     /// The dialect of a file's tensor names; `None` if they are not a LoRA's.
     pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        names.into_iter().find_map(|name| {
-            if name.ends_with(".lora_down.weight") || name.ends_with(".lora_up.weight") {
-                Some(Self::Kohya)
-            } else if name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight") {
-                Some(Self::Peft)
-            } else if name.ends_with(":up") || name.ends_with(":down") {
-                Some(Self::Cloneofsimo)
-            } else {
-                None
-            }
-        })
+        names.into_iter().find_map(Self::of_name)
+    }
+
+    /// The dialect of one tensor's name; `None` where it is not a LoRA's.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let (before, last) = name.rsplit_once('.').unwrap_or(("", name));
+        let steps = |step: &str| before.split('.').any(|s| s == step);
+        if ["lora_down", "lora_up", "lora_mid"].into_iter().any(steps) || name.starts_with("lora_unet_") {
+            Some(Self::Kohya)
+        } else if name.starts_with("lora_te") || matches!(last, "dora_scale") {
+            Some(Self::Kohya)
+        } else if ["lora_A", "lora_B"].into_iter().any(steps)
+            || matches!(last, "lora_A" | "lora_B" | "lora_magnitude_vector")
+            || before.ends_with("lora.up")
+            || before.ends_with("lora.down")
+        {
+            Some(Self::Peft)
+        } else if name.ends_with(":up") || name.ends_with(":down") {
+            Some(Self::Cloneofsimo)
+        } else if ["hada_", "lokr_", "oft_", "boft_"].iter().any(|start| last.starts_with(start)) {
+            Some(Self::Lycoris)
+        } else {
+            None
+        }
     }
 }
 
@@ -49,8 +66,15 @@ mod tests {
     fn each_dialect_is_known_by_its_names() {
         let of = |name| Dialect::of(["x.weight", name]);
         assert_eq!(of("lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight"), Some(Dialect::Kohya));
+        assert_eq!(of("lora_te1_text_model_encoder_layers_0_mlp_fc1.alpha"), Some(Dialect::Kohya));
+        assert_eq!(of("diffusion_model.double_blocks.0.img_attn.qkv.lora_up.weight"), Some(Dialect::Kohya));
         assert_eq!(of("transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight"), Some(Dialect::Peft));
+        assert_eq!(of("base_model.model.x.lora_B.default.weight"), Some(Dialect::Peft));
+        assert_eq!(of("unet.down_blocks.0.attn1.processor.to_q_lora.up.weight"), Some(Dialect::Peft));
         assert_eq!(of("text_encoder:0:down"), Some(Dialect::Cloneofsimo));
+        assert_eq!(of("lycoris_double_blocks_0_img_attn_qkv.lokr_w1"), Some(Dialect::Lycoris));
+        assert_eq!(of("double_blocks.0.img_attn.qkv.hada_w1_a"), Some(Dialect::Lycoris));
         assert_eq!(of("double_blocks.0.img_attn.qkv.weight"), None);
+        assert_eq!(of("decoder.up.0.block.0.conv1.weight"), None);
     }
 }

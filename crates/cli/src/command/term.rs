@@ -1,9 +1,11 @@
 //! Everything that is printed: results on standard output, progress and errors on standard error.
 
 mod infotext;
+mod inspection;
 mod progress;
 mod report;
 
 pub use infotext::show_infotext;
+pub use inspection::show_inspection;
 pub use progress::{Event, Reporter};
-pub use report::{list_samplers, list_schedules, print, print_json, report, show_inspection, shown};
+pub use report::{list_samplers, list_schedules, print, print_json, report, shown};

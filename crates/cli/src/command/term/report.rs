@@ -1,13 +1,12 @@
 use std::{
     error::Error as _,
     io::{ErrorKind, Write, stderr, stdout},
-    path::Path,
 };
 
 use samplers::{End, Param, Registry};
 use serde_json::json;
 
-use crate::{Error, Inspection, Result, hint};
+use crate::{Error, Result, hint};
 
 /// Prints a line of results. Text from files can't command the terminal: control characters are shown, not sent.
 ///
@@ -126,49 +125,4 @@ fn options(params: &[&Param]) -> Vec<serde_json::Value> {
     let option =
         |p: &&Param| json!({"name": p.name, "is": p.kind.to_string(), "default": p.kind.default(), "about": p.about});
     params.iter().map(option).collect()
-}
-
-/// Prints what a model file holds.
-pub fn show_inspection(path: &Path, found: &Inspection, as_json: bool) -> Result<()> {
-    if as_json {
-        let mut value = json!(found);
-        value["path"] = json!(path.to_string_lossy());
-        return print_json(&value);
-    }
-    let family = if found.family.is_empty() { String::new() } else { format!(" ({})", found.family) };
-    let dtypes: Vec<_> = found.dtypes.iter().map(|(dtype, n)| format!("{dtype} {}", grouped(*n))).collect();
-    let mut lines = vec![
-        path.display().to_string(),
-        format!("  role        {}{family}", found.role),
-        format!("  parameters  {}", grouped(found.parameters)),
-        format!("  dtypes      {}", dtypes.join(", ")),
-    ];
-    lines.extend(found.quantised.map(|scheme| format!("  quantised   {scheme}")));
-    match found.missing.as_slice() {
-        [] => lines.push("  missing     nothing".to_owned()),
-        missing => lines.extend(missing.iter().map(|m| format!("  missing     {m}"))),
-    }
-    print(&lines.join("\n"))
-}
-
-/// A number in groups of three digits.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let first = (digits.len() - 1) % 3 + 1;
-    let (head, rest) = digits.split_at(first);
-    let groups = rest.as_bytes().chunks(3).map(|c| String::from_utf8_lossy(c).into_owned());
-    std::iter::once(head.to_owned()).chain(groups).collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_are_grouped_from_the_right() {
-        assert_eq!(
-            [grouped(0), grouped(999), grouped(1000), grouped(11_901_408_320)],
-            ["0", "999", "1,000", "11,901,408,320"]
-        );
-    }
 }

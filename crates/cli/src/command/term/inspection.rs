@@ -1,0 +1,107 @@
+use std::{collections::BTreeMap, path::Path};
+
+use serde_json::json;
+
+use super::{print, print_json};
+use crate::{InspectedPart, Inspection, Result};
+
+/// Prints what a model file holds.
+pub fn show_inspection(path: &Path, found: &Inspection, as_json: bool) -> Result<()> {
+    if as_json {
+        let mut value = json!(found);
+        value["path"] = json!(path.to_string_lossy());
+        return print_json(&value);
+    }
+    let mut lines = vec![path.display().to_string()];
+    match found.parts.as_slice() {
+        [] => lines.extend(described(&Described {
+            role: found.role,
+            family: found.family,
+            parameters: found.parameters,
+            dtypes: &found.dtypes,
+            quantised: found.quantised,
+            missing: &found.missing,
+            is_other: false,
+        })),
+        parts => {
+            for part in parts {
+                if parts.len() > 1 {
+                    let under = if part.prefix.is_empty() { "without a prefix" } else { &part.prefix };
+                    lines.push(format!("  part        {under}"));
+                }
+                lines.extend(described(&Described::from(part)));
+            }
+        }
+    }
+    lines.extend(found.unread.iter().map(|group| match group.tensors {
+        1 => format!("  unread      {}", group.first),
+        tensors => format!("  unread      {} under {}, such as {}", grouped(tensors as u64), group.under, group.first),
+    }));
+    lines.extend(found.findings.iter().map(|finding| format!("  note        {finding}")));
+    print(&lines.join("\n"))
+}
+
+/// What is told of a part, or of a file that is one thing.
+struct Described<'a> {
+    role: &'a str,
+    family: &'a str,
+    parameters: u64,
+    dtypes: &'a BTreeMap<String, u64>,
+    quantised: Option<&'a str>,
+    missing: &'a [String],
+    /// Whether it is a model that no role here takes.
+    is_other: bool,
+}
+
+impl<'a> From<&'a InspectedPart> for Described<'a> {
+    fn from(part: &'a InspectedPart) -> Self {
+        Self {
+            role: part.role,
+            family: part.family,
+            parameters: part.parameters,
+            dtypes: &part.dtypes,
+            quantised: part.quantised,
+            missing: &part.missing,
+            is_other: !part.usable && part.missing.is_empty(),
+        }
+    }
+}
+
+fn described(d: &Described) -> Vec<String> {
+    let family = if d.family.is_empty() { String::new() } else { format!(" ({})", d.family) };
+    let dtypes: Vec<_> = d.dtypes.iter().map(|(dtype, n)| format!("{dtype} {}", grouped(*n))).collect();
+    let mut lines = vec![
+        format!("  role        {}{family}", d.role),
+        format!("  parameters  {}", grouped(d.parameters)),
+        format!("  dtypes      {}", dtypes.join(", ")),
+    ];
+    lines.extend(d.quantised.map(|scheme| format!("  quantised   {scheme}")));
+    match d.missing {
+        [] if d.is_other => lines.push("  usable      no, this engine has no place for it".to_owned()),
+        [] => lines.push("  missing     nothing".to_owned()),
+        missing => lines.extend(missing.iter().map(|m| format!("  missing     {m}"))),
+    }
+    lines
+}
+
+/// A number in groups of three digits.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let first = (digits.len() - 1) % 3 + 1;
+    let (head, rest) = digits.split_at(first);
+    let groups = rest.as_bytes().chunks(3).map(|c| String::from_utf8_lossy(c).into_owned());
+    std::iter::once(head.to_owned()).chain(groups).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped_from_the_right() {
+        assert_eq!(
+            [grouped(0), grouped(999), grouped(1000), grouped(11_901_408_320)],
+            ["0", "999", "1,000", "11,901,408,320"]
+        );
+    }
+}

@@ -1,0 +1,235 @@
+//! From a path to the models in it: which files count, what each holds, and under which names.
+
+mod container;
+mod folder;
+mod index;
+mod kind;
+mod model_config;
+mod notes;
+mod parts;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use core_tensor::{Compute, Dtype, Stored, Survey, WeightSource, Weights};
+use diffusion_engine::LdmNames;
+use flux::BflNames;
+use lora::Dialect;
+use quant::Quantised;
+
+pub use self::notes::{Finding, Group, Note};
+use self::{folder::Shards, parts::owner};
+pub(crate) use self::{
+    kind::{Layout, Role},
+    model_config::ModelConfig,
+    parts::Part,
+};
+use crate::{Error, Result};
+
+/// What a file without any known part is.
+pub(crate) const UNKNOWN: &str = "not a model that is known here";
+/// What a file of a LoRA's tensors is.
+pub(crate) const LORA: &str = "a LoRA";
+
+/// A model's file or folder, opened.
+pub(crate) struct ModelFile {
+    pub(crate) path: PathBuf,
+    source: Arc<Shards>,
+    pub(crate) parts: Vec<Part>,
+    /// Of each part, and behind them of what belongs to none.
+    counts: Vec<Count>,
+    lora: Option<(Dialect, usize)>,
+}
+
+/// What there is of a part, by the headers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Count {
+    pub(crate) tensors: usize,
+    pub(crate) parameters: u64,
+    /// Parameters by number format.
+    pub(crate) dtypes: BTreeMap<String, u64>,
+    pub(crate) quantised: Quantised,
+}
+
+impl Count {
+    fn see(&mut self, name: &str, dtype: Dtype, shape: &[usize]) {
+        let parameters = shape.iter().fold(1u64, |n, &d| n.saturating_mul(d as u64));
+        self.tensors += 1;
+        self.parameters = self.parameters.saturating_add(parameters);
+        let of_dtype = self.dtypes.entry(format!("{dtype:?}")).or_default();
+        *of_dtype = of_dtype.saturating_add(parameters);
+        self.quantised.see(name, dtype);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.tensors += other.tensors;
+        self.parameters = self.parameters.saturating_add(other.parameters);
+        for (dtype, parameters) in &other.dtypes {
+            let of_dtype = self.dtypes.entry(dtype.clone()).or_default();
+            *of_dtype = of_dtype.saturating_add(*parameters);
+        }
+        self.quantised.add(&other.quantised);
+    }
+}
+
+impl ModelFile {
+    /// Opens a file or a folder, and tells its parts.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let load = |source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
+        let source = Arc::new(Shards::open(path).map_err(load)?);
+        let parts = parts::parts(&*source);
+        let mut counts = vec![Count::default(); parts.len() + 1];
+        let mut lora: Option<(Dialect, usize)> = None;
+        source.each_name(&mut |name| {
+            let Some((dtype, shape)) = source.form(name) else { return };
+            if let Some(dialect) = Dialect::of_name(name) {
+                lora.get_or_insert((dialect, 0)).1 += 1;
+            }
+            counts[owner(&parts, name).unwrap_or(parts.len())].see(name, dtype, &shape);
+        });
+        Ok(Self { path: path.to_owned(), source, parts, counts, lora })
+    }
+
+    /// What a part holds.
+    pub(crate) fn count(&self, part: usize) -> &Count {
+        &self.counts[part]
+    }
+
+    /// What the whole file holds.
+    pub(crate) fn total(&self) -> Count {
+        let mut total = Count::default();
+        self.counts.iter().for_each(|count| total.add(count));
+        total
+    }
+
+    /// The dialect, where the file is a LoRA: it has no part, or more of the LoRA's tensors than of all others.
+    pub(crate) fn lora(&self) -> Option<Dialect> {
+        let (dialect, tensors) = self.lora?;
+        (self.parts.is_empty() || tensors > self.total().tensors / 2).then_some(dialect)
+    }
+
+    /// The part for a role.
+    ///
+    /// # Errors
+    /// [`Error::WrongFile`] that says what the file holds in its place, or [`Error::Quantised`].
+    pub(crate) fn part_for(&self, role: Role) -> Result<usize> {
+        let wrong = |source: Error| Error::Load { path: self.path.clone(), source: Box::new(source) };
+        let other = |found: &str| Err(wrong(Error::WrongFile { expected: role.name(), found: found.to_owned() }));
+        if self.lora().is_some() {
+            return other(LORA);
+        }
+        let usable = |part: &Part| part.usable().is_some_and(|(place, _)| place == role);
+        let quantised = |model, found: Option<(quant::Scheme, usize)>| match found {
+            Some((scheme, tensors)) => Err(wrong(Error::Quantised { model, scheme, tensors })),
+            None => Ok(()),
+        };
+        if let Some(part) = self.parts.iter().position(usable) {
+            quantised(self.parts[part].kind.name, self.count(part).quantised.found())?;
+            return Ok(part);
+        }
+        let in_place = self.parts.iter().find(|part| part.kind.place == role);
+        match in_place.or(self.parts.first()) {
+            Some(part) => other(part.kind.name),
+            None => {
+                quantised("this model", self.total().quantised.found())?;
+                other(UNKNOWN)
+            }
+        }
+    }
+
+    /// A part's tensors, under the names that its network asks for.
+    pub(crate) fn source(&self, part: usize) -> Box<dyn WeightSource> {
+        renamed(self.source.clone(), &self.parts[part])
+    }
+
+    /// What `load` would find and take, by the headers alone, in a model that computes on the CPU in `on_cpu`, or elsewhere.
+    pub(crate) fn survey<T>(
+        &self,
+        part: usize,
+        on_cpu: Option<Compute>,
+        load: impl FnOnce(&Weights) -> std::result::Result<T, diffusion_engine::Error>,
+    ) -> Surveyed<T> {
+        let asked = Arc::new(Asked { source: self.source.clone(), names: Mutex::default() });
+        let renamed = renamed(asked.clone(), &self.parts[part]);
+        let survey = Survey::of_model_on(on_cpu);
+        let loaded = load(&under(&Weights::survey(&*renamed, &survey), &self.parts[part]));
+        let read = std::mem::take(&mut *asked.names.lock().unwrap_or_else(PoisonError::into_inner));
+        Surveyed { loaded, complaints: survey.complaints(), bytes: survey.bytes(), read }
+    }
+
+    /// What is odd about the file, once the parts that were surveyed are known to fit.
+    pub(crate) fn findings(&self, used: &[usize], read: &BTreeSet<String>) -> Vec<Finding> {
+        let mut findings = notes::leftovers(&*self.source, &self.parts, used, read);
+        findings.extend(notes::zeros(&*self.source, read));
+        findings.extend(notes::unlisted(self.source.unlisted()));
+        findings
+    }
+}
+
+/// What a load by the headers alone came to.
+pub(crate) struct Surveyed<T> {
+    pub(crate) loaded: std::result::Result<T, diffusion_engine::Error>,
+    pub(crate) complaints: Vec<core_tensor::Error>,
+    /// Bytes in memory, unpacked and with matrices left in the file.
+    pub(crate) bytes: [u64; 2],
+    /// The tensors that were asked for, by their names in the file.
+    pub(crate) read: BTreeSet<String>,
+}
+
+/// The view of a part's tensors.
+pub(crate) fn under<'a>(w: &Weights<'a>, part: &Part) -> Weights<'a> {
+    match part.prefix.strip_suffix('.') {
+        Some(prefix) => w.at(prefix),
+        None => w.clone(),
+    }
+}
+
+fn renamed<S: WeightSource + 'static>(source: S, part: &Part) -> Box<dyn WeightSource> {
+    match part.usable() {
+        Some((Role::Transformer, Layout::Diffusers)) => Box::new(BflNames::under(&*part.prefix, source)),
+        Some((Role::Autoencoder, Layout::Diffusers)) => Box::new(LdmNames::under(&*part.prefix, source)),
+        Some((Role::Clip | Role::T5, Layout::Diffusers)) | Some((_, Layout::Original)) | None => Box::new(source),
+    }
+}
+
+/// Keeps the names of the tensors that are asked for. Numbers in eight bits pass as plain ones: how a model is quantised is told
+/// once, what it lacks beside that tensor by tensor.
+struct Asked {
+    source: Arc<Shards>,
+    names: Mutex<BTreeSet<String>>,
+}
+
+impl WeightSource for Asked {
+    fn label(&self) -> String {
+        self.source.label()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.source.names()
+    }
+
+    fn each_name(&self, see: &mut dyn FnMut(&str)) {
+        self.source.each_name(see);
+    }
+
+    fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
+        let (dtype, shape) = self.source.form(name)?;
+        Some((plain(dtype), shape))
+    }
+
+    fn read(&self, name: &str) -> Option<Stored> {
+        let (dtype, shape) = self.form(name)?;
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        Some(Stored::hollow(dtype, shape))
+    }
+}
+
+fn plain(dtype: Dtype) -> Dtype {
+    match dtype {
+        Dtype::F8_E4M3 | Dtype::F8_E5M2 => Dtype::BF16,
+        dtype => dtype,
+    }
+}

@@ -1,0 +1,101 @@
+//! One file: whether it is a regular file of safetensors, and what it is where it is not.
+
+use std::{
+    fs::{File, Metadata},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use core_tensor::safetensors::Safetensors;
+use quant::{Container, HEAD};
+
+use crate::{Error, Result};
+
+/// Opens a safetensors file; anything else is named for what it is.
+pub(crate) fn open_file(path: &Path) -> Result<Safetensors> {
+    let length = regular(path)?.len();
+    // Files of the system's own, such as those in /proc, have no length either; reading one may wait for ever.
+    if length == 0 {
+        return Err(Error::NotAModel { found: Container::Empty, line: None });
+    }
+    let control = PathBuf::from(format!("{}.aria2", path.display()));
+    if control.is_file() {
+        return Err(Error::Unfinished { control });
+    }
+    let mut head = Vec::new();
+    let read = |source| Error::Read { path: path.to_owned(), source };
+    File::open(path).map_err(read)?.take(HEAD as u64).read_to_end(&mut head).map_err(read)?;
+    match Container::of(&head) {
+        Some(Container::Safetensors) | None => Ok(Safetensors::open(path)?),
+        Some(found @ Container::Unknown) => {
+            let bytes: Vec<_> = head.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            Err(Error::NotAModel { found, line: Some(bytes.join(" ")) })
+        }
+        Some(found) => Err(Error::NotAModel { found, line: found.is_text().then(|| first_line(&head)) }),
+    }
+}
+
+/// The metadata of a regular file; pipes, sockets and devices, whose reading may wait for ever, are told without opening them.
+pub(crate) fn regular(path: &Path) -> Result<Metadata> {
+    let metadata = path.metadata().map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    if metadata.is_file() {
+        return Ok(metadata);
+    }
+    Err(Error::NotRegular { path: path.to_owned(), found: special(&metadata) })
+}
+
+/// Reads a regular file of at most `limit` bytes.
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let length = regular(path)?.len();
+    if length > limit {
+        return Err(Error::TooLong { path: path.to_owned(), found: length, limit });
+    }
+    let mut bytes = Vec::new();
+    if length > 0 {
+        let read = |source| Error::Read { path: path.to_owned(), source };
+        File::open(path).map_err(read)?.take(limit).read_to_end(&mut bytes).map_err(read)?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(unix)]
+fn special(metadata: &Metadata) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+#[cfg(not(unix))]
+fn special(metadata: &Metadata) -> &'static str {
+    if metadata.is_dir() { "a folder" } else { "a device" }
+}
+
+/// The longest part of a text's first line that is quoted.
+const QUOTED: usize = 80;
+
+/// The first line of a text that has letters in it, cut.
+fn first_line(head: &[u8]) -> String {
+    let text = match head {
+        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
+        head => String::from_utf8_lossy(head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head)).into_owned(),
+    };
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    match line.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+fn wide(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> String {
+    let units: Vec<u16> = bytes.as_chunks().0.iter().map(|&bytes| unit(bytes)).collect();
+    String::from_utf16_lossy(&units)
+}

@@ -1,0 +1,120 @@
+//! `*.index.json`: which of a folder's files holds which tensor, as diffusers and transformers write beside a split model.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Component, Path, PathBuf},
+};
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+
+use super::{container::read_bounded, folder::MOST_FILES};
+use crate::{Error, Result};
+
+/// The longest index that is read; that of Flux in diffusers' layout is 120 kB.
+const LIMIT: u64 = 16 << 20;
+
+/// A folder's own word about its files.
+pub(crate) struct Index {
+    /// Where it stands.
+    pub(crate) path: PathBuf,
+    /// The files, plain names in the index's folder.
+    pub(crate) files: Vec<String>,
+    /// Which of them holds a tensor.
+    pub(crate) tensors: BTreeMap<String, usize>,
+}
+
+impl Index {
+    /// Reads an index and checks that it names nothing but files beside it.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let bytes = read_bounded(path, LIMIT)?;
+        let parsed: File =
+            serde_json::from_slice(&bytes).map_err(|source| Error::ModelConfig { path: path.to_owned(), source })?;
+        let WeightMap { files, tensors } = parsed.weight_map;
+        let wrong = |problem: String| Err(Error::Index { path: path.to_owned(), problem });
+        if let Some(file) = files.iter().find(|file| !is_plain(file)) {
+            return wrong(format!("it names `{}`, expected the name of a file in its folder", cut(file)));
+        }
+        if tensors.is_empty() {
+            return wrong("it lists no tensors".into());
+        }
+        Ok(Self { path: path.to_owned(), files, tensors })
+    }
+}
+
+/// The name of a file and nothing else, wherever it is read.
+fn is_plain(name: &str) -> bool {
+    let mut components = Path::new(name).components();
+    let single = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
+    single && name.len() <= 255 && !name.contains(['/', '\\', ':', '\0']) && !name.starts_with('.')
+}
+
+fn cut(name: &str) -> String {
+    const SHOWN: usize = 60;
+    match name.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct File {
+    weight_map: WeightMap,
+}
+
+struct WeightMap {
+    files: Vec<String>,
+    tensors: BTreeMap<String, usize>,
+}
+
+impl<'de> Deserialize<'de> for WeightMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(WeightMapVisitor)
+    }
+}
+
+/// Keeps a file's name once, and takes no tensor twice.
+struct WeightMapVisitor;
+
+impl<'de> Visitor<'de> for WeightMapVisitor {
+    type Value = WeightMap;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a file's name for each tensor")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<WeightMap, A::Error> {
+        let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
+        let mut tensors: BTreeMap<String, usize> = BTreeMap::new();
+        while let Some(tensor) = map.next_key::<String>()? {
+            let file: String = map.next_value()?;
+            let next = numbers.len();
+            let number = *numbers.entry(file).or_insert(next);
+            if number >= MOST_FILES {
+                return Err(A::Error::custom(format_args!("more than {MOST_FILES} files")));
+            }
+            if tensors.contains_key(&tensor) {
+                return Err(A::Error::custom(format_args!("`{}` occurs twice", cut(&tensor))));
+            }
+            tensors.insert(tensor, number);
+        }
+        let mut files = vec![String::new(); numbers.len()];
+        numbers.into_iter().for_each(|(file, number)| files[number] = file);
+        Ok(WeightMap { files, tensors })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_names_are_files_of_the_folder() {
+        for good in ["model.safetensors", "a b-00001-of-00002.safetensors", "ä.sft"] {
+            assert!(is_plain(good), "{good}");
+        }
+        for bad in ["", ".", "..", "../a", "/etc/passwd", "a/b", "a\\b", "C:a", "a\0", ".hidden", &"n".repeat(300)] {
+            assert!(!is_plain(bad), "{bad}");
+        }
+    }
+}

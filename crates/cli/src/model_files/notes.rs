@@ -1,0 +1,276 @@
+//! What is odd about a model's files and no reason to refuse them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+};
+
+use core_tensor::WeightSource;
+use lora::Dialect;
+use serde::Serialize;
+
+use super::{
+    kind::Role,
+    parts::{Part, owner},
+};
+
+/// Something odd about a file of a loaded model, which is no reason to refuse it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Note {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What was found.
+    pub finding: Finding,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "`{}`: {}", self.path.display(), self.finding)
+    }
+}
+
+/// What is odd about a file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Finding {
+    /// Tensors that no layer asks for, and of which it is not known that this is right.
+    Unread {
+        /// How many.
+        tensors: usize,
+        /// By the beginning of their names, the largest groups first.
+        groups: Vec<Group>,
+    },
+    /// Tensors of a LoRA that was never applied; they change nothing.
+    Lora {
+        /// How many.
+        tensors: usize,
+        /// Whose naming they follow.
+        dialect: &'static str,
+        /// The first of them.
+        first: String,
+    },
+    /// Weights that hold nothing but zeros.
+    Zeros {
+        /// How many tensors.
+        tensors: usize,
+        /// The first of them.
+        names: Vec<String>,
+    },
+    /// Tensors in a folder's files that its index does not list; they are not part of the model.
+    Unlisted {
+        /// How many.
+        tensors: usize,
+        /// The first of them.
+        names: Vec<String>,
+    },
+}
+
+/// Tensors whose names begin alike.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Group {
+    /// The common beginning.
+    pub under: String,
+    /// How many there are.
+    pub tensors: usize,
+    /// The first of them.
+    pub first: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Unread { tensors, groups } => {
+                write!(f, "nothing reads {}", counted(*tensors))?;
+                let groups: Vec<_> = groups.iter().take(SHOWN).map(ToString::to_string).collect();
+                write!(f, ": {}", groups.join(", "))
+            }
+            Self::Lora { tensors, dialect, first } => {
+                write!(f, "a LoRA's ({dialect}) {} not applied, such as `{first}`", with(*tensors, "is", "are"))
+            }
+            Self::Zeros { tensors, names } => {
+                write!(f, "{} nothing but zeros: {}", with(*tensors, "holds", "hold"), listed(names, *tensors))
+            }
+            Self::Unlisted { tensors, names } => {
+                write!(f, "the folder's index does not list {}: {}", counted(*tensors), listed(names, *tensors))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.tensors {
+            1 => write!(f, "`{}`", self.first),
+            tensors => write!(f, "{tensors} under `{}`", self.under),
+        }
+    }
+}
+
+/// Groups and names that a sentence holds.
+const SHOWN: usize = 3;
+
+/// Names that a finding holds.
+const KEPT: usize = 20;
+
+fn counted(tensors: usize) -> String {
+    if tensors == 1 { "1 tensor".into() } else { format!("{tensors} tensors") }
+}
+
+fn with(tensors: usize, one: &str, several: &str) -> String {
+    format!("{} {}", counted(tensors), if tensors == 1 { one } else { several })
+}
+
+fn listed(names: &[String], of: usize) -> String {
+    let mut shown: Vec<_> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    if of > shown.len() {
+        shown.push("…".into());
+    }
+    shown.join(", ")
+}
+
+/// What is left of a file when the tensors in `read` are taken away: the LoRA, and what nothing knows. `used` are the parts that
+/// were looked at in full; what belongs to another part is that part's.
+pub(crate) fn leftovers(
+    source: &dyn WeightSource,
+    parts: &[Part],
+    used: &[usize],
+    read: &BTreeSet<String>,
+) -> Vec<Finding> {
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    let mut unread = 0;
+    let mut lora: Option<(usize, Dialect, String)> = None;
+    source.each_name(&mut |name| {
+        if read.contains(name) {
+            return;
+        }
+        if let Some(dialect) = Dialect::of_name(name) {
+            lora.get_or_insert_with(|| (0, dialect, name.to_owned())).0 += 1;
+            return;
+        }
+        let part = owner(parts, name);
+        if part.is_some_and(|part| !used.contains(&part)) || is_harmless(part.map(|part| &parts[part]), name) {
+            return;
+        }
+        unread += 1;
+        let under = beginning(name);
+        if let Some(group) = groups.get_mut(under) {
+            group.tensors += 1;
+        } else if groups.len() < MOST_GROUPS {
+            let group = Group { under: under.to_owned(), tensors: 1, first: name.to_owned() };
+            groups.insert(under.to_owned(), group);
+        }
+    });
+    let mut groups: Vec<_> = groups.into_values().collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.tensors));
+    groups.truncate(KEPT);
+    let lora = lora.map(|(tensors, dialect, first)| Finding::Lora { tensors, dialect: dialect.name(), first });
+    let unread = (unread > 0).then_some(Finding::Unread { tensors: unread, groups });
+    unread.into_iter().chain(lora).collect()
+}
+
+const MOST_GROUPS: usize = 1024;
+
+/// A name without its last step and what follows its first number.
+fn beginning(name: &str) -> &str {
+    let end = name.rfind('.').unwrap_or(name.len());
+    let is_number = |step: &str| !step.is_empty() && step.bytes().all(|b| b.is_ascii_digit());
+    let mut at = 0;
+    for step in name.split('.') {
+        if is_number(step) && at > 0 {
+            return &name[..end.min(at - 1)];
+        }
+        at += step.len() + 1;
+    }
+    &name[..end]
+}
+
+/// Weights among the tensors in `read` that hold nothing but zeros.
+pub(crate) fn zeros(source: &dyn WeightSource, read: &BTreeSet<String>) -> Option<Finding> {
+    // Beyond this many bytes the samples are believed.
+    let mut budget = 1 << 30;
+    let mut names = Vec::new();
+    let mut tensors = 0;
+    for name in read {
+        let is_matrix = source.form(name).is_some_and(|(_, shape)| shape.len() > 1);
+        if is_matrix && source.read(name).is_some_and(|stored| stored.is_zero(&mut budget)) {
+            tensors += 1;
+            if names.len() < KEPT {
+                names.push(name.clone());
+            }
+        }
+    }
+    (tensors > 0).then_some(Finding::Zeros { tensors, names })
+}
+
+/// What a folder's index leaves out.
+pub(crate) fn unlisted(mut names: Vec<String>) -> Option<Finding> {
+    let tensors = names.len();
+    names.truncate(KEPT);
+    (tensors > 0).then_some(Finding::Unlisted { tensors, names })
+}
+
+/// Whether it is right that nothing reads a tensor: buffers that are computed anew, and halves of models that no picture needs.
+fn is_harmless(part: Option<&Part>, name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let steps = |step: &str| name.split('.').any(|s| s == step);
+    let is_buffer = BUFFERS.contains(&last)
+        || last.starts_with("posterior_")
+        || last.starts_with("sqrt_")
+        || steps("text_projection")
+        || steps("loss")
+        || name.ends_with("denoiser.sigmas");
+    if is_buffer {
+        return true;
+    }
+    let Some(part) = part else { return false };
+    let rest = name.strip_prefix(&*part.prefix).unwrap_or(name);
+    let begins = |starts: &[&str]| starts.iter().any(|start| rest.starts_with(start));
+    match part.kind.place {
+        Role::Autoencoder => begins(&["encoder.", "quant_conv."]),
+        Role::T5 => begins(&["decoder.", "lm_head.", "spiece_model", "encoder.embed_tokens.", "shared."]),
+        Role::Clip => begins(&["vision_model.", "visual_projection.", "visual."]),
+        Role::Transformer => false,
+    }
+}
+
+/// Buffers by the last step of their names: positions, schedules, and factors of a training.
+const BUFFERS: &[&str] = &[
+    "position_ids",
+    "logit_scale",
+    "logit_bias",
+    "text_projection",
+    "inv_freq",
+    "num_batches_tracked",
+    "betas",
+    "alphas_cumprod",
+    "alphas_cumprod_prev",
+    "log_one_minus_alphas_cumprod",
+    "lvlb_weights",
+    "logvar",
+    "spiece_model",
+    "tekken_model",
+    "v_pred",
+    "ztsnr",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_grouped_by_what_stands_before_their_numbers() {
+        let cases = [
+            ("model_ema.decay", "model_ema"),
+            ("control_model.input_blocks.0.0.weight", "control_model.input_blocks"),
+            ("double_blocks.0.img_attn.weight", "double_blocks"),
+            ("unused", "unused"),
+            ("0.weight", "0"),
+            ("", ""),
+        ];
+        for (name, under) in cases {
+            assert_eq!(beginning(name), under, "{name}");
+        }
+    }
+}

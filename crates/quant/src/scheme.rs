@@ -1,0 +1,185 @@
+use core_tensor::Dtype;
+
+/// How tensors are quantised, where their names or number formats tell.
+///
+/// In ascending order of how much a name tells: of a file in which several are found, the last is the file's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scheme {
+    /// Eight-bit integers without a name that tells whose.
+    Int8,
+    /// Eight-bit floats, `F8_E4M3` or `F8_E5M2`.
+    Fp8,
+    /// The same, with a scale for each matrix (`scale_weight`, `weight_scale`).
+    ScaledFp8,
+    /// Blocks of 32 four-bit floats with a scale that is a power of two.
+    Mxfp4,
+    /// NVIDIA's blocks of 16 four-bit floats.
+    Nvfp4,
+    /// bitsandbytes' eight-bit integers.
+    Bnb8,
+    /// bitsandbytes' four-bit floats.
+    Fp4,
+    /// bitsandbytes' four-bit normal floats.
+    Nf4,
+    /// quanto's integers or floats.
+    Quanto,
+    /// AWQ's four-bit integers.
+    Awq,
+    /// GPTQ's four-bit integers.
+    Gptq,
+    /// Nunchaku's four-bit matrices with a low-rank branch.
+    SvdQuant,
+}
+
+impl Scheme {
+    /// What to call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+            Self::Fp8 => "fp8",
+            Self::ScaledFp8 => "scaled fp8",
+            Self::Mxfp4 => "MXFP4",
+            Self::Nvfp4 => "NVFP4",
+            Self::Bnb8 => "bitsandbytes int8",
+            Self::Fp4 => "bitsandbytes fp4",
+            Self::Nf4 => "bitsandbytes nf4",
+            Self::Quanto => "quanto",
+            Self::Gptq => "GPTQ",
+            Self::Awq => "AWQ",
+            Self::SvdQuant => "SVDQuant",
+        }
+    }
+
+    /// The scheme that one tensor tells, by its name and number format; `None` where it is plain.
+    fn of(name: &str, dtype: Dtype) -> Option<Self> {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        let ends = |ends: &[&str]| ends.contains(&last);
+        if name.ends_with("quant_state.bitsandbytes__nf4") {
+            Some(Self::Nf4)
+        } else if name.ends_with("quant_state.bitsandbytes__fp4") {
+            Some(Self::Fp4)
+        } else if ends(&["wscales", "wcscales", "wtscale", "smooth_factor", "smooth_orig"]) {
+            Some(Self::SvdQuant)
+        } else if ends(&["g_idx"]) {
+            Some(Self::Gptq)
+        } else if ends(&["qzeros"]) {
+            Some(Self::Awq)
+        } else if ends(&["SCB", "weight_format"]) {
+            Some(Self::Bnb8)
+        } else if ends(&["_data", "_scale", "_shift", "_packed"]) {
+            Some(Self::Quanto)
+        } else if ends(&["weight_scale_2"]) || (dtype == Dtype::F4 && last == "weight") {
+            Some(Self::Nvfp4)
+        } else if dtype == Dtype::F8_E8M0 {
+            Some(Self::Mxfp4)
+        } else if ends(&["scale_weight", "weight_scale", "scaled_fp8"]) {
+            Some(Self::ScaledFp8)
+        } else if matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2) {
+            Some(Self::Fp8)
+        } else if last == "weight" && dtype == Dtype::I8 {
+            Some(Self::Int8)
+        } else {
+            None
+        }
+    }
+
+    /// The number format or the tensor by which a matrix in this scheme is counted.
+    fn counts(self, name: &str, dtype: Dtype) -> bool {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        match self {
+            Self::Int8 | Self::Bnb8 => last == "weight" && dtype == Dtype::I8,
+            Self::Fp8 | Self::ScaledFp8 => matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2),
+            Self::Mxfp4 => dtype == Dtype::F8_E8M0,
+            Self::Nvfp4 => last == "weight_scale_2" || dtype == Dtype::F4,
+            Self::Fp4 => name.ends_with("quant_state.bitsandbytes__fp4"),
+            Self::Nf4 => name.ends_with("quant_state.bitsandbytes__nf4"),
+            Self::Quanto => matches!(last, "_data" | "_packed"),
+            Self::Gptq | Self::Awq | Self::SvdQuant => last == "qweight",
+        }
+    }
+}
+
+/// How the tensors of a model are quantised, gathered one by one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quantised {
+    scheme: Option<Scheme>,
+    /// Matrices that count under each scheme.
+    counts: [usize; ALL.len()],
+}
+
+const ALL: [Scheme; 12] = [
+    Scheme::Int8,
+    Scheme::Fp8,
+    Scheme::ScaledFp8,
+    Scheme::Mxfp4,
+    Scheme::Nvfp4,
+    Scheme::Bnb8,
+    Scheme::Fp4,
+    Scheme::Nf4,
+    Scheme::Quanto,
+    Scheme::Awq,
+    Scheme::Gptq,
+    Scheme::SvdQuant,
+];
+
+impl Quantised {
+    /// Looks at another tensor.
+    pub fn see(&mut self, name: &str, dtype: Dtype) {
+        self.scheme = self.scheme.max(Scheme::of(name, dtype));
+        for (scheme, count) in ALL.iter().zip(&mut self.counts) {
+            *count += usize::from(scheme.counts(name, dtype));
+        }
+    }
+
+    /// Adds what was gathered of other tensors.
+    pub fn add(&mut self, other: &Self) {
+        self.scheme = self.scheme.max(other.scheme);
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, other)| *count += other);
+    }
+
+    /// The scheme, and how many tensors are stored in it, at least 1; `None` where all are plain.
+    pub fn found(&self) -> Option<(Scheme, usize)> {
+        let scheme = self.scheme?;
+        let (_, count) = ALL.iter().zip(self.counts).find(|(s, _)| **s == scheme)?;
+        Some((scheme, count.max(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(tensors: &[(&str, Dtype)]) -> Option<(Scheme, usize)> {
+        let mut quantised = Quantised::default();
+        tensors.iter().for_each(|(name, dtype)| quantised.see(name, *dtype));
+        quantised.found()
+    }
+
+    #[test]
+    fn schemes_are_known_by_names_and_formats() {
+        use Dtype::{BF16, F8_E4M3, F8_E5M2, F8_E8M0, F16, F32, I8, I32, U8};
+        let cases: [(&[(&str, Dtype)], Option<(Scheme, usize)>); 14] = [
+            (&[("x.weight", F16)], None),
+            (&[("position_ids", Dtype::I64), ("x.weight", BF16)], None),
+            (&[("x.weight", U8), ("x.weight.quant_state.bitsandbytes__nf4", U8)], Some((Scheme::Nf4, 1))),
+            (&[("x.weight", U8), ("x.weight.quant_state.bitsandbytes__fp4", U8)], Some((Scheme::Fp4, 1))),
+            (&[("x.weight", I8), ("x.SCB", F32)], Some((Scheme::Bnb8, 1))),
+            (&[("x.weight", I8), ("y.weight", I8)], Some((Scheme::Int8, 2))),
+            (&[("x.weight", F8_E4M3), ("y.weight", F8_E5M2), ("z.weight", BF16)], Some((Scheme::Fp8, 2))),
+            (&[("x.weight", F8_E4M3), ("x.scale_weight", F32)], Some((Scheme::ScaledFp8, 1))),
+            (&[("x.weight", F8_E4M3), ("scaled_fp8", F8_E4M3)], Some((Scheme::ScaledFp8, 2))),
+            (&[("x.weight", U8), ("x.weight_scale", F8_E4M3), ("x.weight_scale_2", F32)], Some((Scheme::Nvfp4, 1))),
+            (&[("x.weight", U8), ("x.weight_scale", F8_E8M0)], Some((Scheme::Mxfp4, 1))),
+            (&[("x.weight._data", I8), ("x.weight._scale", F16), ("x.input_scale", F32)], Some((Scheme::Quanto, 1))),
+            (&[("x.qweight", I32), ("x.qzeros", I32), ("x.scales", F16)], Some((Scheme::Awq, 1))),
+            (
+                &[("x.qweight", I8), ("x.wscales", BF16), ("x.proj_down", BF16), ("x.smooth", BF16)],
+                Some((Scheme::SvdQuant, 1)),
+            ),
+        ];
+        for (tensors, expected) in cases {
+            assert_eq!(found(tensors), expected, "{tensors:?}");
+        }
+        assert_eq!(found(&[("x.qweight", I32), ("x.qzeros", I32), ("x.g_idx", I32)]), Some((Scheme::Gptq, 1)));
+    }
+}
