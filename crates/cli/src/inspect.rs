@@ -5,15 +5,15 @@ use std::{
     path::Path,
 };
 
-use core_tensor::{Compute, Survey};
+use core_tensor::Survey;
 use diffusion_engine::{AutoencoderKl, Clip};
 use flux::{T5, Transformer};
 use quant::Scheme;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Finding, Group, Result,
-    model_files::{Count, LORA, ModelConfig, ModelFile, Role, Surveyed, UNKNOWN},
+    Error, Finding, Group, Result,
+    model_files::{Count, LORA, ModelConfig, ModelFile, Role, UNKNOWN},
 };
 
 /// What a model file holds, as its header tells; of a file of several parts the fields but [`Inspection::parts`] and those behind
@@ -180,65 +180,29 @@ struct Seen {
 impl Seen {
     fn of(file: &ModelFile, part: usize, role: Role) -> Result<Self> {
         let config = ModelConfig::of(&file.path, role)?;
-        match role {
-            Role::Transformer => {
-                let hints = hints(config.as_ref())?;
-                let seen = file.survey(part, ON_CPU, |w| {
-                    let loaded = Transformer::load(w, &hints).map(|t| t.dimensions().guidance);
-                    Ok((loaded, agreement(config.as_ref(), role, w)))
-                });
-                // One that does not load is told apart by the tensor alone.
-                let guided = |guidance: &bool| *guidance;
-                Ok(Self::from(seen, |t| if t.as_ref().is_ok_and(guided) { "flux-dev" } else { "flux-schnell" }))
-            }
-            Role::T5 => {
-                let seen = file.survey(part, ON_CPU, |w| Ok((T5::load(w), agreement(config.as_ref(), role, w))));
-                Ok(Self::from(seen, |_| "t5 v1.1"))
-            }
-            Role::Clip => {
-                let hints = hints(config.as_ref())?;
-                let seen =
-                    file.survey(part, ON_CPU, |w| Ok((Clip::load(w, &hints), agreement(config.as_ref(), role, w))));
-                Ok(Self::from(seen, |_| "clip"))
-            }
-            Role::Autoencoder => {
-                let hints = hints(config.as_ref())?;
-                let seen = file.survey(part, ON_CPU, |w| {
-                    Ok((AutoencoderKl::load(w, &hints), agreement(config.as_ref(), role, w)))
-                });
-                Ok(Self::from(seen, |_| "autoencoder-kl"))
-            }
-        }
-    }
-
-    fn from<T>(seen: Surveyed<(Loaded<T>, Option<String>)>, family: impl FnOnce(&Loaded<T>) -> &'static str) -> Self {
+        let config = config.as_ref();
+        // How much memory it would take is of no interest here, so neither is the device.
+        let seen = file.survey(part, None, |w| {
+            let (family, loaded) = match role {
+                Role::Transformer => {
+                    let guided = w.before(Transformer::MARK).shape("guidance_in.in_layer.weight").is_some();
+                    let family = if guided { "flux-dev" } else { "flux-schnell" };
+                    (family, Transformer::load(w, &hints(config)?).map(drop))
+                }
+                Role::T5 => ("t5 v1.1", T5::load(w).map(drop)),
+                Role::Clip => ("clip", Clip::load(w, &hints(config)?).map(drop)),
+                Role::Autoencoder => ("autoencoder-kl", AutoencoderKl::load(w, &hints(config)?).map(drop)),
+            };
+            Ok::<_, Error>((family, loaded.err(), config.and_then(|config| config.agrees(role, w).err())))
+        });
+        let (family, failed, contradiction) = seen.loaded?;
         let mut complaints: Vec<String> = seen.complaints.iter().map(ToString::to_string).collect();
-        let family = match seen.loaded {
-            Ok((loaded, agreement)) => {
-                let family = family(&loaded);
-                complaints.extend(loaded.err().map(|e| e.to_string()));
-                complaints.extend(agreement);
-                family
-            }
-            Err(error) => {
-                complaints.push(error.to_string());
-                ""
-            }
-        };
-        Self { family, complaints, read: seen.read }
+        complaints.extend(failed.map(|error| error.to_string()));
+        complaints.extend(contradiction.map(|error| error.to_string()));
+        Ok(Self { family, complaints, read: seen.read })
     }
 }
-
-type Loaded<T> = std::result::Result<T, diffusion_engine::Error>;
-
-/// Sizes in memory are of no interest here.
-const ON_CPU: Option<Compute> = None;
 
 fn hints<T: DeserializeOwned + Default>(config: Option<&ModelConfig>) -> Result<T> {
     config.map_or_else(|| Ok(T::default()), ModelConfig::hints)
-}
-
-/// What a part's own config contradicts.
-fn agreement(config: Option<&ModelConfig>, role: Role, w: &core_tensor::Weights) -> Option<String> {
-    config?.agrees(role, w).err().map(|error| error.to_string())
 }

@@ -125,10 +125,10 @@ impl Files {
         let rejected = |source: Error| Error::Load { path: file.path.clone(), source: Box::new(source) };
         let checked = file.survey(chosen.part, on_cpu, |w| {
             let agrees = chosen.config.as_ref().map_or(Ok(()), |config| config.agrees(chosen.role, w));
-            Ok((load(w), agrees))
+            (load(w), agrees)
         });
         let Surveyed { loaded, complaints, bytes, read: asked } = checked;
-        let (loaded, agrees) = loaded.map_err(|e| rejected(e.into()))?;
+        let (loaded, agrees) = loaded;
         agrees.map_err(rejected)?;
         if let Some(complaint) = complaints.into_iter().next() {
             return Err(rejected(diffusion_engine::Error::from(complaint).into()));

@@ -150,7 +150,7 @@ impl ModelFile {
         &self,
         part: usize,
         on_cpu: Option<Compute>,
-        load: impl FnOnce(&Weights) -> std::result::Result<T, diffusion_engine::Error>,
+        load: impl FnOnce(&Weights) -> T,
     ) -> Surveyed<T> {
         let asked = Arc::new(Asked { source: self.source.clone(), names: Mutex::default() });
         let renamed = renamed(asked.clone(), &self.parts[part]);
@@ -164,14 +164,14 @@ impl ModelFile {
     pub(crate) fn findings(&self, used: &[usize], read: &BTreeSet<String>) -> Vec<Finding> {
         let mut findings = notes::leftovers(&*self.source, &self.parts, used, read);
         findings.extend(notes::zeros(&*self.source, read));
-        findings.extend(notes::unlisted(self.source.unlisted()));
+        findings.extend(notes::unlisted(&self.source));
         findings
     }
 }
 
 /// What a load by the headers alone came to.
 pub(crate) struct Surveyed<T> {
-    pub(crate) loaded: std::result::Result<T, diffusion_engine::Error>,
+    pub(crate) loaded: T,
     pub(crate) complaints: Vec<core_tensor::Error>,
     /// Bytes in memory, unpacked and with matrices left in the file.
     pub(crate) bytes: [u64; 2],
@@ -231,5 +231,14 @@ fn plain(dtype: Dtype) -> Dtype {
     match dtype {
         Dtype::F8_E4M3 | Dtype::F8_E5M2 => Dtype::BF16,
         dtype => dtype,
+    }
+}
+
+/// A name from a file as a message shows it: cut, where it is longer than any name of a model.
+fn abridged(name: &str) -> String {
+    const LONGEST: usize = 120;
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
     }
 }

@@ -38,9 +38,8 @@ impl Dialect {
     pub fn of_name(name: &str) -> Option<Self> {
         let (before, last) = name.rsplit_once('.').unwrap_or(("", name));
         let steps = |step: &str| before.split('.').any(|s| s == step);
-        if ["lora_down", "lora_up", "lora_mid"].into_iter().any(steps) || name.starts_with("lora_unet_") {
-            Some(Self::Kohya)
-        } else if name.starts_with("lora_te") || matches!(last, "dora_scale") {
+        let kohya = ["lora_unet_", "lora_te"].iter().any(|start| name.starts_with(start)) || last == "dora_scale";
+        if kohya || ["lora_down", "lora_up", "lora_mid"].into_iter().any(steps) {
             Some(Self::Kohya)
         } else if ["lora_A", "lora_B"].into_iter().any(steps)
             || matches!(last, "lora_A" | "lora_B" | "lora_magnitude_vector")

@@ -158,7 +158,8 @@ mod tests {
     #[test]
     fn schemes_are_known_by_names_and_formats() {
         use Dtype::{BF16, F8_E4M3, F8_E5M2, F8_E8M0, F16, F32, I8, I32, U8};
-        let cases: [(&[(&str, Dtype)], Option<(Scheme, usize)>); 14] = [
+        type Case = (&'static [(&'static str, Dtype)], Option<(Scheme, usize)>);
+        let cases: [Case; 14] = [
             (&[("x.weight", F16)], None),
             (&[("position_ids", Dtype::I64), ("x.weight", BF16)], None),
             (&[("x.weight", U8), ("x.weight.quant_state.bitsandbytes__nf4", U8)], Some((Scheme::Nf4, 1))),

@@ -7,7 +7,7 @@ use std::{
 
 use core_tensor::{Dtype, Stored, WeightSource, safetensors::Safetensors};
 
-use super::{container::open_file, index::Index};
+use super::{abridged, container::open_file, index::Index};
 use crate::{Error, Result};
 
 /// The most files that a model may be split into; the largest known model has 191.
@@ -49,25 +49,23 @@ impl Shards {
         let shards = index.files.iter().map(|file| opened(&path.join(file))).collect::<Result<Vec<_>>>()?;
         for (tensor, &shard) in &index.tensors {
             if shards[shard].form(tensor).is_none() {
-                let (file, tensor) = (index.files[shard].clone(), tensor.clone());
+                let (file, tensor) = (index.files[shard].clone(), abridged(tensor));
                 return Err(Error::NotInItsFile { tensor, file, index: index.path.clone() });
             }
         }
         Ok(Self { path, shards, index: Some(index) })
     }
 
-    /// Tensors of the files that the folder's index does not list.
-    pub(crate) fn unlisted(&self) -> Vec<String> {
-        let Some(index) = &self.index else { return Vec::new() };
-        let mut unlisted = Vec::new();
+    /// Passes on the names of tensors that the folder's index does not list, though they are in its files.
+    pub(crate) fn each_unlisted(&self, see: &mut dyn FnMut(&str)) {
+        let Some(index) = &self.index else { return };
         for shard in &self.shards {
             shard.each_name(&mut |name| {
                 if !index.tensors.contains_key(name) {
-                    unlisted.push(name.to_owned());
+                    see(name);
                 }
             });
         }
-        unlisted
     }
 
     fn each_tensor_once(&self) -> Result<()> {
@@ -79,7 +77,7 @@ impl Shards {
             for (name, _) in shard.entries() {
                 if let Some(other) = first.insert(name, shard) {
                     let files = [other, shard].map(|shard| name_of(shard.path()));
-                    return Err(Error::InTwoFiles { tensor: name.to_owned(), files });
+                    return Err(Error::InTwoFiles { tensor: abridged(name), files });
                 }
             }
         }
@@ -163,7 +161,9 @@ impl Listing {
         plain_only(&mut listing.models);
         plain_only(&mut listing.indexes);
         // An index of half precision is not that of a plain model beside it.
-        if listing.indexes.iter().any(is_variant) && listing.models.iter().any(|model| !is_variant(model)) {
+        if listing.indexes.iter().any(|index| is_variant(index))
+            && listing.models.iter().any(|model| !is_variant(model))
+        {
             listing.indexes.clear();
         }
         match listing.models.is_empty() && listing.indexes.is_empty() {
@@ -174,7 +174,7 @@ impl Listing {
 }
 
 /// Whether a name says that it is a model's second precision or average.
-fn is_variant(name: &String) -> bool {
+fn is_variant(name: &str) -> bool {
     let name = name.to_lowercase();
     ["fp16", "bf16", "fp32", "fp8", "non_ema"]
         .iter()

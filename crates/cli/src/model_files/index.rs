@@ -8,7 +8,7 @@ use std::{
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::{container::read_bounded, folder::MOST_FILES};
+use super::{abridged, container::read_bounded, folder::MOST_FILES};
 use crate::{Error, Result};
 
 /// The longest index that is read; that of Flux in diffusers' layout is 120 kB.
@@ -33,7 +33,7 @@ impl Index {
         let WeightMap { files, tensors } = parsed.weight_map;
         let wrong = |problem: String| Err(Error::Index { path: path.to_owned(), problem });
         if let Some(file) = files.iter().find(|file| !is_plain(file)) {
-            return wrong(format!("it names `{}`, expected the name of a file in its folder", cut(file)));
+            return wrong(format!("expected the names of files in its folder, found `{}`", abridged(file)));
         }
         if tensors.is_empty() {
             return wrong("it lists no tensors".into());
@@ -47,14 +47,6 @@ fn is_plain(name: &str) -> bool {
     let mut components = Path::new(name).components();
     let single = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
     single && name.len() <= 255 && !name.contains(['/', '\\', ':', '\0']) && !name.starts_with('.')
-}
-
-fn cut(name: &str) -> String {
-    const SHOWN: usize = 60;
-    match name.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_owned(),
-    }
 }
 
 #[derive(serde::Deserialize)]
@@ -94,7 +86,7 @@ impl<'de> Visitor<'de> for WeightMapVisitor {
                 return Err(A::Error::custom(format_args!("more than {MOST_FILES} files")));
             }
             if tensors.contains_key(&tensor) {
-                return Err(A::Error::custom(format_args!("`{}` occurs twice", cut(&tensor))));
+                return Err(A::Error::custom(format_args!("`{}` occurs twice", abridged(&tensor))));
             }
             tensors.insert(tensor, number);
         }

@@ -11,6 +11,8 @@ use lora::Dialect;
 use serde::Serialize;
 
 use super::{
+    abridged,
+    folder::Shards,
     kind::Role,
     parts::{Part, owner},
 };
@@ -146,7 +148,7 @@ pub(crate) fn leftovers(
             return;
         }
         if let Some(dialect) = Dialect::of_name(name) {
-            lora.get_or_insert_with(|| (0, dialect, name.to_owned())).0 += 1;
+            lora.get_or_insert_with(|| (0, dialect, abridged(name))).0 += 1;
             return;
         }
         let part = owner(parts, name);
@@ -158,7 +160,7 @@ pub(crate) fn leftovers(
         if let Some(group) = groups.get_mut(under) {
             group.tensors += 1;
         } else if groups.len() < MOST_GROUPS {
-            let group = Group { under: under.to_owned(), tensors: 1, first: name.to_owned() };
+            let group = Group { under: abridged(under), tensors: 1, first: abridged(name) };
             groups.insert(under.to_owned(), group);
         }
     });
@@ -197,7 +199,7 @@ pub(crate) fn zeros(source: &dyn WeightSource, read: &BTreeSet<String>) -> Optio
         if is_matrix && source.read(name).is_some_and(|stored| stored.is_zero(&mut budget)) {
             tensors += 1;
             if names.len() < KEPT {
-                names.push(name.clone());
+                names.push(abridged(name));
             }
         }
     }
@@ -205,9 +207,14 @@ pub(crate) fn zeros(source: &dyn WeightSource, read: &BTreeSet<String>) -> Optio
 }
 
 /// What a folder's index leaves out.
-pub(crate) fn unlisted(mut names: Vec<String>) -> Option<Finding> {
-    let tensors = names.len();
-    names.truncate(KEPT);
+pub(crate) fn unlisted(shards: &Shards) -> Option<Finding> {
+    let (mut tensors, mut names) = (0, Vec::new());
+    shards.each_unlisted(&mut |name| {
+        tensors += 1;
+        if names.len() < KEPT {
+            names.push(abridged(name));
+        }
+    });
     (tensors > 0).then_some(Finding::Unlisted { tensors, names })
 }
 

@@ -60,6 +60,12 @@ impl Shapes<'_> {
 /// The most prefixes that are looked at; files have one for each part and some of a submodule that looks like a mark.
 const MOST_PREFIXES: usize = 1024;
 
+/// The longest prefix that is looked at: it comes back in every message about its tensors.
+const LONGEST_PREFIX: usize = 256;
+
+/// The most models of one place that are told of a file; those that are made to be used have one or two.
+const MOST_OF_A_PLACE: usize = 8;
+
 /// The models in a source: of each place those that the rows of [`KINDS`] find under a prefix of the file, the most telling first.
 pub(crate) fn parts(source: &dyn WeightSource) -> Vec<Part> {
     let mut found: BTreeMap<String, BTreeSet<&'static str>> = BTreeMap::new();
@@ -68,7 +74,7 @@ pub(crate) fn parts(source: &dyn WeightSource) -> Vec<Part> {
         let prefix = &name[..name.len() - mark.len()];
         if let Some(marks) = found.get_mut(prefix) {
             marks.insert(mark);
-        } else if found.len() < MOST_PREFIXES {
+        } else if found.len() < MOST_PREFIXES && prefix.len() <= LONGEST_PREFIX {
             found.insert(prefix.to_owned(), [mark].into());
         }
     });
@@ -85,7 +91,7 @@ pub(crate) fn parts(source: &dyn WeightSource) -> Vec<Part> {
         // An average of a model's training lies beside the model; what can be used comes before what can't.
         let mut of_role: Vec<_> = of_role.collect();
         of_role.sort_by_key(|part| (part.kind.usable.is_none(), part.prefix.contains("ema"), part.prefix.len()));
-        parts.extend(of_role);
+        parts.extend(of_role.into_iter().take(MOST_OF_A_PLACE));
     }
     parts
 }

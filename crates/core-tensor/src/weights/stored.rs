@@ -203,12 +203,7 @@ fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn halves(dtype: Dtype, bits: &[u16], shape: Vec<usize>) -> Stored {
-        let bytes: Vec<u8> = bits.iter().flat_map(|b| b.to_le_bytes()).collect();
-        let range = 0..bytes.len();
-        Stored::mapped(dtype, shape, Arc::new(Bytes::Read(bytes)), range)
-    }
+    use crate::weights::tests::halves;
 
     #[test]
     fn half_precisions_unpack_exactly() {
