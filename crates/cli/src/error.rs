@@ -277,6 +277,12 @@ pub enum Error {
         /// The files.
         files: [String; 2],
     },
+    /// Two tensors whose names differ in the wrappers of a training alone.
+    #[error("tensors `{}` and `{}` are one without their wrappers", names[0], names[1])]
+    OneNameForTwo {
+        /// Their names.
+        names: [String; 2],
+    },
     /// More files than any model is split into.
     #[error("the folder has more than {limit} model files, the most that are read")]
     TooManyFiles {
@@ -331,7 +337,7 @@ impl Error {
             Self::NotAModel { .. } | Self::NotRegular { .. } | Self::Unfinished { .. } | Self::TooLong { .. } => 4,
             Self::Quantised { .. } | Self::Index { .. } | Self::NotThere { .. } | Self::NotInItsFile { .. } => 4,
             Self::ShardMissing { .. } | Self::SeveralSplits { .. } | Self::InTwoFiles { .. } => 4,
-            Self::TooManyFiles { .. } | Self::Contradiction { .. } => 4,
+            Self::OneNameForTwo { .. } | Self::TooManyFiles { .. } | Self::Contradiction { .. } => 4,
         }
     }
 }

@@ -163,6 +163,7 @@ impl ModelFile {
     /// What is odd about the file, once the parts that were surveyed are known to fit.
     pub(crate) fn findings(&self, used: &[usize], read: &BTreeSet<String>) -> Vec<Finding> {
         let mut findings = notes::leftovers(&*self.source, &self.parts, used, read);
+        findings.extend(notes::others(&self.parts, used));
         findings.extend(notes::zeros(&*self.source, read));
         findings.extend(notes::unlisted(&self.source));
         findings

@@ -2,7 +2,11 @@
 
 mod tiny;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use forge::{Finding, Forge};
 use serde_json::{Value, json};
@@ -157,6 +161,11 @@ fn without_an_index_the_names_of_the_files_count() {
     fs::remove_file(tiny.path("t.png")).unwrap();
     fs::remove_file(tiny.path("t").join(second.replace(".safetensors", ".sft"))).unwrap();
     refuse(&tiny, &["--transformer", "t"], &[&second, "is missing: the folder has 1 of 2 files"]);
+    // What else a folder may hold is named.
+    tiny.write("pickles/pytorch_model.bin", "\u{80}\u{2}");
+    refuse(&tiny, &["--transformer", "pickles"], &["this is a folder without one, but with `pytorch_model.bin`"]);
+    tiny.write("whole/model_index.json", "{}");
+    refuse(&tiny, &["--transformer", "whole"], &["this is the folder of a whole model, which `folder` takes"]);
     // A thousand files are enough.
     for i in 0..1030 {
         tiny.write(&format!("many/{i}.safetensors"), "");
@@ -220,36 +229,46 @@ fn what_a_models_config_counts_holds() {
     ];
     for ((role, wrong), config) in wrong.into_iter().zip(configs) {
         let tiny = quick_dev();
-        let model = tiny.write("m/model.safetensors", fs::read(tiny.role(role)).unwrap());
-        let model = model.to_str().unwrap();
+        let file = tiny.write("m/model.safetensors", fs::read(tiny.role(role)).unwrap());
+        let folder = tiny.path("m");
         tiny.write("m/config.json", &config);
-        tiny.txt2img(&[&format!("--{role}"), model, "--output", "t.png"]).done();
-        fs::remove_file(tiny.path("t.png")).unwrap();
+        let load = |path: &Path| Forge::load(&quick_dev().with(role, path).config()).map(drop).map_err(|e| told(&e));
+        assert_eq!((load(&file), load(&folder)), (Ok(()), Ok(())));
         for (key, value) in wrong {
             let mut config: Value = serde_json::from_slice(&config).unwrap();
             let found = config[*key].clone();
             config[*key] = value.clone();
             tiny.write("m/config.json", config.to_string());
-            // when it is drawn with, as a file or as a folder, then key, expected and found are named
-            for path in [model, "m"] {
-                let says = format!("`{key}` is {value} in `");
-                let ran = refuse(&tiny, &[&format!("--{role}"), path], &["cannot load `", &says]);
-                assert!(found.is_null() || ran.err.contains(&format!("the tensors have {found}")), "{ran:?}");
-                let told = tiny.forge(&["inspect", path]).done().out;
-                assert!(told.contains(&says), "{told}");
+            // when it is loaded, as a file or as a folder, then key, expected and found are named
+            let says = format!("`{key}` is {value} in `");
+            for path in [&file, &folder] {
+                let error = load(path).unwrap_err();
+                assert!(error.contains("cannot load `") && error.contains(&says), "{error}");
+                assert!(found.is_null() || error.contains(&format!("the tensors have {found}")), "{error}");
+                let missing = forge::inspect(path).unwrap().missing;
+                assert!(matches!(&missing[..], [one] if one.contains(&says)), "{missing:?}");
             }
             // and a value of another kind is refused too
             config[*key] = "many".into();
             tiny.write("m/config.json", config.to_string());
-            refuse(&tiny, &[&format!("--{role}"), model], &["config.json`"]);
+            assert!(load(&file).unwrap_err().contains("config.json`"));
             // and where it is another model's config, it is none of ours
             config["_class_name"] = "Another".into();
             config["architectures"] = json!(["Another"]);
             tiny.write("m/config.json", config.to_string());
-            tiny.txt2img(&[&format!("--{role}"), model, "--output", "t.png"]).done();
-            fs::remove_file(tiny.path("t.png")).unwrap();
+            assert_eq!(load(&file), Ok(()));
         }
+        // and beside a file one without a class may be anybody's
+        tiny.write("m/config.json", json!({ wrong[0].0: wrong[0].1 }).to_string());
+        assert_eq!(load(&file), Ok(()));
+        assert!(load(&folder).is_err());
     }
+}
+
+/// An error with its causes.
+fn told(error: &forge::Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[test]

@@ -182,6 +182,8 @@ fn another_model_in_a_files_place_is_named() {
         ("vae", zeros(&[("decoder.conv_in.weight", &[8, 16, 3, 3, 3])]), "the autoencoder of a video model"),
         ("vae", zeros(&[("decoder.middle.0.residual.0.gamma", &[8, 1, 1, 1])]), "the autoencoder of Wan"),
         ("vae", one("taesd_decoder.1.weight"), "a tiny autoencoder"),
+        ("vae", one("encoder.conv_in.weight"), "the encoder half of an autoencoder"),
+        ("clip", zeros(&[("emb_params", &[2, 768])]), "a textual inversion"),
     ];
     let tiny = Tiny::quick();
     for (place, file, is) in cases {

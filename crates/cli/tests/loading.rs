@@ -86,6 +86,32 @@ fn names_under_any_prefix_and_in_either_layout_draw_the_same_picture() {
 }
 
 #[test]
+fn wrappers_in_the_middle_of_names_are_taken_out() {
+    let expected = picture(&quick_dev(), &[]);
+    for wrapper in ["_orig_mod", "_fsdp_wrapped_module", "_fsdp_wrapped_module._checkpoint_wrapped_module"] {
+        for layout in ["bfl", "diffusers"] {
+            // given a transformer each of whose blocks was wrapped by itself
+            let tiny = quick_dev();
+            let file = if layout == "bfl" { Tensors::of(&tiny.role("transformer")) } else { diffusers("transformer") };
+            let wrapped = |name: &str| match name.split('.').collect::<Vec<_>>()[..] {
+                [stack, block, ref rest @ ..] if stack.ends_with("blocks") => {
+                    format!("module.{stack}.{block}.{wrapper}.{}", rest.join("."))
+                }
+                _ => format!("module.{name}"),
+            };
+            tiny.write("transformer.safetensors", file.clone().renamed(wrapped).bytes());
+            // when it is drawn with, then the picture is the same
+            assert!(picture(&tiny, &["--transformer", "transformer.safetensors"]) == expected, "{wrapper} {layout}");
+            // and where a name would stand for two tensors, it is refused
+            fs::remove_file(tiny.path("a.png")).unwrap();
+            let twice = file.clone().renamed(|name| format!("{wrapper}.{name}"));
+            tiny.write("transformer.safetensors", Tensors([file.0, twice.0].concat()).bytes());
+            refuse(&tiny, &["--transformer", "transformer.safetensors"], &["are one without their wrappers"]);
+        }
+    }
+}
+
+#[test]
 fn an_autoencoder_with_the_old_names_of_diffusers_draws_the_same_picture() {
     let tiny = quick_dev();
     let expected = picture(&tiny, &[]);
@@ -140,6 +166,14 @@ fn what_nothing_reads_is_told() {
     let [note] = <[_; 1]>::try_from(notes(&Tiny::quick().with("transformer", &path))).unwrap();
     assert!(matches!(&note.finding, Finding::Lora { tensors: 2, dialect: "peft", .. }), "{note}");
     assert!(tiny.forge(&["inspect", "m.safetensors"]).done().out.contains("a Flux transformer (flux-schnell)"));
+    // given an average of the training beside the model
+    let file = Tensors::of(&tiny.role("transformer"));
+    let average = file.clone().renamed(|name| format!("model_ema.{name}"));
+    let path = tiny.write("m.safetensors", Tensors([average.0, file.0].concat()).bytes());
+    let [note] = <[_; 1]>::try_from(notes(&Tiny::quick().with("transformer", &path))).unwrap();
+    assert!(
+        matches!(&note.finding, Finding::Another { used, prefix, .. } if used.is_empty() && prefix == "model_ema.")
+    );
     // given weights that hold nothing
     let name = "single_blocks.1.linear2.weight";
     let shape = Tensors::of(&tiny.role("transformer")).get(name).shape.clone();
@@ -168,10 +202,15 @@ fn all_in_one(tiny: &Tiny) -> Tensors {
 fn one_file_of_all_parts_is_the_four_files() {
     let tiny = quick_dev();
     let (expected, all) = (picture(&tiny, &[]), all_in_one(&tiny));
-    let path = tiny.write("transformer.safetensors", all.bytes());
+    let bare = Tensors(ROLES.map(|role| Tensors::of(&tiny.role(role)).0).concat());
+    let [path, bare] = [("transformer.safetensors", all), ("bare/transformer.safetensors", bare)]
+        .map(|(name, file)| tiny.write(name, file.bytes()));
     let one = ROLES.into_iter().fold(quick_dev(), |tiny, role| tiny.with(role, &path));
-    assert!(picture(&one, &[]) == expected);
-    assert_eq!(Forge::load(&one.config()).unwrap().notes(), []);
+    let bare = ROLES.into_iter().fold(quick_dev(), |tiny, role| tiny.with(role, &bare));
+    for one in [&one, &bare] {
+        assert!(picture(one, &[]) == expected);
+        assert_eq!(Forge::load(&one.config()).unwrap().notes(), []);
+    }
     // and takes as much memory
     let needed = |tiny: &Tiny| {
         let error = tiny.txt2img(&["--memory", "1"]).refused(3, &["the model needs"]).err;

@@ -19,7 +19,12 @@ pub(crate) struct Shards {
     shards: Vec<Safetensors>,
     /// Which shard holds a tensor, where the folder says so.
     index: Option<Index>,
+    /// The names in the files of names without the wrappers in them, where there are any.
+    wrapped: BTreeMap<String, String>,
 }
+
+/// What wrappers of a training leave in the middle of names: torch.compile's, FSDP's and that for checkpoints.
+const WRAPPERS: &[&str] = &["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."];
 
 impl Shards {
     /// Opens a file, or what a folder's index lists, or all of a folder's files.
@@ -29,15 +34,39 @@ impl Shards {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let own = path.to_owned();
         if !path.is_dir() {
-            return Ok(Self { path: own, shards: vec![open_file(path)?], index: None });
+            return Self::unwrapped(own, vec![open_file(path)?], None);
         }
-        let Listing { models, indexes } = Listing::of(path)?;
+        let Listing { models, indexes, .. } = Listing::of(path)?;
         if let Some(index) = indexes.first() {
             return Self::indexed(own, Index::read(&path.join(index))?);
         }
         let shards = chosen(models)?.iter().map(|name| opened(&path.join(name))).collect::<Result<Vec<_>>>()?;
-        let files = Self { path: own, shards, index: None };
+        let files = Self::unwrapped(own, shards, None)?;
         files.each_tensor_once()?;
+        Ok(files)
+    }
+
+    /// Takes the wrappers out of the tensors' names.
+    fn unwrapped(path: PathBuf, shards: Vec<Safetensors>, index: Option<Index>) -> Result<Self> {
+        let mut files = Self { path, shards, index, wrapped: BTreeMap::new() };
+        let is_wrapped = |name: &str| WRAPPERS.iter().any(|wrapper| name.contains(wrapper));
+        let mut any = false;
+        files.each_name(&mut |name| any |= is_wrapped(name));
+        if !any {
+            return Ok(files);
+        }
+        let mut wrapped = BTreeMap::new();
+        let mut twice = None;
+        files.each_name(&mut |name| {
+            let bare = WRAPPERS.iter().fold(name.to_owned(), |name, wrapper| name.replace(wrapper, ""));
+            if let Some(other) = wrapped.insert(bare, name.to_owned()) {
+                twice.get_or_insert_with(|| [abridged(&other), abridged(name)]);
+            }
+        });
+        if let Some(names) = twice {
+            return Err(Error::OneNameForTwo { names });
+        }
+        files.wrapped = wrapped;
         Ok(files)
     }
 
@@ -53,7 +82,7 @@ impl Shards {
                 return Err(Error::NotInItsFile { tensor, file, index: index.path.clone() });
             }
         }
-        Ok(Self { path, shards, index: Some(index) })
+        Self::unwrapped(path, shards, Some(index))
     }
 
     /// Passes on the names of tensors that the folder's index does not list, though they are in its files.
@@ -84,11 +113,17 @@ impl Shards {
         Ok(())
     }
 
-    fn holding(&self, name: &str) -> Option<&Safetensors> {
-        match &self.index {
+    /// The file that holds a tensor, and the tensor's name in it.
+    fn holding<'a>(&'a self, name: &'a str) -> Option<(&'a Safetensors, &'a str)> {
+        let name = match self.wrapped.is_empty() {
+            true => name,
+            false => self.wrapped.get(name)?,
+        };
+        let shard = match &self.index {
             Some(index) => self.shards.get(*index.tensors.get(name)?),
             None => self.shards.iter().find(|shard| shard.form(name).is_some()),
-        }
+        };
+        Some((shard?, name))
     }
 }
 
@@ -104,6 +139,9 @@ impl WeightSource for Shards {
     }
 
     fn each_name(&self, see: &mut dyn FnMut(&str)) {
+        if !self.wrapped.is_empty() {
+            return self.wrapped.keys().for_each(|name| see(name));
+        }
         match &self.index {
             Some(index) => index.tensors.keys().for_each(|name| see(name)),
             None => self.shards.iter().for_each(|shard| shard.each_name(see)),
@@ -111,11 +149,13 @@ impl WeightSource for Shards {
     }
 
     fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
-        self.holding(name)?.form(name)
+        let (shard, name) = self.holding(name)?;
+        shard.form(name)
     }
 
     fn read(&self, name: &str) -> Option<Stored> {
-        self.holding(name)?.read(name)
+        let (shard, name) = self.holding(name)?;
+        shard.read(name)
     }
 }
 
@@ -135,7 +175,14 @@ struct Listing {
     models: Vec<String>,
     /// The plain one first.
     indexes: Vec<String>,
+    /// A model in a format that is not read.
+    foreign: Option<String>,
+    /// Whether it is the folder around a model's parts.
+    is_whole_model: bool,
 }
+
+/// How the names of models in other formats end.
+const FOREIGN: &[&str] = &[".bin", ".ckpt", ".pt", ".pth", ".gguf", ".onnx", ".msgpack", ".h5"];
 
 impl Listing {
     /// Dot files, among them what macOS writes beside each file on a foreign disk, are nobody's model.
@@ -147,6 +194,10 @@ impl Listing {
             let lower = name.to_lowercase();
             if name.starts_with('.') {
                 continue;
+            }
+            listing.is_whole_model |= name == "model_index.json";
+            if FOREIGN.iter().any(|end| lower.ends_with(end)) {
+                listing.foreign.get_or_insert(name.clone());
             }
             if lower.ends_with(".safetensors") || lower.ends_with(".sft") {
                 listing.models.push(name);
@@ -166,10 +217,15 @@ impl Listing {
         {
             listing.indexes.clear();
         }
-        match listing.models.is_empty() && listing.indexes.is_empty() {
-            true => Err(Error::WrongFile { expected: "a safetensors file", found: "a folder without one".into() }),
-            false => Ok(listing),
+        if !(listing.models.is_empty() && listing.indexes.is_empty()) {
+            return Ok(listing);
         }
+        let found = match listing.foreign {
+            _ if listing.is_whole_model => "the folder of a whole model, which `folder` takes, not one part".into(),
+            Some(foreign) => format!("a folder without one, but with `{foreign}`"),
+            None => "a folder without one".into(),
+        };
+        Err(Error::WrongFile { expected: "a safetensors file", found })
     }
 }
 

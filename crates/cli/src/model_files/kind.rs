@@ -86,6 +86,7 @@ pub(crate) static KINDS: &[&[Kind]] = &[ADAPTERS, FLUX, TRANSFORMERS, UNETS, CLI
 const CONTROLNET: &str = "a ControlNet";
 const IP_ADAPTER: &str = "an IP-Adapter";
 const UPSCALER: &str = "an upscaler";
+const EMBEDDING: &str = "a textual inversion, words that a text encoder learnt";
 const MOTION: &str = "an AnimateDiff motion module";
 
 /// What stands beside a model, some of it with copies of the model's own blocks.
@@ -106,6 +107,8 @@ const ADAPTERS: &[Kind] = &[
     other(Transformer, "Flux Redux, which turns pictures into prompts", &["redux_up.weight"]),
     other(Transformer, "a PuLID adapter", &["pulid_ca.0.norm1.weight"]),
     other(Transformer, MOTION, &["down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight"]),
+    other(Clip, EMBEDDING, &["emb_params"]),
+    other(Clip, EMBEDDING, &["clip_g", "clip_l"]),
     other(Transformer, UPSCALER, &["conv_first.weight", "conv_last.weight"]),
     other(Transformer, UPSCALER, &["model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"]),
     other(Transformer, UPSCALER, &["conv_first.weight", "layers.0.residual_group.blocks.0.norm1.weight"]),
@@ -320,4 +323,5 @@ const AUTOENCODERS: &[Kind] = &[
     usable(Autoencoder, Diffusers, &["decoder.up_blocks.0.resnets.0.conv1.weight"]),
     usable(Autoencoder, Original, &[CONV_IN]),
     usable(Autoencoder, Original, &["decoder.mid.block_1.conv1.weight"]),
+    other(Autoencoder, "the encoder half of an autoencoder, which draws nothing", &["encoder.conv_in.weight"]),
 ];

@@ -60,6 +60,15 @@ pub enum Finding {
         /// The first of them.
         names: Vec<String>,
     },
+    /// A second model of the same kind in a file, such as an average of the training; the first is used.
+    Another {
+        /// What it is.
+        role: &'static str,
+        /// What the names of the one that is used begin with.
+        used: String,
+        /// The same of the one that is not.
+        prefix: String,
+    },
     /// Tensors in a folder's files that its index does not list; they are not part of the model.
     Unlisted {
         /// How many.
@@ -93,6 +102,13 @@ impl fmt::Display for Finding {
             }
             Self::Zeros { tensors, names } => {
                 write!(f, "{} nothing but zeros: {}", with(*tensors, "holds", "hold"), listed(names, *tensors))
+            }
+            Self::Another { role, used, prefix } => {
+                let named = |prefix: &str| match prefix {
+                    "" => "without a prefix".to_owned(),
+                    prefix => format!("under `{prefix}`"),
+                };
+                write!(f, "{role} {} is not used, that {} is", named(prefix), named(used))
             }
             Self::Unlisted { tensors, names } => {
                 write!(f, "the folder's index does not list {}: {}", counted(*tensors), listed(names, *tensors))
@@ -204,6 +220,19 @@ pub(crate) fn zeros(source: &dyn WeightSource, read: &BTreeSet<String>) -> Optio
         }
     }
     (tensors > 0).then_some(Finding::Zeros { tensors, names })
+}
+
+/// Models in a file that could be used in the place of those that are.
+pub(crate) fn others(parts: &[Part], used: &[usize]) -> Vec<Finding> {
+    let first = |part: &Part| {
+        let same = |used: &&usize| parts[**used].kind.place == part.kind.place;
+        used.iter().find(same).map(|&used| parts[used].prefix.clone())
+    };
+    let unused = parts.iter().enumerate().filter(|(i, part)| !used.contains(i) && part.usable().is_some());
+    let another = |(_, part): (usize, &Part)| {
+        Some(Finding::Another { role: part.kind.name, used: first(part)?, prefix: part.prefix.clone() })
+    };
+    unused.filter_map(another).collect()
 }
 
 /// What a folder's index leaves out.
