@@ -15,11 +15,20 @@ pub(super) fn read(text: &str) -> Result<Infotext, TextFault> {
     let text = text.trim_end_matches(|c: char| c.is_whitespace() || c == '\0');
     let (prompts, pairs) = split(text)?;
     let from = writer(&pairs);
-    let (prompt, negative) = split_negative(prompts, from == Writer::Forge);
-    let exactly = |key| pairs.iter().find(|(k, _)| k == key).map(|(_, value)| value.clone());
+    let is_ours = from == Writer::Forge;
+    let prompts = if is_ours { prompts } else { prompts.trim_start_matches('\u{feff}') };
+    let (prompt, negative) = split_negative(prompts, is_ours);
+    // This engine repeats what the form can't hold; others have such keys for something else.
+    let again = |key, plain: &str| {
+        let repeated = pairs.iter().find(|(k, _)| k == key).filter(|_| is_ours || plain.is_empty());
+        repeated.map_or_else(
+            || if is_ours { plain.to_owned() } else { plain.trim_end_matches('\n').to_owned() },
+            |(_, value)| value.clone(),
+        )
+    };
     Ok(Infotext {
-        prompt: exactly("Prompt").unwrap_or_else(|| prompt.to_owned()),
-        negative: exactly("Negative").unwrap_or_else(|| negative.to_owned()),
+        prompt: again("Prompt", prompt),
+        negative: again("Negative", negative),
         pairs,
         from,
         rest: Vec::new(),

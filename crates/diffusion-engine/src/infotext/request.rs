@@ -180,6 +180,13 @@ impl<'a> Said<'a> {
         whole.ok_or_else(|| self.wrong(key, "a whole number", value))
     }
 
+    fn side(&self, key: &str, value: &str) -> Result<usize, Error> {
+        self.whole(key, value)
+            .ok()
+            .filter(|&side| side > 0)
+            .ok_or_else(|| self.wrong(key, "a whole number above 0", value))
+    }
+
     fn number(&self, key: &str, value: &str) -> Result<f32, Error> {
         values::number(value).ok_or_else(|| self.wrong(key, "a number", value))
     }
@@ -244,7 +251,7 @@ impl<'a> Said<'a> {
         })?;
         let (width, height) = (size.map(|(width, _)| width), size.map(|(_, height)| height));
         let side = |meaning, of_size: Option<usize>| {
-            let side = self.one(meaning, |key, value| self.whole(key, value))?;
+            let side = self.one(meaning, |key, value| self.side(key, value))?;
             match (of_size, side) {
                 (Some(a), Some(b)) if a != b => {
                     let said = |meaning| self.by_meaning.get(&meaning).and_then(|said| said.first()).copied();
@@ -290,8 +297,12 @@ impl<'a> Said<'a> {
         let (mut unread, mut told) = (Vec::new(), BTreeSet::new());
         let mut set: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
         for (key, value) in &self.text.pairs {
-            let is_read = meaning(key, self.text.from)
-                .is_some_and(|meaning| meaning != Meaning::SeedMode || self.seed_mode().is_some());
+            let is_read = meaning(key, self.text.from).is_some_and(|meaning| match meaning {
+                Meaning::SeedMode => self.seed_mode().is_some(),
+                Meaning::Prompt => *value == self.text.prompt,
+                Meaning::Negative => *value == self.text.negative,
+                _ => true,
+            });
             if is_read || key.is_empty() {
                 continue;
             }

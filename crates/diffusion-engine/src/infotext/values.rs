@@ -23,7 +23,7 @@ pub(super) fn size(text: &str) -> Option<(usize, usize)> {
         whole(side).and_then(|n| usize::try_from(n).ok())
     });
     match (sides.next()?, sides.next()?, sides.next()) {
-        (Some(width), Some(height), None) => Some((width, height)),
+        (Some(width), Some(height), None) if width > 0 && height > 0 => Some((width, height)),
         _ => None,
     }
 }
@@ -55,7 +55,7 @@ mod tests {
         {
             assert_eq!(size(same), Some((512, 768)), "{same}");
         }
-        for wrong in ["512", "512x", "x768", "512x768x3", "512x-768", "1.5x2", "", "a x b"] {
+        for wrong in ["512", "512x", "0x512", "x768", "512x768x3", "512x-768", "1.5x2", "", "a x b"] {
             assert_eq!(size(wrong), None, "{wrong}");
         }
         assert_eq!(list("[14.6, 1, 0.0]"), Some(vec![14.6, 1.0, 0.0]));
