@@ -330,6 +330,11 @@ fn lines_of_settings_are_read_whoever_wrote_them() {
             json!({"prompt": "a cat", "negative": "b", "steps": 4, "cfg": 7.0, "seed": 5, "width": 512}),
         ),
         (
+            "all in one line",
+            "a cat, on a mat, Negative prompt: b, c, Steps: 4, Sampler: Euler, CFG scale: 7, Seed: 5, Size: 512x768",
+            json!({"prompt": "a cat, on a mat", "negative": "b, c", "steps": 4, "seed": 5, "unread": []}),
+        ),
+        (
             "lines behind",
             "a cat\nSteps: 4, Sampler: Euler, CFG scale: 7, Seed: 5, Size: 512x768, Version: v1.10.1\nTemplate: a {x|y}",
             json!({"prompt": "a cat", "seed": 5, "unread": ["Template"]}),

@@ -13,27 +13,35 @@ pub(super) const NEGATIVE: &str = "Negative prompt:";
 pub(super) fn read(text: &str) -> Result<Infotext, TextFault> {
     let text = text.replace("\r\n", "\n");
     let text = text.trim_end_matches(|c: char| c.is_whitespace() || c == '\0');
-    let (prompts, pairs) = split(text)?;
+    let (prompts, mut pairs) = split(text)?;
     let from = writer(&pairs);
-    let is_ours = from == Writer::Forge;
-    let prompts = if is_ours { prompts } else { prompts.trim_start_matches('\u{feff}') };
-    let (prompt, negative) = split_negative(prompts, is_ours);
-    // This engine repeats what the form can't hold; others have such keys for something else.
-    let again = |key, plain: &str| {
-        let repeated = pairs.iter().find(|(k, _)| k == key).filter(|_| is_ours || plain.is_empty());
-        repeated.map_or_else(
-            || if is_ours { plain.to_owned() } else { plain.trim_end_matches('\n').to_owned() },
-            |(_, value)| value.clone(),
-        )
+    let (prompt, negative) = match from {
+        Writer::Forge => {
+            // What this form can't hold, this engine repeats in the last line.
+            let (prompt, negative) = split_negative(prompts, true);
+            let again = |key| pairs.iter().find(|(k, _)| k == key).map(|(_, value)| value.clone());
+            (
+                again("Prompt").unwrap_or_else(|| prompt.to_owned()),
+                again("Negative").unwrap_or_else(|| negative.to_owned()),
+            )
+        }
+        from => {
+            let (prompt, negative) = split_negative(prompts.trim_start_matches('\u{feff}'), false);
+            let or = |plain: &str, other: Meaning| {
+                let said =
+                    || pairs.iter().find(|(key, _)| meaning(key, from) == Some(other)).map(|(_, value)| value.clone());
+                let plain = plain.trim_end_matches('\n');
+                if plain.is_empty() { said().unwrap_or_default() } else { plain.to_owned() }
+            };
+            let (mut prompt, negative) = (or(prompt, Meaning::Prompt), or(negative, Meaning::Negative));
+            // All in one line.
+            if prompt.is_empty() && pairs.first().is_some_and(|(_, value)| value.is_empty()) {
+                prompt = pairs.remove(0).0;
+            }
+            (prompt, negative)
+        }
     };
-    Ok(Infotext {
-        prompt: again("Prompt", prompt),
-        negative: again("Negative", negative),
-        pairs,
-        from,
-        rest: Vec::new(),
-        fault: None,
-    })
+    Ok(Infotext { prompt, negative, pairs, from, rest: Vec::new(), fault: None })
 }
 
 /// What stands before the settings, and the settings.
