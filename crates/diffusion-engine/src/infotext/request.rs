@@ -265,7 +265,14 @@ impl<'a> Said<'a> {
 
     /// Sampler and schedule, each as the text says it.
     fn names(&self, registry: &Registry) -> Result<(Option<&'static Sampler>, Option<&'static Schedule>), Error> {
-        let both = |_: &str, value: &str| Ok(registry.sampler_and_schedule(value.trim())?);
+        let both = |_: &str, value: &str| {
+            // stable-diffusion.cpp's names have no spaces, and the schedule is behind one: its `euler discrete` is no `EulerDiscrete`.
+            let apart = value.trim().split_once(' ').filter(|_| self.text.from == Writer::StableDiffusionCpp);
+            match apart.map(|(sampler, schedule)| (registry.sampler(sampler), registry.schedule(schedule))) {
+                Some((Ok(sampler), Ok(schedule))) => Ok((sampler, Some(schedule))),
+                Some(_) | None => Ok(registry.sampler_and_schedule(value.trim())?),
+            }
+        };
         let mut names = self.one(Meaning::Sampler, both)?;
         let schedule = match self.one(Meaning::Schedule, |_, value| Ok(registry.schedule(value.trim())?)) {
             // diffusers' scheduler is a sampler with its schedule
