@@ -269,6 +269,36 @@ fn lines_of_settings_are_read_whoever_wrote_them() {
 }
 
 #[test]
+fn samplers_that_end_in_a_schedule_are_read_in_every_programs_spelling() {
+    let line = |sampler: &str, more: &str| {
+        format!("a\nSteps: 4, Sampler: {sampler}, CFG scale: 1, Seed: 5, Size: 512x512, Version: {more}")
+    };
+    let shelf = Shelf::new();
+    for (sampler, version, expected) in [
+        ("euler_simple", "ComfyUI", ["euler", "simple"]),
+        ("euler_ancestral_normal", "ComfyUI", ["euler_ancestral", "normal"]),
+        ("dpmpp_2m_sgm_uniform", "ComfyUI", ["dpmpp_2m", "sgm_uniform"]),
+        ("euler simple", "stable-diffusion.cpp", ["euler", "simple"]),
+        ("euler discrete", "stable-diffusion.cpp", ["euler", "normal"]),
+        ("dpm++2m karras", "stable-diffusion.cpp", ["dpmpp_2m", "karras"]),
+        ("DPM++ 2M Karras", "v1.6.0", ["dpmpp_2m", "karras"]),
+    ] {
+        let found = shelf.json(&[("parameters", &line(sampler, version))]);
+        holds(sampler, &found, &json!({"sampler": expected[0], "schedule": expected[1]}));
+    }
+    let things = "a red apple\nNegative prompt: blurry\nSteps: 20, Sampler: Euler A Trailing, Guidance Scale: 4.5, Seed: 7, \
+                  Size: 1024x1024, Model: flux_1_dev_q8p.ckpt, Strength: 1.0, Seed Mode: Scale Alike";
+    let expected = json!({"sampler": "euler_ancestral", "guidance": 4.5});
+    holds("Draw Things", &shelf.json(&[("parameters", things)]), &expected);
+    let invoke = r#"{"positive_prompt": "a", "seed": 3, "steps": 4, "scheduler": "dpmpp_2m_k", "cfg_scale": 7}"#;
+    let expected = json!({"sampler": "dpmpp_2m", "schedule": "karras"});
+    holds("InvokeAI", &shelf.json(&[("invokeai_metadata", invoke)]), &expected);
+    let novel = r#"{"prompt": "a", "uc": "b", "seed": 3, "steps": 4, "sampler": "k_dpmpp_2s_ancestral", "noise_schedule": "karras"}"#;
+    let expected = json!({"sampler": "dpmpp_2s_ancestral", "schedule": "karras"});
+    holds("NovelAI", &shelf.json(&[("Comment", novel)]), &expected);
+}
+
+#[test]
 fn a_text_of_eighty_thousand_keys_is_an_error_at_once() {
     let keys: String = (0..80_000).map(|i| format!("key{i}: v, ")).collect();
     let shelf = Shelf::new();
