@@ -23,6 +23,11 @@ fn json_of_other_programs_is_read() {
             json!({"seed": 5, "steps": 8, "cfg": 1.0, "width": 512, "defaults": ["sampler", "schedule", "guidance"]}),
         ),
         (
+            "SwarmUI before it had samplers of its own",
+            r#"{"sui_image_params": {"prompt": "a", "seed": 5, "steps": 8, "comfyuisampler": "heun", "comfyuischeduler": "karras"}}"#,
+            json!({"sampler": "heun", "schedule": "karras"}),
+        ),
+        (
             "SwarmUI with a random seed",
             r#"{"sui_image_params": {"prompt": "a", "seed": -1, "steps": 8}}"#,
             json!({"error": "SwarmUI's text has -1", "from": "swarmui"}),
@@ -97,6 +102,15 @@ fn programs_with_keys_of_their_own_are_read() {
             json!({"from": "novelai", "prompt": "1girl, rain", "negative": "lowres", "steps": 28, "width": 832, "height": 1216,
                 "cfg": 5.5, "seed": 3_071_474_384_u64, "sampler": "euler_ancestral", "schedule": "karras",
                 "defaults": ["guidance", "noise", "profile"]}),
+        ),
+        (
+            "NovelAI with its own schedule",
+            vec![(
+                "Comment",
+                r#"{"prompt": "a", "uc": "b", "seed": 3, "steps": 4, "noise_schedule": "native", "scale": 6}"#,
+            )],
+            json!({"cfg": 6.0, "unread": ["noise_schedule"],
+                "defaults": ["sampler", "schedule", "guidance", "width", "height", "noise", "profile"]}),
         ),
         (
             "NovelAI's first",

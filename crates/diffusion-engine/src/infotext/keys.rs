@@ -41,8 +41,10 @@ pub(super) fn meaning(key: &str, writer: Writer) -> Option<Meaning> {
         "steps" | "numinferencesteps" | "inferencesteps" | "samplingsteps" => Meaning::Steps,
         // diffusers' schedulers are samplers, and InvokeAI's are diffusers'
         "scheduler" if writer == Writer::InvokeAi => Meaning::Sampler,
-        "sampler" | "samplername" | "samplingmethod" | "samplemethod" => Meaning::Sampler,
-        "scheduletype" | "schedule" | "scheduler" | "schedulername" | "sigmaschedule" => Meaning::Schedule,
+        "sampler" | "samplername" | "samplingmethod" | "samplemethod" | "comfyuisampler" => Meaning::Sampler,
+        "scheduletype" | "schedule" | "scheduler" | "schedulername" | "sigmaschedule" | "comfyuischeduler" => {
+            Meaning::Schedule
+        }
         "noiseschedule" if writer == Writer::NovelAi => Meaning::Schedule,
         "cfg" | "cfgscale" | "truecfg" | "truecfgscale" | "txtcfg" => Meaning::Cfg,
         "distilledcfg"

@@ -81,8 +81,9 @@ impl<'a> Said<'a> {
     fn by(text: &'a Infotext) -> Self {
         let mut by_meaning: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (key, value) in &text.pairs {
-            // A key without a value says nothing.
-            if let Some(meaning) = meaning(key, text.from).filter(|_| !value.trim().is_empty()) {
+            // A key without a value says nothing, nor does one that leaves the choice to the program.
+            let is_said = |_: &Meaning| !value.trim().is_empty() && !is_native(text.from, value);
+            if let Some(meaning) = meaning(key, text.from).filter(is_said) {
                 by_meaning.entry(meaning).or_default().push((key.as_str(), value.as_str()));
             }
         }
@@ -308,6 +309,7 @@ impl<'a> Said<'a> {
                 Meaning::SeedMode => self.seed_mode().is_some(),
                 Meaning::Prompt => *value == self.text.prompt,
                 Meaning::Negative => *value == self.text.negative,
+                Meaning::Schedule => !is_native(self.text.from, value),
                 _ => true,
             });
             if is_read || key.is_empty() {
@@ -343,6 +345,11 @@ impl<'a> Said<'a> {
         let is_new = self.text.pairs.iter().any(|(key, _)| key == "SDCPP");
         values::number(value).is_some() && (is_new || ["ddim", "tcd"].contains(&sampler.id))
     }
+}
+
+/// Whether a value is NovelAI's name for the schedule that its models come with, of which the text does not say what it is.
+fn is_native(from: Writer, value: &str) -> bool {
+    from == Writer::NovelAi && value.trim() == "native"
 }
 
 /// A value as an error quotes it.

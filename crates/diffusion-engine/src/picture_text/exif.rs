@@ -14,7 +14,7 @@ const USER_COMMENT: u16 = 0x9286;
 /// ComfyUI writes `prompt:{…}` and `workflow:{…}` into tags that are meant for the camera (comfy_extras/nodes_images.py, v0.3.64), and
 /// SwarmUI wrote its settings into one. Everything that does not fit into the bytes is passed over.
 pub(super) fn texts(tiff: &[u8]) -> Vec<(String, Stored)> {
-    let Some(tiff) = Tiff::new(tiff) else { return Vec::new() };
+    let Some(tiff) = Tiff::new(tiff.strip_prefix(b"Exif\0\0").unwrap_or(tiff)) else { return Vec::new() };
     let mut found = Vec::new();
     // The first directory and the one that it points to: no chain is followed further, so none can be endless.
     let first = tiff.u32(4).map(|at| tiff.directory(at)).unwrap_or_default();

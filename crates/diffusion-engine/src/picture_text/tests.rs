@@ -108,6 +108,7 @@ fn a_png_has_its_text_in_any_chunk_before_or_behind_the_pixels() {
         chunk(b"iTXt", &[b"parameters\0\0\0\0\0", TEXT.as_bytes()].concat()),
         chunk(b"iTXt", &[b"parameters\0\x01\0en\0Parameter\0", &packed[..]].concat()),
         exif,
+        chunk(b"eXIf", &[b"Exif\0\0", &tiff(0x9286, &utf16(TEXT, true), true, true)[..]].concat()),
     ] {
         assert_eq!(folder.read(&png(std::slice::from_ref(&chunk))).unwrap(), TEXT);
         let bare = png(&[]);

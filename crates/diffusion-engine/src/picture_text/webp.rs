@@ -32,7 +32,7 @@ pub(super) fn walk<R: Read + Seek>(source: &mut Source<R>) -> io::Result<Found> 
                     return damaged(texts, "the file ends within a text", at);
                 };
                 if &kind == b"EXIF" {
-                    texts.add_all(exif::texts(bytes.strip_prefix(b"Exif\0\0").unwrap_or(&bytes)));
+                    texts.add_all(exif::texts(&bytes));
                 } else {
                     texts.add_all(xmp::texts(&charset::guessed(&bytes)));
                 }
