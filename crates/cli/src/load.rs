@@ -55,8 +55,11 @@ pub(crate) fn flux(config: &Config, registry: &Registry) -> Result<(Flux, Vec<No
         part("vae", is_unpacked(seen_vae.bytes)),
         part("work", [work; 2]),
     ];
-    let unpacks = Plan::under(config.ceiling()?, parts)?.unpacks("transformer");
-    let residency = if unpacks { Residency::Unpacked } else { Residency::Mapped };
+    let ceiling = config.ceiling()?;
+    let plan = Plan::under(ceiling, parts)?;
+    let residency = if plan.unpacks("transformer") { Residency::Unpacked } else { Residency::Mapped };
+    // What the allocator keeps for later is memory too.
+    kernels::HugePages::limit(usize::try_from(ceiling.0 - plan.total().0).unwrap_or(usize::MAX));
 
     let transformer = files.load(&transformer, &device, residency, compute, |w| Transformer::load(w, &hints))?;
     let clip = files.load(&clip, &device, Residency::Mapped, compute, |w| Clip::load(w, &clip_hints))?;

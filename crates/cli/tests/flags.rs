@@ -42,7 +42,7 @@ fn a_schedule_wins_over_the_one_that_the_files_sampler_names() {
 }
 
 fn without_schedule(tiny: Tiny) -> Tiny {
-    let text = fs::read_to_string(tiny.path("flux.toml")).unwrap();
+    let text = fs::read_to_string(tiny.path("flux.toml")).expect("the config was written here");
     let kept: Vec<_> = text.lines().filter(|line| !line.starts_with("schedule")).collect();
     tiny.write("flux.toml", kept.join("\n"));
     tiny

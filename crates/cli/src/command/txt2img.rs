@@ -56,6 +56,7 @@ fn draw(job: Job) -> Result<()> {
     reporter.begin("load");
     let mut forge = Forge::load_with(config, registry)?;
     reporter.event(&Event::Loaded { model: forge.name() });
+    forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: &note.to_string() }));
     reporter.begin("encode");
     let seed = request.seed;
     let mut run = match noise {
