@@ -263,8 +263,8 @@ pub enum Error {
         /// How many there should be.
         of: usize,
     },
-    /// Files of several splits in one folder, and no index that says which counts.
-    #[error("the folder holds {} split models and no index that says which counts: {}", splits.len(), splits.join(", "))]
+    /// Files of several splits in one folder, and not one index that says which counts.
+    #[error("the folder holds {} split models, of which one must count: {}", splits.len(), splits.join(", "))]
     SeveralSplits {
         /// The names of each.
         splits: Vec<String>,

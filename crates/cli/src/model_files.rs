@@ -105,10 +105,12 @@ impl ModelFile {
         total
     }
 
-    /// The dialect, where the file is a LoRA: it has no part, or more of the LoRA's tensors than of all others.
+    /// The dialect, where the file is a LoRA: it has its tensors and no model that they could have been left in.
     pub(crate) fn lora(&self) -> Option<Dialect> {
         let (dialect, tensors) = self.lora?;
-        (self.parts.is_empty() || tensors > self.total().tensors / 2).then_some(dialect)
+        let has_usable = self.parts.iter().any(|part| part.usable().is_some());
+        let is_lora = self.parts.is_empty() || !has_usable && tensors > self.total().tensors / 2;
+        is_lora.then_some(dialect)
     }
 
     /// The part for a role.

@@ -65,11 +65,16 @@ fn a_folder_is_what_its_index_says() {
     tiny.write("t/diffusion_pytorch_model.safetensors.index.fp16.json", "{}");
     tiny.write("t/._diffusion_pytorch_model.safetensors.index.json", "\0");
     draws("files that the index does not list");
+    // given a second index, then there is no telling
+    let index = fs::read(tiny.path("t").join(INDEX)).unwrap();
+    tiny.write("t/model.safetensors.index.json", index);
+    let _ = fs::remove_file(tiny.path("a.png"));
+    let _ = fs::remove_file(tiny.path("t.png"));
+    refuse(&tiny, &["--transformer", "t"], &["2 split models", INDEX, "`model.safetensors.index.json`"]);
+    fs::remove_file(tiny.path("t/model.safetensors.index.json")).unwrap();
     // given a file that it lists and that is not there, then it is named
     let away = fs::read(tiny.path("t").join(&second)).unwrap();
     fs::remove_file(tiny.path("t").join(&second)).unwrap();
-    let _ = fs::remove_file(tiny.path("a.png"));
-    let _ = fs::remove_file(tiny.path("t.png"));
     refuse(&tiny, &["--transformer", "t"], &["cannot load `t`", &second, INDEX, "is missing"]);
     tiny.forge(&["inspect", "t"]).refused(4, &[&second, INDEX]);
     tiny.write(&format!("t/{second}"), &away);

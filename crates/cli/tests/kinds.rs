@@ -316,6 +316,7 @@ fn what_is_no_model_is_told_for_what_it_is() {
         (b"<!DOCTYPE html>\n<html>404</html>".to_vec(), &["this is a web page that begins `<!DOCTYPE html>`"]),
         (b"\n<html><head><title>Sign in</title>".to_vec(), &["this is a web page that begins `<html><head>"]),
         (b"{\"error\":\"Repository not found\"}".to_vec(), &["this is JSON that begins `{\"error\":\"Repository"]),
+        (b"{\n  \"error\": \"gated\"\n}".to_vec(), &["this is JSON that begins `{ \"error\": \"gated\" }`"]),
         (b"Invalid username or password.".to_vec(), &["this is text that begins `Invalid username or password.`"]),
         (utf16, &["this is text that begins `Access denied`"]),
         (b"<?xml version=\"1.0\"?><Error><Code>AccessDenied".to_vec(), &["this is an XML document that begins `<?xml"]),

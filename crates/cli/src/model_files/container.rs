@@ -31,7 +31,7 @@ pub(crate) fn open_file(path: &Path) -> Result<Safetensors> {
             let bytes: Vec<_> = head.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
             Err(Error::NotAModel { found, line: Some(bytes.join(" ")) })
         }
-        Some(found) => Err(Error::NotAModel { found, line: found.is_text().then(|| first_line(&head)) }),
+        Some(found) => Err(Error::NotAModel { found, line: found.is_text().then(|| begins(found, &head)) }),
     }
 }
 
@@ -81,17 +81,21 @@ fn special(metadata: &Metadata) -> &'static str {
 /// The longest part of a text's first line that is quoted.
 const QUOTED: usize = 80;
 
-/// The first line of a text that has letters in it, cut.
-fn first_line(head: &[u8]) -> String {
+/// How a text begins: its first line that has letters, cut; of JSON, whose first line may be a brace, more lines in one.
+fn begins(found: Container, head: &[u8]) -> String {
     let text = match head {
         [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
         head => String::from_utf8_lossy(head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head)).into_owned(),
     };
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let line = if found == Container::Json {
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    } else {
+        text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
+    };
     match line.char_indices().nth(QUOTED) {
         Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.to_owned(),
+        None => line,
     }
 }
 

@@ -37,6 +37,9 @@ impl Shards {
             return Self::unwrapped(own, vec![open_file(path)?], None);
         }
         let Listing { models, indexes, .. } = Listing::of(path)?;
+        if indexes.len() > 1 {
+            return Err(Error::SeveralSplits { splits: indexes.iter().map(|index| format!("`{index}`")).collect() });
+        }
         if let Some(index) = indexes.first() {
             return Self::indexed(own, Index::read(&path.join(index))?);
         }
