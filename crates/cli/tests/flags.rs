@@ -1,5 +1,7 @@
 //! Flags over the file, values that begin with a dash, and what is told of a request that is not drawn as its writer meant it.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod tiny;
 
 use std::fs;

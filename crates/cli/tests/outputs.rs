@@ -1,5 +1,7 @@
 //! Where a run writes: never over what it reads, only where a file can be, and nothing is left of runs that were killed.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
 mod tiny;
 
 use std::{

@@ -1,5 +1,6 @@
 //! What a person sees: progress on terminals of any kind, and words that change only on purpose.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 #![cfg(target_os = "linux")]
 
 mod tiny;
