@@ -5,7 +5,7 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::{Done, root, tidy};
+use crate::{Done, mutations, root, tidy};
 
 const STEPS: &[Step] = &[
     Step { name: "fmt", checks: "the code is formatted", run: |_| cargo("fmt --all --check") },
@@ -18,6 +18,7 @@ const STEPS: &[Step] = &[
     Step { name: "tests", checks: "every test passes", run: |_| tests() },
     Step { name: "docs", checks: "the documentation builds without a warning", run: |_| docs() },
     Step { name: "deny", checks: "dependencies, licences and sources are allowed", run: deny },
+    Step { name: "mutations", checks: "no damaged input makes a parser panic or wait", run: |_| mutations::run(&[]) },
 ];
 
 /// The version that `deny.toml` is written for; `.ci/run` installs the same.
@@ -112,13 +113,14 @@ fn answers(arguments: &str) -> bool {
 }
 
 /// A cargo command, run in the workspace root; no argument has a space in it.
-fn cargo_command(arguments: &str) -> Command {
+pub fn cargo_command(arguments: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments.split(' ')).current_dir(root());
     command
 }
 
-fn succeed(command: &mut Command) -> Done {
+/// Runs a command, whose failure is an error.
+pub fn succeed(command: &mut Command) -> Done {
     let words = command.get_args().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let status = command.status().map_err(|error| format!("cannot start `cargo {words}`: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("`cargo {words}` ended with {status}").into()) }
@@ -139,7 +141,7 @@ mod tests {
     #[test]
     fn an_unknown_step_is_an_error_that_lists_the_steps() {
         let error = Options::parse(&["--from", "test"]).err().unwrap();
-        assert_eq!(error, "no step is called `test`; the steps are fmt, tidy, clippy, tests, docs, deny");
+        assert_eq!(error, "no step is called `test`; the steps are fmt, tidy, clippy, tests, docs, deny, mutations");
     }
 
     #[test]

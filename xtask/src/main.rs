@@ -1,4 +1,5 @@
-//! The project's chores, as one program: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask bench`, `cargo xtask demo-score`.
+//! The project's chores, as one program: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask mutations`, `cargo xtask bench`,
+//! `cargo xtask demo-score`.
 //!
 //! What runs here is what runs on the build machine: `.ci/run` only installs what is missing and calls `ci`.
 
@@ -6,6 +7,7 @@ mod bench;
 mod ci;
 mod demo_score;
 mod image;
+mod mutations;
 mod tidy;
 
 use std::error::Error;
@@ -19,6 +21,8 @@ usage: cargo xtask <command>
       every check, cheapest first; the first failure stops
   tidy
       the rules that no compiler knows: crate ranks, file names, notes without an issue, machine paths, stale docs
+  mutations [--count 10000000] [--seed S]
+      damaged inputs for every parser of what others wrote: none may panic, or take longer than a second
   bench [--case TEXT] [--json FILE] [--python PATH]
       how fast the engine is, as shares of what this machine can do at most; with a python that has torch and diffusers,
       next to them too
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
         ["ci", flags @ ..] => ci::run(flags),
         ["bench", flags @ ..] => bench::run(flags),
         ["tidy"] => tidy::run(),
+        ["mutations", flags @ ..] => mutations::run(flags),
         ["demo-score", flags @ ..] => demo_score::run(flags),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

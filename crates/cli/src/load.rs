@@ -7,7 +7,7 @@ use std::{
 
 use core_tensor::{Compute, Residency, Weights};
 use diffusion_engine::{AutoencoderKl, Clip};
-use flux::{Flux, T5, Transformer};
+use flux::{Flux, T5, T5Dimensions, Transformer};
 use memory::{Bytes, Part, Plan};
 use samplers::Registry;
 use serde::de::DeserializeOwned;
@@ -40,10 +40,11 @@ pub(crate) fn flux(config: &Config, registry: &Registry) -> Result<(Flux, Vec<No
     request.size.checked(decoder.factor() * flux::PATCH)?;
     let seen_transformer = files.look(&transformer, on_cpu, |w| Transformer::load(w, &hints))?;
     let seen_clip = files.look(&clip, on_cpu, |w| Clip::load(w, &clip_hints))?;
-    let seen_t5 = files.look(&t5, on_cpu, T5::load)?;
+    let seen_t5 = files.look(&t5, on_cpu, |w| Ok((T5::load(w)?, T5Dimensions::of(w)?)))?;
+    let (seen_encoder, encoder) = &seen_t5.model;
     let dimensions = *seen_transformer.model.dimensions();
-    Flux::fit(&dimensions, &seen_clip.model, &seen_t5.model, &decoder)?;
-    let work = Bytes(Flux::working_bytes(&dimensions, decoder.width(), &request));
+    Flux::fit(&dimensions, &seen_clip.model, seen_encoder, &decoder)?;
+    let work = Bytes(Flux::working_bytes(&dimensions, encoder, decoder.width(), &request));
     // Encoders run once for each prompt: they are not worth unpacking.
     let stays_mapped = |[_, mapped]: [Bytes; 2]| [mapped; 2];
     let is_unpacked = |[unpacked, _]: [Bytes; 2]| [unpacked; 2];

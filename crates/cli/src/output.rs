@@ -3,32 +3,42 @@
 use std::path::Path;
 
 use core_tensor::{
-    Latent, Tensor, WeightSource,
+    Dtype, Latent, Tensor, WeightSource,
     safetensors::{Safetensors, Values, write},
     tensor, values,
 };
-use diffusion_engine::{Conditioning, Run, write_whole};
+use diffusion_engine::{Conditioning, Run, Txt2Img, write_whole};
 
 use crate::{Error, Result};
 
-/// Reads the tensor `noise` of a safetensors file, `[batch, channels, height / 8, width / 8]`.
+/// Reads the tensor `noise` of a safetensors file, `[batch, channels, height / 8, width / 8]`, for this request.
 ///
 /// # Errors
-/// A file that can't be read, or that has no such tensor of four dimensions in f32, f16 or bf16.
-pub fn noise_file(path: &Path) -> Result<Latent> {
-    let load = |source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
-    let file = Safetensors::open(path).map_err(|e| load(e.into()))?;
-    let missing = || load(Error::WrongFile { expected: "a tensor `noise`", found: "a file without one".into() });
-    let stored = file.read("noise").ok_or_else(missing)?;
-    let shape = <[usize; 4]>::try_from(stored.shape());
-    match (shape, stored.to_f32()) {
-        (Ok(shape), Some(values)) if !values.is_empty() => {
-            Ok(Latent(tensor(values, shape, &core_tensor::Device::flex())))
-        }
-        _ => Err(load(Error::WrongFile {
-            expected: "`noise` as four-dimensional floats",
-            found: format!("{:?} of {:?}", stored.shape(), stored.dtype()),
-        })),
+/// A file that can't be read, or that has no such tensor of four dimensions in f32, f16 or bf16, or one of more values than
+/// the request's noise can have; then none is read. Whether its shape fits the model, the run finds out.
+pub fn noise_file(path: &Path, request: &Txt2Img) -> Result<Latent> {
+    let wrong = |expected, found| {
+        let source = Box::new(Error::WrongFile { expected, found });
+        Err(Error::Load { path: path.to_owned(), source })
+    };
+    let load = |source: core_tensor::Error| Error::Load { path: path.to_owned(), source: Box::new(source.into()) };
+    let file = Safetensors::open(path).map_err(load)?;
+    let Some((dtype, dims)) = file.form("noise") else {
+        return wrong("a tensor `noise`", "a file without one".into());
+    };
+    let found = format!("{dims:?} of {dtype:?}");
+    let (Ok(shape), Dtype::F32 | Dtype::F16 | Dtype::BF16) = (<[usize; 4]>::try_from(dims), dtype) else {
+        return wrong("`noise` as four-dimensional floats", found);
+    };
+    // A latent has fewer values than its picture has; Flux's a quarter of one for each pixel.
+    let pixels = request.batch.saturating_mul(request.size.width).saturating_mul(request.size.height);
+    let values = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(usize::MAX);
+    if values > pixels.saturating_mul(3) {
+        return wrong("`noise` of no more values than the pictures have", found);
+    }
+    match file.read("noise").and_then(|stored| stored.to_f32()) {
+        Some(values) if !values.is_empty() => Ok(Latent(tensor(values, shape, &core_tensor::Device::flex()))),
+        Some(_) | None => wrong("`noise` as four-dimensional floats", found),
     }
 }
 

@@ -48,6 +48,44 @@ pub enum Error {
         /// What the JSON reader says.
         source: serde_json::Error,
     },
+    /// A name that stands in the header twice, which readers resolve differently.
+    #[error("`{}`: `{name}` occurs twice", path.display())]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// A tensor of more dimensions than any model's.
+    #[error("`{}`: tensor `{name}` has more than {limit} dimensions", path.display())]
+    Rank {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// A tensor's name that is longer than any model's.
+    #[error("`{}`: a tensor's name is longer than {limit} bytes, and begins with `{start}`", path.display())]
+    LongName {
+        /// The file.
+        path: PathBuf,
+        /// How the name begins.
+        start: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// A number format that safetensors does not have.
+    #[error("`{}`: tensor `{name}` is stored as `{found}`, which is no number format of safetensors", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What the header says, or how it begins.
+        found: String,
+    },
     /// A tensor's byte range contradicts its shape, another tensor, or the file.
     #[error("`{}`: tensor `{name}` {problem}: expected {expected}, found {found}", path.display())]
     Extent {

@@ -2,7 +2,7 @@ use core_tensor::{Device, Latent, Tensor};
 use diffusion_engine::{AutoencoderKl, Clip, ClipTokenizer, Conditioning, Cut, Error, Model, Size, Txt2Img};
 use samplers::{Denoiser, Prediction, SigmaSpace, SigmaSpace::Flow};
 
-use crate::{Dimensions, Inputs, T5, T5Tokenizer, Transformer};
+use crate::{Dimensions, Inputs, T5, T5Dimensions, T5Tokenizer, Transformer};
 
 /// A complete Flux: transformer, both text encoders and the autoencoder.
 pub struct Flux {
@@ -18,6 +18,15 @@ pub struct Flux {
 
 /// Pixels of the latent that one token covers, in each direction.
 pub const PATCH: usize = 2; // flux/sampling.py prepare: "(ph pw)", ph=2, pw=2
+
+/// What building both tokenizers takes, and what they keep; measured at 30 MiB.
+const TOKENIZERS: u64 = 32 << 20;
+
+/// Rows of a matrix that are unpacked at a time where it stays in its file.
+const PANEL_ROWS: usize = 512; // core_tensor: MappedMatrix
+
+/// Columns of the widest panel that a kernel packs.
+const PANEL_WIDTH: usize = 32; // kernels: two vectors of sixteen
 
 impl Flux {
     /// Puts loaded parts together; `name` is what the infotext calls the model.
@@ -64,19 +73,35 @@ impl Flux {
         Ok(())
     }
 
-    /// About how many bytes a run needs beside the weights: the larger of what a block of the transformer and what the finest
-    /// level of the decoder, of `decoder_width` channels, hold at once.
+    /// How many bytes a run needs beside the weights at most: what the tokenizers keep, and the largest of what a block of the T5
+    /// encoder, a block of the transformer and the finest level of the decoder, of `decoder_width` channels, hold at once.
     ///
-    /// Counted from the code and rounded up; the decoder was measured at nine copies of its finest level.
-    pub fn working_bytes(dimensions: &Dimensions, decoder_width: usize, request: &Txt2Img) -> u64 {
+    /// Counted from the code, where every matrix stays in its file, and rounded up; the decoder was measured at nine copies of its
+    /// finest level.
+    pub fn working_bytes(dimensions: &Dimensions, t5: &T5Dimensions, decoder_width: usize, request: &Txt2Img) -> u64 {
+        let numbers = |of: &[(usize, usize)]| {
+            of.iter().map(|&(times, n)| (times as u64).saturating_mul(n as u64)).fold(0, u64::saturating_add)
+        };
         let Size { width, height } = request.size;
         let pixels = (width as u64).saturating_mul(height as u64);
         let text = request.t5_tokens(dimensions.guidance) as u64;
         let tokens = text.saturating_add(pixels / 256);
-        let block = tokens.saturating_mul((8 * dimensions.hidden + 6 * dimensions.mlp) as u64);
-        let level = pixels.saturating_mul(10 * decoder_width as u64);
+        // Queries, keys and values, twice where parts are put together, and what attention packs of them, heads filled up to a panel;
+        // or both inner layers and their product.
+        let panels = t5.heads.saturating_mul((t5.inner / t5.heads.max(1)).next_multiple_of(PANEL_WIDTH));
+        let attention = numbers(&[(4, t5.width), (7, t5.inner), (1, panels)]);
+        let encoder = text.saturating_mul(attention.max(numbers(&[(4, t5.width), (4, t5.mlp)])));
+        let block = tokens.saturating_mul(numbers(&[(8, dimensions.hidden), (6, dimensions.mlp)]));
+        let level = pixels.saturating_mul(numbers(&[(10, decoder_width)]));
+        // A panel of the widest matrix, as it is stored and as it is multiplied with.
+        let widest = t5.mlp.max(t5.width).max(dimensions.hidden.saturating_add(dimensions.mlp));
+        let panel = numbers(&[(2 * PANEL_ROWS, widest)]);
+        let prompts = text.saturating_mul(numbers(&[(4, dimensions.context)]));
         // Pictures are drawn one by one; a batch keeps their pixels.
-        block.max(level).saturating_add(pixels.saturating_mul(8 * request.batch as u64)).saturating_mul(4)
+        let pictures = pixels.saturating_mul(8 * request.batch as u64);
+        let stage = encoder.max(block).max(level);
+        let all = [stage, panel, prompts, pictures].into_iter().fold(0, u64::saturating_add);
+        all.saturating_mul(4).saturating_add(TOKENIZERS)
     }
 
     fn distilled(&self) -> bool {

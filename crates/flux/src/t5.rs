@@ -21,6 +21,34 @@ pub struct T5 {
     width: usize,
 }
 
+/// How large a T5 encoder is, as its tensors say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct T5Dimensions {
+    /// Width of the vectors that it makes.
+    pub width: usize,
+    /// Width of queries, keys and values: all heads together.
+    pub inner: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of the blocks' inner layers.
+    pub mlp: usize,
+}
+
+impl T5Dimensions {
+    /// Reads the dimensions off the shapes of the first block.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another number of dimensions.
+    pub fn of(w: &Weights) -> Result<Self, Error> {
+        let block = w.before(T5::MARK).at("encoder.block.0");
+        let attention = block.at("layer.0.SelfAttention");
+        let [inner, width] = attention.dims("q.weight")?;
+        let [_, heads] = attention.dims("relative_attention_bias.weight")?;
+        let [mlp, _] = block.at("layer.1.DenseReluDense").dims("wi_0.weight")?;
+        Ok(Self { width, inner, heads, mlp })
+    }
+}
+
 const EPS: f64 = 1e-6; // transformers T5Config: layer_norm_epsilon
 const MAX_VOCABULARY: usize = 32_128; // transformers T5Config: vocab_size, which is T5Tokenizer::VOCABULARY rounded up
 const BUCKETS: usize = 32; // transformers T5Config: relative_attention_num_buckets

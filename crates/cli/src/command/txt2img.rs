@@ -31,7 +31,7 @@ pub fn run(registry: &Registry, args: &Txt2ImgArgs) -> Result<()> {
     }
     let noise = match &config.sampling.noise {
         Some(Noise::Source(_)) | None => None,
-        Some(Noise::File(path)) => Some(noise_file(path)?),
+        Some(Noise::File(path)) => Some(noise_file(path, &request)?),
     };
     notes.extend(Threads::start(config.device.threads)?.note());
     notes.extend(plain_words(&request));

@@ -104,16 +104,16 @@ impl Shards {
         if self.shards.len() < 2 {
             return Ok(());
         }
-        let mut first: BTreeMap<&str, &Safetensors> = BTreeMap::new();
+        let mut first: BTreeMap<String, &Safetensors> = BTreeMap::new();
+        let mut twice = None;
         for shard in &self.shards {
-            for (name, _) in shard.entries() {
-                if let Some(other) = first.insert(name, shard) {
-                    let files = [other, shard].map(|shard| name_of(shard.path()));
-                    return Err(Error::InTwoFiles { tensor: abridged(name), files });
+            shard.each_name(&mut |name| {
+                if let Some(other) = first.insert(name.to_owned(), shard) {
+                    twice.get_or_insert((abridged(name), [other, shard].map(|shard| name_of(shard.path()))));
                 }
-            }
+            });
         }
-        Ok(())
+        twice.map_or(Ok(()), |(tensor, files)| Err(Error::InTwoFiles { tensor, files }))
     }
 
     /// The file that holds a tensor, and the tensor's name in it.

@@ -1,0 +1,152 @@
+//! The command where the system refuses it something: it says so once, with a code of its own, and leaves nothing behind.
+#![cfg(unix)]
+
+mod tiny;
+
+use std::{fs, path::PathBuf};
+
+use crate::tiny::{Ran, Tiny};
+
+/// What the command may end with; 152 and 153 are the signals for too much time and too large a file where nothing handles them.
+const CODES: [i32; 5] = [0, 1, 2, 3, 4];
+
+/// Seconds that a command has: it takes one.
+const PATIENCE: u32 = 60;
+
+/// `forge …` under a limit of the shell's.
+fn limited(tiny: &Tiny, limit: &str, arguments: &str) -> Ran {
+    let command =
+        format!("ulimit {limit} && exec timeout -s KILL {PATIENCE} {} {arguments}", env!("CARGO_BIN_EXE_forge"));
+    tiny.program("/bin/sh", &["-c", &command])
+}
+
+/// What is wrong with the way in which a run ended.
+fn faults(tiny: &Tiny, limit: &str, arguments: &str) -> Vec<String> {
+    let ran = limited(tiny, limit, arguments);
+    let mut faults = Vec::new();
+    let mut fault = |what: &str| faults.push(format!("{limit}: {what}: {ran:?}"));
+    let code = ran.code.unwrap_or(-1);
+    if !CODES.contains(&code) {
+        fault("no code of the command's");
+    }
+    let errors = ran.err.lines().filter(|line| line.starts_with("error: ")).count();
+    if errors != usize::from(code != 0) {
+        fault("not one error");
+    }
+    if ["panicked", "RUST_BACKTRACE", "memory allocation", "overflowed its stack"]
+        .iter()
+        .any(|word| ran.err.contains(word))
+    {
+        fault("not the command's own words");
+    }
+    let left: Vec<PathBuf> = tiny.drawn();
+    let whole = |path: &PathBuf| fs::read(path).is_ok_and(|bytes| bytes.ends_with(b"IEND\xaeB`\x82"));
+    let pictures = usize::from(code == 0);
+    if left.len() != pictures || !left.iter().all(whole) {
+        fault(&format!("left {left:?}"));
+    }
+    left.iter().for_each(|path| fs::remove_file(path).expect("a file of the test's own"));
+    faults
+}
+
+/// A ladder of limits, on each of which the command stands or says why not.
+fn ladder(limits: &[String], arguments: &str) {
+    let tiny = Tiny::quick();
+    let faults: Vec<String> = limits.iter().flat_map(|limit| faults(&tiny, limit, arguments)).collect();
+    assert!(faults.is_empty(), "{} faults on {} limits:\n{}", faults.len(), limits.len(), faults.join("\n"));
+}
+
+const DRAW: &str = "txt2img --config flux.toml --output a.png --threads 2";
+
+#[test]
+fn a_file_that_may_not_grow_is_an_error_and_leaves_nothing() {
+    // in blocks of 512 bytes; the picture has about two
+    let limits: Vec<String> = [0, 1, 2, 3, 4, 8].iter().map(|blocks| format!("-f {blocks}")).collect();
+    ladder(&limits, DRAW);
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_an_error_for_a_dump_too() {
+    let limits: Vec<String> = [0, 1, 8, 16, 64].iter().map(|blocks| format!("-f {blocks}")).collect();
+    let tiny = Tiny::quick();
+    for limit in limits {
+        let ran = limited(&tiny, &limit, "txt2img --config flux.toml --output /dev/null/a.png --dump d.safetensors");
+        assert_eq!(ran.code, Some(1), "{limit}: {ran:?}");
+        assert_eq!(tiny.drawn(), Vec::<PathBuf>::new(), "{limit}: {ran:?}");
+    }
+}
+
+#[test]
+fn too_few_open_files_are_an_error() {
+    ladder(&(3..20).map(|files| format!("-n {files}")).collect::<Vec<_>>(), DRAW);
+}
+
+#[test]
+fn too_little_memory_to_address_is_an_error() {
+    // in KiB, from what the program itself is to what a run takes
+    let limits: Vec<String> = (0..24).map(|i| format!("-v {}", 40_000 + i * 20_000)).collect();
+    ladder(&limits, DRAW);
+}
+
+#[test]
+fn too_little_memory_for_data_is_an_error() {
+    let limits: Vec<String> = (0..24).map(|i| format!("-d {}", 4_000 + i * 8_000)).collect();
+    ladder(&limits, DRAW);
+}
+
+#[test]
+fn a_small_stack_is_enough_or_an_error() {
+    ladder(&[64, 128, 256, 512, 1024, 8192].map(|kib| format!("-s {kib}")), DRAW);
+}
+
+#[test]
+fn threads_that_cannot_be_started_are_an_error_or_done_without() {
+    // The limit counts for a user who is not root; there the run is the same as without.
+    let limits: Vec<String> = [1, 2, 3, 5, 10, 40].iter().map(|threads| format!("-u {threads}")).collect();
+    ladder(&limits, &DRAW.replace("--threads 2", "--threads 64"));
+}
+
+#[test]
+fn more_threads_than_any_machine_has_are_an_error_or_fewer() {
+    let tiny = Tiny::quick();
+    for variable in ["5000", "0", "-1", "many", "99999999999999999999"] {
+        let command = format!(
+            "RAYON_NUM_THREADS={variable} exec timeout -s KILL {PATIENCE} {} txt2img --config flux.toml --output a.png",
+            env!("CARGO_BIN_EXE_forge")
+        );
+        let ran = tiny.program("/bin/sh", &["-c", &command]);
+        assert!(ran.code.is_some_and(|code| CODES.contains(&code)), "{variable}: {ran:?}");
+        assert!(!ran.err.contains("panicked"), "{variable}: {ran:?}");
+    }
+}
+
+#[test]
+fn nowhere_to_write_to_is_an_error_or_silence() {
+    let tiny = Tiny::quick();
+    for closed in [">&-", "2>&-", "<&-", ">&- 2>&-", ">/dev/full", "2>/dev/full"] {
+        for arguments in ["samplers", "inspect flux.toml", DRAW] {
+            let command =
+                format!("exec timeout -s KILL {PATIENCE} {} {arguments} {closed}", env!("CARGO_BIN_EXE_forge"));
+            let ran = tiny.program("/bin/sh", &["-c", &command]);
+            assert!(ran.code.is_some_and(|code| CODES.contains(&code)), "{arguments} {closed}: {ran:?}");
+            assert!(!ran.err.contains("panicked"), "{arguments} {closed}: {ran:?}");
+            tiny.drawn().iter().for_each(|path| fs::remove_file(path).expect("a file of the test's own"));
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_that_the_system_makes_up_is_not_read_for_ever() {
+    let tiny = Tiny::quick();
+    for arguments in [
+        "inspect /proc/kmsg",
+        "info /proc/kmsg",
+        "txt2img --config /proc/kmsg",
+        "txt2img --config flux.toml --vae /proc/kmsg",
+    ] {
+        let command = format!("exec timeout -s KILL 10 {} {arguments}", env!("CARGO_BIN_EXE_forge"));
+        let ran = tiny.program("/bin/sh", &["-c", &command]);
+        assert!(matches!(ran.code, Some(1 | 2 | 4)), "{arguments}: {ran:?}");
+    }
+}

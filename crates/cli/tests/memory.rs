@@ -1,0 +1,82 @@
+//! What a run takes is no more than what its plan said: `memory` is a promise.
+
+mod tiny;
+
+use std::sync::{Mutex, PoisonError};
+
+use forge::{Config, Error, Forge};
+use peak_alloc::PeakAlloc;
+
+use crate::tiny::Tiny;
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+/// One at a time: the heap belongs to the whole process.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// The least memory that the plan of a config asks for.
+fn planned(config: &Config) -> u64 {
+    let mut config = config.clone();
+    config.device.memory = Some("1".into());
+    match Forge::load(&config) {
+        Err(Error::Memory(memory)) => match memory {
+            forge::memory::Error::TooLittle { needed, .. } => needed.0,
+            other => panic!("{other}"),
+        },
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("a byte is enough"),
+    }
+}
+
+/// The most that loading and running a config under this ceiling takes.
+fn taken(config: &Config, ceiling: u64) -> u64 {
+    let mut config = config.clone();
+    config.device.memory = Some(ceiling.to_string());
+    let before = HEAP.current_usage();
+    HEAP.reset_peak_usage();
+    let mut forge = Forge::load(&config).unwrap();
+    let mut run = forge.txt2img(config.request(|| 7).unwrap()).unwrap();
+    assert!(run.all(|step| step.is_ok()));
+    run.images().unwrap();
+    (HEAP.peak_usage() - before) as u64
+}
+
+/// A config of one step.
+fn of(config: &Config, [side, batch, tokens]: [usize; 3], compute: &str) -> Config {
+    let mut config = config.clone();
+    config.device.compute = compute.into();
+    (config.image.width, config.image.height, config.image.batch) = (side, side, batch);
+    (config.prompt.t5_length, config.sampling.steps) = (Some(tokens), 1);
+    config
+}
+
+#[test]
+fn a_run_takes_no_more_than_its_plan_says() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let demo = Config::read(&fixtures::path("../flux.toml")).unwrap();
+    let (tiny, also) = (Tiny::of("tiny-dev"), Tiny::of("tiny-schnell"));
+    // Large pictures, where the decoder counts; large batches; long prompts, where T5 does.
+    let small = [[64, 1, 24], [64, 8, 24], [128, 2, 77], [256, 1, 24], [64, 1, 512], [64, 1, 2048], [64, 1, 4096]];
+    for (name, config) in [("demo", demo), ("tiny-dev", tiny.config()), ("tiny-schnell", also.config())] {
+        for (size, compute) in small.iter().flat_map(|&size| [(size, "f32"), (size, "auto")]) {
+            // given a request, and what its plan says is enough
+            let config = of(&config, size, compute);
+            let planned = planned(&config);
+            // when it is run under that, then it is enough
+            let taken = taken(&config, planned);
+            assert!(taken <= planned, "{name} {compute} {size:?}: {taken} bytes, planned {planned}");
+        }
+    }
+}
+
+#[test]
+fn a_negative_prompt_is_in_the_plan_too() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let tiny = Tiny::of("tiny-dev");
+    let mut config = of(&tiny.config(), [64, 2, 1024], "f32");
+    (config.sampling.cfg, config.prompt.negative) = (3.0, "a dog".into());
+    let planned = planned(&config);
+    let taken = taken(&config, planned);
+    assert!(taken <= planned, "{taken} bytes, planned {planned}");
+}

@@ -1,0 +1,244 @@
+use std::{
+    cell::RefCell,
+    io::{Seek, Write},
+    path::Path,
+    sync::LazyLock,
+};
+
+use core_tensor::{Error, WeightSource, safetensors::Safetensors};
+use forge::Config;
+use samplers::Registry;
+
+use crate::{Dice, damage, picture, safetensors};
+
+/// A parser of what others wrote.
+pub struct Parser {
+    /// What it is called, and the folder of its seed files.
+    pub name: &'static str,
+    /// Reads an input and looks at all that came of it; whatever the bytes, it returns.
+    pub read: fn(&[u8]) -> Reached,
+    /// What its inputs are made of.
+    pub tokens: &'static [&'static str],
+    pub(crate) damage: fn(&mut Dice, &[Vec<u8>], &[&str]) -> Vec<u8>,
+}
+
+/// How far an input came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// Turned away for its form.
+    Form,
+    /// Understood, and refused for what it says.
+    Meaning,
+    /// Taken.
+    Accepted,
+}
+
+/// Every parser that reads what others wrote.
+pub static PARSERS: &[Parser] = &[
+    Parser { name: "safetensors", read: read_safetensors, tokens: SAFETENSORS, damage: safetensors::damaged },
+    Parser { name: "infotext", read: read_infotext, tokens: INFOTEXT, damage: damage::damaged },
+    Parser { name: "picture_text", read: read_picture, tokens: PICTURE, damage: picture::damaged },
+    Parser { name: "flux_toml", read: read_config, tokens: CONFIG, damage: damage::damaged },
+];
+
+static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::builtin);
+
+const SAFETENSORS: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "null",
+    "true",
+    "\"\"",
+    "\"a\":",
+    "\"__metadata__\":{\"a\":\"b\"},",
+    "\"dtype\":",
+    "\"shape\":",
+    "\"data_offsets\":",
+    "[0,0]",
+    "[1,1]",
+    "\"F32\"",
+    "\"F4\"",
+    "\"F8_E4M3\"",
+    "\"I64\"",
+    "\\u0061",
+    "\\ud800",
+    "[[[[[[[[",
+    "{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}",
+];
+
+fn read_safetensors(bytes: &[u8]) -> Reached {
+    match Safetensors::from_bytes(Path::new("m.safetensors"), bytes.to_vec()) {
+        Ok(file) => {
+            for name in file.names() {
+                let (form, stored) = (file.form(&name), file.read(&name));
+                let (Some((_, shape)), Some(stored)) = (form, stored) else {
+                    panic!("`{name}` was listed and is not there")
+                };
+                assert!(stored.byte_len() <= bytes.len() && stored.shape() == shape, "`{name}` leaves its file");
+                let _ = stored.to_f32();
+            }
+            Reached::Accepted
+        }
+        Err(Error::Extent { .. } | Error::Overflow { .. } | Error::Twice { .. } | Error::Rank { .. }) => {
+            Reached::Meaning
+        }
+        Err(_) => Reached::Form,
+    }
+}
+
+const INFOTEXT: &[&str] = &[
+    "\n",
+    "\r\n",
+    "\nNegative prompt: ",
+    "\nSteps: ",
+    ", ",
+    ": ",
+    "\"",
+    "\\\"",
+    "[",
+    "]",
+    "{",
+    "}",
+    "Steps: 20",
+    "Sampler: ",
+    "Euler a",
+    "DPM++ 2M Karras",
+    "Schedule type: Karras",
+    "CFG scale: 7",
+    "Distilled CFG Scale: 3.5",
+    "Seed: -1",
+    "Size: 512x768",
+    "RNG: CPU",
+    "Model: \"a, b: c\"",
+    "Sigmas: [1, 0.5, 0]",
+    "Version: v1.10.1",
+    "Hires upscale: 2",
+    "Lora hashes: \"a: b\"",
+    "ä",
+    "\u{1f600}",
+    "(x:1.4)",
+    "<lora:a:1>",
+    "NaN",
+    "inf",
+    "{\"sui_image_params\":{\"prompt\":\"a\"}}",
+];
+
+fn read_infotext(bytes: &[u8]) -> Reached {
+    let infotext = diffusion_engine::parse(&String::from_utf8_lossy(bytes));
+    match infotext.request_with(&REGISTRY) {
+        Ok(request) => {
+            let _ = diffusion_engine::render(&request, "m", false);
+            if infotext.pairs.is_empty() { Reached::Form } else { Reached::Accepted }
+        }
+        Err(_) => Reached::Meaning,
+    }
+}
+
+const PICTURE: &[&str] = &[
+    "parameters\0",
+    "parameters",
+    "prompt\0{}",
+    "workflow\0",
+    "Comment\0",
+    "XML:com.adobe.xmp\0",
+    "\0\0\0\0\0",
+    "Steps: 1, ",
+    "Exif\0\0",
+    "II*\0\x08\0\0\0",
+    "MM\0*\0\0\0\x08",
+    "UNICODE\0",
+    "ASCII\0\0\0",
+    "JIS\0\0\0\0\0",
+    "\u{fffd}",
+    "ä",
+    "a\0b\0",
+    "\x01\0",
+    "x\u{9c}",
+    "RIFF",
+    "WEBP",
+    "EXIF",
+    "VP8X",
+    "\0\0\0\0",
+    "\u{7f}\u{7f}\u{7f}\u{7f}",
+];
+
+/// A picture's text, through a file of this thread's own, as that is what the reader takes.
+fn read_picture(bytes: &[u8]) -> Reached {
+    thread_local! {
+        static FILE: RefCell<tempfile::NamedTempFile> =
+            RefCell::new(tempfile::NamedTempFile::new_in(in_memory()).expect("a temporary file can be made"));
+    }
+    FILE.with_borrow_mut(|file| {
+        let write = |file: &mut std::fs::File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            file.write_all(bytes)
+        };
+        write(file.as_file_mut()).expect("the temporary file can be written");
+        match diffusion_engine::read_infotext(file.path()) {
+            Ok(_) => Reached::Accepted,
+            Err(diffusion_engine::Error::NoInfotext { .. }) => Reached::Meaning,
+            Err(_) => Reached::Form,
+        }
+    })
+}
+
+/// A folder for files that are written millions of times.
+fn in_memory() -> std::path::PathBuf {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
+}
+
+const CONFIG: &[&str] = &[
+    "[model]\n",
+    "[device]\n",
+    "[sampling]\n",
+    "[sampling.options]\n",
+    "[prompt]\n",
+    "[image]\n",
+    "[[",
+    "]]",
+    "=",
+    "\n",
+    "\"",
+    "'''",
+    "\"\"\"",
+    "{",
+    "}",
+    "\\u0000",
+    "\\ud800",
+    "steps = 4\n",
+    "seed = \"random\"\n",
+    "seed = -1\n",
+    "sampler = \"euler a\"\n",
+    "schedule = \"karras\"\n",
+    "sigmas = [1.0, 0.5]\n",
+    "noise = \"nv\"\n",
+    "memory = \"1 GiB\"\n",
+    "width = 1024\n",
+    "nan",
+    "inf",
+    "-inf",
+    "0x",
+    "1_0",
+    "1979-05-27",
+    "true",
+    "eta = 1.0\n",
+    "a.b.c = 1\n",
+    "#",
+    "output = \"{seed}.png\"\n",
+    "folder = \"/\"\n",
+];
+
+fn read_config(bytes: &[u8]) -> Reached {
+    let Ok(config) = String::from_utf8_lossy(bytes).parse::<Config>() else { return Reached::Form };
+    let _ = (config.ceiling(), config.compute());
+    match config.request_with(&REGISTRY, || 0) {
+        Ok(request) if request.clone().checked().is_ok() => Reached::Accepted,
+        Ok(_) | Err(_) => Reached::Meaning,
+    }
+}
