@@ -19,8 +19,11 @@ pub struct Parser {
     pub read: fn(&[u8]) -> Reached,
     /// What its inputs are made of.
     pub tokens: &'static [&'static str],
-    pub(crate) damage: fn(&mut Dice, &[Vec<u8>], &[&str]) -> Vec<u8>,
+    pub(crate) damage: Damage,
 }
+
+/// Makes an input of dice, seed files and tokens.
+type Damage = fn(&mut Dice, &[Vec<u8>], &[&str]) -> Vec<u8>;
 
 /// How far an input came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub enum Reached {
     Accepted,
 }
 
-/// Every parser that reads what others wrote.
+/// Every parser that reads what others wrote. The reader of `*.index.json` belongs here, with the seeds of `fuzz/seeds/index_json`.
 pub static PARSERS: &[Parser] = &[
     Parser { name: "safetensors", read: read_safetensors, tokens: SAFETENSORS, damage: safetensors::damaged },
     Parser { name: "infotext", read: read_infotext, tokens: INFOTEXT, damage: damage::damaged },

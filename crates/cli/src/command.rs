@@ -10,6 +10,7 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::{Mutex, PoisonError},
+    thread,
 };
 
 use clap::FromArgMatches;
@@ -23,7 +24,7 @@ use crate::{Error, Result, inspect, out_of_memory::tell_as_json, paths, signals:
 /// and its errors, and configs and pictures may name them.
 ///
 /// Takes the arguments from the program's name on, prints results and errors, and ends the process at once only for `--help`, for
-/// arguments that make no sense, and for a second Ctrl-C. The calling thread becomes part of the pool that it computes in; a panic is
+/// arguments that make no sense, and for a second Ctrl-C. It computes in a pool of its own; a panic is
 /// reported as an error, by a hook that takes the place of the process's own.
 ///
 /// ```no_run
@@ -37,6 +38,19 @@ use crate::{Error, Result, inspect, out_of_memory::tell_as_json, paths, signals:
 /// }
 /// ```
 pub fn command(registry: &Registry, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let run = || run(registry, arguments.clone());
+    // The stack of the first thread is as large as whoever started the process allows.
+    thread::scope(|scope| match thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run) {
+        Ok(thread) => thread.join().unwrap_or(ExitCode::FAILURE),
+        Err(_) => run(),
+    })
+}
+
+/// Bytes of stack: twice what Rust gives a thread.
+const STACK: usize = 4 << 20;
+
+fn run(registry: &Registry, arguments: Vec<OsString>) -> ExitCode {
     let mut command = args::command(registry);
     let matches = command.try_get_matches_from_mut(arguments).unwrap_or_else(|error| error.exit());
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());

@@ -248,8 +248,8 @@ impl FromStr for Config {
 }
 
 impl Config {
-    /// The longest config that is read, in bytes.
-    pub const LONGEST: u64 = 1 << 20;
+    /// The longest config that is read, in bytes: room for two prompts of [`Txt2Img::MAX_PROMPT`] and all else.
+    pub const LONGEST: u64 = 144 << 10;
 
     /// Reads a config file, a pipe, or standard input for `-`. What was relative to the file is then relative to the current folder, and
     /// what was relative in a pipe is so already.

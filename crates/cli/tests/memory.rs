@@ -15,6 +15,9 @@ static HEAP: PeakAlloc = PeakAlloc;
 /// One at a time: the heap belongs to the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// Why a run under its own plan succeeds.
+const ENOUGH: &str = "what the plan says is enough";
+
 /// The least memory that the plan of a config asks for.
 fn planned(config: &Config) -> u64 {
     let mut config = config.clone();
@@ -35,10 +38,10 @@ fn taken(config: &Config, ceiling: u64) -> u64 {
     config.device.memory = Some(ceiling.to_string());
     let before = HEAP.current_usage();
     HEAP.reset_peak_usage();
-    let mut forge = Forge::load(&config).unwrap();
-    let mut run = forge.txt2img(config.request(|| 7).unwrap()).unwrap();
+    let mut forge = Forge::load(&config).expect(ENOUGH);
+    let mut run = forge.txt2img(config.request(|| 7).expect(ENOUGH)).expect(ENOUGH);
     assert!(run.all(|step| step.is_ok()));
-    run.images().unwrap();
+    run.images().expect(ENOUGH);
     (HEAP.peak_usage() - before) as u64
 }
 

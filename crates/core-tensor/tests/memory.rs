@@ -45,9 +45,10 @@ fn worked() -> Duration {
 /// A file of this header, of which only as many data bytes are there as it takes to be whole.
 fn write(folder: &Path, header: &str, data: u64) -> PathBuf {
     let path = folder.join("m.safetensors");
-    fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
-    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-    file.set_len(8 + header.len() as u64 + data).unwrap();
+    fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat())
+        .expect("files can be written here");
+    let file = fs::OpenOptions::new().write(true).open(&path).expect("files can be written here");
+    file.set_len(8 + header.len() as u64 + data).expect("files can be written here");
     path
 }
 

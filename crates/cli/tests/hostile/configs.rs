@@ -99,7 +99,7 @@ fn long_rows() -> Vec<Row> {
 }
 
 #[test]
-fn a_long_config_is_refused_in_a_short_message() {
+fn a_long_config_is_refused() {
     check(long_rows());
 }
 

@@ -10,9 +10,9 @@ use crate::{ALONE, End, MESSAGE, PoisonError, error, innermost, place, tiny::Tin
 fn ends(kind: &str, files: &[(&str, &[u8])], end: End) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (_folder, path) = place("model");
-    fs::create_dir(&path).unwrap();
+    fs::create_dir(&path).expect("files can be written here");
     for (name, bytes) in files {
-        fs::write(path.join(name), bytes).unwrap();
+        fs::write(path.join(name), bytes).expect("files can be written here");
     }
     let size = files.iter().map(|(_, bytes)| bytes.len()).sum();
     let faults = trial(kind, size, MESSAGE, end, || forge::inspect(&path).map(drop));

@@ -101,7 +101,7 @@ fn pngs() -> Vec<Row> {
                 b[at - 1] ^= 1;
                 b
             },
-            REFUSED,
+            EITHER,
         ),
         row("of text without a keyword", text(b"\0a"), EITHER),
         row("of text without an end to the keyword", text(b"parameters"), EITHER),
