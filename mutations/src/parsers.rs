@@ -42,6 +42,7 @@ pub static PARSERS: &[Parser] = &[
     Parser { name: "infotext", read: read_infotext, tokens: INFOTEXT, damage: damage::damaged },
     Parser { name: "picture_text", read: read_picture, tokens: PICTURE, damage: picture::damaged },
     Parser { name: "flux_toml", read: read_config, tokens: CONFIG, damage: damage::damaged },
+    Parser { name: "index_json", read: read_index, tokens: INDEX, damage: damage::damaged },
 ];
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::builtin);
@@ -236,6 +237,39 @@ const CONFIG: &[&str] = &[
     "output = \"{seed}.png\"\n",
     "folder = \"/\"\n",
 ];
+
+const INDEX: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "null",
+    "1e999",
+    "\"\"",
+    "\"weight_map\":",
+    "\"metadata\":{\"total_size\":1}",
+    "\"a\":\"b.safetensors\",",
+    "\"..\"",
+    "\"/\"",
+    "\"a/b\"",
+    "\"a\\u0000b\"",
+    "\\ud800",
+    "[[[[[[[[",
+];
+
+fn read_index(bytes: &[u8]) -> Reached {
+    match forge::indexed_files(Path::new("m.safetensors.index.json"), bytes) {
+        Ok(files) => {
+            let names_a_place = |file: &String| file.is_empty() || file.contains(['/', '\\']) || file == "..";
+            assert!(!files.iter().any(names_a_place), "{files:?} leave their folder");
+            Reached::Accepted
+        }
+        Err(forge::Error::Index { .. }) => Reached::Meaning,
+        Err(_) => Reached::Form,
+    }
+}
 
 fn read_config(bytes: &[u8]) -> Reached {
     let Ok(config) = String::from_utf8_lossy(bytes).parse::<Config>() else { return Reached::Form };

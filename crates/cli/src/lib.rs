@@ -41,7 +41,7 @@ pub use error::{Error, Result, hint};
 pub use flux;
 pub use inspect::{InspectedPart, Inspection, MOST_MISSING, inspect};
 pub use memory;
-pub use model_files::{Finding, Group, Note};
+pub use model_files::{Finding, Group, Note, indexed_files};
 pub use out_of_memory::out_of_memory;
 pub use output::{dump, noise_file};
 pub use outputs::Pattern;

@@ -20,8 +20,11 @@ use flux::BflNames;
 use lora::Dialect;
 use quant::Quantised;
 
-pub use self::notes::{Finding, Group, Note};
 use self::{folder::Shards, parts::owner};
+pub use self::{
+    index::indexed_files,
+    notes::{Finding, Group, Note},
+};
 pub(crate) use self::{
     kind::{Layout, Role},
     model_config::ModelConfig,

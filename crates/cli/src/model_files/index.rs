@@ -27,9 +27,13 @@ pub(crate) struct Index {
 impl Index {
     /// Reads an index and checks that it names nothing but files beside it.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let bytes = read_bounded(path, LIMIT)?;
+        Self::parse(path, &read_bounded(path, LIMIT)?)
+    }
+
+    /// The same of a file's bytes; `path` is what messages call it.
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
         let parsed: File =
-            serde_json::from_slice(&bytes).map_err(|source| Error::ModelConfig { path: path.to_owned(), source })?;
+            serde_json::from_slice(bytes).map_err(|source| Error::ModelConfig { path: path.to_owned(), source })?;
         let WeightMap { files, tensors } = parsed.weight_map;
         let wrong = |problem: String| Err(Error::Index { path: path.to_owned(), problem });
         if let Some(file) = files.iter().find(|file| !is_plain(file)) {
@@ -40,6 +44,14 @@ impl Index {
         }
         Ok(Self { path: path.to_owned(), files, tensors })
     }
+}
+
+/// The files that an index names, plain names in its folder, in no order. `path` is what messages call it.
+///
+/// # Errors
+/// [`Error::ModelConfig`] for what is no such JSON, [`Error::Index`] for names that are no files beside it.
+pub fn indexed_files(path: &Path, json: &[u8]) -> Result<Vec<String>> {
+    Index::parse(path, json).map(|index| index.files)
 }
 
 /// The name of a file and nothing else, wherever it is read.
