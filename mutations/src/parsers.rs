@@ -273,7 +273,8 @@ fn read_index(bytes: &[u8]) -> Reached {
 
 fn read_config(bytes: &[u8]) -> Reached {
     let Ok(config) = String::from_utf8_lossy(bytes).parse::<Config>() else { return Reached::Form };
-    let _ = (config.ceiling(), config.compute());
+    // Without a size in the config the machine is asked, which is not the parser's time.
+    let _ = (config.device.memory.is_some().then(|| config.ceiling()), config.compute());
     match config.request_with(&REGISTRY, || 0) {
         Ok(request) if request.clone().checked().is_ok() => Reached::Accepted,
         Ok(_) | Err(_) => Reached::Meaning,

@@ -1,4 +1,4 @@
-use std::sync::LazyLock;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use crate::{
     Error, SAMPLERS, SCHEDULES, Sampler, Schedule,
@@ -19,6 +19,9 @@ use crate::{
 pub struct Registry {
     samplers: Vec<&'static Sampler>,
     schedules: Vec<&'static Schedule>,
+    /// Entries by their names in [`normal`] form.
+    named_samplers: BTreeMap<String, &'static Sampler>,
+    named_schedules: BTreeMap<String, &'static Schedule>,
 }
 
 static BUILTIN: LazyLock<Registry> = LazyLock::new(Registry::builtin);
@@ -26,33 +29,41 @@ static BUILTIN: LazyLock<Registry> = LazyLock::new(Registry::builtin);
 impl Registry {
     /// What comes with the engine.
     pub fn builtin() -> Self {
-        Self { samplers: SAMPLERS.to_vec(), schedules: SCHEDULES.to_vec() }
+        Self::of(SAMPLERS.to_vec(), SCHEDULES.to_vec())
     }
 
     /// One sampler more, or in the place of that with its id.
     ///
     /// # Errors
     /// [`Error::TakenName`] if one of its names is another sampler's.
-    pub fn with_sampler(mut self, sampler: &'static Sampler) -> Result<Self, Error> {
-        self.samplers.retain(|s| s != &sampler);
-        if let Some(name) = sampler.names().find(|name| self.sampler(name).is_ok()) {
+    pub fn with_sampler(self, sampler: &'static Sampler) -> Result<Self, Error> {
+        let Self { mut samplers, schedules, .. } = self;
+        samplers.retain(|s| s != &sampler);
+        let others = Self::of(samplers, schedules);
+        if let Some(name) = sampler.names().find(|name| others.sampler(name).is_ok()) {
             return Err(Error::TakenName { kind: "sampler", name });
         }
-        self.samplers.push(sampler);
-        Ok(self)
+        Ok(Self::of([others.samplers, vec![sampler]].concat(), others.schedules))
     }
 
     /// One schedule more, or in the place of that with its id.
     ///
     /// # Errors
     /// [`Error::TakenName`] if one of its names is another schedule's.
-    pub fn with_schedule(mut self, schedule: &'static Schedule) -> Result<Self, Error> {
-        self.schedules.retain(|s| s != &schedule);
-        if let Some(name) = schedule.names().find(|name| self.schedule(name).is_ok()) {
+    pub fn with_schedule(self, schedule: &'static Schedule) -> Result<Self, Error> {
+        let Self { samplers, mut schedules, .. } = self;
+        schedules.retain(|s| s != &schedule);
+        let others = Self::of(samplers, schedules);
+        if let Some(name) = schedule.names().find(|name| others.schedule(name).is_ok()) {
             return Err(Error::TakenName { kind: "schedule", name });
         }
-        self.schedules.push(schedule);
-        Ok(self)
+        Ok(Self::of(others.samplers, [others.schedules, vec![schedule]].concat()))
+    }
+
+    fn of(samplers: Vec<&'static Sampler>, schedules: Vec<&'static Schedule>) -> Self {
+        let named_samplers = samplers.iter().flat_map(|s| s.names().map(|name| (normal(name), *s))).collect();
+        let named_schedules = schedules.iter().flat_map(|s| s.names().map(|name| (normal(name), *s))).collect();
+        Self { samplers, schedules, named_samplers, named_schedules }
     }
 
     /// Every sampler, in the order in which they are listed.
@@ -101,7 +112,9 @@ impl Registry {
             Err(unknown) => unknown,
         };
         let words = words(name);
-        for at in (1..words.len()).rev() {
+        // No schedule's name has more words.
+        const MOST_WORDS: usize = 6;
+        for at in (1..words.len()).rev().take(MOST_WORDS) {
             let (first, ending) = (&words[..at], words[at..].concat());
             let short = SHORT.iter().find(|(short, _)| *short == ending).map(|(_, id)| *id);
             let schedule = self.schedule_of(&short.map_or(ending, normal));
@@ -121,14 +134,14 @@ impl Registry {
 
     /// The sampler whose name in [`normal`] form is `name`, or is so without the first of its `words` where that is `k`.
     fn sampler_of(&self, name: &str, words: &[String]) -> Option<&'static Sampler> {
-        let named = |name: &str| self.samplers.iter().copied().find(|s| s.names().any(|n| normal(n) == name));
+        let named = |name: &str| self.named_samplers.get(name).copied();
         let plain = || name.strip_prefix("k").filter(|_| words.first().is_some_and(|word| word == "k"));
         named(name).or_else(|| plain().and_then(named))
     }
 
     /// The schedule whose name in [`normal`] form is this.
     fn schedule_of(&self, name: &str) -> Option<&'static Schedule> {
-        self.schedules.iter().copied().find(|s| s.names().any(|n| normal(n) == name))
+        self.named_schedules.get(name).copied()
     }
 }
 
