@@ -55,6 +55,7 @@ pub struct Device {
     /// The number format of products on the CPU: `f32`, `bf16`, or `auto` for `bf16` where the CPU has instructions for it.
     pub compute: String,
     /// How much memory the model may take, such as `16 GiB`; without it, what Linux has free, and no limit elsewhere.
+    #[serde(deserialize_with = "size")]
     pub memory: Option<String>,
     /// How many threads compute; 0 for all cores, or for `RAYON_NUM_THREADS`.
     pub threads: usize,
@@ -168,7 +169,7 @@ impl FromStr for Seed {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        match text {
+        match text.to_ascii_lowercase().as_str() {
             // -1 is what A1111 and its relatives write for it.
             "random" | "-1" => Ok(Self::Random),
             _ => text.parse().map(Self::Fixed).map_err(|_| Error::Value {
@@ -178,6 +179,21 @@ impl FromStr for Seed {
             }),
         }
     }
+}
+
+/// A size as text, or as a whole number of bytes.
+fn size<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a size such as \"16 GiB\"")]
+    enum Size {
+        Bytes(u64),
+        Text(String),
+    }
+
+    Ok(Some(match Size::deserialize(value)? {
+        Size::Bytes(bytes) => bytes.to_string(),
+        Size::Text(text) => text,
+    }))
 }
 
 /// The table `[sampling.options]`, of numbers and names.

@@ -381,9 +381,10 @@ pub fn hint(error: &Error) -> Option<String> {
 
 fn not_a_path_hint(what: NotAPath) -> Option<&'static str> {
     match what {
-        NotAPath::Address => Some("download it, and give the path of the file"),
+        NotAPath::Address => Some("give the path of a file or folder on this machine"),
         NotAPath::HubId => Some("download the model, and give the path of its folder or file"),
         NotAPath::Variable => Some("write the path out; `~` is the home folder"),
+        NotAPath::OfWindows => Some("write it as this system has it"),
         NotAPath::HomeOfAnother | NotAPath::NoHome => Some("write the path out"),
         NotAPath::Empty => None,
     }

@@ -20,15 +20,16 @@ use flux::BflNames;
 use lora::Dialect;
 use quant::Quantised;
 
+pub(crate) use self::{
+    container::open_file,
+    kind::{Layout, Role},
+    model_config::ModelConfig,
+    parts::Part,
+};
 use self::{folder::Shards, parts::owner};
 pub use self::{
     index::indexed_files,
     notes::{Finding, Group, Note},
-};
-pub(crate) use self::{
-    kind::{Layout, Role},
-    model_config::ModelConfig,
-    parts::Part,
 };
 use crate::{Error, Result};
 

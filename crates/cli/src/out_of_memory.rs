@@ -39,14 +39,16 @@ pub fn out_of_memory(bytes: usize) -> ! {
     std::process::exit(NOT_ENOUGH_MEMORY)
 }
 
+/// Standard output as the file that it is: Rust's own swallows what can't be written where none is open.
 #[cfg(unix)]
-fn unbuffered_stdout() -> std::io::Result<File> {
+pub(crate) fn unbuffered_stdout() -> std::io::Result<File> {
     use std::os::fd::AsFd;
     stdout().as_fd().try_clone_to_owned().map(File::from)
 }
 
+/// Standard output as the file that it is.
 #[cfg(windows)]
-fn unbuffered_stdout() -> std::io::Result<File> {
+pub(crate) fn unbuffered_stdout() -> std::io::Result<File> {
     use std::os::windows::io::AsHandle;
     stdout().as_handle().try_clone_to_owned().map(File::from)
 }

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use core_tensor::{
     Dtype, Latent, Tensor, WeightSource,
-    safetensors::{Safetensors, Values, write},
+    safetensors::{Values, write},
     tensor, values,
 };
 use diffusion_engine::{Conditioning, Run, Txt2Img, write_whole};
 
-use crate::{Error, Result};
+use crate::{Error, Result, model_files::open_file};
 
 /// Reads the tensor `noise` of a safetensors file, `[batch, channels, height / 8, width / 8]`, for this request.
 ///
@@ -21,8 +21,7 @@ pub fn noise_file(path: &Path, request: &Txt2Img) -> Result<Latent> {
         let source = Box::new(Error::WrongFile { expected, found });
         Err(Error::Load { path: path.to_owned(), source })
     };
-    let load = |source: core_tensor::Error| Error::Load { path: path.to_owned(), source: Box::new(source.into()) };
-    let file = Safetensors::open(path).map_err(load)?;
+    let file = open_file(path).map_err(|source| Error::Load { path: path.to_owned(), source: Box::new(source) })?;
     let Some((dtype, dims)) = file.form("noise") else {
         return wrong("a tensor `noise`", "a file without one".into());
     };

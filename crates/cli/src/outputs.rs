@@ -8,7 +8,7 @@ use std::{
 
 use diffusion_engine::{Txt2Img, check_writable, sweep};
 
-use crate::{Config, Error, Noise, Result};
+use crate::{Config, Error, Noise, Result, text_file::STANDARD_INPUT};
 
 /// A name for pictures, in which `{seed}` and `{index}` are filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,9 @@ const FORMATS: [(&str, &str); 9] = [
     ("gif", "GIF"),
 ];
 
+/// How A1111 and ComfyUI begin what they fill in.
+const OTHERS_FIELDS: [&str; 8] = ["%seed%", "%date%", "%date:", "%width%", "%height%", "[seed]", "[date]", "[datetime"];
+
 impl Pattern {
     /// A pattern that gives each picture of a batch a name of its own, in a folder that can be written; `seed` is the first's.
     ///
@@ -44,6 +47,10 @@ impl Pattern {
         }
         if text.replace("{seed}", "").replace("{index}", "").contains(['{', '}']) {
             return wrong("no braces but `{seed}` and `{index}`");
+        }
+        let lower = text.to_lowercase();
+        if OTHERS_FIELDS.iter().any(|field| lower.contains(field)) {
+            return wrong("`{seed}` or `{index}`, as what other programs fill in is not");
         }
         let ending = pattern.extension().and_then(OsStr::to_str).unwrap_or_default().to_lowercase();
         if let Some((_, format)) = FORMATS.iter().find(|(known, _)| *known == ending) {
@@ -137,7 +144,15 @@ fn apart(places: &[(&'static str, PathBuf)], config: &Config, read: &[PathBuf]) 
     if let Some(Noise::File(path)) = &config.sampling.noise {
         known.add("the noise", path.clone());
     }
-    read.iter().for_each(|path| known.add("a file that this run reads", path.clone()));
+    for path in read {
+        let stream = path == Path::new(STANDARD_INPUT);
+        let names = if stream { STDIN.map(PathBuf::from).to_vec() } else { vec![path.clone()] };
+        names.into_iter().for_each(|name| known.add("a file that this run reads", name));
+    }
+    // Where a shell sends a stream into a file, that is an output too, and has begun.
+    for stream in [STDOUT, STDERR].concat() {
+        known.add("where this run's own words go", stream.into());
+    }
     for (output, path) in places {
         let output = *output;
         if let Some((what, of)) = known.find(path) {
@@ -155,6 +170,11 @@ fn apart(places: &[(&'static str, PathBuf)], config: &Config, read: &[PathBuf]) 
     }
     Ok(())
 }
+
+/// What the streams are called, where the system has names for them.
+const STDIN: [&str; 2] = ["/dev/stdin", "/proc/self/fd/0"];
+const STDOUT: [&str; 2] = ["/dev/stdout", "/proc/self/fd/1"];
+const STDERR: [&str; 2] = ["/dev/stderr", "/proc/self/fd/2"];
 
 /// Files, found by any of their names.
 #[derive(Default)]

@@ -16,6 +16,8 @@ pub enum NotAPath {
     Variable,
     /// `~name/…`.
     HomeOfAnother,
+    /// `C:\…` where there are no drives.
+    OfWindows,
     /// `~/…` of somebody who has no home folder.
     NoHome,
     /// Nothing.
@@ -29,6 +31,7 @@ impl std::fmt::Display for NotAPath {
             Self::HubId => "not there, and looks like the name of a model on a hub",
             Self::Variable => "a path with a variable in it, which is not filled in",
             Self::HomeOfAnother => "a path in somebody's home folder, which is not looked up",
+            Self::OfWindows => "a path of Windows",
             Self::NoHome => "a path in the home folder, and there is none",
             Self::Empty => "empty",
         })
@@ -70,6 +73,9 @@ fn expand(key: &'static str, path: &Path) -> Result<PathBuf> {
     if is_address(text) {
         return wrong(NotAPath::Address);
     }
+    if !cfg!(windows) && is_of_windows(text) {
+        return wrong(NotAPath::OfWindows);
+    }
     if text.split(['/', '\\']).any(is_variable) {
         return wrong(NotAPath::Variable);
     }
@@ -107,9 +113,14 @@ fn is_variable(part: &str) -> bool {
     part.strip_prefix('%').and_then(|rest| rest.strip_suffix('%')).is_some_and(is_name)
 }
 
+/// `C:\…`, `C:/…`, `~\…`.
+fn is_of_windows(text: &str) -> bool {
+    matches!(text.as_bytes(), [drive, b':', b'/' | b'\\', ..] if drive.is_ascii_alphabetic()) || text.starts_with("~\\")
+}
+
 fn is_home_of_another(first: &str) -> bool {
     let name = first.strip_prefix('~').unwrap_or_default();
-    name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') && !name.contains('.')
+    name.starts_with(|c: char| c.is_ascii_lowercase() || "_+-".contains(c)) && !name.contains('.')
 }
 
 /// `owner/name`, with no ending that a model file has.
@@ -146,7 +157,6 @@ mod tests {
             assert_eq!(read(path), Ok(Path::new("base").join(path)), "{path}");
         }
         assert_eq!(read("/abs/x.safetensors"), Ok("/abs/x.safetensors".into()));
-        assert_eq!(read("C:/models/x.safetensors"), Ok(Path::new("base").join("C:/models/x.safetensors")));
     }
 
     #[test]
@@ -161,6 +171,10 @@ mod tests {
             ("/a/$MODELS/x.safetensors", NotAPath::Variable),
             ("%USERPROFILE%\\x.safetensors", NotAPath::Variable),
             ("~user/x.safetensors", NotAPath::HomeOfAnother),
+            ("~+/x.safetensors", NotAPath::HomeOfAnother),
+            ("C:/models/x.safetensors", NotAPath::OfWindows),
+            ("d:\\models\\x.safetensors", NotAPath::OfWindows),
+            ("~\\x.safetensors", NotAPath::OfWindows),
             ("black-forest-labs/FLUX.1-dev", NotAPath::HubId),
             ("openai/clip-vit-large-patch14", NotAPath::HubId),
             ("", NotAPath::Empty),

@@ -97,6 +97,34 @@ fn values_may_begin_with_a_dash() {
 }
 
 #[test]
+fn names_and_paths_may_begin_with_a_dash_too() {
+    let tiny = Tiny::quick();
+    for (flag, says) in [
+        ("--sampler", "no sampler is called `-zz`"),
+        ("--schedule", "no schedule is called `-zz`"),
+        ("--profile", "no profile is called `-zz`"),
+        ("--backend", "no device is called `-zz`"),
+        ("--compute", "`device.compute` is `-zz`"),
+        ("--noise", "`sampling.noise` is `-zz`"),
+        ("--option", "`sampling.options` is `-zz`"),
+        ("--output", "`image.output` is `-zz`"),
+        ("--transformer", "cannot load `-zz`"),
+        ("--prompt-file", "cannot read the prompt `-zz`"),
+    ] {
+        let ran = tiny.txt2img(&[flag, "-zz"]);
+        assert!(matches!(ran.code, Some(2 | 4)) && ran.err.contains(says), "{ran:?}");
+    }
+    tiny.txt2img(&["--dump", "-d.safetensors", "--output", "-a.png"]).done();
+    assert!(tiny.path("-d.safetensors").is_file() && tiny.path("-a.png").is_file());
+    tiny.txt2img(&["--dump", "--json"]).refused(2, &["a value is required for '--dump"]);
+    assert!(!tiny.path("--json").exists());
+    // and text that an editor marks as UTF-8 is the text
+    tiny.write("words.txt", "\u{feff}a cat\n");
+    assert_eq!(drawn(&tiny, &["--prompt-file", "words.txt"])["prompt"], "a cat");
+    assert!(drawn(&tiny, &["--seed", "RANDOM"])["seed"].is_u64());
+}
+
+#[test]
 fn prompt_syntax_that_is_drawn_as_words_is_told() {
     let tiny = Tiny::quick();
     for (prompt, says) in [

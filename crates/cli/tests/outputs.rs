@@ -130,8 +130,8 @@ fn only_a_file_is_replaced_and_only_through_folders_that_are_there() {
     let deep = vec!["n".repeat(200); 25].join("/");
     let cases = [
         ("pipe.png".to_owned(), "this is a pipe"),
-        ("link/a.png".to_owned(), "`link` is a link to a folder that does not exist"),
-        ("link/deeper/a.png".to_owned(), "`link` is a link to a folder that does not exist"),
+        ("link/a.png".to_owned(), "`link` is a link to something that does not exist"),
+        ("link/deeper/a.png".to_owned(), "`link` is a link to something that does not exist"),
         (format!("{long}/a.png"), "a name has at most 255"),
         (format!("ok/{long}/a.png"), "a name has at most 255"),
         (format!("{deep}/a.png"), "the path has"),
@@ -327,4 +327,60 @@ fn texts_are_bounded() {
         .refused(2, &["names no `model.transformer`"]);
     let path = golden("tiny-dev").display().to_string();
     tiny.forge(&["txt2img", "--config", &path]).refused(2, &["this is a folder", "hint: give the config file"]);
+}
+
+#[test]
+fn a_stream_that_is_a_file_is_as_safe_as_a_file() {
+    let tiny = Tiny::quick();
+    let config = fs::read(tiny.path("flux.toml")).unwrap();
+    tiny.write("c.png", &config);
+    tiny.write("words.txt", "a cat");
+    let run = |script: &str| {
+        let forge = env!("CARGO_BIN_EXE_forge");
+        let script = script.replace("forge", forge);
+        Ran::of(Command::new("bash").args(["-c", &script]).current_dir(tiny.path("")).output().unwrap(), &[&script])
+    };
+    // what comes in by standard input is read, and what standard output and error go to is written
+    for script in [
+        "forge txt2img --config - --output c.png < c.png",
+        "forge txt2img --config flux.toml --prompt-file - --dump words.txt < words.txt",
+        "forge txt2img --config flux.toml --output - --dump q > q",
+        "forge txt2img --config flux.toml --output - --dump /dev/stdout > q",
+        "forge txt2img --config flux.toml --output a.png --dump /proc/self/fd/1 > q; cat q >&2; exit 2",
+        "forge txt2img --config flux.toml --output a.png --dump q 2> q; cat q >&2; exit 2",
+        "forge txt2img --config flux.toml --output q.png --json > q.png; cat q.png >&2; exit 2",
+    ] {
+        let ran = run(script);
+        assert!(ran.code == Some(2) && ran.err.contains("would replace `"), "{ran:?}");
+    }
+    assert!(fs::read(tiny.path("c.png")).unwrap() == config);
+    assert_eq!(fs::read_to_string(tiny.path("words.txt")).unwrap(), "a cat");
+    // a picture that nobody takes is told, and so are events that got lost
+    let ran = run("forge txt2img --config flux.toml --output - 1< words.txt");
+    assert!(ran.code == Some(1) && ran.err.contains("cannot write `standard output`"), "{ran:?}");
+    if cfg!(target_os = "linux") {
+        let ran = run("forge txt2img --config flux.toml --output a.png --json > /dev/full");
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(tiny.path("a.png").is_file());
+    }
+    tiny.txt2img(&["--dump", "-"]).refused(2, &["`--dump` is `-`, expected a file"]);
+    assert!(!tiny.path("-").exists());
+}
+
+#[test]
+fn names_of_other_systems_and_programs_make_no_odd_files() {
+    let tiny = Tiny::quick();
+    let before = contents(&tiny.path(""));
+    for (name, says) in [
+        ("C:\\x\\y.png", "a path of Windows"),
+        ("D:/x/y.png", "a path of Windows"),
+        ("~\\x.png", "a path of Windows"),
+        ("~+/x.png", "somebody's home folder"),
+        ("%date%.png", "what other programs fill in is not"),
+        ("%date:yyyy%.png", "what other programs fill in is not"),
+        ("a/[seed].png", "what other programs fill in is not"),
+    ] {
+        tiny.txt2img(&["--output", name]).refused(2, &[says]);
+        assert!(contents(&tiny.path("")) == before, "{name}");
+    }
 }

@@ -9,7 +9,7 @@ pub enum Syntax {
     ExtraNetwork,
     /// `embedding:name`, a textual inversion.
     Embedding,
-    /// `(word:1.3)`, `((word))`: more or less weight.
+    /// `(word:1.3)`, `((word))`, `{{word}}`: more or less weight.
     Emphasis,
     /// `[word]`: less weight.
     LessEmphasis,
@@ -105,6 +105,7 @@ fn bracketed(open: char, rest: &str) -> Option<(Syntax, &str)> {
         }
         '[' if has(':') || has('|') => Some((Syntax::Scheduled, text)),
         '[' => (!inner.trim().is_empty()).then_some((Syntax::LessEmphasis, text)),
+        _ if inner.starts_with('{') => Some((Syntax::Emphasis, text)),
         _ => has('|').then_some((Syntax::Wildcard, text)),
     }
 }
@@ -137,6 +138,7 @@ mod tests {
             ("<hypernet:x:1> cat", vec![(Syntax::ExtraNetwork, "<hypernet:x:1>")]),
             ("a (cat:1.4) and (dog:0.5)", vec![(Syntax::Emphasis, "(cat:1.4)")]),
             ("a ((cat))", vec![(Syntax::Emphasis, "((cat)")]),
+            ("a {{cat}}", vec![(Syntax::Emphasis, "{{cat}")]),
             ("a [cat]", vec![(Syntax::LessEmphasis, "[cat]")]),
             ("a [cat:dog:0.5]", vec![(Syntax::Scheduled, "[cat:dog:0.5]")]),
             ("a [cat|dog]", vec![(Syntax::Scheduled, "[cat|dog]")]),

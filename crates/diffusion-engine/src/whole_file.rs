@@ -52,7 +52,7 @@ pub enum Unwritable {
         bytes: usize,
     },
     /// A part of the path is a link whose target does not exist.
-    #[error("`{}` is a link to a folder that does not exist", link.display())]
+    #[error("`{}` is a link to something that does not exist", link.display())]
     DanglingLink {
         /// The link.
         link: PathBuf,
@@ -68,14 +68,16 @@ pub enum Unwritable {
     System(#[from] io::Error),
 }
 
-/// Writes a file completely or not at all. Missing folders are made; a file of that name is replaced by one with its permissions.
+/// Writes a file completely or not at all. Missing folders are made; a file of that name is replaced by one with its permissions, and
+/// where the name is a link, the file that it leads to.
 ///
 /// # Errors
 /// [`Error::Write`], and then nothing is left behind but folders that were made; [`Error::Unsynced`] where the file is there, but
 /// the system could not promise that its name survives a power loss.
 pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
-    replace(path, fill).map_err(|source| Error::Write { path: path.to_owned(), source })?;
-    sync_folder(folder(path)).map_err(|source| Error::Unsynced { path: path.to_owned(), source })
+    let place = followed(path).map_err(|source| Error::Write { path: path.to_owned(), source })?;
+    replace(&place, fill).map_err(|source| Error::Write { path: path.to_owned(), source })?;
+    sync_folder(folder(&place)).map_err(|source| Error::Unsynced { path: path.to_owned(), source })
 }
 
 fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Unwritable> {
@@ -99,6 +101,7 @@ fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> 
 /// # Errors
 /// Why it would not.
 pub fn check_writable(path: &Path) -> Result<(), Unwritable> {
+    let path = &followed(path)?;
     check_name(path)?;
     // Folders that are missing are made when there is something to write; until then the nearest one that exists must do.
     for ancestor in folder(path).ancestors() {
@@ -114,6 +117,14 @@ pub fn check_writable(path: &Path) -> Result<(), Unwritable> {
         }
     }
     Err(io::Error::from(io::ErrorKind::NotFound).into())
+}
+
+/// The place that a path leads to where it is a link.
+fn followed(path: &Path) -> Result<PathBuf, Unwritable> {
+    if path.is_symlink() && !path.as_os_str().to_string_lossy().ends_with(std::path::is_separator) {
+        return path.canonicalize().map_err(|_| Unwritable::DanglingLink { link: path.to_owned() });
+    }
+    Ok(path.to_owned())
 }
 
 /// Removes what killed runs have left in a folder: temporary files of [`write_whole`] that no process writes any more. Returns how
@@ -276,6 +287,23 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
         assert!(matches!(check_writable(&at("pipe")), Err(Unwritable::Special { kind: "a pipe" })));
         assert!(write(&at("pipe")).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_leads_to_what_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("deep")).unwrap();
+        fs::write(at("deep/real"), "old").unwrap();
+        std::os::unix::fs::symlink(at("deep/real"), at("first")).unwrap();
+        std::os::unix::fs::symlink(at("first"), at("second")).unwrap();
+        write(&at("second")).unwrap();
+        assert_eq!(fs::read(at("deep/real")).unwrap(), b"new");
+        assert!(at("first").is_symlink() && at("second").is_symlink());
+        std::os::unix::fs::symlink(at("nowhere"), at("broken")).unwrap();
+        assert!(matches!(check_writable(&at("broken")), Err(Unwritable::DanglingLink { .. })));
+        assert!(write(&at("broken")).is_err() && at("broken").is_symlink());
     }
 
     #[cfg(unix)]

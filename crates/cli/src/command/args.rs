@@ -232,6 +232,13 @@ impl TypedValueParser for Words {
     }
 }
 
+/// Flags that are any text, also one that begins with a dash.
+const TEXTS: [&str; 4] = ["backend", "compute", "noise", "options"];
+
+/// Flags that are paths, which may begin with a dash too.
+const PLACES: [&str; 10] =
+    ["config", "prompt_file", "negative_file", "output", "folder", "transformer", "clip", "t5", "vae", "dump"];
+
 /// Flags that are whole numbers, with their ranges.
 const WHOLE: [(&str, usize, usize); 6] = [
     ("steps", 1, Schedule::MAX_STEPS),
@@ -256,9 +263,16 @@ pub fn command(registry: &Registry) -> clap::Command {
     ];
     Args::command().mut_subcommand("txt2img", |txt2img| {
         let flags = Words(txt2img.get_arguments().filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect());
-        let txt2img = names
-            .into_iter()
-            .fold(txt2img, |command, (flag, names)| command.mut_arg(flag, |arg| arg.value_parser(Names(names))));
+        let txt2img = names.into_iter().fold(txt2img, |command, (flag, names)| {
+            command.mut_arg(flag, |arg| arg.value_parser(Names(names)).allow_hyphen_values(true))
+        });
+        let txt2img = TEXTS.into_iter().fold(txt2img, |command, flag| {
+            command.mut_arg(flag, |arg| arg.value_parser(flags.clone()).allow_hyphen_values(true))
+        });
+        let txt2img = PLACES.into_iter().fold(txt2img, |command, flag| {
+            let place = flags.clone().map(PathBuf::from);
+            command.mut_arg(flag, |arg| arg.value_parser(place).allow_hyphen_values(true))
+        });
         let prompts = ["prompt", "negative"].into_iter().fold(txt2img, |command, flag| {
             command.mut_arg(flag, |arg| arg.value_parser(flags.clone()).allow_hyphen_values(true))
         });
@@ -290,13 +304,15 @@ impl Txt2ImgArgs {
 
     /// Where the dump goes.
     pub fn dump_file(&self) -> Result<Option<PathBuf>> {
+        if self.dump.as_deref() == Some(Path::new(STANDARD_OUTPUT)) {
+            return Err(Error::Value { key: "--dump", expected: "a file".into(), found: "`-`".into() });
+        }
         self.dump.as_deref().map(|path| paths::to_write("--dump", path, Path::new(""))).transpose()
     }
 
     /// The files that are read beside those that the config names.
     pub fn other_files(&self) -> Result<Vec<PathBuf>> {
-        let files = self.texts().filter(|(_, path)| *path != Path::new(STANDARD_INPUT));
-        files.map(|(flag, path)| file(flag, path)).collect()
+        self.texts().map(|(flag, path)| file(flag, path)).collect()
     }
 
     /// The texts that flags name, each a file, a pipe or standard input.
@@ -446,6 +462,7 @@ fn prompt_text(flag: &'static str, path: &Path) -> Result<String> {
     let path = file(flag, path)?;
     let text = text_file::read(&path, Txt2Img::MAX_PROMPT as u64);
     let text = text.map_err(|source| Error::ReadPrompt { path, source })?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let line = text.strip_suffix('\n').unwrap_or(text);
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }

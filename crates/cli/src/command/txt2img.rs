@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     Config, Error, Forge, Noise, Result, dump, noise_file,
+    out_of_memory::unbuffered_stdout,
     outputs::{Outputs, Pictures},
     signals::Interrupt,
     threads::Threads,
@@ -105,7 +106,8 @@ fn draw(job: Job) -> Result<()> {
     if let Some(path) = &outputs.dump {
         dump(&run, &latents, path)?;
     }
-    Ok(unsynced?)
+    unsynced?;
+    reporter.finish()
 }
 
 fn standard_output_is_free(json: bool) -> Result<()> {
@@ -120,7 +122,7 @@ fn standard_output_is_free(json: bool) -> Result<()> {
 
 fn to_standard_output(image: &Image) -> Result<()> {
     let mut png = Vec::new();
-    let written = image.encode(&mut png).and_then(|()| stdout().write_all(&png)).and_then(|()| stdout().flush());
+    let written = image.encode(&mut png).and_then(|()| unbuffered_stdout()?.write_all(&png));
     written.map_err(|source| Error::Write { path: "standard output".into(), source: source.into() })
 }
 

@@ -13,6 +13,7 @@ use diffusion_engine::{Cut, StepReport};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{print_json, shown};
+use crate::Result;
 
 /// What happens in a run, in this order.
 pub enum Event<'a> {
@@ -40,6 +41,8 @@ pub struct Reporter {
     last: Instant,
     /// How long each step took; the estimate uses their median, which the first slow one does not bend.
     steps: Vec<Duration>,
+    /// Whether every event reached who reads them.
+    told: Result<()>,
 }
 
 impl Reporter {
@@ -47,7 +50,15 @@ impl Reporter {
     pub fn new(json: bool) -> Self {
         let now = Instant::now();
         let terminal = !json && stderr().is_terminal() && can_redraw();
-        Self { json, bar: None, terminal, started: now, last: now, steps: Vec::new() }
+        Self { json, bar: None, terminal, started: now, last: now, steps: Vec::new(), told: Ok(()) }
+    }
+
+    /// Ends the telling.
+    ///
+    /// # Errors
+    /// [`Error::Write`](crate::Error::Write) where an event could not be printed, though somebody was there to read it.
+    pub fn finish(self) -> Result<()> {
+        self.told
     }
 
     /// Shows that a part of the run goes on, until its event.
@@ -67,8 +78,9 @@ impl Reporter {
             self.steps.push(took);
         }
         if self.json {
-            // A reader that has gone is no reason to stop drawing.
-            let _ = print_json(&self.json_event(event, took));
+            // No reason to stop drawing; that events are missing is told in the end.
+            let told = print_json(&self.json_event(event, took));
+            self.told = std::mem::replace(&mut self.told, Ok(())).and(told);
             return;
         }
         match event {

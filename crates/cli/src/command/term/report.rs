@@ -24,15 +24,21 @@ pub fn print(text: &str) -> Result<()> {
 pub fn shown(text: &str) -> String {
     let show = |c: char| match c {
         '\n' | '\t' => c.to_string(),
-        c if c.is_control() => c.escape_default().to_string(),
+        c if commands(c) => c.escape_default().to_string(),
         c => c.to_string(),
     };
     text.chars().map(show).collect()
 }
 
+/// Whether a terminal does something else with a character than to show it: control characters, what breaks lines, and what turns the
+/// direction of writing round.
+fn commands(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Prints a value as JSON on one line. What terminals take for commands is escaped as JSON has it.
 pub fn print_json(value: &serde_json::Value) -> Result<()> {
-    let escape = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    let escape = |c: char| if commands(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
     print(&value.to_string().chars().map(escape).collect::<String>())
 }
 
@@ -52,7 +58,8 @@ fn cut(text: &str, most: usize) -> String {
 
 /// Prints an error, its causes and what to do about it; with `json` as an event on standard output.
 pub fn report(error: &Error, json: bool) {
-    let message = cut(&error.to_string(), LONGEST_MESSAGE);
+    // A line's end in a path must not begin a message of its own.
+    let message = cut(&error.to_string(), LONGEST_MESSAGE).replace('\n', "\\n");
     let chain = std::iter::successors(error.source(), |&cause| cause.source());
     let causes: Vec<String> = chain.map(|cause| cut(&cause.to_string(), LONGEST_MESSAGE)).collect();
     let hint = hint(error).map(|hint| cut(&hint, LONGEST_MESSAGE));
