@@ -54,7 +54,8 @@ pub fn run() -> Done {
 /// not link.
 fn stale_docs() -> Result<Option<Fault>, Box<dyn Error>> {
     let test = Command::new(env!("CARGO"))
-        .args(["test", "--quiet", "--package", "samplers", "--test", "docs"])
+        // Of the whole workspace, as a package alone would have Burn built once more with other features.
+        .args(["test", "--quiet", "--workspace", "--test", "docs"])
         .current_dir(root())
         .output()
         .map_err(|error| format!("cannot start cargo, which compares docs with the registry: {error}"))?;
