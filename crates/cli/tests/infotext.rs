@@ -264,6 +264,31 @@ fn lines_of_settings_are_read_whoever_wrote_them() {
             json!({"prompt": "a cat", "seed": 5, "unread": ["Template"]}),
         ),
         ("Windows' line ends", "a\r\nNegative prompt: b\r\nSteps: 4, Seed: 5\r\n", json!({"negative": "b", "seed": 5})),
+        (
+            "one line without commas between",
+            "a cat, hat. Negative prompt: b, c Steps: 33, Sampler: Euler, Seed: 5, Size: 512x768",
+            json!({"prompt": "a cat, hat.", "negative": "b, c", "steps": 33, "seed": 5, "unread": []}),
+        ),
+        (
+            "an indented negative prompt",
+            "a cat\n    Negative prompt: b\n    Steps: 4, Seed: 5",
+            json!({"prompt": "a cat", "negative": "b", "steps": 4}),
+        ),
+        (
+            "a sampler's schedule against another",
+            "a\nSteps: 4, Sampler: DPM++ 2M Karras, Schedule type: Exponential, Seed: 5",
+            json!({"error": "`Sampler` is `DPM++ 2M Karras` and `Schedule type` is `Exponential`"}),
+        ),
+        (
+            "A1111 without its letter",
+            "a\nSteps: 4, Sampler: DPM++ 2M, Seed: 5, Version: 1.8.0",
+            json!({"from": "a1111", "schedule": "normal"}),
+        ),
+        (
+            "another program's number",
+            "a\nSteps: 4, Sampler: DPM++ 2M, Seed: 5, App: Mine, Version: 1.8.0",
+            json!({"from": null, "schedule": "automatic"}),
+        ),
         ("a braced prompt", "{red|blue} cat\nSteps: 4, Seed: 5", json!({"prompt": "{red|blue} cat", "seed": 5})),
     ]);
 }

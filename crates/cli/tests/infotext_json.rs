@@ -70,7 +70,21 @@ fn json_of_other_programs_is_read() {
             r#"{"prompt": "a cat", "seed": 5, "steps": 20, "cfg_scale": 6, "width": 512, "height": 768, "lora": ["x"]}"#,
             json!({"from": null, "seed": 5, "cfg": 6.0, "unread": ["lora"]}),
         ),
-        ("JSON that is no request", r#"{"a": 1, "b": [2]}"#, json!({"from": null, "prompt": r#"{"a": 1, "b": [2]}"#})),
+        (
+            "JSON that is no request",
+            r#"{"a": 1, "b": [2]}"#,
+            json!({"from": null, "prompt": "", "error": "it is JSON of a program that is not known"}),
+        ),
+        (
+            "a list of requests",
+            r#"[{"prompt": "a", "seed": 5, "steps": 8}]"#,
+            json!({"error": "it is JSON of a program that is not known"}),
+        ),
+        (
+            "SwarmUI with a number that is none",
+            r#"{"sui_image_params": {"prompt": "a", "seed": 1, "steps": 8, "cfgscale": NaN}}"#,
+            json!({"error": "`cfgscale` of SwarmUI's text is `NaN`"}),
+        ),
     ]);
 }
 
@@ -282,6 +296,56 @@ fn graphs_of_comfyui_are_read_from_the_sampler_back() {
                 graph["40"] = json!({"class_type": "DPRandomGenerator", "inputs": {"text": "{a|b} cat", "seed": 1}});
             }),
             json!({"error": "the prompt comes from node 40, a `DPRandomGenerator`, which is not understood"}),
+        ),
+        (
+            "a prompt from a pipe",
+            json!({"3": {"class_type": "easy fullkSampler", "inputs": {"pipe": ["70", 0], "seed": 1, "steps": 8, "sampler_name": "euler"}},
+                "70": {"class_type": "easy fluxLoader", "inputs": {"positive": "a cat"}}})
+            .to_string(),
+            json!({"error": "the prompt comes from node 3, a `easy fullkSampler`, which is not understood"}),
+        ),
+        (
+            "no prompt",
+            simple.replace(r#"["6", 0]"#, "null"),
+            json!({"error": "the prompt comes from node 3, a `KSampler`"}),
+        ),
+        ("an output as text", simple.replace(r#"["6", 0]"#, r#"["6", "0"]"#), json!({"prompt": "a cat", "negative": ""})),
+        (
+            "an encoder without a text",
+            simple.replace(r#""text""#, r#""words""#),
+            json!({"error": "the prompt comes from node 6, a `CLIPTextEncode`"}),
+        ),
+        (
+            "no guider",
+            flux_graph(|graph| graph["13"]["inputs"]["guider"] = Value::Null),
+            json!({"error": "the prompt comes from node 13, a `SamplerCustomAdvanced`"}),
+        ),
+        (
+            "a prompt in a circle",
+            flux_graph(|graph| {
+                graph["22"]["inputs"]["conditioning"] = json!(["70", 0]);
+                graph["70"] = json!({"class_type": "Reroute", "inputs": {"": ["71", 0]}});
+                graph["71"] = json!({"class_type": "Reroute", "inputs": {"": ["70", 0]}});
+            }),
+            json!({"error": "a ComfyUI graph can't be read: its links lead nowhere at node 7"}),
+        ),
+        (
+            "a reroute from nowhere",
+            flux_graph(|graph| {
+                graph["22"]["inputs"]["conditioning"] = json!(["70", 0]);
+                graph["70"] = json!({"class_type": "Reroute", "inputs": {}});
+            }),
+            json!({"error": "the prompt comes from node 70, a `Reroute`"}),
+        ),
+        (
+            "a cfg that is no number",
+            simple.replace("\"cfg\": 1.0", "\"cfg\": NaN"),
+            json!({"error": "`cfg` of a ComfyUI graph is `NaN`"}),
+        ),
+        (
+            "noise without end",
+            simple.replace("\"cfg\": 1.0", "\"cfg\": 1.0, \"denoise\": -Infinity"),
+            json!({"cfg": 1.0, "unread": ["denoise"]}),
         ),
         (
             "prompts that are joined",

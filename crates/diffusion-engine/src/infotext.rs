@@ -16,6 +16,7 @@ mod lines;
 mod pairs;
 mod render;
 mod request;
+mod unfold;
 mod values;
 mod writer;
 
@@ -71,6 +72,9 @@ pub enum TextFault {
         /// From 1.
         column: usize,
     },
+    /// JSON that is no program's that is known.
+    #[error("it is JSON of a program that is not known")]
+    UnknownJson,
     /// What ComfyUI's editor shows, without what was run.
     #[error("it is the editor's workflow, without the graph that was run")]
     WorkflowOnly,
@@ -131,13 +135,15 @@ pub fn parse(text: &str) -> Infotext {
     }
     (dream::read(text))
         .or_else(|| json::behind_a_prompt(text))
+        .or_else(|| json::is_json(text).then(|| Infotext::faulty(Writer::Unknown, TextFault::UnknownJson)))
         .unwrap_or_else(|| Infotext { prompt: text.to_owned(), ..Infotext::default() })
 }
 
 impl Infotext {
     /// Whether the text is more than words: settings, or another program's form.
     pub fn says_something(&self) -> bool {
-        !self.pairs.is_empty() || self.from != Writer::Unknown || self.fault.is_some()
+        let is_fault = self.fault.as_ref().is_some_and(|fault| *fault != TextFault::UnknownJson);
+        !self.pairs.is_empty() || self.from != Writer::Unknown || is_fault
     }
 }
 

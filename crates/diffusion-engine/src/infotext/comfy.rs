@@ -133,9 +133,7 @@ impl<'a> Walk<'_, 'a> {
         self.sampler_of(sampler)?;
         self.levels_of(sampler)?;
         self.size(sampler)?;
-        let Some((guider, _)) = self.graph.link(sampler, "guider", CFG)? else {
-            return Ok((String::new(), String::new()));
-        };
+        let (guider, _) = self.graph.link(sampler, "guider", CFG)?.ok_or_else(|| sampler.unknown(PROMPT))?;
         self.seen.insert(guider.id);
         self.model(guider)?;
         match guider.class {
@@ -306,7 +304,12 @@ impl<'a> Walk<'_, 'a> {
     fn prompt(&mut self, node: Node<'a>, input: &str, is_positive: bool) -> Result<String, TextFault> {
         let (mut seen, mut guidance, mut rest) = (Vec::new(), None, Vec::new());
         let graph = self.graph;
-        let text = graph.follow(graph.link(node, input, PROMPT)?, |(node, output): Link<'a>| {
+        let first = graph.link(node, input, PROMPT)?;
+        // Without a link a node has its prompt from somewhere else; only the negative one may be left out.
+        if first.is_none() && (is_positive || node.input(input).is_some()) {
+            return Err(node.unknown(PROMPT));
+        }
+        let text = graph.follow(first, |(node, output): Link<'a>| {
             seen.push(node.id);
             if node.input("guidance").is_some() && guidance.is_none() {
                 guidance = graph.value(node, "guidance", PROMPT)?;
@@ -314,11 +317,16 @@ impl<'a> Walk<'_, 'a> {
             match node.class {
                 "ConditioningZeroOut" => return Ok(Next::Done(String::new())),
                 "FluxGuidance" | "Reroute" => {
-                    return Ok(Next::Go(graph.first_link(node, &["conditioning", ""], PROMPT)?));
+                    let next = graph.first_link(node, &["conditioning", "", "*", "any", "value"], PROMPT)?;
+                    return next.map_or_else(|| Err(node.unknown(PROMPT)), |next| Ok(Next::Go(Some(next))));
                 }
                 class if class.contains("TextEncode") => {
                     let mut texts = Vec::new();
-                    for name in ["t5xxl", "text_g", "clip_g", "text", "prompt", "clip_l", "text_l"] {
+                    let names = ["t5xxl", "text_g", "clip_g", "text", "prompt", "clip_l", "text_l"];
+                    if names.iter().all(|name| node.input(name).is_none()) {
+                        return Err(node.unknown(PROMPT));
+                    }
+                    for name in names {
                         let text = graph.text(node, name, PROMPT)?.filter(|text| !text.is_empty());
                         texts.extend(text.map(|text| (name, text)));
                     }

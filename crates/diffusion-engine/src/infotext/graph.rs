@@ -200,13 +200,17 @@ pub(super) enum Next<'a, T> {
     Done(T),
 }
 
-/// A link, as it stands in a graph: `["4", 0]`.
+/// A link, as it stands in a graph: `["4", 0]`. Some programs write the output as text.
 fn link(value: &Value) -> Option<(String, u64)> {
     match value.as_array()?.as_slice() {
-        [Value::String(id), output] => Some((id.clone(), output.as_u64()?)),
-        [Value::Number(id), output] => Some((id.to_string(), output.as_u64()?)),
+        [Value::String(id), output] => Some((id.clone(), place(output)?)),
+        [Value::Number(id), output] => Some((id.to_string(), place(output)?)),
         _ => None,
     }
+}
+
+fn place(output: &Value) -> Option<u64> {
+    output.as_u64().or_else(|| output.as_str()?.parse().ok())
 }
 
 /// A value as text.

@@ -30,6 +30,20 @@ pub(super) fn behind_a_prompt(text: &str) -> Option<Infotext> {
     infotext.prompt.is_empty().then(|| Infotext { prompt: prompt.to_owned(), ..infotext })
 }
 
+/// Whether a text is JSON or Python's form of it, also if its end is missing, and not a prompt in brackets.
+pub(super) fn is_json(text: &str) -> bool {
+    let text = text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\0' | '\u{feff}'));
+    if text == "null" || text.starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+        return true;
+    }
+    let inner = text.trim_start_matches(|c: char| c == '[' || c.is_whitespace());
+    let key = inner.strip_prefix('{').map(str::trim_start).and_then(|inner| {
+        let quote = inner.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        inner[1..].split_once(quote)
+    });
+    key.is_some_and(|(_, behind)| behind.trim_start().starts_with(':'))
+}
+
 fn object(text: &str) -> Result<Map<String, Value>, TextFault> {
     let bytes = text.as_bytes();
     let (mut at, mut count, mut copied, mut clean) = (0, 1, 0, String::new());
@@ -47,8 +61,11 @@ fn object(text: &str) -> Result<Map<String, Value>, TextFault> {
                 let word = ["NaN", "Infinity"].into_iter().find(|word| bytes[at..].starts_with(word.as_bytes()));
                 if let Some(word) = word {
                     let minus = usize::from(at > copied && bytes[at - 1] == b'-');
+                    // as text, so that a setting of this value is an error and not silent
                     clean += &text[copied..at - minus];
-                    clean += "null";
+                    clean += if minus == 1 { "\"-" } else { "\"" };
+                    clean += word;
+                    clean += "\"";
                     copied = at + word.len();
                     at = copied - 1;
                 }

@@ -4,6 +4,7 @@ use super::{
     Infotext, TextFault, Writer,
     keys::{Meaning, meaning, plain},
     pairs::{MAX_PAIRS, Pair, key, pairs},
+    unfold::unfolded,
     values,
 };
 
@@ -11,9 +12,20 @@ pub(super) const NEGATIVE: &str = "Negative prompt:";
 
 /// Reads a text of this form; one without settings is a prompt alone.
 pub(super) fn read(text: &str) -> Result<Infotext, TextFault> {
-    let text = text.replace("\r\n", "\n");
-    let text = text.trim_end_matches(|c: char| c.is_whitespace() || c == '\0');
-    let (prompts, mut pairs) = split(text)?;
+    let windows = text.replace("\r\n", "\n");
+    let end = |c: char| c.is_whitespace() || c == '\0';
+    let text = windows.trim_end_matches(end);
+    let (prompts, pairs) = split(text)?;
+    // This engine's own prompts may hold any line end; its last line begins with the steps.
+    if writer(&pairs) == Writer::Forge && text[prompts.len()..].trim_start_matches('\n').starts_with("Steps: ") {
+        return Ok(infotext(prompts, pairs));
+    }
+    let text = unfolded(text);
+    let (prompts, pairs) = split(text.trim_end_matches(end))?;
+    Ok(infotext(prompts, pairs))
+}
+
+fn infotext(prompts: &str, mut pairs: Vec<Pair>) -> Infotext {
     let from = writer(&pairs);
     let (prompt, negative) = match from {
         Writer::Forge => {
@@ -41,7 +53,7 @@ pub(super) fn read(text: &str) -> Result<Infotext, TextFault> {
             (prompt, negative)
         }
     };
-    Ok(Infotext { prompt, negative, pairs, from, rest: Vec::new(), fault: None })
+    Infotext { prompt, negative, pairs, from, rest: Vec::new(), fault: None }
 }
 
 /// What stands before the settings, and the settings.
@@ -107,7 +119,7 @@ fn last_line(text: &str) -> Option<(usize, &str)> {
 
 /// Whether pairs are settings and not a prompt with colons: A1111's own rule is that they begin with the steps, or are three or more.
 /// Here one of three at least has to be a known key, and fewer do if every one is and has a value that fits.
-fn are_settings(pairs: &[Pair]) -> bool {
+pub(super) fn are_settings(pairs: &[Pair]) -> bool {
     let keyed = pairs.iter().filter(|(_, value)| !value.is_empty()).count();
     match pairs {
         [] => false,
@@ -117,11 +129,11 @@ fn are_settings(pairs: &[Pair]) -> bool {
     }
 }
 
-fn is_steps((key, _): &Pair) -> bool {
+pub(super) fn is_steps((key, _): &Pair) -> bool {
     meaning(key, Writer::Unknown) == Some(Meaning::Steps)
 }
 
-fn is_known((key, _): &Pair) -> bool {
+pub(super) fn is_known((key, _): &Pair) -> bool {
     meaning(key, Writer::Unknown).is_some_and(|meaning| !matches!(meaning, Meaning::Prompt | Meaning::Negative))
 }
 
@@ -151,7 +163,11 @@ fn fits((key, value): &Pair) -> bool {
 /// Whose the pairs are: as they say, or by a key that one program alone writes.
 fn writer(pairs: &[Pair]) -> Writer {
     let said = |name: &str| pairs.iter().find(|(key, _)| plain(key) == name).map(|(_, value)| value.as_str());
-    let version = ["app", "version", "software"].into_iter().filter_map(said).find_map(Writer::of_version);
+    // A number without a letter is A1111's only where no other program names itself.
+    let named = ["app", "software"].into_iter().filter_map(said).find(|name| !name.is_empty());
+    let is_bare = |writer: &Writer| *writer == Writer::A1111 && named.is_some();
+    let version = (named.and_then(Writer::of_version))
+        .or_else(|| said("version").and_then(Writer::of_version).filter(|writer| !is_bare(writer)));
     version
         .or_else(|| said("seedmode").map(|_| Writer::DrawThings))
         .or_else(|| said("sdcpp").map(|_| Writer::StableDiffusionCpp))
@@ -163,8 +179,9 @@ pub(super) fn split_negative(text: &str, exactly: bool) -> (&str, &str) {
     let mark = |line: &str| match exactly {
         true => line.starts_with(NEGATIVE).then_some(NEGATIVE.len()),
         false => {
-            let end = line.bytes().take(NEGATIVE.len() + 1).position(|b| b == b':')?;
-            (plain(&line[..end]) == "negativeprompt").then_some(end + 1)
+            let start = line.len() - line.trim_start().len();
+            let end = start + line[start..].bytes().take(NEGATIVE.len() + 1).position(|b| b == b':')?;
+            (plain(&line[start..end]) == "negativeprompt").then_some(end + 1)
         }
     };
     let mut at = 0;

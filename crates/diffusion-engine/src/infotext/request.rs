@@ -167,6 +167,11 @@ impl<'a> Said<'a> {
         Ok(found.map(|(value, _, _)| value))
     }
 
+    /// The first key of a meaning and its value, for an error.
+    fn first(&self, meaning: Meaning) -> (&str, &str) {
+        self.by_meaning.get(&meaning).and_then(|said| said.first()).copied().unwrap_or_default()
+    }
+
     fn contradiction(&self, first: (&str, &str), second: (&str, &str)) -> Error {
         let owned = |(key, value): (&str, &str)| (key.to_owned(), short(value));
         Error::Contradiction { text: self.text.from, first: owned(first), second: owned(second) }
@@ -231,9 +236,7 @@ impl<'a> Said<'a> {
             (None, None, Some(scale)) => (Some(scale), None),
             (Some(cfg), Some(guidance), Some(scale)) if [cfg, guidance].contains(&scale) => (Some(cfg), Some(guidance)),
             (Some(_), Some(_), Some(_)) => {
-                let said = |meaning| self.by_meaning.get(&meaning).and_then(|said| said.first()).copied();
-                return Err(self
-                    .contradiction(said(Meaning::Cfg).unwrap_or_default(), said(Meaning::Scale).unwrap_or_default()));
+                return Err(self.contradiction(self.first(Meaning::Cfg), self.first(Meaning::Scale)));
             }
         })
     }
@@ -254,10 +257,7 @@ impl<'a> Said<'a> {
         let side = |meaning, of_size: Option<usize>| {
             let side = self.one(meaning, |key, value| self.side(key, value))?;
             match (of_size, side) {
-                (Some(a), Some(b)) if a != b => {
-                    let said = |meaning| self.by_meaning.get(&meaning).and_then(|said| said.first()).copied();
-                    Err(self.contradiction(said(Meaning::Size).unwrap_or_default(), said(meaning).unwrap_or_default()))
-                }
+                (Some(a), Some(b)) if a != b => Err(self.contradiction(self.first(Meaning::Size), self.first(meaning))),
                 (a, b) => Ok(a.or(b)),
             }
         };
@@ -275,7 +275,7 @@ impl<'a> Said<'a> {
             }
         };
         let mut names = self.one(Meaning::Sampler, both)?;
-        let schedule = match self.one(Meaning::Schedule, |_, value| Ok(registry.schedule(value.trim())?)) {
+        let said = match self.one(Meaning::Schedule, |_, value| Ok(registry.schedule(value.trim())?)) {
             // diffusers' scheduler is a sampler with its schedule
             Err(unknown) if names.is_none() => {
                 names = self.one(Meaning::Schedule, both).map_err(|_| unknown)?;
@@ -284,17 +284,31 @@ impl<'a> Said<'a> {
             schedule => schedule?,
         };
         let (sampler, named) = names.unzip();
+        // `Automatic` leaves it to the sampler's name.
+        let schedule = match (said, named.flatten()) {
+            (Some(said), Some(named)) if said.id != "automatic" && said.id != named.id => {
+                return Err(self.contradiction(self.first(Meaning::Sampler), self.first(Meaning::Schedule)));
+            }
+            (_, Some(named)) => Some(named),
+            (said, None) => said,
+        };
         let before = || match sampler {
             Some(_) if self.is_before_schedules() => Ok(Some(registry.schedule("normal")?)),
             Some(_) | None => Ok::<_, Error>(None),
         };
-        Ok((sampler, schedule.or(named.flatten()).map_or_else(before, |schedule| Ok(Some(schedule)))?))
+        Ok((sampler, schedule.map_or_else(before, |schedule| Ok(Some(schedule)))?))
     }
 
-    /// Whether the version is one of A1111's up to 1.8, such as `v1.6.0-2-g4afaaf8`.
+    /// Whether the version is one of A1111's up to 1.8, such as `v1.6.0-2-g4afaaf8`, or one of Forge's over it.
     fn is_before_schedules(&self) -> bool {
         self.by_meaning.get(&Meaning::Version).into_iter().flatten().any(|(_, version)| {
-            let mut numbers = version.strip_prefix('v').unwrap_or_default().split(['.', '-']).map(str::parse::<u32>);
+            // Forge's own version stands before A1111's: `f0.0.17v1.8.0rc`.
+            let number = match (self.text.from, version.split_once('v')) {
+                (Writer::ForgeWebUi, Some((_, number))) | (Writer::A1111, Some(("", number))) => number,
+                (Writer::A1111, None) => version,
+                _ => return false,
+            };
+            let mut numbers = number.split(['.', '-']).map(str::parse::<u32>);
             matches!((numbers.next(), numbers.next()), (Some(Ok(1)), Some(Ok(0..=8))))
         })
     }

@@ -32,6 +32,61 @@ fn text_of_other_programs_is_read_as_far_as_it_goes() {
 }
 
 #[test]
+fn line_ends_that_were_lost_or_changed_are_found_again() {
+    let settings = "Steps: 33, Sampler: Euler, CFG scale: 7, Hires steps: 5, Seed: 5, Size: 512x768";
+    let same = |text: &str, prompt: &str, negative: &str| {
+        let request = parse(text).request().unwrap();
+        assert_eq!((request.prompt.as_str(), request.negative.as_str()), (prompt, negative), "{text:?}");
+        assert_eq!((request.steps, request.seed), (33, 5), "{text:?}");
+    };
+    for end in
+        ["\r", "\r\n", "\r\r\n", "\u{85}", "\u{2028}", "\u{2029}", "\u{b}", "\\n", "<br>", "<br/>", "\n  ", "\n\t\t"]
+    {
+        same(&format!("a cat, hat{end}Negative prompt: b, c{end}{settings}"), "a cat, hat", "b, c");
+        same(&format!("a cat, hat{end}{settings}"), "a cat, hat", "");
+    }
+    for apart in [" ", ", ", "  ", ". "] {
+        let dot = apart.trim_end().trim_end_matches(',');
+        let (prompt, negative) = (format!("a cat, in a hat{dot}"), format!("b, c{dot}"));
+        same(&format!("a cat, in a hat{apart}Negative prompt: b, c{apart}{settings}"), &prompt, &negative);
+        same(&format!("a cat, in a hat{apart}{settings}"), &prompt, "");
+        same(&format!("a cat, in a hat{apart}Negative prompt: {settings}"), &prompt, "");
+    }
+    same("a cat\nNegative prompt：b\nSteps：33，Sampler：Euler，Seed：5", "a cat", "b");
+    same("a cat\nSteps=33, Sampler=Euler, Seed=5", "a cat", "");
+    // this engine's own prompts may hold any of them
+    for prompt in ["a\rb", "a\u{2028}Negative prompt: b", "a\\nNegative prompt: b", "a Negative prompt: b"] {
+        let request = request(prompt, "");
+        assert_eq!(parse(&render(&request, "m", false)).request().unwrap(), request);
+    }
+    // and what has no settings behind it is a prompt
+    for text in ["a dance in steps: 3, and more: 4", "Hires steps: 10"] {
+        assert_eq!(parse(text).prompt, text);
+    }
+}
+
+#[test]
+fn json_of_a_program_that_is_not_known_is_an_error_and_a_bracket_is_a_prompt() {
+    for text in [
+        "{}",
+        "[]",
+        "null",
+        "[{\"prompt\": \"a\"}]",
+        "{\"prompt\": \"a\", \"model\": \"dall-e-3\"}",
+        "{'prompt': 'a', 'x': None}",
+        " {\"a\": [1",
+        "[ { 'a': 1 } ]",
+    ] {
+        let fault = parse(text).request();
+        assert!(matches!(fault, Err(Error::InfotextForm { fault: TextFault::UnknownJson, .. })), "{text}");
+        assert!(!parse(text).says_something());
+    }
+    for text in ["[cat|dog]", "{a|b}, c", "[cat:0.5]", "{\"a\" cat}", "[a], {b}", "{", "[", "{'quoted'} cat"] {
+        assert_eq!(parse(text).request().unwrap().prompt, text);
+    }
+}
+
+#[test]
 fn sloppy_and_foreign_forms_are_read_too() {
     let same = |text: &str, prompt: &str, negative: &str, seed: &str| {
         let infotext = parse(text);
@@ -52,13 +107,15 @@ fn a_sampler_may_end_in_its_schedule_as_it_did_before_the_two_were_apart() {
     let ids = |line: &str| parse(&format!("a\nSteps: 1, {line}")).request().map(|r| (r.sampler.id, r.schedule.id)).ok();
     assert_eq!(ids("Sampler: DPM++ 2M Karras"), Some(("dpmpp_2m", "karras")));
     assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Beta"), Some(("dpmpp_2m", "beta")));
-    assert_eq!(ids("Sampler: DPM++ 2M Karras, Schedule type: Beta"), Some(("dpmpp_2m", "beta")));
+    assert_eq!(ids("Sampler: DPM++ 2M Karras, Schedule type: Beta"), None);
+    assert_eq!(ids("Sampler: DPM++ 2M Karras, Schedule type: Karras"), Some(("dpmpp_2m", "karras")));
+    assert_eq!(ids("Sampler: DPM++ 2M Karras, Schedule type: Automatic"), Some(("dpmpp_2m", "karras")));
     assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Automatic"), Some(("dpmpp_2m", "automatic")));
     assert_eq!(ids("Sampler: LMS"), Some(("lms", "automatic")));
     for version in ["v1.9.0", "v1.10.1", "f2.0.1v1.10.1-previous-669", "v2", "ComfyUI", "v"] {
         assert_eq!(ids(&format!("Sampler: LMS, Version: {version}")), Some(("lms", "automatic")), "{version}");
     }
-    for version in ["v1.8.0", "v1.6.0-2-g4afaaf8", "v1.0.0-pre"] {
+    for version in ["v1.8.0", "v1.6.0-2-g4afaaf8", "v1.0.0-pre", "1.8.0", "f0.0.17v1.8.0rc-latest-276"] {
         assert_eq!(ids(&format!("Sampler: LMS, Version: {version}")), Some(("lms", "normal")), "{version}");
     }
 }

@@ -89,7 +89,8 @@ impl Writer {
         let numbered =
             |letter| lower.strip_prefix(letter).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         match () {
-            () if numbered('v') => Some(Self::A1111),
+            // without git A1111 leaves the `v` out; it has not got past 1
+            () if numbered('v') || is_number_of_1(version) => Some(Self::A1111),
             () if numbered('f') => Some(Self::ForgeWebUi),
             () => None,
         }
@@ -155,6 +156,15 @@ impl fmt::Display for Writer {
     }
 }
 
+/// Whether a version is `1.` with two more numbers behind: `1.8.0`, `1.10.0-RC`.
+fn is_number_of_1(version: &str) -> bool {
+    let starts = |part: &str| part.starts_with(|c: char| c.is_ascii_digit());
+    version
+        .strip_prefix("1.")
+        .and_then(|rest| rest.split_once('.'))
+        .is_some_and(|(minor, patch)| minor.bytes().all(|b| b.is_ascii_digit()) && starts(minor) && starts(patch))
+}
+
 #[cfg(test)]
 mod tests {
     use super::Writer;
@@ -172,7 +182,11 @@ mod tests {
             ("stable-diffusion.cpp", Some(Writer::StableDiffusionCpp)),
             ("Fooocus v2.5.5", Some(Writer::Fooocus)),
             ("SD.Next", Some(Writer::SdNext)),
+            ("1.8.0", Some(Writer::A1111)),
+            ("1.10.0-RC", Some(Writer::A1111)),
+            ("f0.0.17v1.8.0rc-latest-276", Some(Writer::ForgeWebUi)),
             ("5.4.1", None),
+            ("1.8", None),
             ("v", None),
             ("four", None),
             ("", None),
