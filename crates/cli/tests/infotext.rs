@@ -169,7 +169,7 @@ fn lines_of_settings_are_read_whoever_wrote_them() {
         ),
         (
             "noise by no name",
-            "a\nSteps: 4, Seed: 1, RNG: dice, Size: 8x8",
+            "a\nSteps: 4, Seed: 1, RNG: dice, Size: 64x64",
             json!({"error": "`RNG` of the infotext is `dice`"}),
         ),
         (

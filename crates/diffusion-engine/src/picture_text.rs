@@ -75,7 +75,8 @@ pub fn read_infotext(path: &Path) -> Result<String, Error> {
 fn open(path: &Path) -> io::Result<Source<File>> {
     let found = path.metadata()?;
     if !found.is_file() {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        let what = if found.is_dir() { "it is a folder" } else { "it is a pipe, a socket or a device, and no file" };
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
     if found.len() == 0 {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty"));

@@ -10,8 +10,10 @@ pub fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
     if !request.negative.is_empty() {
         text += &format!("\n{NEGATIVE} {}", request.negative);
     }
+    // Given levels make one step less than they are, whatever number is asked for.
+    let steps = request.sigmas.as_ref().map_or(request.steps, |levels| levels.len().saturating_sub(1));
     let mut pairs = vec![
-        ("Steps", request.steps.to_string()),
+        ("Steps", steps.to_string()),
         ("Sampler", request.sampler.label.to_owned()),
         ("Schedule type", request.schedule.label.to_owned()),
         ("CFG scale", request.cfg.to_string()),

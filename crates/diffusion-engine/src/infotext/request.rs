@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use samplers::{Profile, Registry, Sampler, Schedule, noise::NoiseSource};
+use samplers::{Profile, Registry, Sampler, Schedule, Sigmas, noise::NoiseSource};
 
 use super::{
     Infotext, TextFault, Writer,
@@ -10,6 +10,9 @@ use super::{
     values,
 };
 use crate::{Error, Size, Txt2Img};
+
+/// The sides that a model may take; which of them it does is found when it is read.
+const SIDES: std::ops::RangeInclusive<usize> = 16..=Size::MAX;
 
 /// What a text says, as a request, and what it leaves open.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,8 +145,23 @@ impl<'a> Said<'a> {
         request.batch = self.one(Meaning::Batch, |key, value| self.whole(key, value))?.unwrap_or(request.batch);
         request.t5_length = self.one(Meaning::T5Length, |key, value| self.whole(key, value))?;
         request.sigmas = self.one(Meaning::Sigmas, |key, value| {
-            values::list(value).ok_or_else(|| self.wrong(key, "a list of numbers", value))
+            let levels = values::list(value).ok_or_else(|| self.wrong(key, "a list of numbers", value))?;
+            let descend = Sigmas::literal(&levels).is_ok();
+            if descend {
+                Ok(levels)
+            } else {
+                Err(self.wrong(key, "two levels or more that descend to 0 or above", value))
+            }
         })?;
+        // Levels make one step less than they are. A picture of this engine may say the number that was asked for.
+        if let Some(levels) = &request.sigmas {
+            let made = levels.len() - 1;
+            if from != Writer::Forge && steps.is_some_and(|steps| steps != made) {
+                return Err(self.contradiction(self.first(Meaning::Steps), self.first(Meaning::Sigmas)));
+            }
+            request.steps = made;
+            defaults.retain(|name| *name != "steps");
+        }
 
         let unread = self.options(&mut request)?;
         Ok(Reading { request, unread, defaults })
@@ -189,8 +207,8 @@ impl<'a> Said<'a> {
     fn side(&self, key: &str, value: &str) -> Result<usize, Error> {
         self.whole(key, value)
             .ok()
-            .filter(|&side| side > 0)
-            .ok_or_else(|| self.wrong(key, "a whole number above 0", value))
+            .filter(|side| SIDES.contains(side))
+            .ok_or_else(|| self.wrong(key, "a whole number of 16 to 16384", value))
     }
 
     fn number(&self, key: &str, value: &str) -> Result<f32, Error> {
@@ -251,7 +269,8 @@ impl<'a> Said<'a> {
 
     fn size(&self) -> Result<(Option<usize>, Option<usize>), Error> {
         let size = self.one(Meaning::Size, |key, value| {
-            values::size(value).ok_or_else(|| self.wrong(key, "WIDTHxHEIGHT", value))
+            let size = values::size(value).filter(|(width, height)| SIDES.contains(width) && SIDES.contains(height));
+            size.ok_or_else(|| self.wrong(key, "WIDTHxHEIGHT, each of 16 to 16384", value))
         })?;
         let (width, height) = (size.map(|(width, _)| width), size.map(|(_, height)| height));
         let side = |meaning, of_size: Option<usize>| {

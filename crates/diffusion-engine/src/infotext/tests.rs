@@ -87,6 +87,22 @@ fn json_of_a_program_that_is_not_known_is_an_error_and_a_bracket_is_a_prompt() {
 }
 
 #[test]
+fn levels_say_how_many_steps_were_taken() {
+    let given = Txt2Img { sigmas: Some(vec![1.0, 0.6, 0.3, 0.0]), steps: 20, ..Txt2Img::of("a") };
+    let text = render(&given, "m", false);
+    assert!(text.contains("\nSteps: 3, "), "{text}");
+    assert_eq!(parse(&text).request().unwrap(), Txt2Img { steps: 3, ..given });
+    assert_eq!(parse("a\nSampler: Euler, Seed: 5, Sigmas: [1, 0.5, 0]").request().unwrap().steps, 2);
+    for wrong in ["[0, 0.5, 1]", "[1]", "[1, 0.5, 0.2, 0]", "[1, -1]", "[1, 1, 0]"] {
+        assert!(parse(&format!("a\nSteps: 2, Seed: 5, Sigmas: {wrong}")).request().is_err(), "{wrong}");
+    }
+    for wrong in ["8x8", "100000x100000", "512x15"] {
+        assert!(parse(&format!("a\nSteps: 2, Seed: 5, Size: {wrong}")).request().is_err(), "{wrong}");
+    }
+    assert!(parse("a\nSteps: 2, Seed: 5, Width: 8").request().is_err());
+}
+
+#[test]
 fn sloppy_and_foreign_forms_are_read_too() {
     let same = |text: &str, prompt: &str, negative: &str, seed: &str| {
         let infotext = parse(text);

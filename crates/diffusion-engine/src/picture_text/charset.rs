@@ -7,6 +7,9 @@ use super::texts::Stored;
 /// This engine writes Latin-1 there, as the PNG standard has it, and its own text says that it is.
 pub(super) fn guessed(bytes: &[u8]) -> String {
     let latin = || bytes.iter().map(|&b| char::from(b)).collect::<String>();
+    if looks_like_utf16(bytes) && !is_ours(bytes) {
+        return unicode(bytes, true);
+    }
     match std::str::from_utf8(bytes) {
         Ok(text) if text.is_ascii() || !is_ours(bytes) => text.to_owned(),
         Ok(_) | Err(_) => latin(),
@@ -26,7 +29,7 @@ const MARK: &[u8] = b", Version: forge ";
 /// some write UTF-8. Programs that don't know the eight bytes leave them out.
 pub(super) fn user_comment(bytes: &[u8], big_endian: bool) -> Stored {
     match bytes.split_at_checked(8) {
-        Some((b"UNICODE\0", rest)) => Stored::Text(unicode(rest, big_endian)),
+        Some((name, rest)) if name.eq_ignore_ascii_case(b"UNICODE\0") => Stored::Text(unicode(rest, big_endian)),
         Some((b"ASCII\0\0\0", rest)) => Stored::Bytes(trimmed(rest).to_vec()),
         Some((b"JIS\0\0\0\0\0", _)) => Stored::Charset("JIS"),
         Some((b"\0\0\0\0\0\0\0\0", rest)) if looks_like_utf16(rest) => Stored::Text(unicode(rest, big_endian)),
@@ -46,7 +49,8 @@ fn trimmed(bytes: &[u8]) -> &[u8] {
     &bytes[..end]
 }
 
-fn looks_like_utf16(bytes: &[u8]) -> bool {
+/// Whether bytes have the mark of UTF-16, or as many zeros as ASCII has in it.
+pub(super) fn looks_like_utf16(bytes: &[u8]) -> bool {
     let zeros = trimmed(bytes).iter().filter(|&&b| b == 0).count();
     bytes.starts_with(b"\xfe\xff") || bytes.starts_with(b"\xff\xfe") || zeros * 4 > bytes.len()
 }
@@ -106,6 +110,11 @@ mod tests {
         assert_eq!(guessed("一只猫 café".as_bytes()), "一只猫 café");
         assert_eq!(guessed(b"caf\xe9"), "café");
         assert_eq!(guessed(b"plain"), "plain");
+        for text in ["a cat, Löwe", "獅子\nSteps: 1, Seed: 5"] {
+            assert_eq!([guessed(&be(text)), guessed(&le(text))], [text; 2]);
+            assert_eq!(guessed(&[b"\xff\xfe", &le(text)[..]].concat()), text);
+        }
+        assert_eq!(guessed(b"\xff\xfe\nSteps: 1, Version: forge 0.1.0"), "ÿþ\nSteps: 1, Version: forge 0.1.0");
         // what this engine writes is Latin-1, even where it could be UTF-8
         assert_eq!(guessed(b"\xc3\xa9\nSteps: 1, Version: forge 0.1.0"), "Ã©\nSteps: 1, Version: forge 0.1.0");
         assert_eq!(guessed(b"\xc3\xa9\nSteps: 1, Version: v1.10.1"), "é\nSteps: 1, Version: v1.10.1");
@@ -115,6 +124,7 @@ mod tests {
     fn utf16_is_read_in_the_order_that_it_has_whatever_the_file_says() {
         for text in ["a cat, Löwe", "獅子 Steps: 1", "🦉\n1", "é"] {
             for big in [true, false] {
+                assert_eq!(comment(&[b"Unicode\0\xfe\xff", &be(text)[..]].concat(), big), text);
                 assert_eq!(comment(&[b"UNICODE\0", &be(text)[..]].concat(), big || text == "é"), text);
                 assert_eq!(comment(&[b"UNICODE\0", &le(text)[..]].concat(), big && text != "é"), text);
                 assert_eq!(comment(&[b"UNICODE\0\xfe\xff", &be(text)[..]].concat(), big), text);

@@ -309,3 +309,14 @@ proptest! {
         walk_all(&bytes[..cut.index(bytes.len())]);
     }
 }
+
+#[test]
+fn what_is_no_file_is_called_what_it_is() {
+    let said = |path: &str| match read_infotext(std::path::Path::new(path)) {
+        Err(Error::Read { source, .. }) => source.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(said("."), "it is a folder");
+    #[cfg(unix)]
+    assert!(said("/dev/null").contains("a device"));
+}

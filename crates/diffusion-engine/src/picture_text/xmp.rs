@@ -20,6 +20,9 @@ fn content(xml: &str, name: &str) -> Option<String> {
     }
     let (_, inner) = rest.split_once('>')?;
     let (inner, _) = inner.split_once(&format!("</{name}"))?;
+    if let Some((_, data)) = inner.split_once("<![CDATA[") {
+        return Some(data.split_once("]]>").map_or(data, |(data, _)| data).to_owned());
+    }
     let mut text = String::new();
     for (i, piece) in inner.split('<').enumerate() {
         text += if i == 0 { piece } else { piece.split_once('>').map_or("", |(_, behind)| behind) };
@@ -84,6 +87,8 @@ mod tests {
                     </rdf:li></rdf:Alt></exif:UserComment></x>";
         assert_eq!(comment(list).unwrap(), "{\"c\":\"a & b 獅\"}");
         assert_eq!(comment("<exif:UserComment>a &lt; b & c &x;</exif:UserComment>").unwrap(), "a < b & c &x;");
+        let data = "<exif:UserComment><rdf:li><![CDATA[a & b]]></rdf:li></exif:UserComment>";
+        assert_eq!(comment(data).unwrap(), "a & b");
         assert_eq!(comment("<d exif:UserComment='a &#65;'/>").unwrap(), "a A");
         for broken in ["", "<exif:UserComment>", "exif:UserComment=", "exif:UserComment=\"", "exif:UserComment"] {
             let _ = comment(broken);
