@@ -320,3 +320,11 @@ fn what_is_no_file_is_called_what_it_is() {
     #[cfg(unix)]
     assert!(said("/dev/null").contains("a device"));
 }
+
+#[test]
+fn an_empty_text_does_not_hide_the_one_behind_it() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), png(&[text("parameters", b""), text("parameters", b"a cat"), text("parameters", b"b")]))
+        .unwrap();
+    assert_eq!(read_infotext(file.path()).unwrap(), "a cat");
+}

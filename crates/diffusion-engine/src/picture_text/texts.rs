@@ -38,7 +38,7 @@ const KEYS: [&str; 28] = [
     "vae model",
 ];
 
-/// The texts of a picture: the first of each key.
+/// The texts of a picture: of each key the first that is not empty.
 #[derive(Default)]
 pub(super) struct Texts(BTreeMap<&'static str, Stored>);
 
@@ -67,11 +67,18 @@ pub(super) enum Fault {
 }
 
 impl Texts {
-    /// Keeps a text, if it is one that is looked for and the first of its key.
+    /// Keeps a text, if it is one that is looked for and the first of its key but for empty ones.
     pub(super) fn add(&mut self, key: &str, text: impl FnOnce() -> Stored) {
         let key = key.trim().to_lowercase();
         if let Some(known) = KEYS.iter().find(|known| **known == key) {
-            self.0.entry(known).or_insert_with(text);
+            let has_one = self.0.get(known).is_some_and(|stored| match stored {
+                Stored::Text(text) => !text.trim().is_empty(),
+                Stored::Bytes(bytes) | Stored::Packed(bytes, _) => !bytes.is_empty(),
+                Stored::TooLong | Stored::Charset(_) => true,
+            });
+            if !has_one {
+                self.0.insert(known, text());
+            }
         }
     }
 
