@@ -264,8 +264,8 @@ impl FromStr for Config {
 }
 
 impl Config {
-    /// The longest config that is read, in bytes: room for two prompts of [`Txt2Img::MAX_PROMPT`] and all else.
-    pub const LONGEST: u64 = 144 << 10;
+    /// The longest config that is read, in bytes: room for the longest prompt and all else. The TOML reader takes up to 172 bytes for each.
+    pub const LONGEST: u64 = 96 << 10;
 
     /// Reads a config file, a pipe, or standard input for `-`. What was relative to the file is then relative to the current folder, and
     /// what was relative in a pipe is so already.

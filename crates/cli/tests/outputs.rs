@@ -313,7 +313,7 @@ fn texts_are_bounded() {
     let sparse = fs::File::create(tiny.path("huge.toml")).unwrap();
     sparse.set_len(64 << 30).unwrap();
     tiny.forge(&["txt2img", "--config", "huge.toml"])
-        .refused(2, &["cannot read config `huge.toml`", "longer than 147456 bytes"]);
+        .refused(2, &["cannot read config `huge.toml`", "longer than 98304 bytes"]);
     tiny.txt2img(&["--prompt-file", "huge.toml"]).refused(2, &["cannot read the prompt `huge.toml`", "longer than"]);
     tiny.write("long.txt", "cat ".repeat(17_000));
     tiny.txt2img(&["--prompt-file", "long.txt"])
