@@ -218,7 +218,7 @@ pub enum Error {
         limit: u64,
     },
     /// A model of a kind that can run, stored in a way that can't.
-    #[error("{} quantised ({}), which is not supported yet", of_them(*tensors, model), scheme.name())]
+    #[error("{} {}", of_them(*tensors, model), scheme.complaint())]
     Quantised {
         /// Which model, with its article.
         model: &'static str,
@@ -301,6 +301,36 @@ pub enum Error {
         /// What the tensors say.
         found: String,
     },
+    /// What should be JSON's braces with keys in them, and is something else.
+    #[error("`{}` is {found}, expected a JSON object", path.display())]
+    NotAnObject {
+        /// The file.
+        path: PathBuf,
+        /// What it is, with its article.
+        found: String,
+    },
+    /// A model's own `config.json` asks for what nothing here computes.
+    #[error("`{key}` is {found} in `{}`, expected {expected}", path.display())]
+    Unsupported {
+        /// The config.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is computed.
+        expected: String,
+        /// What the config says.
+        found: String,
+    },
+    /// A folder's own `config.json` or `model_index.json` is that of another kind of model.
+    #[error("`{}` is of a `{class}`, expected {expected}", path.display())]
+    OtherClass {
+        /// The config.
+        path: PathBuf,
+        /// The class that it names.
+        class: String,
+        /// What belongs there.
+        expected: String,
+    },
 }
 
 fn of_them(tensors: usize, model: &str) -> String {
@@ -338,6 +368,7 @@ impl Error {
             Self::Quantised { .. } | Self::Index { .. } | Self::NotThere { .. } | Self::NotInItsFile { .. } => 4,
             Self::ShardMissing { .. } | Self::SeveralSplits { .. } | Self::InTwoFiles { .. } => 4,
             Self::OneNameForTwo { .. } | Self::TooManyFiles { .. } | Self::Contradiction { .. } => 4,
+            Self::NotAnObject { .. } | Self::Unsupported { .. } | Self::OtherClass { .. } => 4,
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Error, Finding, Group, Result,
-    model_files::{Count, LORA, ModelConfig, ModelFile, Role, UNKNOWN},
+    model_files::{Count, LORA, ModelConfig, ModelFile, OtherConfig, Role, UNKNOWN},
 };
 
 /// What a model file holds, as its header tells; of a file of several parts the fields but [`Inspection::parts`] and those behind
@@ -93,6 +93,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         Some(Finding::Unread { groups, .. }) => groups,
         Some(_) | None => Vec::new(),
     };
+    findings.extend(other_config(path, &file)?);
     let first = parts[0].clone();
     Ok(Inspection {
         family: first.family,
@@ -131,7 +132,7 @@ fn inspect_part(file: &ModelFile, part: usize) -> Result<(InspectedPart, Option<
     let mut missing = Vec::new();
     missing.extend(quantised.map(|(scheme, tensors)| {
         let they = if tensors == 1 { "1 tensor is".to_owned() } else { format!("{tensors} tensors are") };
-        format!("{they} quantised ({}), which is not supported yet", scheme.name())
+        format!("{they} {}", scheme.complaint())
     }));
     let plain_names = match quantised {
         // The matrices have their own names and shapes, and only their format is another.
@@ -179,7 +180,7 @@ struct Seen {
 
 impl Seen {
     fn of(file: &ModelFile, part: usize, role: Role) -> Result<Self> {
-        let config = ModelConfig::of(&file.path, role)?;
+        let config = ModelConfig::beside(&file.path, role)?.config;
         let config = config.as_ref();
         // How much memory it would take is of no interest here, so neither is the device.
         let seen = file.survey(part, None, |w| {
@@ -201,6 +202,19 @@ impl Seen {
         complaints.extend(contradiction.map(|error| error.to_string()));
         Ok(Self { family, complaints, read: seen.read })
     }
+}
+
+/// Another kind of model's config beside a file, if it is none of the file's parts'.
+fn other_config(path: &Path, file: &ModelFile) -> Result<Option<Finding>> {
+    let mut other = None;
+    for (role, _) in file.parts.iter().filter_map(|part| part.usable()) {
+        let beside = ModelConfig::beside(path, role)?;
+        if beside.config.is_some() {
+            return Ok(None);
+        }
+        other = other.or(beside.other);
+    }
+    Ok(other.map(|OtherConfig { path, class }| Finding::OtherConfig { config: path, class }))
 }
 
 fn hints<T: DeserializeOwned + Default>(config: Option<&ModelConfig>) -> Result<T> {

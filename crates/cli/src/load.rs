@@ -13,8 +13,8 @@ use samplers::Registry;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Config, Error, Note, Result,
-    model_files::{ModelConfig, ModelFile, Role, Surveyed, under},
+    Config, Error, Finding, Note, Result,
+    model_files::{Beside, ModelConfig, ModelFile, OtherConfig, Role, Surveyed, abridged, read_object, under},
 };
 
 /// Loads the Flux of a config, and tells what is odd about its files.
@@ -24,6 +24,9 @@ pub(crate) fn flux(config: &Config, registry: &Registry) -> Result<(Flux, Vec<No
     let on_cpu = (device == core_tensor::Device::flex()).then_some(compute);
     let request = config.request_with(registry, || 0)?;
     let paths = Paths::of(config)?;
+    if let (None, Some(folder)) = (&config.model.transformer, &config.model.folder) {
+        is_flux(folder)?;
+    }
     let mut files = Files::default();
     // All four are told for what they are before any is looked into.
     let [transformer, clip, t5, vae] = files.choose([
@@ -70,9 +73,39 @@ pub(crate) fn flux(config: &Config, registry: &Registry) -> Result<(Flux, Vec<No
     Ok((flux, files.notes()))
 }
 
+/// The pipelines of diffusers whose parts are what is computed here.
+const PIPELINES: &[&str] = &[
+    "FluxPipeline",
+    "FluxImg2ImgPipeline",
+    "FluxInpaintPipeline",
+    "FluxKontextPipeline",
+    "FluxKontextInpaintPipeline",
+];
+
+/// Whether a whole model's folder is a Flux's, as far as its `model_index.json` says.
+fn is_flux(folder: &Path) -> Result<()> {
+    let path = folder.join("model_index.json");
+    if !path.exists() {
+        return Ok(());
+    }
+    let json = read_object(&path)?;
+    let class = match json.get("_class_name") {
+        None => return Ok(()),
+        Some(serde_json::Value::String(class)) if PIPELINES.contains(&&**class) => return Ok(()),
+        Some(serde_json::Value::String(class)) => abridged(class),
+        Some(other) => abridged(&other.to_string()),
+    };
+    Err(Error::OtherClass { path, class, expected: format!("`{}`", PIPELINES[0]) })
+}
+
 /// The files of a model; one that holds several of its parts is opened once.
 #[derive(Default)]
-struct Files(Vec<Used>);
+struct Files {
+    used: Vec<Used>,
+    /// Configs of other models beside the files, which a file in the same folder may still claim.
+    others: Vec<(PathBuf, OtherConfig)>,
+    claimed: BTreeSet<PathBuf>,
+}
 
 /// A file, and what of it is used.
 struct Used {
@@ -100,16 +133,19 @@ impl Files {
     fn choose<const N: usize>(&mut self, wanted: [(&PathBuf, Role); N]) -> Result<[Chosen; N]> {
         let mut chosen = Vec::new();
         for (path, role) in wanted {
-            let open = self.0.iter().position(|used| used.file.path == *path);
+            let open = self.used.iter().position(|used| used.file.path == *path);
             let file = match open {
                 Some(file) => file,
                 None => {
-                    self.0.push(Used { file: ModelFile::open(path)?, parts: vec![], read: BTreeSet::new() });
-                    self.0.len() - 1
+                    self.used.push(Used { file: ModelFile::open(path)?, parts: vec![], read: BTreeSet::new() });
+                    self.used.len() - 1
                 }
             };
-            let part = self.0[file].file.part_for(role)?;
-            chosen.push(Chosen { file, part, role, config: ModelConfig::of(path, role)? });
+            let part = self.used[file].file.part_for(role)?;
+            let Beside { config, other } = ModelConfig::beside(path, role)?;
+            self.claimed.extend(config.as_ref().map(|config| config.path().to_owned()));
+            self.others.extend(other.map(|other| (path.clone(), other)));
+            chosen.push(Chosen { file, part, role, config });
         }
         Ok(chosen.try_into().unwrap_or_else(|_| unreachable!("one for each that was wanted")))
     }
@@ -125,7 +161,7 @@ impl Files {
         on_cpu: Option<Compute>,
         load: impl FnOnce(&Weights) -> std::result::Result<T, diffusion_engine::Error>,
     ) -> Result<Seen<T>> {
-        let Used { file, parts, read } = &mut self.0[chosen.file];
+        let Used { file, parts, read } = &mut self.used[chosen.file];
         let rejected = |source: Error| Error::Load { path: file.path.clone(), source: Box::new(source) };
         let checked = file.survey(chosen.part, on_cpu, |w| {
             let agrees = chosen.config.as_ref().map_or(Ok(()), |config| config.agrees(chosen.role, w));
@@ -151,7 +187,7 @@ impl Files {
         compute: Compute,
         load: impl FnOnce(&Weights) -> std::result::Result<T, diffusion_engine::Error>,
     ) -> Result<T> {
-        let file = &self.0[chosen.file].file;
+        let file = &self.used[chosen.file].file;
         let source = file.source(chosen.part);
         let w = Weights::of(&*source, device, residency).computed_in(compute);
         load(&under(&w, &file.parts[chosen.part]))
@@ -164,7 +200,15 @@ impl Files {
             let path = file.path.clone();
             findings.into_iter().map(move |finding| Note { path: path.clone(), finding })
         };
-        self.0.iter().flat_map(of_file).collect()
+        let mut notes: Vec<Note> = self.used.iter().flat_map(of_file).collect();
+        let mut told = BTreeSet::new();
+        for (path, OtherConfig { path: config, class }) in &self.others {
+            if !self.claimed.contains(config) && told.insert(config) {
+                let finding = Finding::OtherConfig { config: config.clone(), class: class.clone() };
+                notes.push(Note { path: path.clone(), finding });
+            }
+        }
+        notes
     }
 }
 

@@ -23,7 +23,7 @@ use quant::Quantised;
 pub(crate) use self::{
     container::open_file,
     kind::{Layout, Role},
-    model_config::ModelConfig,
+    model_config::{Beside, ModelConfig, OtherConfig, read_object},
     parts::Part,
 };
 use self::{folder::Shards, parts::owner};
@@ -59,13 +59,15 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    fn see(&mut self, name: &str, dtype: Dtype, shape: &[usize]) {
+    fn see(&mut self, name: &str, dtype: Dtype, shape: &[usize], reads: bool) {
         let parameters = shape.iter().fold(1u64, |n, &d| n.saturating_mul(d as u64));
         self.tensors += 1;
         self.parameters = self.parameters.saturating_add(parameters);
         let of_dtype = self.dtypes.entry(format!("{dtype:?}")).or_default();
         *of_dtype = of_dtype.saturating_add(parameters);
-        self.quantised.see(name, dtype);
+        if reads {
+            self.quantised.see(name, dtype);
+        }
     }
 
     fn add(&mut self, other: &Self) {
@@ -87,13 +89,21 @@ impl ModelFile {
         let parts = parts::parts(&*source);
         let mut counts = vec![Count::default(); parts.len() + 1];
         let mut lora: Option<(Dialect, usize)> = None;
+        // One marker stands for the whole file, under whatever prefix it lies.
+        let mut marked = false;
         source.each_name(&mut |name| {
             let Some((dtype, shape)) = source.form(name) else { return };
             if let Some(dialect) = Dialect::of_name(name) {
                 lora.get_or_insert((dialect, 0)).1 += 1;
             }
-            counts[owner(&parts, name).unwrap_or(parts.len())].see(name, dtype, &shape);
+            let part = owner(&parts, name);
+            marked |= name.rsplit('.').next() == Some("scaled_fp8");
+            let reads = part.is_none_or(|part| !notes::is_of_no_use(&parts[part], name));
+            counts[part.unwrap_or(parts.len())].see(name, dtype, &shape, reads);
         });
+        if marked {
+            counts.iter_mut().for_each(|count| count.quantised.mark_scaled());
+        }
         Ok(Self { path: path.to_owned(), source, parts, counts, lora })
     }
 
@@ -242,7 +252,7 @@ fn plain(dtype: Dtype) -> Dtype {
 }
 
 /// A name from a file as a message shows it: cut, where it is longer than any name of a model.
-fn abridged(name: &str) -> String {
+pub(crate) fn abridged(name: &str) -> String {
     const LONGEST: usize = 120;
     match name.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &name[..end]),

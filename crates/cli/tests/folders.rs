@@ -262,6 +262,9 @@ fn what_a_models_config_counts_holds() {
             config["architectures"] = json!(["Another"]);
             tiny.write("m/config.json", config.to_string());
             assert_eq!(load(&file), Ok(()));
+            let notes = Forge::load(&quick_dev().with(role, &file).config()).unwrap().notes().to_vec();
+            assert!(matches!(&notes[..], [one] if one.to_string().contains("`Another` and left alone")), "{notes:?}");
+            assert!(load(&folder).unwrap_err().contains("is of a `Another`, expected `"));
         }
         // and beside a file one without a class may be anybody's
         tiny.write("m/config.json", json!({ wrong[0].0: wrong[0].1 }).to_string());
@@ -289,4 +292,174 @@ fn a_download_without_its_last_blocks_is_refused() {
         // when they are drawn with, then the count is named
         refuse(&tiny, &[&format!("--{role}"), "m"], &["_layers` is 2 in `m/config.json`, the tensors have 1"]);
     }
+}
+
+#[test]
+fn a_folders_config_of_another_class_is_refused() {
+    let other: [(&str, &[Value]); 4] = [
+        (
+            "transformer",
+            &[
+                json!({"_class_name": "ChromaTransformer2DModel"}),
+                json!({"_class_name": "FluxControlNetModel"}),
+                json!({"_class_name": "SD3Transformer2DModel"}),
+            ],
+        ),
+        (
+            "clip",
+            &[
+                json!({"architectures": ["CLIPVisionModel"]}),
+                json!({"architectures": ["CLIPVisionModelWithProjection"], "model_type": "clip"}),
+                json!({"model_type": "siglip"}),
+            ],
+        ),
+        (
+            "t5",
+            &[
+                json!({"architectures": ["UMT5EncoderModel"], "num_layers": 24}),
+                json!({"architectures": [], "model_type": "umt5"}),
+                json!({"architectures": ["T5GemmaModel"]}),
+            ],
+        ),
+        (
+            "vae",
+            &[
+                json!({"_class_name": "AutoencoderKLWan"}),
+                json!({"_class_name": "AutoencoderTiny"}),
+                json!({"_class_name": "AsymmetricAutoencoderKL"}),
+            ],
+        ),
+    ];
+    for (role, configs) in other {
+        let tiny = quick_dev();
+        tiny.write("m/model.safetensors", fs::read(tiny.role(role)).unwrap());
+        for config in configs {
+            tiny.write("m/config.json", config.to_string());
+            refuse(&tiny, &[&format!("--{role}"), "m"], &["m/config.json` is of a `", "`, expected `"]);
+        }
+    }
+}
+
+#[test]
+fn words_of_a_config_that_are_not_computed_with_are_refused() {
+    type Words<'a> = &'a [(&'a str, Value)];
+    let wrong: [(&str, &str, Words); 4] = [
+        ("transformer", "transformer", &[("patch_size", 2.into()), ("out_channels", 16.into())]),
+        ("clip", "text_encoder", &[("layer_norm_eps", 1e-6.into())]),
+        (
+            "t5",
+            "text_encoder_2",
+            &[
+                ("relative_attention_max_distance", 256.into()),
+                ("relative_attention_num_buckets", 64.into()),
+                ("feed_forward_proj", "gated-silu".into()),
+                ("feed_forward_proj", "relu".into()),
+                ("is_gated_act", false.into()),
+                ("dense_act_fn", "relu".into()),
+                ("layer_norm_epsilon", 1e-5.into()),
+            ],
+        ),
+        (
+            "vae",
+            "vae",
+            &[
+                ("down_block_types", json!(["DownEncoderBlock2D", "DownEncoderBlock2D"])),
+                ("up_block_types", json!(["UpDecoderBlock2D"])),
+                ("up_block_types", json!(["AttnUpDecoderBlock2D"])),
+                ("up_block_types", "UpDecoderBlock2D".into()),
+                ("use_post_quant_conv", true.into()),
+                ("scaling_factor", 0.into()),
+                ("scaling_factor", (-0.3611).into()),
+                ("act_fn", "relu".into()),
+                ("mid_block_add_attention", false.into()),
+                ("latents_mean", json!([0.5])),
+            ],
+        ),
+    ];
+    for (role, part, wrong) in wrong {
+        let tiny = quick_dev();
+        tiny.write("m/model.safetensors", fs::read(tiny.role(role)).unwrap());
+        let config = fs::read(golden("tiny-diffusers").join(part).join("config.json")).unwrap();
+        for (key, value) in wrong {
+            let mut config: Value = serde_json::from_slice(&config).unwrap();
+            config[*key] = value.clone();
+            tiny.write("m/config.json", config.to_string());
+            refuse(&tiny, &[&format!("--{role}"), "m"], &[&format!("`{key}` is "), "m/config.json`"]);
+        }
+    }
+}
+
+#[test]
+fn a_config_that_is_no_object_is_told_for_what_it_is() {
+    let cases = [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4caa\nsize 2\n", "is a git-lfs pointer"),
+        ("<!DOCTYPE html>\n<html>404</html>", "is a web page that begins `<!DOCTYPE html>`"),
+        ("Invalid username or password.", "is text that begins `Invalid username"),
+        ("", "is an empty file"),
+        ("null", "is `null`, expected a JSON object"),
+        ("[]", "is a list, expected a JSON object"),
+        ("3", "is a number, expected a JSON object"),
+        ("\"x\"", "is a text in quotes, expected a JSON object"),
+        ("true", "is a truth value, expected a JSON object"),
+    ];
+    let tiny = quick_dev();
+    whole(&tiny);
+    for (text, says) in cases {
+        for role in ["transformer", "clip", "t5", "vae"] {
+            tiny.write("m/model.safetensors", fs::read(tiny.role(role)).unwrap());
+            tiny.write("m/config.json", text);
+            let ran = refuse(&tiny, &[&format!("--{role}"), "m"], &["m/config.json` ", says]);
+            assert!(!ran.err.contains("struct"), "{ran:?}");
+        }
+        tiny.write("w/model_index.json", text);
+        let ran = tiny.txt2img(&["--folder", "w"]).refused(4, &["w/model_index.json` ", says]);
+        assert_eq!(tiny.drawn(), Vec::<PathBuf>::new(), "{ran:?}");
+    }
+}
+
+/// A copy of the golden folder in diffusers' layout.
+fn whole(tiny: &Tiny) {
+    for part in ["transformer", "text_encoder", "text_encoder_2", "vae"] {
+        let files = fs::read_dir(golden("tiny-diffusers").join(part)).expect("a folder");
+        for file in files.map(|entry| entry.expect("an entry")) {
+            let name = file.file_name().into_string().expect("golden names are text");
+            tiny.write(&format!("w/{part}/{name}"), fs::read(file.path()).expect("a golden file"));
+        }
+    }
+    for (role, part) in [("clip", "text_encoder"), ("t5", "text_encoder_2")] {
+        tiny.write(&format!("w/{part}/model.safetensors"), fs::read(tiny.role(role)).expect("a golden file"));
+    }
+}
+
+#[test]
+fn a_whole_folder_is_the_pipeline_that_it_says() {
+    let tiny = quick_dev();
+    whole(&tiny);
+    let index = |class: Value| tiny.write("w/model_index.json", json!({ "_class_name": class }).to_string());
+    for class in [
+        "FluxFillPipeline",
+        "ChromaPipeline",
+        "StableDiffusion3Pipeline",
+        "StableDiffusionXLPipeline",
+        "WanPipeline",
+        "FluxControlPipeline",
+        "fluxpipeline",
+    ] {
+        index(class.into());
+        refuse(&tiny, &["--folder", "w"], &[&format!("is of a `{class}`, expected `FluxPipeline`")]);
+    }
+    index(json!(["FluxPipeline"]));
+    refuse(&tiny, &["--folder", "w"], &["expected `FluxPipeline`"]);
+    for class in ["FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline", "FluxKontextPipeline"] {
+        index(class.into());
+        tiny.txt2img(&["--folder", "w", "--output", "w.png"]).done();
+        fs::remove_file(tiny.path("w.png")).unwrap();
+    }
+    fs::remove_file(tiny.path("w/model_index.json")).unwrap();
+    tiny.txt2img(&["--folder", "w", "--output", "w.png"]).done();
+    fs::remove_file(tiny.path("w.png")).unwrap();
+    // One that has no transformer at all is named by its class.
+    fs::remove_dir_all(tiny.path("w/transformer")).unwrap();
+    index("StableDiffusionXLPipeline".into());
+    refuse(&tiny, &["--folder", "w"], &["StableDiffusionXLPipeline"]);
 }

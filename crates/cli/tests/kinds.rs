@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::tiny::{ROLES, Ran, Tensors, Tiny};
+use crate::tiny::{Entry, ROLES, Ran, Tensors, Tiny};
 
 /// Runs `forge txt2img` on what must be refused.
 fn refuse(tiny: &Tiny, args: &[&str], words: &[&str]) -> Ran {
@@ -272,6 +272,26 @@ fn quantised_files_are_named_by_their_scheme() {
         (whole().zeros(qkv, "F8_E5M2", &[192, 64]), "fp8"),
         (whole().zeros(qkv, "F8_E4M3", &[192, 64]).zeros("scaled_fp8", "F8_E4M3", &[2]), "scaled fp8"),
         (whole().zeros(qkv, "I8", &[192, 64]), "int8"),
+        (whole().zeros(qkv, "F8_E4M3", &[192, 64]).zeros("t5xxl.scaled_fp8", "F8_E4M3", &[2]), "scaled fp8"),
+        (
+            whole().zeros(qkv, "F8_E4M3", &[192, 64]).renamed(|name| format!("model.diffusion_model.{name}")).zeros(
+                "scaled_fp8",
+                "F8_E4M3",
+                &[2],
+            ),
+            "scaled fp8",
+        ),
+        (whole().zeros("double_blocks.0.img_attn.qkv.weight_scale_inv", "F32", &[1]), "scaled fp8"),
+        (
+            whole().zeros(qkv, "I8", &[192, 64]).zeros("double_blocks.0.img_attn.qkv.weight_scale", "F32", &[1]),
+            "int8 with a scale",
+        ),
+        (with(&[("double_blocks.0.img_attn.qkv.zero_point", "F32")]), "SDNQ"),
+        (with(&[("double_blocks.0.img_attn.qkv.weight_packed", "U8")]), "compressed-tensors"),
+        (with(&[("double_blocks.0.img_attn.qkv.W_q", "U8")]), "HQQ"),
+        (with(&[("double_blocks.0.img_attn.qkv.weight:_data", "I8")]), "torchao"),
+        (with(&[("double_blocks.0.img_attn.qkv.weight_blocks", "U8")]), "MXFP4"),
+        (with(&[(&format!("{qkv}.absmax"), "F32"), (&format!("{qkv}.quant_map"), "F32")]), "bitsandbytes 4-bit"),
         (
             whole().without(|name| name == qkv).zeros(&format!("{qkv}._data"), "I8", &[192, 64]).zeros(
                 &format!("{qkv}._scale"),
@@ -298,6 +318,29 @@ fn quantised_files_are_named_by_their_scheme() {
         let told = &tiny.forge(&["inspect", "--json", "m.safetensors"]).done().json()[0];
         assert_eq!(told["quantised"], scheme, "{told}");
         assert!(told["missing"].as_array().unwrap().len() <= 1, "{told}");
+    }
+}
+
+#[test]
+fn weights_stored_as_integers_are_told_in_one_line() {
+    let tiny = Tiny::quick();
+    for dtype in ["U8", "BOOL", "I16"] {
+        let mut file = Tensors::of(&tiny.role("transformer"));
+        let mut matrices = 0;
+        for Entry { name, dtype: stored, bytes, shape } in &mut file.0 {
+            if name.ends_with(".weight") && shape.len() == 2 {
+                *stored = dtype.into();
+                let width = if dtype == "I16" { 2 } else { 1 };
+                *bytes = vec![1; shape.iter().product::<u64>() as usize * width];
+                matrices += 1;
+            }
+        }
+        tiny.write("m.safetensors", file.bytes());
+        let says = format!("{matrices} tensors of a Flux transformer are stored as {dtype}");
+        refuse(&tiny, &["--transformer", "m.safetensors"], &[&says]);
+        let told = &tiny.forge(&["inspect", "--json", "m.safetensors"]).done().json()[0];
+        assert_eq!(told["quantised"], dtype);
+        assert_eq!(told["missing"].as_array().unwrap().len(), 1, "{told}");
     }
 }
 

@@ -183,6 +183,70 @@ fn what_nothing_reads_is_told() {
     assert!(tiny.forge(&["inspect", "m.safetensors"]).done().out.contains("1 tensor holds nothing but zeros"));
 }
 
+#[test]
+fn zeros_are_told_in_every_form() {
+    let kinds = |role: &str, change: &dyn Fn(&mut Entry)| {
+        let tiny = Tiny::quick();
+        let mut file = Tensors::of(&tiny.role(role));
+        file.0.iter_mut().for_each(change);
+        let path = tiny.write("m.safetensors", file.bytes());
+        Forge::load(&Tiny::quick().with(role, &path).config()).unwrap().notes().to_vec()
+    };
+    let has = |notes: &[forge::Note], wanted: fn(&Finding) -> bool| notes.iter().any(|note| wanted(&note.finding));
+    // given norms that are zero
+    let norms = |entry: &mut Entry| {
+        if entry.shape.len() == 1 && (entry.name.ends_with("weight") || entry.name.ends_with("scale")) {
+            entry.bytes.fill(0);
+        }
+    };
+    for role in ROLES {
+        let notes = kinds(role, &norms);
+        assert!(has(&notes, |finding| matches!(finding, Finding::Zeros { .. })), "{role} {notes:?}");
+    }
+    // given zeros with a sign
+    let negative = |entry: &mut Entry| {
+        if entry.shape.len() > 1 && entry.dtype == "F16" {
+            entry.bytes.chunks_mut(2).for_each(|value| value.copy_from_slice(&[0, 0x80]));
+        }
+    };
+    let notes = kinds("transformer", &negative);
+    assert!(has(&notes, |finding| matches!(finding, Finding::Zeros { .. })), "{notes:?}");
+    // given matrices whose second half was never written
+    let half = |entry: &mut Entry| {
+        let middle = entry.bytes.len() / 2;
+        if entry.shape.len() > 1 {
+            entry.bytes[middle..].fill(0);
+        }
+    };
+    for role in ROLES {
+        let notes = kinds(role, &half);
+        assert!(has(&notes, |finding| matches!(finding, Finding::HalfZeros { .. })), "{role} {notes:?}");
+    }
+    // given a bias of zeros, then there is nothing to tell
+    let bias = |entry: &mut Entry| {
+        if entry.name.ends_with("bias") && entry.shape.len() == 1 {
+            entry.bytes.fill(0);
+        }
+    };
+    assert_eq!(kinds("clip", &bias), []);
+}
+
+#[test]
+fn a_half_that_is_not_read_may_be_stored_in_any_way() {
+    let tiny = quick_dev();
+    let expected = picture(&tiny, &[]);
+    let halves: [(&str, &str); 3] = [
+        ("vae", "encoder.conv_in.weight"),
+        ("t5", "decoder.block.0.layer.0.SelfAttention.q.weight"),
+        ("clip", "vision_model.encoder.layers.0.mlp.fc1.weight"),
+    ];
+    for (role, name) in halves {
+        let file = Tensors::of(&tiny.role(role)).zeros(name, "F8_E4M3", &[4, 4]);
+        tiny.write("m.safetensors", file.bytes());
+        assert!(picture(&tiny, &[&format!("--{role}"), "m.safetensors"]) == expected, "{role}");
+    }
+}
+
 // Several parts in one file.
 
 /// tiny-dev in one file, with the names of such files.

@@ -292,7 +292,7 @@ fn a_stack_of_blocks_with_one_left_out_is_rejected() {
 fn a_small_file_cannot_make_inspect_ask_for_terabytes() {
     // given a decoder of a million channels that has none of their weights
     let tiny = Tiny::quick();
-    let file = Tensors::of(&tiny.role("vae")).zeros("decoder.conv_in.weight", "U8", &[1 << 20, 1, 1, 1]);
+    let file = Tensors::of(&tiny.role("vae")).zeros("decoder.conv_in.weight", "F16", &[1 << 20, 1, 1, 1]);
     tiny.write("vae.safetensors", file.bytes());
     // when it is inspected, then the mismatch is told
     let told = tiny.forge(&["inspect", "vae.safetensors"]).done();

@@ -39,22 +39,44 @@ impl Dialect {
         let (before, last) = name.rsplit_once('.').unwrap_or(("", name));
         let steps = |step: &str| before.split('.').any(|s| s == step);
         let kohya = ["lora_unet_", "lora_te"].iter().any(|start| name.starts_with(start)) || last == "dora_scale";
-        if kohya || ["lora_down", "lora_up", "lora_mid"].into_iter().any(steps) {
+        if matches!(last, "lora_down" | "lora_up" | "lora_mid")
+            || kohya
+            || ["lora_down", "lora_up", "lora_mid"].into_iter().any(steps)
+        {
             Some(Self::Kohya)
         } else if ["lora_A", "lora_B"].into_iter().any(steps)
             || matches!(last, "lora_A" | "lora_B" | "lora_magnitude_vector")
-            || before.ends_with("lora.up")
-            || before.ends_with("lora.down")
+            || is_layer(before)
         {
             Some(Self::Peft)
-        } else if name.ends_with(":up") || name.ends_with(":down") {
+        } else if [":up", ":down", ":alpha"].iter().any(|end| name.ends_with(end)) {
             Some(Self::Cloneofsimo)
-        } else if ["hada_", "lokr_", "oft_", "boft_"].iter().any(|start| last.starts_with(start)) {
+        } else if ["hada_", "lokr_", "oft_", "boft_"].iter().any(|start| last.starts_with(start))
+            || [".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight"].iter().any(|end| name.ends_with(end))
+            || matches!(last, "diff" | "diff_b" | "a1" | "a2" | "b1" | "b2")
+        {
             Some(Self::Lycoris)
+        } else if ["ia3_", "vera_lambda_", "oft_", "boft_", "lora_embedding_"]
+            .iter()
+            .any(|start| name.split('.').any(|step| step.starts_with(start)))
+        {
+            Some(Self::Peft)
         } else {
             None
         }
     }
+}
+
+/// Whether the steps before `weight` are those of a layer of diffusers' own processors, or of XLabs' and UNO's.
+fn is_layer(before: &str) -> bool {
+    let mut steps = before.rsplit('.');
+    let end = steps.next();
+    let side = steps.next().unwrap_or_default();
+    // Some have a number behind them, or a list of several between.
+    let layer = if side.bytes().all(|b| b.is_ascii_digit()) { steps.next().unwrap_or_default() } else { side };
+    let layer = layer.trim_end_matches(|c: char| c.is_ascii_digit());
+    matches!(end, Some("up" | "down"))
+        && ["lora", "loras", "lora_layer", "lora_linear_layer", "lora_conv2d_layer"].iter().any(|e| layer.ends_with(e))
 }
 
 #[cfg(test)]
@@ -70,6 +92,20 @@ mod tests {
         assert_eq!(of("transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight"), Some(Dialect::Peft));
         assert_eq!(of("base_model.model.x.lora_B.default.weight"), Some(Dialect::Peft));
         assert_eq!(of("unet.down_blocks.0.attn1.processor.to_q_lora.up.weight"), Some(Dialect::Peft));
+        assert_eq!(of("double_blocks.0.processor.qkv_lora1.down.weight"), Some(Dialect::Peft));
+        assert_eq!(of("single_blocks.0.processor.proj_lora.up.weight"), Some(Dialect::Peft));
+        assert_eq!(of("text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer.up.weight"), Some(Dialect::Peft));
+        assert_eq!(of("double_blocks.0.processor.q_loras.0.down.weight"), Some(Dialect::Peft));
+        assert_eq!(of("x.ia3_l"), Some(Dialect::Peft));
+        assert_eq!(of("base_model.model.x.vera_lambda_b"), Some(Dialect::Peft));
+        assert_eq!(of("base_model.model.x.oft_r.default"), Some(Dialect::Peft));
+        assert_eq!(of("double_blocks.0.img_attn.qkv.lora_down"), Some(Dialect::Kohya));
+        assert_eq!(of("double_blocks.0.img_attn.qkv.diff"), Some(Dialect::Lycoris));
+        assert_eq!(of("double_blocks.0.img_attn.qkv.diff_b"), Some(Dialect::Lycoris));
+        assert_eq!(of("double_blocks.0.img_attn.qkv.a1"), Some(Dialect::Lycoris));
+        assert_eq!(of("unet:0:alpha"), Some(Dialect::Cloneofsimo));
+        assert_eq!(of("down.0.downsample.weight"), None);
+        assert_eq!(of("encoder.down.0.block.0.conv1.weight"), None);
         assert_eq!(of("text_encoder:0:down"), Some(Dialect::Cloneofsimo));
         assert_eq!(of("lycoris_double_blocks_0_img_attn_qkv.lokr_w1"), Some(Dialect::Lycoris));
         assert_eq!(of("double_blocks.0.img_attn.qkv.hada_w1_a"), Some(Dialect::Lycoris));

@@ -5,8 +5,18 @@ use core_tensor::Dtype;
 /// In ascending order of how much a name tells: of a file in which several are found, the last is the file's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scheme {
+    /// Truth values where numbers belong, which nobody's names explain.
+    Bool,
+    /// Unsigned bytes, likewise.
+    U8,
+    /// Integers of 16 bits, likewise.
+    Int16,
+    /// Integers of 32 bits or more, likewise.
+    Int32,
     /// Eight-bit integers without a name that tells whose.
     Int8,
+    /// The same, with a scale for each matrix; what its names alone would call [`Scheme::ScaledFp8`].
+    ScaledInt8,
     /// Eight-bit floats, `F8_E4M3` or `F8_E5M2`.
     Fp8,
     /// The same, with a scale for each matrix (`scale_weight`, `weight_scale`).
@@ -17,12 +27,22 @@ pub enum Scheme {
     Nvfp4,
     /// bitsandbytes' eight-bit integers.
     Bnb8,
+    /// bitsandbytes' four bits, of which the file does not tell the kind.
+    Bnb4,
     /// bitsandbytes' four-bit floats.
     Fp4,
     /// bitsandbytes' four-bit normal floats.
     Nf4,
     /// quanto's integers or floats.
     Quanto,
+    /// torchao's subclasses of tensors.
+    TorchAo,
+    /// HQQ's integers.
+    Hqq,
+    /// SD.Next's integers.
+    Sdnq,
+    /// compressed-tensors' packed integers.
+    CompressedTensors,
     /// AWQ's four-bit integers.
     Awq,
     /// GPTQ's four-bit integers.
@@ -35,19 +55,47 @@ impl Scheme {
     /// What to call it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Bool => "BOOL",
+            Self::U8 => "U8",
+            Self::Int16 => "I16",
+            Self::Int32 => "I32",
             Self::Int8 => "int8",
+            Self::ScaledInt8 => "int8 with a scale",
             Self::Fp8 => "fp8",
             Self::ScaledFp8 => "scaled fp8",
             Self::Mxfp4 => "MXFP4",
             Self::Nvfp4 => "NVFP4",
             Self::Bnb8 => "bitsandbytes int8",
+            Self::Bnb4 => "bitsandbytes 4-bit",
             Self::Fp4 => "bitsandbytes fp4",
             Self::Nf4 => "bitsandbytes nf4",
             Self::Quanto => "quanto",
+            Self::TorchAo => "torchao",
+            Self::Hqq => "HQQ",
+            Self::Sdnq => "SDNQ",
+            Self::CompressedTensors => "compressed-tensors",
             Self::Gptq => "GPTQ",
             Self::Awq => "AWQ",
             Self::SvdQuant => "SVDQuant",
         }
+    }
+
+    /// What is wrong with tensors in it, behind "is" or "are".
+    pub fn complaint(self) -> String {
+        match self {
+            Self::Bool | Self::U8 | Self::Int16 | Self::Int32 => {
+                format!("stored as {}, where numbers with a point belong", self.name())
+            }
+            Self::Int8 | Self::ScaledInt8 | Self::Fp8 | Self::ScaledFp8 | Self::Mxfp4 | Self::Nvfp4 => self.quantised(),
+            Self::Bnb8 | Self::Bnb4 | Self::Fp4 | Self::Nf4 | Self::Quanto | Self::TorchAo => self.quantised(),
+            Self::Hqq | Self::Sdnq | Self::CompressedTensors | Self::Awq | Self::Gptq | Self::SvdQuant => {
+                self.quantised()
+            }
+        }
+    }
+
+    fn quantised(self) -> String {
+        format!("quantised ({}), which is not supported yet", self.name())
     }
 
     /// The scheme that one tensor tells, by its name and number format; `None` where it is plain.
@@ -64,20 +112,38 @@ impl Scheme {
             Some(Self::Gptq)
         } else if ends(&["qzeros"]) {
             Some(Self::Awq)
+        } else if ends(&["weight_packed", "weight_zero_point"]) {
+            Some(Self::CompressedTensors)
+        } else if ends(&["zero_point"]) {
+            Some(Self::Sdnq)
+        } else if ends(&["W_q"]) {
+            Some(Self::Hqq)
+        } else if last.contains(":_") {
+            Some(Self::TorchAo)
+        } else if ends(&["quant_map", "absmax", "nested_quant_map", "nested_absmax"]) {
+            Some(Self::Bnb4)
         } else if ends(&["SCB", "weight_format"]) {
             Some(Self::Bnb8)
         } else if ends(&["_data", "_scale", "_shift", "_packed"]) {
             Some(Self::Quanto)
         } else if ends(&["weight_scale_2"]) || (dtype == Dtype::F4 && last == "weight") {
             Some(Self::Nvfp4)
-        } else if dtype == Dtype::F8_E8M0 {
+        } else if dtype == Dtype::F8_E8M0 || ends(&["weight_blocks", "weight_scales"]) {
             Some(Self::Mxfp4)
-        } else if ends(&["scale_weight", "weight_scale", "scaled_fp8"]) {
+        } else if ends(SCALES) {
             Some(Self::ScaledFp8)
         } else if matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2) {
             Some(Self::Fp8)
         } else if last == "weight" && dtype == Dtype::I8 {
             Some(Self::Int8)
+        } else if last == "weight" {
+            match dtype {
+                Dtype::BOOL => Some(Self::Bool),
+                Dtype::U8 => Some(Self::U8),
+                Dtype::I16 | Dtype::U16 => Some(Self::Int16),
+                Dtype::I32 | Dtype::U32 | Dtype::I64 | Dtype::U64 => Some(Self::Int32),
+                _ => None,
+            }
         } else {
             None
         }
@@ -87,9 +153,18 @@ impl Scheme {
     fn counts(self, name: &str, dtype: Dtype) -> bool {
         let last = name.rsplit('.').next().unwrap_or(name);
         match self {
+            Self::Bool => last == "weight" && dtype == Dtype::BOOL,
+            Self::U8 => last == "weight" && dtype == Dtype::U8,
+            Self::Int16 => last == "weight" && matches!(dtype, Dtype::I16 | Dtype::U16),
+            Self::Int32 => last == "weight" && matches!(dtype, Dtype::I32 | Dtype::U32 | Dtype::I64 | Dtype::U64),
+            Self::ScaledInt8 | Self::Sdnq => last == "weight" && matches!(dtype, Dtype::I8 | Dtype::U8),
+            Self::Bnb4 => last == "quant_map",
+            Self::TorchAo => last.ends_with(":_data"),
+            Self::Hqq => last == "W_q",
+            Self::CompressedTensors => last == "weight_packed",
             Self::Int8 | Self::Bnb8 => last == "weight" && dtype == Dtype::I8,
             Self::Fp8 | Self::ScaledFp8 => matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2),
-            Self::Mxfp4 => dtype == Dtype::F8_E8M0,
+            Self::Mxfp4 => dtype == Dtype::F8_E8M0 || last == "weight_blocks",
             Self::Nvfp4 => last == "weight_scale_2" || dtype == Dtype::F4,
             Self::Fp4 => name.ends_with("quant_state.bitsandbytes__fp4"),
             Self::Nf4 => name.ends_with("quant_state.bitsandbytes__nf4"),
@@ -107,16 +182,29 @@ pub struct Quantised {
     counts: [usize; ALL.len()],
 }
 
-const ALL: [Scheme; 12] = [
+/// Last steps of names beside a matrix in eight bits.
+const SCALES: &[&str] = &["scale_weight", "weight_scale", "weight_scale_inv", "scale_inv", "scaled_fp8"];
+
+const ALL: [Scheme; 22] = [
+    Scheme::Bool,
+    Scheme::U8,
+    Scheme::Int16,
+    Scheme::Int32,
     Scheme::Int8,
+    Scheme::ScaledInt8,
     Scheme::Fp8,
     Scheme::ScaledFp8,
     Scheme::Mxfp4,
     Scheme::Nvfp4,
     Scheme::Bnb8,
+    Scheme::Bnb4,
     Scheme::Fp4,
     Scheme::Nf4,
     Scheme::Quanto,
+    Scheme::TorchAo,
+    Scheme::Hqq,
+    Scheme::Sdnq,
+    Scheme::CompressedTensors,
     Scheme::Awq,
     Scheme::Gptq,
     Scheme::SvdQuant,
@@ -139,9 +227,22 @@ impl Quantised {
 
     /// The scheme, and how many tensors are stored in it, at least 1; `None` where all are plain.
     pub fn found(&self) -> Option<(Scheme, usize)> {
-        let scheme = self.scheme?;
-        let (_, count) = ALL.iter().zip(self.counts).find(|(s, _)| **s == scheme)?;
-        Some((scheme, count.max(1)))
+        let named = self.scheme?;
+        // The names of a scale are the same for floats and for integers.
+        let integers = self.count(Scheme::ScaledFp8) == 0 && self.count(Scheme::ScaledInt8) > 0;
+        let scheme = if named == Scheme::ScaledFp8 && integers { Scheme::ScaledInt8 } else { named };
+        Some((scheme, self.count(scheme).max(1)))
+    }
+
+    fn count(&self, scheme: Scheme) -> usize {
+        ALL.iter().zip(self.counts).find(|(s, _)| **s == scheme).map_or(0, |(_, count)| count)
+    }
+
+    /// Takes the word of a marker elsewhere in the file that its eight-bit floats have scales.
+    pub fn mark_scaled(&mut self) {
+        if self.scheme == Some(Scheme::Fp8) {
+            self.scheme = Some(Scheme::ScaledFp8);
+        }
     }
 }
 
@@ -159,7 +260,24 @@ mod tests {
     fn schemes_are_known_by_names_and_formats() {
         use Dtype::{BF16, F8_E4M3, F8_E5M2, F8_E8M0, F16, F32, I8, I32, U8};
         type Case = (&'static [(&'static str, Dtype)], Option<(Scheme, usize)>);
-        let cases: [Case; 14] = [
+        let cases: [Case; 31] = [
+            (&[("x.weight", I8), ("x.weight_scale", F32), ("y.weight", I8)], Some((Scheme::ScaledInt8, 2))),
+            (&[("x.weight", U8), ("x.scale_weight", F32)], Some((Scheme::ScaledInt8, 1))),
+            (&[("x.weight", Dtype::I16), ("y.weight", Dtype::U16)], Some((Scheme::Int16, 2))),
+            (&[("x.weight", U8), ("y.weight", U8), ("y.bias", F16)], Some((Scheme::U8, 2))),
+            (&[("x.weight", Dtype::BOOL)], Some((Scheme::Bool, 1))),
+            (&[("x.weight", I32)], Some((Scheme::Int32, 1))),
+            (&[("x.weight", U8), ("x.scale", F16), ("x.zero_point", F16)], Some((Scheme::Sdnq, 1))),
+            (&[("x.weight_packed", I32), ("x.weight_scale", F16)], Some((Scheme::CompressedTensors, 1))),
+            (&[("x.W_q", U8), ("x.scale", F16), ("x.zero", F16)], Some((Scheme::Hqq, 1))),
+            (&[("x.weight_blocks", U8), ("x.weight_scales", U8)], Some((Scheme::Mxfp4, 1))),
+            (&[("x.weight:_data", I8), ("x.weight:_scale", F16)], Some((Scheme::TorchAo, 1))),
+            (&[("x.weight", U8), ("x.weight.absmax", U8), ("x.weight.quant_map", F32)], Some((Scheme::Bnb4, 1))),
+            (&[("x.weight.quant_map", F32), ("x.weight.quant_state.bitsandbytes__nf4", U8)], Some((Scheme::Nf4, 1))),
+            (&[("x.weight", F16), ("x.weight_scale_inv", F32)], Some((Scheme::ScaledFp8, 1))),
+            (&[("x.weight", BF16), ("x.weight_scale", F32)], Some((Scheme::ScaledFp8, 1))),
+            (&[("x.weight", F8_E4M3), ("x.weight_scale_inv", F32)], Some((Scheme::ScaledFp8, 1))),
+            (&[("x.bias", U8)], None),
             (&[("x.weight", F16)], None),
             (&[("position_ids", Dtype::I64), ("x.weight", BF16)], None),
             (&[("x.weight", U8), ("x.weight.quant_state.bitsandbytes__nf4", U8)], Some((Scheme::Nf4, 1))),

@@ -78,6 +78,15 @@ fn special(metadata: &Metadata) -> &'static str {
     if metadata.is_dir() { "a folder" } else { "a device" }
 }
 
+/// What a file is in a sentence, with the beginning of a text.
+pub(crate) fn described(found: Container, bytes: &[u8]) -> String {
+    let name = found.name();
+    match found.is_text().then(|| begins(found, &bytes[..bytes.len().min(HEAD)])) {
+        Some(line) if !line.is_empty() => format!("{name} that begins `{line}`"),
+        Some(_) | None => name.to_owned(),
+    }
+}
+
 /// The longest part of a text's first line that is quoted.
 const QUOTED: usize = 80;
 

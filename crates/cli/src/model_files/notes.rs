@@ -76,6 +76,20 @@ pub enum Finding {
         /// The first of them.
         names: Vec<String>,
     },
+    /// Another kind of model's `config.json` beside a file; it is left alone.
+    OtherConfig {
+        /// Where it stands.
+        config: PathBuf,
+        /// The class that it names.
+        class: String,
+    },
+    /// Matrices whose second half holds nothing but zeros, as a download that did not finish leaves it.
+    HalfZeros {
+        /// How many tensors.
+        tensors: usize,
+        /// The first of them.
+        names: Vec<String>,
+    },
 }
 
 /// Tensors whose names begin alike.
@@ -112,6 +126,13 @@ impl fmt::Display for Finding {
             }
             Self::Unlisted { tensors, names } => {
                 write!(f, "the folder's index does not list {}: {}", counted(*tensors), listed(names, *tensors))
+            }
+            Self::OtherConfig { config, class } => {
+                write!(f, "`{}` is of a `{class}` and left alone", config.display())
+            }
+            Self::HalfZeros { tensors, names } => {
+                let they = with(*tensors, "ends", "end");
+                write!(f, "{they} in zeros, half of them or more: {}", listed(names, *tensors))
             }
         }
     }
@@ -204,22 +225,45 @@ fn beginning(name: &str) -> &str {
     &name[..end]
 }
 
-/// Weights among the tensors in `read` that hold nothing but zeros.
-pub(crate) fn zeros(source: &dyn WeightSource, read: &BTreeSet<String>) -> Option<Finding> {
+/// Weights among the tensors in `read` that hold nothing but zeros, and those that end in zeros.
+pub(crate) fn zeros(source: &dyn WeightSource, read: &BTreeSet<String>) -> Vec<Finding> {
     // Beyond this many bytes the samples are believed.
     let mut budget = 1 << 30;
-    let mut names = Vec::new();
-    let mut tensors = 0;
+    let (mut whole, mut half) = (Named::default(), Named::default());
     for name in read {
-        let is_matrix = source.form(name).is_some_and(|(_, shape)| shape.len() > 1);
-        if is_matrix && source.read(name).is_some_and(|stored| stored.is_zero(&mut budget)) {
-            tensors += 1;
-            if names.len() < KEPT {
-                names.push(abridged(name));
-            }
+        let Some((_, shape)) = source.form(name) else { continue };
+        // A bias may well be zero; what is multiplied with may not.
+        let is_factor = shape.len() > 1 || name.ends_with(".weight") || name.ends_with(".scale");
+        let Some(stored) = is_factor.then(|| source.read(name)).flatten() else { continue };
+        if stored.is_zero(&mut budget) {
+            whole.see(name);
+        } else if shape.len() > 1 && stored.ends_in_zeros(&mut budget) {
+            half.see(name);
         }
     }
-    (tensors > 0).then_some(Finding::Zeros { tensors, names })
+    let whole = whole.found().map(|(tensors, names)| Finding::Zeros { tensors, names });
+    let half = half.found().map(|(tensors, names)| Finding::HalfZeros { tensors, names });
+    whole.into_iter().chain(half).collect()
+}
+
+/// Tensors, counted, and the first of their names.
+#[derive(Default)]
+struct Named {
+    tensors: usize,
+    names: Vec<String>,
+}
+
+impl Named {
+    fn see(&mut self, name: &str) {
+        self.tensors += 1;
+        if self.names.len() < KEPT {
+            self.names.push(abridged(name));
+        }
+    }
+
+    fn found(self) -> Option<(usize, Vec<String>)> {
+        (self.tensors > 0).then_some((self.tensors, self.names))
+    }
 }
 
 /// Models in a file that could be used in the place of those that are.
@@ -245,6 +289,18 @@ pub(crate) fn unlisted(shards: &Shards) -> Option<Finding> {
         }
     });
     (tensors > 0).then_some(Finding::Unlisted { tensors, names })
+}
+
+/// Whether a tensor is of the half of its part that no picture needs, so that how it is stored is of no account.
+pub(crate) fn is_of_no_use(part: &Part, name: &str) -> bool {
+    let rest = name.strip_prefix(&*part.prefix).unwrap_or(name);
+    let begins = |starts: &[&str]| part.usable().is_some() && starts.iter().any(|start| rest.starts_with(start));
+    match part.kind.place {
+        Role::Autoencoder => begins(&["encoder.", "quant_conv.", "loss."]),
+        Role::T5 => begins(&["decoder.", "lm_head."]),
+        Role::Clip => begins(&["vision_model.", "visual_projection.", "visual.", "text_projection."]),
+        Role::Transformer => false,
+    }
 }
 
 /// Whether it is right that nothing reads a tensor: buffers that are computed anew, and halves of models that no picture needs.

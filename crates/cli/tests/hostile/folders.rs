@@ -22,16 +22,17 @@ fn ends(kind: &str, files: &[(&str, &[u8])], end: End) {
 #[test]
 fn a_config_json_that_makes_no_sense_is_refused_with_its_own_error() {
     const WRONG: End = error!(Error::ModelConfig { .. });
+    const OTHER: End = error!(Error::NotAnObject { .. });
     const MODEL: End = End::Either;
     let vae = fs::read(Tiny::quick().role("vae")).unwrap();
     let huge = usize::MAX;
     let cases: Vec<(&str, Vec<u8>, End)> = vec![
         ("half an object", b"{".to_vec(), WRONG),
-        ("nothing", b"".to_vec(), WRONG),
-        ("bytes that are no UTF-8", b"\xff\xfe".to_vec(), WRONG),
-        ("null", b"null".to_vec(), WRONG),
-        ("a list", b"[]".to_vec(), WRONG),
-        ("a string", b"\"a\"".to_vec(), WRONG),
+        ("nothing", b"".to_vec(), OTHER),
+        ("bytes that are no UTF-8", b"\xff\xfe".to_vec(), OTHER),
+        ("null", b"null".to_vec(), OTHER),
+        ("a list", b"[]".to_vec(), OTHER),
+        ("a string", b"\"a\"".to_vec(), OTHER),
         ("a hundred thousand lists", "[".repeat(100_000).into_bytes(), WRONG),
         ("a hundred thousand objects", r#"{"a":"#.repeat(100_000).into_bytes(), WRONG),
         ("groups of text", br#"{"norm_num_groups":"32"}"#.to_vec(), WRONG),

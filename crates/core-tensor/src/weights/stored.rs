@@ -139,9 +139,10 @@ impl Stored {
     /// beyond that comes off `budget`, in bytes; where that is spent, the three samples decide.
     pub fn is_zero(&self, budget: &mut usize) -> bool {
         const SAMPLE: usize = 4096;
-        let zeros = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+        let zeros = |bytes: &[u8]| self.are_zeros(bytes);
         let sampled = |bytes: &[u8]| {
             let [start, middle, end] = [0, bytes.len() / 2, bytes.len().saturating_sub(SAMPLE)]
+                .map(|start| start / 8 * 8)
                 .map(|start| &bytes[start..bytes.len().min(start + SAMPLE)]);
             zeros(start) && zeros(middle) && zeros(end)
         };
@@ -154,6 +155,32 @@ impl Stored {
             *budget -= read;
             zeros(&bytes[..read])
         })
+    }
+
+    /// Whether the second half of the tensor holds nothing but zeros; what is read comes off `budget`, in bytes, and nothing is told
+    /// where that is spent.
+    pub fn ends_in_zeros(&self, budget: &mut usize) -> bool {
+        let Some(bytes) = self.segments.last().map(|segment| segment.bytes()) else { return false };
+        // Whole values from the middle on, from the end of which on a tensor with values there is hardly read.
+        let half = &bytes[(bytes.len() / 2).next_multiple_of(8).min(bytes.len())..];
+        let last = half.len().saturating_sub(64) / 8 * 8;
+        if half.is_empty() || !self.are_zeros(&half[last..]) || half.len() > *budget {
+            return false;
+        }
+        *budget -= half.len();
+        self.are_zeros(half)
+    }
+
+    /// Whether these bytes, which begin with a value's first, are zeros of either sign.
+    fn are_zeros(&self, bytes: &[u8]) -> bool {
+        let width = match self.dtype {
+            Dtype::F16 | Dtype::BF16 => 2,
+            Dtype::F32 => 4,
+            Dtype::F64 => 8,
+            _ => return bytes.iter().all(|&byte| byte == 0),
+        };
+        let is_zero = |value: &[u8]| value.iter().enumerate().all(|(i, &b)| b == 0 || (b == 0x80 && i + 1 == width));
+        bytes.iter().all(|&byte| byte == 0) || bytes.chunks(width).all(is_zero)
     }
 }
 
