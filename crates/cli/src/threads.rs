@@ -51,7 +51,10 @@ impl Threads {
             thread.send(part).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
         });
         // It fails only where this thread is in a pool already, as where a program calls the command twice: that one serves again.
-        let _ = pool.build();
+        // A pool that is dropped sends its threads away, and this one lasts as long as its first thread.
+        if let Ok(pool) = pool.build() {
+            std::mem::forget(pool);
+        }
         Ok(Self { wanted, running: rayon::current_num_threads(), cores })
     }
 
@@ -106,6 +109,13 @@ mod tests {
         thread::spawn(|| {
             assert_eq!(Threads::start(3).unwrap().running, 3);
             assert_eq!(Threads::start(1).unwrap().running, 3);
+            // and all of them take part in what this one begins: each waits here for the others
+            let barrier = std::sync::Barrier::new(3);
+            let places = rayon::broadcast(|part| {
+                barrier.wait();
+                part.index()
+            });
+            assert_eq!(places, [0, 1, 2]);
         })
         .join()
         .unwrap();

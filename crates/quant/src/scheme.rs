@@ -58,7 +58,7 @@ impl Scheme {
             Self::Bool => "BOOL",
             Self::U8 => "U8",
             Self::Int16 => "I16",
-            Self::Int32 => "I32",
+            Self::Int32 => "integers of 32 or 64 bits",
             Self::Int8 => "int8",
             Self::ScaledInt8 => "int8 with a scale",
             Self::Fp8 => "fp8",
@@ -231,7 +231,10 @@ impl Quantised {
         // The names of a scale are the same for floats and for integers.
         let integers = self.count(Scheme::ScaledFp8) == 0 && self.count(Scheme::ScaledInt8) > 0;
         let scheme = if named == Scheme::ScaledFp8 && integers { Scheme::ScaledInt8 } else { named };
-        Some((scheme, self.count(scheme).max(1)))
+        let count = self.count(scheme).max(1);
+        // One tensor of integers is no way of storing a model: it is told by its own name.
+        let is_stray = matches!(scheme, Scheme::Bool | Scheme::U8 | Scheme::Int16 | Scheme::Int32) && count == 1;
+        (!is_stray).then_some((scheme, count))
     }
 
     fn count(&self, scheme: Scheme) -> usize {
@@ -260,13 +263,13 @@ mod tests {
     fn schemes_are_known_by_names_and_formats() {
         use Dtype::{BF16, F8_E4M3, F8_E5M2, F8_E8M0, F16, F32, I8, I32, U8};
         type Case = (&'static [(&'static str, Dtype)], Option<(Scheme, usize)>);
-        let cases: [Case; 31] = [
+        let cases: [Case; 32] = [
             (&[("x.weight", I8), ("x.weight_scale", F32), ("y.weight", I8)], Some((Scheme::ScaledInt8, 2))),
             (&[("x.weight", U8), ("x.scale_weight", F32)], Some((Scheme::ScaledInt8, 1))),
             (&[("x.weight", Dtype::I16), ("y.weight", Dtype::U16)], Some((Scheme::Int16, 2))),
             (&[("x.weight", U8), ("y.weight", U8), ("y.bias", F16)], Some((Scheme::U8, 2))),
-            (&[("x.weight", Dtype::BOOL)], Some((Scheme::Bool, 1))),
-            (&[("x.weight", I32)], Some((Scheme::Int32, 1))),
+            (&[("x.weight", Dtype::BOOL), ("y.weight", Dtype::BOOL)], Some((Scheme::Bool, 2))),
+            (&[("x.weight", I32), ("y.weight", Dtype::I64)], Some((Scheme::Int32, 2))),
             (&[("x.weight", U8), ("x.scale", F16), ("x.zero_point", F16)], Some((Scheme::Sdnq, 1))),
             (&[("x.weight_packed", I32), ("x.weight_scale", F16)], Some((Scheme::CompressedTensors, 1))),
             (&[("x.W_q", U8), ("x.scale", F16), ("x.zero", F16)], Some((Scheme::Hqq, 1))),
@@ -280,6 +283,7 @@ mod tests {
             (&[("x.bias", U8)], None),
             (&[("x.weight", F16)], None),
             (&[("position_ids", Dtype::I64), ("x.weight", BF16)], None),
+            (&[("x.weight", I32), ("y.weight", BF16)], None),
             (&[("x.weight", U8), ("x.weight.quant_state.bitsandbytes__nf4", U8)], Some((Scheme::Nf4, 1))),
             (&[("x.weight", U8), ("x.weight.quant_state.bitsandbytes__fp4", U8)], Some((Scheme::Fp4, 1))),
             (&[("x.weight", I8), ("x.SCB", F32)], Some((Scheme::Bnb8, 1))),
