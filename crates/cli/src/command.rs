@@ -56,13 +56,7 @@ fn run(registry: &Registry, arguments: Vec<OsString>) -> ExitCode {
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
     let json = args.command.json();
     tell_as_json(json);
-    let done = without_panic(|| match args.command {
-        Command::Txt2img(args) => txt2img::run(registry, &args),
-        other => {
-            Interrupt::at_once();
-            answer(registry, other, &mut command)
-        }
-    });
+    let done = without_panic(|| answer(registry, args.command, &mut command));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -72,8 +66,11 @@ fn run(registry: &Registry, arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// The commands that print what they find, and draw nothing.
 fn answer(registry: &Registry, asked: Command, command: &mut clap::Command) -> Result<()> {
+    // A run ends after its step; what only prints ends at once.
+    if !matches!(asked, Command::Txt2img(_)) {
+        Interrupt::at_once();
+    }
     match asked {
         Command::Txt2img(args) => txt2img::run(registry, &args),
         Command::Samplers(args) => term::list_samplers(registry, args.json),
