@@ -79,10 +79,10 @@ fn target_folder() -> Result<PathBuf, Box<dyn Error>> {
 
 fn build_forge(target: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let build = ["build", "--release", "--package", "forge", "--target-dir"];
+    let build = ["build", "--release", "--package", "forge-cli", "--target-dir"];
     let status = Command::new(cargo).args(build).arg(target).current_dir(root()).status()?;
     if !status.success() {
-        return Err(format!("`cargo build --release --package forge` ended with {status}").into());
+        return Err(format!("`cargo build --release --package forge-cli` ended with {status}").into());
     }
     Ok(target.join("release/forge").with_extension(std::env::consts::EXE_EXTENSION))
 }

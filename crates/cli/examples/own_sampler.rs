@@ -1,8 +1,8 @@
-//! The `forge` command with a sampler and a schedule of one's own: `cargo run --example own_sampler -- samplers`.
+//! The `forge` command with a sampler and a schedule of one's own: `cargo run --package forge-cli --example own_sampler -- samplers`.
 
 use std::process::ExitCode;
 
-use forge::{
+use cli::forge::{
     core_tensor::Latent,
     samplers::{Calls, Denoiser, Error, Noise, Registry, Sampler, Schedule, Step, Stepper},
 };
@@ -52,7 +52,7 @@ fn registry() -> Result<Registry, Error> {
 
 fn main() -> ExitCode {
     match registry() {
-        Ok(registry) => forge::command(&registry, std::env::args_os()),
+        Ok(registry) => cli::command(&registry, std::env::args_os()),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE

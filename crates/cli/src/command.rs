@@ -18,7 +18,13 @@ use diffusion_engine::{parse, read_infotext};
 use samplers::Registry;
 
 use self::args::{Args, Command, InfoArgs, InspectArgs};
-use crate::{Error, Result, inspect, out_of_memory::tell_as_json, paths, signals::Interrupt};
+use forge::{inspect, paths};
+
+use crate::{
+    error::{Error, Result},
+    out_of_memory::tell_as_json,
+    signals::Interrupt,
+};
 
 /// The `forge` command, for a program that has samplers and schedules of its own: they are in its help, its lists, its completions
 /// and its errors, and configs and pictures may name them.
@@ -28,13 +34,13 @@ use crate::{Error, Result, inspect, out_of_memory::tell_as_json, paths, signals:
 /// reported as an error, by a hook that takes the place of the process's own.
 ///
 /// ```no_run
-/// use forge::samplers::{EULER, Registry, Sampler};
+/// use cli::forge::samplers::{EULER, Registry, Sampler};
 ///
 /// static MINE: Sampler = Sampler { id: "mine", label: "Mine", start: EULER.start, ..Sampler::PLAIN };
 ///
 /// fn main() -> std::process::ExitCode {
 ///     let registry = Registry::builtin().with_sampler(&MINE).expect("no sampler is called so");
-///     forge::command(&registry, std::env::args_os())
+///     cli::command(&registry, std::env::args_os())
 /// }
 /// ```
 pub fn command(registry: &Registry, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -5,8 +5,6 @@
 
 #![warn(missing_docs)]
 
-mod clip;
-mod clip_tokenizer;
 mod error;
 mod guidance;
 mod host_noise;
@@ -16,13 +14,12 @@ mod model;
 mod picture_text;
 mod prompt_syntax;
 mod request;
+mod text;
 pub mod txt2img;
 mod vae;
 mod vae_names;
 mod whole_file;
 
-pub use clip::{Clip, ClipHints};
-pub use clip_tokenizer::ClipTokenizer;
 pub use error::{Error, Stage};
 pub use guidance::{Checked, Guided};
 pub use image::Image;
@@ -31,6 +28,7 @@ pub use model::{Conditioning, Cut, Model, Size, Tap, no_tap};
 pub use picture_text::read_infotext;
 pub use prompt_syntax::{PlainWords, Syntax};
 pub use request::Txt2Img;
+pub use text::{Clip, ClipHints, ClipTokenizer, T5, T5Dimensions, T5Tokenizer};
 pub use txt2img::{Run, StepReport, start};
 pub use vae::{AutoencoderKl, VaeHints};
 pub use vae_names::LdmNames;

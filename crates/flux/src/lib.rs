@@ -8,12 +8,8 @@
 mod bfl_names;
 mod blocks;
 mod model;
-mod t5;
-mod t5_tokenizer;
 mod transformer;
 
 pub use bfl_names::BflNames;
 pub use model::{Flux, PATCH, pack, unpack};
-pub use t5::{T5, T5Dimensions};
-pub use t5_tokenizer::T5Tokenizer;
 pub use transformer::{Dimensions, Hints, Inputs, Transformer};

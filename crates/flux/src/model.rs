@@ -1,8 +1,10 @@
 use core_tensor::{Device, Latent, Tensor};
-use diffusion_engine::{AutoencoderKl, Clip, ClipTokenizer, Conditioning, Cut, Error, Model, Size, Txt2Img};
+use diffusion_engine::{
+    AutoencoderKl, Clip, ClipTokenizer, Conditioning, Cut, Error, Model, Size, T5, T5Dimensions, T5Tokenizer, Txt2Img,
+};
 use samplers::{Denoiser, Prediction, SigmaSpace, SigmaSpace::Flow};
 
-use crate::{Dimensions, Inputs, T5, T5Dimensions, T5Tokenizer, Transformer};
+use crate::{Dimensions, Inputs, Transformer};
 
 /// A complete Flux: transformer, both text encoders and the autoencoder.
 pub struct Flux {

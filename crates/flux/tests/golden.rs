@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use core_tensor::{Device, Residency, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values};
+use diffusion_engine::{T5, T5Tokenizer};
 use fixtures::{Golden, Listed, path};
-use flux::{BflNames, Hints, Inputs, T5, T5Tokenizer, Transformer, pack, unpack};
+use flux::{BflNames, Hints, Inputs, Transformer, pack, unpack};
 
 #[test]
 fn t5_tokens_are_those_of_the_published_tokenizer() {

@@ -29,10 +29,16 @@ const STACK: &[Layer] = &[
     Layer { folder: "lora", package: "lora", rank: 6, may_use: &["core-tensor", "diffusion-engine", "flux"] },
     Layer { folder: "quant", package: "quant", rank: 7, may_use: &["kernels", "core-tensor"] },
     Layer {
-        folder: "cli",
+        folder: "forge",
         package: "forge",
         rank: 8,
         may_use: &["kernels", "core-tensor", "memory", "samplers", "diffusion-engine", "flux", "lora", "quant"],
+    },
+    Layer {
+        folder: "cli",
+        package: "forge-cli",
+        rank: 9,
+        may_use: &["kernels", "core-tensor", "memory", "samplers", "diffusion-engine", "flux", "quant", "forge"],
     },
 ];
 

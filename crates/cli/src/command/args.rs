@@ -12,13 +12,12 @@ use clap_complete::Shell;
 use diffusion_engine::{Size, Txt2Img};
 use samplers::{Options, Profile, Registry, Schedule};
 
-use crate::{
-    Config, Error, ModelConfig, Noise, Result, Sampling, Seed,
-    outputs::STANDARD_OUTPUT,
-    paths,
+use forge::{
+    Config, ModelConfig, Noise, STANDARD_OUTPUT, Sampling, Seed, Threads, paths,
     text_file::{self, STANDARD_INPUT},
-    threads,
 };
+
+use crate::error::{Error, Result};
 
 /// Text to picture with Flux, on your own machine.
 #[derive(Debug, Parser)]
@@ -246,7 +245,7 @@ const WHOLE: [(&str, usize, usize); 6] = [
     ("width", 16, Size::MAX),
     ("height", 16, Size::MAX),
     ("batch", 1, Txt2Img::MAX_BATCH),
-    ("threads", 0, threads::MAX),
+    ("threads", 0, Threads::MAX),
 ];
 
 /// A whole number. Whether it is in the range is looked at together with the config's; here it is only named.
@@ -299,15 +298,15 @@ impl Txt2ImgArgs {
         if streams.len() > 1 {
             return Err(Error::StandardInputTwice { flags: streams.join(" and ") });
         }
-        self.config.as_deref().map_or_else(|| Ok(Config::default()), |path| Config::read(&file("--config", path)?))
+        self.config.as_deref().map_or_else(|| Ok(Config::default()), |path| Ok(Config::read(&file("--config", path)?)?))
     }
 
     /// Where the dump goes.
     pub fn dump_file(&self) -> Result<Option<PathBuf>> {
         if self.dump.as_deref() == Some(Path::new(STANDARD_OUTPUT)) {
-            return Err(Error::Value { key: "--dump", expected: "a file".into(), found: "`-`".into() });
+            return Err(forge::Error::Value { key: "--dump", expected: "a file".into(), found: "`-`".into() }.into());
         }
-        self.dump.as_deref().map(|path| paths::to_write("--dump", path, Path::new(""))).transpose()
+        Ok(self.dump.as_deref().map(|path| paths::to_write("--dump", path, Path::new(""))).transpose()?)
     }
 
     /// The files that are read beside those that the config names.
@@ -423,7 +422,7 @@ impl Txt2ImgArgs {
         for option in &self.options {
             let Some((name, value)) = option.split_once('=') else {
                 let (expected, found) = ("NAME=VALUE".to_owned(), format!("`{option}`"));
-                return Err(Error::Value { key: "sampling.options", expected, found });
+                return Err(forge::Error::Value { key: "sampling.options", expected, found }.into());
             };
             let Ok(value) = value.parse();
             config.sampling.options.set(name.trim(), value);
@@ -454,7 +453,7 @@ impl Txt2ImgArgs {
 
 /// A file that a flag names.
 fn file(flag: &'static str, path: &Path) -> Result<PathBuf> {
-    if path == Path::new(STANDARD_INPUT) { Ok(path.to_owned()) } else { paths::to_read(flag, path, Path::new("")) }
+    Ok(if path == Path::new(STANDARD_INPUT) { path.to_owned() } else { paths::to_read(flag, path, Path::new(""))? })
 }
 
 /// A prompt's file, without the line's end that editors put behind it.

@@ -13,12 +13,12 @@ use super::{
     args::Txt2ImgArgs,
     term::{Event, Reporter},
 };
+use forge::{Config, Forge, Noise, Outputs, Pictures, Threads, dump, noise_file};
+
 use crate::{
-    Config, Error, Forge, Noise, Result, dump, noise_file,
+    error::{Error, Result},
     out_of_memory::unbuffered_stdout,
-    outputs::{Outputs, Pictures},
     signals::Interrupt,
-    threads::Threads,
 };
 
 pub fn run(registry: &Registry, args: &Txt2ImgArgs) -> Result<()> {
@@ -85,7 +85,7 @@ fn draw(job: Job) -> Result<()> {
     reporter.event(&Event::Decoded);
     go_on(steps)?;
     // A picture whose folder can't be synced is there, and so are those after it: that is told when all are.
-    let mut unsynced = Ok(());
+    let mut unsynced: Result<()> = Ok(());
     for (index, image) in images.iter().enumerate() {
         let seed = seed.wrapping_add(index as u64);
         let path = match &outputs.pictures {
@@ -97,7 +97,7 @@ fn draw(job: Job) -> Result<()> {
         };
         if let Pictures::Files(_) = outputs.pictures {
             match image.save(&path) {
-                Err(error @ RunError::Unsynced { .. }) => unsynced = unsynced.and(Err(error)),
+                Err(error @ RunError::Unsynced { .. }) => unsynced = unsynced.and(Err(error.into())),
                 saved => saved?,
             }
         }
@@ -123,7 +123,7 @@ fn standard_output_is_free(json: bool) -> Result<()> {
 fn to_standard_output(image: &Image) -> Result<()> {
     let mut png = Vec::new();
     let written = image.encode(&mut png).and_then(|()| unbuffered_stdout()?.write_all(&png));
-    written.map_err(|source| Error::Write { path: "standard output".into(), source: source.into() })
+    written.map_err(|source| forge::Error::Write { path: "standard output".into(), source: source.into() }.into())
 }
 
 /// What of a request has no effect, or another than its writer may think.

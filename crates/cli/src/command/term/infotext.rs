@@ -3,7 +3,7 @@ use samplers::{Registry, Value};
 use serde_json::json;
 
 use super::print_json;
-use crate::Result;
+use crate::error::Result;
 
 /// Prints what an infotext says as one JSON object: the request, or why this engine can't draw it.
 pub fn show_infotext(registry: &Registry, infotext: &Infotext) -> Result<()> {

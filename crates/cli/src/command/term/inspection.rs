@@ -3,7 +3,9 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::json;
 
 use super::{print, print_json};
-use crate::{InspectedPart, Inspection, Result};
+use forge::{InspectedPart, Inspection};
+
+use crate::error::Result;
 
 /// Prints what a model file holds.
 pub fn show_inspection(path: &Path, found: &Inspection, as_json: bool) -> Result<()> {

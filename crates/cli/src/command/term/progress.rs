@@ -13,7 +13,7 @@ use diffusion_engine::{Cut, StepReport};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{print_json, shown};
-use crate::Result;
+use crate::error::Result;
 
 /// What happens in a run, in this order.
 pub enum Event<'a> {
@@ -56,7 +56,7 @@ impl Reporter {
     /// Ends the telling.
     ///
     /// # Errors
-    /// [`Error::Write`](crate::Error::Write) where an event could not be printed, though somebody was there to read it.
+    /// [`forge::Error::Write`] where an event could not be printed, though somebody was there to read it.
     pub fn finish(self) -> Result<()> {
         self.told
     }

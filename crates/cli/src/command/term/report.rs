@@ -6,7 +6,7 @@ use std::{
 use samplers::{End, Param, Registry};
 use serde_json::json;
 
-use crate::{Error, Result, hint};
+use crate::error::{Error, Result};
 
 /// Prints a line of results. Text from files can't command the terminal: control characters are shown, not sent.
 ///
@@ -14,7 +14,7 @@ use crate::{Error, Result, hint};
 pub fn print(text: &str) -> Result<()> {
     match writeln!(stdout(), "{}", shown(text)) {
         Err(source) if source.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::Write { path: "standard output".into(), source: source.into() })
+            Err(forge::Error::Write { path: "standard output".into(), source: source.into() }.into())
         }
         Err(_) | Ok(()) => Ok(()),
     }
@@ -62,7 +62,7 @@ pub fn report(error: &Error, json: bool) {
     let message = cut(&error.to_string(), LONGEST_MESSAGE).replace('\n', "\\n");
     let chain = std::iter::successors(error.source(), |&cause| cause.source());
     let causes: Vec<String> = chain.map(|cause| cut(&cause.to_string(), LONGEST_MESSAGE)).collect();
-    let hint = hint(error).map(|hint| cut(&hint, LONGEST_MESSAGE));
+    let hint = error.hint().map(|hint| cut(&hint, LONGEST_MESSAGE));
     if json {
         let value = json!({
             "event": "error", "error": message, "causes": causes, "hint": hint, "code": error.exit_code(),

@@ -6,8 +6,8 @@ use std::{
 };
 
 use core_tensor::Survey;
-use diffusion_engine::{AutoencoderKl, Clip};
-use flux::{T5, Transformer};
+use diffusion_engine::{AutoencoderKl, Clip, T5};
+use flux::Transformer;
 use quant::Scheme;
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -16,7 +16,7 @@ use crate::Error;
 pub struct ClipTokenizer(Tokenizer);
 
 /// The merges of `bpe_simple_vocab_16e6.txt` (openai/CLIP, MIT), one a line, zlib-compressed.
-static MERGES: &[u8] = include_bytes!("../assets/clip-merges.txt.zz");
+static MERGES: &[u8] = include_bytes!("../../assets/clip-merges.txt.zz");
 
 /// How words are told apart: openai/CLIP clip/simple_tokenizer.py.
 const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use core_tensor::Weights;
-use diffusion_engine::{AutoencoderKl, Clip};
-use flux::{T5, Transformer};
+use diffusion_engine::{AutoencoderKl, Clip, T5};
+use flux::Transformer;
 use quant::{Container, HEAD};
 use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value;

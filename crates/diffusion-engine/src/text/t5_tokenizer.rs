@@ -1,11 +1,12 @@
-use diffusion_engine::Error;
 use tokenizers::Tokenizer;
+
+use crate::Error;
 
 /// The vocabulary of T5 version 1.1: 32,100 pieces.
 pub struct T5Tokenizer(Tokenizer);
 
 /// `tokenizer.json` of google/t5-v1_1 (Apache-2.0), zlib-compressed.
-static VOCABULARY: &[u8] = include_bytes!("../assets/t5-tokenizer.json.zz");
+static VOCABULARY: &[u8] = include_bytes!("../../assets/t5-tokenizer.json.zz");
 
 impl T5Tokenizer {
     /// How many pieces it knows; a text encoder's table has at least as many rows.

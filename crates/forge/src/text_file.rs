@@ -1,3 +1,5 @@
+//! Small texts, read from a file, a pipe or standard input, and no further than they may be long.
+
 use std::{
     fs::File,
     io::{self, Read},
@@ -32,10 +34,10 @@ pub enum TextError {
 }
 
 /// What stands for standard input in a place for a file.
-pub(crate) const STANDARD_INPUT: &str = "-";
+pub const STANDARD_INPUT: &str = "-";
 
 /// Reads a text of at most `limit` bytes: a file's, a pipe's, or that of standard input, which is called `-`.
-pub(crate) fn read(path: &Path, limit: u64) -> Result<String, TextError> {
+pub fn read(path: &Path, limit: u64) -> Result<String, TextError> {
     if path == Path::new(STANDARD_INPUT) {
         return bounded(io::stdin().lock(), limit);
     }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use core_tensor::{Device, Dtype, Residency, Stored, WeightSource, Weights, values};
-use flux::{T5, T5Tokenizer};
+use diffusion_engine::{T5, T5Tokenizer};
 
 const WIDTH: usize = 16;
 const HEADS: usize = 128;

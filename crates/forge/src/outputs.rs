@@ -74,19 +74,23 @@ impl Pattern {
 }
 
 /// What stands for standard output in the place of a picture's name.
-pub(crate) const STANDARD_OUTPUT: &str = "-";
+pub const STANDARD_OUTPUT: &str = "-";
 
 /// Where the pictures of a run go.
 #[derive(Clone, Debug)]
-pub(crate) enum Pictures {
+pub enum Pictures {
+    /// Files of this name.
     Files(Pattern),
+    /// The stream, which takes one picture.
     StandardOutput,
 }
 
 /// What a run writes.
 #[derive(Clone, Debug)]
-pub(crate) struct Outputs {
+pub struct Outputs {
+    /// The pictures.
     pub pictures: Pictures,
+    /// The dump of every stage, where one is wanted.
     pub dump: Option<PathBuf>,
 }
 
@@ -94,7 +98,7 @@ impl Outputs {
     /// The places that a run writes to, once nothing speaks against any; folders are swept of what killed runs left in them.
     ///
     /// `read` are files that are read beside those that the config names.
-    pub(crate) fn of(config: &Config, request: &Txt2Img, dump: Option<PathBuf>, read: &[PathBuf]) -> Result<Self> {
+    pub fn of(config: &Config, request: &Txt2Img, dump: Option<PathBuf>, read: &[PathBuf]) -> Result<Self> {
         let mut places = Vec::new();
         let pictures = if config.image.output == Path::new(STANDARD_OUTPUT) {
             if request.batch > 1 {

@@ -9,12 +9,9 @@ use rayon::{ThreadBuilder, ThreadPoolBuilder};
 
 use crate::{Error, Result};
 
-/// The most threads that a config may ask for.
-pub(crate) const MAX: usize = 1024;
-
 /// What came of a wish for threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Threads {
+pub struct Threads {
     /// How many were asked for.
     pub wanted: usize,
     /// How many compute, this one among them.
@@ -24,6 +21,9 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
+    /// The most threads that a config may ask for.
+    pub const MAX: usize = 1024;
+
     /// Makes this thread and others beside it a pool, in which everything that this thread begins computes. 0 stands for
     /// `RAYON_NUM_THREADS`, or for all cores.
     ///
@@ -31,10 +31,10 @@ impl Threads {
     /// each other, and are not started.
     ///
     /// # Errors
-    /// [`Error::Threads`] for more than [`MAX`].
-    pub(crate) fn start(wanted: usize) -> Result<Self> {
-        if wanted > MAX {
-            return Err(Error::Threads { found: wanted, max: MAX });
+    /// [`Error::Threads`] for more than [`Threads::MAX`].
+    pub fn start(wanted: usize) -> Result<Self> {
+        if wanted > Self::MAX {
+            return Err(Error::Threads { found: wanted, max: Self::MAX });
         }
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let environment = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.trim().parse().ok());
@@ -59,7 +59,7 @@ impl Threads {
     }
 
     /// What a person should know about it.
-    pub(crate) fn note(&self) -> Option<String> {
+    pub fn note(&self) -> Option<String> {
         let Self { wanted, running, cores } = *self;
         if running < wanted.min(most(cores)) {
             return Some(format!("the system gave {running} of {wanted} threads"));
@@ -119,6 +119,6 @@ mod tests {
         })
         .join()
         .unwrap();
-        assert!(matches!(Threads::start(MAX + 1), Err(Error::Threads { .. })));
+        assert!(matches!(Threads::start(Threads::MAX + 1), Err(Error::Threads { .. })));
     }
 }

@@ -6,7 +6,6 @@ use crate::{Error, Result};
 
 /// What is written where a path belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum NotAPath {
     /// `https://…`, `file://…`.
     Address,
@@ -42,7 +41,7 @@ impl std::fmt::Display for NotAPath {
 ///
 /// # Errors
 /// [`Error::NotAPath`].
-pub(crate) fn to_read(key: &'static str, path: &Path, folder: &Path) -> Result<PathBuf> {
+pub fn to_read(key: &'static str, path: &Path, folder: &Path) -> Result<PathBuf> {
     let wrong = |what| Err(Error::NotAPath { key, path: path.to_owned(), what });
     // Whatever it looks like: what is there is meant.
     let literal = folder.join(path);
@@ -63,7 +62,7 @@ pub(crate) fn to_read(key: &'static str, path: &Path, folder: &Path) -> Result<P
 ///
 /// # Errors
 /// [`Error::NotAPath`].
-pub(crate) fn to_write(key: &'static str, path: &Path, folder: &Path) -> Result<PathBuf> {
+pub fn to_write(key: &'static str, path: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(folder.join(expand(key, path)?))
 }
 

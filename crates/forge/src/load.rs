@@ -6,8 +6,8 @@ use std::{
 };
 
 use core_tensor::{Compute, Residency, Weights};
-use diffusion_engine::{AutoencoderKl, Clip};
-use flux::{Flux, T5, T5Dimensions, Transformer};
+use diffusion_engine::{AutoencoderKl, Clip, T5, T5Dimensions};
+use flux::{Flux, Transformer};
 use memory::{Bytes, Part, Plan};
 use samplers::Registry;
 use serde::de::DeserializeOwned;

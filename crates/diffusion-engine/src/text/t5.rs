@@ -2,15 +2,13 @@
 //!
 //! Reference: transformers `T5EncoderModel`.
 
+use crate::{Error, T5Tokenizer, Tap, no_tap};
 use core_tensor::{
     Device, Tensor, Weights,
     layers::{Attention, Linear, RmsNorm, Table},
     ops::{self, Activation, Bias},
     tensor,
 };
-use diffusion_engine::{Error, Tap, no_tap};
-
-use crate::T5Tokenizer;
 
 /// A T5 v1.1 encoder of any width and depth.
 pub struct T5 {

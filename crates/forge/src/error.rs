@@ -1,0 +1,353 @@
+use std::{io, path::PathBuf};
+
+use diffusion_engine::Unwritable;
+
+use crate::{NotAPath, TextError};
+
+/// What the library returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong between a config file and a picture.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The config file could not be read.
+    #[error("cannot read config `{}`", path.display())]
+    ReadConfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: TextError,
+    },
+    /// Something else where a path belongs.
+    #[error("`{key}` is `{}`, which is {what}; expected the path of a file or folder", path.display())]
+    NotAPath {
+        /// The key or flag.
+        key: &'static str,
+        /// What is written there.
+        path: PathBuf,
+        /// What it is.
+        what: NotAPath,
+    },
+    /// A format that pictures are not written in.
+    #[error("`image.output` is `{}`, expected a name that ends in `.png`: {format} is not written yet", path.display())]
+    Format {
+        /// The picture.
+        path: PathBuf,
+        /// Its format.
+        format: &'static str,
+    },
+    /// A picture that would take the place of a file that is needed, or of another output.
+    #[error("`{output}` would replace `{}`, which is {what}{}", path.display(), as_spelt(path, of))]
+    Overwrites {
+        /// The key or flag.
+        output: &'static str,
+        /// The place as it is written there.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// The other name of the place.
+        of: PathBuf,
+    },
+    /// An output that would be read as part of a model from then on.
+    #[error("`{output}` would put `{}` among the files of the model `{}`", path.display(), folder.display())]
+    JoinsModel {
+        /// The key or flag.
+        output: &'static str,
+        /// The place.
+        path: PathBuf,
+        /// The model's folder.
+        folder: PathBuf,
+    },
+    /// Several pictures for standard output.
+    #[error("standard output takes one picture, and `image.batch` is {batch}")]
+    SeveralPictures {
+        /// How many were asked for.
+        batch: usize,
+    },
+    /// More threads than a config may ask for.
+    #[error("`device.threads` is {found}, expected 0 to {max}")]
+    Threads {
+        /// What was asked for.
+        found: usize,
+        /// What is possible.
+        max: usize,
+    },
+    /// The config file is not what the schema allows.
+    #[error("config `{}` is not valid", path.display())]
+    ParseConfig {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A value of the config or of a flag.
+    #[error("`{key}` is {found}, expected {expected}")]
+    Value {
+        /// The key, with its table.
+        key: &'static str,
+        /// What is possible.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// A model is described incompletely.
+    #[error("the config names no `model.{key}`")]
+    NoModel {
+        /// The missing key.
+        key: &'static str,
+    },
+    /// A model file was rejected.
+    #[error("cannot load `{}`", path.display())]
+    Load {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// A file that holds something else than the model needs.
+    #[error("this is {found}, expected {expected}")]
+    WrongFile {
+        /// What belongs here.
+        expected: &'static str,
+        /// What the file is.
+        found: String,
+    },
+    /// A `config.json` beside a model could not be used.
+    #[error("cannot read `{}`", path.display())]
+    ModelConfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A file could not be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file could not be written; nothing is left under its name.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Unwritable,
+    },
+    /// A size in bytes, or a model that is larger than it.
+    #[error(transparent)]
+    Memory(#[from] memory::Error),
+    /// A model file or a device.
+    #[error(transparent)]
+    Weights(#[from] core_tensor::Error),
+    /// A name of the registry.
+    #[error(transparent)]
+    Registry(#[from] samplers::Error),
+    /// The run.
+    #[error(transparent)]
+    Run(#[from] diffusion_engine::Error),
+    /// A file that is no file of tensors at all.
+    #[error("this is {}{}, expected a safetensors file", found.name(), quoted(line.as_deref()))]
+    NotAModel {
+        /// What it is.
+        found: quant::Container,
+        /// The first line of a text, cut.
+        line: Option<String>,
+    },
+    /// A pipe, a socket, a device or a folder in a file's place; it was not opened.
+    #[error("`{}` is not a file but {found}", path.display())]
+    NotRegular {
+        /// Where.
+        path: PathBuf,
+        /// What it is, with its article.
+        found: &'static str,
+    },
+    /// A download that its program has not finished.
+    #[error("the download is not finished: `{}` is still there", control.display())]
+    Unfinished {
+        /// The file in which the program keeps what it has.
+        control: PathBuf,
+    },
+    /// A small file that is too large to be what it should be.
+    #[error("`{}` has {found} bytes, at most {limit} are read", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A model of a kind that can run, stored in a way that can't.
+    #[error("{} {}", of_them(*tensors, model), scheme.complaint())]
+    Quantised {
+        /// Which model, with its article.
+        model: &'static str,
+        /// How.
+        scheme: quant::Scheme,
+        /// How many of its tensors.
+        tensors: usize,
+    },
+    /// An index of a model's files that makes no sense.
+    #[error("the index `{}` can't be followed: {problem}", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file that an index lists and the folder lacks.
+    #[error("`{file}` is missing, which `{}` lists", index.display())]
+    NotThere {
+        /// The file.
+        file: String,
+        /// The index.
+        index: PathBuf,
+    },
+    /// A tensor that is not in the file that an index names for it.
+    #[error("`{file}` has no tensor `{tensor}`, which `{}` says is in it", index.display())]
+    NotInItsFile {
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        file: String,
+        /// The index.
+        index: PathBuf,
+    },
+    /// A file that the names of the others count.
+    #[error("`{missing}` is missing: the folder has {found} of {of} files")]
+    ShardMissing {
+        /// The first of the missing files.
+        missing: String,
+        /// How many are there.
+        found: usize,
+        /// How many there should be.
+        of: usize,
+    },
+    /// Files of several splits in one folder, and not one index that says which counts.
+    #[error("the folder holds {} split models, of which one must count: {}", splits.len(), splits.join(", "))]
+    SeveralSplits {
+        /// The names of each.
+        splits: Vec<String>,
+    },
+    /// A tensor in two of a model's files.
+    #[error("tensor `{tensor}` is in two files, `{}` and `{}`", files[0], files[1])]
+    InTwoFiles {
+        /// The tensor.
+        tensor: String,
+        /// The files.
+        files: [String; 2],
+    },
+    /// Two tensors whose names differ in the wrappers of a training alone.
+    #[error("tensors `{}` and `{}` are one without their wrappers", names[0], names[1])]
+    OneNameForTwo {
+        /// Their names.
+        names: [String; 2],
+    },
+    /// More files than any model is split into.
+    #[error("the folder has more than {limit} model files, the most that are read")]
+    TooManyFiles {
+        /// The limit.
+        limit: usize,
+    },
+    /// A model's own `config.json` says something else than its tensors.
+    #[error("`{key}` is {expected} in `{}`, the tensors have {found}", path.display())]
+    Contradiction {
+        /// The config.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What the config says.
+        expected: String,
+        /// What the tensors say.
+        found: String,
+    },
+    /// What should be JSON's braces with keys in them, and is something else.
+    #[error("`{}` is {found}, expected a JSON object", path.display())]
+    NotAnObject {
+        /// The file.
+        path: PathBuf,
+        /// What it is, with its article.
+        found: String,
+    },
+    /// A model's own `config.json` asks for what nothing here computes.
+    #[error("`{key}` is {found} in `{}`, expected {expected}", path.display())]
+    Unsupported {
+        /// The config.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is computed.
+        expected: String,
+        /// What the config says.
+        found: String,
+    },
+    /// A folder's own `config.json` or `model_index.json` is that of another kind of model.
+    #[error("`{}` is of a `{class}`, expected {expected}", path.display())]
+    OtherClass {
+        /// The config.
+        path: PathBuf,
+        /// The class that it names.
+        class: String,
+        /// What belongs there.
+        expected: String,
+    },
+}
+
+/// Whose fault an error is: what a program tells its callers apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// What was asked for: a flag, a config, a request.
+    Usage,
+    /// Memory, of which there is too little.
+    Memory,
+    /// A model's file, which was rejected.
+    Model,
+    /// The run itself, or the system under it.
+    Run,
+}
+
+impl Error {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        use core_tensor::Error as Tensor;
+        use diffusion_engine::Error as Engine;
+        match self {
+            Self::ReadConfig { .. } | Self::ParseConfig { .. } | Self::Threads { .. } => Fault::Usage,
+            Self::Value { .. } | Self::NoModel { .. } | Self::NotAPath { .. } | Self::Format { .. } => Fault::Usage,
+            Self::Overwrites { .. } | Self::JoinsModel { .. } | Self::SeveralPictures { .. } => Fault::Usage,
+            Self::Registry(_) | Self::Memory(memory::Error::NotBytes { .. }) => Fault::Usage,
+            Self::Weights(Tensor::UnknownDevice { .. } | Tensor::MissingBackend { .. }) => Fault::Usage,
+            Self::Run(Engine::Request { .. } | Engine::Sampling(_)) => Fault::Usage,
+            Self::Memory(_) => Fault::Memory,
+            Self::Load { source, .. } if source.fault() == Fault::Memory => Fault::Memory,
+            Self::Load { .. } | Self::WrongFile { .. } | Self::ModelConfig { .. } => Fault::Model,
+            Self::Run(Engine::Weights(_) | Engine::Model { .. } | Engine::Untold { .. }) => Fault::Model,
+            Self::NotAModel { .. } | Self::NotRegular { .. } | Self::Unfinished { .. } => Fault::Model,
+            Self::TooLong { .. } | Self::Quantised { .. } | Self::Index { .. } | Self::NotThere { .. } => Fault::Model,
+            Self::NotInItsFile { .. } | Self::ShardMissing { .. } | Self::SeveralSplits { .. } => Fault::Model,
+            Self::InTwoFiles { .. } | Self::OneNameForTwo { .. } | Self::TooManyFiles { .. } => Fault::Model,
+            Self::Contradiction { .. } | Self::NotAnObject { .. } | Self::Unsupported { .. } => Fault::Model,
+            Self::OtherClass { .. } => Fault::Model,
+            Self::Weights(Tensor::Device { .. }) => Fault::Run,
+            Self::Weights(_) => Fault::Model,
+            Self::Read { .. } | Self::Write { .. } | Self::Run(_) => Fault::Run,
+        }
+    }
+}
+
+fn of_them(tensors: usize, model: &str) -> String {
+    if tensors == 1 { format!("1 tensor of {model} is") } else { format!("{tensors} tensors of {model} are") }
+}
+
+fn quoted(line: Option<&str>) -> String {
+    line.filter(|line| !line.is_empty()).map_or_else(String::new, |line| format!(" that begins `{line}`"))
+}
+
+/// The other name of a file, where it is another one.
+fn as_spelt(path: &std::path::Path, of: &std::path::Path) -> String {
+    if path == of { String::new() } else { format!(" (`{}`)", of.display()) }
+}
