@@ -18,12 +18,8 @@ const STEPS: usize = 20;
 struct Nothing;
 
 impl Denoiser for Nothing {
-    fn denoise(&mut self, x: &Latent, _: f32) -> Result<Latent, Error> {
-        Ok(x.clone())
-    }
-
-    fn denoise_both(&mut self, x: &Latent, _: f32) -> Result<Denoised, Error> {
-        Ok(Denoised { guided: x.clone(), negative: x.clone() })
+    fn denoise(&mut self, x: &Latent, _: f32) -> Result<Denoised, Error> {
+        Ok(Denoised { latent: x.clone(), negative: Some(x.clone()) })
     }
 }
 

@@ -17,20 +17,25 @@ static MIDPOINT: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 struct Midpoint;
 
 impl Stepper for Midpoint {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
         let (sigma, sigma_next) = (at.sigma(), at.sigma_next());
         let middle = (sigma + sigma_next) / 2.0;
-        let denoised = model.denoise(&x, sigma)?;
+        let denoised = model.denoise(&x, sigma)?.latent;
         if sigma_next == 0.0 {
             return Ok(denoised);
         }
         let half_way = Latent(denoised.0.clone() + (x.0.clone() - denoised.0) * (middle / sigma));
-        let denoised = model.denoise(&half_way, middle)?;
+        let denoised = model.denoise(&half_way, middle)?.latent;
         let slope = (half_way.0 - denoised.0) / middle;
         Ok(Latent(x.0 + slope * (sigma_next - sigma)))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }
 

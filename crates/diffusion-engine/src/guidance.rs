@@ -1,7 +1,7 @@
 //! What is wrapped around a model's own denoiser.
 
 use core_tensor::{Latent, is_finite};
-use samplers::{Denoised, Denoiser, Error};
+use samplers::{Denoised, Denoiser, Error, Step};
 
 /// Classifier-free guidance: away from the negative prompt, towards the positive one (Ho and Salimans 2022).
 pub struct Guided<'m> {
@@ -14,14 +14,16 @@ pub struct Guided<'m> {
 }
 
 impl Denoiser for Guided<'_> {
-    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Latent, Error> {
-        Ok(self.denoise_both(x, sigma)?.guided)
+    fn begin(&mut self, step: &Step) {
+        self.positive.begin(step);
+        self.negative.begin(step);
     }
 
-    fn denoise_both(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error> {
-        let positive = self.positive.denoise(x, sigma)?.0;
-        let negative = self.negative.denoise(x, sigma)?;
-        Ok(Denoised { guided: Latent(negative.0.clone() + (positive - negative.0.clone()) * self.cfg), negative })
+    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error> {
+        let positive = self.positive.denoise(x, sigma)?.latent.0;
+        let negative = self.negative.denoise(x, sigma)?.latent;
+        let latent = Latent(negative.0.clone() + (positive - negative.0.clone()) * self.cfg);
+        Ok(Denoised { latent, negative: Some(negative) })
     }
 }
 
@@ -29,16 +31,13 @@ impl Denoiser for Guided<'_> {
 pub struct Checked<'m>(pub Box<dyn Denoiser + 'm>);
 
 impl Denoiser for Checked<'_> {
-    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Latent, Error> {
-        finite(self.0.denoise(x, sigma)?, sigma)
+    fn begin(&mut self, step: &Step) {
+        self.0.begin(step);
     }
 
-    fn denoise_both(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error> {
-        let Denoised { guided, negative } = self.0.denoise_both(x, sigma)?;
-        Ok(Denoised { guided: finite(guided, sigma)?, negative: finite(negative, sigma)? })
+    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error> {
+        let denoised = self.0.denoise(x, sigma)?;
+        let mut answers = std::iter::once(&denoised.latent).chain(&denoised.negative);
+        if answers.all(|answer| is_finite(&answer.0)) { Ok(denoised) } else { Err(Error::NotFinite { sigma }) }
     }
-}
-
-fn finite(denoised: Latent, sigma: f32) -> Result<Latent, Error> {
-    if is_finite(&denoised.0) { Ok(denoised) } else { Err(Error::NotFinite { sigma }) }
 }

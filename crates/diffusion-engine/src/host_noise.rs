@@ -7,6 +7,9 @@ use samplers::{
 use crate::Txt2Img;
 
 /// Noise made on the host: one stream and one path for each picture, so that a picture does not depend on its place in a batch.
+///
+/// A copy goes on with the same numbers.
+#[derive(Clone, Debug)]
 pub(crate) struct HostNoise {
     source: NoiseSource,
     seeds: Vec<u64>,

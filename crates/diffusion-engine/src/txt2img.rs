@@ -6,7 +6,7 @@
 use std::{cell::OnceCell, fmt};
 
 use core_tensor::{Latent, Tensor, is_finite};
-use samplers::{SigmaSpace, Sigmas, Start, Step, Stepper};
+use samplers::{Denoiser, SigmaSpace, Sigmas, Start, Step, Stepper};
 
 use crate::{Checked, Conditioning, Error, Guided, Image, Model, Stage, Txt2Img, host_noise::HostNoise, infotext};
 
@@ -93,6 +93,7 @@ impl Iterator for Run<'_> {
         }
         let at = Step::of(&self.sigmas, self.done)?;
         let (sigma, sigma_next) = (at.sigma(), at.sigma_next());
+        self.denoiser.begin(&at);
         let stepped = self.stepper.step(at, self.latent.clone(), &mut self.denoiser, &mut self.source);
         let report =
             self.accept(stepped).map(|step| StepReport { step, steps: self.sigmas.steps(), sigma, sigma_next });

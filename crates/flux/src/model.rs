@@ -2,7 +2,7 @@ use core_tensor::{Device, Latent, Tensor};
 use diffusion_engine::{
     AutoencoderKl, Clip, ClipTokenizer, Conditioning, Cut, Error, Model, Size, T5, T5Dimensions, T5Tokenizer, Txt2Img,
 };
-use samplers::{Denoiser, Prediction, SigmaSpace, SigmaSpace::Flow};
+use samplers::{Denoised, Denoiser, Prediction, SigmaSpace, SigmaSpace::Flow};
 
 use crate::{Dimensions, Inputs, Transformer};
 
@@ -182,7 +182,7 @@ struct Prompted<'m> {
 }
 
 impl Denoiser for Prompted<'_> {
-    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Latent, samplers::Error> {
+    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, samplers::Error> {
         let [_, _, h, w] = x.0.dims();
         Ok(Latent(one_by_one(&x.0, |picture| {
             let velocity = self.transformer.forward(Inputs {
@@ -194,7 +194,8 @@ impl Denoiser for Prompted<'_> {
                 pe: &self.pe,
             });
             Prediction::Flow.denoised(picture, unpack(velocity, h, w), sigma).0
-        })))
+        }))
+        .into())
     }
 }
 

@@ -69,6 +69,17 @@ pub enum Error {
     /// A sampler asked for the model without its prompt, and nobody said what that is.
     #[error("the sampler needs the model's answer to the negative prompt")]
     NoNegative,
+    /// The model was told to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// A sampler that chooses its own steps came to no end.
+    #[error("sampler `{sampler}` asked the model {max} times and is not done")]
+    TooManyCalls {
+        /// The sampler.
+        sampler: &'static str,
+        /// The most that it may ask for one picture.
+        max: usize,
+    },
     /// The model failed in a way of its own.
     #[error("the model failed at sigma {sigma}")]
     Model {

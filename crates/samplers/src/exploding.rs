@@ -13,19 +13,20 @@ use crate::{Denoised, Denoiser, Error, Noise, Process, SigmaSpace, Start, Step, 
 const BEFORE_FIRST: f64 = 1.0 - 1e-4;
 
 /// A sampler for variance-exploding noise as one for the model of `start`.
-pub(crate) fn exploding(start: &Start, inner: impl Stepper + 'static) -> Box<dyn Stepper> {
+pub(crate) fn exploding(start: &Start, inner: impl Stepper + Clone + 'static) -> Box<dyn Stepper> {
     match start.space.process() {
         Process::Diffusion => Box::new(inner),
         Process::Flow => Box::new(OnFlow { space: start.space, inner }),
     }
 }
 
+#[derive(Clone)]
 struct OnFlow<S> {
     space: SigmaSpace,
     inner: S,
 }
 
-impl<S: Stepper> Stepper for OnFlow<S> {
+impl<S: Stepper + Clone + 'static> Stepper for OnFlow<S> {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
         let top = self.space.sigma(BEFORE_FIRST);
         let levels: Vec<f64> = at.sigmas().iter().map(|&sigma| f64::from(sigma).min(top)).collect();
@@ -38,6 +39,10 @@ impl<S: Stepper> Stepper for OnFlow<S> {
         let mut noise = NoiseOfFlow { inner: noise, flow };
         let next = self.inner.step(inner_at, y, &mut model, &mut noise)?;
         Ok(Latent(next.0 * signal(at.index() + 1) as f32))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }
 
@@ -60,22 +65,11 @@ impl Flow<'_> {
 
 struct OfFlow<'a>(&'a mut dyn Denoiser);
 
-impl OfFlow<'_> {
-    fn input(y: &Latent, exploding: f32) -> (Latent, f32) {
-        let signal = 1.0 / (1.0 + f64::from(exploding));
-        (Latent(y.0.clone() * signal as f32), (f64::from(exploding) * signal) as f32)
-    }
-}
-
 impl Denoiser for OfFlow<'_> {
-    fn denoise(&mut self, y: &Latent, exploding: f32) -> Result<Latent, Error> {
-        let (x, sigma) = Self::input(y, exploding);
-        self.0.denoise(&x, sigma)
-    }
-
-    fn denoise_both(&mut self, y: &Latent, exploding: f32) -> Result<Denoised, Error> {
-        let (x, sigma) = Self::input(y, exploding);
-        self.0.denoise_both(&x, sigma)
+    fn denoise(&mut self, y: &Latent, exploding: f32) -> Result<Denoised, Error> {
+        let signal = 1.0 / (1.0 + f64::from(exploding));
+        let x = Latent(y.0.clone() * signal as f32);
+        self.0.denoise(&x, (f64::from(exploding) * signal) as f32)
     }
 }
 

@@ -7,6 +7,7 @@ use core_tensor::{Latent, Tensor};
 use crate::Step;
 
 /// Up to so many slopes, the newest first.
+#[derive(Clone, Debug)]
 pub(crate) struct PastSlopes {
     most: usize,
     slopes: VecDeque<Tensor<4>>,

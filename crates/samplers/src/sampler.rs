@@ -145,6 +145,10 @@ impl Stepper for Still {
     fn step(&mut self, _: Step, x: Latent, _: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
         Ok(x)
     }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(Self)
+    }
 }
 
 /// What a sampler knows when a run begins.
@@ -195,8 +199,13 @@ pub trait Stepper: Send {
     /// One step from `at.sigma()` to `at.sigma_next()`.
     ///
     /// # Errors
-    /// Those of the model.
+    /// Those of the model, or [`Error::NoNegative`] from a sampler that needs what this model does not tell.
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error>;
+
+    /// Another stepper that remembers the same: from the same latent and noise it goes on to the same bits.
+    ///
+    /// It shares nothing that either of them changes.
+    fn fork(&self) -> Box<dyn Stepper>;
 }
 
 /// Where a run stands; multistep samplers look at its other noise levels too.
@@ -234,33 +243,45 @@ impl<'a> Step<'a> {
 }
 
 /// Predicts the clean latent from a noisy one; the only thing that a sampler knows of a model.
-pub trait Denoiser {
+pub trait Denoiser: Send {
+    /// Told by the run before each of its steps; a wrapper passes it on to what it wraps.
+    fn begin(&mut self, _step: &Step) {}
+
     /// The clean latent that the model sees in `x` at noise level `sigma`, in the same shape.
     ///
     /// # Errors
-    /// The model's own, or [`Error::NotFinite`].
-    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Latent, Error>;
+    /// The model's own as [`Error::Model`], [`Error::NotFinite`], or [`Error::Cancelled`] once it was told to stop.
+    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error>;
+}
 
-    /// The same, and what the model sees without the prompt.
+/// What a model sees in a noisy latent.
+#[derive(Clone, Debug)]
+pub struct Denoised {
+    /// The clean latent, by everything that guides the model.
+    pub latent: Latent,
+    /// The model's answer to the negative prompt, where it was asked.
+    pub negative: Option<Latent>,
+}
+
+impl Denoised {
+    /// Both latents, for a sampler that can't do without the negative prompt's.
     ///
     /// # Errors
-    /// The model's own, [`Error::NotFinite`], or [`Error::NoNegative`] where only one of the two is known.
-    fn denoise_both(&mut self, _x: &Latent, _sigma: f32) -> Result<Denoised, Error> {
-        Err(Error::NoNegative)
+    /// [`Error::NoNegative`] where the model was not asked.
+    pub fn both(self) -> Result<(Latent, Latent), Error> {
+        Ok((self.latent, self.negative.ok_or(Error::NoNegative)?))
     }
 }
 
-/// A clean latent twice: with the prompt, and without it.
-#[derive(Clone, Debug)]
-pub struct Denoised {
-    /// What guidance makes of both, as [`Denoiser::denoise`] has it.
-    pub guided: Latent,
-    /// The model's answer to the negative prompt.
-    pub negative: Latent,
+impl From<Latent> for Denoised {
+    /// Without an answer to the negative prompt.
+    fn from(latent: Latent) -> Self {
+        Self { latent, negative: None }
+    }
 }
 
 /// The noise that stochastic samplers draw.
-pub trait Noise {
+pub trait Noise: Send {
     /// The next standard normal values in the shape of `like`.
     fn next(&mut self, like: &Latent) -> Latent;
 

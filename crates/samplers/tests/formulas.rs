@@ -4,17 +4,17 @@
 
 use core_tensor::{Device, Latent, tensor, values};
 use fixtures::{SIGMA, TRAJECTORY};
-use samplers::{Denoiser, Error, Noise, Options, Process, SigmaSpace, Start, Step, Value, sampler, schedule};
+use samplers::{Denoised, Denoiser, Error, Noise, Options, Process, SigmaSpace, Start, Step, Value, sampler, schedule};
 
 const SIZE: usize = 16;
 
 /// A model that answers each value by itself.
 struct Each<F>(F);
 
-impl<F: Fn(f64, f64) -> f64> Denoiser for Each<F> {
-    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Latent, Error> {
+impl<F: Fn(f64, f64) -> f64 + Send> Denoiser for Each<F> {
+    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error> {
         let answers = values(&x.0).iter().map(|&v| (self.0)(v.into(), sigma.into()) as f32).collect();
-        Ok(Latent(tensor(answers, x.0.dims(), &Device::flex())))
+        Ok(Latent(tensor(answers, x.0.dims(), &Device::flex())).into())
     }
 }
 
@@ -51,7 +51,7 @@ fn taken(
     process: Process,
     options: &Options,
     levels: &[f64],
-    model: impl Fn(f64, f64) -> f64,
+    model: impl Fn(f64, f64) -> f64 + Send,
 ) -> Vec<Vec<f64>> {
     let start = Start { space: space(process), steps: levels.len() - 1, options };
     let mut stepper = (sampler(id).unwrap().start)(&start);

@@ -40,6 +40,7 @@ static MODE: Param = Param {
 /// The weights of the slopes at some levels, the newest first, in the step from that to another.
 type Mode = fn(levels: &[f64], end: f64) -> Vec<f64>;
 
+#[derive(Clone)]
 struct Deis {
     mode: Mode,
     slopes: PastSlopes,
@@ -47,7 +48,7 @@ struct Deis {
 
 impl Stepper for Deis {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
@@ -58,6 +59,10 @@ impl Stepper for Deis {
             _ => (self.mode)(&self.slopes.levels(at), end),
         };
         Ok(self.slopes.moved(x, weights))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }
 

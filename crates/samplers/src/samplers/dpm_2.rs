@@ -23,6 +23,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 struct Dpm2 {
     churn: Churn,
 }
@@ -32,17 +33,21 @@ impl Stepper for Dpm2 {
         let (x, sigma) = self.churn.up(at, x, noise);
         midpoint(x, sigma, at.sigma_next(), model)
     }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
+    }
 }
 
 /// From one level to another by the slope at their geometric mean; to 0 by Euler's method, as 0 has no logarithm.
 pub(crate) fn midpoint(x: Latent, sigma: f32, end: f32, model: &mut dyn Denoiser) -> Result<Latent, Error> {
-    let denoised = model.denoise(&x, sigma)?;
+    let denoised = model.denoise(&x, sigma)?.latent;
     let here = slope(x.0.clone(), denoised.0, sigma);
     if end == 0.0 {
         return Ok(Latent(x.0 - here * sigma));
     }
     let middle = (sigma * end).sqrt();
     let half_way = Latent(x.0.clone() + here * (middle - sigma));
-    let denoised = model.denoise(&half_way, middle)?;
+    let denoised = model.denoise(&half_way, middle)?.latent;
     Ok(Latent(x.0 + slope(half_way.0, denoised.0, middle) * (end - sigma)))
 }

@@ -33,6 +33,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 struct Dpm2Ancestral {
     ancestral: Ancestral,
 }
@@ -42,5 +43,9 @@ impl Stepper for Dpm2Ancestral {
         let down = self.ancestral.down(at);
         let x = midpoint(x, at.sigma(), down.sigma, model)?;
         Ok(if at.sigma_next() == 0.0 { x } else { down.back_up(x.0, noise) })
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -7,7 +7,7 @@ use core_tensor::{Latent, Tensor, values};
 
 use super::dpm_solver::{Slopes, first_order, second_order, third_order};
 use crate::{
-    Calls, Denoiser, Error, Noise, Param, Processes, Sampler, Step, Stepper,
+    Calls, Denoiser, Error, Noise, Param, Processes, Sampler, Schedule, Step, Stepper,
     options::{number, whole},
 };
 
@@ -16,7 +16,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     label: "DPM adaptive",
     aliases: &["k_dpm_ad", "k_dpm_adaptive", "DPMAdaptive"],
     about: "Steps as long as an estimate of their error allows. It takes neither a schedule's levels nor a number of steps, and ends in \
-            the model's lowest level: a little noise stays.",
+            the model's lowest level: a little noise stays. It gives up after 3000 model calls for a picture.",
     calls: Calls::Varying,
     params: &PARAMS,
     processes: Processes::Diffusion { instead: "dpmpp_2m" },
@@ -36,6 +36,10 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     },
     ..Sampler::PLAIN
 };
+
+/// The most model calls for one picture: those of [`Schedule::MAX_STEPS`] steps of order 3. A model whose answers don't hang together
+/// satisfies no estimate of an error, and k-diffusion goes on for ever.
+const MOST_CALLS: usize = 3 * Schedule::MAX_STEPS;
 
 // k-diffusion sample_dpm_adaptive has all defaults.
 static ORDER: Param = whole("order", "Order", [3, 2, 3], "The order of the steps.");
@@ -61,6 +65,7 @@ static SAFETY: Param = number(
 static NUMBERS: [&Param; 7] = [&RTOL, &ATOL, &H_INIT, &PCOEFF, &ICOEFF, &DCOEFF, &SAFETY];
 static PARAMS: [&Param; 8] = [&ORDER, &RTOL, &ATOL, &H_INIT, &PCOEFF, &ICOEFF, &DCOEFF, &SAFETY];
 
+#[derive(Clone)]
 struct DpmAdaptive {
     order: usize,
     rtol: f64,
@@ -78,6 +83,10 @@ impl Stepper for DpmAdaptive {
             (0..pictures).map(|i| self.whole(Latent(x.0.clone().narrow(0, i, 1)), at.sigma(), at.sigma_next(), model));
         Ok(Latent(Tensor::cat(each.collect::<Result<Vec<_>, _>>()?, 0)))
     }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
+    }
 }
 
 impl DpmAdaptive {
@@ -89,7 +98,11 @@ impl DpmAdaptive {
         let mut h = self.h_init;
         let (mut t, mut before) = (-f64::from(first).ln(), x.0.clone());
         let mut errors: Option<[f64; 3]> = None;
+        let mut tries = 0..MOST_CALLS / self.order;
         while t < end - NEAR {
+            if tries.next().is_none() {
+                return Err(Error::TooManyCalls { sampler: "dpm_adaptive", max: MOST_CALLS });
+            }
             let (sigma, next) = ((-t).exp() as f32, (-(t + h).min(end)).exp() as f32);
             let mut slopes = Slopes::of(&x, sigma, model)?;
             let (low, high) = if self.order == 2 {

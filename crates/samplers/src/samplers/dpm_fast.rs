@@ -25,6 +25,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 struct DpmFast {
     ancestral: Ancestral,
     calls: usize,
@@ -47,6 +48,10 @@ impl Stepper for DpmFast {
             _ => third_order(&x, &mut slopes, down.sigma, model)?,
         };
         Ok(down.back_up(lower, noise))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }
 

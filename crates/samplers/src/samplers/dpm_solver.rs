@@ -16,7 +16,7 @@ pub(super) struct Slopes {
 
 impl Slopes {
     pub(super) fn of(x: &Latent, sigma: f32, model: &mut dyn Denoiser) -> Result<Self, Error> {
-        let denoised = model.denoise(x, sigma)?;
+        let denoised = model.denoise(x, sigma)?.latent;
         Ok(Self { sigma: sigma.into(), here: slope(x.0.clone(), denoised.0, sigma), within: None })
     }
 
@@ -30,7 +30,7 @@ impl Slopes {
         if self.within.is_none() {
             let level = self.level(end, share);
             let there = Latent(x.0.clone() + self.here.clone() * (level - self.sigma) as f32);
-            let denoised = model.denoise(&there, level as f32)?;
+            let denoised = model.denoise(&there, level as f32)?.latent;
             self.within = Some(slope(there.0, denoised.0, level as f32));
         }
         let within = self.within.clone().unwrap_or_else(|| self.here.clone());
@@ -70,7 +70,7 @@ pub(super) fn third_order(
     let level = slopes.level(end, second);
     let there = x.0.clone() + slopes.here.clone() * (level - slopes.sigma) as f32
         - bend * (second / first * bent(second, level)) as f32;
-    let denoised = model.denoise(&Latent(there.clone()), level as f32)?;
+    let denoised = model.denoise(&Latent(there.clone()), level as f32)?.latent;
     let bend = slope(there, denoised.0, level as f32) - slopes.here.clone();
     Ok(first_order(x, slopes, end) - bend * (bent(1.0, end.into()) / second) as f32)
 }

@@ -18,6 +18,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 struct Dpmpp2m {
     /// The denoised latent of the step before, and that step's length in log sigma.
     last: Option<(Tensor<4>, f64)>,
@@ -25,7 +26,7 @@ struct Dpmpp2m {
 
 impl Stepper for Dpmpp2m {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
@@ -39,5 +40,9 @@ impl Stepper for Dpmpp2m {
         };
         self.last = Some((denoised.0, h));
         Ok(Latent(towards(x.0, ahead, at.sigma_next() / at.sigma())))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

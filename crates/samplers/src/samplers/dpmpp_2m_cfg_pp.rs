@@ -4,7 +4,7 @@
 
 use core_tensor::{Latent, Tensor};
 
-use crate::{Denoised, Denoiser, Error, Noise, Sampler, Step, Stepper, exploding::exploding, schedules};
+use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, exploding::exploding, schedules};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "dpmpp_2m_cfg_pp",
@@ -16,6 +16,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 struct Dpmpp2mCfgPp {
     /// What the model saw without the prompt in the step before, and that step's length in log sigma.
     last: Option<(Tensor<4>, f64)>,
@@ -23,7 +24,7 @@ struct Dpmpp2mCfgPp {
 
 impl Stepper for Dpmpp2mCfgPp {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        let Denoised { guided, negative } = model.denoise_both(&x, at.sigma())?;
+        let (guided, negative) = model.denoise(&x, at.sigma())?.both()?;
         if at.sigma_next() == 0.0 {
             return Ok(guided);
         }
@@ -35,5 +36,9 @@ impl Stepper for Dpmpp2mCfgPp {
         }
         self.last = Some((negative.0, h));
         Ok(Latent(next))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -32,6 +32,7 @@ pub(super) enum Solver {
     Heun,
 }
 
+#[derive(Clone)]
 pub(super) struct Dpmpp2mSde {
     eta: f64,
     s_noise: f64,
@@ -48,7 +49,7 @@ impl Dpmpp2mSde {
 
 impl Stepper for Dpmpp2mSde {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
@@ -60,5 +61,9 @@ impl Stepper for Dpmpp2mSde {
         let change = self.last.take().map(|(before, h)| (weight * sde.h / h, denoised.0.clone() - before));
         self.last = Some((denoised.0.clone(), sde.h));
         Ok(sde.stepped(x, denoised.0, change, noise, self.s_noise))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -18,6 +18,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 struct Dpmpp2mV2 {
     /// The denoised latent of the step before, and that step's length in log sigma.
     last: Option<(Tensor<4>, f64)>,
@@ -25,7 +26,7 @@ struct Dpmpp2mV2 {
 
 impl Stepper for Dpmpp2mV2 {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
@@ -41,5 +42,9 @@ impl Stepper for Dpmpp2mV2 {
         };
         self.last = Some((denoised.0, h));
         Ok(Latent(next))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -28,13 +28,14 @@ pub(crate) static SAMPLER: Sampler = Sampler {
 
 const BELOW_ONE: f32 = 0.9999; // ComfyUI sample_dpmpp_2s_ancestral_RF: the middle of a step from pure noise
 
+#[derive(Clone)]
 struct Dpmpp2sAncestral {
     ancestral: Ancestral,
 }
 
 impl Stepper for Dpmpp2sAncestral {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
@@ -48,7 +49,11 @@ impl Stepper for Dpmpp2sAncestral {
             }
         };
         let half_way = Latent(towards(x.0.clone(), denoised.0, middle / at.sigma()));
-        let denoised = model.denoise(&half_way, middle)?;
+        let denoised = model.denoise(&half_way, middle)?.latent;
         Ok(down.back_up(towards(x.0, denoised.0, down.sigma / at.sigma()), noise))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

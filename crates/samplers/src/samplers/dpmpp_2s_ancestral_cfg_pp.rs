@@ -6,7 +6,7 @@ use core_tensor::Latent;
 
 use super::euler::towards;
 use crate::{
-    Calls, Denoised, Denoiser, Error, Noise, Sampler, Step, Stepper,
+    Calls, Denoiser, Error, Noise, Sampler, Step, Stepper,
     ancestral::Ancestral,
     exploding::exploding,
     options::{ETA, S_NOISE},
@@ -26,13 +26,14 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 struct Dpmpp2sAncestralCfgPp {
     ancestral: Ancestral,
 }
 
 impl Stepper for Dpmpp2sAncestralCfgPp {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
-        let Denoised { guided, negative } = model.denoise_both(&x, at.sigma())?;
+        let (guided, negative) = model.denoise(&x, at.sigma())?.both()?;
         if at.sigma_next() == 0.0 {
             return Ok(guided);
         }
@@ -41,7 +42,11 @@ impl Stepper for Dpmpp2sAncestralCfgPp {
         let moved = |negative: Latent| x.0.clone() + (guided.0.clone() - negative.0);
         let half_way = Latent(towards(moved(negative), guided.0.clone(), middle / at.sigma()));
         // The whole step leaves from where the model sees the middle without the prompt, as in ComfyUI.
-        let there = model.denoise_both(&half_way, middle)?;
-        Ok(down.back_up(towards(moved(there.negative), there.guided.0, down.sigma / at.sigma()), noise))
+        let (there, negative) = model.denoise(&half_way, middle)?.both()?;
+        Ok(down.back_up(towards(moved(negative), there.0, down.sigma / at.sigma()), noise))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

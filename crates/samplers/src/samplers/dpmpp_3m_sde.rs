@@ -30,6 +30,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
 /// A step that was taken: its denoised latent and its length.
 type Taken = (Tensor<4>, f64);
 
+#[derive(Clone)]
 struct Dpmpp3mSde {
     eta: f64,
     s_noise: f64,
@@ -39,7 +40,7 @@ struct Dpmpp3mSde {
 
 impl Stepper for Dpmpp3mSde {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
@@ -60,5 +61,9 @@ impl Stepper for Dpmpp3mSde {
         }
         self.before_last = self.last.replace((denoised.0.clone(), sde.h));
         Ok(sde.stepped(x, denoised.0, corrections, noise, self.s_noise))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -31,6 +31,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
 
 static R: Param = number("r", "R", [0.5, 0.01, 1.0], "Where in the step its middle lies, on the scale of log sigma.");
 
+#[derive(Clone)]
 struct DpmppSde {
     eta: f32,
     s_noise: f32,
@@ -49,16 +50,20 @@ impl DpmppSde {
 
 impl Stepper for DpmppSde {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
         let (sigma, sigma_next) = (f64::from(at.sigma()), f64::from(at.sigma_next()));
         let middle = (sigma * (sigma_next / sigma).powf(self.r)) as f32;
         let half_way = self.part(&x, denoised.clone(), at.sigma(), middle, noise);
-        let there = model.denoise(&half_way, middle)?;
+        let there = model.denoise(&half_way, middle)?.latent;
         let weight = (1.0 / (2.0 * self.r)) as f32;
         let mean = Latent(denoised.0 * (1.0 - weight) + there.0 * weight);
         Ok(self.part(&x, mean, at.sigma(), at.sigma_next(), noise))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -27,6 +27,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
 /// ComfyUI sample_er_sde.
 static STAGE: Param = whole("max_stage", "Max stage", [3, 1, 3], "How many steps' denoised latents count.");
 
+#[derive(Clone)]
 struct ErSde {
     stage: usize,
     s_noise: f64,
@@ -34,6 +35,7 @@ struct ErSde {
 }
 
 /// The step before: its denoised latent, and how that was changing.
+#[derive(Clone)]
 struct Taken {
     denoised: Tensor<4>,
     change: Option<Tensor<4>>,
@@ -47,7 +49,7 @@ fn scaled(sigma: f64) -> f64 {
 impl Stepper for ErSde {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
         const POINTS: usize = 200; // ComfyUI sample_er_sde: num_integration_points
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
@@ -75,5 +77,9 @@ impl Stepper for ErSde {
 
         let renoise = (sigma_next.powi(2) - (sigma * r).powi(2)).max(0.0).sqrt() * self.s_noise;
         Ok(Latent(if renoise == 0.0 { next } else { next + noise.next(&x).0 * renoise as f32 }))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -20,6 +20,7 @@ pub static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 struct Euler {
     churn: Churn,
 }
@@ -27,9 +28,13 @@ struct Euler {
 impl Stepper for Euler {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
         let (x, sigma) = self.churn.up(at, x, noise);
-        let denoised = model.denoise(&x, sigma)?;
+        let denoised = model.denoise(&x, sigma)?.latent;
         let d = slope(x.0.clone(), denoised.0, sigma);
         Ok(Latent(x.0 + d * (at.sigma_next() - sigma)))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }
 

@@ -29,17 +29,22 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 pub(super) struct EulerAncestral {
     pub(super) ancestral: Ancestral,
 }
 
 impl Stepper for EulerAncestral {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
         let down = self.ancestral.down(at);
         Ok(down.back_up(euler::towards(x.0, denoised.0, down.sigma / at.sigma()), noise))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

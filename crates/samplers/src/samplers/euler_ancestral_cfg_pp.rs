@@ -6,7 +6,7 @@
 use core_tensor::Latent;
 
 use crate::{
-    Denoised, Denoiser, Error, Noise, Process, Sampler, Step, Stepper,
+    Denoiser, Error, Noise, Process, Sampler, Step, Stepper,
     ancestral::{Ancestral, Down},
     options::{ETA, S_NOISE},
 };
@@ -24,6 +24,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 pub(super) struct EulerCfgPp {
     pub(super) ancestral: Ancestral,
     /// The share of the guidance that counts.
@@ -32,7 +33,7 @@ pub(super) struct EulerCfgPp {
 
 impl Stepper for EulerCfgPp {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
-        let Denoised { guided, negative } = model.denoise_both(&x, at.sigma())?;
+        let (guided, negative) = model.denoise(&x, at.sigma())?.both()?;
         let guided = negative.0.clone() + (guided.0 - negative.0.clone()) * self.guidance;
         if at.sigma_next() == 0.0 {
             return Ok(Latent(guided));
@@ -47,5 +48,9 @@ impl Stepper for EulerCfgPp {
         let seen = (x.0 - negative.0 * here) / at.sigma();
         let lower = guided * there + seen * (down.sigma * there);
         Ok(Down { renoise: down.renoise * there, ..down }.back_up(lower, noise))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

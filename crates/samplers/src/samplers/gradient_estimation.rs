@@ -22,6 +22,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
 pub(super) static GAMMA: Param =
     number("ge_gamma", "GE gamma", [2.0, 0.0, 10.0], "How much of the newest slope counts; 1 makes it Euler.");
 
+#[derive(Clone)]
 struct GradientEstimation {
     gamma: f32,
     /// The slope of the step before.
@@ -30,7 +31,7 @@ struct GradientEstimation {
 
 impl Stepper for GradientEstimation {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
@@ -41,5 +42,9 @@ impl Stepper for GradientEstimation {
         };
         self.last = Some(d);
         Ok(Latent(x.0 + estimate * (at.sigma_next() - at.sigma())))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

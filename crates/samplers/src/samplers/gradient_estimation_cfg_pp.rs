@@ -5,7 +5,7 @@
 use core_tensor::{Latent, Tensor};
 
 use super::{euler::slope, gradient_estimation::GAMMA};
-use crate::{Denoised, Denoiser, Error, Noise, Sampler, Step, Stepper, exploding::exploding};
+use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, exploding::exploding};
 
 pub(crate) static SAMPLER: Sampler = Sampler {
     id: "gradient_estimation_cfg_pp",
@@ -17,6 +17,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 struct GradientEstimationCfgPp {
     gamma: f32,
     /// The slope of the step before.
@@ -25,7 +26,7 @@ struct GradientEstimationCfgPp {
 
 impl Stepper for GradientEstimationCfgPp {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        let Denoised { guided, negative } = model.denoise_both(&x, at.sigma())?;
+        let (guided, negative) = model.denoise(&x, at.sigma())?.both()?;
         if at.sigma_next() == 0.0 {
             return Ok(guided);
         }
@@ -36,5 +37,9 @@ impl Stepper for GradientEstimationCfgPp {
         }
         self.last = Some(d);
         Ok(Latent(next))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -21,6 +21,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 struct Heun {
     churn: Churn,
 }
@@ -28,9 +29,13 @@ struct Heun {
 impl Stepper for Heun {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
         let (x, sigma) = self.churn.up(at, x, noise);
-        let denoised = model.denoise(&x, sigma)?;
+        let denoised = model.denoise(&x, sigma)?.latent;
         let here = slope(x.0.clone(), denoised.0, sigma);
         step(x, here, [sigma, at.sigma_next()], model)
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }
 
@@ -46,7 +51,7 @@ pub(super) fn step(
     if sigma_next == 0.0 {
         return Ok(ahead);
     }
-    let denoised = model.denoise(&ahead, sigma_next)?;
+    let denoised = model.denoise(&ahead, sigma_next)?.latent;
     let there = slope(ahead.0, denoised.0, sigma_next);
     Ok(Latent(x.0 + (here + there) * (dt / 2.0)))
 }

@@ -21,6 +21,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 struct HeunPp2 {
     churn: Churn,
 }
@@ -31,7 +32,7 @@ impl Stepper for HeunPp2 {
         let levels = at.sigmas();
         // The last level has no slope to look at.
         let ahead = &levels[at.index() + 1..(at.index() + 3).min(levels.len() - 1).max(at.index() + 1)];
-        let denoised = model.denoise(&x, sigma)?;
+        let denoised = model.denoise(&x, sigma)?.latent;
         let here = slope(x.0.clone(), denoised.0, sigma);
         let dt = at.sigma_next() - sigma;
         let all = (ahead.len() + 1) as f32 * levels[0];
@@ -39,11 +40,15 @@ impl Stepper for HeunPp2 {
         let (mut there, mut d, mut from) = (x.clone(), here, sigma);
         for &level in ahead {
             there = Latent(there.0 + d * (level - from));
-            let denoised = model.denoise(&there, level)?;
+            let denoised = model.denoise(&there, level)?.latent;
             d = slope(there.0.clone(), denoised.0, level);
             mean = mean + d.clone() * (level / all);
             from = level;
         }
         Ok(Latent(x.0 + mean * dt))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -22,13 +22,14 @@ pub(crate) static SAMPLER: Sampler = Sampler {
 /// ComfyUI sample_ipndm_v: max_order.
 static ORDER: Param = whole("order", "Order", [4, 1, 4], "How many slopes count.");
 
+#[derive(Clone)]
 struct IpndmV {
     slopes: PastSlopes,
 }
 
 impl Stepper for IpndmV {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
@@ -37,6 +38,10 @@ impl Stepper for IpndmV {
         // The newest step first; they are negative, as sigma falls.
         let steps: Vec<f64> = levels.windows(2).rev().map(|w| f64::from(w[1]) - f64::from(w[0])).collect();
         Ok(self.slopes.moved(x, weights(&steps).into_iter().map(|weight| weight * steps[0])))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }
 

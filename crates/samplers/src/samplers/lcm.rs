@@ -16,13 +16,14 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 struct Lcm {
     process: Process,
 }
 
 impl Stepper for Lcm {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
@@ -32,5 +33,9 @@ impl Stepper for Lcm {
         };
         let fresh = noise.next(&denoised).0;
         Ok(Latent(denoised.0 * signal + fresh * at.sigma_next()))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -23,16 +23,21 @@ pub(crate) static SAMPLER: Sampler = Sampler {
 /// k-diffusion sample_lms.
 static ORDER: Param = whole("order", "Order", [4, 1, 4], "How many slopes count.");
 
+#[derive(Clone)]
 struct Lms {
     slopes: PastSlopes,
 }
 
 impl Stepper for Lms {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         self.slopes.push(slope(x.0.clone(), denoised.0, at.sigma()));
         let levels = self.slopes.levels(at);
         Ok(self.slopes.moved(x, (0..levels.len()).map(|j| integral(&levels, j, f64::from(at.sigma_next())))))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }
 

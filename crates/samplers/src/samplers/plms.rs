@@ -20,13 +20,14 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 struct Plms {
     slopes: PastSlopes,
 }
 
 impl Stepper for Plms {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         let here = slope(x.0.clone(), denoised.0, at.sigma());
         self.slopes.push(here.clone());
         if self.slopes.len() == 1 {
@@ -34,5 +35,9 @@ impl Stepper for Plms {
         }
         let dt = f64::from(at.sigma_next() - at.sigma());
         Ok(self.slopes.moved(x, WEIGHTS[self.slopes.len() - 1].iter().map(|weight| weight * dt)))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -24,13 +24,14 @@ pub(crate) static SAMPLER: Sampler = Sampler {
 
 const MIDDLE: f64 = 0.5; // stable-diffusion.cpp sample_res_2s: c2
 
+#[derive(Clone)]
 struct Res2s {
     ancestral: Ancestral,
 }
 
 impl Stepper for Res2s {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
@@ -39,10 +40,14 @@ impl Stepper for Res2s {
         let h = -ratio.ln();
         let to_middle = ratio.powf(MIDDLE);
         let half_way = Latent(towards(x.0.clone(), denoised.0.clone(), to_middle as f32));
-        let there = model.denoise(&half_way, (f64::from(at.sigma()) * to_middle) as f32)?;
+        let there = model.denoise(&half_way, (f64::from(at.sigma()) * to_middle) as f32)?.latent;
         let second = phi_2(-h) / MIDDLE;
         let first = phi_1(-h) - second;
         let lower = x.0 * ratio as f32 + denoised.0 * (h * first) as f32 + there.0 * (h * second) as f32;
         Ok(down.back_up(lower, noise))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

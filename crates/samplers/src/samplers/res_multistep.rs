@@ -7,7 +7,7 @@ use core_tensor::{Latent, Tensor};
 
 use super::euler::towards;
 use crate::{
-    Denoised, Denoiser, Error, Noise, Sampler, Step, Stepper,
+    Denoiser, Error, Noise, Sampler, Step, Stepper,
     ancestral::Ancestral,
     phi::{phi_1, phi_2},
 };
@@ -20,6 +20,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
     ..Sampler::PLAIN
 };
 
+#[derive(Clone)]
 pub(super) struct ResMultistep {
     ancestral: Ancestral,
     cfg_pp: bool,
@@ -27,6 +28,7 @@ pub(super) struct ResMultistep {
 }
 
 /// A step that was taken.
+#[derive(Clone)]
 struct Taken {
     denoised: Tensor<4>,
     sigma: f64,
@@ -43,12 +45,9 @@ impl ResMultistep {
 
 impl Stepper for ResMultistep {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
-        let Denoised { guided, negative } = if self.cfg_pp {
-            model.denoise_both(&x, at.sigma())?
-        } else {
-            let guided = model.denoise(&x, at.sigma())?;
-            Denoised { negative: guided.clone(), guided }
-        };
+        let denoised = model.denoise(&x, at.sigma())?;
+        let (guided, negative) =
+            if self.cfg_pp { denoised.both()? } else { (denoised.latent.clone(), denoised.latent) };
         if at.sigma_next() == 0.0 {
             return Ok(guided);
         }
@@ -69,5 +68,9 @@ impl Stepper for ResMultistep {
         };
         self.last = Some(Taken { denoised: negative.0, sigma: at.sigma().into(), down: down.sigma.into() });
         Ok(down.back_up(lower, noise))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -29,6 +29,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
 /// Where the way back begins and ends (Forge restart_sampler: restart_list).
 const FROM_TO: [f64; 2] = [0.1, 2.0];
 
+#[derive(Clone)]
 struct Restart {
     s_noise: f32,
 }
@@ -41,9 +42,13 @@ impl Stepper for Restart {
             let fresh = noise.next(&x).0;
             return Ok(Latent(x.0 + fresh * added));
         }
-        let denoised = model.denoise(&x, sigma)?;
+        let denoised = model.denoise(&x, sigma)?.latent;
         let here = slope(x.0.clone(), denoised.0, sigma);
         heun::step(x, here, [sigma, sigma_next], model)
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }
 

@@ -42,6 +42,7 @@ static SIMPLE_ORDER_2: Param = Param {
     about: "Whether what goes by two steps takes the line through them for its value in the middle, as diffusers has it.",
 };
 
+#[derive(Clone)]
 pub(super) struct SaSolver {
     eta: f64,
     s_noise: f64,
@@ -58,6 +59,7 @@ pub(super) struct SaSolver {
 }
 
 /// A latent that was predicted, to be corrected.
+#[derive(Clone)]
 struct Prediction {
     /// What it was made from.
     x: Tensor<4>,
@@ -109,7 +111,7 @@ impl SaSolver {
 
 impl Stepper for SaSolver {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
-        let mut denoised = model.denoise(&x, at.sigma())?;
+        let mut denoised = model.denoise(&x, at.sigma())?.latent;
         self.denoised.truncate(self.predictor.max(self.corrector) - 1);
         self.denoised.push_front(denoised.0.clone());
         let (sigma, sigma_next) = (f64::from(at.sigma()), f64::from(at.sigma_next()));
@@ -125,7 +127,7 @@ impl Stepper for SaSolver {
                 x = x + noise;
             }
             if self.again {
-                denoised = model.denoise(&Latent(x.clone()), at.sigma())?;
+                denoised = model.denoise(&Latent(x.clone()), at.sigma())?.latent;
                 self.denoised[0] = denoised.0.clone();
             }
         }
@@ -144,5 +146,9 @@ impl Stepper for SaSolver {
         }
         self.last = Some(Prediction { x, tau, noise: fresh });
         Ok(Latent(next))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -26,6 +26,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
 static R: Param =
     number("r", "R", [0.5, 0.01, 1.0], "Where in the step its second stage lies, on the scale of log sigma.");
 
+#[derive(Clone)]
 pub(super) struct Seeds2 {
     pub(super) noisy: Noisy,
     pub(super) r: f64,
@@ -100,7 +101,7 @@ impl Noisy {
 
 impl Stepper for Seeds2 {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
@@ -112,12 +113,16 @@ impl Stepper for Seeds2 {
 
         let second = noisy.left(&x, sigma, middle, r * h) + denoised.0.clone() * grown(r * h);
         let carried = noisy.carried(None, r * h, &x, noise);
-        let there = model.denoise(&noisy.added(second, carried.as_ref(), middle), middle as f32)?;
+        let there = model.denoise(&noisy.added(second, carried.as_ref(), middle), middle as f32)?.latent;
 
         let weight = solver.weight(r, h * (1.0 + noisy.eta)) as f32;
         let mean = denoised.0 * (1.0 - weight) + there.0 * weight;
         let next = noisy.left(&x, sigma, sigma_next, h) + mean * grown(h);
         let carried = noisy.carried(carried, (1.0 - r) * h, &x, noise);
         Ok(noisy.added(next, carried.as_ref(), sigma_next))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -28,6 +28,7 @@ pub(crate) static SAMPLER: Sampler = Sampler {
 /// diffusers TCDScheduler.step.
 static ETA: Param = number("eta", "Eta", [0.3, 0.0, 1.0], "How much earlier than asked a step ends; 0 draws no noise.");
 
+#[derive(Clone)]
 struct Tcd {
     space: SigmaSpace,
     eta: f64,
@@ -45,7 +46,7 @@ impl Tcd {
 
 impl Stepper for Tcd {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
-        let denoised = model.denoise(&x, at.sigma())?;
+        let denoised = model.denoise(&x, at.sigma())?.latent;
         if at.sigma_next() == 0.0 {
             return Ok(denoised);
         }
@@ -53,5 +54,9 @@ impl Stepper for Tcd {
         let renoise = (at.sigma_next().powi(2) - earlier.powi(2)).sqrt();
         let down = Down { sigma: earlier, signal: 1.0, renoise };
         Ok(down.back_up(towards(x.0, denoised.0, earlier / at.sigma()), noise))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }

@@ -35,6 +35,7 @@ pub(super) enum Variant {
     Bh2,
 }
 
+#[derive(Clone)]
 pub(super) struct UniPc {
     order: usize,
     variant: Variant,
@@ -99,7 +100,7 @@ impl UniPc {
 
 impl Stepper for UniPc {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        let there = model.denoise(&x, at.sigma())?;
+        let there = model.denoise(&x, at.sigma())?.latent;
         let past: Vec<f32> = at.sigmas()[..=at.index()].iter().rev().copied().collect();
         let mut x = x.0;
         if let Some((from, order)) = self.last.take() {
@@ -117,5 +118,9 @@ impl Stepper for UniPc {
         let next = self.moved(x.clone(), &past[..order], &denoised, at.sigma_next(), None);
         self.last = Some((x, order));
         Ok(Latent(next))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(self.clone())
     }
 }
