@@ -1,12 +1,16 @@
 //! Blocks of whole layers at their true shapes, with random weights.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use core_tensor::{
     Compute, Device, Error, Residency, Stored, Tensor, WeightSource, Weights,
     layers::{Conv2d, GroupNorm, Linear},
     ops, tensor,
 };
+use diffusion_engine::{Inside, Look, Site};
 use flux::{Hints, Inputs, Transformer};
 
 use crate::{
@@ -38,9 +42,11 @@ pub(crate) fn flux(report: &mut Report) -> Result<(), Box<dyn std::error::Error>
         let weights = Weights::of(&source, &device, Residency::Unpacked).computed_in(compute);
         let transformer = Transformer::load(&weights, &Hints::default())?;
         let pe = transformer.positions(TEXT, IMAGE_SIDE, IMAGE_SIDE);
-        let (mut double, mut single) = (Vec::new(), Vec::new());
+        let clock = Arc::new(Mutex::new(Clock { last: Instant::now(), double: Vec::new(), single: Vec::new() }));
+        let (watched, ticking) = (clock.clone(), Look(move |at: Site, _: &Tensor<3>| locked(&clock).passed(at)));
+        let inside = Inside::default().with(Arc::new(ticking));
         let until = Instant::now() + Duration::from_secs(5);
-        while double.len() < 5 || Instant::now() < until {
+        while locked(&watched).double.len() < 5 || Instant::now() < until {
             let inputs = Inputs {
                 img: random([1, image, INPUT]),
                 txt: random([1, TEXT, INPUT]),
@@ -49,21 +55,38 @@ pub(crate) fn flux(report: &mut Report) -> Result<(), Box<dyn std::error::Error>
                 guidance: 0.0,
                 pe: &pe,
             };
-            let mut last = Instant::now();
-            transformer.forward_tapped(inputs, &mut |name, _| match name {
-                "double_blocks.0.txt" => {
-                    double.push(last.elapsed().as_secs_f64());
-                    last = Instant::now();
-                }
-                "single_blocks.0" => single.push(last.elapsed().as_secs_f64()),
-                _ => {}
-            });
+            locked(&watched).last = Instant::now();
+            transformer.forward(inputs, &inside)?;
         }
+        let Clock { double, single, .. } = &mut *locked(&watched);
         // The first calls fill the allocator's free lists.
         report.measured(DOUBLE, Some(compute), work, middle(double.split_off(1)));
         report.measured(SINGLE, Some(compute), work, middle(single.split_off(1)));
     }
     Ok(())
+}
+
+/// How long each block took.
+struct Clock {
+    last: Instant,
+    double: Vec<f64>,
+    single: Vec<f64>,
+}
+
+impl Clock {
+    fn passed(&mut self, at: Site) {
+        let seconds = self.last.elapsed().as_secs_f64();
+        match (at.block, at.stream) {
+            ("double_blocks", Some("txt")) => self.double.push(seconds),
+            ("single_blocks", _) => self.single.push(seconds),
+            _ => return,
+        }
+        self.last = Instant::now();
+    }
+}
+
+fn locked(clock: &Mutex<Clock>) -> MutexGuard<'_, Clock> {
+    clock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn flux_tensors() -> Vec<(String, Vec<usize>)> {

@@ -41,14 +41,6 @@ pub(crate) enum Error {
         /// Where in its source.
         place: String,
     },
-    /// Ctrl-C.
-    #[error("interrupted after step {step} of {steps}, nothing was written")]
-    Interrupted {
-        /// Steps done.
-        step: usize,
-        /// How many there are.
-        steps: usize,
-    },
 }
 
 impl Error {
@@ -61,10 +53,10 @@ impl Error {
                 Fault::Usage => 2,
                 Fault::Memory => 3,
                 Fault::Model => 4,
+                Fault::Stopped => 130,
             },
             Self::ReadPrompt { .. } | Self::StandardInputTwice { .. } | Self::StandardOutputTaken { .. } => 2,
             Self::Bug { .. } => 1,
-            Self::Interrupted { .. } => 130,
         }
     }
 
@@ -74,7 +66,6 @@ impl Error {
             Self::Forge(error) => hints::hint(error),
             Self::Bug { .. } => Some("please report it, with the command and what it was given".into()),
             Self::ReadPrompt { .. } | Self::StandardInputTwice { .. } | Self::StandardOutputTaken { .. } => None,
-            Self::Interrupted { .. } => None,
         }
     }
 }

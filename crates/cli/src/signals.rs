@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use diffusion_engine::Cancel;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -33,9 +34,9 @@ impl Interrupt {
         by_handlers(&Arc::new(AtomicBool::new(true)));
     }
 
-    /// Whether one came.
-    pub(crate) fn came(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// What stops a run when one comes.
+    pub(crate) fn cancel(&self) -> Cancel {
+        Cancel::by(self.0.clone())
     }
 }
 

@@ -14,7 +14,7 @@ fn the_sample_config_draws_a_red_apple_on_a_blue_background() {
     request.steps = 8;
     assert_eq!(request.prompt, "a red apple on a blue background");
     // when its picture is drawn
-    let mut forge = Forge::load(&config).unwrap();
+    let forge = Forge::load(&config).unwrap();
     let mut run = forge.txt2img(request).unwrap();
     for step in &mut run {
         step.unwrap();

@@ -4,7 +4,7 @@ mod tiny;
 
 use std::sync::{Mutex, PoisonError};
 
-use forge::{Config, Error, Forge};
+use forge::{Config, Error, Forge, Job};
 use peak_alloc::PeakAlloc;
 
 use crate::tiny::Tiny;
@@ -22,11 +22,9 @@ const ENOUGH: &str = "what the plan says is enough";
 fn planned(config: &Config) -> u64 {
     let mut config = config.clone();
     config.device.memory = Some("1".into());
-    match Forge::load(&config) {
-        Err(Error::Memory(memory)) => match memory {
-            forge::memory::Error::TooLittle { needed, .. } => needed.0,
-            other => panic!("{other}"),
-        },
+    let job = Job::of(config.request(|| 7).expect(ENOUGH)).expect(ENOUGH);
+    match Forge::load(&config).expect("opening reads headers alone").plan(&job) {
+        Err(Error::Memory(forge::memory::Error::TooLittle { needed, .. })) => needed.0,
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("a byte is enough"),
     }
@@ -38,7 +36,7 @@ fn taken(config: &Config, ceiling: u64) -> u64 {
     config.device.memory = Some(ceiling.to_string());
     let before = HEAP.current_usage();
     HEAP.reset_peak_usage();
-    let mut forge = Forge::load(&config).expect(ENOUGH);
+    let forge = Forge::load(&config).expect(ENOUGH);
     let mut run = forge.txt2img(config.request(|| 7).expect(ENOUGH)).expect(ENOUGH);
     assert!(run.all(|step| step.is_ok()));
     run.images().expect(ENOUGH);

@@ -101,7 +101,7 @@ impl Trial {
             if !forge::inspect(&model).is_ok_and(|found| found.missing.is_empty()) {
                 return false;
             }
-            let Ok(mut forge) = Forge::load(&self.config) else { return false };
+            let Ok(forge) = Forge::load(&self.config) else { return false };
             let Ok(mut run) = forge.txt2img(request) else { return false };
             run.all(|step| step.is_ok()) && run.images().is_ok()
         }));

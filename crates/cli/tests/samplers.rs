@@ -4,11 +4,13 @@
 
 mod tiny;
 
+use std::sync::Arc;
+
 use core_tensor::{Device, Latent, tensor, values};
-use diffusion_engine::{Conditioning, Guided, Model};
+use diffusion_engine::{Around, Conditioned, Encoded, Guidance, Inside, Job, Wrap};
 use fixtures::{Golden, TRAJECTORY, deviation};
 use forge::{Config, Forge, Size};
-use samplers::{Noise, Options, Processes, SAMPLERS, Start, Step};
+use samplers::{Noise, Options, Processes, SAMPLERS, Sigmas, Start, Step};
 
 use crate::tiny::Tiny;
 
@@ -31,10 +33,12 @@ fn samplers_end_where_the_references_do() {
     let config: Config = Tiny::of("tiny-dev").config();
     let mut request = config.request(|| 0).unwrap();
     request.size = Size { width: 32, height: 32 };
-    let forge = Forge::load(&config).unwrap();
-    let model: &dyn Model = forge.model();
-    let encode = |text: &str| -> Conditioning { model.encode(text, &request).unwrap() };
-    let [positive, negative] = [&request.prompt, &request.negative].map(|text| encode(text));
+    let job = Job::of(request).unwrap();
+    let pass = &job.passes()[0];
+    let model = Forge::load(&config).unwrap().model(&job).unwrap();
+    let encode = |text: &String| model.encode(&model.prompt(text, pass), &Inside::default()).unwrap();
+    let under: Vec<Arc<Encoded>> = [&pass.prompt, &pass.negative].map(|text| Arc::new(encode(text))).to_vec();
+    let space = model.sigma_space(pass);
     let golden = Golden::open("tiny-dev/samplers.safetensors");
     let shape: [usize; 4] = golden.shape("start").try_into().unwrap();
     let rows = |name: &str| golden.floats(name).chunks(shape.iter().product()).map(<[f32]>::to_vec).collect::<Vec<_>>();
@@ -42,21 +46,21 @@ fn samplers_end_where_the_references_do() {
     let (options, mut worst) = (Options::default(), Vec::new());
     for schedule in ["simple", "karras"] {
         let sigmas = golden.floats(&format!("{schedule}.sigmas"));
-        let start = Start { space: model.sigma_space(&request), steps: sigmas.len() - 1, options: &options };
+        let start = Start { space, steps: sigmas.len() - 1, options: &options };
         // Without those that `crates/samplers/tests/formulas.rs` holds.
         let of_references = SAMPLERS.iter().filter(|sampler| !sampler.id.starts_with("exp_heun_2_x0"));
         for sampler in of_references.filter(|sampler| sampler.processes == Processes::All) {
             // when a sampler takes its steps
-            let mut denoiser = Guided {
-                positive: model.denoiser(&positive, &request),
-                negative: model.denoiser(&negative, &request),
-                cfg: request.cfg,
-            };
+            let predictor = model.clone().prepare(pass, under.clone()).unwrap();
+            let levels = Sigmas::literal(&sigmas.iter().map(|&s| f64::from(s)).collect::<Vec<_>>()).unwrap();
+            let at = Around { pass, space, sigmas: &levels, shape };
+            let conditioned = Box::new(Conditioned::new(predictor, Inside::default()));
+            let mut denoiser = Guidance.around(conditioned, &at).unwrap();
             let mut noise = Given(rows("noise").into_iter());
             let mut stepper = (sampler.start)(&start);
             let mut x = Latent(tensor(golden.floats("start"), shape, &Device::flex()));
             for index in 0..start.steps {
-                x = stepper.step(Step::of(&sigmas, index).unwrap(), x, &mut denoiser, &mut noise).unwrap();
+                x = stepper.step(Step::of(&sigmas, index).unwrap(), x, &mut *denoiser, &mut noise).unwrap();
             }
             // then it is where the reference is
             let name = format!("{schedule}.{}", sampler.id);

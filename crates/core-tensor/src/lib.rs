@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+mod blocks;
 mod cpu;
 mod device;
 mod error;
@@ -15,6 +16,7 @@ pub mod ops;
 pub mod safetensors;
 mod weights;
 
+pub use blocks::Blocks;
 use burn::tensor::TensorData;
 pub use burn::tensor::{Device, Tensor};
 pub use device::device;

@@ -2,7 +2,7 @@ use std::{fmt, io, path::PathBuf};
 
 use core_tensor::Error as WeightError;
 
-use crate::{TextFault, Unwritable, Writer};
+use crate::{HookError, Site, TextFault, Unwritable, Writer};
 
 /// What can go wrong between a request and its picture.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,31 @@ pub enum Error {
         steps: usize,
         /// Why.
         source: samplers::Error,
+    },
+    /// A network was told to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// The run was told to stop.
+    #[error("interrupted after step {step} of {steps}, nothing was written")]
+    Stopped {
+        /// Steps done.
+        step: usize,
+        /// How many there are.
+        steps: usize,
+    },
+    /// A hook failed.
+    #[error("a hook failed at `{site}` of the {}", site.network)]
+    Hook {
+        /// Where it was called.
+        site: Site,
+        /// Why.
+        source: HookError,
+    },
+    /// A snapshot was asked of a run whose last step did not end.
+    #[error("step {step} did not end, there is no state to go on from")]
+    Unsettled {
+        /// The step.
+        step: usize,
     },
     /// NaN or infinity came out of a stage; no picture is made from it.
     #[error("{stage} holds a value that is not a number")]
@@ -203,6 +228,8 @@ pub enum Stage {
     Step(usize),
     /// The decoded picture.
     Image,
+    /// A look at a picture in the making.
+    Preview,
 }
 
 impl fmt::Display for Stage {
@@ -213,6 +240,7 @@ impl fmt::Display for Stage {
             Stage::Noise => f.write_str("the starting noise"),
             Stage::Step(step) => write!(f, "the latent after step {step}"),
             Stage::Image => f.write_str("the decoded picture"),
+            Stage::Preview => f.write_str("the preview"),
         }
     }
 }

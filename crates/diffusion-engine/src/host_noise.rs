@@ -4,7 +4,7 @@ use samplers::{
     noise::{Brownian, Generator, NoiseSource},
 };
 
-use crate::Txt2Img;
+use crate::{Job, Pass};
 
 /// Noise made on the host: one stream and one path for each picture, so that a picture does not depend on its place in a batch.
 ///
@@ -21,22 +21,28 @@ pub(crate) struct HostNoise {
 }
 
 impl HostNoise {
-    pub(crate) fn of(request: &Txt2Img, sigmas: &[f32]) -> Self {
-        let seeds: Vec<u64> = (0..request.batch).map(|i| request.seed.wrapping_add(i as u64)).collect();
-        let levels = || sigmas.iter().copied().filter(|&sigma| sigma > 0.0);
+    pub(crate) fn of(job: &Job) -> Self {
+        let seeds: Vec<u64> = (0..job.batch()).map(|i| job.seed().wrapping_add(i as u64)).collect();
         Self {
-            source: request.noise,
-            streams: seeds.iter().map(|&seed| Generator::new(request.noise, seed)).collect(),
+            source: job.noise(),
+            streams: seeds.iter().map(|&seed| Generator::new(job.noise(), seed)).collect(),
             seeds,
             paths: Vec::new(),
-            ends: [levels().fold(0.0, f32::max), levels().fold(f32::INFINITY, f32::min)],
+            ends: [0.0, f32::INFINITY],
         }
     }
 
-    /// From here on steps draw: anew, where the request or its profile says so.
-    pub(crate) fn begin_steps(&mut self, request: &Txt2Img) {
-        let delta = match request.options.whole(&samplers::ENSD) {
-            0 => request.profile.ensd(),
+    /// From here on the paths are those of a pass over these levels.
+    pub(crate) fn over(&mut self, sigmas: &[f32]) {
+        let levels = || sigmas.iter().copied().filter(|&sigma| sigma > 0.0);
+        self.ends = [levels().fold(0.0, f32::max), levels().fold(f32::INFINITY, f32::min)];
+        self.paths.clear();
+    }
+
+    /// From here on steps draw: anew, where the pass or its profile says so.
+    pub(crate) fn begin_steps(&mut self, pass: &Pass) {
+        let delta = match pass.options.whole(&samplers::ENSD) {
+            0 => pass.profile.ensd(),
             given => given as u64,
         };
         if delta > 0 {
@@ -73,12 +79,15 @@ mod tests {
     use samplers::{Profile, Value};
 
     use super::*;
+    use crate::Txt2Img;
 
     /// What the first step draws.
     fn step(request: &Txt2Img) -> Vec<f32> {
-        let mut noise = HostNoise::of(request, &[1.0, 0.0]);
+        let job = Job::of(request.clone()).unwrap();
+        let mut noise = HostNoise::of(&job);
+        noise.over(&[1.0, 0.0]);
         let start = noise.draw([request.batch, 1, 4, 4], &Device::flex());
-        noise.begin_steps(request);
+        noise.begin_steps(&job.passes()[0]);
         values(&noise.next(&start).0)
     }
 
@@ -88,7 +97,8 @@ mod tests {
             let mut stream = Generator::new(NoiseSource::Cpu, seed);
             (0..draws).map(|_| stream.randn(16)).last().unwrap_or_default()
         };
-        let mut request = Txt2Img { batch: 2, ..Txt2Img::of("").seed(7) };
+        let sampler = samplers::sampler("euler_ancestral").unwrap();
+        let mut request = Txt2Img { batch: 2, sampler, ..Txt2Img::of("").seed(7) };
         assert_eq!(step(&request), [seeded(7, 2), seeded(8, 2)].concat());
         request.profile = Profile::Comfy;
         assert_eq!(step(&request), [seeded(8, 1), seeded(9, 1)].concat());

@@ -1,35 +1,52 @@
-//! From words to a picture: the txt2img story and the parts that every family of models shares.
+//! From words to a picture: the story of a job, and the parts that every family of models shares.
 //!
-//! The story is [`txt2img`]; read that file first. A family (Flux, and later Stable Diffusion) implements [`Model`], and the
-//! caller drives the [`Run`] that [`start`] returns, one step at a time.
+//! The story is [`run`]; read that file first. A family implements [`Model`], and the caller drives the [`Run`] that [`start`]
+//! returns, one event at a time.
 
 #![warn(missing_docs)]
 
+mod cancel;
+mod conditioned;
+mod encodings;
 mod error;
-mod guidance;
+mod event;
+mod hooks;
 mod host_noise;
 mod image;
 mod infotext;
+mod job;
 mod model;
 mod picture_text;
+mod prepared;
+mod preview;
 mod prompt_syntax;
 mod request;
+pub mod run;
+mod snapshot;
 mod text;
-pub mod txt2img;
 mod vae;
 mod vae_names;
 mod whole_file;
+pub mod wrap;
 
+pub use cancel::Cancel;
+pub use conditioned::Conditioned;
+pub use encodings::Encodings;
 pub use error::{Error, Stage};
-pub use guidance::{Checked, Guided};
+pub use event::{Event, StepReport};
+pub use hooks::{HookError, Hooks, Inside, Look, Site};
 pub use image::Image;
 pub use infotext::{Infotext, Reading, TextFault, Writer, parse, render};
-pub use model::{Conditioning, Cut, Model, Size, Tap, no_tap};
+pub use job::{Job, Origin, Pass};
+pub use model::{Autoencoder, Card, Cut, Encoded, LatentRgb, Model, Predictor, Prompt, Size, Stream};
 pub use picture_text::read_infotext;
+pub use preview::Preview;
 pub use prompt_syntax::{PlainWords, Syntax};
 pub use request::Txt2Img;
+pub use run::{Run, start};
+pub use snapshot::Snapshot;
 pub use text::{Clip, ClipHints, ClipTokenizer, T5, T5Dimensions, T5Tokenizer};
-pub use txt2img::{Run, StepReport, start};
 pub use vae::{AutoencoderKl, VaeHints};
 pub use vae_names::LdmNames;
 pub use whole_file::{Unwritable, check_writable, sweep, write_whole};
+pub use wrap::{Around, Guidance, Wrap};

@@ -1,55 +1,125 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use core_tensor::{Latent, Tensor};
-use samplers::{Denoiser, SigmaSpace};
+use core_tensor::{Device, Latent, Tensor};
+use samplers::{Options, SigmaSpace};
 
-use crate::{Error, Txt2Img};
+use crate::{Error, Inside, Pass};
 
-/// A family of models, as the story needs it: everything between the words and the latent, and from the latent to pixels.
-pub trait Model: Send {
-    /// Width and height of a picture must be multiples of this many pixels.
-    fn size_multiple(&self) -> usize;
+/// A loaded model of any family: everything between the words and the latent, and from the latent to pixels.
+///
+/// It knows no request: a run asks it for what a [`Pass`] needs, and several runs may do so at once.
+pub trait Model: Send + Sync {
+    /// What the model is.
+    fn card(&self) -> &Card;
 
-    /// The shape of one picture's latent: channels, height, width.
-    fn latent_shape(&self, size: Size) -> [usize; 3];
+    /// The noise levels that it was trained on, for a pass.
+    fn sigma_space(&self, pass: &Pass) -> SigmaSpace;
 
-    /// The noise levels this model was trained on, for a picture of the request's size.
-    fn sigma_space(&self, request: &Txt2Img) -> SigmaSpace;
+    /// A text as [`Model::encode`] takes it: with all that the pass says about its encoding.
+    fn prompt(&self, text: &str, pass: &Pass) -> Prompt;
 
-    /// A prompt as the model sees it.
+    /// A prompt as the networks see it.
     ///
     /// # Errors
-    /// Text that has no tokens, or a request that the encoders can't hold.
-    fn encode(&self, prompt: &str, request: &Txt2Img) -> Result<Conditioning, Error>;
+    /// Text that has no tokens, settings that the encoders can't hold, or what [`Inside`] ends the call with.
+    fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error>;
 
-    /// The model under one prompt, ready for the steps of one run.
-    fn denoiser<'m>(&'m self, prompt: &Conditioning, request: &Txt2Img) -> Box<dyn Denoiser + 'm>;
+    /// The model made ready for the steps of a pass under these prompts: positions and what else is computed once.
+    ///
+    /// # Errors
+    /// What the model can't do of the pass.
+    fn prepare(self: Arc<Self>, pass: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error>;
 
-    /// A latent as pixels, `[b, 3, h, w]`, about -1 to 1.
-    fn decode(&self, latent: &Latent) -> Tensor<4>;
+    /// What makes pixels of a latent.
+    fn vae(&self) -> &dyn Autoencoder;
 
-    /// A device to make tensors on.
-    fn device(&self) -> &core_tensor::Device;
-
-    /// The model's name for the infotext.
-    fn name(&self) -> &str;
+    /// The device that its tensors are on.
+    fn device(&self) -> &Device;
 }
 
-/// An encoded prompt.
-#[derive(Clone)]
-pub struct Conditioning {
-    /// One vector per token, `[1, tokens, width]`.
-    pub txt: Tensor<3>,
-    /// One vector for the whole prompt, `[1, width]`.
-    pub vec: Tensor<2>,
+/// A model under the prompts of a pass.
+pub trait Predictor: Send {
+    /// The clean latent that the model sees in `x` at a noise level, `[b, channels, h, w]`: one for each prompt, in their order, as
+    /// one batch or one after the other.
+    ///
+    /// # Errors
+    /// What [`Inside`] ends the call with, or the model's own.
+    fn predict(&mut self, x: &Latent, sigma: f32, inside: &Inside) -> Result<Vec<Latent>, Error>;
+}
+
+/// Makes pixels of latents.
+pub trait Autoencoder {
+    /// The latent of one picture, `[1, channels, h, w]`, as pixels, `[1, 3, h · factor, w · factor]`, about -1 to 1.
+    ///
+    /// # Errors
+    /// What [`Inside`] ends the call with.
+    fn decode(&self, latent: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error>;
+}
+
+/// What a model is, as far as a run has to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Card {
+    /// Its name in infotexts.
+    pub name: String,
+    /// Channels of a latent.
+    pub channels: usize,
+    /// How many pixels a latent's pixel becomes, in each direction.
+    pub factor: usize,
+    /// Width and height of a picture must be multiples of this many pixels.
+    pub size_multiple: usize,
+    /// How a latent is previewed; without it, by decoding.
+    pub preview: Option<LatentRgb>,
+}
+
+impl Card {
+    /// The shape of one picture's latent: channels, height, width.
+    pub fn latent_shape(&self, size: Size) -> [usize; 3] {
+        [self.channels, size.height / self.factor, size.width / self.factor]
+    }
+}
+
+/// A cheap look at a latent: each pixel's colour is a sum of its channels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LatentRgb {
+    /// Red, green and blue of each channel.
+    pub factors: &'static [[f32; 3]],
+    /// What is added.
+    pub bias: [f32; 3],
+}
+
+/// A text, and all that is said about its encoding: what encoded prompts are kept by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prompt {
+    /// The words.
+    pub text: String,
+    /// The family's own settings.
+    pub settings: Options,
+}
+
+/// An encoded prompt, as the networks see it.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// One vector for each token, of each encoder whose tokens are attended to.
+    pub streams: Vec<Stream>,
+    /// One vector for the whole prompt, `[1, width]`, where the family has one.
+    pub pooled: Option<Tensor<2>>,
     /// The token ids that each encoder was given, under the encoder's name.
     pub ids: Vec<(&'static str, Vec<usize>)>,
     /// The encoders that did not see the whole prompt.
     pub cut: Vec<Cut>,
 }
 
+/// A prompt's tokens, by one encoder.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// The encoder's name.
+    pub encoder: &'static str,
+    /// `[1, tokens, width]`.
+    pub tokens: Tensor<3>,
+}
+
 /// A prompt that was longer than an encoder takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Cut {
     /// The encoder's name.
     pub encoder: &'static str,
@@ -96,9 +166,3 @@ impl fmt::Display for Size {
         write!(f, "{}x{}", self.width, self.height)
     }
 }
-
-/// Receives the value after each layer, under the layer's name; how the parity tests look inside.
-pub type Tap<'a> = &'a mut dyn FnMut(&str, &Tensor<3>);
-
-/// A [`Tap`] that lets everything pass.
-pub fn no_tap(_: &str, _: &Tensor<3>) {}

@@ -1,4 +1,4 @@
-use samplers::{Options, Param, Profile, Sampler, Schedule, noise::NoiseSource};
+use samplers::{Options, Param, Profile, Sampler, Schedule, Value, noise::NoiseSource};
 
 use crate::{Error, Size};
 
@@ -89,9 +89,23 @@ impl Txt2Img {
         Self { size, ..self }
     }
 
-    /// T5 tokens that the prompt is padded to: as asked, or as the profile has it for a model with or without distilled guidance.
-    pub fn t5_tokens(&self, guidance_distilled: bool) -> usize {
-        self.t5_length.unwrap_or_else(|| self.profile.t5_length(guidance_distilled))
+    /// The family's own settings, by name.
+    pub(crate) fn knobs(&self) -> Options {
+        let mut knobs = Options::default();
+        knobs.set("guidance", Value::Number(self.guidance.into()));
+        if let Some(length) = self.t5_length {
+            knobs.set("t5_length", Value::Number(length as f64));
+        }
+        knobs
+    }
+
+    /// The same request with a family's settings.
+    pub(crate) fn with_knobs(self, knobs: &Options) -> Self {
+        let number =
+            |name| knobs.get(name).and_then(|value| if let Value::Number(x) = value { Some(*x) } else { None });
+        let guidance = number("guidance").map_or(self.guidance, |x| x as f32);
+        let t5_length = number("t5_length").map(|x| x as usize);
+        Self { guidance, t5_length, ..self }
     }
 
     /// What can be set of the sampler and the schedule, whatever the model: where the schedule is `automatic`, of all that it may stand

@@ -8,7 +8,7 @@ use core_tensor::{
     ops,
 };
 
-use crate::{Error, Size, Tap, no_tap};
+use crate::{Autoencoder, Error, Inside, Site, Size};
 
 /// A decoder of any width and depth.
 pub struct AutoencoderKl {
@@ -114,36 +114,23 @@ impl AutoencoderKl {
     pub fn factor(&self) -> usize {
         1 << self.up.iter().filter(|level| level.upsample.is_some()).count()
     }
+}
 
-    /// `[b, channels, h, w]` to `[b, 3, h · factor, w · factor]`, about -1 to 1.
-    pub fn decode(&self, latent: Tensor<4>) -> Tensor<4> {
-        self.decode_tapped(latent, &mut no_tap)
-    }
-
-    /// [`AutoencoderKl::decode`] with a look inside; values are flattened to `[b, c, h · w]`.
-    pub fn decode_tapped(&self, latent: Tensor<4>, tap: Tap) -> Tensor<4> {
-        let mut tap = |name: &str, x: &Tensor<4>| {
-            let [b, c, h, w] = x.dims();
-            tap(name, &x.clone().reshape([b, c, h * w]));
-        };
+impl Autoencoder for AutoencoderKl {
+    fn decode(&self, latent: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error> {
         let z = latent / self.scale + self.shift;
         let z = match &self.post_quant_conv {
             Some(conv) => conv.forward(z),
             None => z,
         };
-        let h = self.conv_in.forward(z);
-        tap("conv_in", &h);
-        let h = self.block_1.forward(h);
-        let h = self.attn_1.forward(h);
-        let mut h = self.block_2.forward(h);
-        tap("mid", &h);
-        for (i, level) in self.up.iter().enumerate() {
-            h = level.forward(h);
-            tap(&format!("up.{}", self.up.len() - 1 - i), &h);
-        }
-        let pixels = self.conv_out.forward(self.norm_out.forward_silu(h));
-        tap("out", &pixels);
-        pixels
+        let h = inside.after_map(Site::layer("decoder", "conv_in"), self.conv_in.forward(z))?;
+        let h = self.block_2.forward(self.attn_1.forward(self.block_1.forward(h)));
+        let h = inside.after_map(Site::layer("decoder", "mid"), h)?;
+        let levels = self.up.len();
+        let h = self.up.iter().enumerate().try_fold(h, |h, (i, level)| {
+            inside.after_map(Site::block("decoder", "up", levels - 1 - i), level.forward(h))
+        })?;
+        inside.after_map(Site::layer("decoder", "out"), self.conv_out.forward(self.norm_out.forward_silu(h)))
     }
 }
 

@@ -2,8 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use core_tensor::{Device, Residency, Survey, Tensor, Weights, safetensors::Safetensors, tensor, values};
-use diffusion_engine::{AutoencoderKl, Clip, ClipHints, ClipTokenizer, LdmNames, VaeHints};
+use diffusion_engine::{
+    Autoencoder, AutoencoderKl, Clip, ClipHints, ClipTokenizer, Inside, LdmNames, Look, Site, VaeHints,
+};
 use fixtures::{Golden, Listed, path};
 
 #[test]
@@ -18,20 +25,31 @@ fn clip_tokens_are_those_of_transformers() {
     }
 }
 
+/// Compares the values behind each layer that the reference kept with it, and counts them.
+fn compared(golden: &Arc<Golden>, network: &'static str) -> (Arc<AtomicUsize>, Inside) {
+    let (golden, seen, names) = (golden.clone(), Arc::new(AtomicUsize::new(0)), golden.names());
+    let count = seen.clone();
+    let look = move |at: Site, x: &Tensor<3>| {
+        let name = format!("{network}.{at}");
+        if names.contains(&name) {
+            golden.assert_stage(&name, &values(x));
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    (seen, Inside::default().with(Arc::new(Look(look))))
+}
+
 fn clip_agrees(case: &str, residency: Residency) {
     // given the reference's tokens
-    let golden = Golden::open(&format!("{case}/expected.safetensors"));
+    let golden = Arc::new(Golden::open(&format!("{case}/expected.safetensors")));
     let file = Safetensors::open(&path("golden/tiny-dev/clip.safetensors")).unwrap();
     let clip = Clip::load(&Weights::of(&file, &Device::flex(), residency), &ClipHints::default()).unwrap();
     // when they are encoded
-    let mut seen = 0;
-    let vec = clip.pooled_tapped(&golden.ids("clip.ids"), &mut |name: &str, x: &Tensor<3>| {
-        golden.assert_stage(&format!("clip.{name}"), &values(x));
-        seen += 1;
-    });
+    let (seen, inside) = compared(&golden, "clip");
+    let vec = clip.pooled(&golden.ids("clip.ids"), &inside).unwrap();
     // then every layer and the result agree
     golden.assert_stage("vec", &values(&vec));
-    assert_eq!(seen, 3);
+    assert_eq!(seen.load(Ordering::Relaxed), 3);
 }
 
 #[test]
@@ -49,24 +67,17 @@ fn clip_is_the_same_when_its_matrices_stay_in_the_file() {
 fn every_layer_of_the_decoder_is_that_of_diffusers() {
     for (case, last, layers) in [("tiny-dev", "latent.003", 7), ("tiny-schnell", "latent.002", 3)] {
         // given the reference's last latent
-        let golden = Golden::open(&format!("{case}/expected.safetensors"));
+        let golden = Arc::new(Golden::open(&format!("{case}/expected.safetensors")));
         let file = Safetensors::open(&path("golden/tiny-dev/ae.safetensors")).unwrap();
         let weights = Weights::of(&file, &Device::flex(), Residency::Unpacked);
         let vae = AutoencoderKl::load(&weights, &VaeHints::default()).unwrap();
         let shape: [usize; 4] = golden.shape(last).try_into().unwrap();
         let latent = tensor(golden.floats(last), shape, &Device::flex());
         // when it is decoded
-        let names = golden.names();
-        let mut seen = 0;
-        vae.decode_tapped(latent, &mut |name: &str, x: &Tensor<3>| {
-            let name = format!("vae.{name}");
-            if names.contains(&name) {
-                golden.assert_stage(&name, &values(x));
-                seen += 1;
-            }
-        });
+        let (seen, inside) = compared(&golden, "vae");
+        vae.decode(latent, &inside).unwrap();
         // then every layer that the reference kept agrees
-        assert_eq!(seen, layers, "{case}");
+        assert_eq!(seen.load(Ordering::Relaxed), layers, "{case}");
         assert_eq!((vae.channels(), vae.factor()), (16, 8));
     }
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use core_tensor::{Device, Dtype, Residency, Stored, WeightSource, Weights, values};
-use diffusion_engine::{T5, T5Tokenizer};
+use diffusion_engine::{Inside, T5, T5Tokenizer};
 
 const WIDTH: usize = 16;
 const HEADS: usize = 128;
@@ -57,7 +57,7 @@ fn many_heads_and_tokens_take_no_memory_by_the_square_of_the_tokens() {
     const TOKENS: usize = 2048;
     let t5 = T5::load(&Weights::of(&ManyHeads, &Device::flex(), Residency::Unpacked)).unwrap();
     let before = peak_mib();
-    let encoded = t5.encode(&(0..TOKENS).collect::<Vec<_>>());
+    let encoded = t5.encode(&(0..TOKENS).collect::<Vec<_>>(), &Inside::default()).unwrap();
     let taken = peak_mib() - before;
     assert!(values(&encoded).iter().all(|v| v.is_finite()));
     // A number for each head and pair of tokens would be 2,048 MiB.

@@ -7,7 +7,7 @@ use core_tensor::{
     layers::{Attention, Linear, RmsNorm},
     ops::{self, Activation, Rope},
 };
-use diffusion_engine::Error;
+use diffusion_engine::{Error, Inside, Site};
 
 use crate::transformer::{Dimensions, EPS};
 
@@ -25,7 +25,15 @@ impl DoubleBlock {
     }
 
     /// `img` and `txt` `[b, tokens, hidden]`, `vec` `[b, hidden]`.
-    pub(crate) fn forward(&self, img: Tensor<3>, txt: Tensor<3>, vec: &Tensor<2>, pe: &Rope) -> (Tensor<3>, Tensor<3>) {
+    pub(crate) fn forward(
+        &self,
+        img: Tensor<3>,
+        txt: Tensor<3>,
+        vec: &Tensor<2>,
+        pe: &Rope,
+        at: Site,
+        inside: &Inside,
+    ) -> Result<(Tensor<3>, Tensor<3>), Error> {
         let [_, image_tokens, _] = img.dims();
         let [_, text_tokens, _] = txt.dims();
         let img_mod = self.img.modulation.forward(vec);
@@ -34,12 +42,12 @@ impl DoubleBlock {
         let [txt_q, txt_k, txt_v] = self.txt.qkv(txt.clone(), &txt_mod, &pe.narrow(0, text_tokens));
 
         let join = |txt, img| Tensor::cat(vec![txt, img], 2);
-        let attended = self.attention.forward(join(txt_q, img_q), join(txt_k, img_k), join(txt_v, img_v));
-        let attended = ops::merge_heads(attended);
+        let qkv = [join(txt_q, img_q), join(txt_k, img_k), join(txt_v, img_v)];
+        let attended = ops::merge_heads(attended(&self.attention, qkv, at, inside)?);
 
         let img = self.img.finish(img, attended.clone().narrow(1, text_tokens, image_tokens), img_mod);
         let txt = self.txt.finish(txt, attended.narrow(1, 0, text_tokens), txt_mod);
-        (img, txt)
+        Ok((img, txt))
     }
 }
 
@@ -113,14 +121,28 @@ impl SingleBlock {
     }
 
     /// `x` `[b, tokens, hidden]`, `vec` `[b, hidden]`.
-    pub(crate) fn forward(&self, x: Tensor<3>, vec: &Tensor<2>, pe: &Rope) -> Tensor<3> {
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<3>,
+        vec: &Tensor<2>,
+        pe: &Rope,
+        at: Site,
+        inside: &Inside,
+    ) -> Result<Tensor<3>, Error> {
         let [shift, scale, gate] = self.modulation.forward(vec);
         let normal = modulate(x.clone(), shift, scale);
-        let [q, k, v] = self.norm.split(self.qkv.forward(normal.clone()), self.heads, pe);
-        let attended = ops::merge_heads(self.attention.forward(q, k, v));
+        let qkv = self.norm.split(self.qkv.forward(normal.clone()), self.heads, pe);
+        let attended = ops::merge_heads(attended(&self.attention, qkv, at, inside)?);
         let inner = self.mlp_in.forward_then(normal, Activation::GeluTanh);
-        self.linear2.forward_gated_onto(Tensor::cat(vec![attended, inner], 2), gate, x)
+        Ok(self.linear2.forward_gated_onto(Tensor::cat(vec![attended, inner], 2), gate, x))
     }
+}
+
+/// A block's attention, or what a hook puts in its place.
+fn attended(attention: &Attention, qkv: [Tensor<4>; 3], at: Site, inside: &Inside) -> Result<Tensor<4>, Error> {
+    let own = inside.attend(at, [&qkv[0], &qkv[1], &qkv[2]])?;
+    let [q, k, v] = qkv;
+    Ok(own.unwrap_or_else(|| attention.forward(q, k, v)))
 }
 
 /// `N` vectors that scale, shift and gate a block, made from `vec`.

@@ -8,8 +8,9 @@
 mod bfl_names;
 mod blocks;
 mod model;
+mod preview;
 mod transformer;
 
 pub use bfl_names::BflNames;
-pub use model::{Flux, PATCH, pack, unpack};
+pub use model::{Flux, GUIDANCE, PATCH, T5_LENGTH, pack, unpack};
 pub use transformer::{Dimensions, Hints, Inputs, Transformer};

@@ -1,14 +1,25 @@
-use core_tensor::{Device, Latent, Tensor};
-use diffusion_engine::{
-    AutoencoderKl, Clip, ClipTokenizer, Conditioning, Cut, Error, Model, Size, T5, T5Dimensions, T5Tokenizer, Txt2Img,
-};
-use samplers::{Denoised, Denoiser, Prediction, SigmaSpace, SigmaSpace::Flow};
+use std::sync::Arc;
 
-use crate::{Dimensions, Inputs, Transformer};
+use core_tensor::{Device, Latent, Tensor, ops::Rope};
+use diffusion_engine::{
+    Autoencoder, AutoencoderKl, Card, Clip, ClipTokenizer, Cut, Encoded, Error, Inside, Job, Model, Pass, Predictor,
+    Prompt, Size, Stream, T5, T5Dimensions, T5Tokenizer,
+};
+use samplers::{Options, Prediction, SigmaSpace, SigmaSpace::Flow, Value};
+
+use crate::{Dimensions, Inputs, Transformer, preview};
+
+/// The setting for distilled guidance, 0 to 100; transformers without such an input ignore it.
+pub const GUIDANCE: &str = "guidance";
+
+/// The setting for the T5 tokens that a prompt is padded to, 1 to 4096; without it, the profile's.
+pub const T5_LENGTH: &str = "t5_length";
+
+const DEFAULT_GUIDANCE: f32 = 3.5; // flux/cli.py 802fb47: guidance
 
 /// A complete Flux: transformer, both text encoders and the autoencoder.
 pub struct Flux {
-    name: String,
+    card: Card,
     transformer: Transformer,
     clip: Clip,
     clip_tokenizer: ClipTokenizer,
@@ -47,8 +58,8 @@ impl Flux {
         Ok(Self {
             clip_tokenizer: ClipTokenizer::new()?,
             t5_tokenizer: T5Tokenizer::new()?,
+            card: card(name, &vae),
             device: device.clone(),
-            name,
             transformer,
             clip,
             t5,
@@ -80,13 +91,18 @@ impl Flux {
     ///
     /// Counted from the code, where every matrix stays in its file, and rounded up; the decoder was measured at nine copies of its
     /// finest level.
-    pub fn working_bytes(dimensions: &Dimensions, t5: &T5Dimensions, decoder_width: usize, request: &Txt2Img) -> u64 {
+    pub fn working_bytes(dimensions: &Dimensions, t5: &T5Dimensions, decoder_width: usize, job: &Job) -> u64 {
+        let of_pass = |pass| Self::pass_bytes(dimensions, t5, decoder_width, pass, job.batch());
+        job.passes().iter().map(of_pass).max().unwrap_or(0)
+    }
+
+    fn pass_bytes(dimensions: &Dimensions, t5: &T5Dimensions, decoder_width: usize, pass: &Pass, batch: usize) -> u64 {
         let numbers = |of: &[(usize, usize)]| {
             of.iter().map(|&(times, n)| (times as u64).saturating_mul(n as u64)).fold(0, u64::saturating_add)
         };
-        let Size { width, height } = request.size;
+        let Size { width, height } = pass.size;
         let pixels = (width as u64).saturating_mul(height as u64);
-        let text = request.t5_tokens(dimensions.guidance) as u64;
+        let text = t5_tokens(pass, dimensions.guidance) as u64;
         let tokens = text.saturating_add(pixels / 256);
         // Queries, keys and values, twice where parts are put together, and what attention packs of them, heads filled up to a panel;
         // or both inner layers and their product.
@@ -100,7 +116,7 @@ impl Flux {
         let panel = numbers(&[(2 * PANEL_ROWS, widest)]);
         let prompts = text.saturating_mul(numbers(&[(4, dimensions.context)]));
         // Pictures are drawn one by one; a batch keeps their pixels.
-        let pictures = pixels.saturating_mul(8 * request.batch as u64);
+        let pictures = pixels.saturating_mul(8 * batch as u64);
         let stage = encoder.max(block).max(level);
         let all = [stage, panel, prompts, pictures].into_iter().fold(0, u64::saturating_add);
         all.saturating_mul(4).saturating_add(TOKENIZERS)
@@ -112,98 +128,134 @@ impl Flux {
 
     /// Rows and columns of a picture's tokens.
     fn grid(&self, size: Size) -> [usize; 2] {
-        [size.height, size.width].map(|side| side / self.size_multiple())
+        [size.height, size.width].map(|side| side / self.card.size_multiple)
     }
 }
 
+/// What a Flux with this autoencoder is.
+fn card(name: String, vae: &AutoencoderKl) -> Card {
+    let (channels, factor) = (vae.channels(), vae.factor());
+    let preview = (channels == preview::PREVIEW.factors.len() && factor == preview::FACTOR).then_some(preview::PREVIEW);
+    Card { name, channels, factor, size_multiple: factor * PATCH, preview }
+}
+
 impl Model for Flux {
-    fn size_multiple(&self) -> usize {
-        self.vae.factor() * PATCH
+    fn card(&self) -> &Card {
+        &self.card
     }
 
-    fn latent_shape(&self, size: Size) -> [usize; 3] {
-        [self.vae.channels(), size.height / self.vae.factor(), size.width / self.vae.factor()]
-    }
-
-    fn sigma_space(&self, request: &Txt2Img) -> SigmaSpace {
-        let [rows, columns] = self.grid(request.size);
+    fn sigma_space(&self, pass: &Pass) -> SigmaSpace {
+        let [rows, columns] = self.grid(pass.size);
         let tokens = rows * columns;
-        Flow { mu: request.profile.mu(self.distilled(), tokens), tokens }
+        Flow { mu: pass.profile.mu(self.distilled(), tokens), tokens }
     }
 
-    fn encode(&self, prompt: &str, request: &Txt2Img) -> Result<Conditioning, Error> {
-        let length = request.t5_tokens(self.distilled());
-        let (t5_text, clip_text) = (self.t5_tokenizer.text(prompt)?, self.clip_tokenizer.text(prompt)?);
+    fn prompt(&self, text: &str, pass: &Pass) -> Prompt {
+        let mut settings = Options::default();
+        settings.set(T5_LENGTH, Value::Number(t5_tokens(pass, self.distilled()) as f64));
+        Prompt { text: text.to_owned(), settings }
+    }
+
+    fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error> {
+        let length = whole(&prompt.settings, T5_LENGTH).unwrap_or(0);
+        let text = &prompt.text;
+        let (t5_text, clip_text) = (self.t5_tokenizer.text(text)?, self.clip_tokenizer.text(text)?);
         let cuts = [
             Cut { encoder: "clip", kept: ClipTokenizer::TEXT, tokens: clip_text.len() },
             Cut { encoder: "t5", kept: length.saturating_sub(1), tokens: t5_text.len() },
         ];
         let (t5_ids, clip_ids) = (T5Tokenizer::marked(&t5_text, length), ClipTokenizer::marked(&clip_text));
-        Ok(Conditioning {
-            txt: self.t5.encode(&t5_ids),
-            vec: self.clip.pooled(&clip_ids),
+        Ok(Encoded {
+            streams: vec![Stream { encoder: "t5", tokens: self.t5.encode(&t5_ids, inside)? }],
+            pooled: Some(self.clip.pooled(&clip_ids, inside)?),
             ids: vec![("clip", clip_ids), ("t5", t5_ids)],
             cut: cuts.into_iter().filter(|cut| cut.kept < cut.tokens).collect(),
         })
     }
 
-    fn denoiser<'m>(&'m self, prompt: &Conditioning, request: &Txt2Img) -> Box<dyn Denoiser + 'm> {
-        let [_, text_tokens, _] = prompt.txt.dims();
-        let [rows, columns] = self.grid(request.size);
-        Box::new(Prompted {
-            transformer: &self.transformer,
-            txt: prompt.txt.clone(),
-            vec: prompt.vec.clone(),
-            pe: self.transformer.positions(text_tokens, rows, columns),
-            guidance: request.guidance,
-        })
+    fn prepare(self: Arc<Self>, pass: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error> {
+        let [rows, columns] = self.grid(pass.size);
+        let prompted = |encoded: &Arc<Encoded>| {
+            let (Some(stream), Some(vec)) = (encoded.streams.first(), &encoded.pooled) else {
+                let (expected, found) = ("tokens and a vector for the whole".into(), "another model's".into());
+                return Err(Error::Request { what: "an encoded prompt", expected, found });
+            };
+            let [_, tokens, _] = stream.tokens.dims();
+            let pe = self.transformer.positions(tokens, rows, columns);
+            Ok(Prompted { txt: stream.tokens.clone(), vec: vec.clone(), pe })
+        };
+        let under = under.iter().map(prompted).collect::<Result<_, _>>()?;
+        let guidance = number(&pass.knobs, GUIDANCE).map_or(DEFAULT_GUIDANCE, |guidance| guidance as f32);
+        Ok(Box::new(Predicting { flux: self, under, guidance }))
     }
 
-    fn decode(&self, latent: &Latent) -> Tensor<4> {
-        one_by_one(&latent.0, |picture| self.vae.decode(picture))
+    fn vae(&self) -> &dyn Autoencoder {
+        &self.vae
     }
 
     fn device(&self) -> &Device {
         &self.device
     }
-
-    fn name(&self) -> &str {
-        &self.name
-    }
 }
 
-/// The transformer under one prompt, for pictures of one size.
-struct Prompted<'m> {
-    transformer: &'m Transformer,
-    txt: Tensor<3>,
-    vec: Tensor<2>,
-    pe: core_tensor::ops::Rope,
+/// The model under the prompts of a pass.
+struct Predicting {
+    flux: Arc<Flux>,
+    under: Vec<Prompted>,
     guidance: f32,
 }
 
-impl Denoiser for Prompted<'_> {
-    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, samplers::Error> {
+/// A prompt, for pictures of one size.
+struct Prompted {
+    txt: Tensor<3>,
+    vec: Tensor<2>,
+    pe: Rope,
+}
+
+impl Predictor for Predicting {
+    fn predict(&mut self, x: &Latent, sigma: f32, inside: &Inside) -> Result<Vec<Latent>, Error> {
         let [_, _, h, w] = x.0.dims();
-        Ok(Latent(one_by_one(&x.0, |picture| {
-            let velocity = self.transformer.forward(Inputs {
+        let Self { flux, under, guidance } = self;
+        let of_picture = |prompted: &Prompted, picture: Tensor<4>| {
+            let inputs = Inputs {
                 img: pack(picture.clone()),
-                txt: self.txt.clone(),
-                vec: self.vec.clone(),
+                txt: prompted.txt.clone(),
+                vec: prompted.vec.clone(),
                 timestep: sigma,
-                guidance: self.guidance,
-                pe: &self.pe,
-            });
-            Prediction::Flow.denoised(picture, unpack(velocity, h, w), sigma).0
-        }))
-        .into())
+                guidance: *guidance,
+                pe: &prompted.pe,
+            };
+            let velocity = flux.transformer.forward(inputs, inside)?;
+            Ok(Prediction::Flow.denoised(picture, unpack(velocity, h, w), sigma).0)
+        };
+        let of_batch = |prompted| one_by_one(&x.0, |picture| of_picture(prompted, picture)).map(Latent);
+        under.iter().map(of_batch).collect()
     }
 }
 
 /// Each picture of a batch by itself, so that none depends on the others in any bit and a batch takes no more memory than one:
 /// larger matrices would be multiplied in another order, and a processor gains little from them.
-fn one_by_one(batch: &Tensor<4>, picture: impl Fn(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
+fn one_by_one(batch: &Tensor<4>, picture: impl Fn(Tensor<4>) -> Result<Tensor<4>, Error>) -> Result<Tensor<4>, Error> {
     let [b, ..] = batch.dims();
-    Tensor::cat((0..b).map(|i| picture(batch.clone().narrow(0, i, 1))).collect(), 0)
+    let pictures = (0..b).map(|i| picture(batch.clone().narrow(0, i, 1)));
+    Ok(Tensor::cat(pictures.collect::<Result<_, _>>()?, 0))
+}
+
+/// T5 tokens that the prompts of a pass are padded to: as asked, or as the profile has it for a model with or without distilled
+/// guidance.
+fn t5_tokens(pass: &Pass, distilled: bool) -> usize {
+    whole(&pass.knobs, T5_LENGTH).unwrap_or_else(|| pass.profile.t5_length(distilled))
+}
+
+fn number(settings: &Options, name: &str) -> Option<f64> {
+    match settings.get(name)? {
+        Value::Number(number) => Some(*number),
+        Value::Name(_) => None,
+    }
+}
+
+fn whole(settings: &Options, name: &str) -> Option<usize> {
+    number(settings, name).map(|number| number as usize)
 }
 
 /// A latent as tokens of 2 × 2 pixels, `[b, c, h, w]` to `[b, h/2 · w/2, c · 4]`.

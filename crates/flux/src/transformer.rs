@@ -3,12 +3,12 @@
 //! Reference: flux/model.py and flux/modules/layers.py, 802fb47.
 
 use core_tensor::{
-    Device, Tensor, Weights,
+    Blocks, Device, Tensor, Weights,
     layers::Linear,
     ops::{Activation, Rope},
     tensor,
 };
-use diffusion_engine::{Error, Tap, no_tap};
+use diffusion_engine::{Error, Inside, Site};
 
 use crate::blocks::{DoubleBlock, Modulation, SingleBlock, modulate};
 
@@ -20,8 +20,8 @@ pub struct Transformer {
     time_in: MlpEmbedder,
     vector_in: MlpEmbedder,
     guidance_in: Option<MlpEmbedder>,
-    double_blocks: Vec<DoubleBlock>,
-    single_blocks: Vec<SingleBlock>,
+    double_blocks: Blocks<DoubleBlock>,
+    single_blocks: Blocks<SingleBlock>,
     final_linear: Linear,
     final_modulation: Modulation<2>,
     device: Device,
@@ -75,6 +75,9 @@ pub struct Inputs<'a> {
     /// The tokens' positions, text first.
     pub pe: &'a Rope,
 }
+
+/// How the network is called where hooks look inside.
+const NETWORK: &str = "transformer";
 
 const THETA: f64 = 10_000.0; // flux/util.py: theta of every configuration
 const TIME_FACTOR: f32 = 1000.0; // flux/modules/layers.py timestep_embedding
@@ -150,8 +153,8 @@ impl Transformer {
             guidance_in: (dimensions.guidance)
                 .then(|| MlpEmbedder::load(&w.at("guidance_in"), TIME_CHANNELS, hidden))
                 .transpose()?,
-            double_blocks: (0..dimensions.double_blocks).map(double).collect::<Result<_, Error>>()?,
-            single_blocks: (0..dimensions.single_blocks).map(single).collect::<Result<_, Error>>()?,
+            double_blocks: Blocks::load(dimensions.double_blocks, double)?,
+            single_blocks: Blocks::load(dimensions.single_blocks, single)?,
             final_linear: Linear::load(&w.at("final_layer.linear"), hidden, dimensions.in_channels)?,
             final_modulation: Modulation::load(&w.at("final_layer.adaLN_modulation.1"), hidden)?,
             device: w.device().clone(),
@@ -173,39 +176,33 @@ impl Transformer {
     }
 
     /// The velocity, `[b, image tokens, in_channels]`: the direction from data to noise.
-    pub fn forward(&self, inputs: Inputs) -> Tensor<3> {
-        self.forward_tapped(inputs, &mut no_tap)
-    }
-
-    /// [`Transformer::forward`] with a look inside.
-    pub fn forward_tapped(&self, inputs: Inputs, tap: Tap) -> Tensor<3> {
+    ///
+    /// # Errors
+    /// Those of [`Inside`].
+    pub fn forward(&self, inputs: Inputs, inside: &Inside) -> Result<Tensor<3>, Error> {
         let Inputs { img, txt, vec, timestep, guidance, pe } = inputs;
         let [b, image_tokens, _] = img.dims();
         let [_, text_tokens, _] = txt.dims();
-        let mut img = self.img_in.forward(img);
-        let mut txt = self.txt_in.forward(txt);
+        let (img, txt) = (self.img_in.forward(img), self.txt_in.forward(txt));
         let mut vec = self.time_in.forward(self.sinusoid(timestep)) + self.vector_in.forward(vec);
         if let Some(guidance_in) = &self.guidance_in {
             vec = vec + guidance_in.forward(self.sinusoid(guidance));
         }
         let vec = vec.expand([b, self.dimensions.hidden]);
 
-        for (i, block) in self.double_blocks.iter().enumerate() {
-            (img, txt) = block.forward(img, txt, &vec, pe);
-            tap(&format!("double_blocks.{i}.img"), &img);
-            tap(&format!("double_blocks.{i}.txt"), &txt);
-        }
-        let mut x = Tensor::cat(vec![txt, img], 1);
-        for (i, block) in self.single_blocks.iter().enumerate() {
-            x = block.forward(x, &vec, pe);
-            tap(&format!("single_blocks.{i}"), &x);
-        }
+        let (img, txt) = self.double_blocks.each((img, txt), |(img, txt), i, block| {
+            let at = Site::block(NETWORK, "double_blocks", i);
+            let (img, txt) = block.forward(img, txt, &vec, pe, at, inside)?;
+            Ok::<_, Error>((inside.after(at.stream("img"), img)?, inside.after(at.stream("txt"), txt)?))
+        })?;
+        let x = self.single_blocks.each(Tensor::cat(vec![txt, img], 1), |x, i, block| {
+            let at = Site::block(NETWORK, "single_blocks", i);
+            inside.after(at, block.forward(x, &vec, pe, at, inside)?)
+        })?;
         let img = x.narrow(1, text_tokens, image_tokens);
 
         let [shift, scale] = self.final_modulation.forward(&vec);
-        let out = self.final_linear.forward(modulate(img, shift, scale));
-        tap("out", &out);
-        out
+        inside.after(Site::layer(NETWORK, "out"), self.final_linear.forward(modulate(img, shift, scale)))
     }
 
     /// Cosines, then sines, of `1000 · value` at geometrically falling frequencies, `[1, 256]`; in f32 as the reference.

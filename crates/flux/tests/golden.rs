@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use core_tensor::{Device, Residency, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values};
-use diffusion_engine::{T5, T5Tokenizer};
+use diffusion_engine::{Inside, Look, Site, T5, T5Tokenizer};
 use fixtures::{Golden, Listed, path};
 use flux::{BflNames, Hints, Inputs, Transformer, pack, unpack};
 
@@ -19,17 +24,25 @@ fn t5_tokens_are_those_of_the_published_tokenizer() {
     }
 }
 
+/// Compares the values behind each layer with the reference's, and counts them.
+fn compared(golden: &Arc<Golden>, network: &'static str) -> (Arc<AtomicUsize>, Inside) {
+    let (golden, seen) = (golden.clone(), Arc::new(AtomicUsize::new(0)));
+    let count = seen.clone();
+    let look = move |at: Site, x: &Tensor<3>| {
+        golden.assert_stage(&format!("{network}.{at}"), &values(x));
+        count.fetch_add(1, Ordering::Relaxed);
+    };
+    (seen, Inside::default().with(Arc::new(Look(look))))
+}
+
 fn t5_agrees(case: &str, residency: Residency) {
-    let golden = Golden::open(&format!("{case}/expected.safetensors"));
+    let golden = Arc::new(Golden::open(&format!("{case}/expected.safetensors")));
     let file = Safetensors::open(&path("golden/tiny-dev/t5.safetensors")).unwrap();
     let t5 = T5::load(&Weights::of(&file, &Device::flex(), residency)).unwrap();
-    let mut seen = 0;
-    let txt = t5.encode_tapped(&golden.ids("t5.ids"), &mut |name: &str, x: &Tensor<3>| {
-        golden.assert_stage(&format!("t5.{name}"), &values(x));
-        seen += 1;
-    });
+    let (seen, inside) = compared(&golden, "t5");
+    let txt = t5.encode(&golden.ids("t5.ids"), &inside).unwrap();
     golden.assert_stage("txt", &values(&txt));
-    assert_eq!(seen, 2);
+    assert_eq!(seen.load(Ordering::Relaxed), 2);
 }
 
 #[test]
@@ -45,7 +58,7 @@ fn t5_is_the_same_when_its_matrices_stay_in_the_file() {
 
 fn transformer_agrees(case: &str, residency: Residency) {
     // given the reference's conditioning and noise
-    let golden = Golden::open(&format!("{case}/expected.safetensors"));
+    let golden = Arc::new(Golden::open(&format!("{case}/expected.safetensors")));
     let file = Safetensors::open(&path(&format!("golden/{case}/transformer.safetensors"))).unwrap();
     let weights = Weights::of(&file, &Device::flex(), residency);
     let transformer = Transformer::load(&weights, &Hints::default()).unwrap();
@@ -56,7 +69,7 @@ fn transformer_agrees(case: &str, residency: Residency) {
     let [_, pooled]: [usize; 2] = golden.shape("vec").try_into().unwrap();
     let txt: Tensor<3> = tensor(floats("txt"), [1, n, width], &device);
     // when the first step's velocity is predicted
-    let mut seen = 0;
+    let (seen, inside) = compared(&golden, "transformer");
     let inputs = Inputs {
         img: pack(tensor(floats("noise"), [b, c, h, w], &device)),
         txt: txt.expand([b, n, width]),
@@ -65,12 +78,9 @@ fn transformer_agrees(case: &str, residency: Residency) {
         guidance: 3.5,
         pe: &transformer.positions(n, h / 2, w / 2),
     };
-    transformer.forward_tapped(inputs, &mut |name: &str, x: &Tensor<3>| {
-        golden.assert_stage(&format!("transformer.{name}"), &values(x));
-        seen += 1;
-    });
+    transformer.forward(inputs, &inside).unwrap();
     // then every block and the result agree
-    assert_eq!(seen, 7);
+    assert_eq!(seen.load(Ordering::Relaxed), 7);
     assert_eq!(transformer.dimensions().guidance, case == "tiny-dev");
 }
 

@@ -306,6 +306,8 @@ pub enum Fault {
     Memory,
     /// A model's file, which was rejected.
     Model,
+    /// Somebody who asked to stop.
+    Stopped,
     /// The run itself, or the system under it.
     Run,
 }
@@ -332,6 +334,7 @@ impl Error {
             Self::InTwoFiles { .. } | Self::OneNameForTwo { .. } | Self::TooManyFiles { .. } => Fault::Model,
             Self::Contradiction { .. } | Self::NotAnObject { .. } | Self::Unsupported { .. } => Fault::Model,
             Self::OtherClass { .. } => Fault::Model,
+            Self::Run(Engine::Stopped { .. } | Engine::Cancelled) => Fault::Stopped,
             Self::Weights(Tensor::Device { .. }) => Fault::Run,
             Self::Weights(_) => Fault::Model,
             Self::Read { .. } | Self::Write { .. } | Self::Run(_) => Fault::Run,

@@ -6,10 +6,9 @@ use std::{
 };
 
 use core_tensor::{Compute, Residency, Weights};
-use diffusion_engine::{AutoencoderKl, Clip, T5, T5Dimensions};
-use flux::{Flux, Transformer};
+use diffusion_engine::{AutoencoderKl, Clip, ClipHints, Job, T5, T5Dimensions, VaeHints};
+use flux::{Dimensions, Flux, Hints, Transformer};
 use memory::{Bytes, Part, Plan};
-use samplers::Registry;
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -17,60 +16,141 @@ use crate::{
     model_files::{Beside, ModelConfig, ModelFile, OtherConfig, Role, Surveyed, abridged, read_object, under},
 };
 
-/// Loads the Flux of a config, and tells what is odd about its files.
-pub(crate) fn flux(config: &Config, registry: &Registry) -> Result<(Flux, Vec<Note>)> {
-    let compute = config.compute()?;
-    let device = core_tensor::device(&config.device.backend)?;
-    let on_cpu = (device == core_tensor::Device::flex()).then_some(compute);
-    let request = config.request_with(registry, || 0)?;
-    let paths = Paths::of(config)?;
-    if let (None, Some(folder)) = (&config.model.transformer, &config.model.folder) {
-        is_flux(folder)?;
+/// The files of a model, looked at by their headers: nothing is wrong with them, and nothing is loaded yet.
+pub(crate) struct Opened {
+    files: Files,
+    transformer: (Chosen, Hints),
+    clip: (Chosen, ClipHints),
+    t5: Chosen,
+    vae: (Chosen, VaeHints),
+    name: String,
+    device: core_tensor::Device,
+    compute: Compute,
+    ceiling: Bytes,
+    dimensions: Dimensions,
+    encoder: T5Dimensions,
+    /// Channels of the decoder's finest level.
+    decoder: usize,
+    /// What width and height must be multiples of.
+    size_multiple: usize,
+    /// What each part takes, unpacked and with its matrices left in the file.
+    bytes: PartBytes,
+}
+
+/// Bytes of the four parts, each unpacked and mapped.
+struct PartBytes {
+    transformer: [Bytes; 2],
+    clip: [Bytes; 2],
+    t5: [Bytes; 2],
+    vae: [Bytes; 2],
+}
+
+impl Opened {
+    /// Looks at the files of a config.
+    pub(crate) fn of(config: &Config) -> Result<Self> {
+        let compute = config.compute()?;
+        let device = core_tensor::device(&config.device.backend)?;
+        let on_cpu = (device == core_tensor::Device::flex()).then_some(compute);
+        let paths = Paths::of(config)?;
+        if let (None, Some(folder)) = (&config.model.transformer, &config.model.folder) {
+            is_flux(folder)?;
+        }
+        let mut files = Files::default();
+        // All four are told for what they are before any is looked into.
+        let [transformer, clip, t5, vae] = files.choose([
+            (&paths.transformer, Role::Transformer),
+            (&paths.clip, Role::Clip),
+            (&paths.t5, Role::T5),
+            (&paths.vae, Role::Autoencoder),
+        ])?;
+        let (hints, clip_hints, vae_hints) = (files.hints(&transformer)?, files.hints(&clip)?, files.hints(&vae)?);
+
+        // By the headers alone: what is missing, what doesn't fit, and what it takes.
+        let seen_vae = files.look(&vae, on_cpu, |w| AutoencoderKl::load(w, &vae_hints))?;
+        let seen_transformer = files.look(&transformer, on_cpu, |w| Transformer::load(w, &hints))?;
+        let seen_clip = files.look(&clip, on_cpu, |w| Clip::load(w, &clip_hints))?;
+        let seen_t5 = files.look(&t5, on_cpu, |w| Ok((T5::load(w)?, T5Dimensions::of(w)?)))?;
+        let (seen_encoder, encoder) = &seen_t5.model;
+        let dimensions = *seen_transformer.model.dimensions();
+        Flux::fit(&dimensions, &seen_clip.model, seen_encoder, &seen_vae.model)?;
+        Ok(Self {
+            bytes: PartBytes {
+                transformer: seen_transformer.bytes,
+                clip: seen_clip.bytes,
+                t5: seen_t5.bytes,
+                vae: seen_vae.bytes,
+            },
+            transformer: (transformer, hints),
+            clip: (clip, clip_hints),
+            t5,
+            vae: (vae, vae_hints),
+            name: paths.name(),
+            ceiling: config.ceiling()?,
+            dimensions,
+            encoder: *encoder,
+            decoder: seen_vae.model.width(),
+            size_multiple: seen_vae.model.factor() * flux::PATCH,
+            files,
+            device,
+            compute,
+        })
     }
-    let mut files = Files::default();
-    // All four are told for what they are before any is looked into.
-    let [transformer, clip, t5, vae] = files.choose([
-        (&paths.transformer, Role::Transformer),
-        (&paths.clip, Role::Clip),
-        (&paths.t5, Role::T5),
-        (&paths.vae, Role::Autoencoder),
-    ])?;
-    let (hints, clip_hints, vae_hints) = (files.hints(&transformer)?, files.hints(&clip)?, files.hints(&vae)?);
 
-    // By the headers alone: what is missing, what doesn't fit, and what it takes.
-    let seen_vae = files.look(&vae, on_cpu, |w| AutoencoderKl::load(w, &vae_hints))?;
-    let decoder = seen_vae.model;
-    request.size.checked(decoder.factor() * flux::PATCH)?;
-    let seen_transformer = files.look(&transformer, on_cpu, |w| Transformer::load(w, &hints))?;
-    let seen_clip = files.look(&clip, on_cpu, |w| Clip::load(w, &clip_hints))?;
-    let seen_t5 = files.look(&t5, on_cpu, |w| Ok((T5::load(w)?, T5Dimensions::of(w)?)))?;
-    let (seen_encoder, encoder) = &seen_t5.model;
-    let dimensions = *seen_transformer.model.dimensions();
-    Flux::fit(&dimensions, &seen_clip.model, seen_encoder, &decoder)?;
-    let work = Bytes(Flux::working_bytes(&dimensions, encoder, decoder.width(), &request));
-    // Encoders run once for each prompt: they are not worth unpacking.
-    let stays_mapped = |[_, mapped]: [Bytes; 2]| [mapped; 2];
-    let is_unpacked = |[unpacked, _]: [Bytes; 2]| [unpacked; 2];
-    let part = |name, [unpacked, mapped]: [Bytes; 2]| Part { name, unpacked, mapped };
-    let parts = vec![
-        part("transformer", seen_transformer.bytes),
-        part("t5", stays_mapped(seen_t5.bytes)),
-        part("clip", stays_mapped(seen_clip.bytes)),
-        part("vae", is_unpacked(seen_vae.bytes)),
-        part("work", [work; 2]),
-    ];
-    let ceiling = config.ceiling()?;
-    let plan = Plan::under(ceiling, parts)?;
-    let residency = if plan.unpacks("transformer") { Residency::Unpacked } else { Residency::Mapped };
-    // What the allocator keeps for later is memory too.
-    kernels::HugePages::limit(usize::try_from(ceiling.0 - plan.total().0).unwrap_or(usize::MAX));
+    /// What the infotext calls the model.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
 
-    let transformer = files.load(&transformer, &device, residency, compute, |w| Transformer::load(w, &hints))?;
-    let clip = files.load(&clip, &device, Residency::Mapped, compute, |w| Clip::load(w, &clip_hints))?;
-    let t5 = files.load(&t5, &device, Residency::Mapped, compute, T5::load)?;
-    let vae = files.load(&vae, &device, Residency::Unpacked, compute, |w| AutoencoderKl::load(w, &vae_hints))?;
-    let flux = Flux::new(paths.name(), transformer, clip, t5, vae, &device)?;
-    Ok((flux, files.notes()))
+    /// What is odd about the files.
+    pub(crate) fn notes(&self) -> Vec<Note> {
+        self.files.notes()
+    }
+
+    /// Finds out what the model can't do of a job, before anything is loaded for it.
+    pub(crate) fn fits(&self, job: &Job) -> Result<()> {
+        job.passes().iter().try_for_each(|pass| Ok(pass.size.checked(self.size_multiple).map(drop)?))
+    }
+
+    /// What is unpacked for a job.
+    pub(crate) fn plan(&self, job: &Job) -> Result<Plan> {
+        let work = Bytes(Flux::working_bytes(&self.dimensions, &self.encoder, self.decoder, job));
+        // Encoders run once for each prompt: they are not worth unpacking.
+        let stays_mapped = |[_, mapped]: [Bytes; 2]| [mapped; 2];
+        let is_unpacked = |[unpacked, _]: [Bytes; 2]| [unpacked; 2];
+        let part = |name, [unpacked, mapped]: [Bytes; 2]| Part { name, unpacked, mapped };
+        let parts = vec![
+            part(TRANSFORMER, self.bytes.transformer),
+            part("t5", stays_mapped(self.bytes.t5)),
+            part("clip", stays_mapped(self.bytes.clip)),
+            part("vae", is_unpacked(self.bytes.vae)),
+            part("work", [work; 2]),
+        ];
+        Ok(Plan::under(self.ceiling, parts)?)
+    }
+
+    /// Loads the model as a plan says.
+    pub(crate) fn load(&self, plan: &Plan) -> Result<Flux> {
+        let Self { files, device, compute, .. } = self;
+        let residency = residency(plan);
+        // What the allocator keeps for later is memory too.
+        kernels::HugePages::limit(usize::try_from(self.ceiling.0 - plan.total().0).unwrap_or(usize::MAX));
+
+        let (chosen, hints) = &self.transformer;
+        let transformer = files.load(chosen, device, residency, *compute, |w| Transformer::load(w, hints))?;
+        let (chosen, hints) = &self.clip;
+        let clip = files.load(chosen, device, Residency::Mapped, *compute, |w| Clip::load(w, hints))?;
+        let t5 = files.load(&self.t5, device, Residency::Mapped, *compute, T5::load)?;
+        let (chosen, hints) = &self.vae;
+        let vae = files.load(chosen, device, Residency::Unpacked, *compute, |w| AutoencoderKl::load(w, hints))?;
+        Ok(Flux::new(self.name.clone(), transformer, clip, t5, vae, device)?)
+    }
+}
+
+const TRANSFORMER: &str = "transformer";
+
+/// Whether the transformer is unpacked.
+pub(crate) fn residency(plan: &Plan) -> Residency {
+    if plan.unpacks(TRANSFORMER) { Residency::Unpacked } else { Residency::Mapped }
 }
 
 /// The pipelines of diffusers whose parts are what is computed here.

@@ -7,9 +7,9 @@ use core_tensor::{
     safetensors::{Values, write},
     tensor, values,
 };
-use diffusion_engine::{Conditioning, Run, Txt2Img, write_whole};
+use diffusion_engine::{Encoded, Txt2Img, write_whole};
 
-use crate::{Error, Result, model_files::open_file};
+use crate::{Error, Result, Run, model_files::open_file};
 
 /// Reads the tensor `noise` of a safetensors file, `[batch, channels, height / 8, width / 8]`, for this request.
 ///
@@ -47,9 +47,9 @@ pub fn noise_file(path: &Path, request: &Txt2Img) -> Result<Latent> {
 ///
 /// # Errors
 /// Those of [`write_whole`] and of decoding.
-pub fn dump(run: &Run, latents: &[Latent], path: &Path) -> Result<()> {
-    let mut tensors = prompt("", run.positive());
-    tensors.extend(run.negative().into_iter().flat_map(|negative| prompt("negative.", negative)));
+pub fn dump(run: &mut Run, latents: &[Latent], path: &Path) -> Result<()> {
+    let prompts = ["", "negative."].into_iter().zip(run.prompts());
+    let mut tensors: Vec<_> = prompts.flat_map(|(prefix, encoded)| prompt(prefix, encoded)).collect();
     tensors.push(entry("noise", &run.noise().0));
     tensors.push(("sigmas".into(), vec![run.sigmas().len()], Values::F32(run.sigmas().to_vec())));
     tensors.extend(latents.iter().enumerate().map(|(i, latent)| entry(&format!("latent.{i:03}"), &latent.0)));
@@ -57,14 +57,14 @@ pub fn dump(run: &Run, latents: &[Latent], path: &Path) -> Result<()> {
     Ok(write_whole(path, |out| write(out, &tensors))?)
 }
 
-fn prompt(prefix: &str, conditioning: &Conditioning) -> Vec<(String, Vec<usize>, Values)> {
+fn prompt(prefix: &str, encoded: &Encoded) -> Vec<(String, Vec<usize>, Values)> {
     let ids = |(encoder, ids): &(&str, Vec<usize>)| {
         let values = ids.iter().map(|&id| id as i64).collect();
         (format!("{prefix}{encoder}.ids"), vec![1, ids.len()], Values::I64(values))
     };
-    let mut tensors: Vec<_> = conditioning.ids.iter().map(ids).collect();
-    tensors.push(entry(&format!("{prefix}vec"), &conditioning.vec));
-    tensors.push(entry(&format!("{prefix}txt"), &conditioning.txt));
+    let mut tensors: Vec<_> = encoded.ids.iter().map(ids).collect();
+    tensors.extend(encoded.pooled.iter().map(|vec| entry(&format!("{prefix}vec"), vec)));
+    tensors.extend(encoded.streams.iter().map(|stream| entry(&format!("{prefix}txt"), &stream.tokens)));
     tensors
 }
 

@@ -1,34 +1,35 @@
 //! The threads that compute.
 
 use std::{
-    sync::mpsc::{Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
     thread,
 };
 
-use rayon::{ThreadBuilder, ThreadPoolBuilder};
+use rayon::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
 
 use crate::{Error, Result};
 
-/// What came of a wish for threads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A pool of threads that compute, and what came of the wish for them. Clones share the pool.
+#[derive(Clone, Debug)]
 pub struct Threads {
-    /// How many were asked for.
-    pub wanted: usize,
-    /// How many compute, this one among them.
-    pub running: usize,
-    /// How many the machine gives this process at a time.
-    pub cores: usize,
+    /// None where the system gives not one thread: then the caller computes.
+    pool: Option<Arc<ThreadPool>>,
+    wanted: usize,
+    running: usize,
+    cores: usize,
 }
 
 impl Threads {
     /// The most threads that a config may ask for.
     pub const MAX: usize = 1024;
 
-    /// Makes this thread and others beside it a pool, in which everything that this thread begins computes. 0 stands for
-    /// `RAYON_NUM_THREADS`, or for all cores.
+    /// Starts a pool. 0 stands for `RAYON_NUM_THREADS`, or for all cores.
     ///
-    /// Threads that the system refuses are done without: there is always this one. Many times more than there are cores would only wait for
-    /// each other, and are not started.
+    /// Threads that the system refuses are done without. Many times more than there are cores would only wait for each other, and are not
+    /// started.
     ///
     /// # Errors
     /// [`Error::Threads`] for more than [`Threads::MAX`].
@@ -43,24 +44,27 @@ impl Threads {
             (0, Some(threads)) => threads,
             (wanted, _) => wanted,
         };
-        let mut waiting = wait(wanted.min(most(cores)) - 1);
-        let running = waiting.len() + 1;
-        let pool = ThreadPoolBuilder::new().num_threads(running).use_current_thread();
-        let pool = pool.spawn_handler(|part| {
-            let thread = waiting.pop().expect("one waits for each part of the pool");
-            thread.send(part).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
-        });
-        // It fails only where this thread is in a pool already, as where a program calls the command twice: that one serves again.
-        // A pool that is dropped sends its threads away, and this one lasts as long as its first thread.
-        if let Ok(pool) = pool.build() {
-            std::mem::forget(pool);
+        let waiting = wait(wanted.min(most(cores)));
+        let running = waiting.len().max(1);
+        Ok(Self { pool: pool(waiting).map(Arc::new), wanted, running, cores })
+    }
+
+    /// Computes in the pool what `work` says, and waits for it.
+    pub fn compute<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
         }
-        Ok(Self { wanted, running: rayon::current_num_threads(), cores })
+    }
+
+    /// How many threads compute.
+    pub fn running(&self) -> usize {
+        self.running
     }
 
     /// What a person should know about it.
     pub fn note(&self) -> Option<String> {
-        let Self { wanted, running, cores } = *self;
+        let Self { wanted, running, cores, .. } = *self;
         if running < wanted.min(most(cores)) {
             return Some(format!("the system gave {running} of {wanted} threads"));
         }
@@ -74,6 +78,21 @@ impl Threads {
 /// Beyond this threads do nothing but wait for each other.
 fn most(cores: usize) -> usize {
     cores.saturating_mul(8)
+}
+
+/// A pool of threads that wait for their part of it.
+fn pool(mut waiting: Vec<Sender<ThreadBuilder>>) -> Option<ThreadPool> {
+    if waiting.is_empty() {
+        // Rayon would start threads of its own for whoever is in no pool, and panics where it is refused one. There is but this
+        // thread, and it becomes a pool by itself; that fails only where it is one already.
+        let _ = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global();
+        return None;
+    }
+    let pool = ThreadPoolBuilder::new().num_threads(waiting.len()).spawn_handler(|part| {
+        let thread = waiting.pop().expect("one waits for each part of the pool");
+        thread.send(part).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+    });
+    pool.build().ok()
 }
 
 /// Threads that wait for their part of a pool: as many as the system gives. Rayon panics or gives up where it is refused one.
@@ -96,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_differs_from_the_wish_is_told() {
-        let note = |wanted, running, cores| Threads { wanted, running, cores }.note();
+        let note = |wanted, running, cores| Threads { pool: None, wanted, running, cores }.note();
         assert_eq!(note(2, 2, 2), None);
         assert_eq!(note(1, 1, 2), None);
         assert_eq!(note(4, 4, 2).as_deref(), Some("4 threads compute on 2 cores, which is slower than 2"));
@@ -105,20 +124,20 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_has_the_threads_that_were_asked_for_and_another_wish_finds_it() {
-        thread::spawn(|| {
-            assert_eq!(Threads::start(3).unwrap().running, 3);
-            assert_eq!(Threads::start(1).unwrap().running, 3);
-            // and all of them take part in what this one begins: each waits here for the others
-            let barrier = std::sync::Barrier::new(3);
-            let places = rayon::broadcast(|part| {
-                barrier.wait();
-                part.index()
+    fn a_pool_has_the_threads_that_were_asked_for_and_is_not_another_pool() {
+        for threads in [1, 3] {
+            let pool = Threads::start(threads).unwrap();
+            assert_eq!(pool.running(), threads);
+            // All of them take part: each waits here for the others.
+            let barrier = std::sync::Barrier::new(threads);
+            let places = pool.compute(|| {
+                rayon::broadcast(|part| {
+                    barrier.wait();
+                    part.index()
+                })
             });
-            assert_eq!(places, [0, 1, 2]);
-        })
-        .join()
-        .unwrap();
+            assert_eq!(places, (0..threads).collect::<Vec<_>>());
+        }
         assert!(matches!(Threads::start(Threads::MAX + 1), Err(Error::Threads { .. })));
     }
 }

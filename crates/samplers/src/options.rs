@@ -111,6 +111,11 @@ impl Options {
         self.0.insert(name.to_lowercase(), value);
     }
 
+    /// What one is set to.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
     /// What is set, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))

@@ -39,6 +39,12 @@ impl Sigmas {
         self
     }
 
+    /// The levels of the last steps alone, of all where there are no more.
+    pub fn last_steps(mut self, steps: usize) -> Self {
+        self.0.drain(..self.steps().saturating_sub(steps.max(1)));
+        self
+    }
+
     /// How many steps they make: one less than there are levels.
     pub fn steps(&self) -> usize {
         self.0.len() - 1

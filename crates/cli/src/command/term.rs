@@ -7,5 +7,5 @@ mod report;
 
 pub use infotext::show_infotext;
 pub use inspection::show_inspection;
-pub use progress::{Event, Reporter};
+pub use progress::Reporter;
 pub use report::{list_samplers, list_schedules, print, print_json, report, shown};

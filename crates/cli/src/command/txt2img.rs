@@ -5,14 +5,10 @@ use std::{
     path::PathBuf,
 };
 
-use core_tensor::Latent;
-use diffusion_engine::{Error as RunError, Image, PlainWords, Txt2Img};
+use diffusion_engine::{Cancel, Error as RunError, Event, Image, Job, PlainWords, Txt2Img};
 use samplers::Registry;
 
-use super::{
-    args::Txt2ImgArgs,
-    term::{Event, Reporter},
-};
+use super::{args::Txt2ImgArgs, term::Reporter};
 use forge::{Config, Forge, Noise, Outputs, Pictures, Threads, dump, noise_file};
 
 use crate::{
@@ -34,56 +30,57 @@ pub fn run(registry: &Registry, args: &Txt2ImgArgs) -> Result<()> {
         Some(Noise::Source(_)) | None => None,
         Some(Noise::File(path)) => Some(noise_file(path, &request)?),
     };
-    notes.extend(Threads::start(config.device.threads)?.note());
+    let threads = Threads::start(config.device.threads)?;
+    notes.extend(threads.note());
     notes.extend(plain_words(&request));
-    draw(Job { registry, config: &config, request, outputs: &outputs, noise, notes, json: args.json, interrupt })
+    let job = Job::of(request)?;
+    let job = noise.into_iter().fold(job, Job::given_noise);
+    draw(Drawing {
+        config: &config,
+        job,
+        threads,
+        outputs: &outputs,
+        notes,
+        json: args.json,
+        cancel: interrupt.cancel(),
+    })
 }
 
-struct Job<'a> {
-    registry: &'a Registry,
+struct Drawing<'a> {
     config: &'a Config,
-    request: Txt2Img,
+    job: Job,
+    threads: Threads,
     outputs: &'a Outputs,
-    noise: Option<Latent>,
     notes: Vec<String>,
     json: bool,
-    interrupt: Interrupt,
+    cancel: Cancel,
 }
 
-fn draw(job: Job) -> Result<()> {
-    let Job { registry, config, request, outputs, noise, notes, json, interrupt } = job;
+fn draw(drawing: Drawing) -> Result<()> {
+    let Drawing { config, job, threads, outputs, notes, json, cancel } = drawing;
     let mut reporter = Reporter::new(json);
-    notes.iter().for_each(|note| reporter.event(&Event::Note { note }));
+    notes.into_iter().for_each(|note| reporter.event(&Event::Note { note }));
     reporter.begin("load");
-    let mut forge = Forge::load_with(config, registry)?;
-    reporter.event(&Event::Loaded { model: forge.name() });
-    forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: &note.to_string() }));
+    let forge = Forge::load_on(config, threads)?;
+    let seed = job.seed();
+    let mut run = forge.start_until(job, cancel)?;
+    reporter.event(&Event::Loaded { model: forge.name().to_owned() });
+    forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: note.to_string() }));
     reporter.begin("encode");
-    let seed = request.seed;
-    let mut run = match noise {
-        Some(noise) => forge.txt2img_from(request, noise)?,
-        None => forge.txt2img(request)?,
-    };
-    reporter.event(&Event::Encoded { cut: &run.positive().cut });
-
-    let steps = run.sigmas().steps();
-    let go_on = |step| if interrupt.came() { Err(Error::Interrupted { step, steps }) } else { Ok(()) };
-    go_on(0)?;
-    reporter.begin("sample");
 
     let mut latents = Vec::new();
-    while let Some(step) = run.next() {
-        let step = step?;
-        reporter.event(&Event::Step(step));
-        if outputs.dump.is_some() {
-            latents.push(run.latent().clone());
+    while let Some(event) = run.next() {
+        let event = event?;
+        reporter.event(&event);
+        match event {
+            Event::Encoded { .. } => reporter.begin("sample"),
+            Event::Step(_) if outputs.dump.is_some() => latents.push(run.latent().clone()),
+            _ => {}
         }
-        go_on(step.step)?;
     }
     reporter.begin("decode");
     let images = run.images()?;
     reporter.event(&Event::Decoded);
-    go_on(steps)?;
     // A picture whose folder can't be synced is there, and so are those after it: that is told when all are.
     let mut unsynced: Result<()> = Ok(());
     for (index, image) in images.iter().enumerate() {
@@ -101,10 +98,10 @@ fn draw(job: Job) -> Result<()> {
                 saved => saved?,
             }
         }
-        reporter.event(&Event::Image { path: &path, width: image.width, height: image.height, seed });
+        reporter.event(&Event::Image { path, width: image.width, height: image.height, seed });
     }
     if let Some(path) = &outputs.dump {
-        dump(&run, &latents, path)?;
+        dump(&mut run, &latents, path)?;
     }
     unsynced?;
     reporter.finish()

@@ -3,18 +3,18 @@
 //! Reference: transformers `CLIPTextModel`. Only the text half, without a projection: Flux takes the pooled vector as it is.
 
 use core_tensor::{
-    Tensor, Weights,
+    Blocks, Tensor, Weights,
     layers::{Attention, LayerNorm, Linear, Table},
     ops,
 };
 
-use crate::{ClipTokenizer, Error, Tap, no_tap};
+use crate::{ClipTokenizer, Error, Inside, Site};
 
 /// A CLIP text encoder of any width and depth.
 pub struct Clip {
     tokens: Table,
     positions: Tensor<2>,
-    layers: Vec<Layer>,
+    layers: Blocks<Layer>,
     final_layer_norm: LayerNorm,
     width: usize,
 }
@@ -70,9 +70,7 @@ impl Clip {
         Ok(Self {
             tokens: embeddings.table("token_embedding.weight", [vocabulary, width])?,
             positions: embeddings.tensor("position_embedding.weight", [ClipTokenizer::LENGTH, width])?,
-            layers: (0..layers.depth()?)
-                .map(|i| Layer::load(&layers.at(i), width, heads, activation))
-                .collect::<Result<_, Error>>()?,
+            layers: Blocks::load(layers.depth()?, |i| Layer::load(&layers.at(i), width, heads, activation))?,
             final_layer_norm: LayerNorm::load(&w.at("final_layer_norm"), width, EPS)?,
             width,
         })
@@ -84,21 +82,16 @@ impl Clip {
     }
 
     /// The vector that stands for the whole prompt, `[1, width]`: the last layer's at the first end mark.
-    pub fn pooled(&self, ids: &[usize]) -> Tensor<2> {
-        self.pooled_tapped(ids, &mut no_tap)
-    }
-
-    /// [`Clip::pooled`] with a look inside.
-    pub fn pooled_tapped(&self, ids: &[usize], tap: Tap) -> Tensor<2> {
-        let mut x: Tensor<3> = (self.tokens.rows(ids) + self.positions.clone()).unsqueeze();
-        tap("embeddings", &x);
-        for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(x);
-            tap(&format!("layers.{i}"), &x);
-        }
+    ///
+    /// # Errors
+    /// Those of [`Inside::after`].
+    pub fn pooled(&self, ids: &[usize], inside: &Inside) -> Result<Tensor<2>, Error> {
+        let x: Tensor<3> = (self.tokens.rows(ids) + self.positions.clone()).unsqueeze();
+        let x = inside.after(Site::layer("clip", "embeddings"), x)?;
+        let x = self.layers.each(x, |x, i, layer| inside.after(Site::block("clip", "layers", i), layer.forward(x)))?;
         let end = ids.iter().position(|&id| id == ClipTokenizer::END).unwrap_or(ids.len() - 1);
         let [_, _, width] = x.dims();
-        self.final_layer_norm.forward(x).narrow(1, end, 1).reshape([1, width])
+        Ok(self.final_layer_norm.forward(x).narrow(1, end, 1).reshape([1, width]))
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Reference: transformers `T5EncoderModel`.
 
-use crate::{Error, T5Tokenizer, Tap, no_tap};
+use crate::{Error, Inside, Site, T5Tokenizer};
 use core_tensor::{
-    Device, Tensor, Weights,
+    Blocks, Device, Tensor, Weights,
     layers::{Attention, Linear, RmsNorm, Table},
     ops::{self, Activation, Bias},
     tensor,
@@ -13,7 +13,7 @@ use core_tensor::{
 /// A T5 v1.1 encoder of any width and depth.
 pub struct T5 {
     tokens: Table,
-    blocks: Vec<Block>,
+    blocks: Blocks<Block>,
     bias: RelativeBias,
     final_layer_norm: RmsNorm,
     width: usize,
@@ -89,9 +89,7 @@ impl T5 {
         Ok(Self {
             tokens: w.table(table, [vocabulary, width])?,
             bias: RelativeBias { table: attention.table("relative_attention_bias.weight", [buckets, heads])?, heads },
-            blocks: (0..blocks.depth()?)
-                .map(|i| Block::load(&blocks.at(i), width, heads))
-                .collect::<Result<_, Error>>()?,
+            blocks: Blocks::load(blocks.depth()?, |i| Block::load(&blocks.at(i), width, heads))?,
             final_layer_norm: RmsNorm::load(&w.at("encoder.final_layer_norm"), "weight", width, EPS)?,
             width,
         })
@@ -103,19 +101,15 @@ impl T5 {
     }
 
     /// One vector for each id, `[1, ids.len(), width]`.
-    pub fn encode(&self, ids: &[usize]) -> Tensor<3> {
-        self.encode_tapped(ids, &mut no_tap)
-    }
-
-    /// [`T5::encode`] with a look inside.
-    pub fn encode_tapped(&self, ids: &[usize], tap: Tap) -> Tensor<3> {
-        let mut x: Tensor<3> = self.tokens.rows(ids).unsqueeze();
+    ///
+    /// # Errors
+    /// Those of [`Inside::after`].
+    pub fn encode(&self, ids: &[usize], inside: &Inside) -> Result<Tensor<3>, Error> {
+        let x: Tensor<3> = self.tokens.rows(ids).unsqueeze();
         let bias = self.bias.over(ids.len(), &x.device());
-        for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, &bias);
-            tap(&format!("block.{i}"), &x);
-        }
-        self.final_layer_norm.forward(x)
+        let x =
+            self.blocks.each(x, |x, i, block| inside.after(Site::block("t5", "block", i), block.forward(x, &bias)))?;
+        Ok(self.final_layer_norm.forward(x))
     }
 }
 

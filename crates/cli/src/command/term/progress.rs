@@ -1,6 +1,5 @@
 use std::{
     io::{IsTerminal, Write, stderr},
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,27 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diffusion_engine::{Cut, StepReport};
+use diffusion_engine::{Cut, Event, StepReport};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{print_json, shown};
 use crate::error::Result;
-
-/// What happens in a run, in this order.
-pub enum Event<'a> {
-    /// Something that a person should know, at any time.
-    Note { note: &'a str },
-    /// The model is loaded.
-    Loaded { model: &'a str },
-    /// The prompt is encoded; `cut` tells where it was too long.
-    Encoded { cut: &'a [Cut] },
-    /// A step was taken.
-    Step(StepReport),
-    /// The latent is decoded.
-    Decoded,
-    /// A picture is on disk.
-    Image { path: &'a Path, width: usize, height: usize, seed: u64 },
-}
 
 /// Tells a person, a log or a program how a run goes.
 pub struct Reporter {
@@ -88,7 +71,7 @@ impl Reporter {
             Event::Loaded { model } => self.line(&format!("load     {:>8}  {model}", seconds(took))),
             Event::Encoded { cut } => {
                 self.line(&format!("encode   {:>8}", seconds(took)));
-                for Cut { encoder, kept, tokens } in *cut {
+                for Cut { encoder, kept, tokens } in cut {
                     self.line(&format!("note: the prompt has {tokens} tokens, {encoder} sees the first {kept}"));
                 }
             }
@@ -132,28 +115,18 @@ impl Reporter {
         sorted.get(sorted.len() / 2).copied().unwrap_or_default()
     }
 
+    /// An event and how long it took: a picture since the start, all else since the event before.
     fn json_event(&self, event: &Event, took: Duration) -> serde_json::Value {
-        let took = took.as_secs_f64();
-        match event {
-            Event::Note { note } => serde_json::json!({"event": "note", "note": note}),
-            Event::Loaded { model } => serde_json::json!({"event": "loaded", "model": model, "seconds": took}),
-            Event::Encoded { cut } => {
-                let cut: Vec<_> = cut
-                    .iter()
-                    .map(|c| serde_json::json!({"encoder": c.encoder, "kept": c.kept, "tokens": c.tokens}))
-                    .collect();
-                serde_json::json!({"event": "encoded", "cut": cut, "seconds": took})
-            }
-            Event::Step(s) => serde_json::json!({
-                "event": "step", "step": s.step, "steps": s.steps, "sigma": s.sigma, "sigma_next": s.sigma_next,
-                "seconds": took,
-            }),
-            Event::Decoded => serde_json::json!({"event": "decoded", "seconds": took}),
-            Event::Image { path, width, height, seed } => serde_json::json!({
-                "event": "image", "path": path.to_string_lossy(), "width": width, "height": height, "seed": seed,
-                "seconds": self.started.elapsed().as_secs_f64(),
-            }),
+        let mut value = serde_json::to_value(event).expect("an event is an object of texts and numbers");
+        let seconds = match event {
+            Event::Note { .. } => None,
+            Event::Image { .. } => Some(self.started.elapsed()),
+            Event::Loaded { .. } | Event::Encoded { .. } | Event::Step(_) | Event::Decoded => Some(took),
+        };
+        if let Some(seconds) = seconds {
+            value["seconds"] = seconds.as_secs_f64().into();
         }
+        value
     }
 }
 

@@ -1,0 +1,156 @@
+//! A look inside a network while it runs, and a hand in it.
+
+use std::{fmt, sync::Arc};
+
+use core_tensor::Tensor;
+
+use crate::{Cancel, Error};
+
+/// A place between two layers of a network, named as the checkpoint names what stands before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// The network: `transformer`, `clip`, `t5`, `decoder`, … .
+    pub network: &'static str,
+    /// The stack of blocks, such as `double_blocks`, or the single layer, such as `out`.
+    pub block: &'static str,
+    /// Which block of the stack, from 0.
+    pub index: Option<usize>,
+    /// Which of the block's streams, such as `img`.
+    pub stream: Option<&'static str>,
+}
+
+impl Site {
+    /// Behind a layer that there is once.
+    pub const fn layer(network: &'static str, block: &'static str) -> Self {
+        Self { network, block, index: None, stream: None }
+    }
+
+    /// Behind a block of a stack.
+    pub const fn block(network: &'static str, block: &'static str, index: usize) -> Self {
+        Self { network, block, index: Some(index), stream: None }
+    }
+
+    /// The same of one of the block's streams.
+    pub const fn stream(self, stream: &'static str) -> Self {
+        Self { stream: Some(stream), ..self }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.block)?;
+        if let Some(index) = self.index {
+            write!(f, ".{index}")?;
+        }
+        self.stream.map_or(Ok(()), |stream| write!(f, ".{stream}"))
+    }
+}
+
+/// Why a hook failed.
+pub type HookError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What is called inside the networks of a run; every method may be left out.
+///
+/// One value serves all threads and all calls of a run, so what it counts or keeps stands behind a lock or an atomic.
+pub trait Hooks: Send + Sync {
+    /// The values behind a layer, `[b, tokens, width]` or for pictures `[b, channels, h · w]`; what is returned goes on in their
+    /// place, in the same shape.
+    ///
+    /// # Errors
+    /// What ends the run, as [`Error::Hook`].
+    fn after(&self, _at: Site, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
+        Ok(x)
+    }
+
+    /// Queries, keys and values of a block's attention, `[b, heads, tokens, d]`; where something is returned, in the shape of the
+    /// queries, it stands for what attention makes of them.
+    ///
+    /// # Errors
+    /// What ends the run, as [`Error::Hook`].
+    fn attend(&self, _at: Site, _qkv: [&Tensor<4>; 3]) -> Result<Option<Tensor<4>>, HookError> {
+        Ok(None)
+    }
+}
+
+/// Hooks that only look: a closure that sees the values behind each layer.
+pub struct Look<F>(pub F);
+
+impl<F: Fn(Site, &Tensor<3>) + Send + Sync> Hooks for Look<F> {
+    fn after(&self, at: Site, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
+        (self.0)(at, &x);
+        Ok(x)
+    }
+}
+
+/// What accompanies a network's call: hooks, in the order in which they are called, and the wish to stop.
+#[derive(Clone, Default)]
+pub struct Inside {
+    hooks: Vec<Arc<dyn Hooks>>,
+    cancel: Cancel,
+}
+
+impl Inside {
+    /// Without hooks, until somebody asks to stop.
+    pub fn until(cancel: &Cancel) -> Self {
+        Self { hooks: Vec::new(), cancel: cancel.clone() }
+    }
+
+    /// With one hook more, which is called last.
+    pub fn with(mut self, hooks: Arc<dyn Hooks>) -> Self {
+        self.hooks.push(hooks);
+        self
+    }
+
+    /// Goes on, unless somebody asked to stop.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub fn go_on(&self) -> Result<(), Error> {
+        if self.cancel.is_asked() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// The values behind a layer, as the hooks leave them.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`]; [`Error::Hook`] for a hook that fails or changes the shape.
+    pub fn after(&self, at: Site, x: Tensor<3>) -> Result<Tensor<3>, Error> {
+        self.go_on()?;
+        self.hooks.iter().try_fold(x, |x, hooks| {
+            let shape = x.dims();
+            let x = hooks.after(at, x).map_err(|source| Error::Hook { site: at, source })?;
+            same_shape(at, shape, x.dims()).map(|()| x)
+        })
+    }
+
+    /// [`Inside::after`] for feature maps, `[b, c, h, w]`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn after_map(&self, at: Site, x: Tensor<4>) -> Result<Tensor<4>, Error> {
+        if self.hooks.is_empty() {
+            return self.go_on().map(|()| x);
+        }
+        let [b, c, h, w] = x.dims();
+        Ok(self.after(at, x.reshape([b, c, h * w]))?.reshape([b, c, h, w]))
+    }
+
+    /// What a hook makes of a block's queries, keys and values in attention's place, the first that does.
+    ///
+    /// # Errors
+    /// [`Error::Hook`] for a hook that fails or answers in another shape.
+    pub fn attend(&self, at: Site, qkv: [&Tensor<4>; 3]) -> Result<Option<Tensor<4>>, Error> {
+        for hooks in &self.hooks {
+            if let Some(attended) = hooks.attend(at, qkv).map_err(|source| Error::Hook { site: at, source })? {
+                return same_shape(at, qkv[0].dims(), attended.dims()).map(|()| Some(attended));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn same_shape<const D: usize>(site: Site, expected: [usize; D], found: [usize; D]) -> Result<(), Error> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::Hook { site, source: format!("a hook made {found:?} of {expected:?}").into() })
+}

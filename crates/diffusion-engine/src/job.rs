@@ -1,0 +1,204 @@
+use std::{fmt, sync::Arc};
+
+use core_tensor::Latent;
+use samplers::{Options, Profile, Sampler, Schedule, noise::NoiseSource};
+
+use crate::{Error, Size, Txt2Img, Wrap};
+
+/// Pictures to draw: the seed, how many, and the passes that each goes through.
+///
+/// Whatever can be wrong with it without a model is found where it is made, so that one that exists is worth a start.
+///
+/// ```
+/// use diffusion_engine::{Job, Size, Txt2Img};
+///
+/// let words = Txt2Img::of("a lighthouse in a storm").seed(42).steps(4).size(Size { width: 768, height: 512 });
+/// let job = Job::of(words)?;
+/// # Ok::<(), diffusion_engine::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Job {
+    seed: u64,
+    batch: usize,
+    noise: NoiseSource,
+    passes: Vec<Pass>,
+    given: Option<Latent>,
+}
+
+/// One way from a noisy latent to a clean one.
+#[derive(Clone)]
+pub struct Pass {
+    /// What the picture shows.
+    pub prompt: String,
+    /// What it should not show.
+    pub negative: String,
+    /// Steps that were asked for, 1 to 1000.
+    pub steps: usize,
+    /// How steps are taken.
+    pub sampler: &'static Sampler,
+    /// How noise levels are spaced.
+    pub schedule: &'static Schedule,
+    /// Noise levels that take the schedule's place, from the highest.
+    pub sigmas: Option<Vec<f64>>,
+    /// What is set of the sampler and the schedule.
+    pub options: Options,
+    /// Whose habits to follow where engines disagree.
+    pub profile: Profile,
+    /// Classifier-free guidance, from 1.
+    pub cfg: f32,
+    /// The picture's size.
+    pub size: Size,
+    /// The family's own settings.
+    pub knobs: Options,
+    /// Where it starts.
+    pub start: Origin,
+    /// What is wrapped around the model's calls, the last one outermost.
+    pub wraps: Vec<Arc<dyn Wrap>>,
+}
+
+/// Where a pass starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Origin {
+    /// From noise.
+    Noise,
+    /// From what the pass before made, of which a share, above 0 to 1, becomes noise again.
+    Last(f64),
+}
+
+impl Job {
+    /// The job of a request: one pass from noise.
+    ///
+    /// # Errors
+    /// [`Error::Request`] or [`Error::Sampling`] for a number out of its range, or an option that does not exist.
+    pub fn of(request: Txt2Img) -> Result<Self, Error> {
+        let request = request.checked()?;
+        let knobs = request.knobs();
+        let Txt2Img { seed, batch, noise, profile, prompt, negative, steps, .. } = request;
+        let Txt2Img { sampler, schedule, sigmas, options, cfg, size, .. } = request;
+        let pass = Pass {
+            prompt,
+            negative,
+            steps,
+            sampler,
+            schedule,
+            sigmas,
+            options,
+            profile,
+            cfg,
+            size,
+            knobs,
+            start: Origin::Noise,
+            wraps: Vec::new(),
+        };
+        Ok(Self { seed, batch, noise, passes: vec![pass], given: None })
+    }
+
+    /// The same job from noise that the caller made, `[batch, channels, height, width]` of the latent.
+    pub fn given_noise(self, noise: Latent) -> Self {
+        Self { given: Some(noise), ..self }
+    }
+
+    /// The same job with one thing more around its model, in every pass.
+    pub fn with(mut self, wrap: Arc<dyn Wrap>) -> Self {
+        self.passes.iter_mut().for_each(|pass| pass.wraps.push(wrap.clone()));
+        self
+    }
+
+    /// The same job with another pass behind the last, which is like that one but for what `change` makes of it: it starts from the
+    /// clean latent, of which the share `strength` becomes noise again.
+    ///
+    /// # Errors
+    /// [`Error::Request`] unless the strength is above 0 and at most 1 and the size stays; [`Error::Sampling`] for an option that does
+    /// not exist.
+    pub fn then(mut self, strength: f64, change: impl FnOnce(&mut Pass)) -> Result<Self, Error> {
+        let wrong = |what, expected: String, found: String| Err(Error::Request { what, expected, found });
+        if !(strength > 0.0 && strength <= 1.0) {
+            return wrong("the strength of a pass", "above 0, to 1".into(), strength.to_string());
+        }
+        let mut pass = self.last().clone();
+        let size = pass.size;
+        change(&mut pass);
+        pass.start = Origin::Last(strength);
+        if pass.size != size {
+            return wrong("the size of a further pass", size.to_string(), pass.size.to_string());
+        }
+        self.described(&pass).checked()?;
+        self.passes.push(pass);
+        Ok(self)
+    }
+
+    /// The noise of picture `i` of the batch is that of `seed + i`.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// How many pictures.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Where the noise comes from.
+    pub fn noise(&self) -> NoiseSource {
+        self.noise
+    }
+
+    /// The passes, at least one.
+    pub fn passes(&self) -> &[Pass] {
+        &self.passes
+    }
+
+    /// The noise that the caller made.
+    pub(crate) fn given(&self) -> Option<&Latent> {
+        self.given.as_ref()
+    }
+
+    /// What an infotext says of one picture of the batch: the request of its first pass.
+    pub(crate) fn request(&self, picture: usize) -> Txt2Img {
+        let seed = self.seed.wrapping_add(picture as u64);
+        Txt2Img { batch: 1, seed, ..self.described(&self.passes[0]) }
+    }
+
+    fn last(&self) -> &Pass {
+        self.passes.last().expect("a job has at least one pass")
+    }
+
+    fn described(&self, pass: &Pass) -> Txt2Img {
+        let Pass { prompt, negative, steps, sampler, schedule, sigmas, options, profile, cfg, size, .. } = pass.clone();
+        let (seed, batch, noise) = (self.seed, self.batch, self.noise);
+        let request = Txt2Img {
+            prompt,
+            negative,
+            steps,
+            sampler,
+            schedule,
+            sigmas,
+            options,
+            profile,
+            cfg,
+            size,
+            ..Txt2Img::of("")
+        };
+        Txt2Img { seed, batch, noise, ..request }.with_knobs(&pass.knobs)
+    }
+}
+
+impl Pass {
+    /// Whether the model is asked what it would do with the negative prompt.
+    pub fn needs_negative(&self) -> bool {
+        self.cfg > 1.0 || self.sampler.needs_negative
+    }
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { prompt, size, steps, sampler, start, wraps, .. } = self;
+        f.debug_struct("Pass")
+            .field("prompt", prompt)
+            .field("size", size)
+            .field("steps", steps)
+            .field("sampler", &sampler.id)
+            .field("start", start)
+            .field("wraps", &wraps.len())
+            .finish_non_exhaustive()
+    }
+}

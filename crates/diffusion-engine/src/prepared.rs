@@ -1,0 +1,131 @@
+//! A pass made ready: its noise levels, its noise, and what takes its steps.
+
+use std::sync::Arc;
+
+use core_tensor::Latent;
+use samplers::{Denoiser, Process, SigmaSpace, Sigmas, Start, Stepper};
+
+use crate::{
+    Around, Encoded, Error, Guidance, Job, Model, Origin, Pass, Stage, Wrap,
+    host_noise::HostNoise,
+    run::finite,
+    wrap::{Finite, Watch},
+};
+
+/// A pass of a job, and where it stands.
+pub(crate) struct Prepared {
+    /// Which pass, from 0.
+    pub(crate) pass: usize,
+    pub(crate) space: SigmaSpace,
+    pub(crate) sigmas: Sigmas,
+    pub(crate) stepper: Box<dyn Stepper>,
+    /// The unit noise that it started from.
+    pub(crate) noise: Latent,
+    pub(crate) latent: Latent,
+    /// Steps done.
+    pub(crate) done: usize,
+    /// The prompts, once they are encoded.
+    pub(crate) under: Vec<Arc<Encoded>>,
+}
+
+impl Prepared {
+    /// The first pass of a job, from the noise that the job brings or that its seed stands for.
+    pub(crate) fn first(model: &dyn Model, job: &Job, source: &mut HostNoise) -> Result<Self, Error> {
+        let pass = &job.passes()[0];
+        pass.size.checked(model.card().size_multiple)?;
+        let space = model.sigma_space(pass);
+        let (sigmas, stepper) = spaced(pass, space)?;
+        source.over(&sigmas);
+        let [c, h, w] = model.card().latent_shape(pass.size);
+        // Drawn in any case, so that what stochastic samplers draw later does not depend on whether the start was given.
+        let drawn = source.draw([job.batch(), c, h, w], model.device());
+        source.begin_steps(pass);
+        let noise = match job.given() {
+            None => drawn,
+            Some(noise) if noise.0.dims() == drawn.0.dims() => Latent(noise.0.clone().to_device(model.device())),
+            Some(noise) => {
+                let (found, expected) = (format!("{:?}", noise.0.dims()), format!("{:?}", drawn.0.dims()));
+                return Err(Error::Request { what: "the given noise's shape", expected, found });
+            }
+        };
+        finite(Stage::Noise, &noise.0)?;
+        let latent = Latent(noise.0.clone() * sigmas[0]);
+        Ok(Self { pass: 0, space, sigmas, stepper, noise, latent, done: 0, under: Vec::new() })
+    }
+
+    /// A further pass, from the clean latent of the one before.
+    pub(crate) fn further(
+        model: &dyn Model,
+        job: &Job,
+        index: usize,
+        clean: Latent,
+        source: &mut HostNoise,
+    ) -> Result<Self, Error> {
+        let pass = &job.passes()[index];
+        let space = model.sigma_space(pass);
+        let (sigmas, stepper) = spaced(pass, space)?;
+        source.over(&sigmas);
+        let noise = source.draw(clean.0.dims(), model.device());
+        source.begin_steps(pass);
+        let sigma = sigmas[0];
+        let kept = match space.process() {
+            Process::Diffusion => 1.0,
+            Process::Flow => 1.0 - sigma,
+        };
+        let latent = Latent(clean.0 * kept + noise.0.clone() * sigma);
+        Ok(Self { pass: index, space, sigmas, stepper, noise, latent, done: 0, under: Vec::new() })
+    }
+
+    /// The same pass in the same state.
+    pub(crate) fn fork(&self) -> Self {
+        let Self { pass, space, sigmas, stepper, noise, latent, done, under } = self;
+        Self {
+            pass: *pass,
+            space: *space,
+            sigmas: sigmas.clone(),
+            stepper: stepper.fork(),
+            noise: noise.clone(),
+            latent: latent.clone(),
+            done: *done,
+            under: under.clone(),
+        }
+    }
+
+    /// A model's answers as the steps of this pass get them: guided, through the pass's own wraps, watched and checked.
+    pub(crate) fn wrapped(
+        &self,
+        pass: &Pass,
+        model: Box<dyn Denoiser>,
+        watch: &Watch,
+    ) -> Result<Box<dyn Denoiser>, Error> {
+        let around = Around { pass, space: self.space, sigmas: &self.sigmas, shape: self.latent.0.dims() };
+        let own = pass.wraps.iter().map(|wrap| &**wrap);
+        let mut all = [&Guidance as &dyn Wrap].into_iter().chain(own).chain([watch as &dyn Wrap, &Finite]);
+        all.try_fold(model, |inner, wrap| wrap.around(inner, &around))
+    }
+}
+
+/// The noise levels of a pass, and what steps from one to the next.
+fn spaced(pass: &Pass, space: SigmaSpace) -> Result<(Sigmas, Box<dyn Stepper>), Error> {
+    let Pass { sampler, profile, options, .. } = pass;
+    let schedule = profile.variant(pass.schedule.resolved(sampler, &space));
+    // With this model `automatic` stands for one schedule alone.
+    options.checked(&[sampler.params, schedule.params].concat())?;
+    let (steps, taken) = match pass.start {
+        Origin::Noise => (pass.steps, None),
+        Origin::Last(strength) => {
+            let (steps, taken) = profile.img2img_steps(pass.steps, strength);
+            (steps, Some(taken))
+        }
+    };
+    let start = Start { space, steps, options };
+    let levels = match &pass.sigmas {
+        Some(levels) => Sigmas::literal(levels)?,
+        None => profile.levels(schedule, sampler, &start)?,
+    };
+    let levels = match taken {
+        Some(taken) => levels.last_steps(taken),
+        None => levels,
+    };
+    Ok(sampler.begin(&start, levels)?)
+}

@@ -1,0 +1,231 @@
+//! The main job, top to bottom: a job becomes a run, a run becomes pictures.
+//!
+//! [`start`] finds out what speaks against the job, spaces the noise levels and draws the noise; the first call of [`Run::next`]
+//! encodes the words, each further one takes a step; [`Run::images`] decodes. The caller drives the loop, so progress, preview,
+//! cancelling and snapshots need no callback.
+
+use std::{cell::OnceCell, sync::Arc};
+
+use core_tensor::{Latent, Tensor, is_finite};
+use samplers::{Denoiser, Step};
+
+use crate::{
+    Cancel, Conditioned, Encoded, Encodings, Error, Event, Image, Inside, Job, Model, Preview, Snapshot, Stage,
+    StepReport, host_noise::HostNoise, infotext, prepared::Prepared, wrap::Watch,
+};
+
+/// Begins a run. It stops when `cancel` is asked to, and takes prompts that were encoded before from `encodings`.
+///
+/// # Errors
+/// A job that the model can't do.
+pub fn start(model: Arc<dyn Model>, job: Job, encodings: Arc<Encodings>, cancel: Cancel) -> Result<Run, Error> {
+    let mut source = HostNoise::of(&job);
+    let first = Prepared::first(&*model, &job, &mut source)?;
+    let inside = Inside::until(&cancel);
+    let pixels = (0..job.batch()).map(|_| OnceCell::new()).collect();
+    let watch = Watch::default();
+    Ok(Run { model, job, encodings, cancel, inside, source, at: first, denoiser: None, watch, failed: false, pixels })
+}
+
+/// One job in progress: an iterator of events that the caller drives, from any thread.
+pub struct Run {
+    model: Arc<dyn Model>,
+    job: Job,
+    encodings: Arc<Encodings>,
+    cancel: Cancel,
+    inside: Inside,
+    source: HostNoise,
+    /// The pass that the run is in.
+    at: Prepared,
+    /// The model as the pass's steps call it, from when the words are encoded.
+    denoiser: Option<Box<dyn Denoiser>>,
+    watch: Watch,
+    failed: bool,
+    /// Each picture, once it is decoded.
+    pixels: Vec<OnceCell<Tensor<4>>>,
+}
+
+impl Iterator for Run {
+    type Item = Result<Event, Error>;
+
+    /// Encodes the words of a pass, or takes one of its steps; `None` when there is none left, or after an error.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let event = self.advance().transpose()?;
+        self.failed = event.is_err();
+        Some(event.map_err(|error| self.told(error)))
+    }
+}
+
+impl Run {
+    /// The next thing to do, until there is none.
+    fn advance(&mut self) -> Result<Option<Event>, Error> {
+        self.inside.go_on()?;
+        let Some(denoiser) = &mut self.denoiser else {
+            return self.encode().map(Some);
+        };
+        let Some(at) = Step::of(&self.at.sigmas, self.at.done) else {
+            return self.next_pass();
+        };
+        denoiser.begin(&at);
+        let (sigma, sigma_next) = (at.sigma(), at.sigma_next());
+        let stepped = self.at.stepper.step(at, self.at.latent.clone(), &mut **denoiser, &mut self.source);
+        let (step, steps) = (self.at.done + 1, self.at.sigmas.steps());
+        let latent = stepped.map_err(|source| Error::Step { step, steps, source })?;
+        finite(Stage::Step(step), &latent.0)?;
+        self.at.latent = latent;
+        self.at.done = step;
+        Ok(Some(Event::Step(StepReport { step, steps, sigma, sigma_next })))
+    }
+
+    /// Encodes the words of the pass, and puts around the model what stands around it.
+    fn encode(&mut self) -> Result<Event, Error> {
+        let pass = &self.job.passes()[self.at.pass];
+        let hooks = pass.wraps.iter().filter_map(|wrap| wrap.hooks());
+        let inside = hooks.fold(Inside::until(&self.cancel), Inside::with);
+        let words = [(&pass.prompt, Stage::Prompt), (&pass.negative, Stage::NegativePrompt)];
+        let wanted = if pass.needs_negative() { &words[..] } else { &words[..1] };
+        let encode = |(text, stage): &(&String, Stage)| {
+            let prompt = self.model.prompt(text, pass);
+            let encoded = self.encodings.get_or_encode(&prompt, || self.model.encode(&prompt, &inside))?;
+            encoded.streams.iter().try_for_each(|stream| finite(*stage, &stream.tokens))?;
+            encoded.pooled.iter().try_for_each(|pooled| finite(*stage, pooled))?;
+            Ok(encoded)
+        };
+        let under: Vec<Arc<Encoded>> = wanted.iter().map(encode).collect::<Result<_, Error>>()?;
+        let predictor = self.model.clone().prepare(pass, under.clone())?;
+        let conditioned = Box::new(Conditioned::new(predictor, inside));
+        self.denoiser = Some(self.at.wrapped(pass, conditioned, &self.watch)?);
+        let cut = under[0].cut.clone();
+        self.at.under = under;
+        Ok(Event::Encoded { cut })
+    }
+
+    /// Goes on with the pass behind the one that is done, if there is one.
+    fn next_pass(&mut self) -> Result<Option<Event>, Error> {
+        if self.at.pass + 1 == self.job.passes().len() {
+            return Ok(None);
+        }
+        let (index, latent) = (self.at.pass + 1, self.at.latent.clone());
+        self.at = Prepared::further(&*self.model, &self.job, index, latent, &mut self.source)?;
+        self.denoiser = None;
+        self.encode().map(Some)
+    }
+
+    /// An error as it is told: where somebody asked to stop, that is what happened.
+    fn told(&self, error: Error) -> Error {
+        let (step, steps) = (self.at.done, self.at.sigmas.steps());
+        match error {
+            Error::Cancelled | Error::Step { source: samplers::Error::Cancelled, .. } => Error::Stopped { step, steps },
+            error => error,
+        }
+    }
+
+    /// The pictures, decoded: one for each of the batch.
+    ///
+    /// # Errors
+    /// [`Error::Unfinished`] while steps are left, [`Error::NotFinite`] if the decoder fails, [`Error::Stopped`].
+    pub fn images(&self) -> Result<Vec<Image>, Error> {
+        (0..self.job.batch()).map(|picture| self.picture(picture)).collect()
+    }
+
+    /// The first picture; the others of a batch are not decoded.
+    ///
+    /// # Errors
+    /// As [`Run::images`].
+    pub fn image(&self) -> Result<Image, Error> {
+        self.picture(0)
+    }
+
+    fn picture(&self, picture: usize) -> Result<Image, Error> {
+        let text = infotext::render(&self.job.request(picture), &self.model.card().name, self.job.given().is_some());
+        Ok(Image::of(self.decoded(picture)?, text))
+    }
+
+    /// The decoded pixels before rounding, `[batch, 3, height, width]`, -1 to 1.
+    ///
+    /// # Errors
+    /// As [`Run::images`].
+    pub fn pixels(&self) -> Result<Tensor<4>, Error> {
+        let pictures = (0..self.job.batch()).map(|picture| self.decoded(picture)).collect::<Result<_, _>>()?;
+        Ok(Tensor::cat(pictures, 0))
+    }
+
+    /// The pixels of one picture, `[1, 3, height, width]`; each is decoded once.
+    fn decoded(&self, picture: usize) -> Result<Tensor<4>, Error> {
+        let (step, steps) = (self.at.done, self.at.sigmas.steps());
+        if self.at.pass + 1 < self.job.passes().len() || step < steps {
+            return Err(Error::Unfinished { step, steps });
+        }
+        if let Some(pixels) = self.pixels[picture].get() {
+            return Ok(pixels.clone());
+        }
+        let latent = self.at.latent.0.clone().narrow(0, picture, 1);
+        let pixels = self.model.vae().decode(latent, &self.inside).map_err(|error| self.told(error))?;
+        finite(Stage::Image, &pixels)?;
+        Ok(self.pixels[picture].get_or_init(|| pixels.clamp(-1.0, 1.0)).clone())
+    }
+
+    /// What stops the run when it is asked to: within a block of a network.
+    pub fn cancel(&self) -> Cancel {
+        self.cancel.clone()
+    }
+
+    /// A look at the pictures in the making, for any thread, while the run goes on.
+    pub fn preview(&self) -> Preview {
+        Preview::new(self.model.clone(), self.watch.clone())
+    }
+
+    /// Where the run stands, to go on from with [`Run::resume`].
+    ///
+    /// # Errors
+    /// [`Error::Unsettled`] where the last step failed or was stopped in its midst.
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        if self.failed {
+            return Err(Error::Unsettled { step: self.at.done + 1 });
+        }
+        Ok(Snapshot { job: self.job.clone(), source: self.source.clone(), at: self.at.fork() })
+    }
+
+    /// Goes on from a snapshot, of a run of the same model: the pixels are those that the run itself would have made.
+    ///
+    /// What wraps had in mind is not kept; they begin anew. Its first event is that the words are encoded.
+    pub fn resume(model: Arc<dyn Model>, snapshot: Snapshot, encodings: Arc<Encodings>, cancel: Cancel) -> Self {
+        let Snapshot { job, source, at } = snapshot;
+        let inside = Inside::until(&cancel);
+        let pixels = (0..job.batch()).map(|_| OnceCell::new()).collect();
+        let watch = Watch::default();
+        Self { model, job, encodings, cancel, inside, source, at, denoiser: None, watch, failed: false, pixels }
+    }
+
+    /// What was asked for.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// The encoded prompts of the pass that the run is in, the positive one first; none before they are encoded.
+    pub fn prompts(&self) -> &[Arc<Encoded>] {
+        &self.at.under
+    }
+
+    /// The noise levels of the pass, one more than there are steps.
+    pub fn sigmas(&self) -> &samplers::Sigmas {
+        &self.at.sigmas
+    }
+
+    /// The unit noise that the pass started from.
+    pub fn noise(&self) -> &Latent {
+        &self.at.noise
+    }
+
+    /// Where the run is now.
+    pub fn latent(&self) -> &Latent {
+        &self.at.latent
+    }
+}
+
+pub(crate) fn finite<const D: usize>(stage: Stage, values: &Tensor<D>) -> Result<(), Error> {
+    if is_finite(values) { Ok(()) } else { Err(Error::NotFinite { stage }) }
+}

@@ -1,0 +1,35 @@
+use std::fmt;
+
+use crate::{Job, host_noise::HostNoise, prepared::Prepared};
+
+/// A run between two steps: its latent, the state of its sampler and of its noise.
+pub struct Snapshot {
+    pub(crate) job: Job,
+    pub(crate) source: HostNoise,
+    pub(crate) at: Prepared,
+}
+
+impl Snapshot {
+    /// The job that the run does.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Steps done in the pass that the run is in.
+    pub fn step(&self) -> usize {
+        self.at.done
+    }
+}
+
+impl Clone for Snapshot {
+    fn clone(&self) -> Self {
+        Self { job: self.job.clone(), source: self.source.clone(), at: self.at.fork() }
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (pass, step) = (self.at.pass, self.at.done);
+        f.debug_struct("Snapshot").field("pass", &pass).field("step", &step).finish_non_exhaustive()
+    }
+}

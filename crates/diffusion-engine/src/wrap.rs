@@ -1,0 +1,46 @@
+//! What stands around the call of a model: guidance, the check for NaN, the watch for previews, and what a program adds.
+
+mod finite;
+mod guidance;
+mod watch;
+
+use std::sync::Arc;
+
+use samplers::{Denoiser, SigmaSpace, Sigmas};
+
+use crate::{Error, Hooks, Pass};
+
+pub(crate) use finite::Finite;
+pub use guidance::Guidance;
+pub(crate) use watch::Watch;
+
+/// Something around a model's calls, and inside its networks, for the length of a pass; either may be left out.
+pub trait Wrap: Send + Sync {
+    /// Puts itself around a denoiser: what a sampler calls then goes through it.
+    ///
+    /// What it returns lives for one pass and may remember earlier calls; after [`Run::resume`](crate::Run::resume) it begins anew.
+    ///
+    /// # Errors
+    /// What it can't do of the pass.
+    fn around(&self, inner: Box<dyn Denoiser>, _at: &Around) -> Result<Box<dyn Denoiser>, Error> {
+        Ok(inner)
+    }
+
+    /// What it does inside the networks, if anything.
+    fn hooks(&self) -> Option<Arc<dyn Hooks>> {
+        None
+    }
+}
+
+/// The pass that something is wrapped around.
+#[derive(Clone, Copy, Debug)]
+pub struct Around<'a> {
+    /// What is drawn.
+    pub pass: &'a Pass,
+    /// The model's noise levels.
+    pub space: SigmaSpace,
+    /// The levels of the steps.
+    pub sigmas: &'a Sigmas,
+    /// The shape of the latent: batch, channels, height, width.
+    pub shape: [usize; 4],
+}

@@ -1,0 +1,290 @@
+//! What a run does around a model, by one that has no weights.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod toy;
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use core_tensor::{Latent, Tensor, values};
+use diffusion_engine::{
+    Around, Cancel, Encodings, Error, Event, HookError, Hooks, Image, Job, Look, Model, Run, Site, Stage, Txt2Img,
+    Wrap, start,
+};
+use samplers::{Denoised, Denoiser, Step};
+
+use crate::toy::{BLOCKS, Toy, request};
+
+fn run(model: &Arc<Toy>, job: Job) -> Run {
+    start(model.clone() as Arc<dyn Model>, job, Arc::default(), Cancel::default()).unwrap()
+}
+
+fn finished(mut run: Run) -> Run {
+    run.by_ref().try_for_each(|event| event.map(drop)).unwrap();
+    run
+}
+
+/// Writes down, in the order of the calls, what a denoiser of this name sees.
+struct Notes(&'static str, Arc<Mutex<Vec<String>>>);
+
+impl Wrap for Notes {
+    fn around(&self, inner: Box<dyn Denoiser>, at: &Around) -> Result<Box<dyn Denoiser>, Error> {
+        assert_eq!(at.shape[1..], [3, 4, 8]);
+        Ok(Box::new(Noting { inner, name: self.0, notes: self.1.clone() }))
+    }
+}
+
+struct Noting {
+    inner: Box<dyn Denoiser>,
+    name: &'static str,
+    notes: Arc<Mutex<Vec<String>>>,
+}
+
+impl Denoiser for Noting {
+    fn begin(&mut self, step: &Step) {
+        self.notes.lock().unwrap().push(format!("{} step {}", self.name, step.index()));
+        self.inner.begin(step);
+    }
+
+    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, samplers::Error> {
+        self.notes.lock().unwrap().push(format!("{} asked", self.name));
+        self.inner.denoise(x, sigma)
+    }
+}
+
+#[test]
+fn wraps_stand_around_each_other_in_order_and_see_each_step_begin() {
+    let (model, notes) = (Toy::new(), Arc::new(Mutex::new(Vec::new())));
+    let job = Job::of(request("words").steps(2)).unwrap();
+    let job = job.with(Arc::new(Notes("inner", notes.clone()))).with(Arc::new(Notes("outer", notes.clone())));
+    finished(run(&model, job));
+    let step = |i| [format!("outer step {i}"), format!("inner step {i}"), "outer asked".into(), "inner asked".into()];
+    assert_eq!(*notes.lock().unwrap(), [step(0), step(1)].concat());
+}
+
+/// Adds to the values behind one block, and counts.
+#[derive(Clone, Default)]
+struct Brighter(Arc<AtomicUsize>);
+
+impl Hooks for Brighter {
+    fn after(&self, at: Site, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
+        if at != Site::block("network", "blocks", 1) {
+            return Ok(x);
+        }
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(x + 0.5)
+    }
+}
+
+impl Wrap for Brighter {
+    fn hooks(&self) -> Option<Arc<dyn Hooks>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+#[test]
+fn hooks_change_what_goes_on_behind_a_block() {
+    let (model, brighter) = (Toy::new(), Brighter::default());
+    let plain = finished(run(&model, Job::of(request("words")).unwrap()));
+    let job = Job::of(request("words")).unwrap().with(Arc::new(brighter.clone()));
+    let changed = finished(run(&model, job));
+    assert_eq!(brighter.0.load(Ordering::Relaxed), 5);
+    // The last step is the model's answer alone.
+    for (changed, plain) in values(&changed.latent().0).iter().zip(values(&plain.latent().0)) {
+        assert!((changed - plain - 0.5).abs() < 0.06, "{changed} {plain}");
+    }
+}
+
+/// Asks to stop, or fails, or answers in another shape, behind the block with this number of all.
+struct At<F>(AtomicUsize, usize, F);
+
+impl<F: Fn(Tensor<3>) -> Result<Tensor<3>, HookError> + Send + Sync> Hooks for At<F> {
+    fn after(&self, at: Site, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
+        let is_here = at.block == "blocks" && self.0.fetch_add(1, Ordering::Relaxed) == self.1;
+        if is_here { (self.2)(x) } else { Ok(x) }
+    }
+}
+
+struct Hooked(Arc<dyn Hooks>);
+
+impl Wrap for Hooked {
+    fn hooks(&self) -> Option<Arc<dyn Hooks>> {
+        Some(self.0.clone())
+    }
+}
+
+#[test]
+fn a_run_stops_behind_the_block_in_which_it_is_asked_to() {
+    // given a hook that asks in the midst of the third step
+    let (model, cancel) = (Toy::new(), Cancel::default());
+    let (asking, calls) = (cancel.clone(), Arc::new(AtomicUsize::new(0)));
+    let asks = move |x| {
+        asking.ask();
+        Ok(x)
+    };
+    let counted = calls.clone();
+    let count = Look(move |at: Site, _: &Tensor<3>| {
+        counted.fetch_add(usize::from(at.block == "blocks"), Ordering::Relaxed);
+    });
+    let job = Job::of(request("words")).unwrap();
+    let job = job.with(Arc::new(Hooked(Arc::new(At(AtomicUsize::new(0), 2 * BLOCKS + 1, asks)))));
+    let job = job.with(Arc::new(Hooked(Arc::new(count))));
+    let mut run = start(model.clone() as Arc<dyn Model>, job, Arc::default(), cancel).unwrap();
+    // when it is driven, then the block is the last one
+    let events: Vec<_> = run.by_ref().collect();
+    assert!(matches!(events.last(), Some(Err(Error::Stopped { step: 2, steps: 5 }))), "{events:?}");
+    assert_eq!(events.len(), 4);
+    assert_eq!(calls.load(Ordering::Relaxed), 2 * BLOCKS + 2);
+    // and there is nothing behind it
+    assert!(run.next().is_none());
+    assert!(matches!(run.images(), Err(Error::Unfinished { step: 2, steps: 5 })));
+    assert!(matches!(run.snapshot(), Err(Error::Unsettled { step: 3 })));
+}
+
+#[test]
+fn a_run_that_is_stopped_early_or_late_is_stopped_too() {
+    let model = Toy::new();
+    let mut early = run(&model, Job::of(request("words")).unwrap());
+    early.cancel().ask();
+    assert!(matches!(early.next(), Some(Err(Error::Stopped { step: 0, steps: 5 }))));
+    assert_eq!(model.encoded.load(Ordering::Relaxed), 0);
+    let late = finished(run(&model, Job::of(request("words")).unwrap()));
+    late.cancel().ask();
+    assert!(matches!(late.images(), Err(Error::Stopped { step: 5, steps: 5 })));
+}
+
+#[test]
+fn a_hook_that_fails_or_changes_a_shape_ends_the_run_with_its_place() {
+    let model = Toy::new();
+    let told = |hook: fn(Tensor<3>) -> Result<Tensor<3>, HookError>| {
+        let hooks = Hooked(Arc::new(At(AtomicUsize::new(0), 1, hook)));
+        let mut run = run(&model, Job::of(request("words")).unwrap().with(Arc::new(hooks)));
+        let failed = run.find_map(Result::err).unwrap();
+        let causes = std::iter::successors(Some(&failed as &dyn std::error::Error), |e| e.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    };
+    let failed = told(|_| Err("out of paper".into()));
+    assert!(failed.contains("step 1 of 5") && failed.contains("`blocks.1` of the network: out of paper"), "{failed}");
+    let shape = told(|x| Ok(x.narrow(1, 0, 1)));
+    assert!(shape.contains("`blocks.1`") && shape.contains("[1, 1, 32]"), "{shape}");
+    let nan = told(|x| Ok(x * f32::NAN));
+    assert!(nan.contains("step 1 of 5") && nan.contains("not a number"), "{nan}");
+}
+
+#[test]
+fn a_prompt_is_encoded_once_for_all_runs_that_share_its_encodings() {
+    let (model, encodings) = (Toy::new(), Arc::new(Encodings::default()));
+    let drawn = |prompt: &str| {
+        let job = Job::of(Txt2Img { cfg: 2.0, ..request(prompt) }).unwrap();
+        let run = start(model.clone() as Arc<dyn Model>, job, encodings.clone(), Cancel::default()).unwrap();
+        values(&finished(run).latent().0)
+    };
+    let first = drawn("words");
+    // the words and the empty negative prompt
+    assert_eq!(model.encoded.load(Ordering::Relaxed), 2);
+    assert_eq!(drawn("words"), first);
+    assert_eq!(model.encoded.load(Ordering::Relaxed), 2);
+    assert_ne!(drawn("other words"), first);
+    assert_eq!(model.encoded.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn one_picture_of_a_batch_is_decoded_alone_and_each_once() {
+    let model = Toy::new();
+    let run = finished(run(&model, Job::of(Txt2Img { batch: 3, ..request("words") }).unwrap()));
+    let decoded = || model.decoded.load(Ordering::Relaxed);
+    let first = run.image().unwrap();
+    assert_eq!(decoded(), 1);
+    let all = run.images().unwrap();
+    assert_eq!(decoded(), 3);
+    assert_eq!(all[0], first);
+    assert_eq!(run.pixels().unwrap().dims(), [3, 3, 4, 8]);
+    assert_eq!(decoded(), 3);
+}
+
+#[test]
+fn a_preview_is_what_the_model_sees_and_may_be_looked_at_from_another_thread() {
+    let mut run = run(&Toy::new(), Job::of(request("words")).unwrap());
+    let preview = run.preview();
+    assert_eq!(preview.image().unwrap(), None);
+    assert!(matches!(run.next(), Some(Ok(Event::Encoded { .. }))));
+    assert!(matches!(run.next(), Some(Ok(Event::Step(_)))));
+    let seen = std::thread::spawn(move || preview.image().unwrap().unwrap()).join().unwrap();
+    assert_eq!((seen.width, seen.height), (8, 4));
+    let finished = finished(run).image().unwrap();
+    assert!(distance(&seen, &finished) < 30.0, "{}", distance(&seen, &finished));
+}
+
+/// Mean difference of two pictures' bytes.
+fn distance(a: &Image, b: &Image) -> f64 {
+    assert_eq!(a.pixels.len(), b.pixels.len());
+    let differences = a.pixels.iter().zip(&b.pixels).map(|(a, b)| f64::from(a.abs_diff(*b)));
+    differences.sum::<f64>() / a.pixels.len() as f64
+}
+
+#[test]
+fn a_further_pass_goes_on_from_the_latent_of_the_one_before() {
+    let model = Toy::new();
+    let first = || Job::of(request("words").steps(4)).unwrap();
+    let once = finished(run(&model, first()));
+    let steps_of = |strength: f64| {
+        let job = first().then(strength, |pass| pass.prompt = "many other words".into()).unwrap();
+        let mut run = run(&model, job);
+        let events: Vec<Event> = run.by_ref().map(Result::unwrap).collect();
+        let steps = events.iter().filter(|event| matches!(event, Event::Step(_))).count();
+        (steps - 4, values(&run.latent().0))
+    };
+    // A share of the steps is taken, as the profile has it.
+    let (some, half_way) = steps_of(0.5);
+    let (all, whole) = steps_of(1.0);
+    assert_eq!((some, all), (3, 4));
+    // and the picture is the second prompt's, with less of the first one's noise than of the new
+    let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
+    let (before, after) = (mean(&values(&once.latent().0)), mean(&half_way));
+    assert!(after - before > 0.05 && (mean(&whole) - after).abs() < 0.05, "{before} {after} {}", mean(&whole));
+    // a size that changes and a strength out of range are refused
+    let refused = |job: Result<Job, Error>| matches!(job, Err(Error::Request { .. }));
+    assert!(refused(first().then(0.5, |pass| pass.size.width = 16)));
+    assert!([0.0, 1.5, f64::NAN].into_iter().all(|strength| refused(first().then(strength, |_| ()))));
+}
+
+#[test]
+fn what_is_wrong_with_a_job_is_found_before_its_first_event() {
+    let model = Toy::new();
+    let start = |job: Job| start(model.clone() as Arc<dyn Model>, job, Arc::default(), Cancel::default()).err();
+    let size = Job::of(Txt2Img { size: diffusion_engine::Size { width: 10, height: 4 }, ..request("") }).unwrap();
+    assert!(matches!(start(size), Some(Error::Request { what: "width", .. })));
+    let unsuited = samplers::SAMPLERS.iter().find(|s| s.processes != samplers::Processes::All).unwrap();
+    let unsuited = Job::of(Txt2Img { sampler: unsuited, ..request("") }).unwrap();
+    assert!(matches!(start(unsuited), Some(Error::Sampling(_))));
+    let noise = |value: f32| Latent(core_tensor::tensor(vec![value; 96], [1, 3, 4, 8], model.device()));
+    let given = |noise| start(Job::of(request("")).unwrap().given_noise(noise));
+    assert!(given(noise(1.0)).is_none());
+    assert!(matches!(given(noise(f32::NAN)), Some(Error::NotFinite { stage: Stage::Noise })));
+    let other = Latent(core_tensor::tensor(vec![1.0; 48], [1, 3, 4, 4], model.device()));
+    assert!(matches!(given(other), Some(Error::Request { .. })));
+    assert!(matches!(Job::of(Txt2Img { steps: 0, ..request("") }), Err(Error::Sampling(_))));
+}
+
+#[test]
+fn every_sampler_goes_on_from_a_snapshot_as_if_nothing_had_been() {
+    let model = Toy::new();
+    for sampler in samplers::SAMPLERS.iter().filter(|s| s.processes == samplers::Processes::All) {
+        let job = Job::of(Txt2Img { sampler, batch: 2, ..request("words").steps(6) }).unwrap();
+        let mut going = run(&model, job);
+        let mut snapshots = vec![going.snapshot().unwrap()];
+        while let Some(event) = going.next() {
+            event.unwrap();
+            snapshots.push(going.snapshot().unwrap());
+        }
+        for snapshot in snapshots {
+            let step = snapshot.step();
+            let resumed = Run::resume(model.clone(), snapshot, Arc::default(), Cancel::default());
+            let (resumed, going) = (values(&finished(resumed).latent().0), values(&going.latent().0));
+            assert_eq!(resumed, going, "{} from step {step}", sampler.id);
+        }
+    }
+}

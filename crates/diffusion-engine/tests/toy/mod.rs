@@ -1,0 +1,92 @@
+//! A model without weights: it draws the grey that its prompt's length stands for, in the space of pixels.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use core_tensor::{Device, Latent, Tensor, tensor};
+use diffusion_engine::{
+    Autoencoder, Card, Encoded, Error, Inside, Model, Pass, Predictor, Prompt, Site, Stream, Txt2Img,
+};
+use samplers::{Options, SigmaSpace};
+
+/// What was asked of it, and what it is.
+pub struct Toy {
+    card: Card,
+    device: Device,
+    pub encoded: AtomicUsize,
+    pub decoded: AtomicUsize,
+}
+
+/// Blocks of its network.
+pub const BLOCKS: usize = 3;
+
+impl Toy {
+    pub fn new() -> Arc<Self> {
+        let card = Card { name: "toy".into(), channels: 3, factor: 1, size_multiple: 4, preview: None };
+        Arc::new(Self { card, device: Device::flex(), encoded: AtomicUsize::new(0), decoded: AtomicUsize::new(0) })
+    }
+}
+
+impl Model for Toy {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn sigma_space(&self, pass: &Pass) -> SigmaSpace {
+        SigmaSpace::Flow { mu: None, tokens: pass.size.width * pass.size.height }
+    }
+
+    fn prompt(&self, text: &str, _: &Pass) -> Prompt {
+        Prompt { text: text.to_owned(), settings: Options::default() }
+    }
+
+    fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error> {
+        self.encoded.fetch_add(1, Ordering::Relaxed);
+        let tokens = tensor(vec![prompt.text.len() as f32 / 100.0], [1, 1, 1], &self.device);
+        let tokens = inside.after(Site::layer("encoder", "out"), tokens)?;
+        let (ids, cut) = (vec![("toy", vec![prompt.text.len()])], Vec::new());
+        Ok(Encoded { streams: vec![Stream { encoder: "toy", tokens }], pooled: None, ids, cut })
+    }
+
+    fn prepare(self: Arc<Self>, _: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error> {
+        Ok(Box::new(Grey(under)))
+    }
+
+    fn vae(&self) -> &dyn Autoencoder {
+        self
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
+impl Autoencoder for Toy {
+    fn decode(&self, latent: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error> {
+        self.decoded.fetch_add(1, Ordering::Relaxed);
+        inside.after_map(Site::layer("decoder", "out"), latent)
+    }
+}
+
+struct Grey(Vec<Arc<Encoded>>);
+
+impl Predictor for Grey {
+    fn predict(&mut self, x: &Latent, sigma: f32, inside: &Inside) -> Result<Vec<Latent>, Error> {
+        let [b, c, h, w] = x.0.dims();
+        let of_prompt = |encoded: &Arc<Encoded>| {
+            let grey: Tensor<4> = encoded.streams[0].tokens.clone().reshape([1, 1, 1, 1]);
+            let clean = grey.expand([b, c, h, w]) + x.0.clone() * (0.1 * sigma);
+            let blocks = (0..BLOCKS)
+                .try_fold(clean.reshape([b, c, h * w]), |x, i| inside.after(Site::block("network", "blocks", i), x))?;
+            Ok(Latent(blocks.reshape([b, c, h, w])))
+        };
+        self.0.iter().map(of_prompt).collect()
+    }
+}
+
+/// A small request.
+pub fn request(prompt: &str) -> Txt2Img {
+    Txt2Img::of(prompt).size(diffusion_engine::Size { width: 8, height: 4 }).steps(5).seed(3)
+}

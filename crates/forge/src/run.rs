@@ -1,0 +1,118 @@
+use core_tensor::{Latent, Tensor};
+use diffusion_engine::{Cancel, Encoded, Error as RunError, Event, Image, Job, Snapshot};
+
+use crate::{Result, Threads};
+
+/// One job in progress: an iterator of events that the caller drives, from any thread. It computes in its `Forge`'s pool.
+pub struct Run {
+    run: diffusion_engine::Run,
+    threads: Threads,
+}
+
+impl Iterator for Run {
+    type Item = Result<Event>;
+
+    /// Encodes the words, or takes one step; `None` when there is none left, or after an error.
+    fn next(&mut self) -> Option<Self::Item> {
+        let Self { run, threads } = self;
+        Some(threads.compute(|| run.next())?.map_err(Into::into))
+    }
+}
+
+impl Run {
+    pub(crate) fn new(run: diffusion_engine::Run, threads: Threads) -> Self {
+        Self { run, threads }
+    }
+
+    /// The pictures, decoded: one for each of the batch.
+    ///
+    /// # Errors
+    /// [`RunError::Unfinished`] while steps are left, [`RunError::NotFinite`] if the decoder fails, [`RunError::Stopped`].
+    pub fn images(&mut self) -> Result<Vec<Image>> {
+        self.compute(diffusion_engine::Run::images)
+    }
+
+    /// The first picture; the others of a batch are not decoded.
+    ///
+    /// # Errors
+    /// As [`Run::images`].
+    pub fn image(&mut self) -> Result<Image> {
+        self.compute(diffusion_engine::Run::image)
+    }
+
+    /// The decoded pixels before rounding, `[batch, 3, height, width]`, -1 to 1.
+    ///
+    /// # Errors
+    /// As [`Run::images`].
+    pub fn pixels(&mut self) -> Result<Tensor<4>> {
+        self.compute(diffusion_engine::Run::pixels)
+    }
+
+    fn compute<T: Send>(&mut self, work: fn(&diffusion_engine::Run) -> std::result::Result<T, RunError>) -> Result<T> {
+        let Self { run, threads } = self;
+        Ok(threads.compute(move || work(run))?)
+    }
+
+    /// What stops the run when it is asked to, from any thread: within a block of a network.
+    pub fn cancel(&self) -> Cancel {
+        self.run.cancel()
+    }
+
+    /// A look at the picture in the making, for any thread, while the run goes on.
+    pub fn preview(&self) -> Preview {
+        Preview { preview: self.run.preview(), threads: self.threads.clone() }
+    }
+
+    /// Where the run stands, to go on from with [`Forge::resume`](crate::Forge::resume).
+    ///
+    /// # Errors
+    /// [`RunError::Unsettled`] where the last step failed or was stopped in its midst.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Ok(self.run.snapshot()?)
+    }
+
+    /// What was asked for.
+    pub fn job(&self) -> &Job {
+        self.run.job()
+    }
+
+    /// The encoded prompts, the positive one first; none before they are encoded.
+    pub fn prompts(&self) -> &[std::sync::Arc<Encoded>] {
+        self.run.prompts()
+    }
+
+    /// The noise levels, one more than there are steps.
+    pub fn sigmas(&self) -> &samplers::Sigmas {
+        self.run.sigmas()
+    }
+
+    /// The unit noise that the run started from.
+    pub fn noise(&self) -> &Latent {
+        self.run.noise()
+    }
+
+    /// Where the run is now.
+    pub fn latent(&self) -> &Latent {
+        self.run.latent()
+    }
+}
+
+/// A look at the picture of a run in the making. Clones share it.
+#[derive(Clone)]
+pub struct Preview {
+    preview: diffusion_engine::Preview,
+    threads: Threads,
+}
+
+impl Preview {
+    /// The first picture of the batch as it looks now; `None` before the model was called.
+    ///
+    /// It has a pixel for each of the latent's where the model says how its channels look, and is decoded otherwise.
+    ///
+    /// # Errors
+    /// A picture in the making that holds NaN.
+    pub fn image(&self) -> Result<Option<Image>> {
+        let Self { preview, threads } = self;
+        Ok(threads.compute(|| preview.image())?)
+    }
+}
