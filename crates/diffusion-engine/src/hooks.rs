@@ -46,6 +46,15 @@ impl fmt::Display for Site {
     }
 }
 
+/// Which call of a model the values belong to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Call {
+    /// The noise level.
+    pub sigma: f32,
+    /// Which of the prompts, from 0, the positive one.
+    pub prompt: usize,
+}
+
 /// Why a hook failed.
 pub type HookError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -54,11 +63,11 @@ pub type HookError = Box<dyn std::error::Error + Send + Sync>;
 /// One value serves all threads and all calls of a run, so what it counts or keeps stands behind a lock or an atomic.
 pub trait Hooks: Send + Sync {
     /// The values behind a layer, `[b, tokens, width]` or for pictures `[b, channels, h · w]`; what is returned goes on in their
-    /// place, in the same shape.
+    /// place, in the same shape. Encoders and decoders run in no call of the model.
     ///
     /// # Errors
     /// What ends the run, as [`Error::Hook`].
-    fn after(&self, _at: Site, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
+    fn after(&self, _at: Site, _call: Option<Call>, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
         Ok(x)
     }
 
@@ -67,7 +76,7 @@ pub trait Hooks: Send + Sync {
     ///
     /// # Errors
     /// What ends the run, as [`Error::Hook`].
-    fn attend(&self, _at: Site, _qkv: [&Tensor<4>; 3]) -> Result<Option<Tensor<4>>, HookError> {
+    fn attend(&self, _at: Site, _call: Option<Call>, _qkv: [&Tensor<4>; 3]) -> Result<Option<Tensor<4>>, HookError> {
         Ok(None)
     }
 }
@@ -76,7 +85,7 @@ pub trait Hooks: Send + Sync {
 pub struct Look<F>(pub F);
 
 impl<F: Fn(Site, &Tensor<3>) + Send + Sync> Hooks for Look<F> {
-    fn after(&self, at: Site, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
+    fn after(&self, at: Site, _: Option<Call>, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
         (self.0)(at, &x);
         Ok(x)
     }
@@ -87,18 +96,24 @@ impl<F: Fn(Site, &Tensor<3>) + Send + Sync> Hooks for Look<F> {
 pub struct Inside {
     hooks: Vec<Arc<dyn Hooks>>,
     cancel: Cancel,
+    call: Option<Call>,
 }
 
 impl Inside {
     /// Without hooks, until somebody asks to stop.
     pub fn until(cancel: &Cancel) -> Self {
-        Self { hooks: Vec::new(), cancel: cancel.clone() }
+        Self { cancel: cancel.clone(), ..Self::default() }
     }
 
     /// With one hook more, which is called last.
     pub fn with(mut self, hooks: Arc<dyn Hooks>) -> Self {
         self.hooks.push(hooks);
         self
+    }
+
+    /// The same for one call of a model.
+    pub fn of_call(&self, sigma: f32, prompt: usize) -> Self {
+        Self { call: Some(Call { sigma, prompt }), ..self.clone() }
     }
 
     /// Goes on, unless somebody asked to stop.
@@ -117,7 +132,7 @@ impl Inside {
         self.go_on()?;
         self.hooks.iter().try_fold(x, |x, hooks| {
             let shape = x.dims();
-            let x = hooks.after(at, x).map_err(|source| Error::Hook { site: at, source })?;
+            let x = hooks.after(at, self.call, x).map_err(|source| Error::Hook { site: at, source })?;
             same_shape(at, shape, x.dims()).map(|()| x)
         })
     }
@@ -140,7 +155,9 @@ impl Inside {
     /// [`Error::Hook`] for a hook that fails or answers in another shape.
     pub fn attend(&self, at: Site, qkv: [&Tensor<4>; 3]) -> Result<Option<Tensor<4>>, Error> {
         for hooks in &self.hooks {
-            if let Some(attended) = hooks.attend(at, qkv).map_err(|source| Error::Hook { site: at, source })? {
+            if let Some(attended) =
+                hooks.attend(at, self.call, qkv).map_err(|source| Error::Hook { site: at, source })?
+            {
                 return same_shape(at, qkv[0].dims(), attended.dims()).map(|()| Some(attended));
             }
         }

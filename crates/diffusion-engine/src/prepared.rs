@@ -6,7 +6,7 @@ use core_tensor::Latent;
 use samplers::{Denoiser, Process, SigmaSpace, Sigmas, Start, Stepper};
 
 use crate::{
-    Around, Encoded, Error, Guidance, Job, Model, Origin, Pass, Stage, Wrap,
+    Around, Encoded, Error, Guidance, Job, Model, Origin, Pass, Place, Stage, Wrap,
     host_noise::HostNoise,
     run::finite,
     wrap::{Finite, Watch},
@@ -91,7 +91,7 @@ impl Prepared {
         }
     }
 
-    /// A model's answers as the steps of this pass get them: guided, through the pass's own wraps, watched and checked.
+    /// A model's answers as the steps of this pass get them: through the pass's own wraps, guided, watched and checked.
     pub(crate) fn wrapped(
         &self,
         pass: &Pass,
@@ -99,8 +99,10 @@ impl Prepared {
         watch: &Watch,
     ) -> Result<Box<dyn Denoiser>, Error> {
         let around = Around { pass, space: self.space, sigmas: &self.sigmas, shape: self.latent.0.dims() };
-        let own = pass.wraps.iter().map(|wrap| &**wrap);
-        let mut all = [&Guidance as &dyn Wrap].into_iter().chain(own).chain([watch as &dyn Wrap, &Finite]);
+        let at = |place| pass.wraps.iter().map(|wrap| &**wrap).filter(move |wrap| wrap.place() == place);
+        let guidance = at(Place::Guidance).last().unwrap_or(&Guidance);
+        let last: [&dyn Wrap; 2] = [watch, &Finite];
+        let mut all = at(Place::Inside).chain([guidance]).chain(at(Place::Outside)).chain(last);
         all.try_fold(model, |inner, wrap| wrap.around(inner, &around))
     }
 }

@@ -95,6 +95,12 @@ impl Run {
             Ok(encoded)
         };
         let under: Vec<Arc<Encoded>> = wanted.iter().map(encode).collect::<Result<_, Error>>()?;
+        let count = under.len();
+        let under = pass.wraps.iter().try_fold(under, |under, wrap| wrap.conditioning(under))?;
+        if under.len() != count {
+            let (expected, found) = (count.to_string(), under.len().to_string());
+            return Err(Error::Request { what: "the number of prompts that a wrap leaves", expected, found });
+        }
         let predictor = self.model.clone().prepare(pass, under.clone())?;
         let conditioned = Box::new(Conditioned::new(predictor, inside));
         self.denoiser = Some(self.at.wrapped(pass, conditioned, &self.watch)?);

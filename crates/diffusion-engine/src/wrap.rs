@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use samplers::{Denoiser, SigmaSpace, Sigmas};
 
-use crate::{Error, Hooks, Pass};
+use crate::{Encoded, Error, Hooks, Pass};
 
 pub(crate) use finite::Finite;
 pub use guidance::Guidance;
@@ -26,10 +26,34 @@ pub trait Wrap: Send + Sync {
         Ok(inner)
     }
 
+    /// Where it stands.
+    fn place(&self) -> Place {
+        Place::Outside
+    }
+
+    /// The encoded prompts of the pass, the positive one first, as they go on; there must be as many.
+    ///
+    /// # Errors
+    /// What it can't do of them.
+    fn conditioning(&self, prompts: Vec<Arc<Encoded>>) -> Result<Vec<Arc<Encoded>>, Error> {
+        Ok(prompts)
+    }
+
     /// What it does inside the networks, if anything.
     fn hooks(&self) -> Option<Arc<dyn Hooks>> {
         None
     }
+}
+
+/// Where a [`Wrap`] stands, from the model outwards; of several in one place the last is the outermost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Around the model's own answers: [`Denoised::latent`](samplers::Denoised) is that to the positive prompt.
+    Inside,
+    /// In the place of [`Guidance`], which makes one answer of both.
+    Guidance,
+    /// Around the guided answer.
+    Outside,
 }
 
 /// The pass that something is wrapped around.

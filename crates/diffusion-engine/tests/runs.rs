@@ -11,8 +11,8 @@ use std::sync::{
 
 use core_tensor::{Latent, Tensor, values};
 use diffusion_engine::{
-    Around, Cancel, Encodings, Error, Event, HookError, Hooks, Image, Job, Look, Model, Run, Site, Stage, Txt2Img,
-    Wrap, start,
+    Around, Call, Cancel, Encoded, Encodings, Error, Event, HookError, Hooks, Image, Job, Look, Model, Place, Run,
+    Site, Stage, Txt2Img, Wrap, start,
 };
 use samplers::{Denoised, Denoiser, Step};
 
@@ -70,7 +70,7 @@ fn wraps_stand_around_each_other_in_order_and_see_each_step_begin() {
 struct Brighter(Arc<AtomicUsize>);
 
 impl Hooks for Brighter {
-    fn after(&self, at: Site, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
+    fn after(&self, at: Site, _: Option<Call>, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
         if at != Site::block("network", "blocks", 1) {
             return Ok(x);
         }
@@ -102,7 +102,7 @@ fn hooks_change_what_goes_on_behind_a_block() {
 struct At<F>(AtomicUsize, usize, F);
 
 impl<F: Fn(Tensor<3>) -> Result<Tensor<3>, HookError> + Send + Sync> Hooks for At<F> {
-    fn after(&self, at: Site, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
+    fn after(&self, at: Site, _: Option<Call>, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
         let is_here = at.block == "blocks" && self.0.fetch_add(1, Ordering::Relaxed) == self.1;
         if is_here { (self.2)(x) } else { Ok(x) }
     }
@@ -287,4 +287,83 @@ fn every_sampler_goes_on_from_a_snapshot_as_if_nothing_had_been() {
             assert_eq!(resumed, going, "{} from step {step}", sampler.id);
         }
     }
+}
+
+/// Stands in a place, and makes of both answers what its function says.
+struct Combined(Place, fn(Denoised) -> Denoised);
+
+impl Wrap for Combined {
+    fn around(&self, inner: Box<dyn Denoiser>, _: &Around) -> Result<Box<dyn Denoiser>, Error> {
+        Ok(Box::new(Combining(inner, self.1)))
+    }
+
+    fn place(&self) -> Place {
+        self.0
+    }
+}
+
+struct Combining(Box<dyn Denoiser>, fn(Denoised) -> Denoised);
+
+impl Denoiser for Combining {
+    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, samplers::Error> {
+        Ok((self.1)(self.0.denoise(x, sigma)?))
+    }
+}
+
+#[test]
+fn a_wrap_stands_inside_guidance_in_its_place_or_around_it() {
+    let model = Toy::new();
+    let guided = || Job::of(Txt2Img { cfg: 3.0, negative: "no".into(), ..request("some words").steps(1) }).unwrap();
+    let drawn = |job: Job| values(&finished(run(&model, job)).latent().0)[0];
+    let with = |place, f| drawn(guided().with(Arc::new(Combined(place, f))));
+    let (positive, negative) = (0.10, 0.02); // what the toy makes of the lengths of its prompts, in hundredths
+    let noise = drawn(guided()) - (negative + 3.0 * (positive - negative));
+    let expect = |found: f32, grey: f32| assert!((found - noise - grey).abs() < 1e-6, "{} {grey}", found - noise);
+    // inside, each answer is seen by itself
+    let swapped = |d: Denoised| Denoised { latent: d.negative.clone().unwrap(), negative: Some(d.latent) };
+    expect(with(Place::Inside, swapped), positive + 3.0 * (negative - positive));
+    // in guidance's place nothing else combines them
+    expect(with(Place::Guidance, |d| d), positive);
+    // and around it there is one answer, and the negative one beside it
+    expect(with(Place::Outside, |d| Denoised { latent: d.negative.clone().unwrap(), ..d }), negative);
+}
+
+#[test]
+fn hooks_know_the_call_and_a_wrap_may_change_the_prompts() {
+    struct Calls(Arc<Mutex<Vec<(f32, usize)>>>);
+    impl Hooks for Calls {
+        fn after(&self, at: Site, call: Option<Call>, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
+            assert_eq!(call.is_some(), at.network == "network");
+            if at == Site::block("network", "blocks", 0) {
+                self.0.lock().unwrap().extend(call.map(|call| (call.sigma, call.prompt)));
+            }
+            Ok(x)
+        }
+    }
+    struct Turned(Arc<Mutex<Vec<(f32, usize)>>>);
+    impl Wrap for Turned {
+        fn conditioning(&self, prompts: Vec<Arc<Encoded>>) -> Result<Vec<Arc<Encoded>>, Error> {
+            Ok(prompts.into_iter().rev().collect())
+        }
+        fn hooks(&self) -> Option<Arc<dyn Hooks>> {
+            Some(Arc::new(Calls(self.0.clone())))
+        }
+    }
+    let (model, calls) = (Toy::new(), Arc::default());
+    let words = |prompt: &str, negative: &str| {
+        Job::of(Txt2Img { cfg: 2.0, negative: negative.into(), ..request(prompt).steps(2) }).unwrap()
+    };
+    let turned = finished(run(&model, words("some words", "no").with(Arc::new(Turned(Arc::clone(&calls))))));
+    assert_eq!(*calls.lock().unwrap(), [(1.0, 0), (1.0, 1), (0.5, 0), (0.5, 1)]);
+    let plain = finished(run(&model, words("no", "some words")));
+    assert_eq!(values(&turned.latent().0), values(&plain.latent().0));
+    // as many prompts must go on as came
+    struct Dropped;
+    impl Wrap for Dropped {
+        fn conditioning(&self, _: Vec<Arc<Encoded>>) -> Result<Vec<Arc<Encoded>>, Error> {
+            Ok(Vec::new())
+        }
+    }
+    let mut dropped = run(&model, words("a", "b").with(Arc::new(Dropped)));
+    assert!(matches!(dropped.next(), Some(Err(Error::Request { .. }))));
 }

@@ -216,7 +216,7 @@ impl Predictor for Predicting {
     fn predict(&mut self, x: &Latent, sigma: f32, inside: &Inside) -> Result<Vec<Latent>, Error> {
         let [_, _, h, w] = x.0.dims();
         let Self { flux, under, guidance } = self;
-        let of_picture = |prompted: &Prompted, picture: Tensor<4>| {
+        let of_picture = |prompted: &Prompted, picture: Tensor<4>, inside: &Inside| {
             let inputs = Inputs {
                 img: pack(picture.clone()),
                 txt: prompted.txt.clone(),
@@ -228,8 +228,11 @@ impl Predictor for Predicting {
             let velocity = flux.transformer.forward(inputs, inside)?;
             Ok(Prediction::Flow.denoised(picture, unpack(velocity, h, w), sigma).0)
         };
-        let of_batch = |prompted| one_by_one(&x.0, |picture| of_picture(prompted, picture)).map(Latent);
-        under.iter().map(of_batch).collect()
+        let of_batch = |(prompt, prompted)| {
+            let inside = inside.of_call(sigma, prompt);
+            one_by_one(&x.0, |picture| of_picture(prompted, picture, &inside)).map(Latent)
+        };
+        under.iter().enumerate().map(of_batch).collect()
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 use forge::{
     Config, Error, Event, Fault, Forge, Job, Run, Size, Txt2Img, Wrap,
     core_tensor::{Tensor, values},
-    diffusion_engine::{self, HookError, Hooks, Site},
+    diffusion_engine::{self, Call, HookError, Hooks, Site},
     samplers::{Processes, SAMPLERS},
 };
 
@@ -111,7 +111,7 @@ struct Slow {
 const BLOCK: Duration = Duration::from_millis(50);
 
 impl Hooks for Slow {
-    fn after(&self, at: Site, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
+    fn after(&self, at: Site, _: Option<Call>, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
         if at.network == "transformer" {
             self.blocks.fetch_add(1, Ordering::Relaxed);
             let _ = self.seen.send(());
@@ -186,7 +186,7 @@ fn opening_reads_neither_sampling_nor_size_and_a_job_is_planned_by_its_own() {
 fn a_forge_computes_in_as_many_threads_as_its_config_says() {
     struct Counted(Sender<usize>);
     impl Hooks for Counted {
-        fn after(&self, _: Site, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
+        fn after(&self, _: Site, _: Option<Call>, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
             self.0.send(rayon::current_num_threads())?;
             Ok(x)
         }

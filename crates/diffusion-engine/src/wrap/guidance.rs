@@ -1,7 +1,7 @@
 use core_tensor::Latent;
 use samplers::{Denoised, Denoiser, Error, Step};
 
-use super::{Around, Wrap};
+use super::{Around, Place, Wrap};
 
 /// Classifier-free guidance: away from the negative prompt, towards the positive one (Ho and Salimans 2022).
 ///
@@ -10,6 +10,10 @@ use super::{Around, Wrap};
 pub struct Guidance;
 
 impl Wrap for Guidance {
+    fn place(&self) -> Place {
+        Place::Guidance
+    }
+
     fn around(&self, inner: Box<dyn Denoiser>, at: &Around) -> Result<Box<dyn Denoiser>, crate::Error> {
         Ok(Box::new(Guided { inner, cfg: at.pass.cfg }))
     }

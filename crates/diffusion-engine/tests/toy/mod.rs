@@ -75,14 +75,15 @@ struct Grey(Vec<Arc<Encoded>>);
 impl Predictor for Grey {
     fn predict(&mut self, x: &Latent, sigma: f32, inside: &Inside) -> Result<Vec<Latent>, Error> {
         let [b, c, h, w] = x.0.dims();
-        let of_prompt = |encoded: &Arc<Encoded>| {
+        let of_prompt = |(prompt, encoded): (usize, &Arc<Encoded>)| {
+            let inside = inside.of_call(sigma, prompt);
             let grey: Tensor<4> = encoded.streams[0].tokens.clone().reshape([1, 1, 1, 1]);
             let clean = grey.expand([b, c, h, w]) + x.0.clone() * (0.1 * sigma);
             let blocks = (0..BLOCKS)
                 .try_fold(clean.reshape([b, c, h * w]), |x, i| inside.after(Site::block("network", "blocks", i), x))?;
             Ok(Latent(blocks.reshape([b, c, h, w])))
         };
-        self.0.iter().map(of_prompt).collect()
+        self.0.iter().enumerate().map(of_prompt).collect()
     }
 }
 
