@@ -73,7 +73,7 @@ fn run(registry: &Registry, arguments: Vec<OsString>) -> ExitCode {
 }
 
 fn answer(registry: &Registry, asked: Command, command: &mut clap::Command) -> Result<()> {
-    // A run ends after its step; what only prints ends at once.
+    // A run ends in its own way; what only prints ends at once.
     if !matches!(asked, Command::Txt2img(_)) {
         Interrupt::at_once();
     }
