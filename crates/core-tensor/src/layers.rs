@@ -1,5 +1,7 @@
 //! The layers that every model is built from, each loaded by name.
 
+mod downsample;
+
 use burn::tensor::{module, ops::ConvOptions};
 use kernels::{Compute, ConvEpilogue, Epilogue};
 
@@ -10,6 +12,7 @@ use crate::{
     weights::{F32, multiply},
 };
 
+pub use self::downsample::Downsample;
 pub use crate::weights::Table;
 
 /// `y = x · weightᵀ + bias`.
@@ -285,7 +288,7 @@ mod tests {
     use super::*;
     use crate::{Device, Residency, Stored, tensor, values, weights::tests::Memory};
 
-    fn wave(n: usize, step: f32) -> Vec<f32> {
+    pub(super) fn wave(n: usize, step: f32) -> Vec<f32> {
         (0..n).map(|i| (i as f32 * step).sin()).collect()
     }
 
@@ -294,9 +297,13 @@ mod tests {
     }
 
     fn agree<const D: usize>(found: Tensor<D>, expected: Tensor<D>) {
+        agree_within(1e-5, found, expected);
+    }
+
+    pub(super) fn agree_within<const D: usize>(allowed: f32, found: Tensor<D>, expected: Tensor<D>) {
         assert_eq!(found.dims(), expected.dims());
         for (f, e) in values(&found).iter().zip(values(&expected)) {
-            assert!((f - e).abs() < 1e-5, "{f} {e}");
+            assert!((f - e).abs() < allowed, "{f} {e}");
         }
     }
 
