@@ -83,6 +83,9 @@ pub enum Error {
         /// Which property.
         what: &'static str,
     },
+    /// Pictures for an autoencoder whose encoder was not loaded.
+    #[error("the autoencoder was loaded without its encoder")]
+    NoEncoder,
     /// The text could not be turned into tokens.
     #[error("the {which} tokenizer failed")]
     Tokenizer {

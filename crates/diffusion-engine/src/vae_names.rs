@@ -85,6 +85,12 @@ impl<S: WeightSource> LdmNames<S> {
                 ),
                 None => name.to_owned(),
             },
+            ["encoder", "down_blocks", level, "resnets", block, ref rest @ ..] => {
+                format!(
+                    "encoder.down.{level}.block.{block}.{}",
+                    rest.join(".").replace("conv_shortcut", "nin_shortcut")
+                )
+            }
             _ => name.to_owned(),
         }
     }

@@ -9,9 +9,11 @@ use std::sync::{
 
 use core_tensor::{Device, Residency, Survey, Tensor, Weights, safetensors::Safetensors, tensor, values};
 use diffusion_engine::{
-    Autoencoder, AutoencoderKl, Clip, ClipHints, ClipTokenizer, Inside, LdmNames, Look, Site, VaeHints,
+    Autoencoder, AutoencoderKl, Clip, ClipHints, ClipTokenizer, Inside, LatentScaling, LdmNames, Look, Site, VaeHints,
 };
 use fixtures::{Golden, Listed, path};
+
+const FLUX: LatentScaling = LatentScaling { scale: 0.3611, shift: 0.1159 };
 
 #[test]
 fn clip_tokens_are_those_of_transformers() {
@@ -70,7 +72,7 @@ fn every_layer_of_the_decoder_is_that_of_diffusers() {
         let golden = Arc::new(Golden::open(&format!("{case}/expected.safetensors")));
         let file = Safetensors::open(&path("golden/tiny-dev/ae.safetensors")).unwrap();
         let weights = Weights::of(&file, &Device::flex(), Residency::Unpacked);
-        let vae = AutoencoderKl::load(&weights, &VaeHints::default()).unwrap();
+        let vae = AutoencoderKl::load(&weights, &VaeHints::default(), FLUX).unwrap();
         let shape: [usize; 4] = golden.shape(last).try_into().unwrap();
         let latent = tensor(golden.floats(last), shape, &Device::flex());
         // when it is decoded
@@ -92,13 +94,14 @@ fn the_real_checkpoints_lack_nothing_that_is_asked_of_them() {
         assert!(survey.complaints().is_empty(), "{name}");
     }
     for name in ["flux-ae.bfl.json", "sd15.ldm.json"] {
-        let vae = AutoencoderKl::load(&Weights::survey(&list(name), &survey), &VaeHints::default()).unwrap();
+        let list = list(name);
+        let vae = AutoencoderKl::load_both(&Weights::survey(&list, &survey), &VaeHints::default(), FLUX).unwrap();
         assert!(survey.complaints().is_empty(), "{name}");
         assert_eq!((vae.channels(), vae.factor()), (if name.starts_with("flux") { 16 } else { 4 }, 8));
     }
     for name in ["flux1-dev.diffusers-vae.json", "sdxl-base.diffusers-vae.json"] {
         let source = LdmNames::over(list(name));
-        AutoencoderKl::load(&Weights::survey(&source, &survey), &VaeHints::default()).unwrap();
+        AutoencoderKl::load_both(&Weights::survey(&source, &survey), &VaeHints::default(), FLUX).unwrap();
         assert!(survey.complaints().is_empty(), "{name}");
     }
 }

@@ -12,5 +12,5 @@ mod preview;
 mod transformer;
 
 pub use bfl_names::BflNames;
-pub use model::{Flux, GUIDANCE, PATCH, T5_LENGTH, pack, unpack};
+pub use model::{Flux, GUIDANCE, LATENT_SCALING, PATCH, T5_LENGTH, pack, unpack};
 pub use transformer::{Dimensions, Hints, Inputs, Transformer};

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use core_tensor::{Device, Latent, Tensor, ops::Rope};
 use diffusion_engine::{
-    Autoencoder, AutoencoderKl, Card, Clip, ClipTokenizer, Cut, Encoded, Error, Inside, Job, Model, Pass, Predictor,
-    Prompt, Size, Stream, T5, T5Dimensions, T5Tokenizer,
+    Autoencoder, AutoencoderKl, Card, Clip, ClipTokenizer, Cut, Encoded, Error, Inside, Job, LatentScaling, Model,
+    Pass, Predictor, Prompt, Size, Stream, T5, T5Dimensions, T5Tokenizer,
 };
 use samplers::{Options, Prediction, SigmaSpace, SigmaSpace::Flow, Value};
 
@@ -31,6 +31,9 @@ pub struct Flux {
 
 /// Pixels of the latent that one token covers, in each direction.
 pub const PATCH: usize = 2; // flux/sampling.py prepare: "(ph pw)", ph=2, pw=2
+
+/// How the latents of every Flux are scaled.
+pub const LATENT_SCALING: LatentScaling = LatentScaling { scale: 0.3611, shift: 0.1159 }; // flux/util.py: AutoEncoderParams
 
 /// What building both tokenizers takes, and what they keep; measured at 30 MiB.
 const TOKENIZERS: u64 = 32 << 20;

@@ -7,7 +7,7 @@ use std::{
 
 use core_tensor::Survey;
 use diffusion_engine::{AutoencoderKl, Clip, T5};
-use flux::Transformer;
+use flux::{LATENT_SCALING, Transformer};
 use quant::Scheme;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -192,7 +192,9 @@ impl Seen {
                 }
                 Role::T5 => ("t5 v1.1", T5::load(w).map(drop)),
                 Role::Clip => ("clip", Clip::load(w, &hints(config)?).map(drop)),
-                Role::Autoencoder => ("autoencoder-kl", AutoencoderKl::load(w, &hints(config)?).map(drop)),
+                Role::Autoencoder => {
+                    ("autoencoder-kl", AutoencoderKl::load(w, &hints(config)?, LATENT_SCALING).map(drop))
+                }
             };
             Ok::<_, Error>((family, loaded.err(), config.and_then(|config| config.agrees(role, w).err())))
         });

@@ -7,7 +7,7 @@ use std::{
 
 use core_tensor::{Compute, Residency, Weights};
 use diffusion_engine::{AutoencoderKl, Clip, ClipHints, Job, T5, T5Dimensions, VaeHints};
-use flux::{Dimensions, Flux, Hints, Transformer};
+use flux::{Dimensions, Flux, Hints, LATENT_SCALING, Transformer};
 use memory::{Bytes, Part, Plan};
 use serde::de::DeserializeOwned;
 
@@ -66,7 +66,7 @@ impl Opened {
         let (hints, clip_hints, vae_hints) = (files.hints(&transformer)?, files.hints(&clip)?, files.hints(&vae)?);
 
         // By the headers alone: what is missing, what doesn't fit, and what it takes.
-        let seen_vae = files.look(&vae, on_cpu, |w| AutoencoderKl::load(w, &vae_hints))?;
+        let seen_vae = files.look(&vae, on_cpu, |w| AutoencoderKl::load(w, &vae_hints, LATENT_SCALING))?;
         let seen_transformer = files.look(&transformer, on_cpu, |w| Transformer::load(w, &hints))?;
         let seen_clip = files.look(&clip, on_cpu, |w| Clip::load(w, &clip_hints))?;
         let seen_t5 = files.look(&t5, on_cpu, |w| Ok((T5::load(w)?, T5Dimensions::of(w)?)))?;
@@ -141,7 +141,8 @@ impl Opened {
         let clip = files.load(chosen, device, Residency::Mapped, *compute, |w| Clip::load(w, hints))?;
         let t5 = files.load(&self.t5, device, Residency::Mapped, *compute, T5::load)?;
         let (chosen, hints) = &self.vae;
-        let vae = files.load(chosen, device, Residency::Unpacked, *compute, |w| AutoencoderKl::load(w, hints))?;
+        let vae = files
+            .load(chosen, device, Residency::Unpacked, *compute, |w| AutoencoderKl::load(w, hints, LATENT_SCALING))?;
         Ok(Flux::new(self.name.clone(), transformer, clip, t5, vae, device)?)
     }
 }
