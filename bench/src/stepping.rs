@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use core_tensor::{Device, Latent, tensor};
 use samplers::{
-    Denoised, Denoiser, Error, Noise, Options, Processes, SAMPLERS, SIMPLE, SigmaSpace, Start, Step,
+    Denoised, Denoiser, Error, Noise, Options, Processes, Registry, SigmaSpace, Start, Step,
     noise::{Brownian, Generator, NoiseSource},
 };
 
@@ -40,7 +40,7 @@ impl Noise for Drawn {
 
 /// The median step of each sampler, the noise that it draws included.
 pub(crate) fn samplers(report: &mut Report) -> Result<(), Error> {
-    for sampler in SAMPLERS {
+    for sampler in Registry::builtin().samplers() {
         let case = format!("a step of {} itself", sampler.id);
         if !report.wants(&case) {
             continue;
@@ -51,7 +51,7 @@ pub(crate) fn samplers(report: &mut Report) -> Result<(), Error> {
         };
         let options = Options::default();
         let start = Start { space, steps: STEPS, options: &options };
-        let (sigmas, mut stepper) = sampler.begin(&start, SIMPLE.sigmas(&space, STEPS, &options)?)?;
+        let (sigmas, mut stepper) = sampler.begin(&start, samplers::simple().sigmas(&space, STEPS, &options)?)?;
         let mut noise = Drawn(Generator::new(NoiseSource::Cpu, 1), None);
         let mut x = Latent(tensor(noise.0.randn(SHAPE.iter().product()), SHAPE, &Device::flex()));
         let mut seconds = Vec::new();

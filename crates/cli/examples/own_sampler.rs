@@ -4,26 +4,29 @@ use std::process::ExitCode;
 
 use cli::forge::{
     core_tensor::Latent,
-    samplers::{Calls, Denoiser, Error, Noise, Registry, Sampler, Schedule, Step, Stepper},
+    samplers::{Calls, Denoiser, Error, Noise, Registry, Sampler, Schedule, Setting, Step, Stepper},
 };
 
 /// Named in configs, flags and pictures like any other.
-static MIDPOINT: Sampler = Sampler {
-    id: "midpoint",
-    label: "Midpoint",
-    about: "The slope in the middle of the step, where sigma is the mean of its ends.",
-    calls: Calls::Each(2),
-    start: |_| Box::new(Midpoint),
-    ..Sampler::PLAIN
-};
+fn midpoint() -> Sampler {
+    let place =
+        Setting::number("place", "Midpoint place", [0.5, 0.1, 0.9], "Where in the step the second slope is taken.");
+    let params = [place.param()];
+    Sampler::new("midpoint", "Midpoint", move |start| Ok(Box::new(Midpoint { place: start.get(&place) as f32 })))
+        .about("The slope in the middle of the step, where sigma is the mean of its ends.")
+        .calls(Calls::Each(2))
+        .params(params)
+}
 
 #[derive(Clone)]
-struct Midpoint;
+struct Midpoint {
+    place: f32,
+}
 
 impl Stepper for Midpoint {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
         let (sigma, sigma_next) = (at.sigma(), at.sigma_next());
-        let middle = (sigma + sigma_next) / 2.0;
+        let middle = sigma + (sigma_next - sigma) * self.place;
         let denoised = model.denoise(&x, sigma)?.latent;
         if sigma_next == 0.0 {
             return Ok(denoised);
@@ -40,19 +43,16 @@ impl Stepper for Midpoint {
 }
 
 /// Takes the place of the engine's own `simple`.
-static SQUARES: Schedule = Schedule {
-    id: "simple",
-    label: "Squares",
-    about: "Squares of even times, from the highest level that the model knows.",
-    levels: |space, steps, _| {
+fn squares() -> Schedule {
+    Schedule::new("simple", "Squares", |space, steps, _| {
         let (highest, _) = space.ends();
-        (0..steps).map(|i| highest * (1.0 - i as f64 / steps as f64).powi(2)).collect()
-    },
-    ..Schedule::PLAIN
-};
+        Ok((0..steps).map(|i| highest * (1.0 - i as f64 / steps as f64).powi(2)).collect())
+    })
+    .about("Squares of even times, from the highest level that the model knows.")
+}
 
 fn registry() -> Result<Registry, Error> {
-    Registry::builtin().with_sampler(&MIDPOINT)?.with_schedule(&SQUARES)
+    Registry::builtin().with_sampler(midpoint())?.with_schedule(squares())
 }
 
 fn main() -> ExitCode {

@@ -34,12 +34,11 @@ use crate::{
 /// reported as an error, by a hook that takes the place of the process's own.
 ///
 /// ```no_run
-/// use cli::forge::samplers::{EULER, Registry, Sampler};
-///
-/// static MINE: Sampler = Sampler { id: "mine", label: "Mine", start: EULER.start, ..Sampler::PLAIN };
+/// use cli::forge::samplers::{Registry, Sampler, euler};
 ///
 /// fn main() -> std::process::ExitCode {
-///     let registry = Registry::builtin().with_sampler(&MINE).expect("no sampler is called so");
+///     let mine = Sampler::new("mine", "Mine", |start| euler().start(start));
+///     let registry = Registry::builtin().with_sampler(mine).expect("no sampler is called so");
 ///     cli::command(&registry, std::env::args_os())
 /// }
 /// ```

@@ -75,7 +75,7 @@ fn registry_hint(error: &samplers::Error) -> Option<String> {
         samplers::Error::Unsuited { instead, .. } => return Some(format!("`{instead}` suits every model")),
         _ => return None,
     };
-    let near = nearest(name, known.iter().copied());
+    let near = nearest(name, known.iter().map(String::as_str));
     let list = match *kind {
         "sampler" => "; `forge samplers` lists all".to_owned(),
         "schedule" => "; `forge schedules` lists all".to_owned(),

@@ -103,8 +103,9 @@ fn the_version_is_the_crates() {
 #[test]
 fn samplers_lists_the_registry_for_people_and_programs() {
     let tiny = Tiny::quick();
-    let samplers = forge::samplers::SAMPLERS.iter().map(|s| s.id).collect::<Vec<_>>();
-    let schedules = forge::samplers::SCHEDULES.iter().map(|s| s.id).collect::<Vec<_>>();
+    let registry = forge::samplers::Registry::builtin();
+    let samplers = registry.samplers().iter().map(|s| s.id.as_str()).collect::<Vec<_>>();
+    let schedules = registry.schedules().iter().map(|s| s.id.as_str()).collect::<Vec<_>>();
     for (kind, ids) in [("samplers", samplers), ("schedules", schedules)] {
         let text = tiny.forge(&[kind]).done().out;
         let json = &tiny.forge(&[kind, "--json"]).done().json()[0];

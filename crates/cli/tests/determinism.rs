@@ -8,7 +8,7 @@ use forge::{
     Size, Txt2Img,
     diffusion_engine::parse,
     read_infotext,
-    samplers::{self, Profile, noise::NoiseSource},
+    samplers::{Profile, Registry, noise::NoiseSource},
 };
 
 use crate::tiny::Tiny;
@@ -107,8 +107,8 @@ fn the_infotext_of_a_picture_is_the_request_that_made_it() {
             seed: u64::MAX,
             noise: NoiseSource::Nv,
             steps: 1,
-            sampler: samplers::sampler("euler_ancestral").unwrap(),
-            schedule: samplers::schedule("flux").unwrap(),
+            sampler: Registry::builtin().sampler("euler_ancestral").unwrap(),
+            schedule: Registry::builtin().schedule("flux").unwrap(),
             profile: Profile::Comfy,
             guidance: 2.75,
             cfg: 1.25,

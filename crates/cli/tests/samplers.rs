@@ -10,7 +10,7 @@ use core_tensor::{Device, Latent, tensor, values};
 use diffusion_engine::{Around, Conditioned, Encoded, Guidance, Inside, Job, Wrap};
 use fixtures::{Golden, TRAJECTORY, deviation};
 use forge::{Config, Forge, Size};
-use samplers::{Noise, Options, Processes, SAMPLERS, Sigmas, Start, Step};
+use samplers::{Noise, Options, Processes, Registry, Sigmas, Start, Step};
 
 use crate::tiny::Tiny;
 
@@ -48,7 +48,8 @@ fn samplers_end_where_the_references_do() {
         let sigmas = golden.floats(&format!("{schedule}.sigmas"));
         let start = Start { space, steps: sigmas.len() - 1, options: &options };
         // Without those that `crates/samplers/tests/formulas.rs` holds.
-        let of_references = SAMPLERS.iter().filter(|sampler| !sampler.id.starts_with("exp_heun_2_x0"));
+        let registry = Registry::builtin();
+        let of_references = registry.samplers().iter().filter(|sampler| !sampler.id.starts_with("exp_heun_2_x0"));
         for sampler in of_references.filter(|sampler| sampler.processes == Processes::All) {
             // when a sampler takes its steps
             let predictor = model.clone().prepare(pass, under.clone()).unwrap();
@@ -57,7 +58,7 @@ fn samplers_end_where_the_references_do() {
             let conditioned = Box::new(Conditioned::new(predictor, Inside::default()));
             let mut denoiser = Guidance.around(conditioned, &at).unwrap();
             let mut noise = Given(rows("noise").into_iter());
-            let mut stepper = (sampler.start)(&start);
+            let mut stepper = sampler.start(&start).unwrap();
             let mut x = Latent(tensor(golden.floats("start"), shape, &Device::flex()));
             for index in 0..start.steps {
                 x = stepper.step(Step::of(&sigmas, index).unwrap(), x, &mut *denoiser, &mut noise).unwrap();

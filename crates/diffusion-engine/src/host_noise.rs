@@ -41,7 +41,7 @@ impl HostNoise {
 
     /// From here on steps draw: anew, where the pass or its profile says so.
     pub(crate) fn begin_steps(&mut self, pass: &Pass) {
-        let delta = match pass.options.whole(&samplers::ENSD) {
+        let delta = match pass.options.get(&samplers::ENSD) {
             0 => pass.profile.ensd(),
             given => given as u64,
         };
@@ -97,7 +97,7 @@ mod tests {
             let mut stream = Generator::new(NoiseSource::Cpu, seed);
             (0..draws).map(|_| stream.randn(16)).last().unwrap_or_default()
         };
-        let sampler = samplers::sampler("euler_ancestral").unwrap();
+        let sampler = samplers::Registry::builtin().sampler("euler_ancestral").unwrap();
         let mut request = Txt2Img { batch: 2, sampler, ..Txt2Img::of("").seed(7) };
         assert_eq!(step(&request), [seeded(7, 2), seeded(8, 2)].concat());
         request.profile = Profile::Comfy;

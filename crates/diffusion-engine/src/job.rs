@@ -35,9 +35,9 @@ pub struct Pass {
     /// Steps that were asked for, 1 to 1000.
     pub steps: usize,
     /// How steps are taken.
-    pub sampler: &'static Sampler,
+    pub sampler: Sampler,
     /// How noise levels are spaced.
-    pub schedule: &'static Schedule,
+    pub schedule: Schedule,
     /// Noise levels that take the schedule's place, from the highest.
     pub sigmas: Option<Vec<f64>>,
     /// What is set of the sampler and the schedule.

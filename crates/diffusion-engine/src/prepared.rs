@@ -100,7 +100,7 @@ impl Prepared {
     ) -> Result<Box<dyn Denoiser>, Error> {
         let around = Around { pass, space: self.space, sigmas: &self.sigmas, shape: self.latent.0.dims() };
         let at = |place| pass.wraps.iter().map(|wrap| &**wrap).filter(move |wrap| wrap.place() == place);
-        let guidance = at(Place::Guidance).last().unwrap_or(&Guidance);
+        let guidance = at(Place::Guidance).next_back().unwrap_or(&Guidance);
         let last: [&dyn Wrap; 2] = [watch, &Finite];
         let mut all = at(Place::Inside).chain([guidance]).chain(at(Place::Outside)).chain(last);
         all.try_fold(model, |inner, wrap| wrap.around(inner, &around))
@@ -110,9 +110,9 @@ impl Prepared {
 /// The noise levels of a pass, and what steps from one to the next.
 fn spaced(pass: &Pass, space: SigmaSpace) -> Result<(Sigmas, Box<dyn Stepper>), Error> {
     let Pass { sampler, profile, options, .. } = pass;
-    let schedule = profile.variant(pass.schedule.resolved(sampler, &space));
+    let schedule = profile.variant(&pass.schedule.resolved(sampler, &space));
     // With this model `automatic` stands for one schedule alone.
-    options.checked(&[sampler.params, schedule.params].concat())?;
+    options.checked(&[&sampler.params[..], &schedule.params].concat())?;
     let (steps, taken) = match pass.start {
         Origin::Noise => (pass.steps, None),
         Origin::Last(strength) => {
@@ -123,7 +123,7 @@ fn spaced(pass: &Pass, space: SigmaSpace) -> Result<(Sigmas, Box<dyn Stepper>), 
     let start = Start { space, steps, options };
     let levels = match &pass.sigmas {
         Some(levels) => Sigmas::literal(levels)?,
-        None => profile.levels(schedule, sampler, &start)?,
+        None => profile.levels(&schedule, sampler, &start)?,
     };
     let levels = match taken {
         Some(taken) => levels.last_steps(taken),

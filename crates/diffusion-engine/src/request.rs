@@ -22,9 +22,9 @@ pub struct Txt2Img {
     /// Steps from noise to picture, 1 to 1000.
     pub steps: usize,
     /// How steps are taken.
-    pub sampler: &'static Sampler,
+    pub sampler: Sampler,
     /// How noise levels are spaced.
-    pub schedule: &'static Schedule,
+    pub schedule: Schedule,
     /// Noise levels that take the schedule's place, from the highest; then they say how many steps there are.
     pub sigmas: Option<Vec<f64>>,
     /// What is set of the sampler and the schedule; `forge samplers` and `forge schedules` say what there is.
@@ -61,8 +61,8 @@ impl Txt2Img {
             seed: 0,
             noise: NoiseSource::Cpu,
             steps: 20,
-            sampler: &samplers::EULER,
-            schedule: &samplers::SIMPLE,
+            sampler: samplers::euler(),
+            schedule: samplers::simple(),
             sigmas: None,
             options: Options::default(),
             profile: Profile::default(),
@@ -102,7 +102,7 @@ impl Txt2Img {
     /// The same request with a family's settings.
     pub(crate) fn with_knobs(self, knobs: &Options) -> Self {
         let number =
-            |name| knobs.get(name).and_then(|value| if let Value::Number(x) = value { Some(*x) } else { None });
+            |name| knobs.value(name).and_then(|value| if let Value::Number(x) = value { Some(*x) } else { None });
         let guidance = number("guidance").map_or(self.guidance, |x| x as f32);
         let t5_length = number("t5_length").map(|x| x as usize);
         Self { guidance, t5_length, ..self }
@@ -110,9 +110,10 @@ impl Txt2Img {
 
     /// What can be set of the sampler and the schedule, whatever the model: where the schedule is `automatic`, of all that it may stand
     /// for.
-    pub fn params(&self) -> Vec<&'static Param> {
-        let schedules = self.schedule.meanings(self.sampler).into_iter().map(|s| self.profile.variant(s).params);
-        std::iter::once(self.sampler.params).chain(schedules).flatten().copied().collect()
+    pub fn params(&self) -> Vec<Param> {
+        let schedules = self.schedule.meanings(&self.sampler);
+        let of_schedules = schedules.iter().flat_map(|schedule| self.profile.variant(schedule).params.clone());
+        self.sampler.params.iter().cloned().chain(of_schedules).collect()
     }
 
     /// The same request, if nothing is wrong with it that can be told without a model.

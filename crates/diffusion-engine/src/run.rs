@@ -73,11 +73,22 @@ impl Run {
         let (sigma, sigma_next) = (at.sigma(), at.sigma_next());
         let stepped = self.at.stepper.step(at, self.at.latent.clone(), &mut **denoiser, &mut self.source);
         let (step, steps) = (self.at.done + 1, self.at.sigmas.steps());
-        let latent = stepped.map_err(|source| Error::Step { step, steps, source })?;
+        let latent = stepped.and_then(|latent| self.in_shape(latent));
+        let latent = latent.map_err(|source| Error::Step { step, steps, source })?;
         finite(Stage::Step(step), &latent.0)?;
         self.at.latent = latent;
         self.at.done = step;
         Ok(Some(Event::Step(StepReport { step, steps, sigma, sigma_next })))
+    }
+
+    /// What a step made, if it is a latent of this pass.
+    fn in_shape(&self, latent: Latent) -> Result<Latent, samplers::Error> {
+        let (expected, found) = (self.at.latent.0.dims(), latent.0.dims());
+        if expected == found {
+            return Ok(latent);
+        }
+        let sampler = self.job.passes()[self.at.pass].sampler.id.clone();
+        Err(samplers::Error::Shape { sampler, expected, found })
     }
 
     /// Encodes the words of the pass, and puts around the model what stands around it.

@@ -14,7 +14,7 @@ use diffusion_engine::{
     Around, Call, Cancel, Encoded, Encodings, Error, Event, HookError, Hooks, Image, Job, Look, Model, Place, Run,
     Site, Stage, Txt2Img, Wrap, start,
 };
-use samplers::{Denoised, Denoiser, Step};
+use samplers::{Denoised, Denoiser, Processes, Registry, Step};
 
 use crate::toy::{BLOCKS, Toy, request};
 
@@ -257,7 +257,8 @@ fn what_is_wrong_with_a_job_is_found_before_its_first_event() {
     let start = |job: Job| start(model.clone() as Arc<dyn Model>, job, Arc::default(), Cancel::default()).err();
     let size = Job::of(Txt2Img { size: diffusion_engine::Size { width: 10, height: 4 }, ..request("") }).unwrap();
     assert!(matches!(start(size), Some(Error::Request { what: "width", .. })));
-    let unsuited = samplers::SAMPLERS.iter().find(|s| s.processes != samplers::Processes::All).unwrap();
+    let registry = Registry::builtin();
+    let unsuited = registry.samplers().iter().find(|s| s.processes != Processes::All).unwrap().clone();
     let unsuited = Job::of(Txt2Img { sampler: unsuited, ..request("") }).unwrap();
     assert!(matches!(start(unsuited), Some(Error::Sampling(_))));
     let noise = |value: f32| Latent(core_tensor::tensor(vec![value; 96], [1, 3, 4, 8], model.device()));
@@ -272,8 +273,9 @@ fn what_is_wrong_with_a_job_is_found_before_its_first_event() {
 #[test]
 fn every_sampler_goes_on_from_a_snapshot_as_if_nothing_had_been() {
     let model = Toy::new();
-    for sampler in samplers::SAMPLERS.iter().filter(|s| s.processes == samplers::Processes::All) {
-        let job = Job::of(Txt2Img { sampler, batch: 2, ..request("words").steps(6) }).unwrap();
+    let registry = Registry::builtin();
+    for sampler in registry.samplers().iter().filter(|s| s.processes == Processes::All) {
+        let job = Job::of(Txt2Img { sampler: sampler.clone(), batch: 2, ..request("words").steps(6) }).unwrap();
         let mut going = run(&model, job);
         let mut snapshots = vec![going.snapshot().unwrap()];
         while let Some(event) = going.next() {

@@ -254,7 +254,7 @@ fn t5_tokens(pass: &Pass, distilled: bool) -> usize {
 }
 
 fn number(settings: &Options, name: &str) -> Option<f64> {
-    match settings.get(name)? {
+    match settings.value(name)? {
         Value::Number(number) => Some(*number),
         Value::Name(_) => None,
     }

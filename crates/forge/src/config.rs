@@ -329,7 +329,7 @@ impl Config {
                     found: format!("`{}`", given.id),
                 });
             }
-            (given, named) => given.or(named).unwrap_or(&samplers::SIMPLE),
+            (given, named) => given.or(named).unwrap_or_else(samplers::simple),
         };
         let profile = Profile::named(&sampling.profile)?;
         Ok(Txt2Img {

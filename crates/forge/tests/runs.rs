@@ -16,7 +16,7 @@ use forge::{
     Config, Error, Event, Fault, Forge, Job, Run, Size, Txt2Img, Wrap,
     core_tensor::{Tensor, values},
     diffusion_engine::{self, Call, HookError, Hooks, Site},
-    samplers::{Processes, SAMPLERS},
+    samplers::{Processes, Registry, Sampler},
 };
 
 /// `tiny-dev`, which computes in f32 as its goldens do.
@@ -29,6 +29,14 @@ fn config() -> Config {
 fn request(steps: usize) -> Txt2Img {
     let request = config().request(|| 0).unwrap();
     Txt2Img { steps, batch: 1, cfg: 1.0, size: Size { width: 32, height: 32 }, ..request }
+}
+
+/// Every sampler that is made for flows.
+fn of_flows() -> Vec<Sampler> {
+    let registry = Registry::builtin();
+    let all: Vec<_> = registry.samplers().iter().filter(|s| s.processes == Processes::All).cloned().collect();
+    assert!(all.len() >= 36);
+    all
 }
 
 fn pixels(mut run: Run) -> Vec<f32> {
@@ -49,10 +57,9 @@ fn a_forge_is_shared_and_a_run_goes_to_any_thread() {
 #[test]
 fn every_sampler_makes_the_same_pixels_when_it_is_interrupted_after_any_step() {
     let forge = Forge::load(&config()).unwrap();
-    let samplers = SAMPLERS.iter().filter(|sampler| sampler.processes == Processes::All);
-    for sampler in samplers {
+    for sampler in of_flows() {
         // given a run of nine steps, of which a snapshot is taken after each of the first eight
-        let mut run = forge.txt2img(Txt2Img { sampler, ..request(9) }).unwrap();
+        let mut run = forge.txt2img(Txt2Img { sampler: sampler.clone(), ..request(9) }).unwrap();
         let mut snapshots = Vec::new();
         while let Some(event) = run.next() {
             if let Event::Step(step) = event.unwrap()
@@ -85,7 +92,7 @@ fn two_runs_in_turn_make_the_pixels_of_one_after_the_other() {
     let forge = Forge::load(&config()).unwrap();
     let requests = || {
         let one = request(5);
-        let sampler = SAMPLERS.iter().find(|sampler| sampler.id == "euler_ancestral").unwrap();
+        let sampler = Registry::builtin().sampler("euler_ancestral").unwrap();
         let other = Txt2Img { sampler, seed: 9, prompt: "another".into(), cfg: 2.0, ..request(4) };
         [one, Txt2Img { size: Size { width: 48, height: 32 }, ..other }]
     };

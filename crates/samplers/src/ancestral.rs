@@ -5,7 +5,7 @@
 
 use core_tensor::{Latent, Tensor};
 
-use crate::{Noise, Param, Process, Start, Step, options::S_NOISE};
+use crate::{Noise, Process, Setting, Start, Step, options::S_NOISE};
 
 /// What an ancestral sampler is told.
 #[derive(Clone, Copy, Debug)]
@@ -18,8 +18,8 @@ pub(crate) struct Ancestral {
 
 impl Ancestral {
     /// `eta` is the sampler's own option of that name.
-    pub(crate) fn of(start: &Start, eta: &Param) -> Self {
-        let (eta, s_noise) = (start.number(eta) as f32, start.number(&S_NOISE) as f32);
+    pub(crate) fn of(start: &Start, eta: &Setting<f64>) -> Self {
+        let (eta, s_noise) = (start.get(eta) as f32, start.get(&S_NOISE) as f32);
         Self { process: start.space.process(), eta, s_noise }
     }
 

@@ -6,19 +6,19 @@
 use core_tensor::Latent;
 
 use crate::{
-    Noise, Param, Process, Start, Step,
+    Noise, Param, Process, Setting, Start, Step,
     options::{S_NOISE, number},
 };
 
-static S_CHURN: Param = number(
+static S_CHURN: Setting<f64> = number(
     "s_churn",
     "Sigma churn",
     [0.0, 0.0, 100.0],
     "How much noise is added before each step, in all steps together; 0 adds none.",
 );
-static S_TMIN: Param =
+static S_TMIN: Setting<f64> =
     number("s_tmin", "Sigma tmin", [0.0, 0.0, 1e4], "The lowest sigma at which `s_churn` adds noise.");
-static S_TMAX: Param = number(
+static S_TMAX: Setting<f64> = number(
     "s_tmax",
     "Sigma tmax",
     [f64::INFINITY, 0.0, f64::INFINITY],
@@ -26,7 +26,11 @@ static S_TMAX: Param = number(
 );
 
 /// What samplers with it can be told.
-pub(crate) static PARAMS: [&Param; 4] = [&S_CHURN, &S_TMIN, &S_TMAX, &S_NOISE];
+pub(crate) fn params() -> [Param; 4] {
+    SETTINGS.map(Setting::param)
+}
+
+static SETTINGS: [&Setting<f64>; 4] = [&S_CHURN, &S_TMIN, &S_TMAX, &S_NOISE];
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Churn {
@@ -39,7 +43,7 @@ pub(crate) struct Churn {
 
 impl Churn {
     pub(crate) fn of(start: &Start) -> Self {
-        let [s_churn, s_tmin, s_tmax, s_noise] = PARAMS.map(|param| start.number(param));
+        let [s_churn, s_tmin, s_tmax, s_noise] = SETTINGS.map(|setting| start.get(setting));
         Self { process: start.space.process(), s_churn, s_tmin, s_tmax, s_noise }
     }
 

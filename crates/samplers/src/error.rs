@@ -10,7 +10,7 @@ pub enum Error {
         /// What was asked for.
         name: String,
         /// Every name that exists, for the nearest match.
-        known: Vec<&'static str>,
+        known: Vec<String>,
     },
     /// A new registry entry with a name that another has.
     #[error("another {kind} is called `{name}`")]
@@ -18,7 +18,7 @@ pub enum Error {
         /// `sampler` or `schedule`.
         kind: &'static str,
         /// The name.
-        name: &'static str,
+        name: String,
     },
     /// A number of steps that no schedule can make.
     #[error("{steps} steps were asked for, expected 1 to {max}")]
@@ -32,27 +32,27 @@ pub enum Error {
     #[error("schedule `{schedule}` is not made for the noise levels of this model ({space})")]
     Unsuited {
         /// The schedule.
-        schedule: &'static str,
+        schedule: String,
         /// The model's [`SigmaSpace`](crate::SigmaSpace).
         space: &'static str,
         /// A schedule that fits.
-        instead: &'static str,
+        instead: String,
     },
     /// A sampler that is not made for the model's process.
     #[error("sampler `{sampler}` is not made for the noise levels of this model ({space})")]
     UnsuitedSampler {
         /// The sampler.
-        sampler: &'static str,
+        sampler: String,
         /// The model's [`SigmaSpace`](crate::SigmaSpace).
         space: &'static str,
         /// A sampler that fits.
-        instead: &'static str,
+        instead: String,
     },
     /// An option's value that is of the wrong kind or out of range.
     #[error("option `{name}`: expected {expected}, found `{found}`")]
     Option {
         /// The option.
-        name: &'static str,
+        name: String,
         /// What it may be.
         expected: String,
         /// What it was set to.
@@ -76,9 +76,35 @@ pub enum Error {
     #[error("sampler `{sampler}` asked the model {max} times and is not done")]
     TooManyCalls {
         /// The sampler.
-        sampler: &'static str,
+        sampler: String,
         /// The most that it may ask for one picture.
         max: usize,
+    },
+    /// A sampler's step returned a latent of another shape than it was given.
+    #[error("sampler `{sampler}` made a latent of shape {found:?} from one of {expected:?}")]
+    Shape {
+        /// The sampler.
+        sampler: String,
+        /// The shape that went in.
+        expected: [usize; 4],
+        /// The shape that came out.
+        found: [usize; 4],
+    },
+    /// A sampler failed in a way of its own.
+    #[error("sampler `{sampler}` failed")]
+    Sampler {
+        /// The sampler.
+        sampler: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A schedule failed in a way of its own.
+    #[error("schedule `{schedule}` failed")]
+    Schedule {
+        /// The schedule.
+        schedule: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The model failed in a way of its own.
     #[error("the model failed at sigma {sigma}")]

@@ -2,7 +2,7 @@
 //!
 //! A [`Sampler`] starts a [`Stepper`], which takes a latent from one sigma to the next and knows of the model nothing but its
 //! [`Denoiser`]. A [`Schedule`] spaces the sigmas over a [`SigmaSpace`], which is all it knows of the model. Adding either is
-//! one file, its `mod`, and one line of [`SAMPLERS`] or [`SCHEDULES`].
+//! one file, its `mod`, and one line of the list in `samplers.rs` or `schedules.rs`; a program of its own adds them to its [`Registry`].
 
 #![warn(missing_docs)]
 
@@ -27,12 +27,12 @@ mod spelling;
 mod stochastic;
 
 pub use error::Error;
-pub use options::{ENSD, Kind, Options, Param, Value};
+pub use options::{ENSD, Kind, Options, Param, Setting, Value};
 pub use prediction::Prediction;
 pub use profile::Profile;
-pub use registry::{Registry, sampler, sampler_and_schedule, schedule};
-pub use sampler::{Calls, Denoised, Denoiser, Noise, OwnLevels, Process, Processes, Sampler, Start, Step, Stepper};
-pub use samplers::{ALL as SAMPLERS, euler::SAMPLER as EULER};
-pub use schedule::{End, Schedule, Spaces};
-pub use schedules::{ALL as SCHEDULES, flux::mu, simple::SCHEDULE as SIMPLE};
+pub use registry::Registry;
+pub use sampler::{Calls, Denoised, Denoiser, Noise, Process, Processes, Sampler, SamplerEntry, Start, Step, Stepper};
+pub use samplers::euler::sampler as euler;
+pub use schedule::{End, Schedule, ScheduleEntry, Spaces};
+pub use schedules::{flux::mu, simple::schedule as simple};
 pub use sigmas::{SigmaSpace, Sigmas};

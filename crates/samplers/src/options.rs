@@ -1,24 +1,24 @@
 //! What can be set of a sampler or a schedule: typed, with a default and a range.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
 use crate::Error;
 
 /// Something that can be set.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Param {
     /// Its name in configs and flags.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its key in infotexts: A1111's own where it has one.
-    pub label: &'static str,
+    pub label: Cow<'static, str>,
     /// What it may be, and what it is if it isn't set.
     pub kind: Kind,
     /// One sentence about what it does.
-    pub about: &'static str,
+    pub about: Cow<'static, str>,
 }
 
 /// What a [`Param`] may be.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// A number of a range, whose ends belong to it.
     Number {
@@ -39,7 +39,7 @@ pub enum Kind {
         max: usize,
     },
     /// One of these names; the first, if it isn't set.
-    Choice(&'static [&'static str]),
+    Choice(Vec<Cow<'static, str>>),
 }
 
 impl fmt::Display for Kind {
@@ -58,7 +58,7 @@ impl Kind {
         match self {
             Self::Number { default, .. } => default.to_string(),
             Self::Whole { default, .. } => default.to_string(),
-            Self::Choice(names) => (*names.first().unwrap_or(&"")).to_owned(),
+            Self::Choice(names) => names.first().map(ToString::to_string).unwrap_or_default(),
         }
     }
 
@@ -68,7 +68,7 @@ impl Kind {
             (Self::Whole { min, max, .. }, Value::Number(x)) => {
                 x.fract() == 0.0 && (*min as f64..=*max as f64).contains(x)
             }
-            (Self::Choice(names), Value::Name(name)) => names.contains(&name.as_str()),
+            (Self::Choice(names), Value::Name(name)) => names.iter().any(|n| n == name),
             _ => false,
         }
     }
@@ -111,8 +111,8 @@ impl Options {
         self.0.insert(name.to_lowercase(), value);
     }
 
-    /// What one is set to.
-    pub fn get(&self, name: &str) -> Option<&Value> {
+    /// What the option of a name is set to.
+    pub fn value(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
 
@@ -125,75 +125,140 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::UnknownName`] for a name, [`Error::Option`] for a value.
-    pub fn checked(&self, params: &[&'static Param]) -> Result<(), Error> {
+    pub fn checked(&self, params: &[Param]) -> Result<(), Error> {
         for (name, value) in &self.0 {
-            let Some(param) = params.iter().find(|p| p.name == name) else {
-                let known = params.iter().map(|p| p.name).collect();
+            let Some(param) = params.iter().find(|p| p.name == *name) else {
+                let known = params.iter().map(|p| p.name.to_string()).collect();
                 return Err(Error::UnknownName { kind: "option", name: name.clone(), known });
             };
             if !param.kind.holds(value) {
                 let (expected, found) = (param.kind.to_string(), value.to_string());
-                return Err(Error::Option { name: param.name, expected, found });
+                return Err(Error::Option { name: param.name.to_string(), expected, found });
             }
         }
         Ok(())
     }
 
-    pub(crate) fn number(&self, param: &Param) -> f64 {
-        match (self.0.get(param.name), &param.kind) {
-            (Some(Value::Number(x)), _) => *x,
-            (_, Kind::Number { default, .. }) => *default,
-            (_, Kind::Whole { default, .. }) => *default as f64,
-            (_, Kind::Choice(_)) => 0.0,
-        }
-    }
-
-    /// What a whole number is set to, or its default.
-    pub fn whole(&self, param: &Param) -> usize {
-        self.number(param) as usize
-    }
-
-    /// The place of the name in its [`Kind::Choice`].
-    pub(crate) fn choice(&self, param: &Param) -> usize {
-        match (self.0.get(param.name), &param.kind) {
-            (Some(Value::Name(name)), Kind::Choice(names)) => names.iter().position(|n| n == name).unwrap_or(0),
-            _ => 0,
-        }
+    /// What an option is set to, or its default.
+    pub fn get<T>(&self, setting: &Setting<T>) -> T {
+        (setting.read)(&setting.param.kind, self.0.get(&*setting.param.name))
     }
 }
 
-/// A [`Param`] that is a number.
+/// A [`Param`] with the type that it is read as: a number is an `f64`, a whole number a `usize`, and a choice the place of its name.
+///
+/// ```
+/// use samplers::{Options, Setting};
+///
+/// let gain = Setting::number("gain", "Gain", [1.0, 0.0, 2.0], "What the slope is multiplied by.");
+/// assert_eq!(Options::default().get(&gain), 1.0);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Setting<T> {
+    param: Param,
+    read: fn(&Kind, Option<&Value>) -> T,
+}
+
+impl<T> Setting<T> {
+    /// What configs, docs and infotexts know of it; an entry lists it among its `params`.
+    pub fn param(&self) -> Param {
+        self.param.clone()
+    }
+}
+
+impl Setting<f64> {
+    /// A number: its default, the least and the most.
+    pub fn number(
+        name: impl Into<Cow<'static, str>>,
+        label: impl Into<Cow<'static, str>>,
+        [default, min, max]: [f64; 3],
+        about: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let kind = Kind::Number { default, min, max };
+        Self { param: Param { name: name.into(), label: label.into(), kind, about: about.into() }, read: read_number }
+    }
+}
+
+impl Setting<usize> {
+    /// A whole number: its default, the least and the most.
+    pub fn whole(
+        name: impl Into<Cow<'static, str>>,
+        label: impl Into<Cow<'static, str>>,
+        [default, min, max]: [usize; 3],
+        about: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let kind = Kind::Whole { default, min, max };
+        Self { param: Param { name: name.into(), label: label.into(), kind, about: about.into() }, read: read_whole }
+    }
+
+    /// One of some names in lower case, of which the first is the default.
+    pub fn choice(
+        name: impl Into<Cow<'static, str>>,
+        label: impl Into<Cow<'static, str>>,
+        names: impl IntoIterator<Item = impl Into<Cow<'static, str>>>,
+        about: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let kind = Kind::Choice(names.into_iter().map(Into::into).collect());
+        Self { param: Param { name: name.into(), label: label.into(), kind, about: about.into() }, read: read_choice }
+    }
+}
+
+fn read_number(kind: &Kind, set: Option<&Value>) -> f64 {
+    match (set, kind) {
+        (Some(Value::Number(x)), _) => *x,
+        (_, Kind::Number { default, .. }) => *default,
+        (_, Kind::Whole { default, .. }) => *default as f64,
+        (_, Kind::Choice(_)) => 0.0,
+    }
+}
+
+fn read_whole(kind: &Kind, set: Option<&Value>) -> usize {
+    read_number(kind, set) as usize
+}
+
+fn read_choice(kind: &Kind, set: Option<&Value>) -> usize {
+    match (set, kind) {
+        (Some(Value::Name(name)), Kind::Choice(names)) => names.iter().position(|n| n == name).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// [`Setting::number`] for a static.
 pub(crate) const fn number(
     name: &'static str,
     label: &'static str,
     [default, min, max]: [f64; 3],
     about: &'static str,
-) -> Param {
-    Param { name, label, kind: Kind::Number { default, min, max }, about }
+) -> Setting<f64> {
+    Setting { param: param(name, label, Kind::Number { default, min, max }, about), read: read_number }
 }
 
-/// A [`Param`] that is a whole number.
+/// [`Setting::whole`] for a static.
 pub(crate) const fn whole(
     name: &'static str,
     label: &'static str,
     [default, min, max]: [usize; 3],
     about: &'static str,
-) -> Param {
-    Param { name, label, kind: Kind::Whole { default, min, max }, about }
+) -> Setting<usize> {
+    Setting { param: param(name, label, Kind::Whole { default, min, max }, about), read: read_whole }
+}
+
+const fn param(name: &'static str, label: &'static str, kind: Kind, about: &'static str) -> Param {
+    Param { name: Cow::Borrowed(name), label: Cow::Borrowed(label), kind, about: Cow::Borrowed(about) }
 }
 
 /// How much of a step's noise is drawn anew.
-pub(crate) static ETA: Param =
+pub(crate) static ETA: Setting<f64> =
     number("eta", "Eta", [1.0, 0.0, 1.0], "How much of a step's noise is drawn anew; 0 draws none.");
 
 /// [`ETA`] for samplers that are deterministic unless it is set.
-pub(crate) static ETA_0: Param =
+pub(crate) static ETA_0: Setting<f64> =
     number("eta", "Eta", [0.0, 0.0, 1.0], "How much of a step's noise is drawn anew; 0 draws none.");
 
 /// The seed of the noise that steps draw, counted from the picture's (A1111: eta_noise_seed_delta, of the samplers with `uses_ensd`).
 ///
 /// Whoever draws the noise has to know it; samplers don't.
-pub static ENSD: Param = whole(
+pub static ENSD: Setting<usize> = whole(
     "ensd",
     "ENSD",
     [0, 0, u32::MAX as usize],
@@ -201,15 +266,18 @@ pub static ENSD: Param = whole(
 );
 
 /// The strength of drawn noise.
-pub(crate) static S_NOISE: Param =
+pub(crate) static S_NOISE: Setting<f64> =
     number("s_noise", "Sigma noise", [1.0, 0.0, 10.0], "What drawn noise is multiplied by.");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    static ORDER: Param = whole("order", "Order", [3, 1, 4], "");
-    static KIND: Param = Param { name: "kind", label: "Kind", kind: Kind::Choice(&["a", "b"]), about: "" };
+    static ORDER: Setting<usize> = whole("order", "Order", [3, 1, 4], "");
+
+    fn kind() -> Setting<usize> {
+        Setting::choice("kind", "Kind", ["a", "b"], "")
+    }
 
     fn options(text: &str) -> Options {
         let mut options = Options::default();
@@ -222,14 +290,14 @@ mod tests {
     #[test]
     fn what_is_not_set_has_its_default() {
         let none = Options::default();
-        assert_eq!((none.number(&ETA), none.whole(&ORDER), none.choice(&KIND)), (1.0, 3, 0));
+        assert_eq!((none.get(&ETA), none.get(&ORDER), none.get(&kind())), (1.0, 3, 0));
         let some = options("eta=0.5 order=2 kind=B");
-        assert_eq!((some.number(&ETA), some.whole(&ORDER), some.choice(&KIND)), (0.5, 2, 1));
+        assert_eq!((some.get(&ETA), some.get(&ORDER), some.get(&kind())), (0.5, 2, 1));
     }
 
     #[test]
     fn a_wrong_name_or_value_is_an_error() {
-        let params = [&ETA, &ORDER, &KIND];
+        let params = [ETA.param(), ORDER.param(), kind().param()];
         assert!(options("eta=0 order=4 kind=a").checked(&params).is_ok());
         assert!(matches!(options("etta=0").checked(&params), Err(Error::UnknownName { kind: "option", .. })));
         for wrong in ["eta=-1", "eta=nan", "eta=inf", "eta=x", "order=2.5", "order=5", "kind=c", "kind=1"] {

@@ -84,19 +84,14 @@ impl Profile {
 
     /// What this engine means by a schedule's name: Forge and A1111 have their own `beta`, `kl_optimal` and `align_your_steps`, and
     /// on flows `normal` and `sgm_uniform` (modules/sd_schedulers.py, dfdcbab).
-    pub fn variant(self, schedule: &'static Schedule) -> &'static Schedule {
-        let own = [
-            (&schedules::normal::SCHEDULE, &schedules::normal_forge::SCHEDULE),
-            (&schedules::sgm_uniform::SCHEDULE, &schedules::sgm_uniform_forge::SCHEDULE),
-            (&schedules::beta::SCHEDULE, &schedules::beta_forge::SCHEDULE),
-            (&schedules::kl_optimal::SCHEDULE, &schedules::kl_optimal_forge::SCHEDULE),
-            (&schedules::align_your_steps::SCHEDULE, &schedules::align_your_steps_forge::SCHEDULE),
-        ];
-        match self {
-            Self::Forge | Self::A1111 => {
-                own.iter().find(|(name, _)| *name == schedule).map_or(schedule, |(_, own)| own)
-            }
-            Self::Comfy | Self::Diffusers | Self::Bfl => schedule,
+    pub fn variant(self, schedule: &Schedule) -> Schedule {
+        match (self, schedule.id.as_str()) {
+            (Self::Forge | Self::A1111, "normal") => schedules::normal_forge::schedule(),
+            (Self::Forge | Self::A1111, "sgm_uniform") => schedules::sgm_uniform_forge::schedule(),
+            (Self::Forge | Self::A1111, "beta") => schedules::beta_forge::schedule(),
+            (Self::Forge | Self::A1111, "kl_optimal") => schedules::kl_optimal_forge::schedule(),
+            (Self::Forge | Self::A1111, "align_your_steps") => schedules::align_your_steps_forge::schedule(),
+            _ => schedule.clone(),
         }
     }
 
@@ -110,7 +105,7 @@ impl Profile {
             Self::Comfy => &["dpm_2", "dpm_2_ancestral", "unipc", "unipc_bh2"],
             Self::Diffusers | Self::Bfl => &[],
         };
-        dropping.contains(&sampler.id)
+        dropping.contains(&sampler.id.as_str())
     }
 
     /// The noise levels of a run with this engine's rule for the last but one.
@@ -146,7 +141,7 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Options, SigmaSpace, sampler, schedule};
+    use crate::{Options, Registry, SigmaSpace};
 
     #[test]
     fn forge_means_its_own_schedules_by_the_names_that_it_shares() {
@@ -158,9 +153,9 @@ mod tests {
             ("SGM Uniform", "sgm_uniform_forge"),
             ("karras", "karras"),
         ] {
-            let named = schedule(name).unwrap();
-            assert_eq!(Profile::Forge.variant(named).id, forge);
-            assert_eq!(Profile::Comfy.variant(named), named);
+            let named = Registry::builtin().schedule(name).unwrap();
+            assert_eq!(Profile::Forge.variant(&named).id, forge);
+            assert_eq!(Profile::Comfy.variant(&named), named);
         }
     }
 
@@ -168,10 +163,12 @@ mod tests {
     fn the_last_level_but_one_is_left_out_by_profile_and_sampler() {
         let options = Options::default();
         let start = Start { space: SigmaSpace::Discrete, steps: 5, options: &options };
+        let registry = Registry::builtin();
+        let karras = registry.schedule("karras").unwrap();
         let levels = |profile: Profile, name| {
-            profile.levels(schedule("karras").unwrap(), sampler(name).unwrap(), &start).unwrap().to_vec()
+            profile.levels(&karras, &registry.sampler(name).unwrap(), &start).unwrap().to_vec()
         };
-        let six = schedule("karras").unwrap().sigmas(&start.space, 6, &options).unwrap();
+        let six = karras.sigmas(&start.space, 6, &options).unwrap();
         let expected: Vec<f32> = six[..5].iter().copied().chain([0.0]).collect();
         assert_eq!(levels(Profile::Forge, "DPM2"), expected);
         assert_eq!(levels(Profile::Forge, "DPM++ 3M SDE"), expected);

@@ -1,47 +1,45 @@
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::collections::BTreeMap;
 
 use crate::{
-    Error, SAMPLERS, SCHEDULES, Sampler, Schedule,
+    Error, Sampler, Schedule, samplers, schedules,
     spelling::{normal, words},
 };
 
 /// The samplers and schedules that names are looked up in: the built-in ones, and those of a program that embeds the engine.
 ///
 /// ```
-/// use samplers::{Registry, Sampler, EULER};
+/// use samplers::{Registry, Sampler, euler};
 ///
-/// static MINE: Sampler = Sampler { id: "mine", label: "Mine", start: EULER.start, ..Sampler::PLAIN };
-/// let registry = Registry::builtin().with_sampler(&MINE)?;
+/// let mine = Sampler::new("mine", "Mine", |start| euler().start(start));
+/// let registry = Registry::builtin().with_sampler(mine)?;
 /// assert_eq!(registry.sampler("MINE")?.label, "Mine");
 /// # Ok::<(), samplers::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Registry {
-    samplers: Vec<&'static Sampler>,
-    schedules: Vec<&'static Schedule>,
+    samplers: Vec<Sampler>,
+    schedules: Vec<Schedule>,
     /// Entries by their names in [`normal`] form.
-    named_samplers: BTreeMap<String, &'static Sampler>,
-    named_schedules: BTreeMap<String, &'static Schedule>,
+    named_samplers: BTreeMap<String, Sampler>,
+    named_schedules: BTreeMap<String, Schedule>,
 }
-
-static BUILTIN: LazyLock<Registry> = LazyLock::new(Registry::builtin);
 
 impl Registry {
     /// What comes with the engine.
     pub fn builtin() -> Self {
-        Self::of(SAMPLERS.to_vec(), SCHEDULES.to_vec())
+        Self::of(samplers::all(), schedules::all())
     }
 
     /// One sampler more, or in the place of that with its id.
     ///
     /// # Errors
     /// [`Error::TakenName`] if one of its names is another sampler's.
-    pub fn with_sampler(self, sampler: &'static Sampler) -> Result<Self, Error> {
+    pub fn with_sampler(self, sampler: Sampler) -> Result<Self, Error> {
         let Self { mut samplers, schedules, .. } = self;
-        samplers.retain(|s| s != &sampler);
+        samplers.retain(|s| *s != sampler);
         let others = Self::of(samplers, schedules);
         if let Some(name) = sampler.names().find(|name| others.sampler(name).is_ok()) {
-            return Err(Error::TakenName { kind: "sampler", name });
+            return Err(Error::TakenName { kind: "sampler", name: name.to_owned() });
         }
         Ok(Self::of([others.samplers, vec![sampler]].concat(), others.schedules))
     }
@@ -50,29 +48,29 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::TakenName`] if one of its names is another schedule's.
-    pub fn with_schedule(self, schedule: &'static Schedule) -> Result<Self, Error> {
+    pub fn with_schedule(self, schedule: Schedule) -> Result<Self, Error> {
         let Self { samplers, mut schedules, .. } = self;
-        schedules.retain(|s| s != &schedule);
+        schedules.retain(|s| *s != schedule);
         let others = Self::of(samplers, schedules);
         if let Some(name) = schedule.names().find(|name| others.schedule(name).is_ok()) {
-            return Err(Error::TakenName { kind: "schedule", name });
+            return Err(Error::TakenName { kind: "schedule", name: name.to_owned() });
         }
         Ok(Self::of(others.samplers, [others.schedules, vec![schedule]].concat()))
     }
 
-    fn of(samplers: Vec<&'static Sampler>, schedules: Vec<&'static Schedule>) -> Self {
-        let named_samplers = samplers.iter().flat_map(|s| s.names().map(|name| (normal(name), *s))).collect();
-        let named_schedules = schedules.iter().flat_map(|s| s.names().map(|name| (normal(name), *s))).collect();
+    fn of(samplers: Vec<Sampler>, schedules: Vec<Schedule>) -> Self {
+        let named_samplers = samplers.iter().flat_map(|s| s.names().map(|name| (normal(name), s.clone()))).collect();
+        let named_schedules = schedules.iter().flat_map(|s| s.names().map(|name| (normal(name), s.clone()))).collect();
         Self { samplers, schedules, named_samplers, named_schedules }
     }
 
     /// Every sampler, in the order in which they are listed.
-    pub fn samplers(&self) -> &[&'static Sampler] {
+    pub fn samplers(&self) -> &[Sampler] {
         &self.samplers
     }
 
     /// Every schedule, in the order in which they are listed.
-    pub fn schedules(&self) -> &[&'static Schedule] {
+    pub fn schedules(&self) -> &[Schedule] {
         &self.schedules
     }
 
@@ -80,9 +78,9 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::UnknownName`] with every name that exists.
-    pub fn sampler(&self, name: &str) -> Result<&'static Sampler, Error> {
+    pub fn sampler(&self, name: &str) -> Result<Sampler, Error> {
         let words = words(name);
-        let known = || self.samplers.iter().copied().flat_map(Sampler::names);
+        let known = || self.samplers.iter().flat_map(Sampler::names);
         self.sampler_of(&words.concat(), &words).ok_or_else(|| unknown("sampler", name, known()))
     }
 
@@ -90,8 +88,8 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::UnknownName`] with every name that exists.
-    pub fn schedule(&self, name: &str) -> Result<&'static Schedule, Error> {
-        let known = || self.schedules.iter().copied().flat_map(Schedule::names);
+    pub fn schedule(&self, name: &str) -> Result<Schedule, Error> {
+        let known = || self.schedules.iter().flat_map(Schedule::names);
         self.schedule_of(&normal(name)).ok_or_else(|| unknown("schedule", name, known()))
     }
 
@@ -100,7 +98,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::UnknownName`] with every sampler's name, if it is neither.
-    pub fn sampler_and_schedule(&self, name: &str) -> Result<(&'static Sampler, Option<&'static Schedule>), Error> {
+    pub fn sampler_and_schedule(&self, name: &str) -> Result<(Sampler, Option<Schedule>), Error> {
         // InvokeAI's and A1111's ids, up to 1.8.
         const SHORT: [(&str, &str); 3] = [("k", "karras"), ("ka", "karras"), ("exp", "exponential")];
         // Without a space before them: Civitai's ids, and A1111's `SGMUniform`.
@@ -133,44 +131,20 @@ impl Registry {
     }
 
     /// The sampler whose name in [`normal`] form is `name`, or is so without the first of its `words` where that is `k`.
-    fn sampler_of(&self, name: &str, words: &[String]) -> Option<&'static Sampler> {
-        let named = |name: &str| self.named_samplers.get(name).copied();
+    fn sampler_of(&self, name: &str, words: &[String]) -> Option<Sampler> {
+        let named = |name: &str| self.named_samplers.get(name).cloned();
         let plain = || name.strip_prefix("k").filter(|_| words.first().is_some_and(|word| word == "k"));
         named(name).or_else(|| plain().and_then(named))
     }
 
     /// The schedule whose name in [`normal`] form is this.
-    fn schedule_of(&self, name: &str) -> Option<&'static Schedule> {
-        self.named_schedules.get(name).copied()
+    fn schedule_of(&self, name: &str) -> Option<Schedule> {
+        self.named_schedules.get(name).cloned()
     }
 }
 
-/// [`Registry::sampler`] of the built-in ones.
-///
-/// # Errors
-/// As there.
-pub fn sampler(name: &str) -> Result<&'static Sampler, Error> {
-    BUILTIN.sampler(name)
-}
-
-/// [`Registry::schedule`] of the built-in ones.
-///
-/// # Errors
-/// As there.
-pub fn schedule(name: &str) -> Result<&'static Schedule, Error> {
-    BUILTIN.schedule(name)
-}
-
-/// [`Registry::sampler_and_schedule`] of the built-in ones.
-///
-/// # Errors
-/// As there.
-pub fn sampler_and_schedule(name: &str) -> Result<(&'static Sampler, Option<&'static Schedule>), Error> {
-    BUILTIN.sampler_and_schedule(name)
-}
-
-pub(crate) fn unknown(kind: &'static str, name: &str, known: impl Iterator<Item = &'static str>) -> Error {
-    Error::UnknownName { kind, name: name.to_owned(), known: known.collect() }
+pub(crate) fn unknown<'n>(kind: &'static str, name: &str, known: impl Iterator<Item = &'n str>) -> Error {
+    Error::UnknownName { kind, name: name.to_owned(), known: known.map(str::to_owned).collect() }
 }
 
 #[cfg(test)]
@@ -182,7 +156,7 @@ mod tests {
 
     #[test]
     fn no_two_entries_share_a_name_however_it_is_spelled() {
-        fn all_differ(entries: impl Iterator<Item = Vec<&'static str>>) {
+        fn all_differ<'n>(entries: impl Iterator<Item = Vec<&'n str>>) {
             let mut seen = BTreeSet::new();
             for names in entries {
                 // an id may be its own label in another spelling
@@ -192,8 +166,9 @@ mod tests {
                 }
             }
         }
-        all_differ(SAMPLERS.iter().map(|s| s.names().collect()));
-        all_differ(SCHEDULES.iter().map(|s| s.names().collect()));
+        let registry = Registry::builtin();
+        all_differ(registry.samplers().iter().map(|s| s.names().collect()));
+        all_differ(registry.schedules().iter().map(|s| s.names().collect()));
     }
 
     #[test]
@@ -203,80 +178,89 @@ mod tests {
             let joined = name.replace(' ', "_");
             [name.to_uppercase(), format!("  {name} "), spaced.clone(), spaced.replace(' ', "-"), joined, normal(name)]
         };
-        for s in SAMPLERS {
+        let registry = Registry::builtin();
+        for s in registry.samplers() {
             for name in s.names() {
                 for spelling in spellings(name) {
-                    assert_eq!(sampler(&spelling).unwrap(), *s, "{spelling}");
+                    assert_eq!(registry.sampler(&spelling).unwrap(), *s, "{spelling}");
                     // its own full name is never a shorter one and a schedule
-                    assert_eq!(sampler_and_schedule(&spelling).unwrap(), (*s, None), "{spelling}");
+                    assert_eq!(registry.sampler_and_schedule(&spelling).unwrap(), (s.clone(), None), "{spelling}");
                 }
-                assert_eq!(sampler(&format!("k_{name}")).unwrap(), *s);
+                assert_eq!(registry.sampler(&format!("k_{name}")).unwrap(), *s);
             }
         }
-        for s in SCHEDULES {
+        for s in registry.schedules() {
             for name in s.names() {
-                spellings(name).iter().for_each(|spelling| assert_eq!(schedule(spelling).unwrap(), *s, "{spelling}"));
+                for spelling in spellings(name) {
+                    assert_eq!(registry.schedule(&spelling).unwrap(), *s, "{spelling}");
+                }
             }
         }
     }
 
     #[test]
     fn any_schedule_may_stand_behind_any_sampler() {
-        let means = |whole: &str, s: &'static Sampler, schedule: &'static Schedule| {
-            let (found, ending) = sampler_and_schedule(whole).unwrap();
+        let registry = Registry::builtin();
+        let means = |whole: &str, s: &Sampler, schedule: &Schedule| {
+            let (found, ending) = registry.sampler_and_schedule(whole).unwrap();
             // unless the whole is a sampler's own name
-            let own = ending.is_none() && sampler(whole).is_ok();
-            assert!(own || (found, ending) == (s, Some(schedule)), "{whole}");
+            let own = ending.is_none() && registry.sampler(whole).is_ok();
+            assert!(own || (&found, ending.as_ref()) == (s, Some(schedule)), "{whole}");
         };
-        for (i, s) in SAMPLERS.iter().enumerate() {
-            for schedule in SCHEDULES {
+        for (i, s) in registry.samplers().iter().enumerate() {
+            for schedule in registry.schedules() {
                 means(&format!("{}{}{}", s.id, [" ", "_", "-", "  "][i % 4], schedule.id), s, schedule);
             }
         }
-        for schedule in SCHEDULES {
+        let [heun, euler_a] = ["dpmpp_2m_sde_heun", "euler_ancestral"].map(|id| registry.sampler(id).unwrap());
+        for schedule in registry.schedules() {
             for name in schedule.names() {
-                means(&format!("DPM++ 2M SDE Heun {name}"), sampler("dpmpp_2m_sde_heun").unwrap(), schedule);
-                means(&format!("euler_a-{name}"), sampler("euler_ancestral").unwrap(), schedule);
+                means(&format!("DPM++ 2M SDE Heun {name}"), &heun, schedule);
+                means(&format!("euler_a-{name}"), &euler_a, schedule);
             }
         }
     }
 
     #[test]
     fn a_program_may_add_a_sampler_and_replace_one_but_not_take_anothers_name() {
-        static NEW: Sampler = Sampler { id: "new", label: "New", ..Sampler::PLAIN };
-        static EULER_OF_MINE: Sampler = Sampler { id: "euler", label: "Mine", ..Sampler::PLAIN };
-        static TAKEN: Sampler = Sampler { id: "taken", label: "Heun", ..Sampler::PLAIN };
-        static EVEN: Schedule = Schedule { id: "even", label: "Even", ..Schedule::PLAIN };
-        let registry = Registry::builtin().with_sampler(&NEW).unwrap().with_sampler(&EULER_OF_MINE).unwrap();
-        assert_eq!(registry.samplers().len(), SAMPLERS.len() + 1);
+        let named = |id: &str, label: &str| Sampler::new(id, label, |start| crate::euler().start(start));
+        let registry = Registry::builtin().with_sampler(named("new", "New")).unwrap();
+        let registry = registry.with_sampler(named("euler", "Mine")).unwrap();
+        assert_eq!(registry.samplers().len(), Registry::builtin().samplers().len() + 1);
         assert_eq!(registry.sampler("Euler").unwrap().label, "Mine");
         assert_eq!(registry.sampler_and_schedule("new karras").unwrap().0.id, "new");
-        let taken = Registry::builtin().with_sampler(&TAKEN);
-        assert!(matches!(taken, Err(Error::TakenName { kind: "sampler", name: "Heun" })));
-        let registry = registry.with_schedule(&EVEN).unwrap();
-        assert_eq!(registry.schedule("even").unwrap(), &EVEN);
+        let taken = Registry::builtin().with_sampler(named("taken", "Heun"));
+        assert!(matches!(taken, Err(Error::TakenName { kind: "sampler", name }) if name == "Heun"));
+        let even = Schedule::new("even", "Even", |space, steps, options| {
+            Ok(crate::simple().sigmas(space, steps, options)?[..steps].iter().map(|&sigma| sigma.into()).collect())
+        });
+        let registry = registry.with_schedule(even.clone()).unwrap();
+        assert_eq!(registry.schedule("even").unwrap(), even);
         // and nothing of it is seen elsewhere
-        assert_eq!(sampler("euler").unwrap().label, "Euler");
-        assert!(sampler("new").is_err());
+        assert_eq!(Registry::builtin().sampler("euler").unwrap().label, "Euler");
+        assert!(Registry::builtin().sampler("new").is_err());
     }
 
     #[test]
     fn an_unknown_name_is_an_error_that_lists_the_known() {
-        let Err(Error::UnknownName { known, .. }) = sampler("eular") else { panic!("a name that does not exist") };
-        assert!(known.contains(&"euler"));
+        let Err(Error::UnknownName { known, .. }) = Registry::builtin().sampler("eular") else {
+            panic!("a name that does not exist")
+        };
+        assert!(known.iter().any(|name| name == "euler"));
     }
 
     #[test]
     fn every_schedule_descends_to_zero_from_1_to_1000_steps() {
         let flows = [None, Some(0.5), Some(3.23)].map(|mu| SigmaSpace::Flow { mu, tokens: 4096 });
         let tables = [SigmaSpace::Discrete, SigmaSpace::ZeroSnr, SigmaSpace::Edm { min: 0.002, max: 80.0 }];
-        for schedule in SCHEDULES {
+        let registry = Registry::builtin();
+        for schedule in registry.schedules() {
             for space in flows.iter().chain(&tables) {
                 if !schedule.spaces.hold(space) {
                     let Err(Error::Unsuited { instead, .. }) = schedule.sigmas(space, 4, &Options::default()) else {
                         panic!("{} is not made for {space:?}", schedule.id)
                     };
-                    assert!(super::schedule(instead).unwrap().sigmas(space, 4, &Options::default()).is_ok());
+                    assert!(registry.schedule(&instead).unwrap().sigmas(space, 4, &Options::default()).is_ok());
                     continue;
                 }
                 for steps in [1, 2, 3, 4, 7, 10, 20, 50, 999, 1000] {
@@ -285,7 +269,7 @@ mod tests {
                     assert!(sigmas.windows(2).all(|w| w[0] > w[1]), "{} {steps} {space:?}", schedule.id);
                     assert_eq!(sigmas[sigmas.steps()] == 0.0, schedule.end == End::Zero, "{}", schedule.id);
                     let picks = ["ddim_uniform", "beta", "beta57", "laplace", "smoothstep", "lcm", "logit_normal"]
-                        .contains(&schedule.id);
+                        .contains(&schedule.id.as_str());
                     assert!(picks || sigmas.steps() == steps, "{} makes {} of {steps}", schedule.id, sigmas.steps());
                 }
                 assert!(schedule.sigmas(space, 0, &Options::default()).is_err());
@@ -296,7 +280,8 @@ mod tests {
 
     #[test]
     fn automatic_is_a1111s_choice_for_the_sampler_and_simple_for_a_flow() {
-        let automatic = schedule("Automatic").unwrap();
+        let registry = Registry::builtin();
+        let automatic = registry.schedule("Automatic").unwrap();
         let flow = SigmaSpace::Flow { mu: Some(1.15), tokens: 4096 };
         for (name, expected) in [
             ("DPM++ 2M", "karras"),
@@ -305,34 +290,37 @@ mod tests {
             ("DPM++ 3M SDE", "exponential"),
             ("LMS", "normal"),
         ] {
-            let sampler = sampler(name).unwrap();
-            assert_eq!(automatic.resolved(sampler, &SigmaSpace::Discrete).id, expected, "{name}");
-            assert_eq!(automatic.resolved(sampler, &flow).id, "simple", "{name}");
-            assert_eq!(schedule("beta").unwrap().resolved(sampler, &flow).id, "beta", "{name}");
+            let sampler = registry.sampler(name).unwrap();
+            assert_eq!(automatic.resolved(&sampler, &SigmaSpace::Discrete).id, expected, "{name}");
+            assert_eq!(automatic.resolved(&sampler, &flow).id, "simple", "{name}");
+            assert_eq!(registry.schedule("beta").unwrap().resolved(&sampler, &flow).id, "beta", "{name}");
         }
         assert_eq!(
             automatic.sigmas(&flow, 7, &Options::default()).unwrap(),
-            crate::SIMPLE.sigmas(&flow, 7, &Options::default()).unwrap()
+            crate::simple().sigmas(&flow, 7, &Options::default()).unwrap()
         );
     }
 
     #[test]
     fn a_name_may_end_in_its_schedule() {
-        let ids = |name| sampler_and_schedule(name).map(|(s, schedule)| (s.id, schedule.map(|s| s.id))).ok();
-        assert_eq!(ids("DPM++ 2M Karras"), Some(("dpmpp_2m", Some("karras"))));
-        assert_eq!(ids("k_dpmpp_2s_a_ka"), Some(("dpmpp_2s_ancestral", Some("karras"))));
-        assert_eq!(ids("DPM++ 2M SDE Heun Exponential"), Some(("dpmpp_2m_sde_heun", Some("exponential"))));
-        assert_eq!(ids("k_dpmpp_2m_sde_ka"), Some(("dpmpp_2m_sde", Some("karras"))));
-        assert_eq!(ids("LMS Karras"), Some(("lms", Some("karras"))));
-        assert_eq!(ids("Euler a SGMUniform"), Some(("euler_ancestral", Some("sgm_uniform"))));
-        assert_eq!(ids("k_dpmpp_2m_exp"), Some(("dpmpp_2m", Some("exponential"))));
-        assert_eq!(ids("DPM2MSDEKarras"), Some(("dpmpp_2m_sde", Some("karras"))));
-        assert_eq!(ids("DPM2SAKarras"), Some(("dpmpp_2s_ancestral", Some("karras"))));
-        assert_eq!(ids("DPM++ SDE Karras"), Some(("dpmpp_sde", Some("karras"))));
-        assert_eq!(ids("DPM++ 3M SDE Exponential"), Some(("dpmpp_3m_sde", Some("exponential"))));
-        assert_eq!(ids("k_dpm_2_a_ka"), Some(("dpm_2_ancestral", Some("karras"))));
-        assert_eq!(ids("EulerA"), Some(("euler_ancestral", None)));
-        assert_eq!(ids("DPM++ 2M"), Some(("dpmpp_2m", None)));
+        let registry = Registry::builtin();
+        let found = |name| registry.sampler_and_schedule(name);
+        let ids = |name| found(name).map(|(s, schedule)| (s.id.clone(), schedule.map(|s| s.id.clone()))).ok();
+        let both = |sampler: &str, schedule: Option<&str>| Some((sampler.to_owned(), schedule.map(str::to_owned)));
+        assert_eq!(ids("DPM++ 2M Karras"), both("dpmpp_2m", Some("karras")));
+        assert_eq!(ids("k_dpmpp_2s_a_ka"), both("dpmpp_2s_ancestral", Some("karras")));
+        assert_eq!(ids("DPM++ 2M SDE Heun Exponential"), both("dpmpp_2m_sde_heun", Some("exponential")));
+        assert_eq!(ids("k_dpmpp_2m_sde_ka"), both("dpmpp_2m_sde", Some("karras")));
+        assert_eq!(ids("LMS Karras"), both("lms", Some("karras")));
+        assert_eq!(ids("Euler a SGMUniform"), both("euler_ancestral", Some("sgm_uniform")));
+        assert_eq!(ids("k_dpmpp_2m_exp"), both("dpmpp_2m", Some("exponential")));
+        assert_eq!(ids("DPM2MSDEKarras"), both("dpmpp_2m_sde", Some("karras")));
+        assert_eq!(ids("DPM2SAKarras"), both("dpmpp_2s_ancestral", Some("karras")));
+        assert_eq!(ids("DPM++ SDE Karras"), both("dpmpp_sde", Some("karras")));
+        assert_eq!(ids("DPM++ 3M SDE Exponential"), both("dpmpp_3m_sde", Some("exponential")));
+        assert_eq!(ids("k_dpm_2_a_ka"), both("dpm_2_ancestral", Some("karras")));
+        assert_eq!(ids("EulerA"), both("euler_ancestral", None));
+        assert_eq!(ids("DPM++ 2M"), both("dpmpp_2m", None));
         assert_eq!(ids("Karras"), None);
         assert_eq!(ids("DPM-9 Karras"), None);
     }

@@ -1,18 +1,38 @@
+use std::{fmt, ops::Deref, sync::Arc};
+
 use core_tensor::Latent;
 
-use crate::{Error, Options, Param, Schedule, SigmaSpace, Sigmas, schedules};
+use crate::{Error, Options, Param, Schedule, Setting, SigmaSpace, Sigmas, schedules};
 
-/// Everything that the command line, the docs, the infotext and the tests know about a way of taking steps.
-#[derive(Debug)]
-pub struct Sampler {
+/// A way of taking steps: an entry of the [`Registry`](crate::Registry), cheap to clone and equal to another by its id.
+///
+/// What is not said of a new one is what most have in common: one model call a step, no noise, no options, every process, every schedule.
+///
+/// ```
+/// use samplers::{Calls, Sampler, Setting, euler};
+///
+/// let gain = Setting::number("gain", "Gain", [1.0, 0.0, 2.0], "What the slope is multiplied by.");
+/// let mine = Sampler::new("mine", "Mine", |start| euler().start(start))
+///     .about("Euler's method by another name.")
+///     .calls(Calls::Each(1))
+///     .params([gain.param()]);
+/// assert_eq!(mine.id, "mine");
+/// ```
+#[derive(Clone)]
+pub struct Sampler(Arc<SamplerEntry>);
+
+/// Everything that the command line, the docs, the infotext and the tests know about a sampler.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct SamplerEntry {
     /// The name in configs and flags.
-    pub id: &'static str,
+    pub id: String,
     /// The name that people and infotexts know it by.
-    pub label: &'static str,
+    pub label: String,
     /// Other spellings that are accepted.
-    pub aliases: &'static [&'static str],
+    pub aliases: Vec<String>,
     /// What it is in a sentence, and how it differs from what other engines call by one of its names.
-    pub about: &'static str,
+    pub about: String,
     /// How often it calls the model.
     pub calls: Calls,
     /// Whether it draws noise after the start, if nothing is set.
@@ -20,20 +40,18 @@ pub struct Sampler {
     /// Whether it asks what the model would do without the prompt, so that every call is two even where `cfg` is 1.
     pub needs_negative: bool,
     /// What it can be told.
-    pub params: &'static [&'static Param],
+    pub params: Vec<Param>,
     /// The processes that it is made for.
     pub processes: Processes,
-    /// Its own noise levels, where it can't take a schedule's: from the schedule's.
-    pub levels: Option<OwnLevels>,
     /// What the schedule `automatic` stands for with it on Stable Diffusion's noise levels: A1111's choice (1.10,
     /// modules/sd_samplers_kdiffusion.py `scheduler`).
-    pub automatic: &'static Schedule,
-    /// Begins a run.
-    pub start: fn(&Start) -> Box<dyn Stepper>,
+    pub automatic: Schedule,
+    levels: Option<Arc<Levels>>,
+    start: Arc<Begin>,
 }
 
-/// A run's noise levels, from those of a schedule.
-pub type OwnLevels = fn(&Start, &[f32]) -> Vec<f32>;
+type Levels = dyn Fn(&Start, &[f32]) -> Result<Vec<f32>, Error> + Send + Sync;
+type Begin = dyn Fn(&Start) -> Result<Box<dyn Stepper>, Error> + Send + Sync;
 
 /// How often a sampler calls the model in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,20 +91,20 @@ impl Calls {
 }
 
 /// The processes that a sampler is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Processes {
     /// Every one.
     All,
     /// [`Process::Diffusion`] alone.
     Diffusion {
         /// The id of the nearest sampler for a flow.
-        instead: &'static str,
+        instead: String,
     },
 }
 
 impl Processes {
     /// The name in lists.
-    pub fn id(self) -> &'static str {
+    pub fn id(&self) -> &'static str {
         match self {
             Self::All => "all",
             Self::Diffusion { .. } => "diffusion",
@@ -95,59 +113,140 @@ impl Processes {
 }
 
 impl Sampler {
-    /// What most samplers have in common: one call a step, no noise, no options, every process, every schedule.
+    /// A sampler by its id and its label, and what begins a run of it.
     ///
-    /// It takes no steps; everything but the name and `start` may be left to it.
-    pub const PLAIN: Self = Self {
-        id: "",
-        label: "",
-        aliases: &[],
-        about: "",
-        calls: Calls::Each(1),
-        stochastic: false,
-        needs_negative: false,
-        params: &[],
-        processes: Processes::All,
-        levels: None,
-        automatic: &schedules::normal::SCHEDULE,
-        start: |_| Box::new(Still),
-    };
+    /// `start` may keep state and may fail, with [`Error::Sampler`] for a cause of its own: another process may stand behind it.
+    pub fn new(
+        id: impl Into<String>,
+        label: impl Into<String>,
+        start: impl Fn(&Start) -> Result<Box<dyn Stepper>, Error> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(SamplerEntry {
+            id: id.into(),
+            label: label.into(),
+            aliases: Vec::new(),
+            about: String::new(),
+            calls: Calls::Each(1),
+            stochastic: false,
+            needs_negative: false,
+            params: Vec::new(),
+            processes: Processes::All,
+            automatic: schedules::normal::schedule(),
+            levels: None,
+            start: Arc::new(start),
+        }))
+    }
+
+    /// Other spellings that are accepted.
+    pub fn aliases(self, aliases: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.with(|entry| entry.aliases = aliases.into_iter().map(Into::into).collect())
+    }
+
+    /// What it is in a sentence.
+    pub fn about(self, about: impl Into<String>) -> Self {
+        self.with(|entry| entry.about = about.into())
+    }
+
+    /// How often it calls the model.
+    pub fn calls(self, calls: Calls) -> Self {
+        self.with(|entry| entry.calls = calls)
+    }
+
+    /// Draws noise after the start, if nothing is set.
+    pub fn stochastic(self) -> Self {
+        self.with(|entry| entry.stochastic = true)
+    }
+
+    /// Asks what the model would do without the prompt.
+    pub fn needs_negative(self) -> Self {
+        self.with(|entry| entry.needs_negative = true)
+    }
+
+    /// What it can be told; a [`Setting`] reads it when a run begins.
+    pub fn params(self, params: impl IntoIterator<Item = Param>) -> Self {
+        self.with(|entry| entry.params = params.into_iter().collect())
+    }
+
+    /// Is made for [`Process::Diffusion`] alone; `instead` is the id of the nearest sampler for a flow.
+    pub fn diffusion_alone(self, instead: impl Into<String>) -> Self {
+        self.with(|entry| entry.processes = Processes::Diffusion { instead: instead.into() })
+    }
+
+    /// What the schedule `automatic` stands for with it where the model is no flow.
+    pub fn automatic(self, schedule: Schedule) -> Self {
+        self.with(|entry| entry.automatic = schedule)
+    }
+
+    /// Its own noise levels, where it can't take a schedule's: from the schedule's, which are at least two and descend.
+    ///
+    /// They may rise; [`Sampler::begin`] refuses fewer than two, and any that is negative or not finite.
+    pub fn levels(self, levels: impl Fn(&Start, &[f32]) -> Result<Vec<f32>, Error> + Send + Sync + 'static) -> Self {
+        self.with(|entry| entry.levels = Some(Arc::new(levels)))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut SamplerEntry)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
 
     /// Its id, its label and its aliases.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        [self.id, self.label].into_iter().chain(self.aliases.iter().copied())
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        [&self.id, &self.label].into_iter().chain(&self.aliases).map(String::as_str)
+    }
+
+    /// Whether it takes levels of its own in place of a schedule's.
+    pub fn has_own_levels(&self) -> bool {
+        self.levels.is_some()
+    }
+
+    /// Begins a run, over whatever levels its steps are then given; [`Sampler::begin`] chooses and checks them.
+    ///
+    /// # Errors
+    /// The sampler's own.
+    pub fn start(&self, start: &Start) -> Result<Box<dyn Stepper>, Error> {
+        (self.start)(start)
     }
 
     /// This sampler's run over the levels of a schedule, and what begins it.
     ///
     /// # Errors
-    /// [`Error::UnsuitedSampler`] for a model it is not made for, [`Error::Levels`] for levels above 1 on a flow.
+    /// [`Error::UnsuitedSampler`] for a model it is not made for, [`Error::Levels`] for levels above 1 on a flow or levels of its own that
+    /// are none, and the sampler's own.
     pub fn begin(&self, start: &Start, levels: Sigmas) -> Result<(Sigmas, Box<dyn Stepper>), Error> {
-        if let (Processes::Diffusion { instead }, Process::Flow) = (self.processes, start.space.process()) {
-            return Err(Error::UnsuitedSampler { sampler: self.id, space: start.space.id(), instead });
+        if let (Processes::Diffusion { instead }, Process::Flow) = (&self.processes, start.space.process()) {
+            let (sampler, instead) = (self.id.clone(), instead.clone());
+            return Err(Error::UnsuitedSampler { sampler, space: start.space.id(), instead });
         }
-        if start.space.process() == Process::Flow && levels[0] > 1.0 {
-            let found = levels[0].to_string();
-            return Err(Error::Levels { expected: "levels of at most 1, which is noise alone on a flow", found });
-        }
-        let levels = match self.levels {
-            Some(own) => Sigmas::visited(own(start, &levels)),
+        let levels = match &self.levels {
+            Some(own) => Sigmas::visited(own(start, &levels)?)?,
             None => levels,
         };
-        Ok((levels, (self.start)(start)))
+        let highest = levels.iter().copied().fold(0.0, f32::max);
+        if start.space.process() == Process::Flow && highest > 1.0 {
+            let found = highest.to_string();
+            return Err(Error::Levels { expected: "levels of at most 1, which is noise alone on a flow", found });
+        }
+        Ok((levels, self.start(start)?))
     }
 }
 
-/// A latent that stays as it is; [`Sampler::PLAIN`].
-struct Still;
+impl Deref for Sampler {
+    type Target = SamplerEntry;
 
-impl Stepper for Still {
-    fn step(&mut self, _: Step, x: Latent, _: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
-        Ok(x)
+    fn deref(&self) -> &SamplerEntry {
+        &self.0
     }
+}
 
-    fn fork(&self) -> Box<dyn Stepper> {
-        Box::new(Self)
+impl fmt::Debug for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Sampler({:?})", self.id)
+    }
+}
+
+impl PartialEq for Sampler {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
     }
 }
 
@@ -163,25 +262,9 @@ pub struct Start<'a> {
 }
 
 impl Start<'_> {
-    /// What a number is set to, or its default.
-    pub fn number(&self, param: &Param) -> f64 {
-        self.options.number(param)
-    }
-
-    /// What a whole number is set to, or its default.
-    pub fn whole(&self, param: &Param) -> usize {
-        self.options.whole(param)
-    }
-
-    /// The place of the name that a choice is set to among its names, or 0.
-    pub fn choice(&self, param: &Param) -> usize {
-        self.options.choice(param)
-    }
-}
-
-impl PartialEq for Sampler {
-    fn eq(&self, other: &Self) -> bool {
-        self.id == other.id
+    /// What an option is set to, or its default.
+    pub fn get<T>(&self, setting: &Setting<T>) -> T {
+        self.options.get(setting)
     }
 }
 

@@ -1,28 +1,50 @@
+use std::{fmt, ops::Deref, sync::Arc};
+
 use crate::{
     Error, Options, Param, Sampler, SigmaSpace, Sigmas,
-    schedules::{automatic, ends},
+    schedules::{ends, simple},
 };
 
-/// Everything that is known about a way of spacing noise levels.
-#[derive(Debug)]
-pub struct Schedule {
+/// A way of spacing noise levels: an entry of the [`Registry`](crate::Registry), cheap to clone and equal to another by its id.
+///
+/// What is not said of a new one is what most have in common: every space, no options, a zero at the end.
+///
+/// ```
+/// use samplers::{Options, Schedule, SigmaSpace};
+///
+/// let halves = Schedule::new("halves", "Halves", |space, steps, _| {
+///     let (highest, _) = space.ends();
+///     Ok((0..steps).map(|i| highest * 0.5f64.powi(i as i32)).collect())
+/// });
+/// let space = SigmaSpace::Flow { mu: None, tokens: 4096 };
+/// assert_eq!(halves.sigmas(&space, 3, &Options::default())?[..], [1.0, 0.5, 0.25, 0.0]);
+/// # Ok::<(), samplers::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Schedule(Arc<ScheduleEntry>);
+
+/// Everything that is known about a schedule.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ScheduleEntry {
     /// The name in configs and flags.
-    pub id: &'static str,
+    pub id: String,
     /// The name that people and infotexts know it by.
-    pub label: &'static str,
+    pub label: String,
     /// Other spellings that are accepted.
-    pub aliases: &'static [&'static str],
+    pub aliases: Vec<String>,
     /// What it is in a sentence, and how it differs from what other engines call by one of its names.
-    pub about: &'static str,
+    pub about: String,
     /// The spaces that it is made for.
     pub spaces: Spaces,
     /// What it can be told.
-    pub params: &'static [&'static Param],
+    pub params: Vec<Param>,
     /// What comes after its levels.
     pub end: End,
-    /// The levels of a run of so many steps, descending, without a final zero.
-    pub levels: fn(&SigmaSpace, usize, &Options) -> Vec<f64>,
+    levels: Arc<Levels>,
 }
+
+type Levels = dyn Fn(&SigmaSpace, usize, &Options) -> Result<Vec<f64>, Error> + Send + Sync;
 
 /// How a schedule's levels end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,30 +87,72 @@ impl Spaces {
 }
 
 impl Schedule {
-    /// What most schedules have in common: every space, no options, a zero at the end.
-    ///
-    /// It has no levels; everything but the name and `levels` may be left to it.
-    pub const PLAIN: Self = Self {
-        id: "",
-        label: "",
-        aliases: &[],
-        about: "",
-        spaces: Spaces::All,
-        params: &[],
-        end: End::Zero,
-        levels: |_, _, _| Vec::new(),
-    };
-
     /// The most steps that are accepted: the length of the timestep table that models are trained with.
     pub const MAX_STEPS: usize = 1000;
 
+    /// A schedule by its id and its label, and the levels of a run of so many steps, descending, without a final zero.
+    ///
+    /// `levels` may keep state and may fail, with [`Error::Schedule`] for a cause of its own; [`Schedule::sigmas`] refuses levels that
+    /// are not finite or don't descend.
+    pub fn new(
+        id: impl Into<String>,
+        label: impl Into<String>,
+        levels: impl Fn(&SigmaSpace, usize, &Options) -> Result<Vec<f64>, Error> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(ScheduleEntry {
+            id: id.into(),
+            label: label.into(),
+            aliases: Vec::new(),
+            about: String::new(),
+            spaces: Spaces::All,
+            params: Vec::new(),
+            end: End::Zero,
+            levels: Arc::new(levels),
+        }))
+    }
+
+    /// One whose levels can't fail.
+    pub(crate) fn of(id: &str, label: &str, levels: fn(&SigmaSpace, usize, &Options) -> Vec<f64>) -> Self {
+        Self::new(id, label, move |space, steps, options| Ok(levels(space, steps, options)))
+    }
+
+    /// Other spellings that are accepted.
+    pub fn aliases(self, aliases: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.with(|entry| entry.aliases = aliases.into_iter().map(Into::into).collect())
+    }
+
+    /// What it is in a sentence.
+    pub fn about(self, about: impl Into<String>) -> Self {
+        self.with(|entry| entry.about = about.into())
+    }
+
+    /// The spaces that it is made for.
+    pub fn spaces(self, spaces: Spaces) -> Self {
+        self.with(|entry| entry.spaces = spaces)
+    }
+
+    /// What it can be told; a [`Setting`](crate::Setting) reads it from the options.
+    pub fn params(self, params: impl IntoIterator<Item = Param>) -> Self {
+        self.with(|entry| entry.params = params.into_iter().collect())
+    }
+
+    /// What comes after its levels.
+    pub fn end(self, end: End) -> Self {
+        self.with(|entry| entry.end = end)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut ScheduleEntry)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
     /// Its id, its label and its aliases.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        [self.id, self.label].into_iter().chain(self.aliases.iter().copied())
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        [&self.id, &self.label].into_iter().chain(&self.aliases).map(String::as_str)
     }
 
     /// This schedule, or what `automatic` stands for with that sampler and model.
-    pub fn resolved(&'static self, sampler: &Sampler, space: &SigmaSpace) -> &'static Self {
+    pub fn resolved(&self, sampler: &Sampler, space: &SigmaSpace) -> Self {
         let [on_flows, on_others] = self.meanings(sampler);
         match space {
             SigmaSpace::Flow { .. } => on_flows,
@@ -97,10 +161,10 @@ impl Schedule {
     }
 
     /// What it stands for with that sampler: on a [`SigmaSpace::Flow`], and on others.
-    pub fn meanings(&'static self, sampler: &Sampler) -> [&'static Self; 2] {
-        match *self == automatic::SCHEDULE {
-            true => [&crate::SIMPLE, sampler.automatic],
-            false => [self, self],
+    pub fn meanings(&self, sampler: &Sampler) -> [Self; 2] {
+        match self.id == AUTOMATIC {
+            true => [simple::schedule(), sampler.automatic.clone()],
+            false => [self.clone(), self.clone()],
         }
     }
 
@@ -111,24 +175,45 @@ impl Schedule {
     ///
     /// # Errors
     /// [`Error::Steps`] unless `steps` is 1 to [`Schedule::MAX_STEPS`], [`Error::Unsuited`] for a space it is not made for,
-    /// [`Error::Levels`] where the options leave no levels that descend.
+    /// [`Error::Levels`] where its levels don't descend, as where the options leave none that do, and the schedule's own.
     pub fn sigmas(&self, space: &SigmaSpace, steps: usize, options: &Options) -> Result<Sigmas, Error> {
         if steps == 0 || steps > Self::MAX_STEPS {
             return Err(Error::Steps { steps, max: Self::MAX_STEPS });
         }
         if !self.spaces.hold(space) {
-            return Err(Error::Unsuited { schedule: self.id, space: space.id(), instead: crate::SIMPLE.id });
+            let (schedule, instead) = (self.id.clone(), SIMPLE.to_owned());
+            return Err(Error::Unsuited { schedule, space: space.id(), instead });
         }
         let (highest, lowest) = ends(space, options);
         if lowest >= highest {
             let found = format!("{lowest} to {highest}");
             return Err(Error::Levels { expected: "a lowest level below the highest", found });
         }
-        let mut levels = (self.levels)(space, steps, options);
+        let mut levels = (self.levels)(space, steps, options)?;
         if self.end == End::Zero {
             levels.push(0.0);
         }
         Sigmas::literal(&levels)
+    }
+}
+
+/// The schedule that stands for another.
+pub(crate) const AUTOMATIC: &str = "automatic";
+
+/// The schedule that suits every space.
+pub(crate) const SIMPLE: &str = "simple";
+
+impl Deref for Schedule {
+    type Target = ScheduleEntry;
+
+    fn deref(&self) -> &ScheduleEntry {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Schedule({:?})", self.id)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The schedules, one file each. Adding one is its file, its `mod` and its line of [`ALL`].
+//! The schedules, one file each. Adding one is its file, its `mod` and its line of [`all`].
 
 pub(crate) mod align_your_steps;
 mod align_your_steps_32;
@@ -35,58 +35,60 @@ mod trailing;
 mod turbo;
 mod vp;
 
-use crate::{Options, Param, Schedule, SigmaSpace, options::number};
+use crate::{Options, Schedule, Setting, SigmaSpace, options::number};
 
 /// Every schedule, in the order in which they are listed.
-pub static ALL: &[&Schedule] = &[
-    &automatic::SCHEDULE,
-    &simple::SCHEDULE,
-    &flux::SCHEDULE,
-    &flux2::SCHEDULE,
-    &normal::SCHEDULE,
-    &normal_forge::SCHEDULE,
-    &sgm_uniform::SCHEDULE,
-    &sgm_uniform_forge::SCHEDULE,
-    &trailing::SCHEDULE,
-    &ddim_uniform::SCHEDULE,
-    &karras::SCHEDULE,
-    &exponential::SCHEDULE,
-    &polyexponential::SCHEDULE,
-    &vp::SCHEDULE,
-    &laplace::SCHEDULE,
-    &beta::SCHEDULE,
-    &beta_forge::SCHEDULE,
-    &beta57::SCHEDULE,
-    &kl_optimal::SCHEDULE,
-    &kl_optimal_forge::SCHEDULE,
-    &linear_quadratic::SCHEDULE,
-    &align_your_steps::SCHEDULE,
-    &align_your_steps_forge::SCHEDULE,
-    &align_your_steps_sd1::SCHEDULE,
-    &align_your_steps_sdxl::SCHEDULE,
-    &align_your_steps_svd::SCHEDULE,
-    &align_your_steps_32::SCHEDULE,
-    &align_your_steps_gits::SCHEDULE,
-    &gits::SCHEDULE,
-    &turbo::SCHEDULE,
-    &lcm::SCHEDULE,
-    &smoothstep::SCHEDULE,
-    &logit_normal::SCHEDULE,
-    &bong_tangent::SCHEDULE,
-];
+pub(crate) fn all() -> Vec<Schedule> {
+    vec![
+        automatic::schedule(),
+        simple::schedule(),
+        flux::schedule(),
+        flux2::schedule(),
+        normal::schedule(),
+        normal_forge::schedule(),
+        sgm_uniform::schedule(),
+        sgm_uniform_forge::schedule(),
+        trailing::schedule(),
+        ddim_uniform::schedule(),
+        karras::schedule(),
+        exponential::schedule(),
+        polyexponential::schedule(),
+        vp::schedule(),
+        laplace::schedule(),
+        beta::schedule(),
+        beta_forge::schedule(),
+        beta57::schedule(),
+        kl_optimal::schedule(),
+        kl_optimal_forge::schedule(),
+        linear_quadratic::schedule(),
+        align_your_steps::schedule(),
+        align_your_steps_forge::schedule(),
+        align_your_steps_sd1::schedule(),
+        align_your_steps_sdxl::schedule(),
+        align_your_steps_svd::schedule(),
+        align_your_steps_32::schedule(),
+        align_your_steps_gits::schedule(),
+        gits::schedule(),
+        turbo::schedule(),
+        lcm::schedule(),
+        smoothstep::schedule(),
+        logit_normal::schedule(),
+        bong_tangent::schedule(),
+    ]
+}
 
 /// The lowest level of those that go from end to end.
-static SIGMA_MIN: Param =
+static SIGMA_MIN: Setting<f64> =
     number("sigma_min", "Schedule min sigma", [0.0, 0.0, 1e4], "The lowest level above 0; 0 is the model's own.");
 /// Their highest.
-static SIGMA_MAX: Param =
+static SIGMA_MAX: Setting<f64> =
     number("sigma_max", "Schedule max sigma", [0.0, 0.0, 1e4], "The highest level; 0 is the model's own.");
 
 /// The highest level and the lowest, as they are set or the model's.
 pub(crate) fn ends(space: &SigmaSpace, options: &Options) -> (f64, f64) {
     let or = |set: f64, own: f64| if set > 0.0 { set } else { own };
     let (last, first) = space.ends();
-    (or(options.number(&SIGMA_MAX), last), or(options.number(&SIGMA_MIN), first))
+    (or(options.get(&SIGMA_MAX), last), or(options.get(&SIGMA_MIN), first))
 }
 
 /// `n` levels along straight lines of log sigma through those given, from the first to the last. One level is the first, where Forge

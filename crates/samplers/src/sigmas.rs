@@ -25,14 +25,19 @@ impl Sigmas {
         Ok(Self(levels))
     }
 
-    /// Levels that a sampler visits.
-    pub(crate) fn visited(levels: Vec<f32>) -> Self {
-        debug_assert!(levels.len() > 1 && levels.iter().all(|s| s.is_finite() && *s >= 0.0), "levels: {levels:?}");
-        Self(levels)
+    /// Levels that a sampler visits, which may rise.
+    pub(crate) fn visited(levels: Vec<f32>) -> Result<Self, Error> {
+        if levels.len() < 2 {
+            return Err(Error::Levels { expected: "2 levels or more", found: levels.len().to_string() });
+        }
+        match levels.iter().find(|sigma| !(sigma.is_finite() && **sigma >= 0.0)) {
+            Some(sigma) => Err(Error::Levels { expected: "finite levels of 0 or above", found: sigma.to_string() }),
+            None => Ok(Self(levels)),
+        }
     }
 
     /// The same without the last level but one; one step stays one step.
-    pub(crate) fn without_penultimate(mut self) -> Self {
+    pub fn without_penultimate(mut self) -> Self {
         if self.0.len() > 2 {
             self.0.remove(self.0.len() - 2);
         }

@@ -6,7 +6,8 @@ mod analytic;
 
 use core_tensor::{Device, Latent, tensor, values};
 use samplers::{
-    Denoised, Denoiser, Error, Kind, Noise, Options, Param, Process, Processes, Sampler, Sigmas, Start, Step, Value,
+    Denoised, Denoiser, Error, Kind, Noise, Options, Param, Process, Processes, Registry, Sampler, Sigmas, Start, Step,
+    Value,
     noise::{Generator, NoiseSource},
 };
 
@@ -14,23 +15,23 @@ use crate::analytic::{Analytic, space};
 
 /// What can be set of one option: its ends and their middle, or each of its names.
 fn values_of(param: &Param) -> Vec<Value> {
-    match param.kind {
-        Kind::Number { min, max, .. } => [min, (min + max) / 2.0, max].map(Value::Number).into(),
-        Kind::Whole { min, max, .. } => [min, max].map(|n| Value::Number(n as f64)).into(),
-        Kind::Choice(names) => names.iter().map(|name| Value::Name((*name).to_owned())).collect(),
+    match &param.kind {
+        Kind::Number { min, max, .. } => [*min, (min + max) / 2.0, *max].map(Value::Number).into(),
+        Kind::Whole { min, max, .. } => [min, max].map(|n| Value::Number(*n as f64)).into(),
+        Kind::Choice(names) => names.iter().map(|name| Value::Name(name.to_string())).collect(),
     }
 }
 
-fn set(param: &'static Param, value: &Value) -> Options {
+fn set(param: &Param, value: &Value) -> Options {
     let mut options = Options::default();
-    options.set(param.name, value.clone());
-    options.checked(&[param]).unwrap();
+    options.set(&param.name, value.clone());
+    options.checked(std::slice::from_ref(param)).unwrap();
     options
 }
 
 #[test]
 fn whatever_is_set_of_a_schedule_its_levels_descend_or_it_is_an_error() {
-    for schedule in samplers::SCHEDULES {
+    for schedule in Registry::builtin().schedules() {
         for (param, value) in schedule.params.iter().flat_map(|p| values_of(p).into_iter().map(move |v| (p, v))) {
             for space in [space(Process::Diffusion), space(Process::Flow)] {
                 for steps in [1, 2, 5, 20, 1000] {
@@ -48,12 +49,12 @@ fn whatever_is_set_of_a_schedule_its_levels_descend_or_it_is_an_error() {
 
 #[test]
 fn whatever_is_set_of_a_sampler_its_latents_are_numbers() {
-    for sampler in samplers::SAMPLERS {
+    for sampler in Registry::builtin().samplers() {
         for (param, value) in sampler.params.iter().flat_map(|p| values_of(p).into_iter().map(move |v| (p, v))) {
             for process in [Process::Diffusion, Process::Flow] {
                 let options = set(param, &value);
                 let start = Start { space: space(process), steps: 6, options: &options };
-                let levels = samplers::SIMPLE.sigmas(&start.space, 6, &options).unwrap();
+                let levels = samplers::simple().sigmas(&start.space, 6, &options).unwrap();
                 let Ok((sigmas, mut stepper)) = sampler.begin(&start, levels) else { continue };
                 let mut noise = Counted { inner: Generator::new(NoiseSource::Cpu, 1), calls: 0 };
                 let mut x = Latent(tensor(noise.inner.randn(16), [1, 1, 4, 4], &Device::flex()) * sigmas[0]);
@@ -72,7 +73,7 @@ fn whatever_is_set_of_a_sampler_its_latents_are_numbers() {
 fn whatever_the_levels_are_the_latents_are_numbers() {
     let close: Vec<f64> = (0..30).map(|i| 0.9 * 0.999f64.powi(i)).collect();
     for levels in [&[1.0, 0.6, 0.3, 0.1][..], &[0.9, 0.5, 0.2, 0.0], &[0.8, 0.79], &[1e-3, 1e-6, 0.0], &close] {
-        for sampler in samplers::SAMPLERS {
+        for sampler in Registry::builtin().samplers() {
             for process in [Process::Diffusion, Process::Flow] {
                 let options = Options::default();
                 let start = Start { space: space(process), steps: levels.len() - 1, options: &options };
@@ -119,7 +120,7 @@ impl Noise for Counted<Generator> {
 
 #[test]
 fn samplers_do_what_their_entries_declare() {
-    for sampler in samplers::SAMPLERS {
+    for sampler in Registry::builtin().samplers() {
         for process in [Process::Diffusion, Process::Flow] {
             for steps in [1, 2, 3, 20, 1000] {
                 does_what_it_declares(sampler, process, steps);
@@ -131,12 +132,12 @@ fn samplers_do_what_their_entries_declare() {
 fn does_what_it_declares(sampler: &Sampler, process: Process, steps: usize) {
     const LARGEST: f32 = 100.0;
     // given a run of some steps
-    let (id, options) = (sampler.id, Options::default());
+    let (id, options) = (&sampler.id, Options::default());
     let start = Start { space: space(process), steps, options: &options };
-    let levels = samplers::SIMPLE.sigmas(&start.space, steps, &options).unwrap();
-    let (sigmas, mut stepper) = match (sampler.begin(&start, levels), sampler.processes, process) {
+    let levels = samplers::simple().sigmas(&start.space, steps, &options).unwrap();
+    let (sigmas, mut stepper) = match (sampler.begin(&start, levels), &sampler.processes, process) {
         (Err(Error::UnsuitedSampler { instead, .. }), Processes::Diffusion { .. }, Process::Flow) => {
-            assert_eq!(samplers::sampler(instead).unwrap().processes, Processes::All, "{id}");
+            assert_eq!(Registry::builtin().sampler(&instead).unwrap().processes, Processes::All, "{id}");
             return;
         }
         (begun, ..) => begun.unwrap(),

@@ -4,7 +4,7 @@
 
 use std::{env, fmt::Write, fs, path::Path};
 
-use samplers::{End, Param, Profile, SAMPLERS, SCHEDULES};
+use samplers::{End, Param, Profile, Registry};
 
 #[test]
 fn the_docs_are_what_the_registry_says() {
@@ -22,7 +22,8 @@ fn page() -> String {
         "# Samplers and schedules\n\nMade from the registry, `crates/samplers/src/samplers` and `schedules`; a test keeps it true. Names are \
          accepted in any case and with spaces, `_` or `-` in any place, a sampler's with `k_` before it or a schedule behind it.\nOptions are set with `--option NAME=VALUE` or in `[sampling.options]`.\n\n## Samplers\n",
     );
-    for s in SAMPLERS {
+    let registry = Registry::builtin();
+    for s in registry.samplers() {
         let calls = s.calls.per_step().map_or("as many model calls as it takes".to_owned(), |n| match n {
             1 => "one model call a step".to_owned(),
             n => format!("{n} model calls a step"),
@@ -36,18 +37,18 @@ fn page() -> String {
         if !dropping.is_empty() {
             writeln!(page, "- the last level but one is left out by {}", dropping.join(", ")).unwrap();
         }
-        names_and_options(&mut page, s.aliases, s.params);
+        names_and_options(&mut page, &s.aliases, &s.params);
     }
     page += "\n## Schedules\n";
-    for s in SCHEDULES {
+    for s in registry.schedules() {
         let end = if s.end == End::Last { "; does not end in 0" } else { "" };
         writeln!(page, "\n### `{}`: {}\n\n{}\n\n- models: {}{end}", s.id, s.label, s.about, s.spaces.id()).unwrap();
-        names_and_options(&mut page, s.aliases, s.params);
+        names_and_options(&mut page, &s.aliases, &s.params);
     }
     page
 }
 
-fn names_and_options(page: &mut String, aliases: &[&str], params: &[&Param]) {
+fn names_and_options(page: &mut String, aliases: &[String], params: &[Param]) {
     if !aliases.is_empty() {
         writeln!(page, "- also `{}`", aliases.join("`, `")).unwrap();
     }

@@ -6,7 +6,7 @@ mod analytic;
 
 use core_tensor::{Device, Latent, tensor, values};
 use samplers::{
-    Denoised, Denoiser, Error, Noise, Options, Process, SAMPLERS, Sampler, Sigmas, Start, Step, Stepper,
+    Denoised, Denoiser, Error, Noise, Options, Process, Registry, Sampler, Sigmas, Start, Step, Stepper,
     noise::{Brownian, Generator, NoiseSource},
 };
 
@@ -62,7 +62,7 @@ impl Place {
 fn begun(sampler: &Sampler, process: Process, steps: usize) -> Option<(Sigmas, Place)> {
     let options = Options::default();
     let start = Start { space: space(process), steps, options: &options };
-    let levels = samplers::SIMPLE.sigmas(&start.space, steps, &options).unwrap();
+    let levels = samplers::simple().sigmas(&start.space, steps, &options).unwrap();
     let (sigmas, stepper) = match sampler.begin(&start, levels) {
         Err(Error::UnsuitedSampler { .. }) => return None,
         begun => begun.unwrap(),
@@ -75,7 +75,7 @@ fn begun(sampler: &Sampler, process: Process, steps: usize) -> Option<(Sigmas, P
 #[test]
 fn a_run_that_is_forked_after_any_step_ends_in_the_same_bits() {
     let mut compared = 0;
-    for sampler in SAMPLERS {
+    for sampler in Registry::builtin().samplers() {
         for process in [Process::Diffusion, Process::Flow] {
             // `restart` goes back up from 20 steps.
             for steps in [9, 24] {
@@ -107,7 +107,7 @@ fn a_run_that_is_forked_after_any_step_ends_in_the_same_bits() {
 fn a_fork_of_a_stepper_that_remembers_differs_from_a_new_one() {
     // What the test above would miss: forks that remember nothing, of samplers that begin anew at every step.
     for id in ["dpmpp_2m", "unipc", "sa_solver", "deis", "res_multistep", "er_sde"] {
-        let sampler = samplers::sampler(id).unwrap();
+        let sampler = &Registry::builtin().sampler(id).unwrap();
         let (sigmas, mut run) = begun(sampler, Process::Flow, 9).unwrap();
         (0..4).for_each(|index| run.step(Step::of(&sigmas, index).unwrap(), Process::Flow));
         let mut anew = run.fork();
@@ -132,8 +132,9 @@ impl Denoiser for Incoherent {
 
 #[test]
 fn an_adaptive_sampler_gives_up_on_a_model_that_never_satisfies_it() {
-    for (id, process) in SAMPLERS.iter().filter(|s| s.levels.is_some()).map(|s| (s.id, Process::Diffusion)) {
-        let (sigmas, mut run) = begun(samplers::sampler(id).unwrap(), process, 9).unwrap();
+    for sampler in Registry::builtin().samplers().iter().filter(|sampler| sampler.has_own_levels()) {
+        let id = sampler.id.as_str();
+        let (sigmas, mut run) = begun(sampler, Process::Diffusion, 9).unwrap();
         let mut model = Incoherent(Generator::new(NoiseSource::Cpu, 0));
         let ends = (0..sigmas.steps()).try_fold(run.latent, |x, index| {
             run.stepper.step(Step::of(&sigmas, index).unwrap(), x, &mut model, &mut run.noise)

@@ -4,7 +4,7 @@
 
 use core_tensor::{Device, Latent, tensor, values};
 use fixtures::{SIGMA, TRAJECTORY};
-use samplers::{Denoised, Denoiser, Error, Noise, Options, Process, SigmaSpace, Start, Step, Value, sampler, schedule};
+use samplers::{Denoised, Denoiser, Error, Noise, Options, Process, Registry, SigmaSpace, Start, Step, Value};
 
 const SIZE: usize = 16;
 
@@ -54,7 +54,7 @@ fn taken(
     model: impl Fn(f64, f64) -> f64 + Send,
 ) -> Vec<Vec<f64>> {
     let start = Start { space: space(process), steps: levels.len() - 1, options };
-    let mut stepper = (sampler(id).unwrap().start)(&start);
+    let mut stepper = Registry::builtin().sampler(id).unwrap().start(&start).unwrap();
     let sigmas: Vec<f32> = levels.iter().map(|&level| level as f32).collect();
     let (mut model, mut noise) = (Each(model), Draws::default());
     let first = (0..SIZE).map(|i| begun(levels[0], i) as f32).collect();
@@ -171,7 +171,14 @@ fn exponential_heun_is_exact_where_the_denoised_latent_changes_evenly() {
 }
 
 fn levels(name: &str, space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
-    schedule(name).unwrap().sigmas(space, steps, options).unwrap().iter().map(|&sigma| sigma.into()).collect()
+    Registry::builtin()
+        .schedule(name)
+        .unwrap()
+        .sigmas(space, steps, options)
+        .unwrap()
+        .iter()
+        .map(|&sigma| sigma.into())
+        .collect()
 }
 
 /// `∫ x^-0.5 (1 - x)^-0.3` up to `x`, as a share of the whole; each half over a variable in which it is smooth.

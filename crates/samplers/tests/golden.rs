@@ -7,7 +7,8 @@ mod analytic;
 use core_tensor::{Device, Latent, tensor, values};
 use fixtures::{Golden, SIGMA, TRAJECTORY, deviation};
 use samplers::{
-    Denoised, Denoiser, Error, Noise, Options, Prediction, Process, Processes, Sampler, SigmaSpace, Start, Step,
+    Denoised, Denoiser, Error, Noise, Options, Prediction, Process, Processes, Registry, Sampler, SigmaSpace, Sigmas,
+    Start, Step,
     noise::{Brownian, Generator, NoiseSource},
 };
 
@@ -30,7 +31,7 @@ fn cpu_noise_is_torch_randn_bit_for_bit() {
 
 #[test]
 fn schedules_are_those_of_the_references() {
-    let golden = Golden::open("schedules.safetensors");
+    let (golden, registry) = (Golden::open("schedules.safetensors"), Registry::builtin());
     let mut compared = 0;
     for name in golden.names() {
         // schedule.family.WIDTHxHEIGHT.steps, without a size for schnell and Stable Diffusion
@@ -46,7 +47,7 @@ fn schedules_are_those_of_the_references() {
             _ => panic!("a golden of an unknown kind: {name}"),
         };
         let sigmas =
-            samplers::schedule(schedule).unwrap().sigmas(&space, steps.parse().unwrap(), &Options::default()).unwrap();
+            registry.schedule(schedule).unwrap().sigmas(&space, steps.parse().unwrap(), &Options::default()).unwrap();
         let expected = golden.floats(&name);
         assert_eq!(sigmas.len(), expected.len(), "{name}");
         for (found, expected) in sigmas.iter().zip(&expected) {
@@ -123,7 +124,8 @@ fn schedules_of_flux_are_those_of_the_published_table() {
 
 fn is_table(name: &str, space: SigmaSpace, expected: &[f32]) {
     const FIVE_DIGITS: f32 = 6e-5;
-    let sigmas = samplers::schedule(name).unwrap().sigmas(&space, expected.len() - 1, &Options::default()).unwrap();
+    let schedule = Registry::builtin().schedule(name).unwrap();
+    let sigmas = schedule.sigmas(&space, expected.len() - 1, &Options::default()).unwrap();
     assert_eq!(sigmas.len(), expected.len(), "{name}");
     for (found, expected) in sigmas.iter().zip(expected) {
         assert!((found - expected).abs() <= FIVE_DIGITS * expected, "{name}: {sigmas:?}, expected {expected}");
@@ -157,7 +159,7 @@ fn trajectory_agrees(name: &str, options: &[(&str, &str)]) {
         None => (given.to_owned(), name),
     };
     let id = plain.trim_start_matches("rf.").split('.').next().unwrap();
-    let sampler = samplers::sampler(id).unwrap();
+    let sampler = Registry::builtin().sampler(id).unwrap();
     let shape: [usize; 5] = golden.shape(name).try_into().unwrap();
     let len = shape[1..].iter().product();
     let expected: Vec<Vec<f32>> = golden.floats(name).chunks(len).map(<[f32]>::to_vec).collect();
@@ -168,17 +170,18 @@ fn trajectory_agrees(name: &str, options: &[(&str, &str)]) {
 
     let mut set = Options::default();
     options.iter().for_each(|(name, value)| set.set(name, value.parse().unwrap()));
-    set.checked(sampler.params).unwrap();
+    set.checked(&sampler.params).unwrap();
     let start = Start { space: space(process), steps: STEPS, options: &set };
-    if let Some(levels) = sampler.levels {
-        // Levels of its own are compared too, from the table that the run's are the ends of.
-        let found = levels(&start, &golden.floats(&given));
+    if sampler.has_own_levels() {
+        // They are compared too, from the table that the run's are the ends of.
+        let table: Vec<f64> = golden.floats(&given).into_iter().map(f64::from).collect();
+        let (found, _) = sampler.begin(&start, Sigmas::literal(&table).unwrap()).unwrap();
         assert_eq!(found.len(), sigmas.len(), "{name}");
         let off = |(found, expected): (&f32, &f32)| (found - expected).abs() <= 2e-3 * expected;
         assert!(found.iter().zip(&sigmas).all(off), "{name}: {found:?}, expected {sigmas:?}");
     }
     let mut noise = Given(noise.into_iter());
-    let mut stepper = (sampler.start)(&start);
+    let mut stepper = sampler.start(&start).unwrap();
     let mut x = Latent(tensor(expected[0].clone(), [shape[1], shape[2], shape[3], shape[4]], &Device::flex()));
     for index in 0..sigmas.len() - 1 {
         let at = Step::of(&sigmas, index).unwrap();
@@ -203,14 +206,15 @@ fn row_after(index: usize, rows: usize, levels: usize) -> Option<usize> {
 /// Samplers that the references' scripts do not have: `formulas.rs` holds them.
 const BY_FORMULA: [&str; 2] = ["exp_heun_2_x0", "exp_heun_2_x0_sde"];
 
-fn of_references() -> impl Iterator<Item = &'static Sampler> {
-    samplers::SAMPLERS.iter().copied().filter(|sampler| !BY_FORMULA.contains(&sampler.id))
+fn of_references() -> impl Iterator<Item = Sampler> {
+    let all = Registry::builtin().samplers().to_vec();
+    all.into_iter().filter(|sampler| !BY_FORMULA.contains(&sampler.id.as_str()))
 }
 
 #[test]
 fn samplers_take_the_steps_of_the_references() {
     for sampler in of_references() {
-        trajectory_agrees(sampler.id, &[]);
+        trajectory_agrees(&sampler.id, &[]);
         if sampler.processes == Processes::All {
             trajectory_agrees(&format!("rf.{}", sampler.id), &[]);
         }
@@ -221,7 +225,7 @@ fn samplers_take_the_steps_of_the_references() {
 #[test]
 fn samplers_end_where_the_references_do_on_other_schedules() {
     for schedule in ["simple", "normal", "exponential", "ddim_uniform"] {
-        for sampler in of_references().filter(|sampler| sampler.levels.is_none()) {
+        for sampler in of_references().filter(|sampler| !sampler.has_own_levels()) {
             trajectory_agrees(&format!("{schedule}..{}", sampler.id), &[]);
         }
     }
@@ -230,7 +234,7 @@ fn samplers_end_where_the_references_do_on_other_schedules() {
 /// What a model answered to a reference, call by call; it was shown what the sampler shows here.
 struct Recorded {
     golden: Golden,
-    name: &'static str,
+    name: String,
     calls: usize,
 }
 
@@ -272,8 +276,8 @@ fn off(x: &Latent, expected: &[f32]) -> f64 {
 fn samplers_take_the_steps_of_the_references_on_a_unet() {
     // `dpm_adaptive` chooses its own steps, by differences that are noise in float32.
     for sampler in of_references().filter(|sampler| sampler.id != "dpm_adaptive") {
-        let name = sampler.id;
-        let mut model = Recorded { golden: Golden::open("unet_samplers.safetensors"), name, calls: 0 };
+        let name = sampler.id.as_str();
+        let mut model = Recorded { golden: Golden::open("unet_samplers.safetensors"), name: name.to_owned(), calls: 0 };
         let shape: [usize; 5] = model.golden.shape(name).try_into().unwrap();
         let shape = [shape[1], shape[2], shape[3], shape[4]];
         let rows = |name: &str| model.golden.floats(name).chunks(64).map(<[f32]>::to_vec).collect::<Vec<_>>();
@@ -282,7 +286,7 @@ fn samplers_take_the_steps_of_the_references_on_a_unet() {
         let sigmas = model.golden.floats(if model.golden.names().contains(&own) { &own } else { "sigmas" });
         let options = Options::default();
         let start = Start { space: SigmaSpace::Discrete, steps: 20, options: &options };
-        let mut stepper = (sampler.start)(&start);
+        let mut stepper = sampler.start(&start).unwrap();
         let mut x = Latent(tensor(expected[0].clone(), shape, &Device::flex()));
         for index in 0..sigmas.len() - 1 {
             x = stepper.step(Step::of(&sigmas, index).unwrap(), x, &mut model, &mut noise).unwrap();
@@ -352,7 +356,7 @@ fn levels_of_models_without_a_signal_at_the_end_and_of_edm_are_those_of_the_refe
     }
     for name in ["karras", "exponential"] {
         let space = SigmaSpace::Edm { min: 0.002, max: 80.0 };
-        let found = samplers::schedule(name).unwrap().sigmas(&space, 20, &Options::default()).unwrap();
+        let found = Registry::builtin().schedule(name).unwrap().sigmas(&space, 20, &Options::default()).unwrap();
         let expected = golden.floats(&format!("edm.{name}"));
         assert_eq!(found.len(), expected.len());
         assert!(found.iter().zip(&expected).all(|(a, b)| close((*a).into(), *b)), "{found:?}, expected {expected:?}");

@@ -1,6 +1,6 @@
 //! The names by which other programs call samplers and schedules: known where this engine's mathematics is theirs, refused elsewhere.
 
-use samplers::{Error, sampler_and_schedule, schedule};
+use samplers::{Error, Registry};
 
 /// A name, and the sampler and schedule that it means; no sampler where it is refused.
 type Meaning = (&'static str, Option<(&'static str, Option<&'static str>)>);
@@ -18,14 +18,16 @@ const fn refused(name: &'static str) -> Meaning {
 }
 
 fn hold(program: &str, names: &[Meaning]) {
+    let registry = Registry::builtin();
     for (name, expected) in names {
-        let found = sampler_and_schedule(name);
+        let found = registry.sampler_and_schedule(name);
         if expected.is_none() {
             let unknown = matches!(&found, Err(Error::UnknownName { kind: "sampler", name: n, .. }) if n == name);
             assert!(unknown, "{program}: {name:?} is {found:?}");
         }
-        let found = found.ok().map(|(sampler, schedule)| (sampler.id, schedule.map(|schedule| schedule.id)));
-        assert_eq!(found, *expected, "{program}: {name:?}");
+        let found = found.ok().map(|(sampler, schedule)| (sampler.id.clone(), schedule.map(|s| s.id.clone())));
+        let expected = expected.map(|(sampler, schedule)| (sampler.to_owned(), schedule.map(str::to_owned)));
+        assert_eq!(found, expected, "{program}: {name:?}");
     }
 }
 
@@ -456,8 +458,8 @@ fn schedules_of_all_of_them() {
         ),
     ] {
         for (name, expected) in names {
-            let found = schedule(name);
-            assert_eq!(found.as_ref().ok().map(|schedule| schedule.id), *expected, "{program}: {name:?}");
+            let found = Registry::builtin().schedule(name);
+            assert_eq!(found.as_ref().ok().map(|schedule| schedule.id.as_str()), *expected, "{program}: {name:?}");
             assert!(found.is_ok() || matches!(found, Err(Error::UnknownName { kind: "schedule", .. })));
         }
     }
@@ -467,6 +469,6 @@ fn schedules_of_all_of_them() {
 fn what_is_no_name_is_refused() {
     for name in ["", " ", "_", "karras", "simple", "euler karras karras", "euler a a", "eulerk", "k", "k_karras", "gpu"]
     {
-        assert!(sampler_and_schedule(name).is_err(), "{name:?}");
+        assert!(Registry::builtin().sampler_and_schedule(name).is_err(), "{name:?}");
     }
 }

@@ -189,7 +189,7 @@ pub struct InfoArgs {
 /// Names of a registry: offered in help and completions, but not enforced, since the registry accepts more spellings and
 /// says better what is wrong.
 #[derive(Clone)]
-struct Names(Vec<&'static str>);
+struct Names(Vec<String>);
 
 impl TypedValueParser for Names {
     type Value = String;
@@ -204,7 +204,7 @@ impl TypedValueParser for Names {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(self.0.iter().map(PossibleValue::new)))
+        Some(Box::new(self.0.iter().cloned().map(PossibleValue::new)))
     }
 }
 
@@ -256,9 +256,9 @@ fn whole(text: &str, least: usize, most: usize) -> std::result::Result<usize, St
 /// The command line, whose help and completions offer what is in a registry.
 pub fn command(registry: &Registry) -> clap::Command {
     let names = [
-        ("sampler", registry.samplers().iter().map(|s| s.id).collect()),
-        ("schedule", registry.schedules().iter().map(|s| s.id).collect()),
-        ("profile", Profile::ALL.into_iter().map(Profile::id).collect()),
+        ("sampler", registry.samplers().iter().map(|s| s.id.clone()).collect()),
+        ("schedule", registry.schedules().iter().map(|s| s.id.clone()).collect()),
+        ("profile", Profile::ALL.into_iter().map(|p| p.id().to_owned()).collect()),
     ];
     Args::command().mut_subcommand("txt2img", |txt2img| {
         let flags = Words(txt2img.get_arguments().filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect());
@@ -390,7 +390,7 @@ impl Txt2ImgArgs {
             if self.sampler.is_none()
                 && let Ok((sampler, Some(_))) = registry.sampler_and_schedule(&sampling.sampler)
             {
-                sampling.sampler = sampler.id.into();
+                sampling.sampler = sampler.id.clone();
             }
             sampling.schedule = Some(name.clone());
         }

@@ -14,8 +14,8 @@ pub fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
     let steps = request.sigmas.as_ref().map_or(request.steps, |levels| levels.len().saturating_sub(1));
     let mut pairs = vec![
         ("Steps", steps.to_string()),
-        ("Sampler", request.sampler.label.to_owned()),
-        ("Schedule type", request.schedule.label.to_owned()),
+        ("Sampler", request.sampler.label.clone()),
+        ("Schedule type", request.schedule.label.clone()),
         ("CFG scale", request.cfg.to_string()),
         ("Distilled CFG Scale", request.guidance.to_string()),
         ("Seed", request.seed.to_string()),
@@ -31,7 +31,7 @@ pub fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
     }
     let params = request.params();
     pairs.extend(request.options.iter().map(|(name, value)| {
-        let label = params.iter().find(|param| param.name == name).map_or(name, |param| param.label);
+        let label = params.iter().find(|param| param.name == name).map_or(name, |param| &param.label);
         (label, value.to_string())
     }));
     if let Some(sigmas) = &request.sigmas {

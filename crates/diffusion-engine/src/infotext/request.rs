@@ -129,12 +129,12 @@ impl<'a> Said<'a> {
 
         request.seed = seed.unwrap_or(request.seed);
         request.steps = steps.unwrap_or(request.steps);
-        request.sampler = sampler.unwrap_or(request.sampler);
-        request.schedule = match (schedule, sampler) {
+        request.schedule = match (schedule, &sampler) {
             (Some(schedule), _) => schedule,
             (None, Some(_)) => registry.schedule("automatic")?,
             (None, None) => request.schedule,
         };
+        request.sampler = sampler.unwrap_or(request.sampler);
         request.cfg = cfg.unwrap_or(request.cfg);
         request.guidance = guidance.unwrap_or(request.guidance);
         request.size =
@@ -284,7 +284,7 @@ impl<'a> Said<'a> {
     }
 
     /// Sampler and schedule, each as the text says it.
-    fn names(&self, registry: &Registry) -> Result<(Option<&'static Sampler>, Option<&'static Schedule>), Error> {
+    fn names(&self, registry: &Registry) -> Result<(Option<Sampler>, Option<Schedule>), Error> {
         let both = |_: &str, value: &str| {
             // stable-diffusion.cpp's names have no spaces, and the schedule is behind one: its `euler discrete` is no `EulerDiscrete`.
             let apart = value.trim().split_once(' ').filter(|_| self.text.from == Writer::StableDiffusionCpp);
@@ -311,11 +311,11 @@ impl<'a> Said<'a> {
             (_, Some(named)) => Some(named),
             (said, None) => said,
         };
-        let before = || match sampler {
-            Some(_) if self.is_before_schedules() => Ok(Some(registry.schedule("normal")?)),
-            Some(_) | None => Ok::<_, Error>(None),
+        let schedule = match (schedule, &sampler) {
+            (None, Some(_)) if self.is_before_schedules() => Some(registry.schedule("normal")?),
+            (schedule, _) => schedule,
         };
-        Ok((sampler, schedule.map_or_else(before, |schedule| Ok(Some(schedule)))?))
+        Ok((sampler, schedule))
     }
 
     /// Whether the version is one of A1111's up to 1.8, such as `v1.6.0-2-g4afaaf8`, or one of Forge's over it.
@@ -350,15 +350,15 @@ impl<'a> Said<'a> {
             }
             let is_named = |name: &str| plain(name) == plain(key);
             let of_graph = self.text.from == Writer::ComfyGraph;
-            let param = params.iter().find(|p| is_named(p.label) || of_graph && is_named(p.name));
-            match param.filter(|_| !value.trim().is_empty() && self.is_meant(key, value, request.sampler)) {
-                Some(param) => match set.insert(param.name, (key, value)) {
+            let param = params.iter().find(|p| is_named(&p.label) || of_graph && is_named(&p.name));
+            match param.filter(|_| !value.trim().is_empty() && self.is_meant(key, value, &request.sampler)) {
+                Some(param) => match set.insert(&*param.name, (key, value)) {
                     Some(first) if first.1.trim() != value.trim() => {
                         return Err(self.contradiction(first, (key, value)));
                     }
                     Some(_) | None => {
                         let Ok(value) = value.parse();
-                        request.options.set(param.name, value);
+                        request.options.set(&param.name, value);
                     }
                 },
                 None if told.insert(key) => unread.push(key.clone()),
@@ -376,7 +376,7 @@ impl<'a> Said<'a> {
             return true;
         }
         let is_new = self.text.pairs.iter().any(|(key, _)| key == "SDCPP");
-        values::number(value).is_some() && (is_new || ["ddim", "tcd"].contains(&sampler.id))
+        values::number(value).is_some() && (is_new || ["ddim", "tcd"].contains(&sampler.id.as_str()))
     }
 }
 

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use proptest::sample::Index;
 use samplers::{Profile, Registry, noise::NoiseSource};
 
 use super::*;
@@ -25,7 +26,10 @@ fn text_of_other_programs_is_read_as_far_as_it_goes() {
     let infotext = parse(text);
     let request = infotext.request().unwrap();
     assert_eq!((request.prompt.as_str(), request.negative.as_str()), ("masterpiece, 1girl\nmore", "bad hands"));
-    assert_eq!((request.steps, request.sampler.id, request.cfg, request.seed), (28, "euler_ancestral", 7.0, 1234));
+    assert_eq!(
+        (request.steps, request.sampler.id.as_str(), request.cfg, request.seed),
+        (28, "euler_ancestral", 7.0, 1234)
+    );
     assert_eq!(request.size, Size { width: 512, height: 768 });
     assert_eq!(request.noise, NoiseSource::Nv);
     assert!(infotext.pairs.contains(&("Lora hashes".into(), "x: 1, y: 2".into())));
@@ -120,19 +124,21 @@ fn sloppy_and_foreign_forms_are_read_too() {
 
 #[test]
 fn a_sampler_may_end_in_its_schedule_as_it_did_before_the_two_were_apart() {
-    let ids = |line: &str| parse(&format!("a\nSteps: 1, {line}")).request().map(|r| (r.sampler.id, r.schedule.id)).ok();
-    assert_eq!(ids("Sampler: DPM++ 2M Karras"), Some(("dpmpp_2m", "karras")));
-    assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Beta"), Some(("dpmpp_2m", "beta")));
+    let ids = |line: &str| {
+        parse(&format!("a\nSteps: 1, {line}")).request().ok().map(|r| format!("{}, {}", r.sampler.id, r.schedule.id))
+    };
+    assert_eq!(ids("Sampler: DPM++ 2M Karras"), Some("dpmpp_2m, karras".to_owned()));
+    assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Beta"), Some("dpmpp_2m, beta".to_owned()));
     assert_eq!(ids("Sampler: DPM++ 2M Karras, Schedule type: Beta"), None);
-    assert_eq!(ids("Sampler: DPM++ 2M Karras, Schedule type: Karras"), Some(("dpmpp_2m", "karras")));
-    assert_eq!(ids("Sampler: DPM++ 2M Karras, Schedule type: Automatic"), Some(("dpmpp_2m", "karras")));
-    assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Automatic"), Some(("dpmpp_2m", "automatic")));
-    assert_eq!(ids("Sampler: LMS"), Some(("lms", "automatic")));
+    assert_eq!(ids("Sampler: DPM++ 2M Karras, Schedule type: Karras"), Some("dpmpp_2m, karras".to_owned()));
+    assert_eq!(ids("Sampler: DPM++ 2M Karras, Schedule type: Automatic"), Some("dpmpp_2m, karras".to_owned()));
+    assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Automatic"), Some("dpmpp_2m, automatic".to_owned()));
+    assert_eq!(ids("Sampler: LMS"), Some("lms, automatic".to_owned()));
     for version in ["v1.9.0", "v1.10.1", "f2.0.1v1.10.1-previous-669", "v2", "ComfyUI", "v"] {
-        assert_eq!(ids(&format!("Sampler: LMS, Version: {version}")), Some(("lms", "automatic")), "{version}");
+        assert_eq!(ids(&format!("Sampler: LMS, Version: {version}")), Some("lms, automatic".to_owned()), "{version}");
     }
     for version in ["v1.8.0", "v1.6.0-2-g4afaaf8", "v1.0.0-pre", "1.8.0", "f0.0.17v1.8.0rc-latest-276"] {
-        assert_eq!(ids(&format!("Sampler: LMS, Version: {version}")), Some(("lms", "normal")), "{version}");
+        assert_eq!(ids(&format!("Sampler: LMS, Version: {version}")), Some("lms, normal".to_owned()), "{version}");
     }
 }
 
@@ -153,14 +159,15 @@ proptest! {
         model in "\\PC{0,8}",
         (seed, steps, batch) in (any::<u64>(), 1usize..1000, 1usize..65),
         (cfg, guidance) in (1.0f32..100.0, 0.0f32..100.0),
-        (sampler, schedule, profile) in (0..samplers::SAMPLERS.len(), 0..samplers::SCHEDULES.len(), 0..Profile::ALL.len()),
+        (sampler, schedule, profile) in (any::<Index>(), any::<Index>(), 0..Profile::ALL.len()),
         t5_length in proptest::option::of(1usize..4097),
         nv in any::<bool>(),
     ) {
+        let registry = Registry::builtin();
         let request = Txt2Img {
             negative, seed, steps, batch, cfg, guidance, t5_length,
-            sampler: samplers::SAMPLERS[sampler],
-            schedule: samplers::SCHEDULES[schedule],
+            sampler: sampler.get(registry.samplers()).clone(),
+            schedule: schedule.get(registry.schedules()).clone(),
             profile: Profile::ALL[profile],
             noise: if nv { NoiseSource::Nv } else { NoiseSource::Cpu },
             ..Txt2Img::of(prompt)

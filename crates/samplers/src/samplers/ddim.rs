@@ -4,21 +4,18 @@
 
 use super::euler_ancestral::EulerAncestral;
 use crate::{
-    Processes, Sampler,
+    Sampler,
     ancestral::Ancestral,
     options::{ETA_0, S_NOISE},
     schedules,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "ddim",
-    label: "DDIM",
-    aliases: &["k_ddim", "ddim_trailing", "DDIMScheduler"],
-    about: "Towards the denoised latent, with as much new noise as `eta` says. A1111 and Forge run it on `ddim_uniform` levels and stop \
-            at the lowest of them; ComfyUI's sampler of that name is Euler, as this is where `eta` is 0.",
-    params: &[&ETA_0, &S_NOISE],
-    processes: Processes::Diffusion { instead: "euler" },
-    automatic: &schedules::ddim_uniform::SCHEDULE,
-    start: |start| Box::new(EulerAncestral { ancestral: Ancestral::of(start, &ETA_0) }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("ddim", "DDIM", |start| Ok(Box::new(EulerAncestral { ancestral: Ancestral::of(start, &ETA_0) })))
+        .aliases(["k_ddim", "ddim_trailing", "DDIMScheduler"])
+        .about("Towards the denoised latent, with as much new noise as `eta` says. A1111 and Forge run it on `ddim_uniform` levels and stop \
+            at the lowest of them; ComfyUI's sampler of that name is Euler, as this is where `eta` is 0.")
+        .params([ETA_0.param(), S_NOISE.param()])
+        .diffusion_alone("euler")
+        .automatic(schedules::ddim_uniform::schedule())
+}

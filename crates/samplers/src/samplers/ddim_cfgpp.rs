@@ -4,21 +4,20 @@
 
 use super::euler_ancestral_cfg_pp::EulerCfgPp;
 use crate::{
-    Processes, Sampler,
+    Sampler,
     ancestral::Ancestral,
     options::{ETA_0, S_NOISE},
     schedules,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "ddim_cfgpp",
-    label: "DDIM CFG++",
-    aliases: &["k_ddim_cfgpp"],
-    about: "DDIM whose noise is what the model sees without the prompt, and whose guidance counts for a 12.5th.",
-    needs_negative: true,
-    params: &[&ETA_0, &S_NOISE],
-    processes: Processes::Diffusion { instead: "euler_cfg_pp" },
-    automatic: &schedules::ddim_uniform::SCHEDULE,
-    start: |start| Box::new(EulerCfgPp { ancestral: Ancestral::of(start, &ETA_0), guidance: 1.0 / 12.5 }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("ddim_cfgpp", "DDIM CFG++", |start| {
+        Ok(Box::new(EulerCfgPp { ancestral: Ancestral::of(start, &ETA_0), guidance: 1.0 / 12.5 }))
+    })
+    .aliases(["k_ddim_cfgpp"])
+    .about("DDIM whose noise is what the model sees without the prompt, and whose guidance counts for a 12.5th.")
+    .needs_negative()
+    .params([ETA_0.param(), S_NOISE.param()])
+    .diffusion_alone("euler_cfg_pp")
+    .automatic(schedules::ddim_uniform::schedule())
+}

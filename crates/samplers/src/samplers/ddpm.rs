@@ -4,15 +4,12 @@
 //! Euler step that draws all of its noise anew.
 
 use super::euler_ancestral::EulerAncestral;
-use crate::{Processes, Sampler, ancestral::Ancestral};
+use crate::{Sampler, ancestral::Ancestral};
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "ddpm",
-    label: "DDPM",
-    aliases: &["DDPMScheduler"],
-    about: "The posterior's mean and its noise, as models are trained.",
-    stochastic: true,
-    processes: Processes::Diffusion { instead: "euler_ancestral" },
-    start: |start| Box::new(EulerAncestral { ancestral: Ancestral::fixed(start, 1.0) }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("ddpm", "DDPM", |start| Ok(Box::new(EulerAncestral { ancestral: Ancestral::fixed(start, 1.0) })))
+        .aliases(["DDPMScheduler"])
+        .about("The posterior's mean and its noise, as models are trained.")
+        .stochastic()
+        .diffusion_alone("euler_ancestral")
+}

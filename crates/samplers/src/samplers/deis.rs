@@ -8,34 +8,31 @@ use core_tensor::Latent;
 
 use super::euler::slope;
 use crate::{
-    Denoiser, Error, Kind, Noise, Param, Sampler, Step, Stepper,
+    Denoiser, Error, Noise, Sampler, Setting, Step, Stepper,
     interpolation::{basis, exponential_weights},
     options::whole,
     past_slopes::PastSlopes,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "deis",
-    label: "DEIS",
-    aliases: &["DEISMultistep", "DEISMultistepScheduler"],
-    about: "The polynomial through the last slopes, integrated against the noise that it moves. diffusers' polynomials are those of \
-            `deis_mode` `logrho`.",
-    params: &[&ORDER, &MODE],
-    start: |start| {
-        let mode = [tab, logrho][start.choice(&MODE)];
-        Box::new(Deis { mode, slopes: PastSlopes::new(start.whole(&ORDER)) })
-    },
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("deis", "DEIS", |start| {
+        let mode = [tab, logrho][start.get(&mode())]; Ok(Box::new(Deis { mode, slopes: PastSlopes::new(start.get(&ORDER)) })) })
+        .aliases(["DEISMultistep", "DEISMultistepScheduler"])
+        .about("The polynomial through the last slopes, integrated against the noise that it moves. diffusers' polynomials are those of \
+            `deis_mode` `logrho`.")
+        .params([ORDER.param(), mode().param()])
+}
 
 /// ComfyUI sample_deis: max_order.
-static ORDER: Param = whole("order", "Order", [3, 1, 4], "How many slopes count.");
-static MODE: Param = Param {
-    name: "deis_mode",
-    label: "DEIS mode",
-    kind: Kind::Choice(&["tab", "logrho"]),
-    about: "What the polynomials are in: the time of a variance-preserving process, or log sigma.",
-};
+static ORDER: Setting<usize> = whole("order", "Order", [3, 1, 4], "How many slopes count.");
+fn mode() -> Setting<usize> {
+    Setting::choice(
+        "deis_mode",
+        "DEIS mode",
+        ["tab", "logrho"],
+        "What the polynomials are in: the time of a variance-preserving process, or log sigma.",
+    )
+}
 
 /// The weights of the slopes at some levels, the newest first, in the step from that to another.
 type Mode = fn(levels: &[f64], end: f64) -> Vec<f64>;

@@ -11,17 +11,14 @@ use crate::{
     schedules,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "dpm_2",
-    label: "DPM2",
-    aliases: &["k_dpm_2", "dpm2", "kdpm_2", "KDPM2Discrete", "KDPM2DiscreteScheduler"],
-    calls: Calls::Each(2),
-    automatic: &schedules::karras::SCHEDULE,
-    about: "The slope of a whole step is taken in its middle, on the scale of log sigma.",
-    params: &churn::PARAMS,
-    start: |start| Box::new(Dpm2 { churn: Churn::of(start) }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("dpm_2", "DPM2", |start| Ok(Box::new(Dpm2 { churn: Churn::of(start) })))
+        .aliases(["k_dpm_2", "dpm2", "kdpm_2", "KDPM2Discrete", "KDPM2DiscreteScheduler"])
+        .about("The slope of a whole step is taken in its middle, on the scale of log sigma.")
+        .calls(Calls::Each(2))
+        .params(churn::params())
+        .automatic(schedules::karras::schedule())
+}
 
 #[derive(Clone)]
 struct Dpm2 {

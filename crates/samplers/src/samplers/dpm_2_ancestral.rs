@@ -12,10 +12,11 @@ use crate::{
     schedules,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "dpm_2_ancestral",
-    label: "DPM2 a",
-    aliases: &[
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("dpm_2_ancestral", "DPM2 a", |start| {
+        Ok(Box::new(Dpm2Ancestral { ancestral: Ancestral::of(start, &ETA) }))
+    })
+    .aliases([
         "k_dpm_2_a",
         "k_dpm_2_ancestral",
         "dpm2_a",
@@ -23,15 +24,13 @@ pub(crate) static SAMPLER: Sampler = Sampler {
         "kdpm_2_a",
         "kdpm_2_ancestral",
         "KDPM2AncestralDiscreteScheduler",
-    ],
-    calls: Calls::Each(2),
-    stochastic: true,
-    automatic: &schedules::karras::SCHEDULE,
-    about: "DPM2 further down than asked, then noise back up.",
-    params: &[&ETA, &S_NOISE, &ENSD],
-    start: |start| Box::new(Dpm2Ancestral { ancestral: Ancestral::of(start, &ETA) }),
-    ..Sampler::PLAIN
-};
+    ])
+    .about("DPM2 further down than asked, then noise back up.")
+    .calls(Calls::Each(2))
+    .stochastic()
+    .params([ETA.param(), S_NOISE.param(), ENSD.param()])
+    .automatic(schedules::karras::schedule())
+}
 
 #[derive(Clone)]
 struct Dpm2Ancestral {

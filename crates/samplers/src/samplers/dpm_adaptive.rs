@@ -3,67 +3,69 @@
 //! References: Lu et al. 2022 (DPM-Solver, arXiv 2206.00927), appendix C; k-diffusion `sample_dpm_adaptive`, commit 4601bf0. A
 //! picture's steps depend on that picture alone, where k-diffusion measures the error over a batch; noise (`eta`) is not offered.
 
+use std::iter;
+
 use core_tensor::{Latent, Tensor, values};
 
 use super::dpm_solver::{Slopes, first_order, second_order, third_order};
 use crate::{
-    Calls, Denoiser, Error, Noise, Param, Processes, Sampler, Schedule, Step, Stepper,
+    Calls, Denoiser, Error, Noise, Param, Sampler, Schedule, Setting, Step, Stepper,
     options::{number, whole},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "dpm_adaptive",
-    label: "DPM adaptive",
-    aliases: &["k_dpm_ad", "k_dpm_adaptive", "DPMAdaptive"],
-    about: "Steps as long as an estimate of their error allows. It takes neither a schedule's levels nor a number of steps, and ends in \
-            the model's lowest level: a little noise stays. It gives up after 3000 model calls for a picture.",
-    calls: Calls::Varying,
-    params: &PARAMS,
-    processes: Processes::Diffusion { instead: "dpmpp_2m" },
-    levels: Some(|start, given| vec![given[0], start.space.ends().1 as f32]),
-    start: |start| {
-        let [rtol, atol, h_init, pcoeff, icoeff, dcoeff, accept_safety] = NUMBERS.map(|param| start.number(param));
-        let order = start.whole(&ORDER);
-        let rate = order as f64;
-        Box::new(DpmAdaptive {
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("dpm_adaptive", "DPM adaptive", |start| {
+        let [rtol, atol, h_init, pcoeff, icoeff, dcoeff, accept_safety] = NUMBERS.map(|param| start.get(param));
+        let order = start.get(&ORDER);
+        let rate = order as f64; Ok(Box::new(DpmAdaptive {
             order,
             rtol,
             atol,
             h_init,
             powers: [(pcoeff + icoeff + dcoeff) / rate, -(pcoeff + 2.0 * dcoeff) / rate, dcoeff / rate],
             accept_safety,
-        })
-    },
-    ..Sampler::PLAIN
-};
+        })) })
+        .aliases(["k_dpm_ad", "k_dpm_adaptive", "DPMAdaptive"])
+        .about("Steps as long as an estimate of their error allows. It takes neither a schedule's levels nor a number of steps, and ends in \
+            the model's lowest level: a little noise stays. It gives up after 3000 model calls for a picture.")
+        .calls(Calls::Varying)
+        .params(params())
+        .diffusion_alone("dpmpp_2m")
+        .levels(|start, given| Ok(vec![given[0], start.space.ends().1 as f32]))
+}
 
 /// The most model calls for one picture: those of [`Schedule::MAX_STEPS`] steps of order 3. A model whose answers don't hang together
 /// satisfies no estimate of an error, and k-diffusion goes on for ever.
 const MOST_CALLS: usize = 3 * Schedule::MAX_STEPS;
 
 // k-diffusion sample_dpm_adaptive has all defaults.
-static ORDER: Param = whole("order", "Order", [3, 2, 3], "The order of the steps.");
-static RTOL: Param = number("rtol", "Rtol", [0.05, 1e-6, 1.0], "The error that is allowed, as a share of the latent.");
-static ATOL: Param = number("atol", "Atol", [0.0078, 1e-6, 1.0], "The error that is allowed in any case.");
-static H_INIT: Param = number("h_init", "H init", [0.05, 1e-3, 1.0], "The first step's length in log sigma.");
-static PCOEFF: Param =
+static ORDER: Setting<usize> = whole("order", "Order", [3, 2, 3], "The order of the steps.");
+static RTOL: Setting<f64> =
+    number("rtol", "Rtol", [0.05, 1e-6, 1.0], "The error that is allowed, as a share of the latent.");
+static ATOL: Setting<f64> = number("atol", "Atol", [0.0078, 1e-6, 1.0], "The error that is allowed in any case.");
+static H_INIT: Setting<f64> = number("h_init", "H init", [0.05, 1e-3, 1.0], "The first step's length in log sigma.");
+static PCOEFF: Setting<f64> =
     number("pcoeff", "Pcoeff", [0.0, 0.0, 1.0], "What the error's change counts for the next step's length.");
-static ICOEFF: Param = number("icoeff", "Icoeff", [1.0, 0.1, 1.0], "What the error counts for the next step's length.");
-static DCOEFF: Param = number(
+static ICOEFF: Setting<f64> =
+    number("icoeff", "Icoeff", [1.0, 0.1, 1.0], "What the error counts for the next step's length.");
+static DCOEFF: Setting<f64> = number(
     "dcoeff",
     "Dcoeff",
     [0.0, 0.0, 1.0],
     "What the change of the error's change counts for the next step's length.",
 );
-static SAFETY: Param = number(
+static SAFETY: Setting<f64> = number(
     "accept_safety",
     "Accept safety",
     [0.81, 0.1, 0.99],
     "A step is taken if the next may be this share as long.",
 );
 
-static NUMBERS: [&Param; 7] = [&RTOL, &ATOL, &H_INIT, &PCOEFF, &ICOEFF, &DCOEFF, &SAFETY];
-static PARAMS: [&Param; 8] = [&ORDER, &RTOL, &ATOL, &H_INIT, &PCOEFF, &ICOEFF, &DCOEFF, &SAFETY];
+static NUMBERS: [&Setting<f64>; 7] = [&RTOL, &ATOL, &H_INIT, &PCOEFF, &ICOEFF, &DCOEFF, &SAFETY];
+
+fn params() -> impl Iterator<Item = Param> {
+    iter::once(ORDER.param()).chain(NUMBERS.map(Setting::param))
+}
 
 #[derive(Clone)]
 struct DpmAdaptive {
@@ -101,7 +103,7 @@ impl DpmAdaptive {
         let mut tries = 0..MOST_CALLS / self.order;
         while t < end - NEAR {
             if tries.next().is_none() {
-                return Err(Error::TooManyCalls { sampler: "dpm_adaptive", max: MOST_CALLS });
+                return Err(Error::TooManyCalls { sampler: "dpm_adaptive".to_owned(), max: MOST_CALLS });
             }
             let (sigma, next) = ((-t).exp() as f32, (-(t + h).min(end)).exp() as f32);
             let mut slopes = Slopes::of(&x, sigma, model)?;

@@ -6,24 +6,21 @@ use core_tensor::Latent;
 
 use super::dpm_solver::{Slopes, first_order, second_order, third_order};
 use crate::{
-    Calls, Denoiser, Error, Noise, Processes, Sampler, Start, Step, Stepper,
+    Calls, Denoiser, Error, Noise, Sampler, Start, Step, Stepper,
     ancestral::Ancestral,
     options::{ETA_0, S_NOISE},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "dpm_fast",
-    label: "DPM fast",
-    aliases: &["k_dpm_fast", "DPMFast"],
-    about: "Steps of the third order with as many model calls as steps were asked for. It takes no schedule's levels but its own, even in \
-            log sigma, and ends in the model's lowest: a little noise stays.",
-    calls: Calls::Steps,
-    params: &[&ETA_0, &S_NOISE],
-    processes: Processes::Diffusion { instead: "dpmpp_2m" },
-    levels: Some(levels),
-    start: |start| Box::new(DpmFast { ancestral: Ancestral::of(start, &ETA_0), calls: start.steps }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("dpm_fast", "DPM fast", |start| Ok(Box::new(DpmFast { ancestral: Ancestral::of(start, &ETA_0), calls: start.steps })))
+        .aliases(["k_dpm_fast", "DPMFast"])
+        .about("Steps of the third order with as many model calls as steps were asked for. It takes no schedule's levels but its own, even in \
+            log sigma, and ends in the model's lowest: a little noise stays.")
+        .calls(Calls::Steps)
+        .params([ETA_0.param(), S_NOISE.param()])
+        .diffusion_alone("dpmpp_2m")
+        .levels(|start, given| Ok(levels(start, given)))
+}
 
 #[derive(Clone)]
 struct DpmFast {

@@ -7,16 +7,13 @@ use core_tensor::{Latent, Tensor};
 use super::euler::towards;
 use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "dpmpp_2m",
-    label: "DPM++ 2M",
-    aliases: &["k_dpmpp_2m", "dpm++2m", "DPM2M", "DPMSolverMultistep", "DPMSolverMultistepScheduler"],
-    automatic: &schedules::karras::SCHEDULE,
-    about: "The denoised latent is carried on along a line through the last two. A1111 up to 1.8 meant `normal` levels by the plain \
-            name; here as in later versions `automatic` makes them `karras`.",
-    start: |_| Box::new(Dpmpp2m { last: None }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("dpmpp_2m", "DPM++ 2M", |_| Ok(Box::new(Dpmpp2m { last: None })))
+        .aliases(["k_dpmpp_2m", "dpm++2m", "DPM2M", "DPMSolverMultistep", "DPMSolverMultistepScheduler"])
+        .about("The denoised latent is carried on along a line through the last two. A1111 up to 1.8 meant `normal` levels by the plain \
+            name; here as in later versions `automatic` makes them `karras`.")
+        .automatic(schedules::karras::schedule())
+}
 
 #[derive(Clone)]
 struct Dpmpp2m {

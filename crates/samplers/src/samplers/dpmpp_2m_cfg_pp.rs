@@ -6,15 +6,12 @@ use core_tensor::{Latent, Tensor};
 
 use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, exploding::exploding, schedules};
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "dpmpp_2m_cfg_pp",
-    label: "DPM++ 2M CFG++",
-    about: "DPM++ 2M whose noise is what the model sees without the prompt. Guidance is best at 1 to 2.",
-    needs_negative: true,
-    automatic: &schedules::karras::SCHEDULE,
-    start: |start| exploding(start, Dpmpp2mCfgPp { last: None }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("dpmpp_2m_cfg_pp", "DPM++ 2M CFG++", |start| Ok(exploding(start, Dpmpp2mCfgPp { last: None })))
+        .about("DPM++ 2M whose noise is what the model sees without the prompt. Guidance is best at 1 to 2.")
+        .needs_negative()
+        .automatic(schedules::karras::schedule())
+}
 
 #[derive(Clone)]
 struct Dpmpp2mCfgPp {

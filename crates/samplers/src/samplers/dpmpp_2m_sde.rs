@@ -13,17 +13,14 @@ use crate::{
     stochastic::Sde,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "dpmpp_2m_sde",
-    label: "DPM++ 2M SDE",
-    aliases: &["k_dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "dpm++2m_sde", "DPM2MSDE", "dpm++2m_sde_bt"],
-    stochastic: true,
-    automatic: &schedules::exponential::SCHEDULE,
-    about: "DPM++ 2M with noise. `k_dpmpp_2m_sde_ka`, which A1111 gave to this and to its Karras form, means the latter.",
-    params: &[&ETA, &S_NOISE],
-    start: |start| exploding(start, Dpmpp2mSde::of(start, Solver::Midpoint)),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("dpmpp_2m_sde", "DPM++ 2M SDE", |start| Ok(exploding(start, Dpmpp2mSde::of(start, Solver::Midpoint))))
+        .aliases(["k_dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "dpm++2m_sde", "DPM2MSDE", "dpm++2m_sde_bt"])
+        .about("DPM++ 2M with noise. `k_dpmpp_2m_sde_ka`, which A1111 gave to this and to its Karras form, means the latter.")
+        .stochastic()
+        .params([ETA.param(), S_NOISE.param()])
+        .automatic(schedules::exponential::schedule())
+}
 
 /// How the change between two denoised latents counts (k-diffusion `solver_type`).
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +40,7 @@ pub(super) struct Dpmpp2mSde {
 
 impl Dpmpp2mSde {
     pub(super) fn of(start: &Start, solver: Solver) -> Self {
-        Self { eta: start.number(&ETA), s_noise: start.number(&S_NOISE), solver, last: None }
+        Self { eta: start.get(&ETA), s_noise: start.get(&S_NOISE), solver, last: None }
     }
 }
 

@@ -10,14 +10,13 @@ use crate::{
     schedules,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "dpmpp_2m_sde_heun",
-    label: "DPM++ 2M SDE Heun",
-    aliases: &["k_dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu"],
-    stochastic: true,
-    automatic: &schedules::exponential::SCHEDULE,
-    about: "DPM++ 2M SDE in its variant after Heun.",
-    params: &[&ETA, &S_NOISE],
-    start: |start| exploding(start, Dpmpp2mSde::of(start, Solver::Heun)),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("dpmpp_2m_sde_heun", "DPM++ 2M SDE Heun", |start| {
+        Ok(exploding(start, Dpmpp2mSde::of(start, Solver::Heun)))
+    })
+    .aliases(["k_dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu"])
+    .about("DPM++ 2M SDE in its variant after Heun.")
+    .stochastic()
+    .params([ETA.param(), S_NOISE.param()])
+    .automatic(schedules::exponential::schedule())
+}

@@ -8,15 +8,12 @@ use core_tensor::{Latent, Tensor};
 use super::euler::towards;
 use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, schedules};
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "dpmpp_2m_v2",
-    label: "DPM++ 2M v2",
-    aliases: &["dpm++2mv2", "dpmpp2mv2"],
-    about: "DPM++ 2M with a smaller correction where steps are uneven.",
-    automatic: &schedules::karras::SCHEDULE,
-    start: |_| Box::new(Dpmpp2mV2 { last: None }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("dpmpp_2m_v2", "DPM++ 2M v2", |_| Ok(Box::new(Dpmpp2mV2 { last: None })))
+        .aliases(["dpm++2mv2", "dpmpp2mv2"])
+        .about("DPM++ 2M with a smaller correction where steps are uneven.")
+        .automatic(schedules::karras::schedule())
+}
 
 #[derive(Clone)]
 struct Dpmpp2mV2 {

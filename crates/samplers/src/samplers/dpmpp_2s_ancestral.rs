@@ -13,18 +13,17 @@ use crate::{
     schedules,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "dpmpp_2s_ancestral",
-    label: "DPM++ 2S a",
-    aliases: &["k_dpmpp_2s_a", "dpm++2s_a", "DPM++ 2s a RF", "[Forge] Flux Realistic", "DPM2SA"],
-    calls: Calls::Each(2),
-    stochastic: true,
-    automatic: &schedules::karras::SCHEDULE,
-    about: "The denoised latent of a whole step is taken in its middle; then noise back up.",
-    params: &[&ETA, &S_NOISE, &ENSD],
-    start: |start| Box::new(Dpmpp2sAncestral { ancestral: Ancestral::of(start, &ETA) }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("dpmpp_2s_ancestral", "DPM++ 2S a", |start| {
+        Ok(Box::new(Dpmpp2sAncestral { ancestral: Ancestral::of(start, &ETA) }))
+    })
+    .aliases(["k_dpmpp_2s_a", "dpm++2s_a", "DPM++ 2s a RF", "[Forge] Flux Realistic", "DPM2SA"])
+    .about("The denoised latent of a whole step is taken in its middle; then noise back up.")
+    .calls(Calls::Each(2))
+    .stochastic()
+    .params([ETA.param(), S_NOISE.param(), ENSD.param()])
+    .automatic(schedules::karras::schedule())
+}
 
 const BELOW_ONE: f32 = 0.9999; // ComfyUI sample_dpmpp_2s_ancestral_RF: the middle of a step from pure noise
 

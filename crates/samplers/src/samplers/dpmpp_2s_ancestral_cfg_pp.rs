@@ -13,18 +13,17 @@ use crate::{
     schedules,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "dpmpp_2s_ancestral_cfg_pp",
-    label: "DPM++ 2S a CFG++",
-    about: "DPM++ 2S a whose noise is what the model sees without the prompt. Guidance is best at 1 to 2.",
-    calls: Calls::Each(2),
-    stochastic: true,
-    needs_negative: true,
-    params: &[&ETA, &S_NOISE],
-    automatic: &schedules::karras::SCHEDULE,
-    start: |start| exploding(start, Dpmpp2sAncestralCfgPp { ancestral: Ancestral::of(start, &ETA).on_exploding() }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("dpmpp_2s_ancestral_cfg_pp", "DPM++ 2S a CFG++", |start| {
+        Ok(exploding(start, Dpmpp2sAncestralCfgPp { ancestral: Ancestral::of(start, &ETA).on_exploding() }))
+    })
+    .about("DPM++ 2S a whose noise is what the model sees without the prompt. Guidance is best at 1 to 2.")
+    .calls(Calls::Each(2))
+    .stochastic()
+    .needs_negative()
+    .params([ETA.param(), S_NOISE.param()])
+    .automatic(schedules::karras::schedule())
+}
 
 #[derive(Clone)]
 struct Dpmpp2sAncestralCfgPp {

@@ -12,20 +12,17 @@ use crate::{
     stochastic::Sde,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "dpmpp_3m_sde",
-    label: "DPM++ 3M SDE",
-    aliases: &["k_dpmpp_3m_sde", "dpmpp_3m_sde_gpu"],
-    stochastic: true,
-    automatic: &schedules::exponential::SCHEDULE,
-    about: "DPM++ with noise, from the denoised latents of three steps.",
-    params: &[&ETA, &S_NOISE],
-    start: |start| {
-        let (eta, s_noise) = (start.number(&ETA), start.number(&S_NOISE));
-        exploding(start, Dpmpp3mSde { eta, s_noise, last: None, before_last: None })
-    },
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("dpmpp_3m_sde", "DPM++ 3M SDE", |start| {
+        let (eta, s_noise) = (start.get(&ETA), start.get(&S_NOISE));
+        Ok(exploding(start, Dpmpp3mSde { eta, s_noise, last: None, before_last: None }))
+    })
+    .aliases(["k_dpmpp_3m_sde", "dpmpp_3m_sde_gpu"])
+    .about("DPM++ with noise, from the denoised latents of three steps.")
+    .stochastic()
+    .params([ETA.param(), S_NOISE.param()])
+    .automatic(schedules::exponential::schedule())
+}
 
 /// A step that was taken: its denoised latent and its length.
 type Taken = (Tensor<4>, f64);

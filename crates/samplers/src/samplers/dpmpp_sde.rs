@@ -6,30 +6,28 @@ use core_tensor::Latent;
 
 use super::euler::towards;
 use crate::{
-    Calls, Denoiser, Error, Noise, Param, Sampler, Step, Stepper,
+    Calls, Denoiser, Error, Noise, Sampler, Setting, Step, Stepper,
     ancestral::Down,
     exploding::exploding,
     options::{ETA, S_NOISE, number},
     schedules,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "dpmpp_sde",
-    label: "DPM++ SDE",
-    aliases: &["k_dpmpp_sde", "dpmpp_sde_gpu", "DPM++SDE", "DPMSDE", "DPMSolverSDEScheduler"],
-    about: "The denoised latent of a step is taken at a place within it, with noise in both halves.",
-    calls: Calls::Each(2),
-    stochastic: true,
-    params: &[&ETA, &S_NOISE, &R],
-    automatic: &schedules::karras::SCHEDULE,
-    start: |start| {
-        let [eta, s_noise, r] = [&ETA, &S_NOISE, &R].map(|param| start.number(param));
-        exploding(start, DpmppSde { eta: eta as f32, s_noise: s_noise as f32, r })
-    },
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("dpmpp_sde", "DPM++ SDE", |start| {
+        let [eta, s_noise, r] = [&ETA, &S_NOISE, &R].map(|param| start.get(param));
+        Ok(exploding(start, DpmppSde { eta: eta as f32, s_noise: s_noise as f32, r }))
+    })
+    .aliases(["k_dpmpp_sde", "dpmpp_sde_gpu", "DPM++SDE", "DPMSDE", "DPMSolverSDEScheduler"])
+    .about("The denoised latent of a step is taken at a place within it, with noise in both halves.")
+    .calls(Calls::Each(2))
+    .stochastic()
+    .params([ETA.param(), S_NOISE.param(), R.param()])
+    .automatic(schedules::karras::schedule())
+}
 
-static R: Param = number("r", "R", [0.5, 0.01, 1.0], "Where in the step its middle lies, on the scale of log sigma.");
+static R: Setting<f64> =
+    number("r", "R", [0.5, 0.01, 1.0], "Where in the step its middle lies, on the scale of log sigma.");
 
 #[derive(Clone)]
 struct DpmppSde {

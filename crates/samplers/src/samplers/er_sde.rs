@@ -6,26 +6,23 @@
 use core_tensor::{Latent, Tensor};
 
 use crate::{
-    Denoiser, Error, Noise, Param, Sampler, Step, Stepper,
+    Denoiser, Error, Noise, Sampler, Setting, Step, Stepper,
     exploding::exploding,
     options::{S_NOISE, whole},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "er_sde",
-    label: "ER SDE",
-    about: "An extended reverse-time equation, through the denoised latents of three steps.",
-    stochastic: true,
-    params: &[&STAGE, &S_NOISE],
-    start: |start| {
-        let (stage, s_noise) = (start.whole(&STAGE), start.number(&S_NOISE));
-        exploding(start, ErSde { stage, s_noise, last: None })
-    },
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("er_sde", "ER SDE", |start| {
+        let (stage, s_noise) = (start.get(&STAGE), start.get(&S_NOISE));
+        Ok(exploding(start, ErSde { stage, s_noise, last: None }))
+    })
+    .about("An extended reverse-time equation, through the denoised latents of three steps.")
+    .stochastic()
+    .params([STAGE.param(), S_NOISE.param()])
+}
 
 /// ComfyUI sample_er_sde.
-static STAGE: Param = whole("max_stage", "Max stage", [3, 1, 3], "How many steps' denoised latents count.");
+static STAGE: Setting<usize> = whole("max_stage", "Max stage", [3, 1, 3], "How many steps' denoised latents count.");
 
 #[derive(Clone)]
 struct ErSde {

@@ -10,15 +10,12 @@ use crate::{
 };
 
 /// Euler's method.
-pub static SAMPLER: Sampler = Sampler {
-    id: "euler",
-    label: "Euler",
-    aliases: &["k_euler", "EulerDiscrete", "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler", "Undefined"],
-    about: "Along the line from the noisy latent to the denoised one. Civitai writes `Undefined` where Flux was sampled with it.",
-    params: &churn::PARAMS,
-    start: |start| Box::new(Euler { churn: Churn::of(start) }),
-    ..Sampler::PLAIN
-};
+pub fn sampler() -> Sampler {
+    Sampler::new("euler", "Euler", |start| Ok(Box::new(Euler { churn: Churn::of(start) })))
+        .aliases(["k_euler", "EulerDiscrete", "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler", "Undefined"])
+        .about("Along the line from the noisy latent to the denoised one. Civitai writes `Undefined` where Flux was sampled with it.")
+        .params(churn::params())
+}
 
 #[derive(Clone)]
 struct Euler {

@@ -11,23 +11,22 @@ use crate::{
     options::{ENSD, ETA, S_NOISE},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "euler_ancestral",
-    label: "Euler a",
-    aliases: &[
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("euler_ancestral", "Euler a", |start| {
+        Ok(Box::new(EulerAncestral { ancestral: Ancestral::of(start, &ETA) }))
+    })
+    .aliases([
         "k_euler_a",
         "k_euler_ancestral",
         "euler_a",
         "EulerA",
         "EulerAncestralDiscrete",
         "EulerAncestralDiscreteScheduler",
-    ],
-    stochastic: true,
-    about: "Euler further down than asked, then noise back up.",
-    params: &[&ETA, &S_NOISE, &ENSD],
-    start: |start| Box::new(EulerAncestral { ancestral: Ancestral::of(start, &ETA) }),
-    ..Sampler::PLAIN
-};
+    ])
+    .about("Euler further down than asked, then noise back up.")
+    .stochastic()
+    .params([ETA.param(), S_NOISE.param(), ENSD.param()])
+}
 
 #[derive(Clone)]
 pub(super) struct EulerAncestral {

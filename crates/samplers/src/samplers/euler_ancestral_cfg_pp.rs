@@ -11,18 +11,15 @@ use crate::{
     options::{ETA, S_NOISE},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "euler_ancestral_cfg_pp",
-    label: "Euler a CFG++",
-    aliases: &["euler_a_cfg_pp", "k_euler_a_cfg_pp"],
-    about: "Euler a whose new noise is what the model sees without the prompt. Guidance is best at 1 to 2. stable-diffusion.cpp's \
-            interface for A1111's clients takes its name for `euler_cfg_pp`.",
-    stochastic: true,
-    needs_negative: true,
-    params: &[&ETA, &S_NOISE],
-    start: |start| Box::new(EulerCfgPp { ancestral: Ancestral::of(start, &ETA), guidance: 1.0 }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("euler_ancestral_cfg_pp", "Euler a CFG++", |start| Ok(Box::new(EulerCfgPp { ancestral: Ancestral::of(start, &ETA), guidance: 1.0 })))
+        .aliases(["euler_a_cfg_pp", "k_euler_a_cfg_pp"])
+        .about("Euler a whose new noise is what the model sees without the prompt. Guidance is best at 1 to 2. stable-diffusion.cpp's \
+            interface for A1111's clients takes its name for `euler_cfg_pp`.")
+        .stochastic()
+        .needs_negative()
+        .params([ETA.param(), S_NOISE.param()])
+}
 
 #[derive(Clone)]
 pub(super) struct EulerCfgPp {

@@ -5,11 +5,10 @@
 use super::seeds_2::{Noisy, Seeds2, Solver};
 use crate::{Calls, Sampler, exploding::exploding};
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "exp_heun_2_x0",
-    label: "Exp Heun 2 x0",
-    about: "An exponential integrator with a look at the step's end.",
-    calls: Calls::Each(2),
-    start: |start| exploding(start, Seeds2 { noisy: Noisy::NOT, r: 1.0, solver: Solver::Phi2 }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("exp_heun_2_x0", "Exp Heun 2 x0", |start| {
+        Ok(exploding(start, Seeds2 { noisy: Noisy::NOT, r: 1.0, solver: Solver::Phi2 }))
+    })
+    .about("An exponential integrator with a look at the step's end.")
+    .calls(Calls::Each(2))
+}

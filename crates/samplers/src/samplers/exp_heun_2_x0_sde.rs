@@ -9,13 +9,12 @@ use crate::{
     options::{ETA, S_NOISE},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "exp_heun_2_x0_sde",
-    label: "Exp Heun 2 x0 SDE",
-    about: "Exp Heun 2 x0 with noise.",
-    calls: Calls::Each(2),
-    stochastic: true,
-    params: &[&ETA, &S_NOISE],
-    start: |start| exploding(start, Seeds2 { noisy: Noisy::of(start), r: 1.0, solver: Solver::Phi2 }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("exp_heun_2_x0_sde", "Exp Heun 2 x0 SDE", |start| {
+        Ok(exploding(start, Seeds2 { noisy: Noisy::of(start), r: 1.0, solver: Solver::Phi2 }))
+    })
+    .about("Exp Heun 2 x0 with noise.")
+    .calls(Calls::Each(2))
+    .stochastic()
+    .params([ETA.param(), S_NOISE.param()])
+}

@@ -6,20 +6,19 @@
 use core_tensor::{Latent, Tensor};
 
 use super::euler::slope;
-use crate::{Denoiser, Error, Noise, Param, Sampler, Step, Stepper, options::number};
+use crate::{Denoiser, Error, Noise, Sampler, Setting, Step, Stepper, options::number};
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "gradient_estimation",
-    label: "Gradient Estimation",
-    aliases: &["euler_ge"],
-    about: "Euler with a slope that is carried on beyond the last two.",
-    params: &[&GAMMA],
-    start: |start| Box::new(GradientEstimation { gamma: start.number(&GAMMA) as f32, last: None }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("gradient_estimation", "Gradient Estimation", |start| {
+        Ok(Box::new(GradientEstimation { gamma: start.get(&GAMMA) as f32, last: None }))
+    })
+    .aliases(["euler_ge"])
+    .about("Euler with a slope that is carried on beyond the last two.")
+    .params([GAMMA.param()])
+}
 
 /// ComfyUI sample_gradient_estimation.
-pub(super) static GAMMA: Param =
+pub(super) static GAMMA: Setting<f64> =
     number("ge_gamma", "GE gamma", [2.0, 0.0, 10.0], "How much of the newest slope counts; 1 makes it Euler.");
 
 #[derive(Clone)]

@@ -7,15 +7,14 @@ use core_tensor::{Latent, Tensor};
 use super::{euler::slope, gradient_estimation::GAMMA};
 use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, exploding::exploding};
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "gradient_estimation_cfg_pp",
-    label: "Gradient Estimation CFG++",
-    about: "Gradient Estimation whose noise is what the model sees without the prompt. Guidance is best at 1 to 2.",
-    needs_negative: true,
-    params: &[&GAMMA],
-    start: |start| exploding(start, GradientEstimationCfgPp { gamma: start.number(&GAMMA) as f32, last: None }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("gradient_estimation_cfg_pp", "Gradient Estimation CFG++", |start| {
+        Ok(exploding(start, GradientEstimationCfgPp { gamma: start.get(&GAMMA) as f32, last: None }))
+    })
+    .about("Gradient Estimation whose noise is what the model sees without the prompt. Guidance is best at 1 to 2.")
+    .needs_negative()
+    .params([GAMMA.param()])
+}
 
 #[derive(Clone)]
 struct GradientEstimationCfgPp {

@@ -10,16 +10,13 @@ use crate::{
     churn::{self, Churn},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "heun",
-    label: "Heun",
-    aliases: &["k_heun", "HeunDiscrete", "HeunDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"],
-    calls: Calls::Each(2),
-    about: "The mean of the slopes at both ends of the step.",
-    params: &churn::PARAMS,
-    start: |start| Box::new(Heun { churn: Churn::of(start) }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("heun", "Heun", |start| Ok(Box::new(Heun { churn: Churn::of(start) })))
+        .aliases(["k_heun", "HeunDiscrete", "HeunDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"])
+        .about("The mean of the slopes at both ends of the step.")
+        .calls(Calls::Each(2))
+        .params(churn::params())
+}
 
 #[derive(Clone)]
 struct Heun {

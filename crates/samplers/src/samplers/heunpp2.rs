@@ -10,16 +10,13 @@ use crate::{
     churn::{self, Churn},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "heunpp2",
-    label: "HeunPP2",
-    aliases: &["k_heunpp2"],
-    about: "The mean of the slopes here and up to two steps ahead, weighted by their noise levels.",
-    calls: Calls::Ahead(3),
-    params: &churn::PARAMS,
-    start: |start| Box::new(HeunPp2 { churn: Churn::of(start) }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("heunpp2", "HeunPP2", |start| Ok(Box::new(HeunPp2 { churn: Churn::of(start) })))
+        .aliases(["k_heunpp2"])
+        .about("The mean of the slopes here and up to two steps ahead, weighted by their noise levels.")
+        .calls(Calls::Ahead(3))
+        .params(churn::params())
+}
 
 #[derive(Clone)]
 struct HeunPp2 {

@@ -7,14 +7,11 @@ use core_tensor::Latent;
 use super::euler::slope;
 use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, past_slopes::PastSlopes};
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "ipndm",
-    label: "IPNDM",
-    aliases: &["IPNDMScheduler"],
-    about: "Adams-Bashforth over the last four slopes, as if the steps were even.",
-    start: |_| Box::new(Ipndm { slopes: PastSlopes::new(WEIGHTS.len()) }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("ipndm", "IPNDM", |_| Ok(Box::new(Ipndm { slopes: PastSlopes::new(WEIGHTS.len()) })))
+        .aliases(["IPNDMScheduler"])
+        .about("Adams-Bashforth over the last four slopes, as if the steps were even.")
+}
 
 /// The weights of the newest slope and those before it, by how many there are (Zhang and Chen 2022, equations 36 to 39).
 pub(super) const WEIGHTS: [&[f64]; 4] = [

@@ -8,19 +8,16 @@
 use core_tensor::Latent;
 
 use super::euler::slope;
-use crate::{Denoiser, Error, Noise, Param, Sampler, Step, Stepper, options::whole, past_slopes::PastSlopes};
+use crate::{Denoiser, Error, Noise, Sampler, Setting, Step, Stepper, options::whole, past_slopes::PastSlopes};
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "ipndm_v",
-    label: "IPNDM_V",
-    about: "Adams-Bashforth over the last slopes, with weights for uneven steps.",
-    params: &[&ORDER],
-    start: |start| Box::new(IpndmV { slopes: PastSlopes::new(start.whole(&ORDER)) }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("ipndm_v", "IPNDM_V", |start| Ok(Box::new(IpndmV { slopes: PastSlopes::new(start.get(&ORDER)) })))
+        .about("Adams-Bashforth over the last slopes, with weights for uneven steps.")
+        .params([ORDER.param()])
+}
 
 /// ComfyUI sample_ipndm_v: max_order.
-static ORDER: Param = whole("order", "Order", [4, 1, 4], "How many slopes count.");
+static ORDER: Setting<usize> = whole("order", "Order", [4, 1, 4], "How many slopes count.");
 
 #[derive(Clone)]
 struct IpndmV {

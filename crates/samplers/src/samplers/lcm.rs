@@ -6,15 +6,12 @@ use core_tensor::Latent;
 
 use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper};
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "lcm",
-    label: "LCM",
-    aliases: &["k_lcm", "LCMScheduler", "FlowMatchLCMScheduler"],
-    stochastic: true,
-    about: "Denoise at once, then noise to the next level: for models distilled to a few steps.",
-    start: |start| Box::new(Lcm { process: start.space.process() }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("lcm", "LCM", |start| Ok(Box::new(Lcm { process: start.space.process() })))
+        .aliases(["k_lcm", "LCMScheduler", "FlowMatchLCMScheduler"])
+        .about("Denoise at once, then noise to the next level: for models distilled to a few steps.")
+        .stochastic()
+}
 
 #[derive(Clone)]
 struct Lcm {

@@ -6,22 +6,19 @@ use core_tensor::Latent;
 
 use super::euler::slope;
 use crate::{
-    Denoiser, Error, Noise, Param, Sampler, Step, Stepper, interpolation::basis, options::whole,
+    Denoiser, Error, Noise, Sampler, Setting, Step, Stepper, interpolation::basis, options::whole,
     past_slopes::PastSlopes,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "lms",
-    label: "LMS",
-    aliases: &["k_lms", "LMSDiscrete", "LMSDiscreteScheduler"],
-    about: "Adams-Bashforth over the last slopes, with weights for the steps as they are.",
-    params: &[&ORDER],
-    start: |start| Box::new(Lms { slopes: PastSlopes::new(start.whole(&ORDER)) }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("lms", "LMS", |start| Ok(Box::new(Lms { slopes: PastSlopes::new(start.get(&ORDER)) })))
+        .aliases(["k_lms", "LMSDiscrete", "LMSDiscreteScheduler"])
+        .about("Adams-Bashforth over the last slopes, with weights for the steps as they are.")
+        .params([ORDER.param()])
+}
 
 /// k-diffusion sample_lms.
-static ORDER: Param = whole("order", "Order", [4, 1, 4], "How many slopes count.");
+static ORDER: Setting<usize> = whole("order", "Order", [4, 1, 4], "How many slopes count.");
 
 #[derive(Clone)]
 struct Lms {

@@ -6,19 +6,16 @@
 use core_tensor::Latent;
 
 use super::{euler::slope, heun, ipndm::WEIGHTS};
-use crate::{Calls, Denoiser, Error, Noise, Processes, Sampler, Step, Stepper, past_slopes::PastSlopes, schedules};
+use crate::{Calls, Denoiser, Error, Noise, Sampler, Step, Stepper, past_slopes::PastSlopes, schedules};
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "plms",
-    label: "PLMS",
-    aliases: &["k_plms", "PNDM", "PNDMScheduler"],
-    about: "Adams-Bashforth over the last four slopes, begun with the mean of two.",
-    calls: Calls::TwiceFirst,
-    processes: Processes::Diffusion { instead: "ipndm" },
-    automatic: &schedules::ddim_uniform::SCHEDULE,
-    start: |_| Box::new(Plms { slopes: PastSlopes::new(WEIGHTS.len()) }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("plms", "PLMS", |_| Ok(Box::new(Plms { slopes: PastSlopes::new(WEIGHTS.len()) })))
+        .aliases(["k_plms", "PNDM", "PNDMScheduler"])
+        .about("Adams-Bashforth over the last four slopes, begun with the mean of two.")
+        .calls(Calls::TwiceFirst)
+        .diffusion_alone("ipndm")
+        .automatic(schedules::ddim_uniform::schedule())
+}
 
 #[derive(Clone)]
 struct Plms {

@@ -12,15 +12,12 @@ use crate::{
     phi::{phi_1, phi_2},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "res_2s",
-    label: "Res 2S",
-    about: "An exponential integrator with a look at the step's middle.",
-    calls: Calls::Each(2),
-    params: &[&ETA_0, &S_NOISE],
-    start: |start| Box::new(Res2s { ancestral: Ancestral::of(start, &ETA_0) }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("res_2s", "Res 2S", |start| Ok(Box::new(Res2s { ancestral: Ancestral::of(start, &ETA_0) })))
+        .about("An exponential integrator with a look at the step's middle.")
+        .calls(Calls::Each(2))
+        .params([ETA_0.param(), S_NOISE.param()])
+}
 
 const MIDDLE: f64 = 0.5; // stable-diffusion.cpp sample_res_2s: c2
 

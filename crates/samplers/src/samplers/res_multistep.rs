@@ -12,13 +12,12 @@ use crate::{
     phi::{phi_1, phi_2},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "res_multistep",
-    label: "Res Multistep",
-    about: "An exponential integrator through the last two denoised latents.",
-    start: |start| Box::new(ResMultistep::of(Ancestral::fixed(start, 0.0), false)),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("res_multistep", "Res Multistep", |start| {
+        Ok(Box::new(ResMultistep::of(Ancestral::fixed(start, 0.0), false)))
+    })
+    .about("An exponential integrator through the last two denoised latents.")
+}
 
 #[derive(Clone)]
 pub(super) struct ResMultistep {

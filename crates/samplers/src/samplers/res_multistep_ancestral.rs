@@ -10,12 +10,11 @@ use crate::{
     options::{ETA, S_NOISE},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "res_multistep_ancestral",
-    label: "Res Multistep a",
-    about: "Res Multistep further down than asked, then noise back up.",
-    stochastic: true,
-    params: &[&ETA, &S_NOISE],
-    start: |start| Box::new(ResMultistep::of(Ancestral::of(start, &ETA), false)),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("res_multistep_ancestral", "Res Multistep a", |start| {
+        Ok(Box::new(ResMultistep::of(Ancestral::of(start, &ETA), false)))
+    })
+    .about("Res Multistep further down than asked, then noise back up.")
+    .stochastic()
+    .params([ETA.param(), S_NOISE.param()])
+}

@@ -10,13 +10,12 @@ use crate::{
     options::{ETA, S_NOISE},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "res_multistep_ancestral_cfg_pp",
-    label: "Res Multistep a CFG++",
-    about: "Res Multistep a whose new noise is what the model sees without the prompt. Guidance is best at 1 to 2.",
-    stochastic: true,
-    needs_negative: true,
-    params: &[&ETA, &S_NOISE],
-    start: |start| exploding(start, ResMultistep::of(Ancestral::of(start, &ETA).on_exploding(), true)),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("res_multistep_ancestral_cfg_pp", "Res Multistep a CFG++", |start| {
+        Ok(exploding(start, ResMultistep::of(Ancestral::of(start, &ETA).on_exploding(), true)))
+    })
+    .about("Res Multistep a whose new noise is what the model sees without the prompt. Guidance is best at 1 to 2.")
+    .stochastic()
+    .needs_negative()
+    .params([ETA.param(), S_NOISE.param()])
+}

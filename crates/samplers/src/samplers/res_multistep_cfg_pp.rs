@@ -5,11 +5,10 @@
 use super::res_multistep::ResMultistep;
 use crate::{Sampler, ancestral::Ancestral, exploding::exploding};
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "res_multistep_cfg_pp",
-    label: "Res Multistep CFG++",
-    about: "Res Multistep whose new noise is what the model sees without the prompt. Guidance is best at 1 to 2.",
-    needs_negative: true,
-    start: |start| exploding(start, ResMultistep::of(Ancestral::fixed(start, 0.0).on_exploding(), true)),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("res_multistep_cfg_pp", "Res Multistep CFG++", |start| {
+        Ok(exploding(start, ResMultistep::of(Ancestral::fixed(start, 0.0).on_exploding(), true)))
+    })
+    .about("Res Multistep whose new noise is what the model sees without the prompt. Guidance is best at 1 to 2.")
+    .needs_negative()
+}

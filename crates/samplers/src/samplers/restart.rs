@@ -7,24 +7,20 @@ use core_tensor::Latent;
 
 use super::{euler::slope, heun};
 use crate::{
-    Calls, Denoiser, Error, Noise, Processes, Sampler, Start, Step, Stepper, options::S_NOISE, schedules,
-    schedules::karras,
+    Calls, Denoiser, Error, Noise, Sampler, Start, Step, Stepper, options::S_NOISE, schedules, schedules::karras,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "restart",
-    label: "Restart",
-    about: "Heun's steps down, and from sigma 0.1 back up to 2 with new noise, once from 20 steps and twice from 36. Its levels are \
-            `karras` ones between the ends of the schedule's.",
-    calls: Calls::Varying,
-    stochastic: true,
-    params: &[&S_NOISE],
-    processes: Processes::Diffusion { instead: "heun" },
-    levels: Some(levels),
-    automatic: &schedules::karras::SCHEDULE,
-    start: |start| Box::new(Restart { s_noise: start.number(&S_NOISE) as f32 }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("restart", "Restart", |start| Ok(Box::new(Restart { s_noise: start.get(&S_NOISE) as f32 })))
+        .about("Heun's steps down, and from sigma 0.1 back up to 2 with new noise, once from 20 steps and twice from 36. Its levels are \
+            `karras` ones between the ends of the schedule's.")
+        .calls(Calls::Varying)
+        .stochastic()
+        .params([S_NOISE.param()])
+        .diffusion_alone("heun")
+        .levels(|start, given| Ok(levels(start, given)))
+        .automatic(schedules::karras::schedule())
+}
 
 /// Where the way back begins and ends (Forge restart_sampler: restart_list).
 const FROM_TO: [f64; 2] = [0.1, 2.0];

@@ -8,39 +8,40 @@ use std::collections::VecDeque;
 use core_tensor::{Latent, Tensor};
 
 use crate::{
-    Denoiser, Error, Kind, Noise, Param, Process, Sampler, Start, Step, Stepper,
+    Denoiser, Error, Noise, Param, Process, Sampler, Setting, Start, Step, Stepper,
     exploding::exploding,
     interpolation::exponential_weights,
     options::{ETA, S_NOISE, whole},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "sa_solver",
-    label: "SA-Solver",
-    aliases: &["sa_solver_pec", "SASolverScheduler"],
-    about: "A stochastic Adams method that predicts the next latent and corrects it there. Noise is drawn in the middle of the run.",
-    stochastic: true,
-    params: &PARAMS,
-    start: |start| exploding(start, SaSolver::of(start, false)),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("sa_solver", "SA-Solver", |start| Ok(exploding(start, SaSolver::of(start, false))))
+        .aliases(["sa_solver_pec", "SASolverScheduler"])
+        .about("A stochastic Adams method that predicts the next latent and corrects it there. Noise is drawn in the middle of the run.")
+        .stochastic()
+        .params(params())
+}
 
-pub(super) static PARAMS: [&Param; 5] = [&ETA, &S_NOISE, &PREDICTOR, &CORRECTOR, &SIMPLE_ORDER_2];
+pub(super) fn params() -> [Param; 5] {
+    [ETA.param(), S_NOISE.param(), PREDICTOR.param(), CORRECTOR.param(), simple_order_2().param()]
+}
 
 /// ComfyUI sample_sa_solver: predictor_order.
-static PREDICTOR: Param =
+static PREDICTOR: Setting<usize> =
     whole("predictor_order", "Predictor order", [3, 1, 4], "How many steps a prediction goes by.");
 /// ComfyUI sample_sa_solver: corrector_order.
-static CORRECTOR: Param =
+static CORRECTOR: Setting<usize> =
     whole("corrector_order", "Corrector order", [4, 0, 4], "How many steps a correction goes by; 0 corrects nothing.");
 
 /// ComfyUI sample_sa_solver: use_simple_order_2; diffusers SASolverScheduler always does so.
-static SIMPLE_ORDER_2: Param = Param {
-    name: "simple_order_2",
-    label: "Simple order 2",
-    kind: Kind::Choice(&["off", "on"]),
-    about: "Whether what goes by two steps takes the line through them for its value in the middle, as diffusers has it.",
-};
+fn simple_order_2() -> Setting<usize> {
+    Setting::choice(
+        "simple_order_2",
+        "Simple order 2",
+        ["off", "on"],
+        "Whether what goes by two steps takes the line through them for its value in the middle, as diffusers has it.",
+    )
+}
 
 #[derive(Clone)]
 pub(super) struct SaSolver {
@@ -78,11 +79,11 @@ impl SaSolver {
             }
         });
         Self {
-            eta: start.number(&ETA),
-            s_noise: start.number(&S_NOISE),
-            predictor: start.whole(&PREDICTOR),
-            corrector: start.whole(&CORRECTOR),
-            simple_order_2: start.choice(&SIMPLE_ORDER_2) == 1,
+            eta: start.get(&ETA),
+            s_noise: start.get(&S_NOISE),
+            predictor: start.get(&PREDICTOR),
+            corrector: start.get(&CORRECTOR),
+            simple_order_2: start.get(&simple_order_2()) == 1,
             again,
             noisy,
             denoised: VecDeque::new(),

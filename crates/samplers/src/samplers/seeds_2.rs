@@ -6,24 +6,23 @@
 use core_tensor::{Latent, Tensor};
 
 use crate::{
-    Calls, Denoiser, Error, Noise, Param, Sampler, Start, Step, Stepper,
+    Calls, Denoiser, Error, Noise, Sampler, Setting, Start, Step, Stepper,
     exploding::exploding,
     options::{ETA, S_NOISE, number},
     phi::{phi_1, phi_2},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "seeds_2",
-    label: "SEEDS 2",
-    about: "A stochastic exponential integrator of two stages.",
-    calls: Calls::Each(2),
-    stochastic: true,
-    params: &[&ETA, &S_NOISE, &R],
-    start: |start| exploding(start, Seeds2 { noisy: Noisy::of(start), r: start.number(&R), solver: Solver::Phi1 }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("seeds_2", "SEEDS 2", |start| {
+        Ok(exploding(start, Seeds2 { noisy: Noisy::of(start), r: start.get(&R), solver: Solver::Phi1 }))
+    })
+    .about("A stochastic exponential integrator of two stages.")
+    .calls(Calls::Each(2))
+    .stochastic()
+    .params([ETA.param(), S_NOISE.param(), R.param()])
+}
 
-static R: Param =
+static R: Setting<f64> =
     number("r", "R", [0.5, 0.01, 1.0], "Where in the step its second stage lies, on the scale of log sigma.");
 
 #[derive(Clone)]
@@ -64,7 +63,7 @@ impl Noisy {
     pub(super) const NOT: Self = Self { eta: 0.0, s_noise: 0.0 };
 
     pub(super) fn of(start: &Start) -> Self {
-        Self { eta: start.number(&ETA), s_noise: start.number(&S_NOISE) }
+        Self { eta: start.get(&ETA), s_noise: start.get(&S_NOISE) }
     }
 
     /// What is left of `x` at the stage's level, `sigma`, `length` into a step from `from`.

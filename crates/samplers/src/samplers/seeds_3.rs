@@ -11,16 +11,13 @@ use crate::{
     options::{ETA, S_NOISE},
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "seeds_3",
-    label: "SEEDS 3",
-    about: "A stochastic exponential integrator of three stages.",
-    calls: Calls::Each(3),
-    stochastic: true,
-    params: &[&ETA, &S_NOISE],
-    start: |start| exploding(start, Seeds3 { noisy: Noisy::of(start) }),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("seeds_3", "SEEDS 3", |start| Ok(exploding(start, Seeds3 { noisy: Noisy::of(start) })))
+        .about("A stochastic exponential integrator of three stages.")
+        .calls(Calls::Each(3))
+        .stochastic()
+        .params([ETA.param(), S_NOISE.param()])
+}
 
 /// Where in the step the second and third stages lie (ComfyUI sample_seeds_3: r_1, r_2).
 const STAGES: [f64; 2] = [1.0 / 3.0, 2.0 / 3.0];

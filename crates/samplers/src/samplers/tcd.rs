@@ -7,26 +7,25 @@ use core_tensor::Latent;
 
 use super::euler::towards;
 use crate::{
-    Denoiser, Error, Noise, Param, Processes, Sampler, SigmaSpace, Step, Stepper, ancestral::Down, options::number,
-    schedules,
+    Denoiser, Error, Noise, Sampler, Setting, SigmaSpace, Step, Stepper, ancestral::Down, options::number, schedules,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "tcd",
-    label: "TCD",
-    aliases: &["TCDScheduler"],
-    about: "Down to an earlier time than asked, then noise back up: for models distilled to a few steps. \
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("tcd", "TCD", |start| Ok(Box::new(Tcd { space: start.space, eta: start.get(&ETA) })))
+        .aliases(["TCDScheduler"])
+        .about(
+            "Down to an earlier time than asked, then noise back up: for models distilled to a few steps. \
             stable-diffusion.cpp's `eta` is 0 unless it is set.",
-    stochastic: true,
-    params: &[&ETA],
-    processes: Processes::Diffusion { instead: "lcm" },
-    automatic: &schedules::lcm::SCHEDULE,
-    start: |start| Box::new(Tcd { space: start.space, eta: start.number(&ETA) }),
-    ..Sampler::PLAIN
-};
+        )
+        .stochastic()
+        .params([ETA.param()])
+        .diffusion_alone("lcm")
+        .automatic(schedules::lcm::schedule())
+}
 
 /// diffusers TCDScheduler.step.
-static ETA: Param = number("eta", "Eta", [0.3, 0.0, 1.0], "How much earlier than asked a step ends; 0 draws no noise.");
+static ETA: Setting<f64> =
+    number("eta", "Eta", [0.3, 0.0, 1.0], "How much earlier than asked a step ends; 0 draws no noise.");
 
 #[derive(Clone)]
 struct Tcd {

@@ -8,23 +8,20 @@ use std::collections::VecDeque;
 use core_tensor::{Latent, Tensor};
 
 use crate::{
-    Denoiser, Error, Noise, Param, Sampler, Start, Step, Stepper, exploding::exploding, interpolation::solved,
+    Denoiser, Error, Noise, Sampler, Setting, Start, Step, Stepper, exploding::exploding, interpolation::solved,
     options::whole,
 };
 
-pub(crate) static SAMPLER: Sampler = Sampler {
-    id: "unipc",
-    label: "UniPC",
-    aliases: &["uni_pc", "k_unipc", "UniPCMultistep", "UniPCMultistepScheduler"],
-    about: "A multistep method that predicts the next latent and corrects it there, with B(h) = h. A1111 and Forge run it on \
-            timesteps of their own; here as in ComfyUI it takes any schedule.",
-    params: &[&ORDER],
-    start: |start| exploding(start, UniPc::of(start, Variant::Bh1)),
-    ..Sampler::PLAIN
-};
+pub(crate) fn sampler() -> Sampler {
+    Sampler::new("unipc", "UniPC", |start| Ok(exploding(start, UniPc::of(start, Variant::Bh1))))
+        .aliases(["uni_pc", "k_unipc", "UniPCMultistep", "UniPCMultistepScheduler"])
+        .about("A multistep method that predicts the next latent and corrects it there, with B(h) = h. A1111 and Forge run it on \
+            timesteps of their own; here as in ComfyUI it takes any schedule.")
+        .params([ORDER.param()])
+}
 
 /// A1111 1.10: uni_pc_order.
-pub(super) static ORDER: Param = whole("order", "UniPC order", [3, 1, 3], "How many steps count.");
+pub(super) static ORDER: Setting<usize> = whole("order", "UniPC order", [3, 1, 3], "How many steps count.");
 
 /// What stands for the step's length where its error is of no account (Zhao et al. 2023, B(h)).
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +44,7 @@ pub(super) struct UniPc {
 
 impl UniPc {
     pub(super) fn of(start: &Start, variant: Variant) -> Self {
-        Self { order: start.whole(&ORDER), variant, denoised: VecDeque::new(), last: None }
+        Self { order: start.get(&ORDER), variant, denoised: VecDeque::new(), last: None }
     }
 
     /// The latent at `to`, from `levels` with their denoised latents, the newest first, and, to correct it, what was denoised at

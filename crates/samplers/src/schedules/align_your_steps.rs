@@ -4,26 +4,22 @@
 //! `AlignYourStepsScheduler` (comfy_extras/nodes_align_your_steps.py, v0.3.64), as in stable-diffusion.cpp.
 
 use super::log_linear;
-use crate::{Kind, Options, Param, Schedule, SigmaSpace, Spaces};
+use crate::{Options, Schedule, Setting, SigmaSpace, Spaces};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "align_your_steps",
-    label: "Align Your Steps",
-    aliases: &["ays"],
-    about: "Levels that were optimised for ten steps of a model, interpolated for other numbers. Forge means \
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("align_your_steps", "Align Your Steps", levels)
+        .aliases(["ays"])
+        .about(
+            "Levels that were optimised for ten steps of a model, interpolated for other numbers. Forge means \
             `align_your_steps_forge` by the name, and so do the profiles `forge` and `a1111`.",
-    spaces: Spaces::Discrete,
-    params: &[&MODEL],
-    levels,
-    ..Schedule::PLAIN
-};
+        )
+        .spaces(Spaces::Discrete)
+        .params([model().param()])
+}
 
-static MODEL: Param = Param {
-    name: "ays_model",
-    label: "AYS model",
-    kind: Kind::Choice(&["sd15", "sdxl", "svd"]),
-    about: "The model that the levels were optimised for.",
-};
+fn model() -> Setting<usize> {
+    Setting::choice("ays_model", "AYS model", ["sd15", "sdxl", "svd"], "The model that the levels were optimised for.")
+}
 
 const TABLES: [[f64; 11]; 3] = [
     [
@@ -56,10 +52,10 @@ const TABLES: [[f64; 11]; 3] = [
 ];
 
 fn levels(_: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
-    interpolated(options.choice(&MODEL), steps)
+    interpolated(options.get(&model()), steps)
 }
 
-/// The levels of a model of [`MODEL`]'s.
+/// The levels of a model of [`model`]'s.
 pub(super) fn interpolated(model: usize, steps: usize) -> Vec<f64> {
     // The last of them is replaced by 0.
     let mut levels = log_linear(&TABLES[model], steps + 1);

@@ -2,19 +2,16 @@
 //!
 //! Reference: Forge `ays_32_sigmas` (modules/sd_schedulers.py, dfdcbab).
 
-use super::{align_your_steps_forge::MODEL, log_linear};
+use super::{align_your_steps_forge::model, log_linear};
 use crate::{Options, Schedule, SigmaSpace, Spaces};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "align_your_steps_32",
-    label: "Align Your Steps 32",
-    aliases: &["AYS 32"],
-    about: "The levels of Align Your Steps refined to 32, down to 0.015.",
-    spaces: Spaces::Discrete,
-    params: &[&MODEL],
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("align_your_steps_32", "Align Your Steps 32", levels)
+        .aliases(["AYS 32"])
+        .about("The levels of Align Your Steps refined to 32, down to 0.015.")
+        .spaces(Spaces::Discrete)
+        .params([model().param()])
+}
 
 const TABLES: [[f64; 32]; 2] = [
     [
@@ -60,5 +57,5 @@ const TABLES: [[f64; 32]; 2] = [
 ];
 
 fn levels(_: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
-    log_linear(&TABLES[options.choice(&MODEL)], steps)
+    log_linear(&TABLES[options.get(&model())], steps)
 }

@@ -4,25 +4,19 @@
 //! `get_align_your_steps_sigmas` (modules/sd_schedulers.py, dfdcbab).
 
 use super::log_linear;
-use crate::{Kind, Options, Param, Schedule, SigmaSpace, Spaces};
+use crate::{Options, Schedule, Setting, SigmaSpace, Spaces};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "align_your_steps_forge",
-    label: "Align Your Steps (Forge)",
-    aliases: &["align_your_steps_11", "Align Your Steps 11"],
-    about: "As `align_your_steps`, but with the last level kept and 0 behind it.",
-    spaces: Spaces::Discrete,
-    params: &[&MODEL],
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("align_your_steps_forge", "Align Your Steps (Forge)", levels)
+        .aliases(["align_your_steps_11", "Align Your Steps 11"])
+        .about("As `align_your_steps`, but with the last level kept and 0 behind it.")
+        .spaces(Spaces::Discrete)
+        .params([model().param()])
+}
 
-pub(super) static MODEL: Param = Param {
-    name: "ays_model",
-    label: "AYS model",
-    kind: Kind::Choice(&["sd15", "sdxl"]),
-    about: "The model that the levels were optimised for.",
-};
+pub(super) fn model() -> Setting<usize> {
+    Setting::choice("ays_model", "AYS model", ["sd15", "sdxl"], "The model that the levels were optimised for.")
+}
 
 const TABLES: [[f64; 11]; 2] = [
     [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029],
@@ -30,5 +24,5 @@ const TABLES: [[f64; 11]; 2] = [
 ];
 
 fn levels(_: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
-    log_linear(&TABLES[options.choice(&MODEL)], steps)
+    log_linear(&TABLES[options.get(&model())], steps)
 }

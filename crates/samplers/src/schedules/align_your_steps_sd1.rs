@@ -5,15 +5,12 @@
 use super::align_your_steps::interpolated;
 use crate::{Options, Schedule, SigmaSpace, Spaces};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "align_your_steps_sd1",
-    label: "Align Your Steps SD1",
-    aliases: &["AYS SD1", "AYS SD15"],
-    about: "`align_your_steps` with an `ays_model` of sd15, in every profile.",
-    spaces: Spaces::Discrete,
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("align_your_steps_sd1", "Align Your Steps SD1", levels)
+        .aliases(["AYS SD1", "AYS SD15"])
+        .about("`align_your_steps` with an `ays_model` of sd15, in every profile.")
+        .spaces(Spaces::Discrete)
+}
 
 fn levels(_: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     interpolated(0, steps)

@@ -5,15 +5,12 @@
 use super::align_your_steps::interpolated;
 use crate::{Options, Schedule, SigmaSpace, Spaces};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "align_your_steps_sdxl",
-    label: "Align Your Steps SDXL",
-    aliases: &["AYS SDXL"],
-    about: "`align_your_steps` with an `ays_model` of sdxl, in every profile.",
-    spaces: Spaces::Discrete,
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("align_your_steps_sdxl", "Align Your Steps SDXL", levels)
+        .aliases(["AYS SDXL"])
+        .about("`align_your_steps` with an `ays_model` of sdxl, in every profile.")
+        .spaces(Spaces::Discrete)
+}
 
 fn levels(_: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     interpolated(1, steps)

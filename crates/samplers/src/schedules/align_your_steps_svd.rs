@@ -5,15 +5,12 @@
 use super::align_your_steps::interpolated;
 use crate::{Options, Schedule, SigmaSpace, Spaces};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "align_your_steps_svd",
-    label: "Align Your Steps SVD",
-    aliases: &["AYS SVD"],
-    about: "`align_your_steps` with an `ays_model` of svd, in every profile.",
-    spaces: Spaces::Discrete,
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("align_your_steps_svd", "Align Your Steps SVD", levels)
+        .aliases(["AYS SVD"])
+        .about("`align_your_steps` with an `ays_model` of svd, in every profile.")
+        .spaces(Spaces::Discrete)
+}
 
 fn levels(_: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     interpolated(2, steps)

@@ -5,20 +5,16 @@
 //! where Forge's own is far out of range (sigmas of thousands), it is `simple`, which its users were told to choose instead.
 
 use super::{normal, simple};
-use crate::{Options, Schedule, SigmaSpace};
+use crate::{Options, Schedule, SigmaSpace, schedule::AUTOMATIC};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "automatic",
-    label: "Automatic",
-    aliases: &[],
-    about: "What suits the sampler and the model: A1111's choice for Stable Diffusion, `simple` for a flow.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of(AUTOMATIC, "Automatic", levels)
+        .about("What suits the sampler and the model: A1111's choice for Stable Diffusion, `simple` for a flow.")
+}
 
 fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
     match space {
-        SigmaSpace::Flow { .. } => (simple::SCHEDULE.levels)(space, steps, options),
-        _ => (normal::SCHEDULE.levels)(space, steps, options),
+        SigmaSpace::Flow { .. } => simple::levels(space, steps, options),
+        _ => normal::levels(space, steps, options),
     }
 }

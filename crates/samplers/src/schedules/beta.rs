@@ -5,29 +5,25 @@
 
 use puruspe::invbetai;
 
-use crate::{Options, Param, Schedule, SigmaSpace, options::number};
+use crate::{Options, Schedule, Setting, SigmaSpace, options::number};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "beta",
-    label: "Beta",
-    aliases: &[],
-    about: "Levels of the model's table at the quantiles of a beta distribution. Forge means `beta_forge` by the name, and so do the \
-            profiles `forge` and `a1111`.",
-    params: &SHAPE,
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("beta", "Beta", levels)
+        .about("Levels of the model's table at the quantiles of a beta distribution. Forge means `beta_forge` by the name, and so do the \
+            profiles `forge` and `a1111`.")
+        .params(SHAPE.map(Setting::param))
+}
 
 /// ComfyUI beta_scheduler, Forge's options.
-static ALPHA: Param =
+static ALPHA: Setting<f64> =
     number("alpha", "Beta schedule alpha", [0.6, 0.01, 10.0], "Less of it makes more steps at low levels.");
-static BETA: Param =
+static BETA: Setting<f64> =
     number("beta", "Beta schedule beta", [0.6, 0.01, 10.0], "Less of it makes more steps at high levels.");
-pub(super) static SHAPE: [&Param; 2] = [&ALPHA, &BETA];
+pub(super) static SHAPE: [&Setting<f64>; 2] = [&ALPHA, &BETA];
 
 /// What the distribution's two numbers are set to.
 pub(super) fn shape(options: &Options) -> [f64; 2] {
-    SHAPE.map(|param| options.number(param))
+    SHAPE.map(|param| options.get(param))
 }
 
 /// The value below which a share `p` of the distribution lies. Exact in the middle, where ComfyUI's rounding meets a tie.

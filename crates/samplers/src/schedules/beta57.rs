@@ -5,13 +5,9 @@
 use super::beta::at_quantiles;
 use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "beta57",
-    label: "Beta 57",
-    about: "`beta` with an alpha of 0.5 and a beta of 0.7.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("beta57", "Beta 57", levels).about("`beta` with an alpha of 0.5 and a beta of 0.7.")
+}
 
 const SHAPE: [f64; 2] = [0.5, 0.7];
 

@@ -6,17 +6,13 @@ use super::{
     beta::{SHAPE, quantile, shape},
     linspace,
 };
-use crate::{Options, Schedule, SigmaSpace};
+use crate::{Options, Schedule, Setting, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "beta_forge",
-    label: "Beta (Forge)",
-    aliases: &[],
-    about: "Levels between the model's ends at the quantiles of a beta distribution.",
-    params: &SHAPE,
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("beta_forge", "Beta (Forge)", levels)
+        .about("Levels between the model's ends at the quantiles of a beta distribution.")
+        .params(SHAPE.map(Setting::param))
+}
 
 fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
     let (last, first) = space.ends();

@@ -4,13 +4,10 @@
 
 use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "bong_tangent",
-    label: "Bong Tangent",
-    about: "Two arc tangents, joined in the middle between the model's ends.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("bong_tangent", "Bong Tangent", levels)
+        .about("Two arc tangents, joined in the middle between the model's ends.")
+}
 
 const PIVOT: f64 = 0.6;
 const SLOPE: f64 = 0.2;

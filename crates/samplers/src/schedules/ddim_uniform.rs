@@ -5,14 +5,11 @@
 
 use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "ddim_uniform",
-    label: "DDIM",
-    aliases: &["ddim"],
-    about: "Every so-manieth level of the model's table; the highest is not among them.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("ddim_uniform", "DDIM", levels)
+        .aliases(["ddim"])
+        .about("Every so-manieth level of the model's table; the highest is not among them.")
+}
 
 fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let stride = (space.levels() / steps).max(1);

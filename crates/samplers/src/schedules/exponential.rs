@@ -5,15 +5,11 @@
 use super::{SIGMA_MAX, SIGMA_MIN, ends, linspace};
 use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "exponential",
-    label: "Exponential",
-    aliases: &[],
-    about: "Even steps of log sigma.",
-    params: &[&SIGMA_MIN, &SIGMA_MAX],
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("exponential", "Exponential", levels)
+        .about("Even steps of log sigma.")
+        .params([SIGMA_MIN.param(), SIGMA_MAX.param()])
+}
 
 fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
     let (last, first) = ends(space, options);

@@ -4,15 +4,12 @@
 
 use crate::{Options, Schedule, SigmaSpace, Spaces};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "flux",
-    label: "Flux",
-    aliases: &["bfl"],
-    spaces: Spaces::Flow,
-    about: "Evenly spaced times, shifted by the picture's size as Black Forest Labs have it.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("flux", "Flux", levels)
+        .aliases(["bfl"])
+        .about("Evenly spaced times, shifted by the picture's size as Black Forest Labs have it.")
+        .spaces(Spaces::Flow)
+}
 
 fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     (0..steps).map(|i| space.sigma(1.0 - i as f64 / steps as f64)).collect()

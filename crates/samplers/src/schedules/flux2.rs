@@ -5,14 +5,11 @@
 
 use crate::{Options, Schedule, SigmaSpace, Spaces};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "flux2",
-    label: "Flux.2",
-    about: "Evenly spaced times, shifted by the picture's size and the number of steps as Black Forest Labs have it for Flux.2.",
-    spaces: Spaces::Flow,
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("flux2", "Flux.2", levels)
+        .about("Evenly spaced times, shifted by the picture's size and the number of steps as Black Forest Labs have it for Flux.2.")
+        .spaces(Spaces::Flow)
+}
 
 fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let &SigmaSpace::Flow { tokens, .. } = space else { return Vec::new() };

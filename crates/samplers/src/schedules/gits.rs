@@ -6,21 +6,18 @@
 mod tables;
 
 use super::log_linear;
-use crate::{Options, Param, Schedule, SigmaSpace, Spaces, options::number};
+use crate::{Options, Schedule, Setting, SigmaSpace, Spaces, options::number};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "gits",
-    label: "GITS",
-    aliases: &["GITS[coeff=1.2]"],
-    about: "Levels that follow how sampling paths bend, found for each number of steps from 2 to 20 and interpolated above.",
-    spaces: Spaces::Discrete,
-    params: &[&COEFFICIENT],
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("gits", "GITS", levels)
+        .aliases(["GITS[coeff=1.2]"])
+        .about("Levels that follow how sampling paths bend, found for each number of steps from 2 to 20 and interpolated above.")
+        .spaces(Spaces::Discrete)
+        .params([COEFFICIENT.param()])
+}
 
 /// ComfyUI GITSScheduler: coeff.
-static COEFFICIENT: Param = number(
+static COEFFICIENT: Setting<f64> = number(
     "gits_coeff",
     "GITS coefficient",
     [1.2, 0.8, 1.5],
@@ -28,7 +25,7 @@ static COEFFICIENT: Param = number(
 );
 
 fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
-    let of = |steps| tables::levels(options.number(&COEFFICIENT), steps);
+    let of = |steps| tables::levels(options.get(&COEFFICIENT), steps);
     let mut levels = match steps {
         0..2 => vec![space.ends().0],
         2..=tables::MOST => of(steps),

@@ -5,14 +5,10 @@
 use super::linspace;
 use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "kl_optimal",
-    label: "KL Optimal",
-    aliases: &[],
-    about: "Even steps of the arc tangent of sigma. Forge means `kl_optimal_forge` by the name, and so do the profiles `forge` and `a1111`.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("kl_optimal", "KL Optimal", levels)
+        .about("Even steps of the arc tangent of sigma. Forge means `kl_optimal_forge` by the name, and so do the profiles `forge` and `a1111`.")
+}
 
 fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let (last, first) = space.ends();

@@ -5,14 +5,11 @@
 use super::linspace;
 use crate::{End, Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "kl_optimal_forge",
-    label: "KL Optimal (Forge)",
-    about: "As `kl_optimal`, but it ends in the model's lowest level: a little noise stays.",
-    end: End::Last,
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("kl_optimal_forge", "KL Optimal (Forge)", levels)
+        .about("As `kl_optimal`, but it ends in the model's lowest level: a little noise stays.")
+        .end(End::Last)
+}
 
 fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let (last, first) = space.ends();

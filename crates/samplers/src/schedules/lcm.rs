@@ -5,13 +5,10 @@
 
 use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "lcm",
-    label: "LCM",
-    about: "Picks from the fifty times that latent consistency models are distilled on.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("lcm", "LCM", levels)
+        .about("Picks from the fifty times that latent consistency models are distilled on.")
+}
 
 const ORIGINAL: usize = 50;
 const STRIDE: usize = 1000 / ORIGINAL;

@@ -4,14 +4,10 @@
 
 use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "linear_quadratic",
-    label: "Linear Quadratic",
-    aliases: &[],
-    about: "Half of the steps over the first fortieth of the noise, the others along a parabola.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("linear_quadratic", "Linear Quadratic", levels)
+        .about("Half of the steps over the first fortieth of the noise, the others along a parabola.")
+}
 
 const THRESHOLD: f64 = 0.025; // ComfyUI linear_quadratic_schedule: threshold_noise
 

@@ -6,21 +6,19 @@ use std::f64::consts::SQRT_2;
 
 use puruspe::inverfc;
 
-use crate::{Options, Param, Schedule, SigmaSpace, Spaces, options::number};
+use crate::{Options, Schedule, Setting, SigmaSpace, Spaces, options::number};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "logit_normal",
-    label: "Logit Normal",
-    about: "Levels at the quantiles of a logit-normal distribution that moves with the picture's size.",
-    spaces: Spaces::Flow,
-    params: &[&MU, &STD],
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("logit_normal", "Logit Normal", levels)
+        .about("Levels at the quantiles of a logit-normal distribution that moves with the picture's size.")
+        .spaces(Spaces::Flow)
+        .params([MU.param(), STD.param()])
+}
 
 // stable-diffusion.cpp LogitNormalScheduler has both defaults.
-static MU: Param = number("mu", "Logit mu", [0.0, -10.0, 10.0], "The middle, as a logit, for a picture of 512 × 512.");
-static STD: Param = number("std", "Logit std", [1.75, 0.01, 10.0], "The width, as a logit.");
+static MU: Setting<f64> =
+    number("mu", "Logit mu", [0.0, -10.0, 10.0], "The middle, as a logit, for a picture of 512 × 512.");
+static STD: Setting<f64> = number("std", "Logit std", [1.75, 0.01, 10.0], "The width, as a logit.");
 
 fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
     /// Tokens of 512 × 512 pixels.
@@ -30,10 +28,10 @@ fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
     let &SigmaSpace::Flow { tokens, .. } = space else { return Vec::new() };
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     let [lowest, highest] = LOG_SNR.map(|ratio| sigmoid(ratio / 2.0));
-    let mu = options.number(&MU) + 0.5 * (tokens.max(1) as f64 / KNOWN).ln();
+    let mu = options.get(&MU) + 0.5 * (tokens.max(1) as f64 / KNOWN).ln();
     let level = |i: usize| {
         let quantile = SQRT_2 * inverfc(2.0 * i as f64 / steps as f64);
-        sigmoid(mu + options.number(&STD) * quantile).clamp(lowest, highest)
+        sigmoid(mu + options.get(&STD) * quantile).clamp(lowest, highest)
     };
     let mut levels: Vec<f64> = (0..steps).map(level).collect();
     levels.dedup();

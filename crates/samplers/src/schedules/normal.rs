@@ -6,17 +6,14 @@
 use super::linspace;
 use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "normal",
-    label: "Normal",
-    aliases: &["uniform", "discrete"],
-    about: "Even steps of the model's time, from the table's last level to its first; on a flow shifted twice, as in ComfyUI. The \
-            profiles `forge` and `a1111` mean `normal_forge` by the name.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("normal", "Normal", levels)
+        .aliases(["uniform", "discrete"])
+        .about("Even steps of the model's time, from the table's last level to its first; on a flow shifted twice, as in ComfyUI. The \
+            profiles `forge` and `a1111` mean `normal_forge` by the name.")
+}
 
-fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
+pub(super) fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let (last, first) = space.times();
     linspace(last, first, steps).map(|t| space.sigma(t)).collect()
 }

@@ -6,20 +6,16 @@
 use super::{linspace, normal};
 use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "normal_forge",
-    label: "Normal (Forge)",
-    about: "`normal`, but even steps of sigma on a flow.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("normal_forge", "Normal (Forge)", levels).about("`normal`, but even steps of sigma on a flow.")
+}
 
-fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
+pub(super) fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
     match space {
         SigmaSpace::Flow { .. } => {
             let (last, first) = space.ends();
             linspace(last, first, steps).collect()
         }
-        _ => (normal::SCHEDULE.levels)(space, steps, options),
+        _ => normal::levels(space, steps, options),
     }
 }

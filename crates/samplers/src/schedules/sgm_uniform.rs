@@ -5,15 +5,12 @@
 use super::linspace;
 use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "sgm_uniform",
-    label: "SGM Uniform",
-    aliases: &["SGMUniform"],
-    about: "Even steps of the model's time down to its first level, which is left out; on a flow shifted twice, as in ComfyUI. The \
-            profiles `forge` and `a1111` mean `sgm_uniform_forge` by the name.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("sgm_uniform", "SGM Uniform", levels)
+        .aliases(["SGMUniform"])
+        .about("Even steps of the model's time down to its first level, which is left out; on a flow shifted twice, as in ComfyUI. The \
+            profiles `forge` and `a1111` mean `sgm_uniform_forge` by the name.")
+}
 
 fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let (last, first) = space.times();

@@ -5,16 +5,13 @@
 use super::normal_forge;
 use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "sgm_uniform_forge",
-    label: "SGM Uniform (Forge)",
-    about: "`sgm_uniform`, but even steps of sigma on a flow.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("sgm_uniform_forge", "SGM Uniform (Forge)", levels)
+        .about("`sgm_uniform`, but even steps of sigma on a flow.")
+}
 
 fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
-    let mut levels = (normal_forge::SCHEDULE.levels)(space, steps + 1, options);
+    let mut levels = normal_forge::levels(space, steps + 1, options);
     levels.truncate(steps);
     levels
 }

@@ -4,19 +4,14 @@
 //! slightly other levels than an even spacing of time would; the division is exact here, where `int(x * ss)` there may
 //! fall one short.
 
-use crate::{Options, Schedule, SigmaSpace};
+use crate::{Options, Schedule, SigmaSpace, schedule::SIMPLE};
 
 /// Evenly strided picks from the model's table.
-pub static SCHEDULE: Schedule = Schedule {
-    id: "simple",
-    label: "Simple",
-    aliases: &[],
-    about: "Evenly strided picks from the model's table.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub fn schedule() -> Schedule {
+    Schedule::of(SIMPLE, "Simple", levels).about("Evenly strided picks from the model's table.")
+}
 
-fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
+pub(super) fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let table = space.levels();
     (0..steps).map(|i| space.level(table - 1 - i * table / steps)).collect()
 }

@@ -5,13 +5,9 @@
 
 use crate::{Options, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "smoothstep",
-    label: "Smoothstep",
-    about: "Times along the curve 3u² - 2u³, dense at both ends.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("smoothstep", "Smoothstep", levels).about("Times along the curve 3u² - 2u³, dense at both ends.")
+}
 
 const LAST: f64 = 999.0;
 

@@ -6,13 +6,11 @@
 
 use crate::{Options, Process, Schedule, SigmaSpace};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "trailing",
-    label: "Trailing",
-    about: "Even steps of the model's time, counted from its last level: `simple` where the steps divide a thousand.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("trailing", "Trailing", levels).about(
+        "Even steps of the model's time, counted from its last level: `simple` where the steps divide a thousand.",
+    )
+}
 
 fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let time = |i: usize| 1000.0 - i as f64 * 1000.0 / steps as f64;

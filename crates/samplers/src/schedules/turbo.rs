@@ -4,15 +4,11 @@
 
 use crate::{Options, Schedule, SigmaSpace, Spaces};
 
-pub(crate) static SCHEDULE: Schedule = Schedule {
-    id: "turbo",
-    label: "Turbo",
-    aliases: &[],
-    spaces: Spaces::Discrete,
-    about: "Even picks from the table, each the last of its share: for few steps with distilled models.",
-    levels,
-    ..Schedule::PLAIN
-};
+pub(crate) fn schedule() -> Schedule {
+    Schedule::of("turbo", "Turbo", levels)
+        .about("Even picks from the table, each the last of its share: for few steps with distilled models.")
+        .spaces(Spaces::Discrete)
+}
 
 fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let table = space.levels();

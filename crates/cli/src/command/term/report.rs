@@ -89,7 +89,7 @@ pub fn list_samplers(registry: &Registry, as_json: bool) -> Result<()> {
                 json!({
                     "id": s.id, "label": s.label, "aliases": s.aliases, "about": s.about,
                     "calls_per_step": s.calls.per_step(), "stochastic": s.stochastic, "needs_negative": s.needs_negative,
-                    "processes": s.processes.id(), "automatic": s.automatic.id, "options": options(s.params),
+                    "processes": s.processes.id(), "automatic": s.automatic.id, "options": options(&s.params),
                 })
             })
             .collect();
@@ -114,7 +114,7 @@ pub fn list_schedules(registry: &Registry, as_json: bool) -> Result<()> {
             .map(|s| {
                 json!({
                     "id": s.id, "label": s.label, "aliases": s.aliases, "about": s.about, "spaces": s.spaces.id(),
-                    "ends_in_zero": s.end == End::Zero, "options": options(s.params),
+                    "ends_in_zero": s.end == End::Zero, "options": options(&s.params),
                 })
             })
             .collect();
@@ -128,8 +128,8 @@ pub fn list_schedules(registry: &Registry, as_json: bool) -> Result<()> {
     print(&lines.join("\n"))
 }
 
-fn options(params: &[&Param]) -> Vec<serde_json::Value> {
+fn options(params: &[Param]) -> Vec<serde_json::Value> {
     let option =
-        |p: &&Param| json!({"name": p.name, "is": p.kind.to_string(), "default": p.kind.default(), "about": p.about});
+        |p: &Param| json!({"name": p.name, "is": p.kind.to_string(), "default": p.kind.default(), "about": p.about});
     params.iter().map(option).collect()
 }
