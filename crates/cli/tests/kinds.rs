@@ -206,7 +206,6 @@ fn another_model_in_a_files_place_is_named() {
 /// The lists of the real checkpoints, as files without values.
 #[test]
 fn the_real_checkpoints_are_called_by_their_names() {
-    let Some(extra) = fixtures::extra() else { return };
     let cases = [
         ("clip-g.sdxl.hf", "CLIP-G", false),
         ("clip-h.sd21.hf", "CLIP-H", false),
@@ -216,8 +215,10 @@ fn the_real_checkpoints_are_called_by_their_names() {
         ("flux1-dev.bfl", "a Flux transformer", true),
         ("flux1-dev.forge-prefix", "a Flux transformer", true),
         ("flux1-dev.diffusers-transformer", "a Flux transformer", true),
+        ("flux1-schnell.bfl", "a Flux transformer", true),
         ("flux1-schnell.diffusers-transformer", "a Flux transformer", true),
         ("flux1-dev.diffusers-vae", "an autoencoder", true),
+        ("flux1-schnell.diffusers-vae", "an autoencoder", true),
         ("sd15.diffusers-unet", "a Stable Diffusion 1 UNet", false),
         ("sd15.ldm", "a Stable Diffusion 1 UNet", false),
         ("sd21.diffusers-unet", "a Stable Diffusion 2 UNet", false),
@@ -232,21 +233,18 @@ fn the_real_checkpoints_are_called_by_their_names() {
     ];
     let tiny = Tiny::quick();
     for (list, role, usable) in cases {
-        let text = fs::read(extra.join("keys").join(format!("{list}.json"))).unwrap();
-        let list_of: serde_json::Map<String, Value> = serde_json::from_slice(&text).unwrap();
         let mut header = serde_json::Map::new();
         let mut end = 0;
-        for (name, form) in &list_of {
-            let values: u64 = form["shape"].as_array().unwrap().iter().map(|d| d.as_u64().unwrap()).product();
-            let offsets = [end, end + 2 * values];
-            header.insert(name.clone(), json!({"dtype": "BF16", "shape": form["shape"], "data_offsets": offsets}));
-            end += 2 * values;
+        for (name, dtype, shape) in fixtures::Listed::open(list).tensors() {
+            let offsets = [end, end + shape.iter().product::<usize>() * dtype.bitsize() / 8];
+            header.insert(name.into(), json!({"dtype": dtype, "shape": shape, "data_offsets": offsets}));
+            end = offsets[1];
         }
         let header = Value::Object(header).to_string();
         let path = tiny.write("m.safetensors", [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat());
         // The values are a hole.
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-        file.set_len(8 + header.len() as u64 + end).unwrap();
+        file.set_len((8 + header.len() + end) as u64).unwrap();
         let told = &tiny.forge(&["inspect", "--json", "m.safetensors"]).done().json()[0];
         assert!(told["role"].as_str().unwrap().starts_with(role), "{list}: {told}");
         assert_eq!(told["parts"][0]["usable"], usable, "{list}");

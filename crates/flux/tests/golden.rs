@@ -107,15 +107,13 @@ fn packing_is_undone_by_unpacking() {
 
 #[test]
 fn the_real_checkpoints_lack_nothing_that_is_asked_of_them() {
-    let Some(extra) = fixtures::extra() else { return };
-    let list = |name: &str| Listed::open(&extra.join("keys").join(name));
     let survey = core_tensor::Survey::default();
     let sources: [(Box<dyn WeightSource>, bool); 5] = [
-        (Box::new(list("flux1-dev.bfl.json")), true),
-        (Box::new(list("flux1-dev.forge-prefix.json")), true),
-        (Box::new(list("flux1-schnell.bfl.json")), false),
-        (Box::new(BflNames::over(list("flux1-dev.diffusers-transformer.json"))), true),
-        (Box::new(BflNames::over(list("flux1-schnell.diffusers-transformer.json"))), false),
+        (Box::new(Listed::open("flux1-dev.bfl")), true),
+        (Box::new(Listed::open("flux1-dev.forge-prefix")), true),
+        (Box::new(Listed::open("flux1-schnell.bfl")), false),
+        (Box::new(BflNames::over(Listed::open("flux1-dev.diffusers-transformer"))), true),
+        (Box::new(BflNames::over(Listed::open("flux1-schnell.diffusers-transformer"))), false),
     ];
     for (i, (source, guidance)) in sources.iter().enumerate() {
         let transformer = Transformer::load(&Weights::survey(&**source, &survey), &Hints::default()).unwrap();
@@ -124,17 +122,15 @@ fn the_real_checkpoints_lack_nothing_that_is_asked_of_them() {
         assert_eq!(d.guidance, *guidance, "list {i}");
         assert!(survey.complaints().is_empty(), "list {i}");
     }
-    T5::load(&Weights::survey(&list("t5xxl-encoder.hf.json"), &survey)).unwrap();
+    T5::load(&Weights::survey(&Listed::open("t5xxl-encoder.hf"), &survey)).unwrap();
     assert!(survey.complaints().is_empty());
 }
 
 #[test]
 fn diffusers_names_cover_every_name_of_bfl_once() {
-    let Some(extra) = fixtures::extra() else { return };
-    let list = |name: &str| Listed::open(&extra.join("keys").join(name));
     for model in ["dev", "schnell"] {
-        let bfl = list(&format!("flux1-{model}.bfl.json"));
-        let diffusers = BflNames::over(list(&format!("flux1-{model}.diffusers-transformer.json")));
+        let bfl = Listed::open(&format!("flux1-{model}.bfl"));
+        let diffusers = BflNames::over(Listed::open(&format!("flux1-{model}.diffusers-transformer")));
         let (mut expected, mut found) = (bfl.names(), diffusers.names());
         expected.sort();
         found.sort();
