@@ -64,10 +64,10 @@ fn seeds_prompts_and_sizes_that_differ_are_different_pictures() {
     let tiny = Tiny::of("tiny-dev");
     let picture = |args: &[&str]| {
         tiny.txt2img(&[args, &["--output", "a.png"]].concat()).done();
-        fs::read(tiny.path("a.png")).unwrap()
+        pixels(&fs::read(tiny.path("a.png")).unwrap())
     };
-    let first = picture(&[]);
-    let others: [&[&str]; 8] = [
+    let requests: [&[&str]; 11] = [
+        &[],
         &["--seed", "43"],
         &["--noise", "nv"],
         &["--steps", "5"],
@@ -76,9 +76,17 @@ fn seeds_prompts_and_sizes_that_differ_are_different_pictures() {
         &["--negative", "warm light"],
         &["--prompt", "a photo of a cat"],
         &["--profile", "comfy"],
+        // As many pixels in another shape.
+        &["--width", "32", "--height", "96"],
+        &["--width", "96", "--height", "32"],
     ];
-    for args in others {
-        assert!(pixels(picture(args)) != pixels(first.clone()), "{args:?}");
+    let mut drawn: Vec<(&[&str], Vec<u8>)> = Vec::new();
+    for args in requests {
+        let pixels = picture(args);
+        for (others, of_others) in &drawn {
+            assert!(pixels != *of_others, "{args:?} is {others:?}");
+        }
+        drawn.push((args, pixels));
     }
 }
 
@@ -148,7 +156,7 @@ fn what_a_picture_says_draws_it_again() {
 }
 
 /// The bytes of red, green and blue.
-fn pixels(file: Vec<u8>) -> Vec<u8> {
+fn pixels(file: &[u8]) -> Vec<u8> {
     let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().expect("a PNG");
     let mut pixels = vec![0; reader.output_buffer_size().expect("a size that fits in memory")];
     reader.next_frame(&mut pixels).expect("a whole picture");

@@ -21,8 +21,8 @@ fn limited(tiny: &Tiny, limit: &str, arguments: &str) -> Ran {
     tiny.program("/bin/sh", &["-c", &command])
 }
 
-/// What is wrong with the way in which a run ended.
-fn faults(tiny: &Tiny, limit: &str, arguments: &str) -> Vec<String> {
+/// How a run ended, and what is wrong with that.
+fn ended(tiny: &Tiny, limit: &str, arguments: &str) -> (i32, Vec<String>) {
     let ran = limited(tiny, limit, arguments);
     let mut faults = Vec::new();
     let mut fault = |what: &str| faults.push(format!("{limit}: {what}: {ran:?}"));
@@ -47,14 +47,22 @@ fn faults(tiny: &Tiny, limit: &str, arguments: &str) -> Vec<String> {
         fault(&format!("left {left:?}"));
     }
     left.iter().for_each(|path| fs::remove_file(path).expect("a file of the test's own"));
-    faults
+    (code, faults)
 }
 
-/// A ladder of limits, on each of which the command stands or says why not.
-fn ladder(limits: &[String], arguments: &str) {
+/// A ladder of limits, on each of which the command stands or says why not; the exit codes.
+fn ladder(limits: &[String], arguments: &str) -> Vec<i32> {
     let tiny = Tiny::quick();
-    let faults: Vec<String> = limits.iter().flat_map(|limit| faults(&tiny, limit, arguments)).collect();
+    let (codes, faults): (Vec<_>, Vec<_>) = limits.iter().map(|limit| ended(&tiny, limit, arguments)).unzip();
+    let faults = faults.concat();
     assert!(faults.is_empty(), "{} faults on {} limits:\n{}", faults.len(), limits.len(), faults.join("\n"));
+    codes
+}
+
+/// A ladder with limits that are too low for a picture; the highest is not.
+fn too_low_and_enough(limits: &[String]) {
+    let codes = ladder(limits, DRAW);
+    assert!(codes.iter().any(|code| *code != 0) && codes[codes.len() - 1] == 0, "{codes:?} on {limits:?}");
 }
 
 const DRAW: &str = "txt2img --config flux.toml --output a.png --threads 2";
@@ -63,7 +71,7 @@ const DRAW: &str = "txt2img --config flux.toml --output a.png --threads 2";
 fn a_file_that_may_not_grow_is_an_error_and_leaves_nothing() {
     // in blocks of 512 bytes; the picture has about two, and what is said goes to a file as well
     let limits: Vec<String> = [1, 2, 3, 4, 8].iter().map(|blocks| format!("ulimit -f {blocks}")).collect();
-    ladder(&limits, DRAW);
+    too_low_and_enough(&limits);
 }
 
 #[test]
@@ -79,20 +87,20 @@ fn a_file_that_may_not_grow_is_an_error_for_a_dump_too() {
 
 #[test]
 fn too_few_open_files_are_an_error() {
-    ladder(&(4..20).map(|files| format!("ulimit -n {files}")).collect::<Vec<_>>(), DRAW);
+    too_low_and_enough(&(4..20).map(|files| format!("ulimit -n {files}")).collect::<Vec<_>>());
 }
 
 #[test]
 fn too_little_memory_to_address_is_an_error() {
     // in KiB, from what the program itself is to what a run takes
     let limits: Vec<String> = (0..24).map(|i| format!("ulimit -v {}", 40_000 + i * 20_000)).collect();
-    ladder(&limits, DRAW);
+    too_low_and_enough(&limits);
 }
 
 #[test]
 fn too_little_memory_for_data_is_an_error() {
     let limits: Vec<String> = (0..24).map(|i| format!("ulimit -d {}", 4_000 + i * 8_000)).collect();
-    ladder(&limits, DRAW);
+    too_low_and_enough(&limits);
 }
 
 #[test]

@@ -318,8 +318,31 @@ fn a_value_that_is_not_a_number_ends_the_run_with_its_place() {
             refuse(&tiny, &[&format!("--{role}"), "m.safetensors"], 1, &[says]);
         }
     }
-    let negative = refuse(&tiny, &["--cfg", "2", "--t5", "m.safetensors"], 4, &["this is an autoencoder"]);
-    assert!(!negative.err.contains("not a number"));
+}
+
+#[test]
+fn a_negative_prompt_that_is_not_a_number_ends_the_run_where_it_counts() {
+    // given a T5 whose row of a token is NaN that the negative prompt has, and the prompt has not
+    let tiny = Tiny::quick();
+    let args = ["--prompt", "a photo of a cat", "--negative", "rain"];
+    tiny.txt2img(&[&args[..], &["--cfg", "2", "--dump", "d.safetensors", "--output", "{seed}.png"]].concat()).done();
+    fs::remove_file(tiny.picture()).unwrap();
+    let mut dump = Tensors::of(&tiny.path("d.safetensors"));
+    let mut ids = |name: &str| dump.get(name).bytes.chunks(8).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let (positive, negative) = (ids("t5.ids"), ids("negative.t5.ids"));
+    let id = negative.iter().find(|id| !positive.contains(id)).unwrap();
+    let id = u64::from_le_bytes(id[..].try_into().unwrap()) as usize;
+    let mut t5 = Tensors::of(&tiny.role("t5"));
+    let table = t5.get("shared.weight");
+    let row = table.bytes.len() / table.shape[0] as usize;
+    table.bytes[id * row..][..row].fill(0xff);
+    tiny.write("m.safetensors", t5.bytes());
+    // when it counts, then the run ends there
+    let args = [&args[..], &["--t5", "m.safetensors", "--cfg"]].concat();
+    let says = "the encoded negative prompt holds a value that is not a number";
+    refuse(&tiny, &[&args[..], &["2"]].concat(), 1, &[says]);
+    // and it is not looked at where it does not
+    tiny.txt2img(&[&args[..], &["1"]].concat()).done();
 }
 
 // A `config.json` beside a model.
@@ -383,19 +406,25 @@ fn a_config_json_that_cannot_be_read_is_not_passed_over() {
 
 #[test]
 fn a_config_json_that_says_what_is_true_changes_nothing() {
-    let picture = |configs: &[(&str, &str)]| {
-        let tiny = configs.iter().fold(Tiny::quick(), |tiny, (role, config)| {
-            let model = tiny.write(&format!("{role}/model.safetensors"), fs::read(tiny.role(role)).unwrap());
-            tiny.write(&format!("{role}/config.json"), config);
+    let parts = ["transformer", "text_encoder", "text_encoder_2", "vae"];
+    let picture = |config: &dyn Fn(String) -> Option<String>| {
+        let quick =
+            Tiny::of("tiny-dev").set("sampling", "steps", 1).set("image", "width", 16).set("image", "height", 16);
+        let tiny = ROLES.into_iter().zip(parts).fold(quick, |tiny, (role, part)| {
+            let model = tiny.write(&format!("{role}/{role}.safetensors"), fs::read(tiny.role(role)).unwrap());
+            let text = fs::read_to_string(golden("tiny-diffusers").join(part).join("config.json")).unwrap();
+            if let Some(config) = config(text) {
+                tiny.write(&format!("{role}/config.json"), config);
+            }
             tiny.with(role, &model)
         });
         tiny.txt2img(&["--output", "a.png"]).done();
-        fs::read(tiny.path("a.png")).unwrap().len()
+        fs::read(tiny.path("a.png")).unwrap()
     };
-    let configs = ["transformer", "text_encoder", "text_encoder_2", "vae"]
-        .map(|part| fs::read_to_string(golden("tiny-diffusers").join(part).join("config.json")).unwrap());
-    let configs: Vec<_> = ROLES.into_iter().zip(configs.iter().map(String::as_str)).skip(1).collect();
-    assert_eq!(picture(&configs), picture(&[]));
+    let without = picture(&|_| None);
+    assert!(picture(&Some) == without);
+    // and one that says something else changes it
+    assert!(picture(&|text| Some(text.replace("\"scaling_factor\": 0.3611", "\"scaling_factor\": 0.5"))) != without);
 }
 
 // flux.toml.
