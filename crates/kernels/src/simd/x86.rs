@@ -1,0 +1,267 @@
+//! Vectors of x86: AVX-512 and AVX2.
+
+use std::{arch::x86_64::*, mem::transmute};
+
+use half::{bf16, f16};
+
+use super::{Body, Simd};
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+pub(super) unsafe fn run_avx512<B: Body>(body: B) -> B::Output {
+    body.run(Avx512(()))
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+pub(super) unsafe fn run_avx512_bf16<B: Body>(body: B) -> B::Output {
+    body.run(Avx512(()))
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn run_avx2<B: Body>(body: B) -> B::Output {
+    body.run(Avx2(()))
+}
+
+/// A method whose instruction is safe because a value of the type exists.
+macro_rules! by_proof {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $out:ty = $body:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($arg: $type),*) -> $out {
+            // SAFETY: `self` exists only where the CPU has these instructions (see `vectorize`).
+            unsafe { $body }
+        }
+    )*};
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// Numbers of which the upper half of the bits is the nearest bf16.
+    #[inline(always)]
+    fn rounded(self, v: __m512) -> __m512i {
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let bits = _mm512_castps_si512(v);
+            // Half of the lower half's range, and one more where that makes a tie even.
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            // NaN stays one by having its quiet bit set.
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+            _mm512_mask_mov_epi32(up, nan, _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000)))
+        }
+    }
+}
+
+impl Simd for Avx512 {
+    const LANES: usize = 16;
+    type V = __m512;
+
+    by_proof! {
+        splat(x: f32) -> __m512 = _mm512_set1_ps(x);
+        add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+        sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+        mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+        div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+        fma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
+        round(a: __m512) -> __m512 = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
+        scale(a: __m512, n: __m512) -> __m512 = _mm512_scalef_ps(a, n);
+        // 14 bits, doubled by a step of Newton's method.
+        recip(a: __m512) -> __m512 = {
+            let near = _mm512_rcp14_ps(a);
+            _mm512_mul_ps(near, _mm512_fnmadd_ps(a, near, _mm512_set1_ps(2.0)))
+        };
+        // 2: the lesser magnitude, with the sign of the first.
+        within(a: __m512, most: f32) -> __m512 = _mm512_range_ps::<2>(a, _mm512_set1_ps(most));
+        // 0xd8 is the truth table of "c ? b : a" with the operands in this order: the sign bit of `b`, the rest of `a`.
+        copysign(a: __m512, b: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_ternarylogic_epi32::<0xd8>(
+            _mm512_castps_si512(a), _mm512_castps_si512(b), _mm512_set1_epi32(i32::MIN),
+        ));
+        sum(a: __m512) -> f32 = _mm512_reduce_add_ps(a);
+        greatest(a: __m512) -> f32 = _mm512_reduce_max_ps(a);
+    }
+
+    #[inline(always)]
+    unsafe fn load_ptr(self, p: *const f32) -> __m512 {
+        // SAFETY: the caller's promise; `self` proves the instruction.
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_ptr(self, p: *const bf16) -> __m512 {
+        // SAFETY: the same. A bf16 is the upper half of an f32.
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast())))) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16_ptr(self, p: *const f16) -> __m512 {
+        // SAFETY: the same.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store_ptr(self, p: *mut f32, v: __m512) {
+        // SAFETY: the same.
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn stream_ptr(self, p: *mut f32, v: __m512) {
+        // SAFETY: the same; `p` is aligned as the caller promises.
+        unsafe { _mm512_stream_ps(p, v) }
+    }
+    #[inline(always)]
+    fn join(self, first: __m512, second: __m512) -> __m512 {
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let (low, high) = (_mm512_srli_epi32::<16>(self.rounded(first)), self.rounded(second));
+            // 0xea is the truth table of "(a and b) or c" with the operands in this order.
+            let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+            _mm512_castsi512_ps(_mm512_ternarylogic_epi32::<0xea>(high, upper, low))
+        }
+    }
+    #[inline(always)]
+    fn round_to_pairs(self, x: &[f32], to: &mut [u32]) {
+        assert!(x.len() == 32 && to.len() == 16);
+        // SAFETY: the lengths are checked; `self` proves the instructions.
+        unsafe {
+            // A loop and no closure, which would be compiled for the least CPU.
+            for half in 0..2 {
+                let rounded = self.rounded(_mm512_loadu_ps(x.as_ptr().add(16 * half)));
+                let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
+                _mm256_storeu_si256(to.as_mut_ptr().add(8 * half).cast(), halves);
+            }
+        }
+    }
+    #[inline(always)]
+    fn fence(self) {
+        // SAFETY: every x86-64 CPU has it.
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        // SAFETY: a hint, which no address makes fail.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
+    fn transpose(self, square: &mut [[f32; 16]; 16]) {
+        // SAFETY: every row is a vector; `self` proves the instructions.
+        unsafe {
+            // Loops and no closures, which would be compiled for the least CPU.
+            let mut row = [_mm512_setzero_ps(); 16];
+            for i in 0..16 {
+                row[i] = _mm512_loadu_ps(square[i].as_ptr());
+            }
+            // Two by two, then four by four numbers change places; then the quarters of rows.
+            let mut two = row;
+            for i in (0..16).step_by(2) {
+                two[i] = _mm512_unpacklo_ps(row[i], row[i + 1]);
+                two[i + 1] = _mm512_unpackhi_ps(row[i], row[i + 1]);
+            }
+            let mut four = two;
+            for q in [0, 4, 8, 12] {
+                for low in [0, 1] {
+                    let (a, b) = (_mm512_castps_pd(two[q + low]), _mm512_castps_pd(two[q + low + 2]));
+                    four[q + 2 * low] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                    four[q + 2 * low + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                }
+            }
+            for i in 0..4 {
+                let even = _mm512_shuffle_f32x4::<0x88>(four[i], four[i + 4]);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(four[i], four[i + 4]);
+                let even_high = _mm512_shuffle_f32x4::<0x88>(four[i + 8], four[i + 12]);
+                let odd_high = _mm512_shuffle_f32x4::<0xdd>(four[i + 8], four[i + 12]);
+                _mm512_storeu_ps(square[i].as_mut_ptr(), _mm512_shuffle_f32x4::<0x88>(even, even_high));
+                _mm512_storeu_ps(square[i + 4].as_mut_ptr(), _mm512_shuffle_f32x4::<0x88>(odd, odd_high));
+                _mm512_storeu_ps(square[i + 8].as_mut_ptr(), _mm512_shuffle_f32x4::<0xdd>(even, even_high));
+                _mm512_storeu_ps(square[i + 12].as_mut_ptr(), _mm512_shuffle_f32x4::<0xdd>(odd, odd_high));
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot_pairs(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        // SAFETY: the caller's promise; the three types are the same 64 bytes.
+        unsafe { _mm512_dpbf16_ps(sum, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b)) }
+    }
+    #[inline(always)]
+    fn load_part(self, x: &[f32], rest: f32) -> __m512 {
+        assert!(x.len() <= Self::LANES);
+        let mask = ((1u32 << x.len()) - 1) as u16;
+        // SAFETY: masked lanes are not read; `self` proves the instruction.
+        unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(rest), mask, x.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store_part(self, x: &mut [f32], v: __m512) {
+        assert!(x.len() <= Self::LANES);
+        let mask = ((1u32 << x.len()) - 1) as u16;
+        // SAFETY: masked lanes are not written; `self` proves the instruction.
+        unsafe { _mm512_mask_storeu_ps(x.as_mut_ptr(), mask, v) }
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Simd for Avx2 {
+    const LANES: usize = 8;
+    type V = __m256;
+
+    by_proof! {
+        splat(x: f32) -> __m256 = _mm256_set1_ps(x);
+        add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
+        sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
+        mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
+        div(a: __m256, b: __m256) -> __m256 = _mm256_div_ps(a, b);
+        fma(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+        max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
+        min(a: __m256, b: __m256) -> __m256 = _mm256_min_ps(a, b);
+        round(a: __m256) -> __m256 = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
+        scale(a: __m256, n: __m256) -> __m256 = {
+            let n = _mm256_max_ps(_mm256_set1_ps(-126.0), _mm256_min_ps(_mm256_set1_ps(127.0), n));
+            let bits = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)));
+            _mm256_mul_ps(a, _mm256_castsi256_ps(bits))
+        };
+        copysign(a: __m256, b: __m256) -> __m256 = {
+            let sign = _mm256_set1_ps(-0.0);
+            _mm256_or_ps(_mm256_andnot_ps(sign, a), _mm256_and_ps(sign, b))
+        };
+        sum(a: __m256) -> f32 = {
+            let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        };
+        greatest(a: __m256) -> f32 = {
+            let four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        };
+    }
+
+    #[inline(always)]
+    unsafe fn load_ptr(self, p: *const f32) -> __m256 {
+        // SAFETY: the caller's promise; `self` proves the instruction.
+        unsafe { _mm256_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_ptr(self, p: *const bf16) -> __m256 {
+        // SAFETY: the same. A bf16 is the upper half of an f32.
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast())))) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16_ptr(self, p: *const f16) -> __m256 {
+        // SAFETY: the same.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store_ptr(self, p: *mut f32, v: __m256) {
+        // SAFETY: the same.
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn stream_ptr(self, p: *mut f32, v: __m256) {
+        // SAFETY: the same; `p` is aligned as the caller promises.
+        unsafe { _mm256_stream_ps(p, v) }
+    }
+    #[inline(always)]
+    fn fence(self) {
+        // SAFETY: every x86-64 CPU has it.
+        unsafe { _mm_sfence() }
+    }
+}
