@@ -87,10 +87,10 @@ pub(crate) fn rows(isa: Isa, report: &mut Report) {
         [("gelu_tanh", Activation::GeluTanh), ("gelu_erf", Activation::GeluErf), ("silu", Activation::Silu)]
     {
         report.case(&format!("{name} [{rows}, {d}]"), None, bytes(2), || {
-            kernels::activate(isa, activation, &x, &mut out)
+            kernels::activate(isa, activation, &x, &mut out);
         });
     }
-    report.case(&format!("add [{rows}, {d}]"), None, bytes(3), || kernels::add(isa, &x, &y, &mut out));
+    report.case(&format!("add [{rows}, {d}]"), None, bytes(3), || _ = kernels::add(isa, &x, &y, &mut out));
     report.case(&format!("layer_norm [{rows}, {d}]"), None, bytes(2), || {
         kernels::layer_norm(isa, &x, d, 1e-6, Affine::Modulated { scale: &scale, shift: &scale, rows }, &mut out);
     });

@@ -112,7 +112,7 @@ fn view<const D: usize>(x: &Tensor<D>) -> Option<FlexTensor> {
 pub(crate) fn map<const D: usize>(
     x: Tensor<D>,
     in_place: impl FnOnce(&mut [f32]),
-    to_new: impl FnOnce(&[f32], Out),
+    to_new: impl for<'o> FnOnce(&[f32], Out<'o>) -> &'o mut [f32],
     composed: impl FnOnce(Tensor<D>) -> Tensor<D>,
 ) -> Tensor<D> {
     let shape = x.dims();
@@ -132,8 +132,14 @@ pub(crate) fn map<const D: usize>(
     }
 }
 
-/// A tensor of what a kernel writes.
-pub(crate) fn tensor<const D: usize>(shape: [usize; D], write: impl FnOnce(Out)) -> Tensor<D> {
+/// A tensor of what a kernel writes. The kernel's answer is the memory that it was given, which shows that it has filled it.
+///
+/// # Panics
+/// If the answer is any other memory.
+pub(crate) fn tensor<const D: usize>(
+    shape: [usize; D],
+    write: impl for<'o> FnOnce(Out<'o>) -> &'o mut [f32],
+) -> Tensor<D> {
     let len = shape.iter().product();
     let values = Bytes::from_elems(written(len, write));
     Tensor::from_primitive::<Flex>(FlexTensor::new(values, Layout::contiguous(Shape::from(shape)), DType::F32))
@@ -141,11 +147,36 @@ pub(crate) fn tensor<const D: usize>(shape: [usize; D], write: impl FnOnce(Out))
 
 /// `len` values, all of them written by a kernel.
 #[allow(unsafe_code, reason = "the memory is not initialised twice")]
-fn written(len: usize, write: impl FnOnce(Out)) -> Vec<f32> {
+fn written(len: usize, write: impl for<'o> FnOnce(Out<'o>) -> &'o mut [f32]) -> Vec<f32> {
     let mut values: Vec<f32> = Vec::with_capacity(len);
     let out: &mut [MaybeUninit<f32>] = &mut values.spare_capacity_mut()[..len];
-    write(out);
-    // SAFETY: within the capacity; `write` passes all of `out` to one kernel, and every kernel writes all that it is given.
+    let given = out.as_ptr().cast();
+    let filled = write(out);
+    assert!(
+        filled.len() == len && (len == 0 || filled.as_ptr() == given),
+        "a kernel returns the memory that it was given"
+    );
+    // SAFETY: within the capacity, and the kernel has given a slice of values back that is this very memory.
     unsafe { values.set_len(len) };
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_returns_other_memory_than_it_was_given_is_refused() {
+        let refused = |write: for<'o> fn(Out<'o>) -> &'o mut [f32]| {
+            std::panic::catch_unwind(|| tensor([4], write)).expect_err("memory that nobody has written")
+        };
+        for panic in [
+            refused(|_| &mut []),
+            refused(|_| vec![1.0; 4].leak()),
+            refused(|out| kernels::add(isa(), &[1.0; 3], &[1.0; 3], &mut out[..3])),
+            refused(|out| kernels::add(isa(), &[1.0; 3], &[1.0; 3], &mut out[1..])),
+        ] {
+            assert!(panic.downcast_ref::<&str>().is_some_and(|text| text.contains("the memory that it was given")));
+        }
+    }
 }

@@ -60,10 +60,10 @@ pub(crate) fn attend(
         Bias::Relative(_) => kernels::Bias::Relative(values),
     });
     let scores = Scores { scale: scale.unwrap_or(1.0 / (d as f64).sqrt()) as f32, bias, causal };
-    let write = |out: kernels::Out| {
-        kernels::attention(isa(), compute, q_view.view(), k_view.view(), v_view.view(), scores, out);
-    };
-    cpu::tensor([b, n, heads, d], write).swap_dims(1, 2) // b heads n d
+    cpu::tensor([b, n, heads, d], |out| {
+        kernels::attention(isa(), compute, q_view.view(), k_view.view(), v_view.view(), scores, out)
+    })
+    .swap_dims(1, 2) // b heads n d
 }
 
 /// `[b, tokens, heads · d]` to `[b, heads, tokens, d]`.
@@ -82,7 +82,7 @@ pub fn merge_heads(x: Tensor<4>) -> Tensor<3> {
 pub fn layer_norm<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
     match Values::of(&x) {
         Some(values) => cpu::tensor(x.dims(), |out| {
-            kernels::layer_norm(isa(), &values, x.dims()[D - 1], eps as f32, Affine::None, out);
+            kernels::layer_norm(isa(), &values, x.dims()[D - 1], eps as f32, Affine::None, out)
         }),
         None => composed::layer_norm(x, eps),
     }
@@ -93,7 +93,7 @@ pub fn affine_layer_norm<const D: usize>(x: Tensor<D>, weight: &Tensor<1>, bias:
     match (Values::of(&x), Values::of(weight), Values::of(bias)) {
         (Some(values), Some(weight), Some(bias)) => cpu::tensor(x.dims(), |out| {
             let how = Affine::Columns { weight: &weight, bias: Some(&bias) };
-            kernels::layer_norm(isa(), &values, x.dims()[D - 1], eps as f32, how, out);
+            kernels::layer_norm(isa(), &values, x.dims()[D - 1], eps as f32, how, out)
         }),
         _ => composed::affine_layer_norm(x, weight.clone(), bias.clone(), eps),
     }
@@ -105,7 +105,7 @@ pub fn modulated_layer_norm(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>, ep
     match (Values::of(&x), Values::of(&shift), Values::of(&scale)) {
         (Some(values), Some(shift), Some(scale)) => cpu::tensor(x.dims(), |out| {
             let how = Affine::Modulated { scale: &scale, shift: &shift, rows: x.dims()[1] };
-            kernels::layer_norm(isa(), &values, x.dims()[2], eps as f32, how, out);
+            kernels::layer_norm(isa(), &values, x.dims()[2], eps as f32, how, out)
         }),
         _ => composed::modulated_layer_norm(x, shift, scale, eps),
     }
@@ -114,9 +114,9 @@ pub fn modulated_layer_norm(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>, ep
 /// Root-mean-square normalisation over the last dimension, times a scale `[d]`.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, scale: &Tensor<1>, eps: f64) -> Tensor<D> {
     match (Values::of(&x), Values::of(scale)) {
-        (Some(values), Some(scale)) => cpu::tensor(x.dims(), |out| {
-            kernels::rms_norm(isa(), &values, x.dims()[D - 1], &scale, eps as f32, out);
-        }),
+        (Some(values), Some(scale)) => {
+            cpu::tensor(x.dims(), |out| kernels::rms_norm(isa(), &values, x.dims()[D - 1], &scale, eps as f32, out))
+        }
         _ => composed::rms_norm(x, scale.clone(), eps),
     }
 }
@@ -134,7 +134,7 @@ pub fn group_norm(
     let [b, c, h, w] = x.dims();
     match (Values::of(&x), Values::of(weight), Values::of(bias)) {
         (Some(values), Some(weight), Some(bias)) => cpu::tensor([b, c, h, w], |out| {
-            kernels::group_norm(isa(), &values, [b, c, h * w], groups, &weight, &bias, eps as f32, activation, out);
+            kernels::group_norm(isa(), &values, [b, c, h * w], groups, &weight, &bias, eps as f32, activation, out)
         }),
         _ => composed::group_norm(x, groups, weight.clone(), bias.clone(), eps, activation),
     }
@@ -190,9 +190,7 @@ pub fn add<const D: usize>(x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
 pub fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
     let [b, c, h, w] = x.dims();
     match Values::of(&x) {
-        Some(values) => cpu::tensor([b, c, 2 * h, 2 * w], |out| {
-            kernels::upsample_nearest_2x(&values, w, out);
-        }),
+        Some(values) => cpu::tensor([b, c, 2 * h, 2 * w], |out| kernels::upsample_nearest_2x(&values, w, out)),
         None => composed::upsample_nearest_2x(x),
     }
 }
@@ -243,7 +241,7 @@ impl Rope {
     pub fn rotate_normed(&self, x: Tensor<4>, scale: &Tensor<1>, eps: f64) -> Tensor<4> {
         match (HeadsOf::of(&x), Values::of(scale), Values::of(&self.cos), Values::of(&self.sin)) {
             (Some(heads), Some(scale), Some(cos), Some(sin)) => cpu::tensor(x.dims(), |out| {
-                kernels::rope(isa(), heads.view(), Some((&scale, eps as f32)), &cos, &sin, out);
+                kernels::rope(isa(), heads.view(), Some((&scale, eps as f32)), &cos, &sin, out)
             }),
             _ => self.rotate(rms_norm(x, scale, eps)),
         }

@@ -27,7 +27,7 @@ fn linear(c: &mut Criterion) {
         for compute in COMPUTES {
             let packed = PackedMatrix::pack(isa, compute, d_out, d_in, Values::F32(&w));
             group.bench_function(format!("{rows}x{d_out}x{d_in} {compute:?}"), |b| {
-                b.iter(|| kernels::linear(&packed, black_box(&x), rows, d_in, Epilogue::default(), &mut out));
+                b.iter(|| _ = kernels::linear(&packed, black_box(&x), rows, d_in, Epilogue::default(), &mut out));
             });
         }
     }
@@ -44,7 +44,7 @@ fn convolution(c: &mut Criterion) {
             let packed = PackedConv::pack(isa, compute, [channels, channels, kernel], Values::F32(&w));
             group.bench_function(format!("{kernel}x{kernel} {channels} @{side} {compute:?}"), |b| {
                 let epilogue = ConvEpilogue::default();
-                b.iter(|| kernels::conv2d(&packed, black_box(&x), 1, [side, side], 1, epilogue, &mut out));
+                b.iter(|| _ = kernels::conv2d(&packed, black_box(&x), 1, [side, side], 1, epilogue, &mut out));
             });
         }
     }
@@ -62,7 +62,7 @@ fn attention(c: &mut Criterion) {
         group.throughput(Throughput::Elements(4 * (heads * tokens * tokens * d) as u64));
         for compute in COMPUTES {
             group.bench_function(format!("{heads}x{tokens}x{d} {compute:?}"), |b| {
-                b.iter(|| kernels::attention(isa, compute, black_box(q), k, v, scores, &mut out));
+                b.iter(|| _ = kernels::attention(isa, compute, black_box(q), k, v, scores, &mut out));
             });
         }
     }
@@ -77,16 +77,16 @@ fn rows(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(2 * size_of_val(x.as_slice()) as u64));
     for activation in [Activation::GeluTanh, Activation::GeluErf, Activation::Silu] {
         group.bench_function(format!("{activation:?}"), |b| {
-            b.iter(|| kernels::activate(isa, activation, black_box(&x), &mut out));
+            b.iter(|| _ = kernels::activate(isa, activation, black_box(&x), &mut out));
         });
     }
-    group.bench_function("add", |b| b.iter(|| kernels::add(isa, black_box(&x), &y, &mut out)));
+    group.bench_function("add", |b| b.iter(|| _ = kernels::add(isa, black_box(&x), &y, &mut out)));
     group.bench_function("layer_norm", |b| {
         let affine = Affine::Modulated { scale: &scale, shift: &scale, rows };
-        b.iter(|| kernels::layer_norm(isa, black_box(&x), d, 1e-6, affine, &mut out));
+        b.iter(|| _ = kernels::layer_norm(isa, black_box(&x), d, 1e-6, affine, &mut out));
     });
     group.bench_function("rms_norm", |b| {
-        b.iter(|| kernels::rms_norm(isa, black_box(&x), d, &scale, 1e-6, &mut out));
+        b.iter(|| _ = kernels::rms_norm(isa, black_box(&x), d, &scale, 1e-6, &mut out));
     });
 }
 

@@ -36,6 +36,28 @@ unsafe impl Number for f16 {}
 // SAFETY: the same.
 unsafe impl Number for bf16 {}
 
+/// A number of four bytes.
+///
+/// # Safety
+/// It has the size and the alignment of an f32.
+pub(crate) unsafe trait Word: Number {
+    /// The bits of words as numbers.
+    fn as_floats(words: &mut [Self]) -> &mut [f32] {
+        // SAFETY: words of the same size and alignment, of which any bits are a number in both types.
+        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len()) }
+    }
+
+    /// The bits of words.
+    fn as_bits(words: &[Self]) -> &[u32] {
+        // SAFETY: the same.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
+    }
+}
+// SAFETY: it is one.
+unsafe impl Word for f32 {}
+// SAFETY: four bytes, aligned to as many.
+unsafe impl Word for u32 {}
+
 impl<T: Number> Aligned<T> {
     /// `len` zeros.
     pub(crate) fn zeros(len: usize) -> Self {

@@ -4,17 +4,18 @@
 //! chapter 18). Two of each make four products, so that loading keeps up with multiplying. All of a block's inputs stay in the second
 //! cache while panel after panel of weights passes by.
 
-use std::{arch::asm, mem::MaybeUninit, ops::Range};
+use std::{arch::asm, cell::Cell, marker::PhantomData, mem::MaybeUninit, ops::Range};
 
 use rayon::prelude::*;
 
 use crate::{
     aligned::Aligned,
     isa::Isa,
-    linear::{Finish, Output, Rows},
+    linear::{Finish, Rows},
+    output::{Done, Order, Output, Part},
     packed::DEPTH,
     simd::{Body, Simd, vectorize},
-    size::product,
+    size::{product, sum},
 };
 
 /// Rows of two tiles, and columns of two.
@@ -37,8 +38,41 @@ const WAITING_BYTES: usize = 600_000;
 #[derive(Clone, Copy)]
 pub(crate) struct Sums(pub(crate) [f32; SIDE * SIDE]);
 
+/// All sums one after the other.
+pub(crate) fn flat(sums: &mut [Sums]) -> &mut [f32] {
+    const { assert!(size_of::<Sums>() == size_of::<[f32; SIDE * SIDE]>()) };
+    // SAFETY: `Sums` is an array of that many f32 and nothing else, as just checked.
+    unsafe { std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast(), sums.len() * SIDE * SIDE) }
+}
+
+/// Where the tiles of inputs of some steps begin, in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Offsets<'a> {
+    all: &'a [u64],
+    /// Where the last of all the tiles ends, or one behind it.
+    end: usize,
+}
+
+impl<'a> Offsets<'a> {
+    /// # Panics
+    /// If a tile ends where no slice does.
+    pub(crate) fn of(all: &'a [u64]) -> Self {
+        let last = all.iter().max().map(|&last| usize::try_from(last).unwrap_or(usize::MAX));
+        Self { all, end: last.map_or(0, |last| sum("bytes", [last, STEP_BYTES])) }
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.all.len()
+    }
+
+    /// Those of some of the steps.
+    pub(crate) fn part(self, steps: Range<usize>) -> Self {
+        Self { all: &self.all[steps], ..self }
+    }
+}
+
 /// `input · weightᵀ`, finished and written. `panels` are pairs.
-pub(crate) fn linear(isa: Isa, panels: &[u32], input: Rows, finish: Finish, out: Output) {
+pub(crate) fn linear<'o>(isa: Isa, panels: &[u32], input: Rows, finish: Finish, out: Output<'o>) -> &'o mut [f32] {
     let steps = input.d_in.div_ceil(DEPTH);
     let blocks = input.rows.div_ceil(SIDE);
     let words = product("words of a block", [steps, STEP_BYTES / 4]);
@@ -53,33 +87,21 @@ pub(crate) fn linear(isa: Isa, panels: &[u32], input: Rows, finish: Finish, out:
         })
     };
     let offsets: Vec<u64> = (0..steps).map(|step| (step * STEP_BYTES) as u64).collect();
-    let panel_count = out.width.div_ceil(SIDE);
+    let panel_count = out.width().div_ceil(SIDE);
     let pass = steps.div_ceil(steps.div_ceil(PASS).max(1)).max(1);
     let (row_tasks, panel_tasks) = split(blocks, panel_count, BLOCK_BYTES / (pass * STEP_BYTES));
     // Sums that wait for the next pass stay in the second cache, too.
     let waiting_blocks = if steps > pass { blocks.div_ceil(row_tasks) } else { 0 };
     let waiting = product("waiting bytes", [waiting_blocks, panel_count, size_of::<Sums>()]);
     let panel_tasks = panel_tasks.max(waiting.div_ceil(WAITING_BYTES)).min(panel_count);
-    (0..product("tasks", [row_tasks, panel_tasks])).into_par_iter().for_each(|task| {
-        let (row, panel) = (task / panel_tasks, task % panel_tasks);
-        let blocks = part(blocks, row, row_tasks);
-        let columns = part(panel_count, panel, panel_tasks);
-        vectorize(
-            isa,
-            Task {
-                isa,
-                inputs: &rearranged,
-                offsets: &offsets,
-                panels,
-                pass,
-                rows: input.rows,
-                blocks,
-                columns,
-                finish,
-                out,
-            },
-        );
-    });
+    let (rows, columns) = (cuts(blocks, row_tasks, input.rows), cuts(panel_count, panel_tasks, out.width()));
+    let (inputs, offsets) = (&*rearranged, Offsets::of(&offsets));
+    // SAFETY: a block's last pass goes through `Finish::write`, which fills every row that it is given.
+    unsafe {
+        out.each_part(&rows, &columns, Order::ByRows, |out| {
+            vectorize(isa, Task { isa, inputs, offsets, panels, pass, finish, out })
+        })
+    }
 }
 
 /// Into how many parts rows and panels are cut: at most `most` blocks of rows in a part, and work for every thread.
@@ -95,6 +117,11 @@ pub(crate) fn part(n: usize, i: usize, parts: usize) -> Range<usize> {
     // At most `n`; the product before may need twice the bits.
     let start = |i: usize| (i as u128 * n as u128 / parts as u128) as usize;
     start(i)..start(i + 1)
+}
+
+/// Where `parts` nearly equal parts of tiles begin and the last one ends, among `end` rows or columns.
+pub(crate) fn cuts(tiles: usize, parts: usize, end: usize) -> Vec<usize> {
+    (0..parts).map(|i| part(tiles, i, parts).start * SIDE).chain([end]).collect()
 }
 
 /// Rounds [`SIDE`] rows to bf16, [`DEPTH`] values of every row after the other.
@@ -132,22 +159,22 @@ impl Body for Rearrange<'_> {
 struct Task<'a> {
     isa: Isa,
     inputs: &'a [u32],
-    offsets: &'a [u64],
+    offsets: Offsets<'a>,
     panels: &'a [u32],
     pass: usize,
-    rows: usize,
-    blocks: Range<usize>,
-    columns: Range<usize>,
     finish: Finish<'a>,
-    out: Output,
+    out: Part<'a>,
 }
 
 impl Body for Task<'_> {
-    type Output = ();
+    type Output = Done;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { isa, inputs, offsets, panels, pass, rows, blocks, columns, finish, out } = self;
+    fn run<S: Simd>(self, s: S) -> Done {
+        let Self { isa, inputs, offsets, panels, pass, finish, mut out } = self;
+        let (rows, width) = (out.rows().end, out.columns().end);
+        let blocks = out.rows().start / SIDE..rows.div_ceil(SIDE);
+        let columns = out.columns().start / SIDE..width.div_ceil(SIDE);
         let steps = offsets.len();
         let words = STEP_BYTES / 4;
         let tiles = Tiles::configure(isa);
@@ -163,25 +190,12 @@ impl Body for Task<'_> {
                     let input = &inputs[block * steps * words..][..steps * words];
                     // The next panel is fetched while this one is used, a part with each block.
                     let ahead = weights.as_ptr().wrapping_add((steps + i * (end - start) / blocks.len()) * words);
-                    // SAFETY: `offsets` are those of the steps of `input`, each of whose rows has all of its two tiles; `weights`
-                    // holds two tiles for each step.
-                    unsafe {
-                        tiles.multiply(
-                            input.as_ptr().cast(),
-                            &offsets[start..end],
-                            weights.as_ptr().cast(),
-                            sums,
-                            start == 0,
-                            count > 16,
-                            ahead.cast(),
-                        )
-                    };
+                    let offsets = offsets.part(start..end);
+                    tiles.multiply(input, offsets, weights, sums, start == 0, count > 16, ahead);
                     if end == steps {
                         for r in 0..count {
                             let row = block * SIDE + r;
-                            let width = SIDE.min(out.width - panel * SIDE);
-                            // SAFETY: every task has rows or columns of its own.
-                            let out = unsafe { out.row(row, panel * SIDE, width) };
+                            let out = out.row(row, panel * SIDE, SIDE.min(width - panel * SIDE));
                             let sums = &sums.0[r * SIDE..][..SIDE];
                             let vectors = [s.load(sums), s.load(&sums[SIDE / 2..])];
                             finish.write(s, &vectors, row, panel * SIDE, out);
@@ -190,19 +204,26 @@ impl Body for Task<'_> {
                 }
             }
         }
+        out.done()
     }
 }
 
-/// This thread's tiles, in use; they are given back when this is dropped.
-pub(crate) struct Tiles(());
+thread_local! {
+    /// Whether this thread's tiles are in use.
+    static IN_USE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread's tiles, in use; they are given back when this is dropped. It stays on its thread.
+pub(crate) struct Tiles(PhantomData<*const ()>);
 
 impl Tiles {
     /// All eight as 16 rows of 64 bytes.
     ///
     /// # Panics
-    /// If `isa` has none.
+    /// If `isa` has none, or this thread has them in use.
     pub(crate) fn configure(isa: Isa) -> Self {
         assert_eq!(isa.level(), crate::isa::Level::Amx);
+        assert!(!IN_USE.replace(true), "a thread's tiles are used by one at a time");
         #[repr(C, align(64))]
         struct Config {
             palette: u8,
@@ -215,39 +236,49 @@ impl Tiles {
         let rows = eight(16).map(|rows| rows as u8);
         let config = Config { palette: 1, start_row: 0, reserved: [0; 14], bytes_per_row: eight(64u16), rows };
         // SAFETY: the level says that the tiles exist and that the system lets this process use them; the configuration is one of
-        // palette 1, and compiled code keeps nothing in tiles.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly, preserves_flags)) };
-        Self(())
+        // palette 1.
+        unsafe {
+            asm!(
+                "ldtilecfg [{}]",
+                in(reg) &raw const config,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+        Self(PhantomData)
     }
 
     /// `sums = a · b`, or `sums += a · b` where they aren't fresh, and a hint to fetch what lies at `ahead`.
     ///
-    /// Of the rows, the first 16 of each step lie at `a + offset`, 64 bytes each, and the others (left out where not `is_high`) a
-    /// kilobyte behind them; the panel's two tiles are side by side, step after step.
+    /// Of the rows, the first 16 of each step lie at `a` plus its offset, 64 bytes each, and the others (left out where not `is_high`)
+    /// a kilobyte behind them; `b` is a panel whose two tiles are side by side, step after step. `ahead` may be any address.
     ///
-    /// # Safety
-    /// `a` with every offset is good for reading two tiles (one where not `is_high`), and `b` for two tiles a step. `ahead` may be
-    /// any address.
+    /// # Panics
+    /// If `a` or `b` has not all of the tiles.
     #[inline(always)]
     #[allow(clippy::too_many_arguments, reason = "the operands of one loop")]
-    pub(crate) unsafe fn multiply(
+    pub(crate) fn multiply(
         &self,
-        a: *const u8,
-        offsets: &[u64],
-        b: *const u8,
+        a: &[u32],
+        offsets: Offsets,
+        b: &[u32],
         sums: &mut Sums,
         is_fresh: bool,
         is_high: bool,
-        ahead: *const u8,
+        ahead: *const u32,
     ) {
-        if offsets.is_empty() {
+        let steps = offsets.len();
+        if steps == 0 {
             if is_fresh {
                 sums.0.fill(0.0);
             }
             return;
         }
-        // SAFETY: reads what the caller promises, writes `sums` alone; the tiles are configured while `self` lives, and only this
-        // block uses their contents.
+        assert!(offsets.end <= size_of_val(a) && steps <= size_of_val(b) / STEP_BYTES);
+        let (a, b, offsets) = (a.as_ptr(), b.as_ptr(), offsets.all.as_ptr());
+        // SAFETY: reads tiles that `a` and `b` have, as just checked, and writes `sums` alone; the tiles are configured while `self`
+        // lives, which is on this thread.
         unsafe {
             if is_high {
                 asm!(
@@ -284,8 +315,10 @@ impl Tiles {
                     "tilestored [{c} + {row} + 2112], tmm3",
                     fresh = in(reg) u32::from(is_fresh), c = in(reg) sums.0.as_mut_ptr(),
                     row = in(reg) 128usize, half = in(reg) 64usize, a = in(reg) a, at = out(reg) _,
-                    offsets = inout(reg) offsets.as_ptr() => _, b = inout(reg) b => _,
-                    ahead = inout(reg) ahead => _, steps = inout(reg) offsets.len() => _,
+                    offsets = inout(reg) offsets => _, b = inout(reg) b => _,
+                    ahead = inout(reg) ahead => _, steps = inout(reg) steps => _,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),
                 );
             } else {
@@ -313,8 +346,9 @@ impl Tiles {
                     "tilestored [{c} + {row} + 64], tmm1",
                     fresh = in(reg) u32::from(is_fresh), c = in(reg) sums.0.as_mut_ptr(),
                     row = in(reg) 128usize, half = in(reg) 64usize, a = in(reg) a, at = out(reg) _,
-                    offsets = inout(reg) offsets.as_ptr() => _, b = inout(reg) b => _,
-                    steps = inout(reg) offsets.len() => _,
+                    offsets = inout(reg) offsets => _, b = inout(reg) b => _,
+                    steps = inout(reg) steps => _,
+                    out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),
                 );
             }
@@ -324,7 +358,52 @@ impl Tiles {
 
 impl Drop for Tiles {
     fn drop(&mut self) {
-        // SAFETY: they were configured, and nothing is kept in them.
-        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+        // SAFETY: they were configured on this thread.
+        unsafe {
+            asm!(
+                "tilerelease",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, nomem, preserves_flags),
+            );
+        }
+        IN_USE.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The level with tiles, where this machine has it.
+    fn amx() -> Option<Isa> {
+        Isa::available().into_iter().find(|isa| isa.level() == crate::isa::Level::Amx)
+    }
+
+    #[test]
+    fn operands_that_are_too_short_are_refused() {
+        let Some(isa) = amx() else { return };
+        let multiply = |a: usize, offsets: &[u64], b: usize| {
+            let (a, b) = (vec![0; a], vec![0; b]);
+            let product = || {
+                let mut sums = Sums([1.0; SIDE * SIDE]);
+                let (offsets, ahead) = (Offsets::of(offsets), b.as_ptr());
+                Tiles::configure(isa).multiply(&a, offsets, &b, &mut sums, true, true, ahead);
+                sums.0[0]
+            };
+            std::panic::catch_unwind(product).ok()
+        };
+        let tiles = STEP_BYTES / 4;
+        assert_eq!(multiply(2 * tiles, &[0, STEP_BYTES as u64], 2 * tiles), Some(0.0));
+        assert_eq!(multiply(2 * tiles - 1, &[0, STEP_BYTES as u64], 2 * tiles), None);
+        assert_eq!(multiply(2 * tiles, &[0, STEP_BYTES as u64], 2 * tiles - 1), None);
+        assert_eq!(multiply(2 * tiles, &[0, STEP_BYTES as u64 + 1], 2 * tiles), None);
+    }
+
+    #[test]
+    fn tiles_that_are_in_use_are_not_configured_again() {
+        let Some(isa) = amx() else { return };
+        let _tiles = Tiles::configure(isa);
+        assert!(std::panic::catch_unwind(|| drop(Tiles::configure(isa))).is_err());
     }
 }

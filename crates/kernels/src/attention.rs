@@ -9,12 +9,13 @@ use rayon::prelude::*;
 
 use self::softmax::{Place, Softmax};
 #[cfg(target_arch = "x86_64")]
-use crate::amx::{SIDE, STEP_BYTES, Sums, Tiles};
+use crate::amx::{Offsets, SIDE, STEP_BYTES, Sums, Tiles, flat};
 use crate::{
-    aligned::{Aligned, Number, Scratch},
+    aligned::{Aligned, Scratch, Word},
     isa::{Isa, Level},
-    linear::{Output, Rows},
-    packed::{Compute, DEPTH, Out, width},
+    linear::Rows,
+    output::{Done, Order, Out, Output, Part},
+    packed::{Compute, DEPTH, width},
     rope::Heads,
     simd::{Body, Simd, vectorize},
     size::{filled_up, product, sum},
@@ -49,7 +50,15 @@ pub enum Bias<'a> {
 ///
 /// # Panics
 /// If the shapes don't fit each other, there is no key, or a shape has more values than can be counted.
-pub fn attention(isa: Isa, compute: Compute, q: Heads, k: Heads, v: Heads, scores: Scores, out: Out) {
+pub fn attention<'o>(
+    isa: Isa,
+    compute: Compute,
+    q: Heads,
+    k: Heads,
+    v: Heads,
+    scores: Scores,
+    out: Out<'o>,
+) -> &'o mut [f32] {
     let [b, heads, n, d] = q.shape();
     let m = k.shape()[2];
     assert!(
@@ -71,7 +80,7 @@ pub fn attention(isa: Isa, compute: Compute, q: Heads, k: Heads, v: Heads, score
         assert_eq!(found, expected, "biases for scores [{heads}, {n}, {m}]");
     }
     if out.is_empty() {
-        return;
+        return &mut [];
     }
     assert!(m > 0, "attention to no key");
     let out = Output::of(out, heads * d);
@@ -84,7 +93,7 @@ pub fn attention(isa: Isa, compute: Compute, q: Heads, k: Heads, v: Heads, score
 }
 
 /// Panels of keys and values that are made anew in each call.
-trait Streamed: Weights<Value: Number> {
+trait Streamed: Weights<Value: Word> {
     /// A value of the bits that [`Weights::gather`] gives.
     fn value(bits: f32) -> Self::Value;
     /// What stands for some channels of `PER_STEP` tokens.
@@ -113,7 +122,14 @@ impl Streamed for Pairs<'_> {
     }
 }
 
-fn all<W: Streamed, const TILED: bool>(isa: Isa, q: Heads, k: Heads, v: Heads, scores: Scores, out: Output) {
+fn all<'o, W: Streamed, const TILED: bool>(
+    isa: Isa,
+    q: Heads,
+    k: Heads,
+    v: Heads,
+    scores: Scores,
+    out: Output<'o>,
+) -> &'o mut [f32] {
     let [b, heads, n, d] = q.shape();
     let m = k.shape()[2];
     let width = width(isa);
@@ -133,23 +149,23 @@ fn all<W: Streamed, const TILED: bool>(isa: Isa, q: Heads, k: Heads, v: Heads, s
         vectorize(isa, PackValues::<W> { rows: v.rows(head / heads, head % heads), first: panel * width, to });
     });
     let rows = if TILED { 32 } else { tile_rows_of(isa) };
-    let parts = n.div_ceil(rows);
-    (0..product("tasks", [b, heads, parts])).into_par_iter().for_each(|task| {
-        let (head, part) = (task / parts, task % parts);
-        let keys = &keys[head * key_panels * key_panel..][..key_panels * key_panel];
-        let values = &values[head * value_panels * value_panel..][..value_panels * value_panel];
-        let queries = q.rows(head / heads, head % heads);
-        let place = Place {
-            head: head % heads,
-            first: part * rows,
-            count: rows.min(n - part * rows),
-            n,
-            m,
-            row: head / heads * n,
-            out,
-        };
-        vectorize(isa, Task::<W, TILED> { isa, queries, keys, values, tokens, scores, place });
-    });
+    let queries: Vec<usize> =
+        (0..b).flat_map(|b| (0..n).step_by(rows).map(move |q| b * n + q)).chain([b * n]).collect();
+    let channels: Vec<usize> = (0..=heads).map(|head| head * d).collect();
+    // SAFETY: every task ends in `Softmax::write`, which fills all channels of its queries.
+    unsafe {
+        out.each_part(&queries, &channels, Order::ByColumns, |out| {
+            let (entry, head) = (out.rows().start / n, out.index()[1]);
+            let at = entry * heads + head;
+            let keys = &keys[at * key_panels * key_panel..][..key_panels * key_panel];
+            let values = &values[at * value_panels * value_panel..][..value_panels * value_panel];
+            let place = Place { head, first: out.rows().start % n, count: out.rows().len(), n, m };
+            vectorize(
+                isa,
+                Task::<W, TILED> { isa, queries: q.rows(entry, head), keys, values, tokens, scores, place, out },
+            )
+        })
+    }
 }
 
 /// A panel of keys: for each step the tokens side by side.
@@ -202,8 +218,7 @@ impl<W: Streamed> Body for PackValues<'_, W> {
         let Self { rows, first, to } = self;
         let width = 2 * S::LANES;
         let channels = width.min(rows.d_in - first);
-        // SAFETY: every value is four bytes of which any bits are a number.
-        let to = unsafe { std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<f32>(), to.len()) };
+        let to = W::Value::as_floats(to);
         for step in 0..rows.rows.div_ceil(W::PER_STEP) {
             let token = step * W::PER_STEP;
             for at in (0..channels).step_by(S::LANES) {
@@ -225,13 +240,14 @@ struct Task<'a, W: Weights, const TILED: bool> {
     tokens: usize,
     scores: Scores<'a>,
     place: Place,
+    out: Part<'a>,
 }
 
 impl<W: Streamed, const TILED: bool> Body for Task<'_, W, TILED> {
-    type Output = ();
+    type Output = Done;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, s: S) -> Done {
         #[cfg(target_arch = "x86_64")]
         if TILED {
             return self.tiled(s);
@@ -246,8 +262,8 @@ impl<W: Streamed, const TILED: bool> Body for Task<'_, W, TILED> {
 
 impl<W: Streamed, const TILED: bool> Task<'_, W, TILED> {
     #[inline(always)]
-    fn in_vectors<S: Simd, const M: usize>(self, s: S) {
-        let Self { queries, keys, values, tokens, scores, place, .. } = self;
+    fn in_vectors<S: Simd, const M: usize>(self, s: S) -> Done {
+        let Self { queries, keys, values, tokens, scores, place, out, .. } = self;
         let width = 2 * S::LANES;
         let d = queries.d_in;
         let steps = W::steps(d);
@@ -314,16 +330,15 @@ impl<W: Streamed, const TILED: bool> Task<'_, W, TILED> {
                 }
             }
         }
-        softmax.write(s, &sums, width, d);
+        softmax.write(s, &sums, width, out)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    fn tiled<S: Simd>(self, s: S) {
-        let Self { isa, queries, keys, values, tokens, scores, place } = self;
+    fn tiled<S: Simd>(self, s: S) -> Done {
+        let Self { isa, queries, keys, values, tokens, scores, place, out } = self;
         const WORDS: usize = STEP_BYTES / 4;
-        let keys = bits::<W>(keys);
-        let values = bits::<W>(values);
+        let (keys, values) = (W::Value::as_bits(keys), W::Value::as_bits(values));
         let d = queries.d_in;
         let steps = d.div_ceil(DEPTH);
         let tiles = Tiles::configure(isa);
@@ -345,18 +360,7 @@ impl<W: Streamed, const TILED: bool> Task<'_, W, TILED> {
             let panels = BLOCK.min(tokens - start) / SIDE;
             for (panel, weights) in weights.iter_mut().enumerate().take(panels) {
                 let keys = &keys[(start / SIDE + panel) * steps * WORDS..][..steps * WORDS];
-                // SAFETY: `query` holds two tiles for each step, and `keys` too.
-                unsafe {
-                    tiles.multiply(
-                        query.as_ptr().cast(),
-                        &offsets[..steps],
-                        keys.as_ptr().cast(),
-                        weights,
-                        true,
-                        true,
-                        keys.as_ptr().cast(),
-                    );
-                }
+                tiles.multiply(&query, Offsets::of(&offsets[..steps]), keys, weights, true, true, keys.as_ptr());
             }
             let factors = softmax.weigh(s, flat(&mut weights), start, panels, SIDE);
             let flat_weights = flat(&mut weights);
@@ -378,35 +382,10 @@ impl<W: Streamed, const TILED: bool> Task<'_, W, TILED> {
                     }
                 }
                 let values = &values[panel * value_panel + start / DEPTH * WORDS..][..panels * WORDS];
-                // SAFETY: `rounded` holds two tiles for each of the block's steps, and `values` too.
-                unsafe {
-                    tiles.multiply(
-                        rounded.as_ptr().cast(),
-                        &offsets[..panels],
-                        values.as_ptr().cast(),
-                        sums,
-                        start == 0,
-                        true,
-                        values.as_ptr().cast(),
-                    );
-                }
+                let offsets = Offsets::of(&offsets[..panels]);
+                tiles.multiply(&rounded, offsets, values, sums, start == 0, true, values.as_ptr());
             }
         }
-        softmax.write(s, flat(&mut sums), SIDE, d);
+        softmax.write(s, flat(&mut sums), SIDE, out)
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn flat(sums: &mut [Sums]) -> &mut [f32] {
-    let len = sums.len() * SIDE * SIDE;
-    // SAFETY: `Sums` is an array of that many f32 and nothing else, as its size is a multiple of its alignment.
-    unsafe { std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast(), len) }
-}
-
-/// The words of panels of pairs.
-#[cfg(target_arch = "x86_64")]
-fn bits<W: Weights<Value: Number>>(values: &[W::Value]) -> &[u32] {
-    assert_eq!(size_of::<W::Value>(), 4);
-    // SAFETY: numbers of four bytes, of which every bit pattern is a u32, at a cache line's start.
-    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
 }

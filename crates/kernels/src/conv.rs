@@ -12,11 +12,11 @@ use std::{marker::PhantomData, sync::Arc};
 use rayon::prelude::*;
 
 use crate::{
-    aligned::{Aligned, Number, Scratch},
+    aligned::{Aligned, Scratch, Word},
     elementwise::Activation,
     isa::{Isa, Level},
-    linear::Output,
-    packed::{Compute, DEPTH, Out, Values, pack_pairs, width},
+    output::{Done, Order, Out, Output, Part, cuts, filled},
+    packed::{Compute, DEPTH, Values, pack_pairs, width},
     simd::{Body, Simd, vectorize},
     size::{product, sum},
     vector::{Pairs, Singles, Weights, products, tile_rows, tile_rows_of},
@@ -130,15 +130,15 @@ pub struct ConvEpilogue<'a> {
 ///
 /// # Panics
 /// If `x`, `out` or a part of the epilogue does not fit the shapes, the stride is 0, or a size can't be counted.
-pub fn conv2d(
+pub fn conv2d<'o>(
     conv: &PackedConv,
     x: &[f32],
     batch: usize,
     [h, w]: [usize; 2],
     stride: usize,
     epilogue: ConvEpilogue,
-    out: Out,
-) {
+    out: Out<'o>,
+) -> &'o mut [f32] {
     let [c_out, c_in, kernel] = conv.shape;
     let [oh, ow] = conv.size([h, w], stride);
     let len = out.len();
@@ -149,29 +149,29 @@ pub fn conv2d(
     assert!(epilogue.bias.is_none_or(|bias| bias.len() == c_out), "a bias for each of {c_out} channels");
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == len), "a residual as large as the result");
     if len == 0 {
-        return;
+        return &mut [];
     }
     let size = Size { c_out, c_in, kernel, h, w, oh, ow, stride };
-    let out = Output::of(out, oh * ow);
-    for entry in 0..batch {
+    for (entry, out) in out.chunks_exact_mut(len / batch).enumerate() {
         let x = &x[entry * (x.len() / batch)..][..x.len() / batch];
-        let place = Place { epilogue, out, first: entry * c_out, pixels: oh * ow };
-        if x.is_empty() {
-            in_vectors::<Singles<f32>>(conv.isa, &[], x, Size { c_in: 0, ..size }, place);
-            continue;
-        }
+        let residual = epilogue.residual.map(|all| &all[entry * out.len()..][..out.len()]);
+        let (place, out) =
+            (Place { epilogue: ConvEpilogue { residual, ..epilogue }, pixels: oh * ow }, Output::of(out, oh * ow));
         match &*conv.filters {
-            Filters::Singles(filters) => in_vectors::<Singles<f32>>(conv.isa, filters, x, size, place),
+            _ if x.is_empty() => in_vectors::<Singles<f32>>(conv.isa, &[], x, Size { c_in: 0, ..size }, place, out),
+            Filters::Singles(filters) => in_vectors::<Singles<f32>>(conv.isa, filters, x, size, place, out),
             Filters::Pairs(filters) => {
                 let pairs = pair_channels(conv.isa, x, size);
-                in_vectors::<Pairs>(conv.isa, filters, &pairs, Size { c_in: c_in.div_ceil(2), ..size }, place);
+                in_vectors::<Pairs>(conv.isa, filters, &pairs, Size { c_in: c_in.div_ceil(2), ..size }, place, out)
             }
             #[cfg(target_arch = "x86_64")]
-            Filters::Tiles(panels) => tiled::convolve(conv.isa, panels, x, size, place),
+            Filters::Tiles(panels) => tiled::convolve(conv.isa, panels, x, size, place, out),
             #[cfg(not(target_arch = "x86_64"))]
             Filters::Tiles(_) => unreachable!("only x86 has tiles"),
-        }
+        };
     }
+    // SAFETY: every entry of the batch was written, and there are as many values as entries with theirs.
+    unsafe { filled(out) }
 }
 
 #[derive(Clone, Copy)]
@@ -186,27 +186,19 @@ struct Size {
     stride: usize,
 }
 
-/// Where results belong, and what becomes of them before.
+/// What becomes of one picture's results before they are written.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     epilogue: ConvEpilogue<'a>,
-    out: Output,
-    /// The first channel's row.
-    first: usize,
     pixels: usize,
 }
 
 impl Place<'_> {
     /// Writes sums of one channel for the pixels from `pixel` on.
-    ///
-    /// # Safety
-    /// No other thread writes these.
     #[inline(always)]
-    unsafe fn write<S: Simd>(&self, s: S, channel: usize, pixel: usize, sums: &[f32]) {
+    fn write<S: Simd>(&self, s: S, part: &mut Part, channel: usize, pixel: usize, sums: &[f32]) {
         let ConvEpilogue { bias, activation, residual } = self.epilogue;
-        let row = self.first + channel;
-        // SAFETY: passed on.
-        let out = unsafe { self.out.row(row, pixel, sums.len()) };
+        let out = part.row(channel, pixel, sums.len());
         let bias = s.splat(bias.map_or(0.0, |bias| bias[channel]));
         for at in (0..sums.len()).step_by(S::LANES) {
             let n = S::LANES.min(sums.len() - at);
@@ -216,10 +208,10 @@ impl Place<'_> {
                 v = activation.apply(s, v);
             }
             if let Some(residual) = residual {
-                let residual = &residual[row * self.pixels + pixel + at..][..n];
+                let residual = &residual[channel * self.pixels + pixel + at..][..n];
                 v = s.add(v, if n == S::LANES { s.load(residual) } else { s.load_part(residual, 0.0) });
             }
-            if n == S::LANES { s.store(&mut out[at..], v) } else { s.store_part(&mut out[at..], v) }
+            if n == S::LANES { s.write(&mut out[at..], v) } else { s.write_part(&mut out[at..], v) }
         }
     }
 }
@@ -230,23 +222,22 @@ const BLOCK: usize = 256;
 /// The most panels of a task, for which a tile of filters is read once; their patches and sums stay in the second cache.
 const TASK_PANELS: usize = 8;
 
-fn in_vectors<W: Weights<Value: Number>>(isa: Isa, filters: &[f32], x: &[f32], size: Size, place: Place) {
+fn in_vectors<'o, W: Weights<Value: Word>>(
+    isa: Isa,
+    filters: &[f32],
+    x: &[f32],
+    size: Size,
+    place: Place,
+    out: Output<'o>,
+) -> &'o mut [f32] {
     let panels = place.pixels.div_ceil(width(isa));
     let pixels = panels.div_ceil(rayon::current_num_threads()).min(TASK_PANELS) * width(isa);
-    (0..place.pixels.div_ceil(pixels)).into_par_iter().for_each(|task| {
-        let first = task * pixels;
-        vectorize(
-            isa,
-            Patches::<W> {
-                filters,
-                x,
-                size,
-                place,
-                pixels: first..place.pixels.min(first + pixels),
-                weights: PhantomData,
-            },
-        );
-    });
+    // SAFETY: a task ends with `Place::write` for all of its pixels in every channel.
+    unsafe {
+        out.each_part(&[0, size.c_out], &cuts(place.pixels, pixels), Order::ByRows, |out| {
+            vectorize(isa, Patches::<W> { filters, x, size, place, out, weights: PhantomData })
+        })
+    }
 }
 
 /// Some pixels of the result, in all channels.
@@ -255,15 +246,15 @@ struct Patches<'a, W> {
     x: &'a [f32],
     size: Size,
     place: Place<'a>,
-    pixels: std::ops::Range<usize>,
+    out: Part<'a>,
     weights: PhantomData<W>,
 }
 
-impl<W: Weights<Value: Number>> Body for Patches<'_, W> {
-    type Output = ();
+impl<W: Weights<Value: Word>> Body for Patches<'_, W> {
+    type Output = Done;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(self, s: S) -> Done {
         match tile_rows::<S>() {
             14 => self.with::<S, 14>(s),
             6 => self.with::<S, 6>(s),
@@ -272,10 +263,11 @@ impl<W: Weights<Value: Number>> Body for Patches<'_, W> {
     }
 }
 
-impl<W: Weights<Value: Number>> Patches<'_, W> {
+impl<W: Weights<Value: Word>> Patches<'_, W> {
     #[inline(always)]
-    fn with<S: Simd, const M: usize>(self, s: S) {
-        let Self { filters, x, size, place, pixels, .. } = self;
+    fn with<S: Simd, const M: usize>(self, s: S) -> Done {
+        let Self { filters, x, size, place, mut out, .. } = self;
+        let pixels = out.columns();
         let Size { c_out, c_in, kernel, .. } = size;
         let width = 2 * S::LANES;
         let (taps, panels, tiles) = (kernel * kernel, pixels.len().div_ceil(width), c_out.div_ceil(M));
@@ -290,9 +282,7 @@ impl<W: Weights<Value: Number>> Patches<'_, W> {
                 for step in 0..count {
                     let (c, tap) = ((start + step) / taps, (start + step) % taps);
                     let plane = &x[c * size.h * size.w..][..size.h * size.w];
-                    let to = &mut patches[(panel * count + step) * width..][..width];
-                    // SAFETY: every value is four bytes of which any bits are a number.
-                    let to = unsafe { std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<f32>(), width) };
+                    let to = W::Value::as_floats(&mut patches[(panel * count + step) * width..][..width]);
                     size.fill(plane, tap, first, &mut to[..width.min(pixels.end - first)]);
                 }
             }
@@ -318,10 +308,10 @@ impl<W: Weights<Value: Number>> Patches<'_, W> {
             for panel in 0..panels {
                 let at = ((channel / M * panels + panel) * M + channel % M) * width;
                 let first = pixels.start + panel * width;
-                // SAFETY: every task has pixels of its own.
-                unsafe { place.write(s, channel, first, &sums[at..][..width.min(pixels.end - first)]) };
+                place.write(s, &mut out, channel, first, &sums[at..][..width.min(pixels.end - first)]);
             }
         }
+        out.done()
     }
 }
 

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::{
     exp::{exp, sigmoid2},
     isa::Isa,
-    packed::Out,
+    output::{Out, filled},
     simd::{Body, Simd, vectorize},
 };
 
@@ -71,11 +71,13 @@ fn erf<S: Simd>(s: S, x: S::V) -> S::V {
 ///
 /// # Panics
 /// If `out` is not as long as `x`.
-pub fn activate(isa: Isa, activation: Activation, x: &[f32], out: Out) {
+pub fn activate<'o>(isa: Isa, activation: Activation, x: &[f32], out: Out<'o>) -> &'o mut [f32] {
     assert_eq!(x.len(), out.len(), "as many results as values");
     let is_streamed = out.len() >= STREAMED;
     (out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)))
         .for_each(|(out, x)| vectorize(isa, Map { f: Apply(activation), inputs: [x], out, is_streamed }));
+    // SAFETY: `Map` fills its chunk, and the chunks are all of it.
+    unsafe { filled(out) }
 }
 
 /// `activation(x)` in the place of every value.
@@ -87,19 +89,19 @@ pub fn activate_in_place(isa: Isa, activation: Activation, x: &mut [f32]) {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn add(isa: Isa, a: &[f32], b: &[f32], out: Out) {
-    zip(isa, Sum, a, b, out);
+pub fn add<'o>(isa: Isa, a: &[f32], b: &[f32], out: Out<'o>) -> &'o mut [f32] {
+    zip(isa, Sum, a, b, out)
 }
 
 /// `activation(gate) · x`, value by value.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn gated(isa: Isa, activation: Activation, x: &[f32], gate: &[f32], out: Out) {
-    zip(isa, Gate(activation), x, gate, out);
+pub fn gated<'o>(isa: Isa, activation: Activation, x: &[f32], gate: &[f32], out: Out<'o>) -> &'o mut [f32] {
+    zip(isa, Gate(activation), x, gate, out)
 }
 
-fn zip(isa: Isa, f: impl Function<2>, a: &[f32], b: &[f32], out: Out) {
+fn zip<'o>(isa: Isa, f: impl Function<2>, a: &[f32], b: &[f32], out: Out<'o>) -> &'o mut [f32] {
     assert!(
         a.len() == out.len() && b.len() == out.len(),
         "{} and {} values for {} results",
@@ -110,16 +112,18 @@ fn zip(isa: Isa, f: impl Function<2>, a: &[f32], b: &[f32], out: Out) {
     let is_streamed = out.len() >= STREAMED;
     (out.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK))))
         .for_each(|(out, (a, b))| vectorize(isa, Map { f, inputs: [a, b], out, is_streamed }));
+    // SAFETY: as in `activate`.
+    unsafe { filled(out) }
 }
 
 /// Doubles height and width of planes `[…, h, w]` by repeating values, to `[…, 2h, 2w]`.
 ///
 /// # Panics
 /// If `out` is not four times as long as `x`, or `x` holds part of a row.
-pub fn upsample_nearest_2x(x: &[f32], w: usize, out: Out) {
+pub fn upsample_nearest_2x<'o>(x: &[f32], w: usize, out: Out<'o>) -> &'o mut [f32] {
     assert!(Some(out.len()) == x.len().checked_mul(4) && (x.is_empty() || x.len().is_multiple_of(w)), "rows of {w}");
     if x.is_empty() {
-        return;
+        return &mut [];
     }
     (out.par_chunks_mut(4 * w).zip(x.par_chunks(w))).with_min_len(16).for_each(|(out, x)| {
         let (first, second) = out.split_at_mut(2 * w);
@@ -128,6 +132,8 @@ pub fn upsample_nearest_2x(x: &[f32], w: usize, out: Out) {
         }
         second.copy_from_slice(first);
     });
+    // SAFETY: two rows of twice the width were written for each row, and `out` is four times as long.
+    unsafe { filled(out) }
 }
 
 /// What becomes of `N` values.
@@ -199,11 +205,7 @@ impl<F: Function<N>, const N: usize> Body for Map<'_, F, N> {
             for n in 0..N {
                 x[n] = s.load_part(&inputs[n][whole..], 0.0);
             }
-            let mut rest = [0.0; crate::simd::MAX_LANES];
-            s.store(&mut rest, f.of(s, x));
-            for (out, &y) in out[whole..].iter_mut().zip(&rest) {
-                out.write(y);
-            }
+            s.write_part(&mut out[whole..], f.of(s, x));
         }
     }
 }

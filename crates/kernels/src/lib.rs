@@ -3,7 +3,7 @@
 //! Everything here takes slices, shapes and strides, and knows neither tensors nor models. Every operation
 //! - takes the [`Isa`] that it shall use first: [`Isa::best`] but in tests, which go through [`Isa::available`];
 //! - runs on the current rayon pool, and gives the same bits for any number of threads;
-//! - writes each output once, into memory that need not be initialised;
+//! - writes each output once, into memory that need not be initialised, and returns that memory as the values it now holds;
 //! - looks at every size first, and panics before it writes where a shape has more values than can be counted;
 //! - lets NaN through.
 
@@ -22,6 +22,7 @@ mod huge_pages;
 mod isa;
 mod linear;
 mod norm;
+mod output;
 mod packed;
 pub mod peaks;
 mod rope;
@@ -36,5 +37,6 @@ pub use huge_pages::HugePages;
 pub use isa::{Isa, Level};
 pub use linear::{Epilogue, linear};
 pub use norm::{Affine, group_norm, layer_norm, rms_norm};
-pub use packed::{Compute, Out, PackedMatrix, Values};
+pub use output::Out;
+pub use packed::{Compute, PackedMatrix, Values};
 pub use rope::{Heads, rope};

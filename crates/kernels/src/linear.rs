@@ -1,13 +1,12 @@
 //! `y = x · weightᵀ`, with what usually follows it.
 
-use std::mem::MaybeUninit;
-
 #[cfg(target_arch = "x86_64")]
 use crate::amx;
 use crate::{
     elementwise::Activation,
     isa::Level,
-    packed::{Out, PackedMatrix, Panels},
+    output::{Out, Output},
+    packed::{PackedMatrix, Panels},
     simd::Simd,
     size::product,
     vector,
@@ -32,31 +31,31 @@ pub struct Epilogue<'a> {
 ///
 /// # Panics
 /// If `x`, `out` or a part of the epilogue does not fit the shapes, or a shape has more values than can be counted.
-pub fn linear(weight: &PackedMatrix, x: &[f32], rows: usize, stride: usize, epilogue: Epilogue, out: Out) {
+pub fn linear<'o>(
+    weight: &PackedMatrix,
+    x: &[f32],
+    rows: usize,
+    stride: usize,
+    epilogue: Epilogue,
+    out: Out<'o>,
+) -> &'o mut [f32] {
     let (d_in, d_out) = (weight.d_in(), weight.d_out());
     assert_eq!(out.len(), product("results", [rows, d_out]), "values for a result [{rows}, {d_out}]");
     if out.is_empty() {
-        return;
+        return &mut [];
     }
     let end = (rows - 1).checked_mul(stride).and_then(|n| n.checked_add(d_in));
     assert!(end.is_some_and(|end| end <= x.len()), "{} values for rows [{rows}, {d_in}], {stride} apart", x.len());
     let finish = Finish::of(epilogue, rows, d_out);
     let input = Rows { x, stride, rows, d_in };
-    match (weight.panels(), weight.isa().level()) {
+    let (isa, out) = (weight.isa(), Output::of(out, d_out));
+    match (weight.panels(), isa.level()) {
         #[cfg(target_arch = "x86_64")]
-        (Panels::Pairs(panels), Level::Amx) => amx::linear(weight.isa(), panels, input, finish, Output::of(out, d_out)),
-        (Panels::Pairs(panels), _) => {
-            vector::linear(weight.isa(), vector::Pairs(panels), input, finish, Output::of(out, d_out))
-        }
-        (Panels::F32(panels), _) => {
-            vector::linear(weight.isa(), vector::Singles(panels), input, finish, Output::of(out, d_out))
-        }
-        (Panels::F16(panels), _) => {
-            vector::linear(weight.isa(), vector::Singles(panels), input, finish, Output::of(out, d_out))
-        }
-        (Panels::Bf16(panels), _) => {
-            vector::linear(weight.isa(), vector::Singles(panels), input, finish, Output::of(out, d_out))
-        }
+        (Panels::Pairs(panels), Level::Amx) => amx::linear(isa, panels, input, finish, out),
+        (Panels::Pairs(panels), _) => vector::linear(isa, vector::Pairs(panels), input, finish, out),
+        (Panels::F32(panels), _) => vector::linear(isa, vector::Singles(panels), input, finish, out),
+        (Panels::F16(panels), _) => vector::linear(isa, vector::Singles(panels), input, finish, out),
+        (Panels::Bf16(panels), _) => vector::linear(isa, vector::Singles(panels), input, finish, out),
     }
 }
 
@@ -73,40 +72,6 @@ impl<'a> Rows<'a> {
     #[inline(always)]
     pub(crate) fn row(&self, row: usize) -> &'a [f32] {
         &self.x[row * self.stride..][..self.d_in]
-    }
-}
-
-/// A result that several threads write, each its own part.
-#[derive(Clone, Copy)]
-pub(crate) struct Output {
-    start: *mut f32,
-    len: usize,
-    pub(crate) width: usize,
-}
-
-// SAFETY: an `Output` is written through `row` only, whose callers promise that no two threads have the same place.
-unsafe impl Send for Output {}
-// SAFETY: the same.
-unsafe impl Sync for Output {}
-
-impl Output {
-    /// Rows of `width` values.
-    pub(crate) fn of(out: &mut [MaybeUninit<f32>], width: usize) -> Self {
-        Self { start: out.as_mut_ptr().cast(), len: out.len(), width }
-    }
-
-    /// `len` places of row `row` from column `column` on.
-    ///
-    /// # Safety
-    /// No other thread has any of these places, they are not used after the borrow that this was made of ends, and values are
-    /// not read before they are written.
-    #[inline(always)]
-    #[allow(clippy::mut_from_ref, reason = "the caller's promise keeps the slices apart")]
-    pub(crate) unsafe fn row(&self, row: usize, column: usize, len: usize) -> &mut [f32] {
-        let at = row * self.width + column;
-        assert!(column + len <= self.width && at + len <= self.len);
-        // SAFETY: inside the borrow, as just checked; the caller keeps the slices apart.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }
 }
 
@@ -136,7 +101,7 @@ impl<'a> Finish<'a> {
 
     /// Writes sums into a row of the result from `column` on. `sums` are stored in vectors of `S`; the last may be partly used.
     #[inline(always)]
-    pub(crate) fn write<S: Simd>(&self, s: S, sums: &[S::V], row: usize, column: usize, out: &mut [f32]) {
+    pub(crate) fn write<S: Simd>(&self, s: S, sums: &[S::V], row: usize, column: usize, out: Out) {
         let Epilogue { bias, activation, gate, residual } = self.epilogue;
         let gate = gate.map(|gate| &gate[row / self.rows_per_gate * self.d_out..]);
         let residual = residual.map(|residual| &residual[row * self.d_out..]);
@@ -158,7 +123,7 @@ impl<'a> Finish<'a> {
                 (None, Some(residual)) => v = s.add(v, load(residual)),
                 (None, None) => {}
             }
-            if out.len() == S::LANES { s.store(out, v) } else { s.store_part(out, v) }
+            if out.len() == S::LANES { s.write(out, v) } else { s.write_part(out, v) }
         }
     }
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::{
     elementwise::STREAMED,
     isa::Isa,
-    packed::Out,
+    output::{Out, filled},
     simd::{Body, Simd, vectorize},
     size::product,
 };
@@ -60,7 +60,7 @@ impl Affine<'_> {
 ///
 /// # Panics
 /// If `x` is not made of rows of `d`, or `out` or `affine` does not fit.
-pub fn layer_norm(isa: Isa, x: &[f32], d: usize, eps: f32, affine: Affine, out: Out) {
+pub fn layer_norm<'o>(isa: Isa, x: &[f32], d: usize, eps: f32, affine: Affine, out: Out<'o>) -> &'o mut [f32] {
     let rows = check(x, d, out);
     match affine {
         Affine::None => {}
@@ -76,18 +76,22 @@ pub fn layer_norm(isa: Isa, x: &[f32], d: usize, eps: f32, affine: Affine, out: 
         ),
     }
     let is_streamed = out.len() >= STREAMED;
-    each_row(x, d, out, |first, x, out| vectorize(isa, LayerNorm { x, d, eps, affine, first, out, is_streamed }));
+    // SAFETY: `LayerNorm` fills a row for each of its own.
+    unsafe {
+        each_row(x, d, out, |first, x, out| vectorize(isa, LayerNorm { x, d, eps, affine, first, out, is_streamed }))
+    }
 }
 
 /// `x / √(mean(x²) + eps) · scale` of every row of `d` values.
 ///
 /// # Panics
 /// If `x` is not made of rows of `d`, or `out` or `scale` does not fit.
-pub fn rms_norm(isa: Isa, x: &[f32], d: usize, scale: &[f32], eps: f32, out: Out) {
+pub fn rms_norm<'o>(isa: Isa, x: &[f32], d: usize, scale: &[f32], eps: f32, out: Out<'o>) -> &'o mut [f32] {
     check(x, d, out);
     assert_eq!(scale.len(), d, "a scale for each column");
     let is_streamed = out.len() >= STREAMED;
-    each_row(x, d, out, |_, x, out| vectorize(isa, RmsNorm { x, scale, eps, out, is_streamed }));
+    // SAFETY: `RmsNorm` fills a row for each of its own.
+    unsafe { each_row(x, d, out, |_, x, out| vectorize(isa, RmsNorm { x, scale, eps, out, is_streamed })) }
 }
 
 fn check(x: &[f32], d: usize, out: &[MaybeUninit<f32>]) -> usize {
@@ -99,13 +103,18 @@ fn check(x: &[f32], d: usize, out: &[MaybeUninit<f32>]) -> usize {
     if x.is_empty() { 0 } else { x.len() / d }
 }
 
-fn each_row(x: &[f32], d: usize, out: Out, f: impl Fn(usize, &[f32], &mut [MaybeUninit<f32>]) + Sync) {
-    if x.is_empty() {
-        return;
+/// Gives some whole rows and their places to `f`, which fills these.
+///
+/// # Safety
+/// It does, and there are as many places as values.
+unsafe fn each_row<'o>(x: &[f32], d: usize, out: Out<'o>, f: impl Fn(usize, &[f32], Out) + Sync) -> &'o mut [f32] {
+    if !x.is_empty() {
+        let rows = (CHUNK / d).max(1);
+        (out.par_chunks_mut(rows * d).zip(x.par_chunks(rows * d)).enumerate())
+            .for_each(|(i, (out, x))| f(i * rows, x, out));
     }
-    let rows = (CHUNK / d).max(1);
-    (out.par_chunks_mut(rows * d).zip(x.par_chunks(rows * d)).enumerate())
-        .for_each(|(i, (out, x))| f(i * rows, x, out));
+    // SAFETY: the caller's promise.
+    unsafe { filled(out) }
 }
 
 struct LayerNorm<'a> {
@@ -202,7 +211,7 @@ impl Body for RmsNorm<'_> {
 /// # Panics
 /// If the lengths don't fit the shape, the channels the groups, or the shape has more values than can be counted.
 #[allow(clippy::too_many_arguments, reason = "a layer's parameters")]
-pub fn group_norm(
+pub fn group_norm<'o>(
     isa: Isa,
     x: &[f32],
     [b, channels, pixels]: [usize; 3],
@@ -211,14 +220,14 @@ pub fn group_norm(
     bias: &[f32],
     eps: f32,
     activation: Option<crate::Activation>,
-    out: Out,
-) {
+    out: Out<'o>,
+) -> &'o mut [f32] {
     let size = product("values", [b, channels, pixels]);
     assert!(x.len() == size && x.len() == out.len(), "{} values for [{b}, {channels}, {pixels}]", x.len());
     assert!(groups > 0 && channels.is_multiple_of(groups), "{channels} channels in {groups} groups");
     assert!(weight.len() == channels && bias.len() == channels, "a weight and a bias for each of {channels} channels");
     if x.is_empty() {
-        return;
+        return &mut [];
     }
     let per_group = channels / groups;
     let is_streamed = out.len() >= STREAMED;
@@ -229,6 +238,8 @@ pub fn group_norm(
             vectorize(isa, GroupNorm { x, pixels, weight, bias, eps, activation, out, is_streamed });
         },
     );
+    // SAFETY: `GroupNorm` fills its group's channels, and the groups are all of them.
+    unsafe { filled(out) }
 }
 
 struct GroupNorm<'a> {
@@ -357,11 +368,7 @@ impl<'a> Row<'a> {
                 if self.is_streamed && at.is_multiple_of(S::LANES) { s.stream_ptr(to, v) } else { s.store_ptr(to, v) }
             }
         } else {
-            let mut all = [0.0; crate::simd::MAX_LANES];
-            s.store(&mut all, v);
-            for (out, &v) in out.iter_mut().zip(&all) {
-                out.write(v);
-            }
+            s.write_part(out, v);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Matrices of parameters, packed once into the order in which a kernel reads them.
 
-use std::{mem::MaybeUninit, sync::Arc};
+use std::sync::Arc;
 
 use half::{bf16, f16};
 
@@ -9,9 +9,6 @@ use crate::{
     isa::{Isa, Level},
     size::{filled_up, product},
 };
-
-/// Where results are written: memory that need not be initialised, and is when a kernel returns.
-pub type Out<'a> = &'a mut [MaybeUninit<f32>];
 
 /// The number format that products are computed in; sums are f32 in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

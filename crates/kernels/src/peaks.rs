@@ -8,7 +8,10 @@ use std::{
 use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
-use crate::amx::{SIDE, Sums, Tiles};
+use crate::{
+    aligned::Aligned,
+    amx::{Offsets, SIDE, STEP_BYTES, Sums, Tiles},
+};
 use crate::{
     isa::{Isa, Level},
     packed::Compute,
@@ -128,8 +131,7 @@ impl Body for Multiply {
         let (a, b) = (s.splat(black_box(1.000_1)), s.splat(black_box(0.999_9)));
         for _ in 0..STEPS {
             for i in 0..SUMS {
-                // SAFETY: pairs are asked for only at the level that has them.
-                sums[i] = if self.pairs { unsafe { s.dot_pairs(a, b, sums[i]) } } else { s.fma(a, b, sums[i]) };
+                sums[i] = if self.pairs { s.dot_pairs(a, b, sums[i]) } else { s.fma(a, b, sums[i]) };
             }
         }
         let mut total = sums[0];
@@ -170,20 +172,16 @@ impl Body for Copied<'_> {
 /// Products of tiles that stay in the first cache, in steps as long as a linear layer's.
 #[cfg(target_arch = "x86_64")]
 fn tiles(isa: Isa) -> f64 {
-    const IN_CACHE: usize = 4;
-    let factors = [Sums([0.999; SIDE * SIDE]); IN_CACHE];
+    const IN_CACHE: usize = 8;
     let tiles = Tiles::configure(isa);
     let offsets = [0; 64];
     let mut sums = Sums([0.0; SIDE * SIDE]);
-    let panel = vec![Sums([0.999; SIDE * SIDE]); offsets.len() / 8];
+    let mut factors = Aligned::<u32>::zeros(STEP_BYTES / 4 * IN_CACHE);
+    factors.fill(0.999f32.to_bits());
     let calls = 1 << 10;
     for _ in 0..calls {
-        for part in offsets.chunks(panel.len()) {
-            // SAFETY: a step's two tiles are two kilobytes: half of what one `Sums` is.
-            unsafe {
-                let (a, b) = (factors.as_ptr().cast(), panel.as_ptr().cast());
-                tiles.multiply(a, part, b, &mut sums, true, true, panel.as_ptr().cast());
-            }
+        for part in offsets.chunks(IN_CACHE) {
+            tiles.multiply(&factors, Offsets::of(part), &factors, &mut sums, true, true, factors.as_ptr());
         }
     }
     black_box(&sums);

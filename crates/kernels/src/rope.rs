@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::{
     isa::Isa,
     linear::Rows,
-    packed::Out,
+    output::{Out, filled},
     simd::{Body, Simd, vectorize},
     size::product,
 };
@@ -66,17 +66,26 @@ impl<'a> Heads<'a> {
 ///
 /// # Panics
 /// If `d` is odd, a length does not fit, or a shape has more values than can be counted.
-pub fn rope(isa: Isa, x: Heads, norm: Option<(&[f32], f32)>, cos: &[f32], sin: &[f32], out: Out) {
+pub fn rope<'o>(
+    isa: Isa,
+    x: Heads,
+    norm: Option<(&[f32], f32)>,
+    cos: &[f32],
+    sin: &[f32],
+    out: Out<'o>,
+) -> &'o mut [f32] {
     let [b, heads, tokens, d] = x.shape();
     assert_eq!(out.len(), product("results", [b, heads, tokens, d]), "results for {:?}", x.shape());
     let angles = product("angles", [tokens, d / 2]);
     assert!(d.is_multiple_of(2) && cos.len() == angles && sin.len() == angles, "angles for {tokens} of {d}");
     assert!(norm.is_none_or(|(scale, _)| scale.len() == d), "a scale for each of {d} channels");
     if out.is_empty() {
-        return;
+        return &mut [];
     }
     (out.par_chunks_mut(product("channels of a head", [d, tokens])).enumerate())
         .for_each(|(i, out)| vectorize(isa, Rotate { x, b: i / heads, head: i % heads, norm, cos, sin, out }));
+    // SAFETY: `Rotate` fills a head's tokens, and the heads are all of it.
+    unsafe { filled(out) }
 }
 
 struct Rotate<'a> {

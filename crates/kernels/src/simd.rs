@@ -10,6 +10,8 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use std::mem::MaybeUninit;
+
 use half::{bf16, f16};
 
 use self::portable::Portable;
@@ -105,12 +107,24 @@ pub(crate) trait Simd: Copy + Send + Sync {
         unsafe { self.store_ptr(p, v) }
     }
 
-    /// `sum + a · b` where every lane holds a pair of bf16, the first one in the lower half.
+    /// Stores the first `n` lanes, at most [`Simd::LANES`].
     ///
     /// # Safety
-    /// The CPU has [`Level::Avx512Bf16`]'s instructions, or this is not a type of x86.
+    /// `p` is good for writing `n` numbers.
     #[inline(always)]
-    unsafe fn dot_pairs(self, _a: Self::V, _b: Self::V, _sum: Self::V) -> Self::V {
+    unsafe fn store_part_ptr(self, p: *mut f32, n: usize, v: Self::V) {
+        let mut all = [0.0; MAX_LANES];
+        self.store(&mut all, v);
+        // SAFETY: the caller's promise, and `all` is no memory of anyone else's.
+        unsafe { p.copy_from_nonoverlapping(all[..n].as_ptr(), n) }
+    }
+
+    /// `sum + a · b` where every lane holds a pair of bf16, the first one in the lower half.
+    ///
+    /// # Panics
+    /// If the level has no instruction for it.
+    #[inline(always)]
+    fn dot_pairs(self, _a: Self::V, _b: Self::V, _sum: Self::V) -> Self::V {
         unreachable!("pairs are packed only where there are instructions for them")
     }
 
@@ -181,9 +195,25 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// The first `x.len()` lanes, at most [`Simd::LANES`].
     #[inline(always)]
     fn store_part(self, x: &mut [f32], v: Self::V) {
-        let mut all = [0.0; MAX_LANES];
-        self.store(&mut all, v);
-        x.copy_from_slice(&all[..x.len()]);
+        assert!(x.len() <= Self::LANES);
+        // SAFETY: `x` is as long as it is.
+        unsafe { self.store_part_ptr(x.as_mut_ptr(), x.len(), v) }
+    }
+
+    /// To the first [`Simd::LANES`] places, which are initialised by it.
+    #[inline(always)]
+    fn write(self, x: &mut [MaybeUninit<f32>], v: Self::V) {
+        assert!(x.len() >= Self::LANES);
+        // SAFETY: just checked.
+        unsafe { self.store_ptr(x.as_mut_ptr().cast(), v) }
+    }
+
+    /// The first `x.len()` lanes, at most [`Simd::LANES`], to places that are initialised by it.
+    #[inline(always)]
+    fn write_part(self, x: &mut [MaybeUninit<f32>], v: Self::V) {
+        assert!(x.len() <= Self::LANES);
+        // SAFETY: `x` is as long as it is.
+        unsafe { self.store_part_ptr(x.as_mut_ptr().cast(), x.len(), v) }
     }
 }
 

@@ -4,12 +4,12 @@
 //! factors in order, and chosen so large that the caches hold what is used again.
 
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 use crate::{
     aligned::Scratch,
     isa::Isa,
-    linear::{Finish, Output, Rows},
+    linear::{Finish, Rows},
+    output::{Done, Order, Output, Part, cuts},
     packed::{DEPTH, width},
     simd::{Body, Simd, vectorize},
     size::{filled_up, product},
@@ -40,10 +40,7 @@ pub(crate) trait Weights: Copy + Send + Sync {
     /// `p` is good for reading a vector's worth of values.
     unsafe fn load<S: Simd>(s: S, p: *const Self::Value) -> S::V;
     /// `sum + a · b`.
-    ///
-    /// # Safety
-    /// The CPU has the instructions that the panels were packed for.
-    unsafe fn step<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V;
+    fn step<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V;
     /// What stands for `width` steps' inputs in a rearranged block, from step `step` of a row on.
     fn gather<S: Simd>(s: S, x: &[f32], step: usize, width: usize, to: &mut [f32; 16]);
 }
@@ -99,7 +96,7 @@ impl<T: Stored> Weights for Singles<'_, T> {
         unsafe { T::load(s, p) }
     }
     #[inline(always)]
-    unsafe fn step<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {
+    fn step<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {
         s.fma(a, b, sum)
     }
     #[inline(always)]
@@ -131,9 +128,8 @@ impl Weights for Pairs<'_> {
         unsafe { s.load_ptr(p.cast()) }
     }
     #[inline(always)]
-    unsafe fn step<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {
-        // SAFETY: passed on.
-        unsafe { s.dot_pairs(a, b, sum) }
+    fn step<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V {
+        s.dot_pairs(a, b, sum)
     }
     #[inline(always)]
     fn gather<S: Simd>(s: S, x: &[f32], step: usize, _: usize, to: &mut [f32; 16]) {
@@ -152,38 +148,40 @@ impl Weights for Pairs<'_> {
 }
 
 /// `input · weightᵀ`, finished and written.
-pub(crate) fn linear<W: Weights>(isa: Isa, weights: W, input: Rows, finish: Finish, out: Output) {
-    let panels = out.width.div_ceil(width(isa));
+pub(crate) fn linear<'o, W: Weights>(
+    isa: Isa,
+    weights: W,
+    input: Rows,
+    finish: Finish,
+    out: Output<'o>,
+) -> &'o mut [f32] {
+    let panels = out.width().div_ceil(width(isa));
     let row_tasks = input.rows.div_ceil(TASK_ROWS);
     // Where few blocks of rows are all there is, their panels are the work to share: in few tasks, as each rearranges its rows.
     let tasks = 2 * rayon::current_num_threads();
     let panels_per_task = product("tasks", [panels, row_tasks]).div_ceil(tasks).clamp(1, TASK_PANELS);
-    let panel_tasks = panels.div_ceil(panels_per_task);
-    (0..product("tasks", [row_tasks, panel_tasks])).into_par_iter().for_each(|task| {
-        let (row, panel) = (task / panel_tasks * TASK_ROWS, task % panel_tasks * panels_per_task);
-        let rows = row..input.rows.min(row + TASK_ROWS);
-        let panels = panel..panels.min(panel + panels_per_task);
-        vectorize(isa, Task { weights, input, finish, out, rows, panels });
-    });
+    let (rows, columns) = (cuts(input.rows, TASK_ROWS), cuts(out.width(), panels_per_task * width(isa)));
+    // SAFETY: a tile's last block of steps goes through `Finish::write`, which fills every row that it is given.
+    unsafe { out.each_part(&rows, &columns, Order::ByRows, |out| vectorize(isa, Task { weights, input, finish, out })) }
 }
 
 struct Task<'a, W> {
     weights: W,
     input: Rows<'a>,
     finish: Finish<'a>,
-    out: Output,
-    rows: std::ops::Range<usize>,
-    panels: std::ops::Range<usize>,
+    out: Part<'a>,
 }
 
 impl<W: Weights> Body for Task<'_, W> {
-    type Output = ();
+    type Output = Done;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { weights, input, finish, out, rows, panels } = self;
+    fn run<S: Simd>(self, s: S) -> Done {
+        let Self { weights, input, finish, mut out } = self;
         let tile_rows = tile_rows::<S>();
         let width = 2 * S::LANES;
+        let (rows, columns) = (out.rows(), out.columns());
+        let panels = columns.start / width..columns.end.div_ceil(width);
         let steps = W::steps(input.d_in);
         let tiles = rows.len().div_ceil(tile_rows);
         let mut block = Scratch::of(product("inputs of a block", [tiles, tile_rows, BLOCK.min(steps)]));
@@ -196,7 +194,7 @@ impl<W: Weights> Body for Task<'_, W> {
             rearrange::<W, S>(s, &mut block, input, rows.clone(), start..end);
             for (i, panel) in panels.clone().enumerate() {
                 let values = &weights.values()[(panel * steps + start) * width..(panel * steps + end) * width];
-                let columns = panel * width..out.width.min((panel + 1) * width);
+                let columns = panel * width..columns.end.min((panel + 1) * width);
                 for tile in 0..tiles {
                     let first = rows.start + tile * tile_rows;
                     let count = tile_rows.min(rows.end - first);
@@ -210,7 +208,7 @@ impl<W: Weights> Body for Task<'_, W> {
                         ahead,
                         ahead_step: (2 * size_of::<W::Value>() * S::LANES).div_ceil(tiles),
                         finish,
-                        out,
+                        out: &mut out,
                         first,
                         count,
                         columns: columns.clone(),
@@ -228,6 +226,7 @@ impl<W: Weights> Body for Task<'_, W> {
                 }
             }
         }
+        out.done()
     }
 }
 
@@ -311,7 +310,7 @@ pub(crate) fn products<S: Simd, W: Weights, const M: usize>(
 /// One step of a panel, for `M` rows.
 ///
 /// # Safety
-/// `a` is good for reading `M` values and `b` for two vectors' worth; the CPU has the instructions that `b` was packed for.
+/// `a` is good for reading `M` values and `b` for two vectors' worth.
 #[inline(always)]
 unsafe fn step<S: Simd, W: Weights, const M: usize>(
     s: S,
@@ -332,7 +331,7 @@ unsafe fn step<S: Simd, W: Weights, const M: usize>(
 }
 
 /// One tile's place in the result.
-struct Tile<'a, S> {
+struct Tile<'a, 'o, S> {
     s: S,
     /// The sums of the blocks before, row after row.
     waiting: &'a mut [f32],
@@ -340,7 +339,7 @@ struct Tile<'a, S> {
     ahead: *const u8,
     ahead_step: usize,
     finish: Finish<'a>,
-    out: Output,
+    out: &'a mut Part<'o>,
     first: usize,
     count: usize,
     columns: std::ops::Range<usize>,
@@ -348,7 +347,7 @@ struct Tile<'a, S> {
     is_last: bool,
 }
 
-impl<S: Simd> Tile<'_, S> {
+impl<S: Simd> Tile<'_, '_, S> {
     /// Sums the block's products for the first `M` rows, on top of those of the blocks before.
     #[inline(always)]
     fn run<W: Weights, const M: usize>(self, a: &[f32], b: &[W::Value]) {
@@ -374,8 +373,7 @@ impl<S: Simd> Tile<'_, S> {
                 high = s.add(s.load(&waiting[at + S::LANES..]), high);
             }
             if is_last {
-                // SAFETY: tasks have rows and panels of their own.
-                let out = unsafe { out.row(first + r, columns.start, columns.len()) };
+                let out = out.row(first + r, columns.start, columns.len());
                 finish.write(s, &[low, high], first + r, columns.start, out);
             } else {
                 s.store(&mut waiting[at..], low);

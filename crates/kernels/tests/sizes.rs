@@ -11,7 +11,8 @@ use std::{
 
 use half::f16;
 use kernels::{
-    Activation, Affine, Bias, Compute, ConvEpilogue, Epilogue, Heads, Isa, PackedConv, PackedMatrix, Scores, Values,
+    Activation, Affine, Bias, Compute, ConvEpilogue, Epilogue, Heads, Isa, Out, PackedConv, PackedMatrix, Scores,
+    Values,
 };
 
 /// Twice this is 0.
@@ -42,11 +43,8 @@ fn refused(message: &str, len: usize, call: impl FnOnce(&mut [MaybeUninit<f32>])
 }
 
 /// What a call writes to `len` places.
-fn written(len: usize, call: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
-    let mut out = vec![MaybeUninit::new(UNTOUCHED); len];
-    call(&mut out);
-    // SAFETY: initialised above; kernels write numbers.
-    out.into_iter().map(|v| unsafe { v.assume_init() }).collect()
+fn written(len: usize, call: impl for<'o> FnOnce(Out<'o>) -> &'o mut [f32]) -> Vec<f32> {
+    call(&mut vec![MaybeUninit::new(UNTOUCHED); len]).to_vec()
 }
 
 fn kinds() -> impl Iterator<Item = (Isa, Compute)> {
@@ -128,11 +126,11 @@ fn a_convolution_whose_size_wraps_is_refused() {
         let conv = PackedConv::pack(isa, compute, [2, 1, 1], Values::F32(&[1.0, 1.0]));
         let none = ConvEpilogue::default();
         for (batch, size) in [(HALF, [1, 2]), (1, [HALF, 2]), (1, [ROOT, ROOT]), (HALF, [2, 1]), (usize::MAX, [1, 1])] {
-            refused(COUNTED, 0, |out| kernels::conv2d(&conv, &[], batch, size, 1, none, out));
+            refused(COUNTED, 0, |out| _ = kernels::conv2d(&conv, &[], batch, size, 1, none, out));
         }
-        refused(COUNTED, 0, |out| kernels::conv2d(&conv, &[], 1, [1, 1], usize::MAX, none, out));
+        refused(COUNTED, 0, |out| _ = kernels::conv2d(&conv, &[], 1, [1, 1], usize::MAX, none, out));
         refused(COUNTED, 0, |_| _ = conv.size([usize::MAX, 1], 1));
-        refused("a stride of 0", 2, |out| kernels::conv2d(&conv, &[1.0], 1, [1, 1], 0, none, out));
+        refused("a stride of 0", 2, |out| _ = kernels::conv2d(&conv, &[1.0], 1, [1, 1], 0, none, out));
         refused("a stride of 0", 0, |_| _ = conv.size([1, 1], 0));
     }
 }
@@ -147,7 +145,7 @@ fn a_stride_past_the_picture_sees_its_first_pixel() {
             let conv = PackedConv::pack(isa, compute, [1, 1, kernel], Values::F32(&weights));
             for stride in [4, 1000, ROOT, HALF] {
                 let y = written(1, |out| {
-                    kernels::conv2d(&conv, &[3.0, 0.0, 0.0, 0.0], 1, [2, 2], stride, ConvEpilogue::default(), out);
+                    kernels::conv2d(&conv, &[3.0, 0.0, 0.0, 0.0], 1, [2, 2], stride, ConvEpilogue::default(), out)
                 });
                 assert_eq!(y, [6.0], "{isa:?} {compute:?} {kernel} {stride}");
             }
@@ -231,9 +229,9 @@ fn a_rotation_whose_size_wraps_is_refused() {
         for norm in [None, Some((&[1.0f32, 1.0][..], 1e-6))] {
             let two = |shape| Heads::new(&[1.0, 2.0], shape, [0; 3]).expect("two numbers");
             for shape in [[HALF, 1, 1, 2], [1, HALF, 1, 2], [1, 1, HALF, 2], [ROOT, ROOT, 1, 2]] {
-                refused(COUNTED, 0, |out| kernels::rope(isa, two(shape), norm, &[], &[], out));
+                refused(COUNTED, 0, |out| _ = kernels::rope(isa, two(shape), norm, &[], &[], out));
             }
-            refused("angles for", 2, |out| kernels::rope(isa, two([1, 1, 1, 2]), norm, &[1.0], &[], out));
+            refused("angles for", 2, |out| _ = kernels::rope(isa, two([1, 1, 1, 2]), norm, &[1.0], &[], out));
         }
         kernels::rope(isa, same([0, usize::MAX, usize::MAX, 0]), None, &[], &[], &mut []);
     }
@@ -250,10 +248,12 @@ fn a_view_without_channels_has_empty_rows() {
 fn rows_of_a_norm_that_do_not_fit_are_refused() {
     let x = [1.0; 6];
     for isa in Isa::available() {
-        let layer = |d, affine: Affine, out: &mut [MaybeUninit<f32>]| kernels::layer_norm(isa, &x, d, 0.0, affine, out);
+        let layer = |d, affine: Affine, out: Out| {
+            kernels::layer_norm(isa, &x, d, 0.0, affine, out);
+        };
         for d in [0, 4, HALF, usize::MAX] {
             refused("rows of", 6, |out| layer(d, Affine::None, out));
-            refused("rows of", 6, |out| kernels::rms_norm(isa, &x, d, &[], 0.0, out));
+            refused("rows of", 6, |out| _ = kernels::rms_norm(isa, &x, d, &[], 0.0, out));
         }
         for rows in [0, 4, HALF, usize::MAX] {
             let affine = Affine::Modulated { scale: &[], shift: &[], rows };
@@ -276,14 +276,14 @@ fn values_that_do_not_fit_their_results_are_refused() {
     let x = [1.0; 6];
     for isa in Isa::available() {
         for f in [Activation::Silu, Activation::GeluErf] {
-            refused("as many results", 5, |out| kernels::activate(isa, f, &x, out));
-            refused("values for", 5, |out| kernels::gated(isa, f, &x, &x, out));
+            refused("as many results", 5, |out| _ = kernels::activate(isa, f, &x, out));
+            refused("values for", 5, |out| _ = kernels::gated(isa, f, &x, &x, out));
         }
-        refused("values for", 5, |out| kernels::add(isa, &x, &x[..5], out));
+        refused("values for", 5, |out| _ = kernels::add(isa, &x, &x[..5], out));
     }
     for w in [0, 4, HALF, usize::MAX] {
-        refused("rows of", 24, |out| kernels::upsample_nearest_2x(&x, w, out));
+        refused("rows of", 24, |out| _ = kernels::upsample_nearest_2x(&x, w, out));
     }
-    refused("rows of", 23, |out| kernels::upsample_nearest_2x(&x, 3, out));
+    refused("rows of", 23, |out| _ = kernels::upsample_nearest_2x(&x, 3, out));
     kernels::upsample_nearest_2x(&[], HALF, &mut []);
 }

@@ -4,7 +4,8 @@ use std::mem::MaybeUninit;
 
 use half::{bf16, f16};
 use kernels::{
-    Activation, Affine, Bias, Compute, ConvEpilogue, Epilogue, Heads, Isa, PackedConv, PackedMatrix, Scores, Values,
+    Activation, Affine, Bias, Compute, ConvEpilogue, Epilogue, Heads, Isa, Out, PackedConv, PackedMatrix, Scores,
+    Values,
 };
 use proptest::prelude::*;
 
@@ -28,14 +29,19 @@ fn numbers(n: usize, seed: u64) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-/// What a kernel writes, on pools of one, two and three threads: the same bits.
-fn written(len: usize, kernel: impl Fn(&mut [MaybeUninit<f32>]) + Sync) -> Vec<f32> {
+/// What a kernel writes, on pools of one, two and three threads: the same bits, and all of the memory that it was given.
+fn written(len: usize, kernel: impl for<'o> Fn(Out<'o>) -> &'o mut [f32] + Sync) -> Vec<f32> {
     let on = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-        let mut out = vec![MaybeUninit::new(f32::NAN); len];
-        pool.install(|| kernel(&mut out));
-        // SAFETY: initialised with NaN above.
-        out.into_iter().map(|v| unsafe { v.assume_init() }).collect::<Vec<_>>()
+        let mut out = Vec::<f32>::with_capacity(len);
+        let out: &mut [MaybeUninit<f32>] = &mut out.spare_capacity_mut()[..len];
+        let start = out.as_ptr().cast();
+        let filled = pool.install(|| kernel(out));
+        assert!(
+            filled.len() == len && (len == 0 || filled.as_ptr() == start),
+            "not the memory that the kernel was given"
+        );
+        filled.to_vec()
     };
     let one = on(1);
     for threads in if cfg!(miri) { vec![] } else { vec![2, 3] } {
@@ -196,7 +202,7 @@ proptest! {
         for (isa, compute, _) in computes() {
             let y = |bias| written(b * n * heads * d, |out| {
                 let scores = Scores { scale: 0.3, bias: Some(bias), causal };
-                kernels::attention(isa, compute, view(0, n), view(1, m), view(2, m), scores, out);
+                kernels::attention(isa, compute, view(0, n), view(1, m), view(2, m), scores, out)
             });
             let (full, relative) = (y(Bias::Full(&all)), y(Bias::Relative(&table)));
             prop_assert!(full.iter().zip(&relative).all(|(a, b)| a.to_bits() == b.to_bits()), "{isa:?} {compute:?}");

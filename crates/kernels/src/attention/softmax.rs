@@ -1,12 +1,16 @@
 //! The softmax of some rows of scores, which come in blocks.
 
 use super::{Bias, Scores};
-use crate::{exp::exp, linear::Output, simd::Simd};
+use crate::{
+    exp::exp,
+    output::{Done, Part},
+    simd::Simd,
+};
 
 /// A score that is as good as none: `e` to its power is 0 next to any other.
 const LEAST: f32 = -1e30;
 
-/// Which queries a task has, and where their results belong.
+/// Which queries a task has, and among how many.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     pub(super) head: usize,
@@ -15,9 +19,6 @@ pub(super) struct Place {
     /// Queries and keys.
     pub(super) n: usize,
     pub(super) m: usize,
-    /// The first row of this batch entry.
-    pub(super) row: usize,
-    pub(super) out: Output,
 }
 
 /// What has been seen of some rows of scores.
@@ -97,18 +98,20 @@ impl<'a, const M: usize> Softmax<'a, M> {
         factors
     }
 
+    /// Writes sums of weighted values, divided by the sums of the weights. Rows of `width` sums stand in panels of `M`.
     #[inline(always)]
-    pub(super) fn write<S: Simd>(&self, s: S, sums: &[f32], width: usize, d: usize) {
-        let Place { head, first, count, row, out, .. } = self.place;
-        for r in 0..count {
-            // SAFETY: every task has queries or a head of its own.
-            let out = unsafe { out.row(row + first + r, head * d, d) };
+    pub(super) fn write<S: Simd>(&self, s: S, sums: &[f32], width: usize, mut out: Part) -> Done {
+        let (first, columns) = (out.rows().start, out.columns());
+        let d = columns.len();
+        for r in 0..self.place.count {
+            let out = out.row(first + r, columns.start, d);
             let factor = s.splat(1.0 / self.totals[r]);
             for at in (0..d).step_by(S::LANES) {
                 let v = s.mul(s.load(&sums[(at / width * M + r) * width + at % width..]), factor);
                 let to = &mut out[at..d.min(at + S::LANES)];
-                if to.len() == S::LANES { s.store(to, v) } else { s.store_part(to, v) }
+                if to.len() == S::LANES { s.write(to, v) } else { s.write_part(to, v) }
             }
         }
+        out.done()
     }
 }

@@ -5,8 +5,9 @@ use rayon::prelude::*;
 use super::{Place, Size};
 use crate::{
     aligned::Aligned,
-    amx::{self, SIDE, STEP_BYTES, Sums, Tiles},
+    amx::{self, Offsets, SIDE, STEP_BYTES, Sums, Tiles},
     isa::Isa,
+    output::{Done, Order, Output, Part},
     packed::DEPTH,
     simd::{Body, Simd, vectorize},
     size::{product, sum},
@@ -17,8 +18,15 @@ const PIXEL: usize = DEPTH / 2;
 
 /// The padded picture on tiles. With a stride, pixels that a place of the kernel sees one after the other stand side by side: every
 /// `stride`-th row and column is a picture of its own, as far as any place of the kernel begins with it.
-pub(super) fn convolve(isa: Isa, panels: &[u32], x: &[f32], size: Size, place: Place) {
-    let Size { c_out, c_in, kernel, h, w, oh, stride, .. } = size;
+pub(super) fn convolve<'o>(
+    isa: Isa,
+    panels: &[u32],
+    x: &[f32],
+    size: Size,
+    place: Place,
+    out: Output<'o>,
+) -> &'o mut [f32] {
+    let Size { c_out, c_in, kernel, h, w, oh, ow, stride } = size;
     let (border, taps, channel_blocks) = (kernel / 2, kernel * kernel, c_in.div_ceil(DEPTH));
     let (ph, pw) = ((h + 2 * border).div_ceil(stride), (w + 2 * border).div_ceil(stride));
     let side = stride.min(kernel);
@@ -45,17 +53,19 @@ pub(super) fn convolve(isa: Isa, panels: &[u32], x: &[f32], size: Size, place: P
     let pass = steps.div_ceil(steps.div_ceil(amx::PASS));
     let (blocks, panel_count) = ((oh * pw).div_ceil(SIDE), c_out.div_ceil(SIDE));
     let most = amx::BLOCK_BYTES / product("bytes of a block", [SIDE * DEPTH * 2, channel_blocks, phases]);
-    let last = offsets.iter().max().map_or(0, |&last| last as usize / 4);
-    assert!(last + blocks * SIDE * PIXEL <= picture.len(), "a place of the kernel sees past the picture");
     let (row_tasks, panel_tasks) = amx::split(blocks, panel_count, most);
-    (0..product("tasks", [row_tasks, panel_tasks])).into_par_iter().for_each(|task| {
-        let blocks = amx::part(blocks, task / panel_tasks, row_tasks);
-        let columns = amx::part(panel_count, task % panel_tasks, panel_tasks);
-        vectorize(
-            isa,
-            TiledTask { isa, picture: &picture, offsets: &offsets, panels, pass, pw, size, blocks, columns, place },
-        );
-    });
+    let channels = amx::cuts(panel_count, panel_tasks, c_out);
+    // Pixels of the result that come before a pixel of the padded width.
+    let before = |pixel: usize| pixel / pw * ow + ow.min(pixel % pw);
+    let pixels: Vec<usize> = amx::cuts(blocks, row_tasks, oh * pw).into_iter().map(before).collect();
+    let (picture, offsets) = (&*picture, Offsets::of(&offsets));
+    // SAFETY: a block's last pass goes through `write`, which fills all pixels of the result that the block has.
+    unsafe {
+        out.each_part(&channels, &pixels, Order::ByColumns, |out| {
+            let blocks = amx::part(blocks, out.index()[1], row_tasks);
+            vectorize(isa, TiledTask { isa, picture, offsets, panels, pass, pw, size, blocks, place, out })
+        })
+    }
 }
 
 /// One row of the picture: 32 channels of each pixel side by side, as bf16.
@@ -108,22 +118,23 @@ impl Body for Interleave<'_> {
 struct TiledTask<'a> {
     isa: Isa,
     picture: &'a [u32],
-    offsets: &'a [u64],
+    offsets: Offsets<'a>,
     panels: &'a [u32],
     pass: usize,
     pw: usize,
     size: Size,
     blocks: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
     place: Place<'a>,
+    out: Part<'a>,
 }
 
 impl Body for TiledTask<'_> {
-    type Output = ();
+    type Output = Done;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { isa, picture, offsets, panels, pass, pw, size, blocks, columns, place } = self;
+    fn run<S: Simd>(self, s: S) -> Done {
+        let Self { isa, picture, offsets, panels, pass, pw, size, blocks, place, mut out } = self;
+        let columns = out.rows().start / SIDE..out.rows().end.div_ceil(SIDE);
         let words = STEP_BYTES / 4;
         let steps = offsets.len();
         let tiles = Tiles::configure(isa);
@@ -137,32 +148,30 @@ impl Body for TiledTask<'_> {
                     let sums = &mut sums[if is_one_pass { 0 } else { j * blocks.len() + i }];
                     let input = &picture[block * SIDE * DEPTH / 2..];
                     let ahead = weights.as_ptr().wrapping_add((steps + i * (end - start) / blocks.len()) * words);
-                    // SAFETY: a block's rows seen from any place of the kernel lie in the picture or in what is beyond it, as
-                    // `convolve` has checked; `weights` holds two tiles for each step.
-                    unsafe {
-                        let input = input.as_ptr().cast();
-                        tiles.multiply(
-                            input,
-                            &offsets[start..end],
-                            weights.as_ptr().cast(),
-                            sums,
-                            start == 0,
-                            true,
-                            ahead.cast(),
-                        );
-                    }
+                    tiles.multiply(input, offsets.part(start..end), weights, sums, start == 0, true, ahead);
                     if end == steps {
-                        write(s, sums, block * SIDE, panel * SIDE, pw, size, place);
+                        write(s, sums, block * SIDE, panel * SIDE, pw, size, place, &mut out);
                     }
                 }
             }
         }
+        out.done()
     }
 }
 
 /// Rows are pixels of the padded width, columns channels.
 #[inline(always)]
-fn write<S: Simd>(s: S, sums: &Sums, first: usize, channel: usize, pw: usize, size: Size, place: Place) {
+#[allow(clippy::too_many_arguments, reason = "a block's place in the picture and in the result")]
+fn write<S: Simd>(
+    s: S,
+    sums: &Sums,
+    first: usize,
+    channel: usize,
+    pw: usize,
+    size: Size,
+    place: Place,
+    out: &mut Part,
+) {
     for side in [0, 16] {
         let mut squares = [[[0.0f32; 16]; 16]; 2];
         for r in 0..SIDE {
@@ -180,8 +189,7 @@ fn write<S: Simd>(s: S, sums: &Sums, first: usize, channel: usize, pw: usize, si
                 let run = (pw - x).min(SIDE - done);
                 let inside = size.ow.saturating_sub(x).min(run);
                 if inside > 0 {
-                    // SAFETY: every task has pixels or channels of its own.
-                    unsafe { place.write(s, channel + side + c, y * size.ow + x, &row[done..done + inside]) };
+                    place.write(s, out, channel + side + c, y * size.ow + x, &row[done..done + inside]);
                 }
                 done += run;
             }

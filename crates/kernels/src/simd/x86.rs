@@ -8,12 +8,12 @@ use super::{Body, Simd};
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 pub(super) unsafe fn run_avx512<B: Body>(body: B) -> B::Output {
-    body.run(Avx512(()))
+    body.run(Avx512::<false>(()))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
 pub(super) unsafe fn run_avx512_bf16<B: Body>(body: B) -> B::Output {
-    body.run(Avx512(()))
+    body.run(Avx512::<true>(()))
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -32,10 +32,11 @@ macro_rules! by_proof {
     )*};
 }
 
+/// 512-bit vectors; with dot products of pairs of bf16 where `BF16`.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const BF16: bool>(());
 
-impl Avx512 {
+impl<const BF16: bool> Avx512<BF16> {
     /// Numbers of which the upper half of the bits is the nearest bf16.
     #[inline(always)]
     fn rounded(self, v: __m512) -> __m512i {
@@ -52,7 +53,7 @@ impl Avx512 {
     }
 }
 
-impl Simd for Avx512 {
+impl<const BF16: bool> Simd for Avx512<BF16> {
     const LANES: usize = 16;
     type V = __m512;
 
@@ -176,8 +177,9 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn dot_pairs(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
-        // SAFETY: the caller's promise; the three types are the same 64 bytes.
+    fn dot_pairs(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        assert!(BF16, "pairs are packed only where there are instructions for them");
+        // SAFETY: `self` proves the instruction, as just checked; the three types are the same 64 bytes.
         unsafe { _mm512_dpbf16_ps(sum, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b)) }
     }
     #[inline(always)]
@@ -188,11 +190,11 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(rest), mask, x.as_ptr()) }
     }
     #[inline(always)]
-    fn store_part(self, x: &mut [f32], v: __m512) {
-        assert!(x.len() <= Self::LANES);
-        let mask = ((1u32 << x.len()) - 1) as u16;
-        // SAFETY: masked lanes are not written; `self` proves the instruction.
-        unsafe { _mm512_mask_storeu_ps(x.as_mut_ptr(), mask, v) }
+    unsafe fn store_part_ptr(self, p: *mut f32, n: usize, v: __m512) {
+        debug_assert!(n <= Self::LANES);
+        let mask = ((1u32 << n) - 1) as u16;
+        // SAFETY: masked lanes are not written; the caller's promise for the others; `self` proves the instruction.
+        unsafe { _mm512_mask_storeu_ps(p, mask, v) }
     }
 }
 
