@@ -11,3 +11,7 @@ mod signals;
 pub use command::command;
 pub use forge;
 pub use out_of_memory::out_of_memory;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/extending.md")]
+struct Extending;
