@@ -6,7 +6,7 @@ use std::{
 };
 
 use core_tensor::{
-    Compute, Device, Error, Residency, Stored, Tensor, WeightSource, Weights,
+    Compute, Device, Error, Format, Manifest, Residency, Stored, Tensor, WeightSource, Weights,
     layers::{Conv2d, GroupNorm, Linear},
     ops, tensor,
 };
@@ -36,7 +36,7 @@ pub(crate) fn flux(report: &mut Report) -> Result<(), Box<dyn std::error::Error>
     let tokens = (image + TEXT) as f64;
     let linear = 2.0 * 12.0 * (HIDDEN * HIDDEN) as f64 * tokens;
     let work = linear + 4.0 * tokens * tokens * HIDDEN as f64;
-    let source = Random(flux_tensors());
+    let source = Random::of(flux_tensors());
     let device = Device::flex();
     for compute in [Compute::F32, Compute::Bf16] {
         let weights = Weights::of(&source, &device, Residency::Unpacked).computed_in(compute);
@@ -131,7 +131,7 @@ pub(crate) fn resnets(report: &mut Report) -> Result<(), Error> {
         if !report.wants(&case) {
             continue;
         }
-        let source = Random(Resnet::tensors(channels));
+        let source = Random::of(Resnet::tensors(channels));
         for compute in [Compute::F32, Compute::Bf16] {
             let device = Device::flex();
             let weights = Weights::of(&source, &device, Residency::Unpacked).computed_in(compute);
@@ -188,25 +188,28 @@ impl Resnet {
 }
 
 /// Tensors of small random numbers, made when they are read.
-struct Random(Vec<(String, Vec<usize>)>);
+struct Random(Manifest);
+
+impl Random {
+    fn of(shapes: Vec<(String, Vec<usize>)>) -> Self {
+        Self(shapes.into_iter().map(|(name, shape)| (name, Format::F32, shape)).collect())
+    }
+}
 
 impl WeightSource for Random {
-    fn label(&self) -> String {
-        "random numbers".into()
+    fn label(&self) -> &str {
+        "random numbers"
     }
 
-    fn names(&self) -> Vec<String> {
-        self.0.iter().map(|(name, _)| name.clone()).collect()
+    fn manifest(&self) -> &Manifest {
+        &self.0
     }
 
-    fn form(&self, name: &str) -> Option<(core_tensor::Dtype, Vec<usize>)> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, shape)| (core_tensor::Dtype::F32, shape.clone()))
-    }
-
-    fn read(&self, name: &str) -> Option<Stored> {
-        let (_, shape) = self.form(name)?;
+    fn read(&self, name: &str) -> Result<Stored, Error> {
+        let missing = || Error::Missing { name: name.to_owned(), source_name: self.label().to_owned() };
+        let shape = self.0.get(name).ok_or_else(missing)?.shape.to_vec();
         let values = numbers(shape.iter().product()).into_iter().map(|v| v / 32.0).collect::<Vec<_>>();
-        Some(Stored::of(&values, shape))
+        Ok(Stored::of(&values, shape))
     }
 }
 

@@ -4,6 +4,7 @@ mod tiny;
 
 use std::{fs, path::PathBuf, process::Command};
 
+use core_tensor::WeightSource;
 use serde_json::{Value, json};
 
 use crate::tiny::{Entry, ROLES, Ran, Tensors, Tiny};
@@ -235,9 +236,10 @@ fn the_real_checkpoints_are_called_by_their_names() {
     for (list, role, usable) in cases {
         let mut header = serde_json::Map::new();
         let mut end = 0;
-        for (name, dtype, shape) in fixtures::Listed::open(list).tensors() {
-            let offsets = [end, end + shape.iter().product::<usize>() * dtype.bitsize() / 8];
-            header.insert(name.into(), json!({"dtype": dtype, "shape": shape, "data_offsets": offsets}));
+        for (name, form) in fixtures::Listed::open(list).manifest().iter() {
+            let offsets = [end, end + form.bytes as usize];
+            let tensor = json!({"dtype": form.format.name(), "shape": form.shape, "data_offsets": offsets});
+            header.insert(name.into(), tensor);
             end = offsets[1];
         }
         let header = Value::Object(header).to_string();

@@ -339,17 +339,17 @@ fn doubles_are_read_as_floats() {
     let [floats, doubles] = ["F32", "F64"].map(|dtype| {
         ROLES.into_iter().fold(Tiny::quick(), |tiny, role| {
             let file = Safetensors::open(&tiny.role(role)).unwrap();
-            let entry = |name: String| {
-                let stored = file.read(&name).unwrap();
+            let entry = |name: &str| {
+                let stored = file.read(name).unwrap();
                 let values = stored.to_f32().unwrap();
                 let bytes = match dtype {
                     "F32" => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
                     _ => values.iter().flat_map(|v| f64::from(*v).to_le_bytes()).collect(),
                 };
                 let shape = stored.shape().iter().map(|&d| d as u64).collect();
-                Entry { name, dtype: dtype.into(), shape, bytes }
+                Entry { name: name.into(), dtype: dtype.into(), shape, bytes }
             };
-            let file = Tensors(file.names().into_iter().map(entry).collect());
+            let file = Tensors(file.manifest().names().map(entry).collect());
             let path = tiny.write(&format!("{role}.safetensors"), file.bytes());
             tiny.with(role, &path)
         })

@@ -93,11 +93,11 @@ fn half_precisions_and_full_are_one_model_where_the_values_are() {
     // given every file's values in F32
     let tiny = ROLES.into_iter().fold(Tiny::of("tiny-schnell"), |tiny, role| {
         let file = forge::core_tensor::safetensors::Safetensors::open(&tiny.role(role)).unwrap();
-        let widened = |name: String| {
-            let stored = file.read(&name).unwrap();
-            (name, stored.shape().to_vec(), Values::F32(stored.to_f32().unwrap()))
+        let widened = |name: &str| {
+            let stored = file.read(name).unwrap();
+            (name.to_owned(), stored.shape().to_vec(), Values::F32(stored.to_f32().unwrap()))
         };
-        let tensors: Vec<_> = file.names().into_iter().map(widened).collect();
+        let tensors: Vec<_> = file.manifest().names().map(widened).collect();
         let mut bytes = Vec::new();
         write(&mut bytes, &tensors).unwrap();
         let path = tiny.write(&format!("{role}.safetensors"), bytes);
@@ -121,7 +121,7 @@ fn agrees(tiny: &Tiny, args: &[&str], case: &str) {
     let inside = ["clip.embeddings", "clip.layers.", "t5.block.", "transformer.", "vae."];
     let stages: BTreeSet<_> =
         expected.names().into_iter().filter(|name| !inside.iter().any(|layer| name.starts_with(layer))).collect();
-    assert_eq!(dump.names().into_iter().collect::<BTreeSet<_>>(), stages);
+    assert_eq!(dump.manifest().names().map(str::to_owned).collect::<BTreeSet<_>>(), stages);
 
     for name in &stages {
         let stored = dump.read(name).expect("its name was listed");

@@ -1,5 +1,7 @@
 use std::{io, path::PathBuf};
 
+use crate::Format;
+
 /// What can be wrong with a file of weights, or with asking it for a tensor.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -78,7 +80,7 @@ pub enum Error {
     },
     /// A number format that safetensors does not have.
     #[error("`{}`: tensor `{name}` is stored as `{found}`, which is no number format of safetensors", path.display())]
-    Format {
+    UnknownFormat {
         /// The file.
         path: PathBuf,
         /// The tensor.
@@ -131,14 +133,35 @@ pub enum Error {
         found: Vec<usize>,
     },
     /// A number format that is not supported for this tensor.
-    #[error("tensor `{name}` of {source_name} is stored as {found:?}, expected F64, F32, F16 or BF16")]
-    Dtype {
+    #[error("tensor `{name}` of {source_name} is stored as {found}, expected F64, F32, F16 or BF16")]
+    Format {
         /// The tensor.
         name: String,
         /// Where it was found.
         source_name: String,
         /// Its format.
-        found: crate::Dtype,
+        found: Format,
+    },
+    /// Bytes that are not those of a tensor of this shape.
+    #[error("a tensor of shape {shape:?} in {format} takes {}, found {}",
+        counted(format.size_of(shape), "no whole number of blocks"), counted(*found, "a range beyond the file"))]
+    Size {
+        /// The tensor's format.
+        format: Format,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// How many bytes there are; `None` where they are not all in the file.
+        found: Option<u64>,
+    },
+    /// A part of a tensor was asked for that begins or ends inside of a block.
+    #[error("rows of {weights} weights can't be told apart in {format}, whose blocks hold {per_block}")]
+    Rows {
+        /// The tensor's format.
+        format: Format,
+        /// The weights of a row.
+        weights: usize,
+        /// The weights of a block.
+        per_block: usize,
     },
     /// A device name that is not understood.
     #[error("no device is called `{name}`, expected `cpu`, `cuda:N` or `vulkan:N`")]
@@ -170,4 +193,8 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+}
+
+fn counted(bytes: Option<u64>, otherwise: &str) -> String {
+    bytes.map_or_else(|| otherwise.to_owned(), |bytes| format!("{bytes} bytes"))
 }

@@ -311,7 +311,7 @@ mod tests {
     fn what_follows_a_linear_layer_is_the_same_inside_it_and_after_it() {
         // given a layer in memory and one in its file
         let (d_in, d_out) = (13, 37);
-        let source = Memory(vec![
+        let source = Memory::of([
             ("weight", Stored::of(&wave(d_in * d_out, 0.7), vec![d_out, d_in])),
             ("bias", Stored::of(&wave(d_out, 1.3), vec![d_out])),
         ]);
@@ -352,7 +352,7 @@ mod tests {
     fn a_convolution_is_that_of_burn() {
         for (c_in, c_out, kernel) in [(3, 5, 3), (4, 33, 1), (2, 3, 5)] {
             let size = c_in * c_out * kernel * kernel;
-            let source = Memory(vec![
+            let source = Memory::of([
                 ("weight", Stored::of(&wave(size, 0.7), vec![c_out, c_in, kernel, kernel])),
                 ("bias", Stored::of(&wave(c_out, 1.3), vec![c_out])),
             ]);

@@ -12,6 +12,7 @@ mod cpu;
 mod device;
 mod error;
 pub mod layers;
+mod mapped;
 pub mod ops;
 pub mod safetensors;
 mod weights;
@@ -22,7 +23,11 @@ pub use burn::tensor::{Device, Tensor};
 pub use device::device;
 pub use error::Error;
 pub use kernels::Compute;
-pub use weights::{Dtype, Filter, MAX_DEPTH, PackedMatrix, Residency, Stored, Survey, Weight, WeightSource, Weights};
+pub use mapped::Mapped;
+pub use weights::{
+    BlockFormat, Filter, Form, Format, MAX_DEPTH, Manifest, PackedMatrix, Product, Residency, Stored, Survey, Unpack,
+    Weight, WeightSource, Weights,
+};
 
 /// A picture in a VAE's space, `[batch, channels, height / 8, width / 8]`, f32.
 #[derive(Clone, Debug)]

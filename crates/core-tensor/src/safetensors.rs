@@ -5,17 +5,40 @@
 //! a name may occur once, and the header is at most 32 MiB.
 
 mod header;
-mod index;
 
 use std::{
-    fs::File,
-    io::{self, Read as _, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use self::{header::Fault, index::Index};
-use crate::{Dtype, Error, Stored, WeightSource};
+use self::header::Fault;
+use crate::{Error, Format, Manifest, Mapped, Stored, WeightSource};
+
+/// Every number format of a header.
+const FORMATS: [Format; 22] = [
+    Format::BOOL,
+    Format::F4,
+    Format::F6_E2M3,
+    Format::F6_E3M2,
+    Format::U8,
+    Format::I8,
+    Format::F8_E5M2,
+    Format::F8_E4M3,
+    Format::F8_E8M0,
+    Format::F8_E4M3FNUZ,
+    Format::F8_E5M2FNUZ,
+    Format::I16,
+    Format::U16,
+    Format::F16,
+    Format::BF16,
+    Format::I32,
+    Format::U32,
+    Format::F32,
+    Format::C64,
+    Format::F64,
+    Format::I64,
+    Format::U64,
+];
 
 /// The longest header that is read; the largest known file's is 1.3 MB.
 const HEADER_LIMIT: u64 = 32 << 20;
@@ -25,9 +48,10 @@ const HEADER_LIMIT: u64 = 32 << 20;
 /// Promises that every tensor lies inside the file, that none overlaps another, and that together they fill it.
 pub struct Safetensors {
     path: PathBuf,
-    bytes: Arc<Bytes>,
+    label: String,
+    bytes: Mapped,
     data: usize,
-    index: Index,
+    manifest: Manifest,
 }
 
 impl Safetensors {
@@ -36,13 +60,7 @@ impl Safetensors {
     /// # Errors
     /// Every way in which the bytes can contradict the format, with what was expected and found.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let read = |source| Error::Read { path: path.to_owned(), source };
-        let form = path.metadata().map_err(read)?;
-        if !form.is_file() {
-            return Err(Error::NotAFile { path: path.to_owned() });
-        }
-        let file = File::open(path).map_err(read)?;
-        Self::parse(path, map(&file, form.len()).map_err(read)?)
+        Self::parse(path, Mapped::open(path)?)
     }
 
     /// Validates a file's bytes; `path` is what messages call it.
@@ -50,24 +68,23 @@ impl Safetensors {
     /// # Errors
     /// As [`Safetensors::open`].
     pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, Error> {
-        Self::parse(path, Bytes::Read(bytes))
+        Self::parse(path, bytes.into())
     }
 
-    fn parse(path: &Path, bytes: Bytes) -> Result<Self, Error> {
+    fn parse(path: &Path, bytes: Mapped) -> Result<Self, Error> {
         let path = path.to_owned();
-        let all = bytes.as_ref();
-        let found = all.len() as u64;
+        let found = bytes.len() as u64;
         let truncated = |what, expected| Error::Truncated { path: path.clone(), what, expected, found };
-        let length = all.first_chunk::<8>().ok_or_else(|| truncated("the header's length", 8))?;
+        let length = bytes.first_chunk::<8>().ok_or_else(|| truncated("the header's length", 8))?;
         let length = u64::from_le_bytes(*length);
         if length > HEADER_LIMIT {
             return Err(Error::HeaderTooLong { path, found: length, limit: HEADER_LIMIT });
         }
         let data = 8 + length as usize;
-        let header = all.get(8..data).ok_or_else(|| truncated("the header", data as u64))?;
-        let index = header::parse(header).map_err(|fault| refused(&path, fault))?;
-        check_extents(&path, &index, found - data as u64)?;
-        Ok(Self { path, bytes: Arc::new(bytes), data, index })
+        let header = bytes.get(8..data).ok_or_else(|| truncated("the header", data as u64))?;
+        let manifest = header::parse(header).map_err(|fault| refused(&path, fault))?;
+        check_extents(&path, &manifest, found - data as u64)?;
+        Ok(Self { label: format!("`{}`", path.display()), path, bytes, data, manifest })
     }
 
     /// The file.
@@ -77,26 +94,19 @@ impl Safetensors {
 }
 
 impl WeightSource for Safetensors {
-    fn label(&self) -> String {
-        format!("`{}`", self.path.display())
+    fn label(&self) -> &str {
+        &self.label
     }
 
-    fn names(&self) -> Vec<String> {
-        self.index.entries().map(|entry| entry.name.to_owned()).collect()
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
-    fn each_name(&self, see: &mut dyn FnMut(&str)) {
-        self.index.entries().for_each(|entry| see(entry.name));
-    }
-
-    fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
-        self.index.get(name).map(|entry| (entry.dtype, entry.shape.to_vec()))
-    }
-
-    fn read(&self, name: &str) -> Option<Stored> {
-        let entry = self.index.get(name)?;
-        let range = self.data + entry.start..self.data + entry.end;
-        Some(Stored::mapped(entry.dtype, entry.shape.to_vec(), self.bytes.clone(), range))
+    fn read(&self, name: &str) -> Result<Stored, Error> {
+        let missing = || Error::Missing { name: name.to_owned(), source_name: self.label.clone() };
+        let form = self.manifest.get(name).ok_or_else(missing)?;
+        let [start, end] = self.manifest.range(name).ok_or_else(missing)?.map(|at| self.data + at as usize);
+        Stored::within(form.format, form.shape.to_vec(), &self.bytes, start..end)
     }
 }
 
@@ -139,29 +149,28 @@ pub enum Values {
 }
 
 /// Checks that the tensors follow each other without hole or overlap and end where the file ends.
-fn check_extents(path: &Path, index: &Index, available: u64) -> Result<(), Error> {
+fn check_extents(path: &Path, manifest: &Manifest, available: u64) -> Result<(), Error> {
     let extent = |name: &str, problem, expected, found| {
         Err(Error::Extent { path: path.to_owned(), name: name.to_owned(), problem, expected, found })
     };
     let (mut end, mut last) = (0, "");
-    for entry in index.by_place() {
-        let (start, stop) = (entry.start as u64, entry.end as u64);
-        let size = entry.byte_size().ok_or_else(|| Error::Overflow {
+    for (name, form, [start, stop]) in manifest.by_range() {
+        let size = form.format.size_of(form.shape).ok_or_else(|| Error::Overflow {
             path: path.to_owned(),
-            name: entry.name.to_owned(),
-            shape: entry.shape.to_vec(),
+            name: name.to_owned(),
+            shape: form.shape.to_vec(),
         })?;
         if start != end {
-            return extent(entry.name, "does not begin where the one before it ends", end, start);
+            return extent(name, "does not begin where the one before it ends", end, start);
         }
         if stop.checked_sub(start) != Some(size) {
             let problem = "has a byte range that is not its shape's size";
-            return extent(entry.name, problem, size, stop.saturating_sub(start));
+            return extent(name, problem, size, stop.saturating_sub(start));
         }
         if stop > available {
-            return extent(entry.name, "ends beyond the file", available, stop);
+            return extent(name, "ends beyond the file", available, stop);
         }
-        (end, last) = (stop, entry.name);
+        (end, last) = (stop, name);
     }
     if end != available {
         return extent(last, "is the last, but bytes follow it", end, available);
@@ -174,47 +183,16 @@ fn refused(path: &Path, fault: Fault) -> Error {
     match fault {
         Fault::Json(source) => Error::Header { path, source },
         Fault::Twice(name) => Error::Twice { path, name },
-        Fault::Rank(name) => Error::Rank { path, name, limit: index::RANK_LIMIT },
-        Fault::LongName(start) => Error::LongName { path, start, limit: index::NAME_LIMIT },
-        Fault::Format { name, found } => Error::Format { path, name, found },
-    }
-}
-
-/// A file's bytes: mapped, or read where mapping is not possible.
-pub(crate) enum Bytes {
-    Mapped(memmap2::Mmap),
-    Read(Vec<u8>),
-}
-
-impl AsRef<[u8]> for Bytes {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Bytes::Mapped(map) => map,
-            Bytes::Read(bytes) => bytes,
-        }
-    }
-}
-
-/// The first `length` bytes of a file.
-#[allow(unsafe_code)]
-fn map(file: &File, length: u64) -> io::Result<Bytes> {
-    // SAFETY: the map is read-only and private to this process. Another process that shortens the file while it is mapped
-    // can end this one with SIGBUS, as with every mapped file; the bytes themselves are only ever read as plain integers.
-    match unsafe { memmap2::Mmap::map(file) } {
-        Ok(map) => Ok(Bytes::Mapped(map)),
-        Err(_) => {
-            // What the system says is the length, and no more: some of its own files have none, and are read for ever.
-            let mut bytes = Vec::new();
-            bytes.try_reserve_exact(usize::try_from(length).map_err(io::Error::other)?)?;
-            file.take(length).read_to_end(&mut bytes)?;
-            Ok(Bytes::Read(bytes))
-        }
+        Fault::Rank(name) => Error::Rank { path, name, limit: header::RANK_LIMIT },
+        Fault::LongName(start) => Error::LongName { path, start, limit: header::NAME_LIMIT },
+        Fault::Format { name, found } => Error::UnknownFormat { path, name, found },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Form;
 
     fn file(header: &str, data: usize) -> Vec<u8> {
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
@@ -232,9 +210,10 @@ mod tests {
     #[test]
     fn a_valid_file_gives_its_tensors() {
         let file = parse(file(ONE, 8)).unwrap();
-        assert_eq!(file.form("a"), Some((Dtype::F32, vec![2])));
+        assert_eq!(file.manifest().get("a"), Some(Form { format: Format::F32, shape: &[2], bytes: 8 }));
         assert_eq!(file.read("a").unwrap().to_f32().unwrap(), [0.0, 0.0]);
-        assert!(file.read("b").is_none());
+        let missing = file.read("b").err().unwrap();
+        assert_eq!(missing.to_string(), "tensor `b` is missing from `m.safetensors`");
     }
 
     #[test]
@@ -247,7 +226,7 @@ mod tests {
         write(&mut bytes, &tensors).unwrap();
         let file = parse(bytes).unwrap();
         assert_eq!(file.read("b").unwrap().to_f32().unwrap(), [1.5, -2.0]);
-        assert_eq!(file.form("ids"), Some((Dtype::I64, vec![3])));
+        assert_eq!(file.manifest().get("ids"), Some(Form { format: Format::I64, shape: &[3], bytes: 24 }));
     }
 
     #[test]
@@ -314,7 +293,7 @@ mod tests {
     fn metadata_may_be_null_as_the_reference_has_it() {
         let null =
             parse(file(r#"{"__metadata__":null,"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#, 1)).unwrap();
-        assert_eq!(null.names(), ["a"]);
+        assert_eq!(null.manifest().names().collect::<Vec<_>>(), ["a"]);
         for wrong in ["[]", "1", "true", "\"\"", r#"{"a":null}"#, r#"{"a":{}}"#, r#"{"a":1}"#] {
             let header = format!(r#"{{"__metadata__":{wrong}}}"#);
             assert!(matches!(parse(file(&header, 0)), Err(Error::Header { .. })), "{wrong}");
@@ -334,7 +313,7 @@ mod tests {
         assert!(matches!(&long, Error::LongName { start: found, limit: 1024, .. } if *found == start), "{long}");
         let unknown = parse(file(r#"{"a":{"dtype":"F31","shape":[],"data_offsets":[0,1]}}"#, 1)).err().unwrap();
         assert!(
-            matches!(&unknown, Error::Format { name, found, .. } if (&**name, &**found) == ("a", "F31")),
+            matches!(&unknown, Error::UnknownFormat { name, found, .. } if (&**name, &**found) == ("a", "F31")),
             "{unknown}"
         );
     }
@@ -344,9 +323,17 @@ mod tests {
         let header = r#"{"b\u0061":{"dtype":"U8","shape":[],"data_offsets":[1,2]},"\n":{"dtype":"U8","shape":[],"data_offsets":[2,3]},
                          "ä":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
         let opened = parse([file(header, 0), vec![7, 8, 9]].concat()).unwrap();
-        assert_eq!(opened.names(), ["\n", "ba", "ä"]);
-        let byte = |name: &str| opened.read(name).map(|stored| stored.to_bytes());
+        assert_eq!(opened.manifest().names().collect::<Vec<_>>(), ["\n", "ba", "ä"]);
+        let byte = |name: &str| opened.read(name).ok().map(|stored| stored.to_bytes());
         assert_eq!((byte("ba"), byte("\n"), byte("ä"), byte("b")), (Some(vec![8]), Some(vec![9]), Some(vec![7]), None));
+    }
+
+    #[test]
+    fn every_number_format_of_the_reference_is_known_by_its_name_and_size() {
+        for format in FORMATS {
+            let named: ::safetensors::Dtype = serde_json::from_value(format.name().into()).unwrap();
+            assert_eq!(8 * format.bytes(), named.bitsize() * format.weights(), "{format}");
+        }
     }
 
     /// The reader differs from the reference in what it refuses beyond it: names that occur twice, more than eight dimensions, names of

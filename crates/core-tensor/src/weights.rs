@@ -1,63 +1,26 @@
 //! Parameters by name: where they come from, and the views from which layers are built.
 
+mod format;
 mod held;
+mod manifest;
+mod source;
 mod stored;
 mod survey;
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use kernels::{Compute, PackedConv};
 
-pub use ::safetensors::Dtype;
+pub use format::{BlockFormat, Format, Product, Unpack};
 pub(crate) use held::{F32, multiply};
 use held::{FLOATS, MappedMatrix, packed};
 pub use held::{Filter, PackedMatrix, Table, Weight};
+pub use manifest::{Form, Manifest};
+pub use source::WeightSource;
 pub use stored::Stored;
 pub use survey::Survey;
 
 use crate::{Device, Error, Tensor, cpu, tensor};
-
-/// Where a model's parameters come from: a file, several files, or a wrapper around either.
-pub trait WeightSource: Send + Sync {
-    /// How to call this source in a message: a path in backticks, or what wraps it.
-    fn label(&self) -> String;
-
-    /// Every tensor's name.
-    fn names(&self) -> Vec<String>;
-
-    /// Passes every tensor's name on, in the order of [`WeightSource::names`]; a source of many names does it without a copy of them.
-    fn each_name(&self, see: &mut dyn FnMut(&str)) {
-        self.names().iter().for_each(|name| see(name));
-    }
-
-    /// A tensor's number format and shape, without reading it.
-    fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)>;
-
-    /// A tensor as it is stored.
-    fn read(&self, name: &str) -> Option<Stored>;
-}
-
-impl<S: WeightSource + ?Sized> WeightSource for Arc<S> {
-    fn label(&self) -> String {
-        (**self).label()
-    }
-
-    fn names(&self) -> Vec<String> {
-        (**self).names()
-    }
-
-    fn each_name(&self, see: &mut dyn FnMut(&str)) {
-        (**self).each_name(see);
-    }
-
-    fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
-        (**self).form(name)
-    }
-
-    fn read(&self, name: &str) -> Option<Stored> {
-        (**self).read(name)
-    }
-}
 
 /// What becomes of matrices when they are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,14 +79,11 @@ impl<'a> Weights<'a> {
         if self.shape(mark).is_some() {
             return self.clone();
         }
-        let mut found = None;
-        self.source.each_name(&mut |name| {
-            if found.is_none() {
-                let before = name.strip_prefix(&self.prefix).and_then(|n| n.strip_suffix(mark));
-                let prefix = before.and_then(|n| n.strip_suffix('.')).filter(|prefix| prefix.len() <= LONGEST_PREFIX);
-                found = prefix.map(str::to_owned);
-            }
-        });
+        let prefix = |(name, _): (&str, Form)| {
+            let prefix = name.strip_suffix(mark)?.strip_suffix('.')?;
+            (prefix.len() <= LONGEST_PREFIX).then(|| prefix.to_owned())
+        };
+        let found = self.source.manifest().under(&self.prefix).find_map(prefix);
         found.map_or_else(|| self.clone(), |prefix| self.at(prefix))
     }
 
@@ -138,13 +98,13 @@ impl<'a> Weights<'a> {
     }
 
     /// How to call the source in a message.
-    pub fn label(&self) -> String {
+    pub fn label(&self) -> &str {
         self.source.label()
     }
 
     /// A tensor's shape, without reading it; `None` where there is no such tensor.
-    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.source.form(&self.full(name)).map(|(_, shape)| shape)
+    pub fn shape(&self, name: &str) -> Option<&'a [usize]> {
+        self.source.manifest().get(&self.full(name)).map(|form| form.shape)
     }
 
     /// A tensor's shape, where it has `D` dimensions.
@@ -156,8 +116,7 @@ impl<'a> Weights<'a> {
         let found = self.shape(name).ok_or_else(|| self.missing(name))?;
         match <[usize; D]>::try_from(found) {
             Ok(dims) if !dims.contains(&0) => Ok(dims),
-            Ok(dims) => Err(self.mismatch(name, &[1; D], dims.to_vec())),
-            Err(found) => Err(self.mismatch(name, &[1; D], found)),
+            Ok(_) | Err(_) => Err(self.mismatch(name, &[1; D], found.to_vec())),
         }
     }
 
@@ -168,13 +127,13 @@ impl<'a> Weights<'a> {
     /// [`Error::TooDeep`] above [`MAX_DEPTH`].
     pub fn depth(&self) -> Result<usize, Error> {
         let mut numbers = std::collections::BTreeSet::new();
-        self.source.each_name(&mut |name| {
-            let number = name.strip_prefix(&self.prefix).and_then(|n| n.split('.').next()?.parse::<usize>().ok());
+        for (name, _) in self.source.manifest().under(&self.prefix) {
+            let number = name.split('.').next().and_then(|number| number.parse::<usize>().ok());
             numbers.extend(number.filter(|_| numbers.len() <= MAX_DEPTH));
-        });
+        }
         if numbers.len() > MAX_DEPTH {
             let stack = self.prefix.trim_end_matches('.').to_owned();
-            return Err(Error::TooDeep { stack, source_name: self.label(), limit: MAX_DEPTH });
+            return Err(Error::TooDeep { stack, source_name: self.label().to_owned(), limit: MAX_DEPTH });
         }
         let consecutive = numbers.iter().enumerate().take_while(|(i, n)| i == *n).count();
         Ok(numbers.len().min(consecutive + 1))
@@ -192,7 +151,8 @@ impl<'a> Weights<'a> {
             // Of one value, as what a header claims may be more than there is memory.
             return Ok(Tensor::zeros([1; D], &self.device));
         }
-        let values = self.float(name, self.stored(name, &shape)?.to_f32())?;
+        let stored = self.stored(name, &shape)?;
+        let values = stored.to_f32().ok_or_else(|| self.no_floats(name, stored.format()))?;
         Ok(tensor(values, shape, &self.device))
     }
 
@@ -234,7 +194,7 @@ impl<'a> Weights<'a> {
         let stored = self.looked_at(name, &[d_out.iter().sum(), d_in])?;
         if let Some(survey) = &self.survey {
             if let Some(stored) = stored {
-                d_out.iter().for_each(|rows| survey.holds_matrix(stored.dtype, *rows, d_in));
+                d_out.iter().for_each(|rows| survey.holds_matrix(stored.format(), *rows, d_in));
             }
             return Ok(d_out.map(|_| Weight::Dense(Tensor::zeros([1, 1], &self.device))));
         }
@@ -243,14 +203,13 @@ impl<'a> Weights<'a> {
         Ok(d_out.map(|rows| {
             let part = start..start + rows;
             start = part.end;
-            self.held(&stored, part)
+            self.held(stored.rows(part).expect(WHOLE_ROWS))
         }))
     }
 
-    /// Some rows of a matrix that was looked at.
-    fn held(&self, stored: &Stored, rows: Range<usize>) -> Weight {
-        let (on_cpu, [d_out, d_in]) = (cpu::is(&self.device), [rows.len(), stored.shape[1]]);
-        let stored = stored.rows(rows);
+    /// A matrix that was looked at.
+    fn held(&self, stored: Stored) -> Weight {
+        let (on_cpu, [d_out, d_in]) = (cpu::is(&self.device), [stored.shape()[0], stored.shape()[1]]);
         match self.residency {
             Residency::Mapped => {
                 Weight::Packed(Arc::new(MappedMatrix { stored, device: self.device.clone(), compute: self.compute }))
@@ -285,20 +244,23 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// As [`Weights::tensor`].
     pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Table, Error> {
-        let hollow = || Stored::hollow(Dtype::F32, shape.to_vec());
+        let hollow = || Stored::hollow(Format::F32, shape.to_vec());
         let stored = self.looked_at(name, &shape)?.unwrap_or_else(hollow);
         Ok(Table { stored, device: self.device.clone() })
     }
 
     fn stored(&self, name: &str, shape: &[usize]) -> Result<Stored, Error> {
-        let stored = self.source.read(&self.full(name)).ok_or_else(|| self.missing(name))?;
-        if stored.shape == shape { Ok(stored) } else { Err(self.mismatch(name, shape, stored.shape)) }
+        let stored = self.source.read(&self.full(name))?;
+        if stored.shape() == shape { Ok(stored) } else { Err(self.mismatch(name, shape, stored.shape().to_vec())) }
     }
 
     /// A tensor whose form is right and whose values are not read yet. A survey notes what is wrong and goes on with nothing.
     fn looked_at(&self, name: &str, shape: &[usize]) -> Result<Option<Stored>, Error> {
         let found = self.stored(name, shape).and_then(|stored| {
-            self.float(name, stored.rows(0..0).to_f32())?;
+            if !stored.format().is_float() {
+                return Err(self.no_floats(name, stored.format()));
+            }
+            stored.rows(0..0)?;
             Ok(stored)
         });
         match (found, &self.survey) {
@@ -307,12 +269,8 @@ impl<'a> Weights<'a> {
         }
     }
 
-    fn float(&self, name: &str, values: Option<Vec<f32>>) -> Result<Vec<f32>, Error> {
-        values.ok_or_else(|| {
-            let name = self.full(name);
-            let found = self.source.form(&name).map_or(Dtype::U8, |(dtype, _)| dtype);
-            Error::Dtype { name, source_name: self.label(), found }
-        })
+    fn no_floats(&self, name: &str, found: Format) -> Error {
+        Error::Format { name: self.full(name), source_name: self.label().to_owned(), found }
     }
 
     fn full(&self, name: &str) -> String {
@@ -320,13 +278,17 @@ impl<'a> Weights<'a> {
     }
 
     fn missing(&self, name: &str) -> Error {
-        Error::Missing { name: self.full(name), source_name: self.label() }
+        Error::Missing { name: self.full(name), source_name: self.label().to_owned() }
     }
 
     fn mismatch(&self, name: &str, expected: &[usize], found: Vec<usize>) -> Error {
-        Error::Shape { name: self.full(name), source_name: self.label(), expected: expected.to_vec(), found }
+        Error::Shape { name: self.full(name), source_name: self.label().to_owned(), expected: expected.to_vec(), found }
     }
 }
+
+/// Why the rows of a matrix that was looked at can be cut.
+pub(super) const WHOLE_ROWS: &str =
+    "whether a row is a whole number of blocks was checked when the tensor was looked at";
 
 /// Why a tensor that was looked at is there.
 const LOOKED_AT: &str = "only a survey goes on without a tensor";
@@ -334,48 +296,55 @@ const LOOKED_AT: &str = "only a survey goes on without a tensor";
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::safetensors::Bytes;
 
     /// Tensors by name.
-    pub(crate) struct Memory(pub(crate) Vec<(&'static str, Stored)>);
+    pub(crate) struct Memory {
+        tensors: Vec<(String, Stored)>,
+        manifest: Manifest,
+    }
 
-    impl WeightSource for Memory {
-        fn label(&self) -> String {
-            "memory".into()
-        }
-        fn names(&self) -> Vec<String> {
-            self.0.iter().map(|(name, _)| name.to_string()).collect()
-        }
-        fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
-            self.read(name).map(|s| (s.dtype, s.shape))
-        }
-        fn read(&self, name: &str) -> Option<Stored> {
-            self.0.iter().find(|(n, _)| *n == name).map(|(_, s)| s.clone())
+    impl Memory {
+        pub(crate) fn of<N: Into<String>>(tensors: impl IntoIterator<Item = (N, Stored)>) -> Self {
+            let tensors: Vec<(String, Stored)> = tensors.into_iter().map(|(name, s)| (name.into(), s)).collect();
+            let manifest = tensors.iter().map(|(name, s)| (name, s.format(), s.shape().to_vec())).collect();
+            Self { tensors, manifest }
         }
     }
 
-    pub(crate) fn halves(dtype: Dtype, bits: &[u16], shape: Vec<usize>) -> Stored {
-        let bytes: Vec<u8> = bits.iter().flat_map(|b| b.to_le_bytes()).collect();
-        let range = 0..bytes.len();
-        Stored::mapped(dtype, shape, Arc::new(Bytes::Read(bytes)), range)
+    impl WeightSource for Memory {
+        fn label(&self) -> &str {
+            "memory"
+        }
+        fn manifest(&self) -> &Manifest {
+            &self.manifest
+        }
+        fn read(&self, name: &str) -> Result<Stored, Error> {
+            let missing = || Error::Missing { name: name.to_owned(), source_name: "memory".to_owned() };
+            self.tensors.iter().find(|(n, _)| *n == name).map(|(_, s)| s.clone()).ok_or_else(missing)
+        }
+    }
+
+    pub(crate) fn halves(format: Format, bits: &[u16], shape: Vec<usize>) -> Stored {
+        Stored::of_bytes(format, shape, bits.iter().flat_map(|b| b.to_le_bytes()).collect()).unwrap()
     }
 
     #[test]
     fn a_wrong_request_names_what_is_there() {
         let source =
-            Memory(vec![("a.w", Stored::of(&[0.0; 6], vec![2, 3])), ("a.q", halves(Dtype::I16, &[0], vec![1]))]);
+            Memory::of([("a.w", Stored::of(&[0.0; 6], vec![2, 3])), ("a.q", halves(Format::I16, &[0], vec![1]))]);
         let weights = Weights::of(&source, &Device::flex(), Residency::Unpacked).at("a");
         let message = |e: Error| e.to_string();
         assert_eq!(message(weights.vector("x", 1).err().unwrap()), "tensor `a.x` is missing from memory");
         let shape = weights.tensor("w", [3, 2]).err().unwrap();
         assert_eq!(message(shape), "tensor `a.w` of memory has shape [2, 3], the model needs [3, 2]");
-        assert!(matches!(weights.vector("q", 1), Err(Error::Dtype { found: Dtype::I16, .. })));
+        let format = weights.vector("q", 1).err().unwrap();
+        assert_eq!(message(format), "tensor `a.q` of memory is stored as I16, expected F64, F32, F16 or BF16");
     }
 
     #[test]
     fn depth_ends_with_the_first_layer_that_is_left_out() {
         let s = || Stored::of(&[0.0], vec![1]);
-        let source = Memory(vec![("b.0.w", s()), ("b.1.w", s()), ("b.3.w", s()), ("c.0", s())]);
+        let source = Memory::of([("b.0.w", s()), ("b.1.w", s()), ("b.3.w", s()), ("c.0", s())]);
         let weights = Weights::of(&source, &Device::flex(), Residency::Unpacked);
         let depth = |stack| weights.at(stack).depth().unwrap();
         assert_eq!((depth("b"), depth("c"), depth("d")), (3, 1, 0));
@@ -383,10 +352,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_stack_deeper_than_any_model_is_an_error() {
-        let names: Vec<&'static str> = (0..=MAX_DEPTH).map(|i| &*format!("b.{i}.w").leak()).collect();
-        let tensors = |n: usize| names[..n].iter().map(|name| (*name, Stored::of(&[0.0], vec![1]))).collect();
         for (layers, deep) in [(MAX_DEPTH, false), (MAX_DEPTH + 1, true)] {
-            let source = Memory(tensors(layers));
+            let source = Memory::of((0..layers).map(|i| (format!("b.{i}.w"), Stored::of(&[0.0], vec![1]))));
             let depth = Weights::of(&source, &Device::flex(), Residency::Mapped).at("b").depth();
             assert_eq!(matches!(depth, Err(Error::TooDeep { .. })), deep, "{depth:?}");
         }
@@ -395,7 +362,7 @@ pub(crate) mod tests {
     #[test]
     fn a_survey_notes_every_fault_and_allocates_nothing_of_what_a_header_claims() {
         // given a file of a short vector, and one of integers
-        let source = Memory(vec![("v", Stored::of(&[0.0], vec![1])), ("q", halves(Dtype::I16, &[0], vec![1]))]);
+        let source = Memory::of([("v", Stored::of(&[0.0], vec![1])), ("q", halves(Format::I16, &[0], vec![1]))]);
         let survey = Survey::default();
         let weights = Weights::survey(&source, &survey);
         // when it is asked for more than any machine holds
@@ -405,7 +372,7 @@ pub(crate) mod tests {
         // then each fault is told
         let complaints = survey.complaints();
         assert!(
-            matches!(complaints[..], [Error::Shape { .. }, Error::Missing { .. }, Error::Dtype { .. }]),
+            matches!(complaints[..], [Error::Shape { .. }, Error::Missing { .. }, Error::Format { .. }]),
             "{complaints:?}"
         );
     }

@@ -1,4 +1,4 @@
-use core_tensor::{Dtype, Stored, WeightSource};
+use core_tensor::{Error, Manifest, Stored, WeightSource};
 
 /// An autoencoder in diffusers' layout under the original (latent-diffusion) names.
 ///
@@ -7,6 +7,12 @@ use core_tensor::{Dtype, Stored, WeightSource};
 /// `convert_ldm_vae_checkpoint`, 0.42.
 pub struct LdmNames<S> {
     source: S,
+    names: Names,
+    manifest: Manifest,
+}
+
+/// How an autoencoder's names are translated.
+struct Names {
     prefix: String,
     levels: usize,
     attention: &'static [(&'static str, &'static str)],
@@ -30,17 +36,23 @@ impl<S: WeightSource> LdmNames<S> {
     /// source's other tensors are not there.
     pub fn under(prefix: impl Into<String>, source: S) -> Self {
         let prefix = prefix.into();
-        let mut levels = 0;
-        source.each_name(&mut |name| {
-            let level =
-                name.strip_prefix(&prefix).and_then(|n| n.strip_prefix("decoder.up_blocks.")?.split('.').next());
-            let level = level.and_then(|level| level.parse::<usize>().ok());
-            levels = levels.max(level.map_or(0, |level| level.saturating_add(1)));
+        let file = source.manifest();
+        let level = |(name, _): (&str, _)| name.split('.').next().and_then(|level| level.parse::<usize>().ok());
+        let blocks = format!("{prefix}decoder.up_blocks.");
+        let levels = file.under(&blocks).filter_map(level).max().map_or(0, |level| level.saturating_add(1));
+        let old = file.contains(&format!("{prefix}decoder.mid_block.attentions.0.query.weight"));
+        let names = Names { prefix, levels, attention: if old { OLD_ATTENTION } else { ATTENTION } };
+        let renamed = file.under(&names.prefix).filter_map(|(theirs, form)| {
+            let name = names.ours(theirs);
+            let shape = convolution(&name, form.shape.to_vec());
+            // What stands under another tensor's original name is not that tensor.
+            (names.theirs_bare(&name) == theirs).then(|| (format!("{}{name}", names.prefix), form.format, shape))
         });
-        let old = source.form(&format!("{prefix}decoder.mid_block.attentions.0.query.weight")).is_some();
-        Self { source, prefix, levels, attention: if old { OLD_ATTENTION } else { ATTENTION } }
+        Self { manifest: renamed.collect(), source, names }
     }
+}
 
+impl Names {
     /// The name in the file of a tensor's original name; `None` for one without the prefix.
     fn theirs(&self, name: &str) -> Option<String> {
         Some(format!("{}{}", self.prefix, self.theirs_bare(name.strip_prefix(&self.prefix)?)))
@@ -74,23 +86,33 @@ impl<S: WeightSource> LdmNames<S> {
         }
     }
 
-    /// The original name of a tensor in the file.
+    /// The original name of a tensor in the file, whose name has no prefix.
     fn ours(&self, name: &str) -> String {
         let parts: Vec<&str> = name.split('.').collect();
+        let original = |rest: &[&str]| rest.join(".").replace("conv_shortcut", "nin_shortcut");
         match parts[..] {
             ["decoder", "up_blocks", level, "resnets", block, ref rest @ ..] => match self.flip(level) {
-                Some(level) => format!(
-                    "decoder.up.{level}.block.{block}.{}",
-                    rest.join(".").replace("conv_shortcut", "nin_shortcut")
-                ),
+                Some(level) => format!("decoder.up.{level}.block.{block}.{}", original(rest)),
+                None => name.to_owned(),
+            },
+            ["decoder", "up_blocks", level, "upsamplers", "0", "conv", leaf] => match self.flip(level) {
+                Some(level) => format!("decoder.up.{level}.upsample.conv.{leaf}"),
                 None => name.to_owned(),
             },
             ["encoder", "down_blocks", level, "resnets", block, ref rest @ ..] => {
-                format!(
-                    "encoder.down.{level}.block.{block}.{}",
-                    rest.join(".").replace("conv_shortcut", "nin_shortcut")
-                )
+                format!("encoder.down.{level}.block.{block}.{}", original(rest))
             }
+            ["encoder", "down_blocks", level, "downsamplers", "0", "conv", leaf] => {
+                format!("encoder.down.{level}.downsample.conv.{leaf}")
+            }
+            [half, "mid_block", "resnets", "0", ref rest @ ..] => format!("{half}.mid.block_1.{}", original(rest)),
+            [half, "mid_block", "resnets", "1", ref rest @ ..] => format!("{half}.mid.block_2.{}", original(rest)),
+            [half, "mid_block", "attentions", "0", ref part @ .., leaf] => {
+                let part = part.join(".");
+                let ours = self.attention.iter().find(|(_, theirs)| *theirs == part).map_or(&*part, |(ours, _)| ours);
+                format!("{half}.mid.attn_1.{ours}.{leaf}")
+            }
+            [half, "conv_norm_out", leaf] => format!("{half}.norm_out.{leaf}"),
             _ => name.to_owned(),
         }
     }
@@ -105,33 +127,19 @@ fn resnet(rest: &[&str]) -> String {
 }
 
 impl<S: WeightSource> WeightSource for LdmNames<S> {
-    fn label(&self) -> String {
+    fn label(&self) -> &str {
         self.source.label()
     }
 
-    fn names(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        self.each_name(&mut |name| names.push(name.to_owned()));
-        names
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
-    fn each_name(&self, see: &mut dyn FnMut(&str)) {
-        self.source.each_name(&mut |name| {
-            if let Some(name) = name.strip_prefix(&self.prefix) {
-                see(&format!("{}{}", self.prefix, self.ours(name)));
-            }
-        });
-    }
-
-    fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
-        let (dtype, shape) = self.source.form(&self.theirs(name)?)?;
-        Some((dtype, convolution(name, shape)))
-    }
-
-    fn read(&self, name: &str) -> Option<Stored> {
-        let stored = self.source.read(&self.theirs(name)?)?;
+    fn read(&self, name: &str) -> Result<Stored, Error> {
+        let missing = || Error::Missing { name: name.to_owned(), source_name: self.label().to_owned() };
+        let stored = self.source.read(&self.names.theirs(name).ok_or_else(missing)?)?;
         let shape = convolution(name, stored.shape().to_vec());
-        Some(stored.reshape(shape))
+        Ok(stored.reshape(shape))
     }
 }
 

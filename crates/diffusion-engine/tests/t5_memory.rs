@@ -3,14 +3,14 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-use core_tensor::{Device, Dtype, Residency, Stored, WeightSource, Weights, values};
+use core_tensor::{Device, Error, Format, Manifest, Residency, Stored, WeightSource, Weights, values};
 use diffusion_engine::{Inside, T5, T5Tokenizer};
 
 const WIDTH: usize = 16;
 const HEADS: usize = 128;
 
 /// A T5 of one block with as many heads as there may be, of one channel each: 4 MB.
-struct ManyHeads;
+struct ManyHeads(Manifest);
 
 const SHAPES: [(&str, [usize; 2]); 9] = [
     ("shared.weight", [T5Tokenizer::VOCABULARY, WIDTH]),
@@ -30,32 +30,34 @@ const NORMS: [&str; 3] = [
     "encoder.final_layer_norm.weight",
 ];
 
+impl ManyHeads {
+    fn new() -> Self {
+        let matrices = SHAPES.iter().map(|(name, shape)| (*name, Format::F32, shape.to_vec()));
+        Self(matrices.chain(NORMS.iter().map(|name| (*name, Format::F32, vec![WIDTH]))).collect())
+    }
+}
+
 impl WeightSource for ManyHeads {
-    fn label(&self) -> String {
-        "memory".into()
+    fn label(&self) -> &str {
+        "memory"
     }
 
-    fn names(&self) -> Vec<String> {
-        SHAPES.iter().map(|(name, _)| *name).chain(NORMS).map(str::to_owned).collect()
+    fn manifest(&self) -> &Manifest {
+        &self.0
     }
 
-    fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
-        let matrix = SHAPES.iter().find(|(n, _)| *n == name).map(|(_, shape)| shape.to_vec());
-        let shape = matrix.or_else(|| NORMS.contains(&name).then(|| vec![WIDTH]))?;
-        Some((Dtype::F32, shape))
-    }
-
-    fn read(&self, name: &str) -> Option<Stored> {
-        let (_, shape) = self.form(name)?;
+    fn read(&self, name: &str) -> Result<Stored, Error> {
+        let missing = || Error::Missing { name: name.to_owned(), source_name: "memory".to_owned() };
+        let shape = self.0.get(name).ok_or_else(missing)?.shape.to_vec();
         let count = shape.iter().product();
-        Some(Stored::of(&(0..count).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<_>>(), shape))
+        Ok(Stored::of(&(0..count).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<_>>(), shape))
     }
 }
 
 #[test]
 fn many_heads_and_tokens_take_no_memory_by_the_square_of_the_tokens() {
     const TOKENS: usize = 2048;
-    let t5 = T5::load(&Weights::of(&ManyHeads, &Device::flex(), Residency::Unpacked)).unwrap();
+    let t5 = T5::load(&Weights::of(&ManyHeads::new(), &Device::flex(), Residency::Unpacked)).unwrap();
     let before = peak_mib();
     let encoded = t5.encode(&(0..TOKENS).collect::<Vec<_>>(), &Inside::default()).unwrap();
     let taken = peak_mib() - before;

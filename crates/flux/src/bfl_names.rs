@@ -1,4 +1,4 @@
-use core_tensor::{Dtype, Stored, WeightSource};
+use core_tensor::{Error, Form, Format, Manifest, Stored, WeightSource};
 
 /// A transformer in diffusers' layout under BFL's names.
 ///
@@ -7,6 +7,7 @@ use core_tensor::{Dtype, Stored, WeightSource};
 pub struct BflNames<S> {
     source: S,
     prefix: String,
+    manifest: Manifest,
 }
 
 /// BFL's module, and diffusers' modules that it is made of, one below the other; `weight` and `bias` follow.
@@ -120,7 +121,14 @@ impl<S: WeightSource> BflNames<S> {
     /// Wraps the part of a source in diffusers' layout whose names begin with `prefix`, such as `transformer.`; the prefix stays,
     /// and the source's other tensors are not there.
     pub fn under(prefix: impl Into<String>, source: S) -> Self {
-        Self { source, prefix: prefix.into() }
+        let prefix = prefix.into();
+        let file = source.manifest();
+        let renamed = file.under(&prefix).filter_map(|(name, _)| {
+            let name = ours(name)?;
+            let (format, shape) = stacked(theirs(&name).iter().map(|part| file.get(&format!("{prefix}{part}"))))?;
+            Some((format!("{prefix}{name}"), format, shape))
+        });
+        Self { manifest: renamed.collect(), source, prefix }
     }
 
     /// The names in the file of the tensors that make up one of BFL's; none for a name that BFL does not have.
@@ -130,41 +138,35 @@ impl<S: WeightSource> BflNames<S> {
     }
 }
 
+/// The form of tensors one below the other; `None` where one is not there or they don't fit.
+fn stacked<'m>(mut parts: impl Iterator<Item = Option<Form<'m>>>) -> Option<(Format, Vec<usize>)> {
+    let Form { format, shape, .. } = parts.next()??;
+    let mut shape = shape.to_vec();
+    for part in parts {
+        let part = part.filter(|part| part.format == format && part.shape.get(1..) == shape.get(1..))?;
+        *shape.first_mut()? = shape.first()?.checked_add(*part.shape.first()?)?;
+    }
+    Some((format, shape))
+}
+
 impl<S: WeightSource> WeightSource for BflNames<S> {
-    fn label(&self) -> String {
+    fn label(&self) -> &str {
         self.source.label()
     }
 
-    fn names(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        self.each_name(&mut |name| names.push(name.to_owned()));
-        names
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
-    fn each_name(&self, see: &mut dyn FnMut(&str)) {
-        self.source.each_name(&mut |name| {
-            if let Some(name) = name.strip_prefix(&self.prefix).and_then(ours) {
-                see(&format!("{}{name}", self.prefix));
-            }
-        });
-    }
-
-    fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
-        let mut forms = self.theirs(name).into_iter().map(|part| self.source.form(&part));
-        let (dtype, mut shape) = forms.next()??;
-        for form in forms {
-            *shape.first_mut()? = shape.first()?.checked_add(*form?.1.first()?)?;
-        }
-        Some((dtype, shape))
-    }
-
-    fn read(&self, name: &str) -> Option<Stored> {
-        let parts: Vec<Stored> = self.theirs(name).iter().map(|part| self.source.read(part)).collect::<Option<_>>()?;
-        let whole = Stored::stacked(&parts)?;
+    fn read(&self, name: &str) -> Result<Stored, Error> {
+        let missing = || Error::Missing { name: name.to_owned(), source_name: self.label().to_owned() };
+        let parts = self.theirs(name).into_iter().map(|part| self.source.read(&part)).collect::<Result<Vec<_>, _>>()?;
+        let whole = Stored::stacked(&parts).ok_or_else(missing)?;
         if name.strip_prefix(&self.prefix).is_some_and(|name| name.starts_with(LAST_MODULATION)) {
             let rows = whole.shape()[0];
-            return Stored::stacked(&[whole.rows(rows / 2..rows), whole.rows(0..rows / 2)]);
+            let halves = [whole.rows(rows / 2..rows)?, whole.rows(0..rows / 2)?];
+            return Stored::stacked(&halves).ok_or_else(missing);
         }
-        Some(whole)
+        Ok(whole)
     }
 }

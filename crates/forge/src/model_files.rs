@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use core_tensor::{Compute, Dtype, Stored, Survey, WeightSource, Weights};
+use core_tensor::{Compute, Error as TensorError, Form, Format, Manifest, Stored, Survey, WeightSource, Weights};
 use diffusion_engine::LdmNames;
 use flux::BflNames;
 use lora::Dialect;
@@ -59,14 +59,14 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    fn see(&mut self, name: &str, dtype: Dtype, shape: &[usize], reads: bool) {
-        let parameters = shape.iter().fold(1u64, |n, &d| n.saturating_mul(d as u64));
+    fn see(&mut self, name: &str, form: Form, reads: bool) {
+        let parameters = form.shape.iter().fold(1u64, |n, &d| n.saturating_mul(d as u64));
         self.tensors += 1;
         self.parameters = self.parameters.saturating_add(parameters);
-        let of_dtype = self.dtypes.entry(format!("{dtype:?}")).or_default();
+        let of_dtype = self.dtypes.entry(form.format.name().to_owned()).or_default();
         *of_dtype = of_dtype.saturating_add(parameters);
         if reads {
-            self.quantised.see(name, dtype);
+            self.quantised.see(name, form.format);
         }
     }
 
@@ -86,21 +86,20 @@ impl ModelFile {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let load = |source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
         let source = Arc::new(Shards::open(path).map_err(load)?);
-        let parts = parts::parts(&*source);
+        let parts = parts::parts(source.manifest());
         let mut counts = vec![Count::default(); parts.len() + 1];
         let mut lora: Option<(Dialect, usize)> = None;
         // One marker stands for the whole file, under whatever prefix it lies.
         let mut marked = false;
-        source.each_name(&mut |name| {
-            let Some((dtype, shape)) = source.form(name) else { return };
+        for (name, form) in source.manifest().iter() {
             if let Some(dialect) = Dialect::of_name(name) {
                 lora.get_or_insert((dialect, 0)).1 += 1;
             }
             let part = owner(&parts, name);
             marked |= name.rsplit('.').next() == Some("scaled_fp8");
             let reads = part.is_none_or(|part| !notes::is_of_no_use(&parts[part], name));
-            counts[part.unwrap_or(parts.len())].see(name, dtype, &shape, reads);
-        });
+            counts[part.unwrap_or(parts.len())].see(name, form, reads);
+        }
         if marked {
             counts.iter_mut().for_each(|count| count.quantised.mark_scaled());
         }
@@ -168,7 +167,7 @@ impl ModelFile {
         on_cpu: Option<Compute>,
         load: impl FnOnce(&Weights) -> T,
     ) -> Surveyed<T> {
-        let asked = Arc::new(Asked { source: self.source.clone(), names: Mutex::default() });
+        let asked = Arc::new(Asked::of(self.source.clone()));
         let renamed = renamed(asked.clone(), &self.parts[part]);
         let survey = Survey::of_model_on(on_cpu);
         let loaded = load(&under(&Weights::survey(&*renamed, &survey), &self.parts[part]));
@@ -178,7 +177,7 @@ impl ModelFile {
 
     /// What is odd about the file, once the parts that were surveyed are known to fit.
     pub(crate) fn findings(&self, used: &[usize], read: &BTreeSet<String>) -> Vec<Finding> {
-        let mut findings = notes::leftovers(&*self.source, &self.parts, used, read);
+        let mut findings = notes::leftovers(self.source.manifest(), &self.parts, used, read);
         findings.extend(notes::others(&self.parts, used));
         findings.extend(notes::zeros(&*self.source, read));
         findings.extend(notes::unlisted(&self.source));
@@ -216,39 +215,37 @@ fn renamed<S: WeightSource + 'static>(source: S, part: &Part) -> Box<dyn WeightS
 /// once, what it lacks beside that tensor by tensor.
 struct Asked {
     source: Arc<Shards>,
+    manifest: Manifest,
     names: Mutex<BTreeSet<String>>,
 }
 
-impl WeightSource for Asked {
-    fn label(&self) -> String {
-        self.source.label()
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.source.names()
-    }
-
-    fn each_name(&self, see: &mut dyn FnMut(&str)) {
-        self.source.each_name(see);
-    }
-
-    fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
-        let (dtype, shape) = self.source.form(name)?;
-        Some((plain(dtype), shape))
-    }
-
-    fn read(&self, name: &str) -> Option<Stored> {
-        let (dtype, shape) = self.form(name)?;
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
-        Some(Stored::hollow(dtype, shape))
+impl Asked {
+    fn of(source: Arc<Shards>) -> Self {
+        let forms = source.manifest().iter();
+        let manifest = forms.map(|(name, form)| (name, plain(form.format), form.shape.to_vec())).collect();
+        Self { source, manifest, names: Mutex::default() }
     }
 }
 
-fn plain(dtype: Dtype) -> Dtype {
-    match dtype {
-        Dtype::F8_E4M3 | Dtype::F8_E5M2 => Dtype::BF16,
-        dtype => dtype,
+impl WeightSource for Asked {
+    fn label(&self) -> &str {
+        self.source.label()
     }
+
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn read(&self, name: &str) -> std::result::Result<Stored, TensorError> {
+        let missing = || TensorError::Missing { name: name.to_owned(), source_name: self.label().to_owned() };
+        let form = self.manifest.get(name).ok_or_else(missing)?;
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        Ok(Stored::hollow(form.format, form.shape.to_vec()))
+    }
+}
+
+fn plain(format: Format) -> Format {
+    if [Format::F8_E4M3, Format::F8_E5M2].contains(&format) { Format::BF16 } else { format }
 }
 
 /// A name from a file as a message shows it: cut, where it is longer than any name of a model.

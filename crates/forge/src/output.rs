@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use core_tensor::{
-    Dtype, Latent, Tensor, WeightSource,
+    Form, Format, Latent, Tensor, WeightSource,
     safetensors::{Values, write},
     tensor, values,
 };
@@ -22,11 +22,12 @@ pub fn noise_file(path: &Path, request: &Txt2Img) -> Result<Latent> {
         Err(Error::Load { path: path.to_owned(), source })
     };
     let file = open_file(path).map_err(|source| Error::Load { path: path.to_owned(), source: Box::new(source) })?;
-    let Some((dtype, dims)) = file.form("noise") else {
+    let Some(Form { format, shape: dims, .. }) = file.manifest().get("noise") else {
         return wrong("a tensor `noise`", "a file without one".into());
     };
-    let found = format!("{dims:?} of {dtype:?}");
-    let (Ok(shape), Dtype::F32 | Dtype::F16 | Dtype::BF16) = (<[usize; 4]>::try_from(dims), dtype) else {
+    let found = format!("{dims:?} of {format}");
+    let is_single = [Format::F32, Format::F16, Format::BF16].contains(&format);
+    let Some(shape) = <[usize; 4]>::try_from(dims).ok().filter(|_| is_single) else {
         return wrong("`noise` as four-dimensional floats", found);
     };
     // A latent has fewer values than its picture has; Flux's a quarter of one for each pixel.
@@ -35,7 +36,7 @@ pub fn noise_file(path: &Path, request: &Txt2Img) -> Result<Latent> {
     if values > pixels.saturating_mul(3) {
         return wrong("`noise` of no more values than the pictures have", found);
     }
-    match file.read("noise").and_then(|stored| stored.to_f32()) {
+    match file.read("noise").ok().and_then(|stored| stored.to_f32()) {
         Some(values) if !values.is_empty() => Ok(Latent(tensor(values, shape, &core_tensor::Device::flex()))),
         Some(_) | None => wrong("`noise` as four-dimensional floats", found),
     }

@@ -1,4 +1,4 @@
-use core_tensor::Dtype;
+use core_tensor::Format;
 
 /// How tensors are quantised, where their names or number formats tell.
 ///
@@ -99,7 +99,7 @@ impl Scheme {
     }
 
     /// The scheme that one tensor tells, by its name and number format; `None` where it is plain.
-    fn of(name: &str, dtype: Dtype) -> Option<Self> {
+    fn of(name: &str, format: Format) -> Option<Self> {
         let last = name.rsplit('.').next().unwrap_or(name);
         let ends = |ends: &[&str]| ends.contains(&last);
         if name.ends_with("quant_state.bitsandbytes__nf4") {
@@ -126,46 +126,41 @@ impl Scheme {
             Some(Self::Bnb8)
         } else if ends(&["_data", "_scale", "_shift", "_packed"]) {
             Some(Self::Quanto)
-        } else if ends(&["weight_scale_2"]) || (dtype == Dtype::F4 && last == "weight") {
+        } else if ends(&["weight_scale_2"]) || (format == Format::F4 && last == "weight") {
             Some(Self::Nvfp4)
-        } else if dtype == Dtype::F8_E8M0 || ends(&["weight_blocks", "weight_scales"]) {
+        } else if format == Format::F8_E8M0 || ends(&["weight_blocks", "weight_scales"]) {
             Some(Self::Mxfp4)
         } else if ends(SCALES) {
             Some(Self::ScaledFp8)
-        } else if matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2) {
+        } else if FP8.contains(&format) {
             Some(Self::Fp8)
-        } else if last == "weight" && dtype == Dtype::I8 {
+        } else if last == "weight" && format == Format::I8 {
             Some(Self::Int8)
         } else if last == "weight" {
-            match dtype {
-                Dtype::BOOL => Some(Self::Bool),
-                Dtype::U8 => Some(Self::U8),
-                Dtype::I16 | Dtype::U16 => Some(Self::Int16),
-                Dtype::I32 | Dtype::U32 | Dtype::I64 | Dtype::U64 => Some(Self::Int32),
-                _ => None,
-            }
+            let bare = [(Self::Bool, BOOL), (Self::U8, U8), (Self::Int16, INT16), (Self::Int32, INT32)];
+            bare.into_iter().find(|(_, formats)| formats.contains(&format)).map(|(scheme, _)| scheme)
         } else {
             None
         }
     }
 
     /// The number format or the tensor by which a matrix in this scheme is counted.
-    fn counts(self, name: &str, dtype: Dtype) -> bool {
+    fn counts(self, name: &str, format: Format) -> bool {
         let last = name.rsplit('.').next().unwrap_or(name);
         match self {
-            Self::Bool => last == "weight" && dtype == Dtype::BOOL,
-            Self::U8 => last == "weight" && dtype == Dtype::U8,
-            Self::Int16 => last == "weight" && matches!(dtype, Dtype::I16 | Dtype::U16),
-            Self::Int32 => last == "weight" && matches!(dtype, Dtype::I32 | Dtype::U32 | Dtype::I64 | Dtype::U64),
-            Self::ScaledInt8 | Self::Sdnq => last == "weight" && matches!(dtype, Dtype::I8 | Dtype::U8),
+            Self::Bool => last == "weight" && format == Format::BOOL,
+            Self::U8 => last == "weight" && format == Format::U8,
+            Self::Int16 => last == "weight" && INT16.contains(&format),
+            Self::Int32 => last == "weight" && INT32.contains(&format),
+            Self::ScaledInt8 | Self::Sdnq => last == "weight" && [Format::I8, Format::U8].contains(&format),
             Self::Bnb4 => last == "quant_map",
             Self::TorchAo => last.ends_with(":_data"),
             Self::Hqq => last == "W_q",
             Self::CompressedTensors => last == "weight_packed",
-            Self::Int8 | Self::Bnb8 => last == "weight" && dtype == Dtype::I8,
-            Self::Fp8 | Self::ScaledFp8 => matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2),
-            Self::Mxfp4 => dtype == Dtype::F8_E8M0 || last == "weight_blocks",
-            Self::Nvfp4 => last == "weight_scale_2" || dtype == Dtype::F4,
+            Self::Int8 | Self::Bnb8 => last == "weight" && format == Format::I8,
+            Self::Fp8 | Self::ScaledFp8 => FP8.contains(&format),
+            Self::Mxfp4 => format == Format::F8_E8M0 || last == "weight_blocks",
+            Self::Nvfp4 => last == "weight_scale_2" || format == Format::F4,
             Self::Fp4 => name.ends_with("quant_state.bitsandbytes__fp4"),
             Self::Nf4 => name.ends_with("quant_state.bitsandbytes__nf4"),
             Self::Quanto => matches!(last, "_data" | "_packed"),
@@ -173,6 +168,14 @@ impl Scheme {
         }
     }
 }
+
+/// Eight-bit floats.
+const FP8: &[Format] = &[Format::F8_E4M3, Format::F8_E5M2];
+/// What each of the schemes without a name of its own stores.
+const BOOL: &[Format] = &[Format::BOOL];
+const U8: &[Format] = &[Format::U8];
+const INT16: &[Format] = &[Format::I16, Format::U16];
+const INT32: &[Format] = &[Format::I32, Format::U32, Format::I64, Format::U64];
 
 /// How the tensors of a model are quantised, gathered one by one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -212,10 +215,10 @@ const ALL: [Scheme; 22] = [
 
 impl Quantised {
     /// Looks at another tensor.
-    pub fn see(&mut self, name: &str, dtype: Dtype) {
-        self.scheme = self.scheme.max(Scheme::of(name, dtype));
+    pub fn see(&mut self, name: &str, format: Format) {
+        self.scheme = self.scheme.max(Scheme::of(name, format));
         for (scheme, count) in ALL.iter().zip(&mut self.counts) {
-            *count += usize::from(scheme.counts(name, dtype));
+            *count += usize::from(scheme.counts(name, format));
         }
     }
 
@@ -253,23 +256,31 @@ impl Quantised {
 mod tests {
     use super::*;
 
-    fn found(tensors: &[(&str, Dtype)]) -> Option<(Scheme, usize)> {
+    fn found(tensors: &[(&str, Format)]) -> Option<(Scheme, usize)> {
         let mut quantised = Quantised::default();
-        tensors.iter().for_each(|(name, dtype)| quantised.see(name, *dtype));
+        tensors.iter().for_each(|(name, format)| quantised.see(name, *format));
         quantised.found()
     }
 
     #[test]
     fn schemes_are_known_by_names_and_formats() {
-        use Dtype::{BF16, F8_E4M3, F8_E5M2, F8_E8M0, F16, F32, I8, I32, U8};
-        type Case = (&'static [(&'static str, Dtype)], Option<(Scheme, usize)>);
+        const BF16: Format = Format::BF16;
+        const F8_E4M3: Format = Format::F8_E4M3;
+        const F8_E5M2: Format = Format::F8_E5M2;
+        const F8_E8M0: Format = Format::F8_E8M0;
+        const F16: Format = Format::F16;
+        const F32: Format = Format::F32;
+        const I8: Format = Format::I8;
+        const I32: Format = Format::I32;
+        const U8: Format = Format::U8;
+        type Case = (&'static [(&'static str, Format)], Option<(Scheme, usize)>);
         let cases: [Case; 32] = [
             (&[("x.weight", I8), ("x.weight_scale", F32), ("y.weight", I8)], Some((Scheme::ScaledInt8, 2))),
             (&[("x.weight", U8), ("x.scale_weight", F32)], Some((Scheme::ScaledInt8, 1))),
-            (&[("x.weight", Dtype::I16), ("y.weight", Dtype::U16)], Some((Scheme::Int16, 2))),
+            (&[("x.weight", Format::I16), ("y.weight", Format::U16)], Some((Scheme::Int16, 2))),
             (&[("x.weight", U8), ("y.weight", U8), ("y.bias", F16)], Some((Scheme::U8, 2))),
-            (&[("x.weight", Dtype::BOOL), ("y.weight", Dtype::BOOL)], Some((Scheme::Bool, 2))),
-            (&[("x.weight", I32), ("y.weight", Dtype::I64)], Some((Scheme::Int32, 2))),
+            (&[("x.weight", Format::BOOL), ("y.weight", Format::BOOL)], Some((Scheme::Bool, 2))),
+            (&[("x.weight", I32), ("y.weight", Format::I64)], Some((Scheme::Int32, 2))),
             (&[("x.weight", U8), ("x.scale", F16), ("x.zero_point", F16)], Some((Scheme::Sdnq, 1))),
             (&[("x.weight_packed", I32), ("x.weight_scale", F16)], Some((Scheme::CompressedTensors, 1))),
             (&[("x.W_q", U8), ("x.scale", F16), ("x.zero", F16)], Some((Scheme::Hqq, 1))),
@@ -282,7 +293,7 @@ mod tests {
             (&[("x.weight", F8_E4M3), ("x.weight_scale_inv", F32)], Some((Scheme::ScaledFp8, 1))),
             (&[("x.bias", U8)], None),
             (&[("x.weight", F16)], None),
-            (&[("position_ids", Dtype::I64), ("x.weight", BF16)], None),
+            (&[("position_ids", Format::I64), ("x.weight", BF16)], None),
             (&[("x.weight", I32), ("y.weight", BF16)], None),
             (&[("x.weight", U8), ("x.weight.quant_state.bitsandbytes__nf4", U8)], Some((Scheme::Nf4, 1))),
             (&[("x.weight", U8), ("x.weight.quant_state.bitsandbytes__fp4", U8)], Some((Scheme::Fp4, 1))),

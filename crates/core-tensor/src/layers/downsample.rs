@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_downsampling_convolution_is_that_of_burn_for_even_and_odd_sides() {
         for (c_in, c_out) in [(3, 5), (8, 33)] {
-            let source = Memory(vec![
+            let source = Memory::of([
                 ("weight", Stored::of(&wave(c_in * c_out * 9, 0.7), vec![c_out, c_in, 3, 3])),
                 ("bias", Stored::of(&wave(c_out, 1.3), vec![c_out])),
             ]);

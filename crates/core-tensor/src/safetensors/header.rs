@@ -1,29 +1,36 @@
-//! A header's JSON, read into an [`Index`] without keeping anything else.
+//! A header's JSON, read into a [`Manifest`] without keeping anything else.
 
 use std::fmt;
 
-use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
-};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
 
-use super::index::{Entry, Index, NAME_LIMIT, RANK_LIMIT};
-use crate::Dtype;
+use super::FORMATS;
+use crate::Manifest;
+
+/// The most dimensions that a tensor may have; those of diffusion models have at most five.
+pub(super) const RANK_LIMIT: usize = 8;
+
+/// The longest name of a tensor, in bytes; those of known files have less than 200.
+pub(super) const NAME_LIMIT: usize = 1024;
+
+/// The least that a tensor takes in a header: `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]},`.
+const LEAST: usize = 50;
 
 /// Reads a header of less than 4 GiB.
-pub(super) fn parse(json: &[u8]) -> Result<Index, Fault> {
+pub(super) fn parse(json: &[u8]) -> Result<Manifest, Fault> {
     // A copy, as nothing may change the text behind a `str`; whole, as the reference checks also what is skipped below.
     let json = String::from_utf8(json.to_vec()).map_err(|e| Fault::Json(serde_json::Error::custom(e)))?;
-    let mut reading = Reading { index: Index::for_header(json.len()), fault: None };
+    let mut reading = Reading { manifest: Manifest::for_header(json.len(), LEAST, RANK_LIMIT), fault: None };
     let mut deserializer = serde_json::Deserializer::from_str(&json);
     let read = Header(&mut reading).deserialize(&mut deserializer).and_then(|()| deserializer.end());
     drop(json);
-    let Reading { mut index, fault } = reading;
+    let Reading { mut manifest, fault } = reading;
     match (read, fault) {
         (Err(_), Some(fault)) => Err(fault),
         (Err(error), None) => Err(Fault::Json(error)),
-        (Ok(()), _) => match index.close() {
+        (Ok(()), _) => match manifest.close() {
             Some(name) => Err(Fault::Twice(name.to_owned())),
-            None => Ok(index),
+            None => Ok(manifest),
         },
     }
 }
@@ -43,9 +50,9 @@ pub(super) enum Fault {
     Format { name: String, found: String },
 }
 
-/// An index in the making, and the fault that ended it, which a JSON error has no place for.
+/// A manifest in the making, and the fault that ended it, which a JSON error has no place for.
 struct Reading {
-    index: Index,
+    manifest: Manifest,
     fault: Option<Fault>,
 }
 
@@ -162,7 +169,7 @@ impl<'de> Visitor<'de> for Tensor<'_> {
         let dtype = dtype.ok_or_else(|| A::Error::missing_field("dtype"))?;
         let (dims, rank) = shape.ok_or_else(|| A::Error::missing_field("shape"))?;
         let [start, end] = offsets.ok_or_else(|| A::Error::missing_field("data_offsets"))?;
-        self.reading.index.push(Entry { name: &self.name, dtype, shape: &dims[..rank], start, end });
+        self.reading.manifest.push(&self.name, dtype, &dims[..rank], [start as u64, end as u64]);
         Ok(())
     }
 }
@@ -205,19 +212,17 @@ impl Visitor<'_> for Keyword {
 
 struct Format<'t, 'r>(&'t mut Tensor<'r>);
 
-seed!(Format<'_, '_>, Dtype, deserialize_str);
+seed!(Format<'_, '_>, crate::Format, deserialize_str);
 
 impl Visitor<'_> for Format<'_, '_> {
-    type Value = Dtype;
+    type Value = crate::Format;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("the name of a number format")
     }
 
-    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Dtype, E> {
-        let named: Result<Dtype, serde::de::value::Error> =
-            serde::Deserialize::deserialize(beginning(name).into_deserializer());
-        named.map_err(|_| {
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<crate::Format, E> {
+        FORMATS.into_iter().find(|format| format.name() == name).ok_or_else(|| {
             let fault = Fault::Format { name: self.0.name.clone(), found: beginning(name) };
             self.0.reading.fail(fault)
         })

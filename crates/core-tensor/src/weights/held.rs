@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use kernels::{Compute, Epilogue, PackedConv};
 
-use super::Stored;
+use super::{Stored, WHOLE_ROWS};
 use crate::{
     Device, Tensor,
     cpu::{self, Rows},
@@ -81,21 +81,20 @@ impl Table {
     /// # Panics
     /// If an id is not below the number of rows.
     pub fn rows(&self, ids: &[usize]) -> Tensor<2> {
-        let shape = [ids.len(), self.stored.shape[1]];
-        let row =
-            |&id| self.stored.rows(id..id + 1).to_f32().expect("the format was checked when the table was loaded");
+        let shape = [ids.len(), self.stored.shape()[1]];
+        let row = |&id| self.stored.rows(id..id + 1).expect(WHOLE_ROWS).to_f32().expect(FLOATS);
         tensor(ids.iter().flat_map(row).collect(), shape, &self.device)
     }
 
     /// How many rows there are.
     pub fn height(&self) -> usize {
-        self.stored.shape[0]
+        self.stored.shape()[0]
     }
 }
 
 /// A matrix in the order that it is multiplied in.
 pub(super) fn packed(stored: &Stored, compute: Compute) -> kernels::PackedMatrix {
-    let [d_out, d_in] = [stored.shape[0], stored.shape[1]];
+    let [d_out, d_in] = [stored.shape()[0], stored.shape()[1]];
     stored.with_values(|values| kernels::PackedMatrix::pack(cpu::isa(), compute, d_out, d_in, values)).expect(FLOATS)
 }
 
@@ -112,28 +111,28 @@ impl MappedMatrix {
 
     fn product(&self, x: &Tensor<2>, rows: Range<usize>) -> Tensor<2> {
         if cpu::is(&self.device) {
-            return multiply(&packed(&self.stored.rows(rows), self.compute), x, Epilogue::default());
+            return multiply(&packed(&self.stored.rows(rows).expect(WHOLE_ROWS), self.compute), x, Epilogue::default());
         }
         x.clone().matmul(self.panel(rows).transpose())
     }
 
     fn panel(&self, rows: Range<usize>) -> Tensor<2> {
-        let shape = [rows.len(), self.stored.shape[1]];
-        let values = self.stored.rows(rows).to_f32().expect(FLOATS);
+        let shape = [rows.len(), self.stored.shape()[1]];
+        let values = self.stored.rows(rows).expect(WHOLE_ROWS).to_f32().expect(FLOATS);
         tensor(values, shape, &self.device)
     }
 }
 
 impl PackedMatrix for MappedMatrix {
     fn matmul(&self, x: Tensor<2>) -> Tensor<2> {
-        let out = self.stored.shape[0];
+        let out = self.stored.shape()[0];
         let panels =
             (0..out).step_by(Self::PANEL).map(|row| self.product(&x, row..(row + Self::PANEL).min(out))).collect();
         Tensor::cat(panels, 1)
     }
 
     fn dequantize(&self) -> Tensor<2> {
-        self.panel(0..self.stored.shape[0])
+        self.panel(0..self.stored.shape()[0])
     }
 
     fn bytes(&self) -> u64 {
@@ -152,7 +151,7 @@ mod tests {
     use crate::{
         Residency, Weights, values,
         weights::{
-            Dtype,
+            Format,
             tests::{Memory, halves},
         },
     };
@@ -166,17 +165,17 @@ mod tests {
         let bf16s: Vec<u16> = w.iter().map(|&v| bf16::from_f32(v).to_bits()).collect();
         let full = Stored::of(&w, vec![rows, columns]);
         let stored = [
-            Stored::stacked(&[full.rows(0..100), full.rows(100..rows)]).unwrap(),
+            Stored::stacked(&[full.rows(0..100).unwrap(), full.rows(100..rows).unwrap()]).unwrap(),
             full,
-            halves(Dtype::F16, &f16s, vec![rows, columns]),
-            halves(Dtype::BF16, &bf16s, vec![rows, columns]),
+            halves(Format::F16, &f16s, vec![rows, columns]),
+            halves(Format::BF16, &bf16s, vec![rows, columns]),
         ];
         let device = Device::flex();
         let x = tensor((0..10).map(|i| i as f32).collect(), [2, columns], &device);
         for stored in stored {
             let dense = Weight::Dense(tensor(stored.to_f32().unwrap(), [rows, columns], &device));
             let expected = values(&dense.matmul(x.clone()));
-            let source = Memory(vec![("w", stored)]);
+            let source = Memory::of([("w", stored)]);
             for (residency, compute) in [
                 (Residency::Mapped, Compute::F32),
                 (Residency::Unpacked, Compute::F32),

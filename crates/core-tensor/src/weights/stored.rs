@@ -1,37 +1,58 @@
 //! A tensor as it lies in its file.
 
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use std::{borrow::Cow, ops::Range};
 
-use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-use half::{bf16, f16};
+use half::slice::HalfBitsSliceExt;
 
-use super::Dtype;
-use crate::safetensors::Bytes;
+use super::{
+    Format,
+    format::{Unpack, numbers},
+};
+use crate::{Error, Mapped};
 
-/// A tensor in the precision of its source, row-major, little-endian; its bytes may still be in a mapped file.
-#[derive(Clone)]
+/// A tensor in the number format of its source, row-major, little-endian; its bytes may still be in a mapped file.
+///
+/// Promises that its bytes are whole blocks of its format, as many as its shape needs.
+#[derive(Clone, Debug)]
 pub struct Stored {
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
-    /// One after the other; more than one where a tensor was put together from several.
+    format: Format,
+    shape: Vec<usize>,
+    /// One after the other, each of whole blocks; more than one where a tensor was put together from several.
     segments: Vec<Segment>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Segment {
-    bytes: Arc<Bytes>,
+    bytes: Mapped,
     range: Range<usize>,
 }
 
 impl Segment {
     fn bytes(&self) -> &[u8] {
-        &self.bytes.as_ref().as_ref()[self.range.clone()]
+        &self.bytes[self.range.clone()]
     }
 }
 
 impl Stored {
-    pub(crate) fn mapped(dtype: Dtype, shape: Vec<usize>, bytes: Arc<Bytes>, range: Range<usize>) -> Self {
-        Self { dtype, shape, segments: vec![Segment { bytes, range }] }
+    /// A part of a file's bytes; they are not copied.
+    ///
+    /// # Errors
+    /// [`Error::Size`] where they are not the bytes of such a tensor, or not all in the file.
+    pub fn within(format: Format, shape: Vec<usize>, bytes: &Mapped, range: Range<usize>) -> Result<Self, Error> {
+        let found = bytes.get(range.clone()).map(|bytes| bytes.len() as u64);
+        if found.is_none() || format.size_of(&shape) != found {
+            return Err(Error::Size { format, shape, found });
+        }
+        Ok(Self { format, shape, segments: vec![Segment { bytes: bytes.clone(), range }] })
+    }
+
+    /// A tensor of bytes that were made rather than read.
+    ///
+    /// # Errors
+    /// [`Error::Size`] where they are not the bytes of such a tensor.
+    pub fn of_bytes(format: Format, shape: Vec<usize>, bytes: Vec<u8>) -> Result<Self, Error> {
+        let range = 0..bytes.len();
+        Self::within(format, shape, &bytes.into(), range)
     }
 
     /// A tensor of values that were computed rather than read.
@@ -42,12 +63,12 @@ impl Stored {
         assert_eq!(values.len(), shape.iter().product::<usize>(), "values for shape {shape:?}");
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let range = 0..bytes.len();
-        Self::mapped(Dtype::F32, shape, Arc::new(Bytes::Read(bytes)), range)
+        Self { format: Format::F32, shape, segments: vec![Segment { bytes: bytes.into(), range }] }
     }
 
     /// A tensor of which only the form is known; it has no values.
-    pub fn hollow(dtype: Dtype, shape: Vec<usize>) -> Self {
-        Self { dtype, shape, segments: Vec::new() }
+    pub fn hollow(format: Format, shape: Vec<usize>) -> Self {
+        Self { format, shape, segments: Vec::new() }
     }
 
     /// The dimensions, outermost first.
@@ -56,8 +77,8 @@ impl Stored {
     }
 
     /// The number format.
-    pub fn dtype(&self) -> Dtype {
-        self.dtype
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// A copy of the stored bytes.
@@ -82,55 +103,71 @@ impl Stored {
 
     /// Rows `rows` along the first dimension, as they are stored.
     ///
+    /// # Errors
+    /// [`Error::Rows`] where a row is no whole number of blocks.
+    ///
     /// # Panics
-    /// If the range leaves the tensor.
-    pub fn rows(&self, rows: Range<usize>) -> Self {
-        assert!(rows.end <= self.shape[0], "rows {rows:?} of {}", self.shape[0]);
-        let row = self.byte_len() / self.shape[0].max(1);
+    /// If the range leaves the tensor, or the tensor has no dimension.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Self, Error> {
+        let height = self.shape[0];
+        assert!(rows.start <= rows.end && rows.end <= height, "rows {rows:?} of {height}");
+        let (row, segments) = (self.row()?, self.segments.iter());
+        // Within the tensor's own bytes, which were counted when it was made.
         let (mut skip, mut take) = (rows.start * row, rows.len() * row);
-        let mut segments = Vec::new();
-        for Segment { bytes, range } in &self.segments {
+        let mut parts = Vec::new();
+        for Segment { bytes, range } in segments {
             let start = range.start + skip.min(range.len());
             let end = start + take.min(range.end - start);
             skip -= start - range.start;
             take -= end - start;
             if start < end {
-                segments.push(Segment { bytes: bytes.clone(), range: start..end });
+                parts.push(Segment { bytes: bytes.clone(), range: start..end });
             }
         }
         let mut shape = self.shape.clone();
         shape[0] = rows.len();
-        Self { dtype: self.dtype, shape, segments }
+        Ok(Self { format: self.format, shape, segments: parts })
+    }
+
+    /// Bytes of a row along the first dimension.
+    fn row(&self) -> Result<usize, Error> {
+        let (weights, per_block) = (self.shape[1..].iter().product::<usize>(), self.format.weights());
+        if !weights.is_multiple_of(per_block) {
+            return Err(Error::Rows { format: self.format, weights, per_block });
+        }
+        Ok(weights / per_block * self.format.bytes())
     }
 
     /// Tensors one below the other, without copying them; `None` unless there are some, of one format and of one shape but
-    /// for the first dimension.
+    /// for the first dimension, whose rows are whole blocks.
     pub fn stacked(parts: &[Stored]) -> Option<Self> {
         let first = parts.first()?;
         let fits =
-            |p: &Stored| p.dtype == first.dtype && p.shape.get(1..) == first.shape.get(1..) && !p.shape.is_empty();
-        if !parts.iter().all(fits) {
+            |p: &Stored| p.format == first.format && p.shape.get(1..) == first.shape.get(1..) && !p.shape.is_empty();
+        if !parts.iter().all(fits) || first.row().is_err() {
             return None;
         }
         let mut shape = first.shape.clone();
-        shape[0] = parts.iter().map(|p| p.shape[0]).sum();
+        shape[0] = parts.iter().try_fold(0usize, |n, p| n.checked_add(p.shape[0]))?;
         let segments = parts.iter().flat_map(|p| p.segments.clone()).collect();
-        Some(Self { dtype: first.dtype, shape, segments })
+        Some(Self { format: first.format, shape, segments })
     }
 
-    /// All values as f32, F64 rounded to it; `None` where the format is none of F64, F32, F16 and BF16.
+    /// All values as f32, F64 rounded to it; `None` where the format has none that a model is computed with.
     pub fn to_f32(&self) -> Option<Vec<f32>> {
-        match self.segments.as_slice() {
-            [one] => to_f32(self.dtype, one.bytes()),
-            segments => {
-                let parts = segments.iter().map(|segment| to_f32(self.dtype, segment.bytes()));
-                let none = to_f32(self.dtype, &[]);
-                parts.chain([none]).try_fold(Vec::new(), |mut all, part| {
-                    all.extend(part?);
-                    Some(all)
-                })
-            }
+        self.format.unpack().map(|unpack| self.unpacked(unpack))
+    }
+
+    fn unpacked(&self, unpack: Unpack) -> Vec<f32> {
+        let weights = |bytes: &[u8]| bytes.len() / self.format.bytes() * self.format.weights();
+        let mut values = vec![0.0; self.segments.iter().map(|segment| weights(segment.bytes())).sum()];
+        let mut rest = &mut *values;
+        for segment in &self.segments {
+            let (part, behind) = rest.split_at_mut(weights(segment.bytes()));
+            unpack(segment.bytes(), part);
+            rest = behind;
         }
+        values
     }
 
     /// Whether every byte is 0, which the values of a trained tensor never are; an empty tensor has none that is.
@@ -173,57 +210,35 @@ impl Stored {
 
     /// Whether these bytes, which begin with a value's first, are zeros of either sign.
     fn are_zeros(&self, bytes: &[u8]) -> bool {
-        let width = match self.dtype {
-            Dtype::F16 | Dtype::BF16 => 2,
-            Dtype::F32 => 4,
-            Dtype::F64 => 8,
-            _ => return bytes.iter().all(|&byte| byte == 0),
-        };
+        let width = self.format.bytes();
+        if !self.format.is_float() || self.format.weights() > 1 {
+            return bytes.iter().all(|&byte| byte == 0);
+        }
         let is_zero = |value: &[u8]| value.iter().enumerate().all(|(i, &b)| b == 0 || (b == 0x80 && i + 1 == width));
         bytes.iter().all(|&byte| byte == 0) || bytes.chunks(width).all(is_zero)
     }
 }
 
 impl Stored {
-    /// Passes on the values as they are stored, F64 as F32; `None` where the format is none of F64, F32, F16 and BF16.
+    /// Passes on the values as they are stored, of a format that kernels don't read as F32; `None` where the format has none that a
+    /// model is computed with.
     pub(super) fn with_values<T>(&self, take: impl FnOnce(kernels::Values) -> T) -> Option<T> {
+        let unpack = self.format.unpack()?;
+        if ![Format::F32, Format::F16, Format::BF16].contains(&self.format) {
+            return Some(take(kernels::Values::F32(&self.unpacked(unpack))));
+        }
         let bytes = match self.segments.as_slice() {
             [one] => Cow::Borrowed(one.bytes()),
             _ => Cow::Owned(self.to_bytes()),
         };
-        match self.dtype {
-            Dtype::F64 => Some(take(kernels::Values::F32(&to_f32(Dtype::F64, &bytes)?))),
-            Dtype::F32 => Some(take(kernels::Values::F32(&numbers(&bytes, f32::from_le_bytes)))),
-            Dtype::F16 => Some(take(kernels::Values::F16(numbers(&bytes, u16::from_le_bytes).reinterpret_cast()))),
-            Dtype::BF16 => Some(take(kernels::Values::Bf16(numbers(&bytes, u16::from_le_bytes).reinterpret_cast()))),
-            _ => None,
-        }
-    }
-}
-
-/// Little-endian numbers, where they lie if that is at an address for numbers of their size.
-fn numbers<T: bytemuck::Pod, const N: usize>(bytes: &[u8], number: fn([u8; N]) -> T) -> Cow<'_, [T]> {
-    match bytemuck::try_cast_slice(bytes) {
-        Ok(numbers) if cfg!(target_endian = "little") => Cow::Borrowed(numbers),
-        _ => Cow::Owned(bytes.as_chunks().0.iter().map(|&bytes| number(bytes)).collect()),
-    }
-}
-
-fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
-    let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
-    match dtype {
-        Dtype::F64 => {
-            Some(bytes.as_chunks().0.iter().map(|&bytes: &[u8; 8]| f64::from_le_bytes(bytes) as f32).collect())
-        }
-        Dtype::F32 => Some(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
-        Dtype::BF16 => Some(halves().map(|b| bf16::from_bits(b).to_f32()).collect()),
-        Dtype::F16 => {
-            let halves: Vec<f16> = halves().map(f16::from_bits).collect();
-            let mut out = vec![0.0; halves.len()];
-            halves.convert_to_f32_slice(&mut out);
-            Some(out)
-        }
-        _ => None,
+        let halves = || numbers(&bytes, u16::from_le_bytes);
+        Some(if self.format == Format::F32 {
+            take(kernels::Values::F32(&numbers(&bytes, f32::from_le_bytes)))
+        } else if self.format == Format::F16 {
+            take(kernels::Values::F16(halves().reinterpret_cast()))
+        } else {
+            take(kernels::Values::Bf16(halves().reinterpret_cast()))
+        })
     }
 }
 
@@ -234,9 +249,9 @@ mod tests {
 
     #[test]
     fn half_precisions_unpack_exactly() {
-        let f16 = halves(Dtype::F16, &[0x3c00, 0xc000, 0x3555], vec![3]);
+        let f16 = halves(Format::F16, &[0x3c00, 0xc000, 0x3555], vec![3]);
         assert_eq!(f16.to_f32().unwrap(), [1.0, -2.0, 0.333_251_95]);
-        let bf16 = halves(Dtype::BF16, &[0x3f80, 0xc000, 0x3eab], vec![3]);
+        let bf16 = halves(Format::BF16, &[0x3f80, 0xc000, 0x3eab], vec![3]);
         assert_eq!(bf16.to_f32().unwrap(), [1.0, -2.0, 0.333_984_38]);
     }
 
@@ -244,7 +259,7 @@ mod tests {
     fn doubles_are_read_as_the_nearest_floats() {
         let values = [1.0f64, -0.1, 1e300];
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let stored = Stored::mapped(Dtype::F64, vec![3], Arc::new(Bytes::Read(bytes)), 0..24);
+        let stored = Stored::of_bytes(Format::F64, vec![3], bytes).unwrap();
         assert_eq!(stored.to_f32().unwrap(), [1.0, -0.1, f32::INFINITY]);
         let packed = stored.with_values(|v| matches!(v, kernels::Values::F32([1.0, _, f32::INFINITY])));
         assert_eq!(packed, Some(true));
@@ -276,19 +291,29 @@ mod tests {
         for start in 0..=6 {
             for end in start..=6 {
                 let expected: Vec<f32> = (2 * start..2 * end).map(|v| v as f32).collect();
-                assert_eq!(stack.rows(start..end).to_f32().unwrap(), expected, "{start}..{end}");
+                assert_eq!(stack.rows(start..end).unwrap().to_f32().unwrap(), expected, "{start}..{end}");
             }
         }
-        assert_eq!(stack.rows(1..5).rows(1..3).to_f32().unwrap(), [4.0, 5.0, 6.0, 7.0]);
+        assert_eq!(stack.rows(1..5).unwrap().rows(1..3).unwrap().to_f32().unwrap(), [4.0, 5.0, 6.0, 7.0]);
         assert!(Stored::stacked(&[part(0, 1), Stored::of(&[0.0; 3], vec![1, 3])]).is_none());
     }
 
     #[test]
-    fn numbers_are_read_at_any_address() {
-        let bytes: Vec<u8> = [1.0f32, -2.5, 3.0].iter().flat_map(|v| v.to_le_bytes()).collect();
-        for shift in 0..4 {
-            let shifted: Vec<u8> = [vec![0; shift], bytes.clone()].concat();
-            assert_eq!(*numbers(&shifted[shift..], f32::from_le_bytes), [1.0, -2.5, 3.0]);
+    fn rows_are_cut_between_blocks_only() {
+        let stored = Stored::of_bytes(Format::F4, vec![4, 3], vec![0; 6]).unwrap();
+        assert!(matches!(stored.rows(0..2), Err(Error::Rows { weights: 3, per_block: 2, .. })));
+        let stored = Stored::of_bytes(Format::F4, vec![3, 4], vec![1, 2, 3, 4, 5, 6]).unwrap();
+        assert_eq!(stored.rows(1..3).unwrap().to_bytes(), [3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn bytes_that_are_not_a_tensors_are_refused() {
+        let bytes = Mapped::from(vec![0; 8]);
+        assert!(Stored::within(Format::F32, vec![2], &bytes, 0..8).is_ok());
+        for (shape, range) in [(vec![2], 0..7), (vec![3], 0..12), (vec![1], Range { start: 8, end: 4 }), (vec![usize::MAX, 2], 0..8)] {
+            let error = Stored::within(Format::F32, shape.clone(), &bytes, range).unwrap_err();
+            assert!(matches!(error, Error::Size { .. }), "{shape:?}");
         }
+        assert!(Stored::of_bytes(Format::F4, vec![3], vec![0; 2]).is_err());
     }
 }

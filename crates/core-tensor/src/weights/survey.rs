@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use kernels::{Compute, PackedConv, PackedMatrix, Values};
 
-use super::Dtype;
+use super::Format;
 use crate::{Error, cpu};
 
 /// What a load that only looks finds out, see [`super::Weights::survey`]. Clones share it.
@@ -59,9 +59,9 @@ impl Survey {
     }
 
     /// A matrix.
-    pub(super) fn holds_matrix(&self, dtype: Dtype, d_out: usize, d_in: usize) {
+    pub(super) fn holds_matrix(&self, format: Format, d_out: usize, d_in: usize) {
         let bytes = match self.on_cpu {
-            Some(compute) => Tile::of_matrix(compute, dtype).times(d_out, d_in, 1),
+            Some(compute) => Tile::of_matrix(compute, format).times(d_out, d_in, 1),
             None => product(4, &[d_out, d_in]),
         };
         self.add(bytes, 0);
@@ -98,9 +98,9 @@ struct Tile {
 }
 
 impl Tile {
-    fn of_matrix(compute: Compute, dtype: Dtype) -> Self {
+    fn of_matrix(compute: Compute, format: Format) -> Self {
         static TILES: [OnceLock<Tile>; 4] = [const { OnceLock::new() }; 4];
-        let is_half = matches!(dtype, Dtype::F16 | Dtype::BF16);
+        let is_half = [Format::F16, Format::BF16].contains(&format);
         let tile = &TILES[2 * usize::from(compute == Compute::Bf16) + usize::from(is_half)];
         *tile.get_or_init(|| {
             Self::measured(|d_out, d_in| {
@@ -152,7 +152,7 @@ mod tests {
     fn what_a_survey_counts_is_what_layers_take() {
         for (rows, columns, kernel) in [(1, 1, 1), (1, 700, 3), (33, 5, 3), (64, 64, 1), (31, 97, 3)] {
             let values = vec![0.5; rows * columns * kernel * kernel];
-            let source = Memory(vec![
+            let source = Memory::of([
                 ("matrix", Stored::of(&values[..rows * columns], vec![rows, columns])),
                 ("filter", Stored::of(&values, vec![rows, columns, kernel, kernel])),
                 ("vector", Stored::of(&values[..rows], vec![rows])),
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_survey_ends_after_a_hundred_complaints() {
-        let (source, survey) = (Memory(vec![]), Survey::default());
+        let (source, survey) = (Memory::of::<String>([]), Survey::default());
         let weights = Weights::survey(&source, &survey);
         let went_on = (0..1000).take_while(|i| weights.vector(&format!("v{i}"), 1).is_ok()).count();
         assert_eq!((went_on, survey.complaints().len()), (Survey::MOST - 1, Survey::MOST - 1));

@@ -62,7 +62,10 @@ impl Clip {
             Some(heads) if heads > 0 && width % heads == 0 => heads,
             None if width % 64 == 0 => width / 64,
             _ => {
-                return Err(Error::Untold { source_name: w.label(), what: "the number of CLIP's attention heads" });
+                return Err(Error::Untold {
+                    source_name: w.label().to_owned(),
+                    what: "the number of CLIP's attention heads",
+                });
             }
         };
         let activation = hints.hidden_act.unwrap_or(Activation::QuickGelu);

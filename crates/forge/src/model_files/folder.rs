@@ -2,10 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use core_tensor::{Dtype, Stored, WeightSource, safetensors::Safetensors};
+use core_tensor::{Error as TensorError, Manifest, Stored, WeightSource, safetensors::Safetensors};
 
 use super::{abridged, container::open_file, index::Index};
 use crate::{Error, Result};
@@ -15,8 +15,10 @@ pub(crate) const MOST_FILES: usize = 1024;
 
 /// One safetensors file, or several that make one model.
 pub(crate) struct Shards {
-    path: PathBuf,
+    label: String,
     shards: Vec<Safetensors>,
+    /// Of all files together, where that is another than the only file's.
+    joined: Option<Manifest>,
     /// Which shard holds a tensor, where the folder says so.
     index: Option<Index>,
     /// The names in the files of names without the wrappers in them, where there are any.
@@ -32,55 +34,69 @@ impl Shards {
     /// # Errors
     /// A file that can't be read; a folder that is incomplete by its index or by its files' own names, or ambiguous.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let own = path.to_owned();
         if !path.is_dir() {
-            return Self::unwrapped(own, vec![open_file(path)?], None);
+            return Self::unwrapped(path, vec![open_file(path)?], None);
         }
         let Listing { models, indexes, .. } = Listing::of(path)?;
         if indexes.len() > 1 {
             return Err(Error::SeveralSplits { splits: indexes.iter().map(|index| format!("`{index}`")).collect() });
         }
         if let Some(index) = indexes.first() {
-            return Self::indexed(own, Index::read(&path.join(index))?);
+            return Self::indexed(path, Index::read(&path.join(index))?);
         }
         let shards = chosen(models)?.iter().map(|name| opened(&path.join(name))).collect::<Result<Vec<_>>>()?;
-        let files = Self::unwrapped(own, shards, None)?;
-        files.each_tensor_once()?;
-        Ok(files)
+        each_tensor_once(&shards)?;
+        Self::unwrapped(path, shards, None)
     }
 
     /// Takes the wrappers out of the tensors' names.
-    fn unwrapped(path: PathBuf, shards: Vec<Safetensors>, index: Option<Index>) -> Result<Self> {
-        let mut files = Self { path, shards, index, wrapped: BTreeMap::new() };
+    fn unwrapped(path: &Path, shards: Vec<Safetensors>, index: Option<Index>) -> Result<Self> {
+        let label = format!("`{}`", path.display());
+        let mut files = Self { label, shards, joined: None, index, wrapped: BTreeMap::new() };
         let is_wrapped = |name: &str| WRAPPERS.iter().any(|wrapper| name.contains(wrapper));
-        let mut any = false;
-        files.each_name(&mut |name| any |= is_wrapped(name));
-        if !any {
-            return Ok(files);
-        }
-        let mut wrapped = BTreeMap::new();
-        let mut twice = None;
-        files.each_name(&mut |name| {
-            let bare = WRAPPERS.iter().fold(name.to_owned(), |name, wrapper| name.replace(wrapper, ""));
-            if let Some(other) = wrapped.insert(bare, name.to_owned()) {
-                twice.get_or_insert_with(|| [abridged(&other), abridged(name)]);
+        if files.stored_names().any(is_wrapped) {
+            let mut wrapped = BTreeMap::new();
+            for name in files.stored_names() {
+                let bare = WRAPPERS.iter().fold(name.to_owned(), |name, wrapper| name.replace(wrapper, ""));
+                if let Some(other) = wrapped.insert(bare, name.to_owned()) {
+                    return Err(Error::OneNameForTwo { names: [abridged(&other), abridged(name)] });
+                }
             }
-        });
-        if let Some(names) = twice {
-            return Err(Error::OneNameForTwo { names });
+            files.wrapped = wrapped;
         }
-        files.wrapped = wrapped;
+        if files.shards.len() > 1 || files.index.is_some() || !files.wrapped.is_empty() {
+            files.joined = Some(files.join());
+        }
         Ok(files)
     }
 
-    fn indexed(path: PathBuf, index: Index) -> Result<Self> {
+    /// Every tensor of the model by its name in the files.
+    fn stored_names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        match &self.index {
+            Some(index) => Box::new(index.tensors.keys().map(String::as_str)),
+            None => Box::new(self.shards.iter().flat_map(|shard| shard.manifest().names())),
+        }
+    }
+
+    fn join(&self) -> Manifest {
+        let form = |name: &str, stored: &str| {
+            let form = self.holding(stored)?.manifest().get(stored)?;
+            Some((name.to_owned(), form.format, form.shape.to_vec()))
+        };
+        match self.wrapped.is_empty() {
+            true => self.stored_names().filter_map(|name| form(name, name)).collect(),
+            false => self.wrapped.iter().filter_map(|(name, stored)| form(name, stored)).collect(),
+        }
+    }
+
+    fn indexed(path: &Path, index: Index) -> Result<Self> {
         let absent = |file: &&String| !path.join(file).exists();
         if let Some(file) = index.files.iter().find(absent) {
             return Err(Error::NotThere { file: file.clone(), index: index.path.clone() });
         }
         let shards = index.files.iter().map(|file| opened(&path.join(file))).collect::<Result<Vec<_>>>()?;
         for (tensor, &shard) in &index.tensors {
-            if shards[shard].form(tensor).is_none() {
+            if !shards[shard].manifest().contains(tensor) {
                 let (file, tensor) = (index.files[shard].clone(), abridged(tensor));
                 return Err(Error::NotInItsFile { tensor, file, index: index.path.clone() });
             }
@@ -88,77 +104,58 @@ impl Shards {
         Self::unwrapped(path, shards, Some(index))
     }
 
-    /// Passes on the names of tensors that the folder's index does not list, though they are in its files.
-    pub(crate) fn each_unlisted(&self, see: &mut dyn FnMut(&str)) {
-        let Some(index) = &self.index else { return };
-        for shard in &self.shards {
-            shard.each_name(&mut |name| {
-                if !index.tensors.contains_key(name) {
-                    see(name);
-                }
-            });
-        }
+    /// The names of tensors that the folder's index does not list, though they are in its files.
+    pub(crate) fn unlisted(&self) -> impl Iterator<Item = &str> {
+        let unlisted = |index: &'_ Index, name: &str| !index.tensors.contains_key(name);
+        let names = self.shards.iter().flat_map(|shard| shard.manifest().names());
+        names.filter(move |name| self.index.as_ref().is_some_and(|index| unlisted(index, name)))
     }
 
-    fn each_tensor_once(&self) -> Result<()> {
-        if self.shards.len() < 2 {
-            return Ok(());
+    /// The file that holds a tensor of this name in it.
+    fn holding(&self, stored: &str) -> Option<&Safetensors> {
+        match &self.index {
+            Some(index) => self.shards.get(*index.tensors.get(stored)?),
+            None => self.shards.iter().find(|shard| shard.manifest().contains(stored)),
         }
-        let mut first: BTreeMap<String, &Safetensors> = BTreeMap::new();
-        let mut twice = None;
-        for shard in &self.shards {
-            shard.each_name(&mut |name| {
-                if let Some(other) = first.insert(name.to_owned(), shard) {
-                    twice.get_or_insert((abridged(name), [other, shard].map(|shard| name_of(shard.path()))));
-                }
-            });
-        }
-        twice.map_or(Ok(()), |(tensor, files)| Err(Error::InTwoFiles { tensor, files }))
-    }
-
-    /// The file that holds a tensor, and the tensor's name in it.
-    fn holding<'a>(&'a self, name: &'a str) -> Option<(&'a Safetensors, &'a str)> {
-        let name = match self.wrapped.is_empty() {
-            true => name,
-            false => self.wrapped.get(name)?,
-        };
-        let shard = match &self.index {
-            Some(index) => self.shards.get(*index.tensors.get(name)?),
-            None => self.shards.iter().find(|shard| shard.form(name).is_some()),
-        };
-        Some((shard?, name))
     }
 }
 
+fn each_tensor_once(shards: &[Safetensors]) -> Result<()> {
+    if shards.len() < 2 {
+        return Ok(());
+    }
+    let mut first: BTreeMap<&str, &Safetensors> = BTreeMap::new();
+    for shard in shards {
+        for name in shard.manifest().names() {
+            if let Some(other) = first.insert(name, shard) {
+                let files = [other, shard].map(|shard| name_of(shard.path()));
+                return Err(Error::InTwoFiles { tensor: abridged(name), files });
+            }
+        }
+    }
+    Ok(())
+}
+
 impl WeightSource for Shards {
-    fn label(&self) -> String {
-        format!("`{}`", self.path.display())
+    fn label(&self) -> &str {
+        &self.label
     }
 
-    fn names(&self) -> Vec<String> {
-        let mut names = Vec::new();
-        self.each_name(&mut |name| names.push(name.to_owned()));
-        names
-    }
-
-    fn each_name(&self, see: &mut dyn FnMut(&str)) {
-        if !self.wrapped.is_empty() {
-            return self.wrapped.keys().for_each(|name| see(name));
-        }
-        match &self.index {
-            Some(index) => index.tensors.keys().for_each(|name| see(name)),
-            None => self.shards.iter().for_each(|shard| shard.each_name(see)),
+    fn manifest(&self) -> &Manifest {
+        match (&self.joined, self.shards.as_slice()) {
+            (Some(joined), _) => joined,
+            (None, [only, ..]) => only.manifest(),
+            (None, []) => unreachable!("a model has a file"),
         }
     }
 
-    fn form(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
-        let (shard, name) = self.holding(name)?;
-        shard.form(name)
-    }
-
-    fn read(&self, name: &str) -> Option<Stored> {
-        let (shard, name) = self.holding(name)?;
-        shard.read(name)
+    fn read(&self, name: &str) -> std::result::Result<Stored, TensorError> {
+        let missing = || TensorError::Missing { name: name.to_owned(), source_name: self.label.clone() };
+        let stored = match self.wrapped.is_empty() {
+            true => name,
+            false => self.wrapped.get(name).ok_or_else(missing)?,
+        };
+        self.holding(stored).ok_or_else(missing)?.read(stored)
     }
 }
 

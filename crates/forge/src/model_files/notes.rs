@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use core_tensor::WeightSource;
+use core_tensor::{Manifest, WeightSource};
 use lora::Dialect;
 use serde::Serialize;
 
@@ -171,26 +171,21 @@ fn listed(names: &[String], of: usize) -> String {
 
 /// What is left of a file when the tensors in `read` are taken away: the LoRA, and what nothing knows. `used` are the parts that
 /// were looked at in full; what belongs to another part is that part's.
-pub(crate) fn leftovers(
-    source: &dyn WeightSource,
-    parts: &[Part],
-    used: &[usize],
-    read: &BTreeSet<String>,
-) -> Vec<Finding> {
+pub(crate) fn leftovers(manifest: &Manifest, parts: &[Part], used: &[usize], read: &BTreeSet<String>) -> Vec<Finding> {
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     let mut unread = 0;
     let mut lora: Option<(usize, Dialect, String)> = None;
-    source.each_name(&mut |name| {
+    for name in manifest.names() {
         if read.contains(name) {
-            return;
+            continue;
         }
         if let Some(dialect) = Dialect::of_name(name) {
             lora.get_or_insert_with(|| (0, dialect, abridged(name))).0 += 1;
-            return;
+            continue;
         }
         let part = owner(parts, name);
         if part.is_some_and(|part| !used.contains(&part)) || is_harmless(part.map(|part| &parts[part]), name) {
-            return;
+            continue;
         }
         unread += 1;
         let under = beginning(name);
@@ -200,7 +195,7 @@ pub(crate) fn leftovers(
             let group = Group { under: abridged(under), tensors: 1, first: abridged(name) };
             groups.insert(under.to_owned(), group);
         }
-    });
+    }
     let mut groups: Vec<_> = groups.into_values().collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.tensors));
     groups.truncate(KEPT);
@@ -231,13 +226,13 @@ pub(crate) fn zeros(source: &dyn WeightSource, read: &BTreeSet<String>) -> Vec<F
     let mut budget = 1 << 30;
     let (mut whole, mut half) = (Named::default(), Named::default());
     for name in read {
-        let Some((_, shape)) = source.form(name) else { continue };
+        let Ok(stored) = source.read(name) else { continue };
         // A bias may well be zero; what is multiplied with may not.
-        let is_factor = shape.len() > 1 || name.ends_with(".weight") || name.ends_with(".scale");
-        let Some(stored) = is_factor.then(|| source.read(name)).flatten() else { continue };
-        if stored.is_zero(&mut budget) {
+        let is_matrix = stored.shape().len() > 1;
+        let is_factor = is_matrix || name.ends_with(".weight") || name.ends_with(".scale");
+        if is_factor && stored.is_zero(&mut budget) {
             whole.see(name);
-        } else if shape.len() > 1 && stored.ends_in_zeros(&mut budget) {
+        } else if is_matrix && stored.ends_in_zeros(&mut budget) {
             half.see(name);
         }
     }
@@ -281,14 +276,9 @@ pub(crate) fn others(parts: &[Part], used: &[usize]) -> Vec<Finding> {
 
 /// What a folder's index leaves out.
 pub(crate) fn unlisted(shards: &Shards) -> Option<Finding> {
-    let (mut tensors, mut names) = (0, Vec::new());
-    shards.each_unlisted(&mut |name| {
-        tensors += 1;
-        if names.len() < KEPT {
-            names.push(abridged(name));
-        }
-    });
-    (tensors > 0).then_some(Finding::Unlisted { tensors, names })
+    let mut unlisted = Named::default();
+    shards.unlisted().for_each(|name| unlisted.see(name));
+    unlisted.found().map(|(tensors, names)| Finding::Unlisted { tensors, names })
 }
 
 /// Whether a tensor is of the half of its part that no picture needs, so that how it is stored is of no account.

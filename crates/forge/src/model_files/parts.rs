@@ -5,7 +5,7 @@ use std::{
     sync::LazyLock,
 };
 
-use core_tensor::WeightSource;
+use core_tensor::Manifest;
 
 use super::kind::{KINDS, Kind, Layout, Role};
 
@@ -20,11 +20,11 @@ pub(crate) struct Part {
 
 /// Shapes of tensors under a prefix.
 pub(crate) struct Shapes<'a> {
-    source: &'a dyn WeightSource,
+    manifest: &'a Manifest,
     prefix: &'a str,
 }
 
-impl Shapes<'_> {
+impl<'a> Shapes<'a> {
     /// A dimension of a tensor.
     pub(crate) fn of(&self, name: &str, dimension: usize) -> Option<usize> {
         self.shape(name)?.get(dimension).copied()
@@ -52,8 +52,8 @@ impl Shapes<'_> {
         self.shape(name)?.try_into().ok()
     }
 
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.source.form(&format!("{}{name}", self.prefix)).map(|(_, shape)| shape)
+    fn shape(&self, name: &str) -> Option<&'a [usize]> {
+        self.manifest.get(&format!("{}{name}", self.prefix)).map(|form| form.shape)
     }
 }
 
@@ -66,22 +66,22 @@ const LONGEST_PREFIX: usize = 256;
 /// The most models of one place that are told of a file; those that are made to be used have one or two.
 const MOST_OF_A_PLACE: usize = 8;
 
-/// The models in a source: of each place those that the rows of [`KINDS`] find under a prefix of the file, the most telling first.
-pub(crate) fn parts(source: &dyn WeightSource) -> Vec<Part> {
+/// The models in a file: of each place those that the rows of [`KINDS`] find under a prefix of the file, the most telling first.
+pub(crate) fn parts(manifest: &Manifest) -> Vec<Part> {
     let mut found: BTreeMap<String, BTreeSet<&'static str>> = BTreeMap::new();
-    source.each_name(&mut |name| {
-        let Some(mark) = mark(name) else { return };
+    for name in manifest.names() {
+        let Some(mark) = mark(name) else { continue };
         let prefix = &name[..name.len() - mark.len()];
         if let Some(marks) = found.get_mut(prefix) {
             marks.insert(mark);
         } else if found.len() < MOST_PREFIXES && prefix.len() <= LONGEST_PREFIX {
             found.insert(prefix.to_owned(), [mark].into());
         }
-    });
+    }
     let mut parts: Vec<Part> = Vec::new();
     for role in Role::ALL {
         let of_role = found.iter().filter_map(|(prefix, marks)| {
-            let shapes = Shapes { source, prefix };
+            let shapes = Shapes { manifest, prefix };
             let holds = |kind: &&Kind| {
                 kind.place == role && kind.marks.iter().all(|mark| marks.contains(mark)) && (kind.fits)(&shapes)
             };

@@ -1,0 +1,242 @@
+//! Number formats: how the weights of a tensor lie in their bytes.
+
+use std::{borrow::Cow, fmt, ops::Deref};
+
+use half::{
+    bf16, f16,
+    slice::{HalfBitsSliceExt, HalfFloatSliceExt},
+};
+
+/// A number format, open to whoever implements [`BlockFormat`]. Two of one name are the same.
+#[derive(Clone, Copy)]
+pub struct Format(pub &'static dyn BlockFormat);
+
+/// How weights lie in bytes: in blocks of the same number of weights and bytes, one after the other along the last dimension.
+pub trait BlockFormat: Send + Sync {
+    /// What the format is called, in messages and where formats are compared.
+    fn name(&self) -> &'static str;
+
+    /// How many weights a block holds; at least 1.
+    fn weights(&self) -> usize;
+
+    /// How many bytes a block takes; at least 1.
+    fn bytes(&self) -> usize;
+
+    /// How blocks become weights; `None` where they are no numbers that a model can be computed with, such as integers.
+    fn unpack(&self) -> Option<Unpack>;
+
+    /// A product with a matrix that stays in this format, where there is one that beats unpacking; used on the CPU.
+    fn product(&self) -> Option<Product> {
+        None
+    }
+}
+
+/// Writes the weights of whole blocks. `weights` has room for exactly those of `blocks`.
+pub type Unpack = fn(blocks: &[u8], weights: &mut [f32]);
+
+/// `out = x · matrixᵀ` of a matrix `[d_out, d_in]` of whole blocks, for `x` `[rows, d_in]` and `out` `[rows, d_out]`, both
+/// row-major. Runs on the current rayon pool, and gives the same bits for any number of threads.
+pub type Product = fn(matrix: &[u8], d_in: usize, x: &[f32], out: &mut [f32]);
+
+/// A format that nothing computes with.
+macro_rules! opaque {
+    ($name:literal, $weights:literal, $bytes:literal) => {
+        Format(&Opaque { name: $name, weights: $weights, bytes: $bytes })
+    };
+}
+
+impl Format {
+    /// IEEE double precision; read as the nearest f32.
+    pub const F64: Self = Self(&Float { name: "F64", bytes: 8, unpack: f64s });
+    /// IEEE single precision.
+    pub const F32: Self = Self(&Float { name: "F32", bytes: 4, unpack: f32s });
+    /// IEEE half precision.
+    pub const F16: Self = Self(&Float { name: "F16", bytes: 2, unpack: f16s });
+    /// The upper half of an f32.
+    pub const BF16: Self = Self(&Float { name: "BF16", bytes: 2, unpack: bf16s });
+    /// Truth values, a byte each.
+    pub const BOOL: Self = opaque!("BOOL", 1, 1);
+    /// Unsigned bytes.
+    pub const U8: Self = opaque!("U8", 1, 1);
+    /// Signed bytes.
+    pub const I8: Self = opaque!("I8", 1, 1);
+    /// Unsigned integers of 16 bits.
+    pub const U16: Self = opaque!("U16", 1, 2);
+    /// Signed integers of 16 bits.
+    pub const I16: Self = opaque!("I16", 1, 2);
+    /// Unsigned integers of 32 bits.
+    pub const U32: Self = opaque!("U32", 1, 4);
+    /// Signed integers of 32 bits.
+    pub const I32: Self = opaque!("I32", 1, 4);
+    /// Unsigned integers of 64 bits.
+    pub const U64: Self = opaque!("U64", 1, 8);
+    /// Signed integers of 64 bits.
+    pub const I64: Self = opaque!("I64", 1, 8);
+    /// Complex numbers, two f32 each.
+    pub const C64: Self = opaque!("C64", 1, 8);
+    /// Floats of 4 bits, two in a byte.
+    pub const F4: Self = opaque!("F4", 2, 1);
+    /// Floats of 6 bits, four in three bytes.
+    pub const F6_E2M3: Self = opaque!("F6_E2M3", 4, 3);
+    /// The same with a larger range.
+    pub const F6_E3M2: Self = opaque!("F6_E3M2", 4, 3);
+    /// Floats of 8 bits, four of them for the exponent.
+    pub const F8_E4M3: Self = opaque!("F8_E4M3", 1, 1);
+    /// Floats of 8 bits, five of them for the exponent.
+    pub const F8_E5M2: Self = opaque!("F8_E5M2", 1, 1);
+    /// Powers of two.
+    pub const F8_E8M0: Self = opaque!("F8_E8M0", 1, 1);
+    /// `F8_E4M3` without infinities and a negative zero.
+    pub const F8_E4M3FNUZ: Self = opaque!("F8_E4M3FNUZ", 1, 1);
+    /// `F8_E5M2` without infinities and a negative zero.
+    pub const F8_E5M2FNUZ: Self = opaque!("F8_E5M2FNUZ", 1, 1);
+
+    /// Whether a model can be computed with its weights.
+    pub fn is_float(self) -> bool {
+        self.unpack().is_some()
+    }
+
+    /// How many bytes so many weights take; `None` where they are no whole number of blocks, or more than 64 bits can count.
+    pub fn size(self, weights: u64) -> Option<u64> {
+        let per_block = self.weights() as u64;
+        let blocks = weights.is_multiple_of(per_block).then_some(weights / per_block)?;
+        blocks.checked_mul(self.bytes() as u64)
+    }
+
+    /// How many bytes a tensor of this shape takes; `None` as with [`Format::size`].
+    pub fn size_of(self, shape: &[usize]) -> Option<u64> {
+        self.size(shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64))?)
+    }
+}
+
+impl Deref for Format {
+    type Target = dyn BlockFormat;
+
+    fn deref(&self) -> &Self::Target {
+        self.0
+    }
+}
+
+impl PartialEq for Format {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Format {}
+
+impl fmt::Debug for Format {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Floats that lie one after the other.
+struct Float {
+    name: &'static str,
+    bytes: usize,
+    unpack: Unpack,
+}
+
+impl BlockFormat for Float {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn weights(&self) -> usize {
+        1
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn unpack(&self) -> Option<Unpack> {
+        Some(self.unpack)
+    }
+}
+
+/// What is no number that a model can be computed with.
+struct Opaque {
+    name: &'static str,
+    weights: usize,
+    bytes: usize,
+}
+
+impl BlockFormat for Opaque {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn weights(&self) -> usize {
+        self.weights
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn unpack(&self) -> Option<Unpack> {
+        None
+    }
+}
+
+fn f64s(bytes: &[u8], weights: &mut [f32]) {
+    for (weight, &bytes) in weights.iter_mut().zip(bytes.as_chunks().0) {
+        *weight = f64::from_le_bytes(bytes) as f32;
+    }
+}
+
+fn f32s(bytes: &[u8], weights: &mut [f32]) {
+    for (weight, &bytes) in weights.iter_mut().zip(bytes.as_chunks().0) {
+        *weight = f32::from_le_bytes(bytes);
+    }
+}
+
+fn f16s(bytes: &[u8], weights: &mut [f32]) {
+    numbers(bytes, u16::from_le_bytes).reinterpret_cast::<f16>().convert_to_f32_slice(weights);
+}
+
+fn bf16s(bytes: &[u8], weights: &mut [f32]) {
+    for (weight, &bytes) in weights.iter_mut().zip(bytes.as_chunks().0) {
+        *weight = bf16::from_le_bytes(bytes).to_f32();
+    }
+}
+
+/// Little-endian numbers, where they lie if that is at an address for numbers of their size.
+pub(super) fn numbers<T: bytemuck::Pod, const N: usize>(bytes: &[u8], number: fn([u8; N]) -> T) -> Cow<'_, [T]> {
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(numbers) if cfg!(target_endian = "little") => Cow::Borrowed(numbers),
+        _ => Cow::Owned(bytes.as_chunks().0.iter().map(|&bytes| number(bytes)).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_at_any_address() {
+        let bytes: Vec<u8> = [1.0f32, -2.5, 3.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+        for shift in 0..4 {
+            let shifted: Vec<u8> = [vec![0; shift], bytes.clone()].concat();
+            assert_eq!(*numbers(&shifted[shift..], f32::from_le_bytes), [1.0, -2.5, 3.0]);
+        }
+    }
+
+    #[test]
+    fn a_size_is_that_of_whole_blocks_or_none() {
+        assert_eq!(Format::F4.size(6), Some(3));
+        assert_eq!(Format::F4.size(7), None);
+        assert_eq!(Format::F6_E2M3.size_of(&[3, 4]), Some(9));
+        assert_eq!(Format::F64.size(u64::MAX), None);
+        assert_eq!(Format::F32.size_of(&[usize::MAX, usize::MAX]), None);
+        assert_eq!(Format::F32.size_of(&[usize::MAX, 0]), Some(0));
+    }
+}

@@ -1,0 +1,35 @@
+//! Where parameters come from.
+
+use std::sync::Arc;
+
+use super::{Manifest, Stored};
+use crate::Error;
+
+/// Where a model's parameters come from: a file, several files, or a wrapper around either.
+pub trait WeightSource: Send + Sync {
+    /// How to call this source in a message: a path in backticks, or what wraps it.
+    fn label(&self) -> &str;
+
+    /// Every tensor's name and form; built once, from headers.
+    fn manifest(&self) -> &Manifest;
+
+    /// A tensor as it is stored, which is never a copy of a file's bytes.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], or why else there is nothing to read.
+    fn read(&self, name: &str) -> Result<Stored, Error>;
+}
+
+impl<S: WeightSource + ?Sized> WeightSource for Arc<S> {
+    fn label(&self) -> &str {
+        (**self).label()
+    }
+
+    fn manifest(&self) -> &Manifest {
+        (**self).manifest()
+    }
+
+    fn read(&self, name: &str) -> Result<Stored, Error> {
+        (**self).read(name)
+    }
+}
