@@ -46,7 +46,7 @@ pub(crate) fn samplers(report: &mut Report) -> Result<(), Error> {
             continue;
         }
         let space = match sampler.processes {
-            Processes::All => SigmaSpace::Flow { mu: Some(1.15), tokens: 4096 },
+            Processes::All => SigmaSpace::Flow { shift: Some(3.16), tokens: 4096 },
             Processes::Diffusion { .. } => SigmaSpace::Discrete,
         };
         let options = Options::default();

@@ -6,8 +6,8 @@ use std::{
 };
 
 use core_tensor::{Error, WeightSource, safetensors::Safetensors};
+use diffusion_engine::Catalog;
 use forge::Config;
-use samplers::Registry;
 
 use crate::{Dice, damage, picture, safetensors};
 
@@ -45,7 +45,7 @@ pub static PARSERS: &[Parser] = &[
     Parser { name: "index_json", read: read_index, tokens: INDEX, damage: damage::damaged },
 ];
 
-static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::builtin);
+static REGISTRY: LazyLock<Catalog> = LazyLock::new(forge::catalog);
 
 const SAFETENSORS: &[&str] = &[
     "{",
@@ -130,7 +130,7 @@ const INFOTEXT: &[&str] = &[
 
 fn read_infotext(bytes: &[u8]) -> Reached {
     let infotext = diffusion_engine::parse(&String::from_utf8_lossy(bytes));
-    match infotext.request_with(&REGISTRY) {
+    match infotext.request(&REGISTRY) {
         Ok(request) => {
             let _ = diffusion_engine::render(&request, "m", false);
             if infotext.pairs.is_empty() { Reached::Form } else { Reached::Accepted }

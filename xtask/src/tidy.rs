@@ -63,7 +63,7 @@ fn stale_docs() -> Result<Option<Fault>, Box<dyn Error>> {
         return Ok(None);
     }
     eprint!("{}{}", String::from_utf8_lossy(&test.stdout), String::from_utf8_lossy(&test.stderr));
-    let message = "differs from the registry; `UPDATE_DOCS=1 cargo test -p samplers --test docs` writes it";
+    let message = "differs from the registry; `UPDATE_DOCS=1 cargo test -p flux --test docs` writes it";
     Ok(Some(Fault::new("docs/samplers.md", None, message)))
 }
 

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use cli::forge::{
     core_tensor::Latent,
-    samplers::{Calls, Denoiser, Error, Noise, Registry, Sampler, Schedule, Setting, Step, Stepper},
+    diffusion_engine::Catalog,
+    samplers::{Calls, Denoiser, Error, Noise, Sampler, Schedule, Setting, Step, Stepper},
 };
 
 /// Named in configs, flags and pictures like any other.
@@ -51,8 +52,8 @@ fn squares() -> Schedule {
     .about("Squares of even times, from the highest level that the model knows.")
 }
 
-fn registry() -> Result<Registry, Error> {
-    Registry::builtin().with_sampler(midpoint())?.with_schedule(squares())
+fn registry() -> Result<Catalog, Error> {
+    forge::catalog().with_sampler(midpoint())?.with_schedule(squares())
 }
 
 fn main() -> ExitCode {

@@ -14,8 +14,7 @@ use std::{
 };
 
 use clap::FromArgMatches;
-use diffusion_engine::{parse, read_infotext};
-use samplers::Registry;
+use diffusion_engine::{Catalog, parse, read_infotext};
 
 use self::args::{Args, Command, InfoArgs, InspectArgs};
 use forge::{inspect, paths};
@@ -34,15 +33,15 @@ use crate::{
 /// reported as an error, by a hook that takes the place of the process's own.
 ///
 /// ```no_run
-/// use cli::forge::samplers::{Registry, Sampler, euler};
+/// use cli::forge::{self, samplers::{Sampler, euler}};
 ///
 /// fn main() -> std::process::ExitCode {
 ///     let mine = Sampler::new("mine", "Mine", |start| euler().start(start));
-///     let registry = Registry::builtin().with_sampler(mine).expect("no sampler is called so");
+///     let registry = forge::catalog().with_sampler(mine).expect("no sampler is called so");
 ///     cli::command(&registry, std::env::args_os())
 /// }
 /// ```
-pub fn command(registry: &Registry, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn command(registry: &Catalog, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let run = || run(registry, arguments.clone());
     // The stack of the first thread is as large as whoever started the process allows.
@@ -55,7 +54,7 @@ pub fn command(registry: &Registry, arguments: impl IntoIterator<Item = OsString
 /// Bytes of stack: twice what Rust gives a thread.
 const STACK: usize = 4 << 20;
 
-fn run(registry: &Registry, arguments: Vec<OsString>) -> ExitCode {
+fn run(registry: &Catalog, arguments: Vec<OsString>) -> ExitCode {
     let mut command = args::command(registry);
     let matches = command.try_get_matches_from_mut(arguments).unwrap_or_else(|error| error.exit());
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
@@ -71,7 +70,7 @@ fn run(registry: &Registry, arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn answer(registry: &Registry, asked: Command, command: &mut clap::Command) -> Result<()> {
+fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Result<()> {
     // A run ends in its own way; what only prints ends at once.
     if !matches!(asked, Command::Txt2img(_)) {
         Interrupt::at_once();
@@ -98,7 +97,7 @@ fn inspection(args: &InspectArgs) -> Result<()> {
     })
 }
 
-fn info(registry: &Registry, args: &InfoArgs) -> Result<()> {
+fn info(registry: &Catalog, args: &InfoArgs) -> Result<()> {
     let text = read_infotext(&paths::to_read("IMAGE", &args.image, Path::new(""))?)?;
     if args.json { term::show_infotext(registry, &parse(&text)) } else { term::print(&text) }
 }

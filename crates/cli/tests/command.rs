@@ -103,7 +103,7 @@ fn the_version_is_the_crates() {
 #[test]
 fn samplers_lists_the_registry_for_people_and_programs() {
     let tiny = Tiny::quick();
-    let registry = forge::samplers::Registry::builtin();
+    let registry = forge::catalog();
     let samplers = registry.samplers().iter().map(|s| s.id.as_str()).collect::<Vec<_>>();
     let schedules = registry.schedules().iter().map(|s| s.id.as_str()).collect::<Vec<_>>();
     for (kind, ids) in [("samplers", samplers), ("schedules", schedules)] {

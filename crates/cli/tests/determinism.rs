@@ -4,12 +4,7 @@ mod tiny;
 
 use std::fs;
 
-use forge::{
-    Size, Txt2Img,
-    diffusion_engine::parse,
-    read_infotext,
-    samplers::{Profile, Registry, noise::NoiseSource},
-};
+use forge::{Size, Txt2Img, diffusion_engine::parse, read_infotext, samplers::noise::NoiseSource};
 
 use crate::tiny::Tiny;
 
@@ -115,17 +110,17 @@ fn the_infotext_of_a_picture_is_the_request_that_made_it() {
             seed: u64::MAX,
             noise: NoiseSource::Nv,
             steps: 1,
-            sampler: Registry::builtin().sampler("euler_ancestral").unwrap(),
-            schedule: Registry::builtin().schedule("flux").unwrap(),
-            profile: Profile::Comfy,
+            sampler: forge::catalog().sampler("euler_ancestral").unwrap(),
+            schedule: forge::catalog().schedule("flux").unwrap(),
+            profile: forge::catalog().profile("comfy").unwrap(),
             guidance: 2.75,
             cfg: 1.25,
             size: Size { width: 16, height: 32 },
             batch: 1,
-            t5_length: Some(16),
+            text_length: Some(16),
             ..Txt2Img::of("")
         };
-        assert_eq!(read.request().unwrap(), request);
+        assert_eq!(read.request(&forge::catalog()).unwrap(), request);
         // and the command tells the same
         let shown = &tiny.forge(&["info", "a.png", "--json"]).done().json()[0];
         assert_eq!(

@@ -42,7 +42,7 @@ impl HostNoise {
     /// From here on steps draw: anew, where the pass or its profile says so.
     pub(crate) fn begin_steps(&mut self, pass: &Pass) {
         let delta = match pass.options.get(&samplers::ENSD) {
-            0 => pass.profile.ensd(),
+            0 => pass.profile.ensd,
             given => given as u64,
         };
         if delta > 0 {
@@ -76,10 +76,10 @@ impl Noise for HostNoise {
 #[cfg(test)]
 mod tests {
     use core_tensor::values;
-    use samplers::{Profile, Value};
+    use samplers::Value;
 
     use super::*;
-    use crate::Txt2Img;
+    use crate::{Catalog, Txt2Img};
 
     /// What the first step draws.
     fn step(request: &Txt2Img) -> Vec<f32> {
@@ -100,7 +100,7 @@ mod tests {
         let sampler = samplers::Registry::builtin().sampler("euler_ancestral").unwrap();
         let mut request = Txt2Img { batch: 2, sampler, ..Txt2Img::of("").seed(7) };
         assert_eq!(step(&request), [seeded(7, 2), seeded(8, 2)].concat());
-        request.profile = Profile::Comfy;
+        request.profile = Catalog::builtin().profile("comfy").unwrap();
         assert_eq!(step(&request), [seeded(8, 1), seeded(9, 1)].concat());
         request.options.set("ensd", Value::Number(31337.0));
         assert_eq!(step(&request), [seeded(31344, 1), seeded(31345, 1)].concat());

@@ -1,9 +1,9 @@
 use std::{fmt, sync::Arc};
 
 use core_tensor::Latent;
-use samplers::{Options, Profile, Sampler, Schedule, noise::NoiseSource};
+use samplers::{Options, Sampler, Schedule, noise::NoiseSource};
 
-use crate::{Error, Size, Txt2Img, Wrap};
+use crate::{Error, Profile, Size, Txt2Img, Wrap};
 
 /// Pictures to draw: the seed, how many, and the passes that each goes through.
 ///

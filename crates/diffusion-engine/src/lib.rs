@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod cancel;
+mod catalog;
 mod conditioned;
 mod encodings;
 mod error;
@@ -19,6 +20,8 @@ mod model;
 mod picture_text;
 mod prepared;
 mod preview;
+mod profile;
+mod profiles;
 mod prompt_syntax;
 mod request;
 pub mod run;
@@ -30,6 +33,7 @@ mod whole_file;
 pub mod wrap;
 
 pub use cancel::Cancel;
+pub use catalog::Catalog;
 pub use conditioned::Conditioned;
 pub use encodings::Encodings;
 pub use error::{Error, Stage};
@@ -41,6 +45,7 @@ pub use job::{Job, Origin, Pass};
 pub use model::{Autoencoder, Card, Cut, Encoded, LatentRgb, Model, Predictor, Prompt, Size, Stream};
 pub use picture_text::read_infotext;
 pub use preview::Preview;
+pub use profile::{Profile, ProfileEntry};
 pub use prompt_syntax::{PlainWords, Syntax};
 pub use request::Txt2Img;
 pub use run::{Run, start};

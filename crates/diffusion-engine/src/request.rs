@@ -1,6 +1,6 @@
-use samplers::{Options, Param, Profile, Sampler, Schedule, Value, noise::NoiseSource};
+use samplers::{Options, Param, Sampler, Schedule, Value, noise::NoiseSource};
 
-use crate::{Error, Size};
+use crate::{Error, Profile, Size};
 
 /// What to draw, and how.
 ///
@@ -39,8 +39,8 @@ pub struct Txt2Img {
     pub size: Size,
     /// How many pictures, at once.
     pub batch: usize,
-    /// T5 tokens that the prompt is padded to; `None` for the profile's and model's own.
-    pub t5_length: Option<usize>,
+    /// Tokens that the prompt is padded to, for models that pad it; `None` for the profile's and model's own.
+    pub text_length: Option<usize>,
 }
 
 impl Txt2Img {
@@ -50,8 +50,8 @@ impl Txt2Img {
     /// The most pictures at once.
     pub const MAX_BATCH: usize = 64;
 
-    /// The most T5 tokens that a prompt is padded to.
-    pub const MAX_T5_LENGTH: usize = 4096;
+    /// The most tokens that a prompt is padded to.
+    pub const MAX_TEXT_LENGTH: usize = 4096;
 
     /// A request for one picture of 1024 × 1024 pixels in 20 Euler steps.
     pub fn of(prompt: impl Into<String>) -> Self {
@@ -70,7 +70,7 @@ impl Txt2Img {
             cfg: 1.0,
             size: Size { width: 1024, height: 1024 },
             batch: 1,
-            t5_length: None,
+            text_length: None,
         }
     }
 
@@ -93,8 +93,8 @@ impl Txt2Img {
     pub(crate) fn knobs(&self) -> Options {
         let mut knobs = Options::default();
         knobs.set("guidance", Value::Number(self.guidance.into()));
-        if let Some(length) = self.t5_length {
-            knobs.set("t5_length", Value::Number(length as f64));
+        if let Some(length) = self.text_length {
+            knobs.set("text_length", Value::Number(length as f64));
         }
         knobs
     }
@@ -104,8 +104,8 @@ impl Txt2Img {
         let number =
             |name| knobs.value(name).and_then(|value| if let Value::Number(x) = value { Some(*x) } else { None });
         let guidance = number("guidance").map_or(self.guidance, |x| x as f32);
-        let t5_length = number("t5_length").map(|x| x as usize);
-        Self { guidance, t5_length, ..self }
+        let text_length = number("text_length").map(|x| x as usize);
+        Self { guidance, text_length, ..self }
     }
 
     /// What can be set of the sampler and the schedule, whatever the model: where the schedule is `automatic`, of all that it may stand
@@ -141,8 +141,8 @@ impl Txt2Img {
             Self { batch, .. } if !(1..=Self::MAX_BATCH).contains(&batch) => {
                 wrong("batch", &format!("1 to {}", Self::MAX_BATCH), batch.to_string())
             }
-            Self { t5_length: Some(n), .. } if !(1..=Self::MAX_T5_LENGTH).contains(&n) => {
-                wrong("t5_length", &format!("1 to {}", Self::MAX_T5_LENGTH), n.to_string())
+            Self { text_length: Some(n), .. } if !(1..=Self::MAX_TEXT_LENGTH).contains(&n) => {
+                wrong("t5_length", &format!("1 to {}", Self::MAX_TEXT_LENGTH), n.to_string())
             }
             request => Ok(request),
         }

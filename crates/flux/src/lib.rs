@@ -7,10 +7,13 @@
 
 mod bfl_names;
 mod blocks;
+mod habits;
 mod model;
 mod preview;
+mod schedules;
 mod transformer;
 
 pub use bfl_names::BflNames;
-pub use model::{Flux, GUIDANCE, LATENT_SCALING, PATCH, T5_LENGTH, pack, unpack};
+pub use model::{Flux, GUIDANCE, LATENT_SCALING, PATCH, TEXT_LENGTH, pack, unpack};
+pub use schedules::{mu, register, schedules};
 pub use transformer::{Dimensions, Hints, Inputs, Transformer};

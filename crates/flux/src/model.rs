@@ -7,13 +7,13 @@ use diffusion_engine::{
 };
 use samplers::{Options, Prediction, SigmaSpace, SigmaSpace::Flow, Value};
 
-use crate::{Dimensions, Inputs, Transformer, preview};
+use crate::{Dimensions, Inputs, Transformer, habits, preview};
 
 /// The setting for distilled guidance, 0 to 100; transformers without such an input ignore it.
 pub const GUIDANCE: &str = "guidance";
 
 /// The setting for the T5 tokens that a prompt is padded to, 1 to 4096; without it, the profile's.
-pub const T5_LENGTH: &str = "t5_length";
+pub const TEXT_LENGTH: &str = "text_length";
 
 const DEFAULT_GUIDANCE: f32 = 3.5; // flux/cli.py 802fb47: guidance
 
@@ -150,17 +150,17 @@ impl Model for Flux {
     fn sigma_space(&self, pass: &Pass) -> SigmaSpace {
         let [rows, columns] = self.grid(pass.size);
         let tokens = rows * columns;
-        Flow { mu: pass.profile.mu(self.distilled(), tokens), tokens }
+        Flow { shift: habits::shift(&pass.profile, self.distilled(), tokens), tokens }
     }
 
     fn prompt(&self, text: &str, pass: &Pass) -> Prompt {
         let mut settings = Options::default();
-        settings.set(T5_LENGTH, Value::Number(t5_tokens(pass, self.distilled()) as f64));
+        settings.set(TEXT_LENGTH, Value::Number(t5_tokens(pass, self.distilled()) as f64));
         Prompt { text: text.to_owned(), settings }
     }
 
     fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error> {
-        let length = whole(&prompt.settings, T5_LENGTH).unwrap_or(0);
+        let length = whole(&prompt.settings, TEXT_LENGTH).unwrap_or(0);
         let text = &prompt.text;
         let (t5_text, clip_text) = (self.t5_tokenizer.text(text)?, self.clip_tokenizer.text(text)?);
         let cuts = [
@@ -250,7 +250,7 @@ fn one_by_one(batch: &Tensor<4>, picture: impl Fn(Tensor<4>) -> Result<Tensor<4>
 /// T5 tokens that the prompts of a pass are padded to: as asked, or as the profile has it for a model with or without distilled
 /// guidance.
 fn t5_tokens(pass: &Pass, distilled: bool) -> usize {
-    whole(&pass.knobs, T5_LENGTH).unwrap_or_else(|| pass.profile.t5_length(distilled))
+    whole(&pass.knobs, TEXT_LENGTH).unwrap_or_else(|| habits::t5_length(&pass.profile, distilled))
 }
 
 fn number(settings: &Options, name: &str) -> Option<f64> {

@@ -7,9 +7,9 @@ use std::{
 };
 
 use core_tensor::Compute;
-use diffusion_engine::{Size, Txt2Img};
+use diffusion_engine::{Catalog, Size, Txt2Img};
 use memory::Bytes;
-use samplers::{Options, Profile, Registry, Value, noise::NoiseSource};
+use samplers::{Options, Value, noise::NoiseSource};
 use serde::{Deserialize, Deserializer};
 
 use crate::{Error, Result, limits, outputs::STANDARD_OUTPUT, paths, text_file};
@@ -310,14 +310,14 @@ impl Config {
     /// [`Error::Registry`] for a name that does not exist, [`Error::Value`] for a sampler's name that ends in another schedule
     /// than the one that is given.
     pub fn request(&self, random: impl FnOnce() -> u64) -> Result<Txt2Img> {
-        self.request_with(&Registry::builtin(), random)
+        self.request_with(&crate::catalog(), random)
     }
 
     /// The same, with the samplers and schedules of a registry.
     ///
     /// # Errors
     /// As [`Config::request`].
-    pub fn request_with(&self, registry: &Registry, random: impl FnOnce() -> u64) -> Result<Txt2Img> {
+    pub fn request_with(&self, registry: &Catalog, random: impl FnOnce() -> u64) -> Result<Txt2Img> {
         let Self { sampling, prompt, image, .. } = self;
         let (sampler, named) = registry.sampler_and_schedule(&sampling.sampler)?;
         let given = sampling.schedule.as_deref().map(|name| registry.schedule(name)).transpose()?;
@@ -331,7 +331,7 @@ impl Config {
             }
             (given, named) => given.or(named).unwrap_or_else(samplers::simple),
         };
-        let profile = Profile::named(&sampling.profile)?;
+        let profile = registry.profile(&sampling.profile)?;
         Ok(Txt2Img {
             prompt: prompt.positive.clone(),
             negative: prompt.negative.clone(),
@@ -341,7 +341,7 @@ impl Config {
             },
             noise: match sampling.noise {
                 Some(Noise::Source(source)) => source,
-                Some(Noise::File(_)) | None => profile.noise(),
+                Some(Noise::File(_)) | None => profile.noise,
             },
             steps: sampling.steps,
             sampler,
@@ -353,7 +353,7 @@ impl Config {
             cfg: sampling.cfg,
             size: Size { width: image.width, height: image.height },
             batch: image.batch,
-            t5_length: prompt.t5_length,
+            text_length: prompt.t5_length,
         })
     }
 

@@ -53,6 +53,12 @@ pub use samplers;
 pub use text_file::TextError;
 pub use threads::Threads;
 
+/// The samplers, schedules and profiles that come with the engine and its families of models.
+pub fn catalog() -> diffusion_engine::Catalog {
+    flux::register(diffusion_engine::Catalog::builtin())
+        .expect("no two of the entries that come with the engine share a name")
+}
+
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

@@ -5,7 +5,7 @@ pub enum Error {
     /// No registry entry has this name.
     #[error("no {kind} is called `{name}`")]
     UnknownName {
-        /// `sampler`, `schedule`, `profile` or `option`.
+        /// `sampler`, `schedule`, `option`, or what another crate names.
         kind: &'static str,
         /// What was asked for.
         name: String,

@@ -15,7 +15,7 @@ pub enum Prediction {
     /// `alpha · noise - beta · data`, where `alpha` and `beta` are the shares of both in a latent of unit variance: Stable Diffusion 2.x
     /// at 768 pixels, and models with zero terminal signal-to-noise ratio.
     V,
-    /// `noise - data`: rectified flow, as in Flux.
+    /// `noise - data`: rectified flow.
     Flow,
     /// A mixture of data and noise that has unit variance at every level.
     Edm {

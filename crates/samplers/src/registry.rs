@@ -143,7 +143,7 @@ impl Registry {
     }
 }
 
-pub(crate) fn unknown<'n>(kind: &'static str, name: &str, known: impl Iterator<Item = &'n str>) -> Error {
+fn unknown<'n>(kind: &'static str, name: &str, known: impl Iterator<Item = &'n str>) -> Error {
     Error::UnknownName { kind, name: name.to_owned(), known: known.map(str::to_owned).collect() }
 }
 
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn every_schedule_descends_to_zero_from_1_to_1000_steps() {
-        let flows = [None, Some(0.5), Some(3.23)].map(|mu| SigmaSpace::Flow { mu, tokens: 4096 });
+        let flows = [None, Some(1.65), Some(25.3)].map(|shift| SigmaSpace::Flow { shift, tokens: 4096 });
         let tables = [SigmaSpace::Discrete, SigmaSpace::ZeroSnr, SigmaSpace::Edm { min: 0.002, max: 80.0 }];
         let registry = Registry::builtin();
         for schedule in registry.schedules() {
@@ -282,7 +282,7 @@ mod tests {
     fn automatic_is_a1111s_choice_for_the_sampler_and_simple_for_a_flow() {
         let registry = Registry::builtin();
         let automatic = registry.schedule("Automatic").unwrap();
-        let flow = SigmaSpace::Flow { mu: Some(1.15), tokens: 4096 };
+        let flow = SigmaSpace::Flow { shift: Some(3.16), tokens: 4096 };
         for (name, expected) in [
             ("DPM++ 2M", "karras"),
             ("DPM2 a", "karras"),

@@ -273,7 +273,7 @@ impl Start<'_> {
 pub enum Process {
     /// `x = data + sigma · noise`: Stable Diffusion 1.x, 2.x and XL, in k-diffusion's scaling.
     Diffusion,
-    /// `x = (1 - sigma) · data + sigma · noise`: rectified flow, as in Flux and Stable Diffusion 3.
+    /// `x = (1 - sigma) · data + sigma · noise`: rectified flow.
     Flow,
 }
 

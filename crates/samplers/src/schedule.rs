@@ -16,7 +16,7 @@ use crate::{
 ///     let (highest, _) = space.ends();
 ///     Ok((0..steps).map(|i| highest * 0.5f64.powi(i as i32)).collect())
 /// });
-/// let space = SigmaSpace::Flow { mu: None, tokens: 4096 };
+/// let space = SigmaSpace::Flow { shift: None, tokens: 4096 };
 /// assert_eq!(halves.sigmas(&space, 3, &Options::default())?[..], [1.0, 0.5, 0.25, 0.0]);
 /// # Ok::<(), samplers::Error>(())
 /// ```

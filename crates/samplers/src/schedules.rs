@@ -1,34 +1,32 @@
 //! The schedules, one file each. Adding one is its file, its `mod` and its line of [`all`].
 
-pub(crate) mod align_your_steps;
+mod align_your_steps;
 mod align_your_steps_32;
-pub(crate) mod align_your_steps_forge;
+mod align_your_steps_forge;
 mod align_your_steps_gits;
 mod align_your_steps_sd1;
 mod align_your_steps_sdxl;
 mod align_your_steps_svd;
-pub(crate) mod automatic;
-pub(crate) mod beta;
+mod automatic;
+mod beta;
 mod beta57;
-pub(crate) mod beta_forge;
+mod beta_forge;
 mod bong_tangent;
 pub(crate) mod ddim_uniform;
 pub(crate) mod exponential;
-pub(crate) mod flux;
-mod flux2;
 mod gits;
 pub(crate) mod karras;
-pub(crate) mod kl_optimal;
-pub(crate) mod kl_optimal_forge;
+mod kl_optimal;
+mod kl_optimal_forge;
 mod laplace;
 pub(crate) mod lcm;
 mod linear_quadratic;
 mod logit_normal;
 pub(crate) mod normal;
-pub(crate) mod normal_forge;
+mod normal_forge;
 mod polyexponential;
-pub(crate) mod sgm_uniform;
-pub(crate) mod sgm_uniform_forge;
+mod sgm_uniform;
+mod sgm_uniform_forge;
 pub(crate) mod simple;
 mod smoothstep;
 mod trailing;
@@ -42,8 +40,6 @@ pub(crate) fn all() -> Vec<Schedule> {
     vec![
         automatic::schedule(),
         simple::schedule(),
-        flux::schedule(),
-        flux2::schedule(),
         normal::schedule(),
         normal_forge::schedule(),
         sgm_uniform::schedule(),

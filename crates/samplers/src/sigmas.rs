@@ -79,10 +79,10 @@ pub enum SigmaSpace {
         /// The highest level.
         max: f64,
     },
-    /// Rectified flow: sigma is time itself, shifted towards noise by `e^mu` where there is a `mu`. Its table has 10,000 levels.
+    /// Rectified flow: sigma is time itself, shifted towards noise where there is a `shift`. Its table has 10,000 levels.
     Flow {
-        /// The shift's logarithm; `None` leaves time as it is.
-        mu: Option<f64>,
+        /// The factor by which noise over data is larger than without a shift, above 0; `None` leaves time as it is.
+        shift: Option<f64>,
         /// The picture's tokens, of 16 × 16 pixels each, for schedules that go by them.
         tokens: usize,
     },
@@ -142,11 +142,11 @@ impl SigmaSpace {
     /// The noise level at a time: 0 (data) to 1 (noise) for flow, 0 to 999 for a table, whose levels are joined by
     /// straight lines in log sigma (k-diffusion `DiscreteSchedule.t_to_sigma`, commit 4601bf0).
     ///
-    /// Flow: `e^mu / (e^mu + 1/t - 1)`, flux/sampling.py `time_shift`, 802fb47.
+    /// Flow: `shift / (shift + 1/t - 1)` (Esser et al. 2024, arXiv 2403.03206, equation 23).
     pub fn sigma(&self, t: f64) -> f64 {
         match *self {
-            Self::Flow { mu: None, .. } => t,
-            Self::Flow { mu: Some(mu), .. } => mu.exp() / (mu.exp() + (1.0 / t - 1.0)),
+            Self::Flow { shift: None, .. } => t,
+            Self::Flow { shift: Some(shift), .. } => shift / (shift + (1.0 / t - 1.0)),
             Self::Edm { min, max } => {
                 let t = t.clamp(0.0, (TABLE_LEVELS - 1) as f64) / (TABLE_LEVELS - 1) as f64;
                 (min.ln() + (max / min).ln() * t).exp()

@@ -41,7 +41,7 @@ impl Noise for Draws {
 fn space(process: Process) -> SigmaSpace {
     match process {
         Process::Diffusion => SigmaSpace::Discrete,
-        Process::Flow => SigmaSpace::Flow { mu: None, tokens: 4096 },
+        Process::Flow => SigmaSpace::Flow { shift: None, tokens: 4096 },
     }
 }
 
@@ -230,7 +230,7 @@ fn trailing_levels_are_those_of_diffusers_times() {
         assert!((found - expected).abs() <= SIGMA * expected, "{time}: {found}, expected {expected}");
     }
     // a flow's times are even
-    let flow = SigmaSpace::Flow { mu: Some(1.15), tokens: 4096 };
+    let flow = SigmaSpace::Flow { shift: Some(1.15f64.exp()), tokens: 4096 };
     for (i, found) in levels("trailing", &flow, 7, &Options::default())[..7].iter().enumerate() {
         let (t, shift) = (1.0 - i as f64 / 7.0, 1.15f64.exp());
         assert!((found - shift / (shift + 1.0 / t - 1.0)).abs() <= 1e-6, "{i}: {found}");

@@ -437,8 +437,6 @@ fn schedules_of_all_of_them() {
                 ("lcm", Some("lcm")),
                 ("bong_tangent", Some("bong_tangent")),
                 ("logit_normal", Some("logit_normal")),
-                ("flux", Some("flux")),
-                ("flux2", Some("flux2")),
                 ("beta", Some("beta")),
                 ("ltx2", None),
                 ("llada_image", None),

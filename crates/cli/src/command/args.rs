@@ -9,8 +9,8 @@ use clap::{
     error::ErrorKind,
 };
 use clap_complete::Shell;
-use diffusion_engine::{Size, Txt2Img};
-use samplers::{Options, Profile, Registry, Schedule};
+use diffusion_engine::{Catalog, Size, Txt2Img};
+use samplers::{Options, Schedule};
 
 use forge::{
     Config, ModelConfig, Noise, STANDARD_OUTPUT, Sampling, Seed, Threads, paths,
@@ -241,7 +241,7 @@ const PLACES: [&str; 10] =
 /// Flags that are whole numbers, with their ranges.
 const WHOLE: [(&str, usize, usize); 6] = [
     ("steps", 1, Schedule::MAX_STEPS),
-    ("t5_length", 1, Txt2Img::MAX_T5_LENGTH),
+    ("t5_length", 1, Txt2Img::MAX_TEXT_LENGTH),
     ("width", 16, Size::MAX),
     ("height", 16, Size::MAX),
     ("batch", 1, Txt2Img::MAX_BATCH),
@@ -254,11 +254,11 @@ fn whole(text: &str, least: usize, most: usize) -> std::result::Result<usize, St
 }
 
 /// The command line, whose help and completions offer what is in a registry.
-pub fn command(registry: &Registry) -> clap::Command {
+pub fn command(registry: &Catalog) -> clap::Command {
     let names = [
         ("sampler", registry.samplers().iter().map(|s| s.id.clone()).collect()),
         ("schedule", registry.schedules().iter().map(|s| s.id.clone()).collect()),
-        ("profile", Profile::ALL.into_iter().map(|p| p.id().to_owned()).collect()),
+        ("profile", registry.profiles().iter().map(|p| p.id.clone()).collect()),
     ];
     Args::command().mut_subcommand("txt2img", |txt2img| {
         let flags = Words(txt2img.get_arguments().filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect());
@@ -322,7 +322,7 @@ impl Txt2ImgArgs {
     }
 
     /// Puts every given flag in the place of its key, and says which keys of the file it sets aside beside that.
-    pub fn override_keys(&self, config: &mut Config, registry: &Registry) -> Result<Vec<String>> {
+    pub fn override_keys(&self, config: &mut Config, registry: &Catalog) -> Result<Vec<String>> {
         fn set<T: Clone>(key: &mut T, flag: &Option<T>) {
             if let Some(value) = flag {
                 key.clone_from(value);
@@ -376,7 +376,7 @@ impl Txt2ImgArgs {
     }
 
     /// A name on the command line may stand for several keys of the file, and wins over all of them.
-    fn override_sampling(&self, config: &mut Config, registry: &Registry) -> Result<Vec<String>> {
+    fn override_sampling(&self, config: &mut Config, registry: &Catalog) -> Result<Vec<String>> {
         let mut notes = Vec::new();
         let sampling = &mut config.sampling;
         if let Some(name) = &self.sampler {
@@ -431,7 +431,7 @@ impl Txt2ImgArgs {
     }
 
     /// Sets options of the file aside that the sampler and the schedule of the command line don't have.
-    fn drop_options(&self, config: &mut Config, registry: &Registry) -> Result<Vec<String>> {
+    fn drop_options(&self, config: &mut Config, registry: &Catalog) -> Result<Vec<String>> {
         let params = config.request_with(registry, || 0)?.params();
         let Sampling { options, .. } = &mut config.sampling;
         let mut kept = Options::default();

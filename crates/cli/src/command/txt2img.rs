@@ -5,8 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use diffusion_engine::{Cancel, Error as RunError, Event, Image, Job, PlainWords, Txt2Img};
-use samplers::Registry;
+use diffusion_engine::{Cancel, Catalog, Error as RunError, Event, Image, Job, PlainWords, Txt2Img};
 
 use super::{args::Txt2ImgArgs, term::Reporter};
 use forge::{Config, Forge, Noise, Outputs, Pictures, Threads, dump, noise_file};
@@ -17,7 +16,7 @@ use crate::{
     signals::Interrupt,
 };
 
-pub fn run(registry: &Registry, args: &Txt2ImgArgs) -> Result<()> {
+pub fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
     let interrupt = Interrupt::awaited();
     let mut config = args.config()?;
     let mut notes = args.override_keys(&mut config, registry)?;

@@ -310,7 +310,9 @@ mod tests {
     fn bytes_that_are_not_a_tensors_are_refused() {
         let bytes = Mapped::from(vec![0; 8]);
         assert!(Stored::within(Format::F32, vec![2], &bytes, 0..8).is_ok());
-        for (shape, range) in [(vec![2], 0..7), (vec![3], 0..12), (vec![1], Range { start: 8, end: 4 }), (vec![usize::MAX, 2], 0..8)] {
+        for (shape, range) in
+            [(vec![2], 0..7), (vec![3], 0..12), (vec![1], Range { start: 8, end: 4 }), (vec![usize::MAX, 2], 0..8)]
+        {
             let error = Stored::within(Format::F32, shape.clone(), &bytes, range).unwrap_err();
             assert!(matches!(error, Error::Size { .. }), "{shape:?}");
         }

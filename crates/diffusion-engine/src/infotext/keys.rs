@@ -22,7 +22,7 @@ pub(super) enum Meaning {
     Rng,
     /// How Draw Things makes noise.
     SeedMode,
-    T5Length,
+    TextLength,
     Sigmas,
     Profile,
     Version,
@@ -68,7 +68,7 @@ pub(super) fn meaning(key: &str, writer: Writer) -> Option<Meaning> {
         "prompt" => Meaning::Prompt,
         "negative" | "negativeprompt" => Meaning::Negative,
         "batch" if own => Meaning::Batch,
-        "t5length" if own => Meaning::T5Length,
+        "t5length" if own => Meaning::TextLength,
         "profile" if own => Meaning::Profile,
         _ => return None,
     })

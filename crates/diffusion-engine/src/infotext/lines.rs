@@ -141,7 +141,7 @@ pub(super) fn is_known((key, _): &Pair) -> bool {
 fn fits((key, value): &Pair) -> bool {
     match meaning(key, Writer::Unknown) {
         Some(
-            Meaning::Steps | Meaning::Seed | Meaning::Width | Meaning::Height | Meaning::Batch | Meaning::T5Length,
+            Meaning::Steps | Meaning::Seed | Meaning::Width | Meaning::Height | Meaning::Batch | Meaning::TextLength,
         ) => values::whole(value).is_some(),
         Some(Meaning::Cfg | Meaning::Guidance | Meaning::Scale) => values::number(value).is_some(),
         Some(Meaning::Size) => values::size(value).is_some(),

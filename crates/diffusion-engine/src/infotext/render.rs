@@ -26,7 +26,7 @@ pub fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
     if request.batch > 1 {
         pairs.push(("Batch", request.batch.to_string()));
     }
-    if let Some(length) = request.t5_length {
+    if let Some(length) = request.text_length {
         pairs.push(("T5 length", length.to_string()));
     }
     let params = request.params();
@@ -41,7 +41,7 @@ pub fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
     if given_noise {
         pairs.push(("Noise", "given".to_owned()));
     }
-    pairs.push(("Profile", request.profile.id().to_owned()));
+    pairs.push(("Profile", request.profile.id.clone()));
     // What would not be read back as it is stands in the last line too.
     if split_negative(&text.replace("\r\n", "\n"), true) != (request.prompt.as_str(), request.negative.as_str()) {
         pairs.push(("Prompt", request.prompt.clone()));

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use samplers::{Profile, Registry, Sampler, Schedule, Sigmas, noise::NoiseSource};
+use samplers::{Sampler, Schedule, Sigmas, noise::NoiseSource};
 
 use super::{
     Infotext, TextFault, Writer,
     keys::{Meaning, meaning, plain},
     values,
 };
-use crate::{Error, Size, Txt2Img};
+use crate::{Catalog, Error, Size, Txt2Img};
 
 /// The sides that a model may take; which of them it does is found when it is read.
 const SIDES: std::ops::RangeInclusive<usize> = 16..=Size::MAX;
@@ -22,25 +22,17 @@ pub struct Reading {
     /// Keys that the text has and this engine makes no use of, in order.
     pub unread: Vec<String>,
     /// Fields of the request that the text says nothing about: their values are this engine's defaults. Of the fields that a text leaves
-    /// out where they are empty (negative prompt, batch, T5 length, options, sigmas) none is listed.
+    /// out where they are empty (negative prompt, batch, text length, options, sigmas) none is listed.
     pub defaults: Vec<&'static str>,
 }
 
 impl Infotext {
-    /// [`Infotext::reading`]'s request, with the built-in samplers and schedules.
+    /// [`Infotext::reading`]'s request.
     ///
     /// # Errors
     /// As there.
-    pub fn request(&self) -> Result<Txt2Img, Error> {
-        self.request_with(&Registry::builtin())
-    }
-
-    /// The same, with the samplers and schedules of a registry.
-    ///
-    /// # Errors
-    /// As [`Infotext::reading`].
-    pub fn request_with(&self, registry: &Registry) -> Result<Txt2Img, Error> {
-        Ok(self.reading(registry)?.request)
+    pub fn request(&self, catalog: &Catalog) -> Result<Txt2Img, Error> {
+        Ok(self.reading(catalog)?.request)
     }
 
     /// What the text says, as a request; what it does not say is as in [`Txt2Img::of`], but for the noise and the profile, which follow the
@@ -51,13 +43,13 @@ impl Infotext {
     ///
     /// # Errors
     /// [`Error::Infotext`] for a value that makes no sense, [`Error::Contradiction`] for two that differ, [`Error::RandomSeed`] for a text
-    /// without its seed, [`Error::InfotextForm`] for a text from which nothing can be had, the registry's for an unknown name and
+    /// without its seed, [`Error::InfotextForm`] for a text from which nothing can be had, the catalog's for an unknown name and
     /// [`Error::Request`] for a value out of its range; for another program's text the last two are in [`Error::Foreign`].
-    pub fn reading(&self, registry: &Registry) -> Result<Reading, Error> {
+    pub fn reading(&self, catalog: &Catalog) -> Result<Reading, Error> {
         if let Some(fault) = &self.fault {
             return Err(Error::InfotextForm { text: self.from, fault: fault.clone() });
         }
-        let mut reading = Said::by(self).reading(registry).map_err(|e| self.foreign(e))?;
+        let mut reading = Said::by(self).reading(catalog).map_err(|e| self.foreign(e))?;
         reading.request = reading.request.checked().map_err(|e| self.foreign(e))?;
         Ok(reading)
     }
@@ -93,7 +85,7 @@ impl<'a> Said<'a> {
         Self { text, by_meaning }
     }
 
-    fn reading(&self, registry: &Registry) -> Result<Reading, Error> {
+    fn reading(&self, catalog: &Catalog) -> Result<Reading, Error> {
         let from = self.text.from;
         let mut defaults = Vec::new();
         let mut default = |name, is_said: bool| {
@@ -105,12 +97,16 @@ impl<'a> Said<'a> {
 
         let seed = self.one(Meaning::Seed, |key, value| self.seed(key, value))?;
         let steps = self.one(Meaning::Steps, |key, value| self.whole(key, value))?;
-        let (sampler, schedule) = self.names(registry)?;
-        let (cfg, guidance) = self.scales()?;
+        let (sampler, schedule) = self.names(catalog)?;
+        let (cfg, guidance) = self.scales(catalog)?;
         let (width, height) = self.size()?;
         let said = self.one(Meaning::Rng, |key, value| self.rng(key, value))?.or_else(|| self.seed_mode());
         let noise = said.or(from.noise());
-        let profile = self.one(Meaning::Profile, |_, value| Ok(Profile::named(value)?))?.or(from.profile());
+        let of_program = || from.profile().map(|id| catalog.profile(id)).transpose();
+        let profile = match self.one(Meaning::Profile, |_, value| Ok(catalog.profile(value)?))? {
+            Some(profile) => Some(profile),
+            None => of_program()?,
+        };
 
         for (name, is_said) in [
             ("seed", seed.is_some()),
@@ -131,7 +127,7 @@ impl<'a> Said<'a> {
         request.steps = steps.unwrap_or(request.steps);
         request.schedule = match (schedule, &sampler) {
             (Some(schedule), _) => schedule,
-            (None, Some(_)) => registry.schedule("automatic")?,
+            (None, Some(_)) => catalog.schedule("automatic")?,
             (None, None) => request.schedule,
         };
         request.sampler = sampler.unwrap_or(request.sampler);
@@ -143,7 +139,7 @@ impl<'a> Said<'a> {
         request.noise = noise.unwrap_or(if from == Writer::Unknown { NoiseSource::Nv } else { request.noise });
         request.profile = profile.unwrap_or(request.profile);
         request.batch = self.one(Meaning::Batch, |key, value| self.whole(key, value))?.unwrap_or(request.batch);
-        request.t5_length = self.one(Meaning::T5Length, |key, value| self.whole(key, value))?;
+        request.text_length = self.one(Meaning::TextLength, |key, value| self.whole(key, value))?;
         request.sigmas = self.one(Meaning::Sigmas, |key, value| {
             let levels = values::list(value).ok_or_else(|| self.wrong(key, "a list of numbers", value))?;
             let descend = Sigmas::literal(&levels).is_ok();
@@ -242,15 +238,15 @@ impl<'a> Said<'a> {
     }
 
     /// Classifier-free and distilled guidance. `Guidance scale` is the one that the text has no other key for; where it has none for
-    /// either, the distilled one of a Flux model, and else the other.
-    fn scales(&self) -> Result<(Option<f32>, Option<f32>), Error> {
+    /// either, the distilled one of a model whose name the catalog knows for it, and else the other.
+    fn scales(&self, catalog: &Catalog) -> Result<(Option<f32>, Option<f32>), Error> {
         let read = |meaning| self.one(meaning, |key, value| self.number(key, value));
         let (cfg, guidance, scale) = (read(Meaning::Cfg)?, read(Meaning::Guidance)?, read(Meaning::Scale)?);
         Ok(match (cfg, guidance, scale) {
             (cfg, guidance, None) => (cfg, guidance),
             (Some(cfg), None, Some(scale)) => (Some(cfg), Some(scale)),
             (None, Some(guidance), Some(scale)) => (Some(scale), Some(guidance)),
-            (None, None, Some(scale)) if self.is_of_flux() => (None, Some(scale)),
+            (None, None, Some(scale)) if self.is_distilled(catalog) => (None, Some(scale)),
             (None, None, Some(scale)) => (Some(scale), None),
             (Some(cfg), Some(guidance), Some(scale)) if [cfg, guidance].contains(&scale) => (Some(cfg), Some(guidance)),
             (Some(_), Some(_), Some(_)) => {
@@ -259,12 +255,9 @@ impl<'a> Said<'a> {
         })
     }
 
-    fn is_of_flux(&self) -> bool {
+    fn is_distilled(&self, catalog: &Catalog) -> bool {
         const MODELS: [&str; 5] = ["model", "modelname", "unet", "basemodel", "sdmodelname"];
-        self.text
-            .pairs
-            .iter()
-            .any(|(key, value)| MODELS.contains(&plain(key).as_str()) && value.to_lowercase().contains("flux"))
+        self.text.pairs.iter().any(|(key, value)| MODELS.contains(&plain(key).as_str()) && catalog.is_distilled(value))
     }
 
     fn size(&self) -> Result<(Option<usize>, Option<usize>), Error> {
@@ -284,17 +277,17 @@ impl<'a> Said<'a> {
     }
 
     /// Sampler and schedule, each as the text says it.
-    fn names(&self, registry: &Registry) -> Result<(Option<Sampler>, Option<Schedule>), Error> {
+    fn names(&self, catalog: &Catalog) -> Result<(Option<Sampler>, Option<Schedule>), Error> {
         let both = |_: &str, value: &str| {
             // stable-diffusion.cpp's names have no spaces, and the schedule is behind one: its `euler discrete` is no `EulerDiscrete`.
             let apart = value.trim().split_once(' ').filter(|_| self.text.from == Writer::StableDiffusionCpp);
-            match apart.map(|(sampler, schedule)| (registry.sampler(sampler), registry.schedule(schedule))) {
+            match apart.map(|(sampler, schedule)| (catalog.sampler(sampler), catalog.schedule(schedule))) {
                 Some((Ok(sampler), Ok(schedule))) => Ok((sampler, Some(schedule))),
-                Some(_) | None => Ok(registry.sampler_and_schedule(value.trim())?),
+                Some(_) | None => Ok(catalog.sampler_and_schedule(value.trim())?),
             }
         };
         let mut names = self.one(Meaning::Sampler, both)?;
-        let said = match self.one(Meaning::Schedule, |_, value| Ok(registry.schedule(value.trim())?)) {
+        let said = match self.one(Meaning::Schedule, |_, value| Ok(catalog.schedule(value.trim())?)) {
             // diffusers' scheduler is a sampler with its schedule
             Err(unknown) if names.is_none() => {
                 names = self.one(Meaning::Schedule, both).map_err(|_| unknown)?;
@@ -312,7 +305,7 @@ impl<'a> Said<'a> {
             (said, None) => said,
         };
         let schedule = match (schedule, &sampler) {
-            (None, Some(_)) if self.is_before_schedules() => Some(registry.schedule("normal")?),
+            (None, Some(_)) if self.is_before_schedules() => Some(catalog.schedule("normal")?),
             (schedule, _) => schedule,
         };
         Ok((sampler, schedule))

@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
-use samplers::{Profile, Registry, noise::NoiseSource};
+use samplers::noise::NoiseSource;
 
 use super::*;
-use crate::{Error, Size, Txt2Img};
+use crate::{Catalog, Error, Size, Txt2Img};
 
 fn request(prompt: &str, negative: &str) -> Txt2Img {
     Txt2Img { negative: negative.into(), ..Txt2Img::of(prompt) }
@@ -24,7 +24,7 @@ fn text_of_other_programs_is_read_as_far_as_it_goes() {
     let text = "masterpiece, 1girl\nmore\nNegative prompt: bad hands\nSteps: 28, Sampler: Euler a, CFG scale: 7, Seed: 1234, \
                 Size: 512x768, Model hash: abc, Model: \"a, b\", Lora hashes: \"x: 1, y: 2\", Version: v1.10.1";
     let infotext = parse(text);
-    let request = infotext.request().unwrap();
+    let request = infotext.request(&Catalog::builtin()).unwrap();
     assert_eq!((request.prompt.as_str(), request.negative.as_str()), ("masterpiece, 1girl\nmore", "bad hands"));
     assert_eq!(
         (request.steps, request.sampler.id.as_str(), request.cfg, request.seed),
@@ -39,7 +39,7 @@ fn text_of_other_programs_is_read_as_far_as_it_goes() {
 fn line_ends_that_were_lost_or_changed_are_found_again() {
     let settings = "Steps: 33, Sampler: Euler, CFG scale: 7, Hires steps: 5, Seed: 5, Size: 512x768";
     let same = |text: &str, prompt: &str, negative: &str| {
-        let request = parse(text).request().unwrap();
+        let request = parse(text).request(&Catalog::builtin()).unwrap();
         assert_eq!((request.prompt.as_str(), request.negative.as_str()), (prompt, negative), "{text:?}");
         assert_eq!((request.steps, request.seed), (33, 5), "{text:?}");
     };
@@ -61,7 +61,7 @@ fn line_ends_that_were_lost_or_changed_are_found_again() {
     // this engine's own prompts may hold any of them
     for prompt in ["a\rb", "a\u{2028}Negative prompt: b", "a\\nNegative prompt: b", "a Negative prompt: b"] {
         let request = request(prompt, "");
-        assert_eq!(parse(&render(&request, "m", false)).request().unwrap(), request);
+        assert_eq!(parse(&render(&request, "m", false)).request(&Catalog::builtin()).unwrap(), request);
     }
     // and what has no settings behind it is a prompt
     for text in ["a dance in steps: 3, and more: 4", "Hires steps: 10"] {
@@ -81,12 +81,12 @@ fn json_of_a_program_that_is_not_known_is_an_error_and_a_bracket_is_a_prompt() {
         " {\"a\": [1",
         "[ { 'a': 1 } ]",
     ] {
-        let fault = parse(text).request();
+        let fault = parse(text).request(&Catalog::builtin());
         assert!(matches!(fault, Err(Error::InfotextForm { fault: TextFault::UnknownJson, .. })), "{text}");
         assert!(!parse(text).says_something());
     }
     for text in ["[cat|dog]", "{a|b}, c", "[cat:0.5]", "{\"a\" cat}", "[a], {b}", "{", "[", "{'quoted'} cat"] {
-        assert_eq!(parse(text).request().unwrap().prompt, text);
+        assert_eq!(parse(text).request(&Catalog::builtin()).unwrap().prompt, text);
     }
 }
 
@@ -95,15 +95,21 @@ fn levels_say_how_many_steps_were_taken() {
     let given = Txt2Img { sigmas: Some(vec![1.0, 0.6, 0.3, 0.0]), steps: 20, ..Txt2Img::of("a") };
     let text = render(&given, "m", false);
     assert!(text.contains("\nSteps: 3, "), "{text}");
-    assert_eq!(parse(&text).request().unwrap(), Txt2Img { steps: 3, ..given });
-    assert_eq!(parse("a\nSampler: Euler, Seed: 5, Sigmas: [1, 0.5, 0]").request().unwrap().steps, 2);
+    assert_eq!(parse(&text).request(&Catalog::builtin()).unwrap(), Txt2Img { steps: 3, ..given });
+    assert_eq!(parse("a\nSampler: Euler, Seed: 5, Sigmas: [1, 0.5, 0]").request(&Catalog::builtin()).unwrap().steps, 2);
     for wrong in ["[0, 0.5, 1]", "[1]", "[1, 0.5, 0.2, 0]", "[1, -1]", "[1, 1, 0]"] {
-        assert!(parse(&format!("a\nSteps: 2, Seed: 5, Sigmas: {wrong}")).request().is_err(), "{wrong}");
+        assert!(
+            parse(&format!("a\nSteps: 2, Seed: 5, Sigmas: {wrong}")).request(&Catalog::builtin()).is_err(),
+            "{wrong}"
+        );
     }
     for wrong in ["8x8", "100000x100000", "512x15"] {
-        assert!(parse(&format!("a\nSteps: 2, Seed: 5, Size: {wrong}")).request().is_err(), "{wrong}");
+        assert!(
+            parse(&format!("a\nSteps: 2, Seed: 5, Size: {wrong}")).request(&Catalog::builtin()).is_err(),
+            "{wrong}"
+        );
     }
-    assert!(parse("a\nSteps: 2, Seed: 5, Width: 8").request().is_err());
+    assert!(parse("a\nSteps: 2, Seed: 5, Width: 8").request(&Catalog::builtin()).is_err());
 }
 
 #[test]
@@ -118,14 +124,17 @@ fn sloppy_and_foreign_forms_are_read_too() {
     same("a\nSeed: 3, Model: x, Size: 8x8", "a", "", "3");
     let civitai = "a\nSteps: 1, Seed: 3, Civitai resources: [{\"modelName\":\"A, B: C, Steps: 9\"}], Steps: 1";
     same(civitai, "a", "", "3");
-    assert_eq!(parse(civitai).request().unwrap().steps, 1);
+    assert_eq!(parse(civitai).request(&Catalog::builtin()).unwrap().steps, 1);
     assert_eq!(parse("no pairs: at all").prompt, "no pairs: at all");
 }
 
 #[test]
 fn a_sampler_may_end_in_its_schedule_as_it_did_before_the_two_were_apart() {
     let ids = |line: &str| {
-        parse(&format!("a\nSteps: 1, {line}")).request().ok().map(|r| format!("{}, {}", r.sampler.id, r.schedule.id))
+        parse(&format!("a\nSteps: 1, {line}"))
+            .request(&Catalog::builtin())
+            .ok()
+            .map(|r| format!("{}, {}", r.sampler.id, r.schedule.id))
     };
     assert_eq!(ids("Sampler: DPM++ 2M Karras"), Some("dpmpp_2m, karras".to_owned()));
     assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Beta"), Some("dpmpp_2m, beta".to_owned()));
@@ -145,7 +154,7 @@ fn a_sampler_may_end_in_its_schedule_as_it_did_before_the_two_were_apart() {
 #[test]
 fn a_name_or_number_that_makes_no_sense_is_an_error() {
     for line in ["Steps: x", "Steps: 1, Size: 5", "Steps: 1, Sampler: DPM-9", "Steps: 1, RNG: dice"] {
-        assert!(parse(&format!("a\n{line}")).request().is_err(), "{line}");
+        assert!(parse(&format!("a\n{line}")).request(&Catalog::builtin()).is_err(), "{line}");
     }
 }
 
@@ -159,31 +168,32 @@ proptest! {
         model in "\\PC{0,8}",
         (seed, steps, batch) in (any::<u64>(), 1usize..1000, 1usize..65),
         (cfg, guidance) in (1.0f32..100.0, 0.0f32..100.0),
-        (sampler, schedule, profile) in (any::<Index>(), any::<Index>(), 0..Profile::ALL.len()),
-        t5_length in proptest::option::of(1usize..4097),
+        (sampler, schedule, profile) in (any::<Index>(), any::<Index>(), any::<Index>()),
+        text_length in proptest::option::of(1usize..4097),
         nv in any::<bool>(),
     ) {
-        let registry = Registry::builtin();
+        let catalog = Catalog::builtin();
         let request = Txt2Img {
-            negative, seed, steps, batch, cfg, guidance, t5_length,
-            sampler: sampler.get(registry.samplers()).clone(),
-            schedule: schedule.get(registry.schedules()).clone(),
-            profile: Profile::ALL[profile],
+            negative, seed, steps, batch, cfg, guidance, text_length,
+            sampler: sampler.get(catalog.samplers()).clone(),
+            schedule: schedule.get(catalog.schedules()).clone(),
+            profile: profile.get(catalog.profiles()).clone(),
             noise: if nv { NoiseSource::Nv } else { NoiseSource::Cpu },
             ..Txt2Img::of(prompt)
         };
-        prop_assert_eq!(parse(&render(&request, &model, nv)).request().unwrap(), request);
+        prop_assert_eq!(parse(&render(&request, &model, nv)).request(&Catalog::builtin()).unwrap(), request);
     }
 
     #[test]
     fn no_text_makes_the_parser_panic(text in "(?s)(Steps: |Size: |Seed: |\"|, |\\\\|\n|.){0,40}") {
-        let _ = parse(&text).request();
+        let _ = parse(&text).request(&Catalog::builtin());
     }
 }
 
 #[test]
 fn two_keys_that_contradict_each_other_are_an_error_that_names_both() {
-    let said = |line: &str| parse(&format!("a\nSteps: 1, {line}")).request().map_err(|e| e.to_string());
+    let said =
+        |line: &str| parse(&format!("a\nSteps: 1, {line}")).request(&Catalog::builtin()).map_err(|e| e.to_string());
     for (line, words) in [
         ("CFG scale: 7, cfg: 5", ["`CFG scale` is `7`", "`cfg` is `5`"]),
         ("Seed: 1, Noise seed: 2", ["`Seed` is `1`", "`Noise seed` is `2`"]),
@@ -204,7 +214,7 @@ fn two_keys_that_contradict_each_other_are_an_error_that_names_both() {
 
 #[test]
 fn what_a_text_does_not_say_is_listed_and_what_is_not_used_too() {
-    let read = |text: &str| parse(text).reading(&Registry::builtin()).unwrap();
+    let read = |text: &str| parse(text).reading(&Catalog::builtin()).unwrap();
     let all = ["seed", "steps", "sampler", "schedule", "cfg", "guidance", "width", "height", "noise", "profile"];
     assert_eq!(read("a cat").defaults, all);
     assert_eq!(read("").defaults, all);
@@ -236,7 +246,7 @@ fn a_prompt_with_colons_is_a_prompt() {
 
 #[test]
 fn another_programs_prompt_key_is_not_the_prompt() {
-    let read = |text: &str| parse(text).reading(&Registry::builtin()).unwrap();
+    let read = |text: &str| parse(text).reading(&Catalog::builtin()).unwrap();
     let other = read("\u{feff}a cat\n\nSteps: 4, Seed: 5, Prompt: raw, Negative: none, Version: v1.10.1");
     assert_eq!((other.request.prompt.as_str(), other.request.negative.as_str()), ("a cat", "none"));
     assert_eq!(other.unread, ["Prompt"]);
@@ -244,7 +254,7 @@ fn another_programs_prompt_key_is_not_the_prompt() {
 
 #[test]
 fn settings_may_take_several_lines_or_have_others_behind() {
-    let read = |text: &str| parse(text).reading(&Registry::builtin()).unwrap();
+    let read = |text: &str| parse(text).reading(&Catalog::builtin()).unwrap();
     let each =
         read("a cat\ndogs\nNegative prompt: x\nSteps: 4\nSampler: Euler\nCFG scale: 7\nSeed: 5\nSize: 512x768\n");
     assert_eq!((each.request.prompt.as_str(), each.request.negative.as_str()), ("a cat\ndogs", "x"));
@@ -261,21 +271,24 @@ fn texts_of_any_length_are_read_or_refused_at_once() {
     let many = |piece: &str, count: usize| (0..count).map(|i| piece.replace('#', &i.to_string())).collect::<String>();
     let settings = format!("a\nSteps: 1, {}", many("k#: v, ", 80_000));
     assert!(matches!(
-        parse(&settings).request(),
+        parse(&settings).request(&Catalog::builtin()),
         Err(Error::InfotextForm { fault: TextFault::TooManyKeys { .. }, .. })
     ));
     let long = "a".repeat(5 << 20);
-    assert!(matches!(parse(&long).request(), Err(Error::InfotextForm { fault: TextFault::TooLong { .. }, .. })));
+    assert!(matches!(
+        parse(&long).request(&Catalog::builtin()),
+        Err(Error::InfotextForm { fault: TextFault::TooLong { .. }, .. })
+    ));
     let values = format!("{{\"class_type\": [{}1]}}", "1,".repeat(1 << 20));
     assert!(matches!(
-        parse(&values).request(),
+        parse(&values).request(&Catalog::builtin()),
         Err(Error::InfotextForm { fault: TextFault::TooManyValues { .. }, .. })
     ));
     let nodes = many("\"#\": {\"class_type\": \"KSampler\", \"inputs\": {\"latent_image\": [\"0\", 0]}}, ", 3000);
-    let _ = parse(&format!("{{{nodes} \"x\": 1}}")).request();
+    let _ = parse(&format!("{{{nodes} \"x\": 1}}")).request(&Catalog::builtin());
     for piece in ["\n", "Steps: 1, a: b, c: d\nx\n", "Seed: 1\n", "{", "[", "\"", "{\"a\":", "\n{", "a, ", "\\\"", "&"]
     {
-        let _ = parse(&piece.repeat((1 << 18) / piece.len())).request();
+        let _ = parse(&piece.repeat((1 << 18) / piece.len())).request(&Catalog::builtin());
     }
     assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
 }
@@ -294,7 +307,10 @@ fn texts_joined_with_themselves_do_not_grow_for_ever() {
          \"p\": {{\"class_type\": \"CLIPTextEncode\", \"inputs\": {{\"text\": [\"0\", 0]}}}}}}",
         (0..200).map(join).collect::<String>()
     );
-    assert!(matches!(parse(&graph).request(), Err(Error::InfotextForm { fault: TextFault::Endless { .. }, .. })));
+    assert!(matches!(
+        parse(&graph).request(&Catalog::builtin()),
+        Err(Error::InfotextForm { fault: TextFault::Endless { .. }, .. })
+    ));
 }
 
 proptest! {
@@ -317,12 +333,12 @@ proptest! {
             graph.insert(id.to_string(), serde_json::json!({ "class_type": CLASSES[class], "inputs": inputs }));
         }
         let text = serde_json::Value::Object(graph).to_string();
-        let _ = parse(&text).request();
-        let _ = parse(&text[..text.len() / 2]).request();
+        let _ = parse(&text).request(&Catalog::builtin());
+        let _ = parse(&text[..text.len() / 2]).request(&Catalog::builtin());
     }
 
     #[test]
     fn no_json_makes_the_parser_panic(text in "\\{(\"(c|uc|seed|image|prompt|steps|Comment|nodes|uc)\": ?|[0-9]{1,3}|NaN|\\[|\\]|\\{|\\}|,|\"|\\\\|\\PC){0,30}\\}") {
-        let _ = parse(&text).request();
+        let _ = parse(&text).request(&Catalog::builtin());
     }
 }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use samplers::{Profile, noise::NoiseSource};
+use samplers::noise::NoiseSource;
 
 /// The program that wrote a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,15 +114,15 @@ impl Writer {
         }
     }
 
-    /// The profile that does as the program does; none if there is no such.
+    /// The id of the profile that does as the program does; none if there is no such.
     ///
-    /// stable-diffusion.cpp shifts every Flux picture alike and pads T5 to 256 tokens, as ComfyUI does.
-    pub(super) fn profile(self) -> Option<Profile> {
+    /// stable-diffusion.cpp shifts every picture of a flow alike and pads prompts to as many tokens as ComfyUI does.
+    pub(super) fn profile(self) -> Option<&'static str> {
         match self {
             Self::ComfyUi | Self::ComfyGraph | Self::SwarmUi | Self::Fooocus | Self::StableDiffusionCpp => {
-                Some(Profile::Comfy)
+                Some("comfy")
             }
-            Self::InvokeAi | Self::Diffusers | Self::SdNext => Some(Profile::Diffusers),
+            Self::InvokeAi | Self::Diffusers | Self::SdNext => Some("diffusers"),
             Self::Forge
             | Self::A1111
             | Self::ForgeWebUi

@@ -35,7 +35,7 @@ impl Model for Toy {
     }
 
     fn sigma_space(&self, pass: &Pass) -> SigmaSpace {
-        SigmaSpace::Flow { mu: None, tokens: pass.size.width * pass.size.height }
+        SigmaSpace::Flow { shift: None, tokens: pass.size.width * pass.size.height }
     }
 
     fn prompt(&self, text: &str, _: &Pass) -> Prompt {

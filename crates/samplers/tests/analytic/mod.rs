@@ -23,6 +23,6 @@ impl Denoiser for Analytic {
 pub fn space(process: Process) -> SigmaSpace {
     match process {
         Process::Diffusion => SigmaSpace::Discrete,
-        Process::Flow => SigmaSpace::Flow { mu: None, tokens: 4096 },
+        Process::Flow => SigmaSpace::Flow { shift: None, tokens: 4096 },
     }
 }

@@ -1,12 +1,12 @@
-use diffusion_engine::{Infotext, Reading, Size, Txt2Img};
-use samplers::{Registry, Value};
+use diffusion_engine::{Catalog, Infotext, Reading, Size, Txt2Img};
+use samplers::Value;
 use serde_json::json;
 
 use super::print_json;
 use crate::error::Result;
 
 /// Prints what an infotext says as one JSON object: the request, or why this engine can't draw it.
-pub fn show_infotext(registry: &Registry, infotext: &Infotext) -> Result<()> {
+pub fn show_infotext(registry: &Catalog, infotext: &Infotext) -> Result<()> {
     let mut object = match infotext.reading(registry) {
         Ok(reading) => of_reading(reading),
         Err(error) => json!({
@@ -35,7 +35,7 @@ fn of_reading(Reading { request, unread, defaults }: Reading) -> serde_json::Val
         cfg,
         size: Size { width, height },
         batch,
-        t5_length,
+        text_length,
     } = request;
     let option = |(name, value): (&str, &Value)| {
         let value = match value {
@@ -47,7 +47,7 @@ fn of_reading(Reading { request, unread, defaults }: Reading) -> serde_json::Val
     json!({
         "prompt": prompt, "negative": negative, "seed": seed, "steps": steps, "sampler": sampler.id,
         "schedule": schedule.id, "cfg": shortest(cfg), "guidance": shortest(guidance), "width": width,
-        "height": height, "batch": batch, "noise": noise.id(), "profile": profile.id(), "t5_length": t5_length,
+        "height": height, "batch": batch, "noise": noise.id(), "profile": profile.id, "t5_length": text_length,
         "options": options.iter().map(option).collect::<serde_json::Map<_, _>>(), "sigmas": sigmas,
         "unread": unread, "defaults": defaults,
     })
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn a_number_has_no_more_digits_than_it_had() {
         let text = "a\nSteps: 1, CFG scale: 7.1, Distilled CFG Scale: 3, Seed: 1";
-        let shown = of_reading(parse(text).reading(&Registry::builtin()).unwrap());
+        let shown = of_reading(parse(text).reading(&crate::catalog()).unwrap());
         assert_eq!((shown["cfg"].to_string(), shown["guidance"].to_string()), ("7.1".into(), "3.0".into()));
     }
 }

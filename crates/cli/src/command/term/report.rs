@@ -3,7 +3,8 @@ use std::{
     io::{ErrorKind, Write, stderr, stdout},
 };
 
-use samplers::{End, Param, Registry};
+use diffusion_engine::Catalog;
+use samplers::{End, Param};
 use serde_json::json;
 
 use crate::error::{Error, Result};
@@ -82,7 +83,7 @@ pub fn report(error: &Error, json: bool) {
 }
 
 /// Prints the samplers of a registry.
-pub fn list_samplers(registry: &Registry, as_json: bool) -> Result<()> {
+pub fn list_samplers(registry: &Catalog, as_json: bool) -> Result<()> {
     if as_json {
         let samplers: Vec<_> = (registry.samplers().iter())
             .map(|s| {
@@ -108,7 +109,7 @@ pub fn list_samplers(registry: &Registry, as_json: bool) -> Result<()> {
 }
 
 /// Prints the schedules of a registry.
-pub fn list_schedules(registry: &Registry, as_json: bool) -> Result<()> {
+pub fn list_schedules(registry: &Catalog, as_json: bool) -> Result<()> {
     if as_json {
         let schedules: Vec<_> = (registry.schedules().iter())
             .map(|s| {

@@ -1,20 +1,21 @@
-//! `docs/samplers.md` is what the registry says; `UPDATE_DOCS=1 cargo test -p samplers --test docs` writes it.
+//! `docs/samplers.md` is what the catalog says; `UPDATE_DOCS=1 cargo test -p flux --test docs` writes it.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use std::{env, fmt::Write, fs, path::Path};
 
-use samplers::{End, Param, Profile, Registry};
+use diffusion_engine::Catalog;
+use samplers::{End, Param};
 
 #[test]
-fn the_docs_are_what_the_registry_says() {
+fn the_docs_are_what_the_catalog_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/samplers.md");
     let expected = page();
     if env::var_os("UPDATE_DOCS").is_some() {
         fs::write(&path, &expected).unwrap();
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == expected, "docs/samplers.md is stale: UPDATE_DOCS=1 cargo test -p samplers --test docs");
+    assert!(found == expected, "docs/samplers.md is stale: UPDATE_DOCS=1 cargo test -p flux --test docs");
 }
 
 fn page() -> String {
@@ -22,8 +23,8 @@ fn page() -> String {
         "# Samplers and schedules\n\nMade from the registry, `crates/samplers/src/samplers` and `schedules`; a test keeps it true. Names are \
          accepted in any case and with spaces, `_` or `-` in any place, a sampler's with `k_` before it or a schedule behind it.\nOptions are set with `--option NAME=VALUE` or in `[sampling.options]`.\n\n## Samplers\n",
     );
-    let registry = Registry::builtin();
-    for s in registry.samplers() {
+    let catalog = flux::register(Catalog::builtin()).unwrap();
+    for s in catalog.samplers() {
         let calls = s.calls.per_step().map_or("as many model calls as it takes".to_owned(), |n| match n {
             1 => "one model call a step".to_owned(),
             n => format!("{n} model calls a step"),
@@ -33,14 +34,15 @@ fn page() -> String {
         writeln!(page, "\n### `{}`: {}\n\n{}\n", s.id, s.label, s.about).unwrap();
         writeln!(page, "- {calls}{noise}{negative}; models: {}; `automatic` is `{}`", s.processes.id(), s.automatic.id)
             .unwrap();
-        let dropping: Vec<_> = Profile::ALL.into_iter().filter(|p| p.drops_penultimate(s)).map(Profile::id).collect();
+        let dropping = catalog.profiles().iter().filter(|profile| profile.is_dropping(s));
+        let dropping: Vec<_> = dropping.map(|profile| profile.id.as_str()).collect();
         if !dropping.is_empty() {
             writeln!(page, "- the last level but one is left out by {}", dropping.join(", ")).unwrap();
         }
         names_and_options(&mut page, &s.aliases, &s.params);
     }
     page += "\n## Schedules\n";
-    for s in registry.schedules() {
+    for s in catalog.schedules() {
         let end = if s.end == End::Last { "; does not end in 0" } else { "" };
         writeln!(page, "\n### `{}`: {}\n\n{}\n\n- models: {}{end}", s.id, s.label, s.about, s.spaces.id()).unwrap();
         names_and_options(&mut page, &s.aliases, &s.params);

@@ -1,0 +1,140 @@
+use std::{fmt, ops::Deref, sync::Arc};
+
+use samplers::{Error, Sampler, Schedule, Sigmas, Start, noise::NoiseSource};
+
+/// Whose habits a run follows where the engines disagree: an entry of the [`Catalog`](crate::Catalog), cheap to clone and equal to
+/// another by its id.
+///
+/// What is not said of a new one is this engine's own choice. What a profile means for one family of models alone, that family knows by
+/// its id.
+///
+/// ```
+/// use diffusion_engine::{Catalog, Profile};
+/// use samplers::noise::NoiseSource;
+///
+/// let mine = Profile::new("mine").noise(NoiseSource::Nv).ensd(31_337).drops_penultimate(["dpm_2"]);
+/// let catalog = Catalog::builtin().with_profile(mine);
+/// assert_eq!(catalog.profile("Mine")?.ensd, 31_337);
+/// # Ok::<(), samplers::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Profile(Arc<ProfileEntry>);
+
+/// What a profile decides.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ProfileEntry {
+    /// The name in configs and flags.
+    pub id: String,
+    /// Where the noise comes from if nothing is said.
+    pub noise: NoiseSource,
+    /// What is added to the seed for the noise that steps draw, which then begins anew; 0 where it goes on with the noise of the start.
+    pub ensd: u64,
+    /// What is meant by a schedule's id, where that is another schedule.
+    variants: Vec<(String, Schedule)>,
+    /// The ids of the samplers with which the last level above 0 is left out.
+    dropping: Vec<String>,
+    img2img: Arc<PartlyNoised>,
+}
+
+type PartlyNoised = dyn Fn(usize, f64) -> (usize, usize) + Send + Sync;
+
+impl Profile {
+    /// A profile by its id.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(Arc::new(ProfileEntry {
+            id: id.into(),
+            noise: NoiseSource::Cpu,
+            ensd: 0,
+            variants: Vec::new(),
+            dropping: Vec::new(),
+            img2img: Arc::new(a_share_and_one),
+        }))
+    }
+
+    /// Where the noise comes from if nothing is said.
+    pub fn noise(self, noise: NoiseSource) -> Self {
+        self.with(|entry| entry.noise = noise)
+    }
+
+    /// What is added to the seed for the noise that steps draw.
+    pub fn ensd(self, ensd: u64) -> Self {
+        self.with(|entry| entry.ensd = ensd)
+    }
+
+    /// One more schedule that is meant by another's id.
+    pub fn means(self, id: impl Into<String>, schedule: Schedule) -> Self {
+        self.with(|entry| entry.variants.push((id.into(), schedule)))
+    }
+
+    /// Leaves out the last level above 0 with the samplers of these ids, and spaces one step more for it.
+    pub fn drops_penultimate(self, samplers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.with(|entry| entry.dropping = samplers.into_iter().map(Into::into).collect())
+    }
+
+    /// How a picture that is only partly noised is taken through a schedule; [`Profile::img2img_steps`] says what comes in and out.
+    pub fn img2img(self, steps: impl Fn(usize, f64) -> (usize, usize) + Send + Sync + 'static) -> Self {
+        self.with(|entry| entry.img2img = Arc::new(steps))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut ProfileEntry)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    /// What is meant by a schedule's name.
+    pub fn variant(&self, schedule: &Schedule) -> Schedule {
+        let own = self.variants.iter().find(|(id, _)| *id == schedule.id);
+        own.map_or(schedule, |(_, own)| own).clone()
+    }
+
+    /// Whether the last level above 0 is left out with a sampler, and one step more is spaced for it.
+    pub fn is_dropping(&self, sampler: &Sampler) -> bool {
+        self.dropping.contains(&sampler.id)
+    }
+
+    /// The noise levels of a run with the rule for the last but one.
+    ///
+    /// # Errors
+    /// As [`Schedule::sigmas`].
+    pub fn levels(&self, schedule: &Schedule, sampler: &Sampler, start: &Start) -> Result<Sigmas, Error> {
+        let Start { space, steps, options } = *start;
+        if self.is_dropping(sampler) && steps < Schedule::MAX_STEPS {
+            Ok(schedule.sigmas(&space, steps + 1, options)?.without_penultimate())
+        } else {
+            schedule.sigmas(&space, steps, options)
+        }
+    }
+
+    /// How a picture that is only partly noised is taken through a schedule: the steps that the schedule is made for, and how
+    /// many of its last are taken. `strength` is the share of the noise, above 0 to 1.
+    pub fn img2img_steps(&self, steps: usize, strength: f64) -> (usize, usize) {
+        (self.img2img)(steps, strength)
+    }
+}
+
+impl Deref for Profile {
+    type Target = ProfileEntry;
+
+    fn deref(&self) -> &ProfileEntry {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Profile({:?})", self.id)
+    }
+}
+
+impl PartialEq for Profile {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+/// That share of the steps and one: Forge, modules/sd_samplers_common.py `setup_img2img_steps`, dfdcbab.
+fn a_share_and_one(steps: usize, strength: f64) -> (usize, usize) {
+    const MOST: f64 = 0.999;
+    (steps, ((strength.min(MOST) * steps as f64) as usize + 1).min(steps))
+}

@@ -1,0 +1,126 @@
+//! The habits of the engines whose pictures people share.
+
+use std::sync::LazyLock;
+
+use samplers::{Registry, noise::NoiseSource};
+
+use crate::Profile;
+
+/// Every built-in profile, in the order in which they are listed.
+pub(crate) fn all() -> Vec<Profile> {
+    vec![forge(), a1111(), comfy(), diffusers(), bfl()]
+}
+
+impl Default for Profile {
+    /// This engine's own choice, `forge`.
+    fn default() -> Self {
+        forge()
+    }
+}
+
+fn forge() -> Profile {
+    static FORGE: LazyLock<Profile> = LazyLock::new(|| of_web_ui("forge"));
+    FORGE.clone()
+}
+
+/// Stable Diffusion WebUI, whose default is the graphics card's noise.
+fn a1111() -> Profile {
+    of_web_ui("a1111").noise(NoiseSource::Nv)
+}
+
+/// ComfyUI.
+///
+/// On a CPU it draws the noise of steps from the next seed: comfy/k_diffusion/sampling.py `default_noise_sampler`, ee71d5c.
+/// `DISCARD_PENULTIMATE_SIGMA_SAMPLERS` of comfy/samplers.py, v0.3.64, drops levels.
+fn comfy() -> Profile {
+    Profile::new("comfy")
+        .ensd(1)
+        .drops_penultimate(["dpm_2", "dpm_2_ancestral", "unipc", "unipc_bh2"])
+        .img2img(all_of_a_longer_schedule)
+}
+
+/// Hugging Face diffusers.
+fn diffusers() -> Profile {
+    Profile::new("diffusers").img2img(a_share)
+}
+
+/// Black Forest Labs' reference code.
+fn bfl() -> Profile {
+    Profile::new("bfl").img2img(a_share)
+}
+
+/// Forge and A1111 have their own `beta`, `kl_optimal` and `align_your_steps`, and on flows `normal` and `sgm_uniform`
+/// (modules/sd_schedulers.py, dfdcbab); `discard_next_to_last_sigma` of modules/sd_samplers_kdiffusion.py drops levels.
+fn of_web_ui(id: &str) -> Profile {
+    const OWN: [(&str, &str); 5] = [
+        ("normal", "normal_forge"),
+        ("sgm_uniform", "sgm_uniform_forge"),
+        ("beta", "beta_forge"),
+        ("kl_optimal", "kl_optimal_forge"),
+        ("align_your_steps", "align_your_steps_forge"),
+    ];
+    let registry = Registry::builtin();
+    let profile = Profile::new(id).drops_penultimate(["dpm_2", "dpm_2_ancestral", "dpmpp_3m_sde"]);
+    OWN.into_iter().fold(profile, |profile, (name, own)| {
+        profile.means(name, registry.schedule(own).expect("it is one of the schedules that come with the engine"))
+    })
+}
+
+/// All that were asked for, of a longer schedule: comfy/samplers.py `KSampler.set_steps`, v0.3.64.
+fn all_of_a_longer_schedule(steps: usize, strength: f64) -> (usize, usize) {
+    const WHOLE: f64 = 0.9999;
+    if strength > WHOLE { (steps, steps) } else { ((steps as f64 / strength) as usize, steps) }
+}
+
+/// That share of the steps: diffusers `StableDiffusionImg2ImgPipeline.get_timesteps`, 0.42.
+fn a_share(steps: usize, strength: f64) -> (usize, usize) {
+    (steps, ((strength * steps as f64) as usize).min(steps))
+}
+
+#[cfg(test)]
+mod tests {
+    use samplers::{Options, SigmaSpace, Start};
+
+    use super::*;
+
+    #[test]
+    fn forge_means_its_own_schedules_by_the_names_that_it_shares() {
+        for (name, own) in [
+            ("beta", "beta_forge"),
+            ("kl_optimal", "kl_optimal_forge"),
+            ("ays", "align_your_steps_forge"),
+            ("normal", "normal_forge"),
+            ("SGM Uniform", "sgm_uniform_forge"),
+            ("karras", "karras"),
+        ] {
+            let named = Registry::builtin().schedule(name).unwrap();
+            assert_eq!(forge().variant(&named).id, own);
+            assert_eq!(comfy().variant(&named), named);
+        }
+    }
+
+    #[test]
+    fn the_last_level_but_one_is_left_out_by_profile_and_sampler() {
+        let (options, registry) = (Options::default(), Registry::builtin());
+        let start = Start { space: SigmaSpace::Discrete, steps: 5, options: &options };
+        let karras = registry.schedule("karras").unwrap();
+        let levels = |profile: Profile, name| {
+            profile.levels(&karras, &registry.sampler(name).unwrap(), &start).unwrap().to_vec()
+        };
+        let six = karras.sigmas(&start.space, 6, &options).unwrap();
+        let expected: Vec<f32> = six[..5].iter().copied().chain([0.0]).collect();
+        assert_eq!(levels(forge(), "DPM2"), expected);
+        assert_eq!(levels(forge(), "DPM++ 3M SDE"), expected);
+        assert_eq!(levels(comfy(), "uni_pc"), expected);
+        assert_ne!(levels(comfy(), "DPM++ 3M SDE"), expected);
+        assert_ne!(levels(bfl(), "DPM2"), expected);
+    }
+
+    #[test]
+    fn a_partly_noised_picture_takes_the_steps_of_its_profile() {
+        assert_eq!(forge().img2img_steps(20, 0.75), (20, 16));
+        assert_eq!(forge().img2img_steps(20, 1.0), (20, 20));
+        assert_eq!(comfy().img2img_steps(20, 0.5), (40, 20));
+        assert_eq!(diffusers().img2img_steps(20, 0.75), (20, 15));
+    }
+}
