@@ -103,6 +103,31 @@ impl HeadsOf {
     }
 }
 
+/// Whether every value of an f32 tensor of the CPU back end is neither NaN nor infinite; `None` for any other tensor.
+pub(crate) fn is_finite<const D: usize>(x: &Tensor<D>) -> Option<bool> {
+    let x = view(x)?;
+    let layout = x.layout();
+    if let Some(values) = x.as_slice::<f32>() {
+        return Some(kernels::is_finite(isa(), values));
+    }
+    // In the order of memory: a dimension of stride 0 shows the same values again.
+    let dims = layout.shape().iter().copied().zip(layout.strides().iter().copied());
+    let mut dims: Vec<(usize, isize)> = dims.filter(|&(n, stride)| n != 1 && stride != 0).collect();
+    dims.sort_by_key(|&(_, stride)| std::cmp::Reverse(stride.unsigned_abs()));
+    Some(is_finite_from(x.storage(), layout.start_offset(), &dims))
+}
+
+fn is_finite_from(values: &[f32], start: usize, dims: &[(usize, isize)]) -> bool {
+    match dims {
+        [] => values[start].is_finite(),
+        &[(n, 1)] => values[start..][..n].iter().all(|v| v.is_finite()),
+        &[(n, stride), ref inner @ ..] => (0..n).all(|i| {
+            let start = start.checked_add_signed(i as isize * stride).expect("a tensor's view stays inside its values");
+            is_finite_from(values, start, inner)
+        }),
+    }
+}
+
 fn view<const D: usize>(x: &Tensor<D>) -> Option<FlexTensor> {
     x.clone().try_into_primitive::<Flex>().ok().filter(|x| x.dtype() == DType::F32)
 }

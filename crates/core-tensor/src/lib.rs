@@ -34,8 +34,10 @@ pub use weights::{
 pub struct Latent(pub Tensor<4>);
 
 /// Whether every value of a tensor is a number: neither NaN nor infinite.
+///
+/// It is found out where the values are: nothing is copied on the CPU, and one answer comes back from another device.
 pub fn is_finite<const D: usize>(tensor: &Tensor<D>) -> bool {
-    values(tensor).iter().all(|v| v.is_finite())
+    cpu::is_finite(tensor).unwrap_or_else(|| tensor.clone().is_finite().all().into_scalar())
 }
 
 /// The values of a tensor on the host, row-major, f32.
@@ -49,4 +51,46 @@ pub fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
 /// If `values` does not fill `shape`.
 pub fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::DType;
+
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_no_number_is_found_in_every_place_of_every_view_and_outside_of_none() {
+        let shape = [3, 4, 5];
+        type View = fn(Tensor<3>) -> Tensor<3>;
+        let views: [View; 7] = [
+            |x| x,
+            |x| x.narrow(0, 1, 1),
+            |x| x.narrow(1, 1, 2),
+            |x| x.narrow(2, 2, 3).swap_dims(0, 2),
+            |x| x.swap_dims(1, 2).narrow(1, 1, 3),
+            |x| x.narrow(2, 2, 1).expand([3, 4, 6]),
+            |x| x.flip([0, 2]).narrow(2, 1, 3),
+        ];
+        for dtype in [DType::F32, DType::F64, DType::BF16] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for at in 0..60 {
+                    let mut all = vec![1.5; 60];
+                    all[at] = bad;
+                    let all = tensor(all, shape, &Device::flex()).cast(dtype);
+                    assert!(!is_finite(&all));
+                    for view in views {
+                        let seen = view(all.clone());
+                        assert_eq!(
+                            is_finite(&seen),
+                            values(&seen).iter().all(|v| v.is_finite()),
+                            "{dtype:?}, {bad} at {at}"
+                        );
+                    }
+                }
+            }
+            assert!(is_finite(&Tensor::<3>::ones(shape, (&Device::flex(), dtype))));
+        }
+        assert!(is_finite(&Tensor::<2>::ones([0, 3], &Device::flex())));
+    }
 }

@@ -101,6 +101,11 @@ pub fn gated<'o>(isa: Isa, activation: Activation, x: &[f32], gate: &[f32], out:
     zip(isa, Gate(activation), x, gate, out)
 }
 
+/// Whether every value is a number: neither NaN nor infinite.
+pub fn is_finite(isa: Isa, x: &[f32]) -> bool {
+    x.par_chunks(CHUNK).all(|x| vectorize(isa, Finite { x }))
+}
+
 fn zip<'o>(isa: Isa, f: impl Function<2>, a: &[f32], b: &[f32], out: Out<'o>) -> &'o mut [f32] {
     assert!(
         a.len() == out.len() && b.len() == out.len(),
@@ -231,5 +236,28 @@ impl<F: Function<1>> Body for InPlace<'_, F> {
             let y = f.of(s, [s.load_part(rest, 0.0)]);
             s.store_part(rest, y);
         }
+    }
+}
+
+struct Finite<'a> {
+    x: &'a [f32],
+}
+
+impl Body for Finite<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> bool {
+        // Zero times a number is zero; times infinity or NaN it is NaN, which stays in the sum.
+        let zero = s.splat(0.0);
+        let mut sums = [zero; 4];
+        let whole = self.x.len() / (4 * S::LANES) * (4 * S::LANES);
+        for at in (0..whole).step_by(4 * S::LANES) {
+            for i in 0..4 {
+                sums[i] = s.fma(s.load(&self.x[at + i * S::LANES..]), zero, sums[i]);
+            }
+        }
+        let sum = s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])));
+        sum == 0.0 && self.x[whole..].iter().all(|v| v.is_finite())
     }
 }

@@ -32,7 +32,7 @@ mod vector;
 
 pub use attention::{Bias, Scores, attention};
 pub use conv::{ConvEpilogue, PackedConv, conv2d};
-pub use elementwise::{Activation, activate, activate_in_place, add, gated, upsample_nearest_2x};
+pub use elementwise::{Activation, activate, activate_in_place, add, gated, is_finite, upsample_nearest_2x};
 pub use huge_pages::HugePages;
 pub use isa::{Isa, Level};
 pub use linear::{Epilogue, linear};

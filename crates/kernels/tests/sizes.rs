@@ -287,3 +287,21 @@ fn values_that_do_not_fit_their_results_are_refused() {
     refused("rows of", 23, |out| _ = kernels::upsample_nearest_2x(&x, 3, out));
     kernels::upsample_nearest_2x(&[], HALF, &mut []);
 }
+
+#[test]
+fn one_value_that_is_no_number_is_found_wherever_it_is() {
+    let mut x = vec![f32::MAX; 300];
+    x[7] = f32::MIN_POSITIVE / 2.0;
+    for isa in Isa::available() {
+        assert!(kernels::is_finite(isa, &[]) && kernels::is_finite(isa, &x), "{isa:?}");
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for len in [1, 64, 300] {
+                for at in 0..len {
+                    let mut x = x[..len].to_vec();
+                    x[at] = bad;
+                    assert!(!kernels::is_finite(isa, &x), "{isa:?}: {bad} at {at} of {len}");
+                }
+            }
+        }
+    }
+}
