@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use core_tensor::{Device, tensor};
 use kernels::{
-    Activation, Affine, Compute, ConvEpilogue, Epilogue, Heads, Isa, PackedConv, PackedMatrix, Scores, Values,
+    Activation, Affine, Compute, ConvEpilogue, Epilogue, Heads, Isa, Mask, PackedConv, PackedMatrix, Scores, Values,
 };
 
 use crate::report::{Report, median};
@@ -67,7 +67,7 @@ pub(crate) fn attention(isa: Isa, report: &mut Report) {
             |x| Heads::new(x, [1, heads, tokens, d], [0, d, heads * d]).expect("the view is as large as its values");
         let [q, k, v] = [view(&all[0]), view(&all[1]), view(&all[2])];
         let mut out = space(heads * tokens * d);
-        let scores = Scores { scale: 1.0 / (d as f32).sqrt(), bias: None, causal: false };
+        let scores = Scores { scale: 1.0 / (d as f32).sqrt(), bias: None, mask: Mask::None };
         for compute in [Compute::F32, Compute::Bf16] {
             let work = 4.0 * (heads * tokens * tokens * d) as f64;
             report.case(&case, Some(compute), work, || {

@@ -132,29 +132,27 @@ fn view<const D: usize>(x: &Tensor<D>) -> Option<FlexTensor> {
     x.clone().try_into_primitive::<Flex>().ok().filter(|x| x.dtype() == DType::F32)
 }
 
-/// Changes values where they are if nobody else holds them, and writes new ones otherwise; a tensor of another device or number
-/// format is passed to `composed`.
+/// Changes values of an f32 tensor of the CPU back end where they are if nobody else holds them, and writes new ones otherwise.
+///
+/// # Panics
+/// If the tensor has another device or number format.
 pub(crate) fn map<const D: usize>(
     x: Tensor<D>,
     in_place: impl FnOnce(&mut [f32]),
     to_new: impl for<'o> FnOnce(&[f32], Out<'o>) -> &'o mut [f32],
-    composed: impl FnOnce(Tensor<D>) -> Tensor<D>,
 ) -> Tensor<D> {
     let shape = x.dims();
-    match x.into_dispatch() {
-        DispatchTensor { kind: DispatchTensorKind::Flex(BackendTensor::Float(mut x)), .. }
-            if x.dtype() == DType::F32 =>
-        {
-            let range = x.layout().contiguous_offsets();
-            if let (Some((start, end)), Some(values)) = (range, x.try_storage_mut::<f32>()) {
-                in_place(&mut values[start..end]);
-                return Tensor::from_primitive::<Flex>(x);
-            }
-            let x = Values(if range.is_some() { x } else { x.to_contiguous() });
-            tensor(shape, |out| to_new(&x, out))
-        }
-        other => composed(Tensor::from_dispatch(other)),
+    let mut x = match x.into_dispatch() {
+        DispatchTensor { kind: DispatchTensorKind::Flex(BackendTensor::Float(x)), .. } if x.dtype() == DType::F32 => x,
+        _ => panic!("a tensor of another device or number format"),
+    };
+    let range = x.layout().contiguous_offsets();
+    if let (Some((start, end)), Some(values)) = (range, x.try_storage_mut::<f32>()) {
+        in_place(&mut values[start..end]);
+        return Tensor::from_primitive::<Flex>(x);
     }
+    let x = Values(if range.is_some() { x } else { x.to_contiguous() });
+    tensor(shape, |out| to_new(&x, out))
 }
 
 /// A tensor of what a kernel writes. The kernel's answer is the memory that it was given, which shows that it has filled it.

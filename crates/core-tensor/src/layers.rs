@@ -8,7 +8,7 @@ use kernels::{Compute, ConvEpilogue, Epilogue};
 use crate::{
     Error, Filter, Tensor, Weight, Weights,
     cpu::{self, Values},
-    ops::{self, Activation, Bias, Rope},
+    ops::{self, Activation, Bias, Mask, Rope, Scores},
     weights::{F32, multiply},
 };
 
@@ -143,12 +143,17 @@ impl Attention {
 
     /// `softmax(q · kᵀ · scale) · v`.
     pub fn forward(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-        ops::attend(self.compute, [q, k, v], None, self.scale, self.causal)
+        self.attend([q, k, v], None)
     }
 
     /// `softmax(q · kᵀ · scale + bias) · v`.
     pub fn forward_biased(&self, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Bias) -> Tensor<4> {
-        ops::attend(self.compute, [q, k, v], Some(bias), self.scale, self.causal)
+        self.attend([q, k, v], Some(bias))
+    }
+
+    fn attend(&self, qkv: [Tensor<4>; 3], bias: Option<Bias>) -> Tensor<4> {
+        let mask = if self.causal { Mask::Causal } else { Mask::None };
+        ops::attend(self.compute, qkv, &Scores { scale: self.scale, bias, mask })
     }
 }
 

@@ -8,7 +8,7 @@ use std::{hint::black_box, mem::MaybeUninit, time::Duration};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kernels::{
-    Activation, Affine, Compute, ConvEpilogue, Epilogue, Heads, HugePages, Isa, PackedConv, PackedMatrix, Scores,
+    Activation, Affine, Compute, ConvEpilogue, Epilogue, Heads, HugePages, Isa, Mask, PackedConv, PackedMatrix, Scores,
     Values,
 };
 
@@ -58,7 +58,7 @@ fn attention(c: &mut Criterion) {
         let view = |x| Heads::new(x, [1, heads, tokens, d], [0, d, heads * d]).expect("as large as its values");
         let [q, k, v] = [view(&all[0]), view(&all[1]), view(&all[2])];
         let mut out = space(heads * tokens * d);
-        let scores = Scores { scale: 1.0 / (d as f32).sqrt(), bias: None, causal: false };
+        let scores = Scores { scale: 1.0 / (d as f32).sqrt(), bias: None, mask: Mask::None };
         group.throughput(Throughput::Elements(4 * (heads * tokens * tokens * d) as u64));
         for compute in COMPUTES {
             group.bench_function(format!("{heads}x{tokens}x{d} {compute:?}"), |b| {

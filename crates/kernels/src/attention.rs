@@ -32,8 +32,19 @@ pub struct Scores<'a> {
     pub scale: f32,
     /// Added to the scores of every batch entry.
     pub bias: Option<Bias<'a>>,
-    /// Whether a token sees only itself and those before it.
-    pub causal: bool,
+    /// Which keys a query sees.
+    pub mask: Mask<'a>,
+}
+
+/// Which keys a query sees.
+#[derive(Clone, Copy, Debug)]
+pub enum Mask<'a> {
+    /// All.
+    None,
+    /// Query `q` sees keys 0 to `q`.
+    Causal,
+    /// Every query of a batch entry sees the same ones, which are `true` in `[b, m]`: one of each entry at least.
+    Keys(&'a [bool]),
 }
 
 /// What is added to a score, by head, query and key.
@@ -49,7 +60,7 @@ pub enum Bias<'a> {
 /// `[b, n, heads, d]`, which is what the next layer reads. Scores below -1e30 count as -1e30.
 ///
 /// # Panics
-/// If the shapes don't fit each other, there is no key, or a shape has more values than can be counted.
+/// If the shapes don't fit each other, there is no key or none that is seen, or a shape has more values than can be counted.
 pub fn attention<'o>(
     isa: Isa,
     compute: Compute,
@@ -83,6 +94,10 @@ pub fn attention<'o>(
         return &mut [];
     }
     assert!(m > 0, "attention to no key");
+    if let Mask::Keys(seen) = scores.mask {
+        assert_eq!(seen.len(), product("keys", [b, m]), "a mask of the keys [{b}, {m}]");
+        assert!(seen.chunks_exact(m).all(|entry| entry.contains(&true)), "attention to no key");
+    }
     let out = Output::of(out, heads * d);
     match (compute, isa.level()) {
         #[cfg(target_arch = "x86_64")]
@@ -151,6 +166,11 @@ fn all<'o, W: Streamed, const TILED: bool>(
     let rows = if TILED { 32 } else { tile_rows_of(isa) };
     let queries: Vec<usize> =
         (0..b).flat_map(|b| (0..n).step_by(rows).map(move |q| b * n + q)).chain([b * n]).collect();
+    // Added to the scores of an entry's keys.
+    let hidden: Vec<f32> = match scores.mask {
+        Mask::None | Mask::Causal => Vec::new(),
+        Mask::Keys(seen) => seen.iter().map(|&seen| if seen { 0.0 } else { f32::NEG_INFINITY }).collect(),
+    };
     let channels: Vec<usize> = (0..=heads).map(|head| head * d).collect();
     // SAFETY: every task ends in `Softmax::write`, which fills all channels of its queries.
     unsafe {
@@ -159,7 +179,8 @@ fn all<'o, W: Streamed, const TILED: bool>(
             let at = entry * heads + head;
             let keys = &keys[at * key_panels * key_panel..][..key_panels * key_panel];
             let values = &values[at * value_panels * value_panel..][..value_panels * value_panel];
-            let place = Place { head, first: out.rows().start % n, count: out.rows().len(), n, m };
+            let hidden = if hidden.is_empty() { &[] } else { &hidden[entry * m..][..m] };
+            let place = Place { head, first: out.rows().start % n, count: out.rows().len(), n, m, hidden };
             vectorize(
                 isa,
                 Task::<W, TILED> { isa, queries: q.rows(entry, head), keys, values, tokens, scores, place, out },
@@ -239,7 +260,7 @@ struct Task<'a, W: Weights, const TILED: bool> {
     values: &'a [W::Value],
     tokens: usize,
     scores: Scores<'a>,
-    place: Place,
+    place: Place<'a>,
     out: Part<'a>,
 }
 
@@ -284,7 +305,7 @@ impl<W: Streamed, const TILED: bool> Task<'_, W, TILED> {
         sums.fill(0.0);
         let mut softmax = Softmax::<M>::new(scores, place);
         let value_panel = tokens / W::PER_STEP * width;
-        for start in (0..place.m.min(softmax.seen())).step_by(BLOCK) {
+        for start in (0..softmax.seen()).step_by(BLOCK) {
             let block = BLOCK.min(tokens - start);
             for panel in 0..block.div_ceil(width) {
                 let keys = &keys[(start / width + panel) * steps * width..][..steps * width];
@@ -356,7 +377,7 @@ impl<W: Streamed, const TILED: bool> Task<'_, W, TILED> {
         let mut sums = vec![Sums([0.0; SIDE * SIDE]); d.div_ceil(SIDE)];
         let mut softmax = Softmax::<SIDE>::new(scores, place);
         let value_panel = tokens / DEPTH * WORDS;
-        for start in (0..place.m.min(softmax.seen())).step_by(BLOCK) {
+        for start in (0..softmax.seen()).step_by(BLOCK) {
             let panels = BLOCK.min(tokens - start) / SIDE;
             for (panel, weights) in weights.iter_mut().enumerate().take(panels) {
                 let keys = &keys[(start / SIDE + panel) * steps * WORDS..][..steps * WORDS];

@@ -30,7 +30,7 @@ mod simd;
 mod size;
 mod vector;
 
-pub use attention::{Bias, Scores, attention};
+pub use attention::{Bias, Mask, Scores, attention};
 pub use conv::{ConvEpilogue, PackedConv, conv2d};
 pub use elementwise::{Activation, activate, activate_in_place, add, gated, is_finite, upsample_nearest_2x};
 pub use huge_pages::HugePages;

@@ -11,7 +11,7 @@ use std::{
 
 use half::f16;
 use kernels::{
-    Activation, Affine, Bias, Compute, ConvEpilogue, Epilogue, Heads, Isa, Out, PackedConv, PackedMatrix, Scores,
+    Activation, Affine, Bias, Compute, ConvEpilogue, Epilogue, Heads, Isa, Mask, Out, PackedConv, PackedMatrix, Scores,
     Values,
 };
 
@@ -21,7 +21,7 @@ const HALF: usize = usize::MAX / 2 + 1;
 /// Its square is 0.
 const ROOT: usize = 1 << (usize::BITS / 2);
 
-const SCORES: Scores = Scores { scale: 1.0, bias: None, causal: false };
+const SCORES: Scores = Scores { scale: 1.0, bias: None, mask: Mask::None };
 
 /// A mark that no kernel writes.
 const UNTOUCHED: f32 = -12345.5;
@@ -208,6 +208,13 @@ fn attention_whose_size_wraps_is_refused() {
         });
         refused("biases for scores", 2, |out| {
             attention(same([1, 1, 2, 1]), same([1, 1, 3, 1]), biased(Bias::Relative(&[0.0; 5])), out);
+        });
+        let hidden = |seen| Scores { mask: Mask::Keys(seen), ..SCORES };
+        refused("a mask of the keys", 2, |out| {
+            attention(same([2, 1, 1, 1]), same([2, 1, 3, 1]), hidden(&[true; 3]), out)
+        });
+        refused("attention to no key", 2, |out| {
+            attention(same([2, 1, 1, 1]), same([2, 1, 2, 1]), hidden(&[true, true, false, false]), out);
         });
         refused("attention to no key", 1, |out| attention(same([1, 1, 1, 1]), same([1, 1, 0, 1]), SCORES, out));
         // No queries, heads or channels: nothing to write.

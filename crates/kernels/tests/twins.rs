@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use half::{bf16, f16};
 use kernels::{
-    Activation, Affine, Bias, Compute, ConvEpilogue, Epilogue, Heads, Isa, Out, PackedConv, PackedMatrix, Scores,
+    Activation, Affine, Bias, Compute, ConvEpilogue, Epilogue, Heads, Isa, Mask, Out, PackedConv, PackedMatrix, Scores,
     Values,
 };
 use proptest::prelude::*;
@@ -157,9 +157,13 @@ proptest! {
 
     #[test]
     fn attention_is_a_mean_of_values_weighted_by_a_softmax(
-        b in 1usize..3, heads in 1usize..4, n in 0usize..40, m in 1usize..70, d in 1usize..70, causal: bool, biased: bool, seed: u64,
+        b in 1usize..3, heads in 1usize..4, n in 0usize..40, m in 1usize..70, d in 1usize..70, mask in 0u8..3,
+        biased: bool, seed: u64,
     ) {
+        let causal = mask == 1;
         let n = if causal { n.min(m) } else { n };
+        // Some keys are hidden, but not all.
+        let seen: Vec<bool> = numbers(b * m, seed ^ 4).iter().enumerate().map(|(i, v)| *v < 0.3 || i % m == m / 2).collect();
         // Laid out as [b, tokens, heads, d], as a linear layer leaves them.
         let (q, k, v) = (numbers(b * n * heads * d, seed), numbers(b * m * heads * d, seed ^ 1), numbers(b * m * heads * d, seed ^ 2));
         let bias = numbers(heads * n * m, seed ^ 3);
@@ -172,7 +176,8 @@ proptest! {
                 let dot: f64 = (0..d).map(|c| at(&q, n, [batch, head, token, c]) * at(&k, m, [batch, head, j, c])).sum();
                 dot * f64::from(scale) + if biased { f64::from(bias[(head * n + token) * m + j]) } else { 0.0 }
             };
-            let weights: Vec<f64> = (0..if causal { token + 1 } else { m }).map(|j| score(j).exp()).collect();
+            let weight = |j: usize| if mask == 2 && !seen[batch * m + j] { 0.0 } else { score(j).exp() };
+            let weights: Vec<f64> = (0..if causal { token + 1 } else { m }).map(weight).collect();
             let total: f64 = weights.iter().sum();
             let part = |j: usize, c| weights[j] * at(&v, m, [batch, head, j, c]) / total;
             expected.extend((0..d).map(|c| (0..weights.len()).map(|j| part(j, c)).sum::<f64>()));
@@ -180,7 +185,8 @@ proptest! {
             terms.extend((0..d).map(|c| (0..weights.len()).map(|j| part(j, c).abs()).sum::<f64>()));
         } } }
         for (isa, compute, most) in computes() {
-            let scores = Scores { scale, bias: biased.then_some(Bias::Full(&bias)), causal };
+            let mask = [Mask::None, Mask::Causal, Mask::Keys(&seen)][usize::from(mask)];
+            let scores = Scores { scale, bias: biased.then_some(Bias::Full(&bias)), mask };
             let y = written(expected.len(), |out| kernels::attention(isa, compute, view(&q, n), view(&k, m), view(&v, m), scores, out));
             let error = error_of_sums(&y, &expected, &terms);
             // Queries, keys, weights and values are rounded: each adds its part.
@@ -201,7 +207,7 @@ proptest! {
         let all: Vec<f32> = pairs.map(|i| table[i]).collect();
         for (isa, compute, _) in computes() {
             let y = |bias| written(b * n * heads * d, |out| {
-                let scores = Scores { scale: 0.3, bias: Some(bias), causal };
+                let scores = Scores { scale: 0.3, bias: Some(bias), mask: if causal { Mask::Causal } else { Mask::None } };
                 kernels::attention(isa, compute, view(0, n), view(1, m), view(2, m), scores, out)
             });
             let (full, relative) = (y(Bias::Full(&all)), y(Bias::Relative(&table)));
@@ -379,7 +385,7 @@ fn nan_comes_through_products_and_softmax() {
         let y = written(6, |out| kernels::linear(&w, &x, 2, 40, Epilogue::default(), out));
         assert!(y[..3].iter().all(|v| v.is_nan()) && y[3..].iter().all(|v| v.is_finite()), "{isa:?} {compute:?} {y:?}");
         let view = |x| Heads::new(x, [1, 1, 2, 40], [80, 80, 40]).expect("in bounds");
-        let scores = Scores { scale: 0.1, bias: None, causal: false };
+        let scores = Scores { scale: 0.1, bias: None, mask: Mask::None };
         let other = numbers(80, 2);
         let y = written(80, |out| kernels::attention(isa, compute, view(&x), view(&other), view(&other), scores, out));
         assert!(
@@ -415,5 +421,26 @@ fn a_row_that_begins_far_from_its_mean_is_normalised_as_well_as_any() {
     for isa in Isa::available() {
         let y = written(d, |out| kernels::layer_norm(isa, &x, d, 1e-6, Affine::None, out));
         assert!(error(&y, &expected) <= F32, "{isa:?}: {}", error(&y, &expected));
+    }
+}
+
+#[test]
+fn a_key_that_is_hidden_has_no_say_however_many_blocks_of_them_there_are() {
+    // given more keys than a block has, of which one in the middle is seen
+    let (m, d) = if cfg!(miri) { (520, 3) } else { (1300, 40) };
+    let (q, keys) = (numbers(5 * d, 1), numbers(m * d, 2));
+    let view = |x, n| Heads::new(x, [1, 1, n, d], [n * d, n * d, d]).expect("in bounds");
+    for (isa, compute, most) in computes() {
+        for shown in [0, 1, 513, m - 1] {
+            let seen: Vec<bool> = (0..m).map(|key| key == shown).collect();
+            let scores = Scores { scale: 1.0, bias: None, mask: Mask::Keys(&seen) };
+            // when queries attend to them
+            let y = written(5 * d, |out| {
+                kernels::attention(isa, compute, view(&q, 5), view(&keys, m), view(&keys, m), scores, out)
+            });
+            // then each gets the value of that key
+            let expected: Vec<f64> = keys[shown * d..][..d].iter().map(|&v| v.into()).collect::<Vec<_>>().repeat(5);
+            assert!(error(&y, &expected) <= most, "{isa:?} {compute:?} {shown}");
+        }
     }
 }

@@ -1,86 +1,66 @@
-//! The operations as compositions of Burn's own, right on every back end.
+//! The operations as compositions of Burn's simplest, right on every back end and in every number format: what the other bodies are
+//! held against.
 
-use burn::tensor::{activation, module, ops::AttentionModuleOptions};
+use burn::tensor::activation::{sigmoid, softmax};
 
-use crate::{
-    Tensor,
-    ops::{Activation, Bias},
-};
+use super::{Activation, Ops, Rope, Scores};
+use crate::Tensor;
 
-pub(super) fn attention(
-    [q, k, v]: [Tensor<4>; 3],
-    bias: Option<Bias>,
-    scale: Option<f64>,
-    is_causal: bool,
-) -> Tensor<4> {
-    let bias = bias.map(|bias| match bias {
-        Bias::Full(all) => all,
-        Bias::Relative(table) => expanded(table, q.dims()[2], k.dims()[2]),
-    });
-    module::attention(q, k, v, None, bias, AttentionModuleOptions { scale, softcap: None, is_causal })
-}
+/// The body in which every operation is composed.
+pub struct Composed;
 
-/// `[heads, n + m - 1]` to `[1, heads, n, m]`: each query's row begins one distance before the last one's.
-fn expanded(table: Tensor<2>, n: usize, m: usize) -> Tensor<4> {
-    let rows = (0..n).map(|q| table.clone().narrow(1, n - 1 - q, m)).collect();
-    Tensor::stack::<3>(rows, 1).unsqueeze() // 1 heads n m
+impl Ops for Composed {}
+
+pub(super) fn attention([q, k, v]: [Tensor<4>; 3], scores: &Scores) -> Tensor<4> {
+    let ([b, heads, n, d], m) = (q.dims(), k.dims()[2]);
+    let products = q.matmul(k.swap_dims(2, 3)) * scores.scale_of(d); // b heads n m
+    let biased = match &scores.bias {
+        Some(bias) => products + bias.full(n, m),
+        None => products,
+    };
+    let seen = match scores.mask.hidden([b, heads, n, m], &biased.device()) {
+        Some(hidden) => biased.mask_fill(hidden, f64::NEG_INFINITY),
+        None => biased,
+    };
+    softmax(seen, 3).matmul(v)
 }
 
 pub(super) fn activate<const D: usize>(f: Activation, x: Tensor<D>) -> Tensor<D> {
     match f {
-        Activation::Silu => activation::silu(x),
-        Activation::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
-        Activation::GeluErf => activation::gelu(x),
+        Activation::Silu => x.clone() * sigmoid(x),
+        Activation::QuickGelu => x.clone() * sigmoid(x * 1.702),
+        Activation::GeluErf => x.clone() * ((x / std::f64::consts::SQRT_2).erf() + 1.0) * 0.5,
         Activation::GeluTanh => {
             // A sigmoid is the same function: 0.5 · (1 + tanh(y)) = sigmoid(2y).
             let scale = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
             let inner = (x.clone() * x.clone() * 0.044715 + 1.0) * x.clone() * scale;
-            x * activation::sigmoid(inner)
+            x * sigmoid(inner)
         }
     }
 }
 
 pub(super) fn layer_norm<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
-    let ones = Tensor::ones([x.dims()[D - 1]], (&x.device(), x.dtype()));
-    module::layer_norm(x, ones, None, eps)
+    let centred = x.clone() - x.mean_dim(D - 1);
+    let variance = (centred.clone() * centred.clone()).mean_dim(D - 1);
+    centred / (variance + eps).sqrt()
 }
 
-pub(super) fn affine_layer_norm<const D: usize>(
-    x: Tensor<D>,
-    weight: Tensor<1>,
-    bias: Tensor<1>,
-    eps: f64,
-) -> Tensor<D> {
-    module::layer_norm(x, weight, Some(bias), eps)
-}
-
-pub(super) fn modulated_layer_norm(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>, eps: f64) -> Tensor<3> {
-    layer_norm(x, eps) * (scale + 1.0) + shift
-}
-
-pub(super) fn gated<const D: usize>(f: Activation, x: Tensor<D>, gate: Tensor<D>) -> Tensor<D> {
-    activate(f, gate) * x
-}
-
-pub(super) fn rms_norm<const D: usize>(x: Tensor<D>, scale: Tensor<1>, eps: f64) -> Tensor<D> {
-    let mean_square = x.clone().powi_scalar(2).mean_dim(D - 1);
-    x / (mean_square + eps).sqrt() * scale.unsqueeze()
+pub(super) fn rms_norm<const D: usize>(x: Tensor<D>, scale: &Tensor<1>, eps: f64) -> Tensor<D> {
+    let mean_square = (x.clone() * x.clone()).mean_dim(D - 1);
+    x / (mean_square + eps).sqrt() * scale.clone().unsqueeze()
 }
 
 pub(super) fn group_norm(
     x: Tensor<4>,
     groups: usize,
-    weight: Tensor<1>,
-    bias: Tensor<1>,
+    weight: &Tensor<1>,
+    bias: &Tensor<1>,
     eps: f64,
     activation: Option<Activation>,
 ) -> Tensor<4> {
     let [b, c, h, w] = x.dims();
-    let rows = x.reshape([b * groups, c / groups * h * w]);
-    let centred = rows.clone() - rows.mean_dim(1);
-    let variance = (centred.clone() * centred.clone()).mean_dim(1);
-    let normal = (centred / (variance + eps).sqrt()).reshape([b, c, h, w]);
-    let scaled = normal * weight.reshape([1, c, 1, 1]) + bias.reshape([1, c, 1, 1]);
+    let normal = layer_norm(x.reshape([b * groups, c / groups * h * w]), eps).reshape([b, c, h, w]);
+    let scaled = normal * weight.clone().reshape([1, c, 1, 1]) + bias.clone().reshape([1, c, 1, 1]);
     match activation {
         Some(f) => activate(f, scaled),
         None => scaled,
@@ -92,8 +72,9 @@ pub(super) fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
     x.reshape([b, c, h, 1, w, 1]).expand([b, c, h, 2, w, 2]).reshape([b, c, h * 2, w * 2])
 }
 
-pub(super) fn rotate(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
+pub(super) fn rotate(x: Tensor<4>, rope: &Rope) -> Tensor<4> {
     let [b, h, n, d] = x.dims();
+    let [cos, sin] = [&rope.cos, &rope.sin].map(|table| table.clone().cast(x.dtype()));
     let pairs = x.reshape([b, h, n, d / 2, 2]);
     let even = pairs.clone().narrow(4, 0, 1).reshape([b, h, n, d / 2]);
     let odd = pairs.narrow(4, 1, 1).reshape([b, h, n, d / 2]);

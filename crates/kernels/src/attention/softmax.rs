@@ -1,6 +1,6 @@
 //! The softmax of some rows of scores, which come in blocks.
 
-use super::{Bias, Scores};
+use super::{Bias, Mask, Scores};
 use crate::{
     exp::exp,
     output::{Done, Part},
@@ -12,31 +12,38 @@ const LEAST: f32 = -1e30;
 
 /// Which queries a task has, and among how many.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Place<'a> {
     pub(super) head: usize,
     pub(super) first: usize,
     pub(super) count: usize,
     /// Queries and keys.
     pub(super) n: usize,
     pub(super) m: usize,
+    /// Added to the scores of the entry's keys: minus infinity where one is hidden. Empty where none is.
+    pub(super) hidden: &'a [f32],
 }
 
 /// What has been seen of some rows of scores.
 pub(super) struct Softmax<'a, const M: usize> {
     scores: Scores<'a>,
-    place: Place,
+    place: Place<'a>,
     greatest: [f32; M],
     totals: [f32; M],
 }
 
 impl<'a, const M: usize> Softmax<'a, M> {
-    pub(super) fn new(scores: Scores<'a>, place: Place) -> Self {
+    pub(super) fn new(scores: Scores<'a>, place: Place<'a>) -> Self {
         Self { scores, place, greatest: [LEAST; M], totals: [0.0; M] }
     }
 
     /// Keys from the first to the last that any of the rows sees.
     pub(super) fn seen(&self) -> usize {
-        if self.scores.causal { self.place.first + self.place.count } else { usize::MAX }
+        let Place { first, count, m, hidden, .. } = self.place;
+        match self.scores.mask {
+            Mask::None => m,
+            Mask::Causal => m.min(first + count),
+            Mask::Keys(_) => hidden.iter().rposition(|&hidden| hidden == 0.0).map_or(0, |last| last + 1),
+        }
     }
 
     /// Turns a block's products into weights relative to the greatest score so far, and gives the factors for what was summed up
@@ -50,11 +57,14 @@ impl<'a, const M: usize> Softmax<'a, M> {
         panels: usize,
         width: usize,
     ) -> [f32; M] {
-        let Place { head, first, count, n, m, .. } = self.place;
+        let Place { head, first, count, n, m, hidden } = self.place;
         let mut factors = [1.0; M];
         let scale = s.splat(self.scores.scale);
         for r in 0..count {
-            let end = if self.scores.causal { m.min(first + r + 1) } else { m };
+            let end = match self.scores.mask {
+                Mask::Causal => m.min(first + r + 1),
+                Mask::None | Mask::Keys(_) => m,
+            };
             let bias = match self.scores.bias {
                 None => &[],
                 Some(Bias::Full(all)) => &all[(head * n + first + r) * m..][..m],
@@ -70,6 +80,9 @@ impl<'a, const M: usize> Softmax<'a, M> {
                     let mut v = s.mul(s.load(&row[at..]), scale);
                     if !bias.is_empty() && visible > 0 {
                         v = s.add(v, s.load_part(&bias[token..token + visible], 0.0));
+                    }
+                    if !hidden.is_empty() && visible > 0 {
+                        v = s.add(v, s.load_part(&hidden[token..token + visible], 0.0));
                     }
                     v = s.max(s.splat(LEAST), v);
                     s.store(&mut row[at..], v);

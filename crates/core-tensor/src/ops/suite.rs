@@ -1,0 +1,161 @@
+//! Every operation of a body against [`Composed`] in f64 on the CPU, on inputs that the body's number format has: heads out of one
+//! layer and of three, views, rows of odd lengths.
+
+use std::sync::Arc;
+
+use burn::tensor::DType;
+
+use super::{Activation, Bias, Composed, Mask, Ops, Rope, Scores};
+use crate::{Compute, Device, Tensor, tensor};
+
+/// Where a body is held against the composition.
+pub struct Setting {
+    /// Where its tensors are.
+    pub device: Device,
+    /// Their number format.
+    pub dtype: DType,
+    /// What attention's products are computed in.
+    pub compute: Compute,
+}
+
+/// How far an operation is from its composition.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Difference {
+    /// The operation, and what is particular about its inputs.
+    pub operation: &'static str,
+    /// The norm of the differences as a share of the norm of what is expected; infinite for values that are no numbers, and for a
+    /// result of another size.
+    pub share: f64,
+}
+
+/// The difference of each operation.
+pub fn differences<O: Ops>(setting: &Setting) -> Vec<Difference> {
+    let rounded = setting.dtype;
+    let found = results::<O>(&Inputs { device: setting.device.clone(), dtype: rounded, rounded }, setting.compute);
+    let expected = results::<Composed>(&Inputs { device: Device::flex(), dtype: DType::F64, rounded }, Compute::F32);
+    let difference =
+        |((operation, found), (_, expected)): (Named, Named)| Difference { operation, share: share(&found, &expected) };
+    found.into_iter().zip(expected).map(difference).collect()
+}
+
+/// An operation's name and its result.
+type Named = (&'static str, Vec<f64>);
+
+fn share(found: &[f64], expected: &[f64]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let apart = norm(&mut found.iter().zip(expected).map(|(f, e)| f - e)) / norm(&mut expected.iter().copied());
+    if apart.is_finite() && found.len() == expected.len() { apart } else { f64::INFINITY }
+}
+
+fn results<O: Ops>(x: &Inputs, compute: Compute) -> Vec<Named> {
+    [attention::<O>(x, compute), norms::<O>(x), functions::<O>(x), pictures::<O>(x), rotations::<O>(x)].concat()
+}
+
+fn attention<O: Ops>(x: &Inputs, compute: Compute) -> Vec<Named> {
+    let (b, heads, n, m, d) = (2, 3, 19, 45, 24);
+    let fused = x.of([b, n, 3, heads, d], 1);
+    let inside = |i| fused.clone().narrow(2, i, 1).squeeze_dim::<4>(2).swap_dims(1, 2); // b h n d
+    let across = |i: u32, tokens| x.of([b, heads, d, tokens], 2 + i).swap_dims(2, 3); // b h n d
+    let own = || [inside(0), inside(1), inside(2)];
+    let other = || [across(0, n), across(1, m), across(2, m)];
+    let relative = |m: usize| Some(Bias::Relative(x.of([heads, n + m - 1], 5) * 4.0));
+    let full = || Some(Bias::Full(x.of([1, heads, n, m], 6) * 4.0));
+    let lengths = |tokens| Mask::of_lengths(&[tokens / 3, tokens], tokens);
+    let scattered: Arc<[bool]> = (0..b * m).map(|i| i % m >= 7 && i % 3 != 0).collect();
+    let scores = |bias, mask| Scores { scale: None, bias, mask };
+    let named = |name, qkv, scores: Scores| (name, numbers(O::attention(compute, qkv, &scores)));
+    vec![
+        named("attention", own(), Scores::default()),
+        named("attention, scaled", own(), Scores { scale: Some(1.0), ..Scores::default() }),
+        named("attention, causal", own(), scores(None, Mask::Causal)),
+        named("attention, lengths", own(), scores(None, lengths(n))),
+        named("attention, relative", own(), scores(relative(n), Mask::None)),
+        named("attention, relative and lengths", own(), scores(relative(n), lengths(n))),
+        named("attention, relative and causal", own(), scores(relative(n), Mask::Causal)),
+        named("attention to others", other(), Scores::default()),
+        named("attention to others, some keys", other(), scores(None, Mask::Keys(scattered.clone()))),
+        named("attention to others, causal", other(), scores(None, Mask::Causal)),
+        named("attention to others, relative", other(), scores(relative(m), Mask::None)),
+        named("attention to others, full", other(), scores(full(), Mask::None)),
+        named("attention to others, full and some keys", other(), scores(full(), Mask::Keys(scattered))),
+    ]
+}
+
+fn norms<O: Ops>(x: &Inputs) -> Vec<Named> {
+    let (b, n, d, eps) = (2, 7, 53, 1e-5);
+    let rows = || x.of([b, n, d], 10);
+    let view = || x.of([b, d, n + 3], 11).narrow(2, 2, n).swap_dims(1, 2); // b n d
+    let (weight, bias) = (x.of([d], 12), x.of([d], 13));
+    let modulation = x.of([b, 1, 3 * d], 14);
+    let part = |i| modulation.clone().narrow(2, d * i, d);
+    vec![
+        ("layer_norm", numbers(O::layer_norm(rows(), eps))),
+        ("layer_norm of a view", numbers(O::layer_norm(view(), eps))),
+        ("affine_layer_norm", numbers(O::affine_layer_norm(rows(), &weight, &bias, eps))),
+        ("modulated_layer_norm", numbers(O::modulated_layer_norm(view(), part(0), part(2), eps))),
+        ("rms_norm", numbers(O::rms_norm(rows(), &weight, eps))),
+        ("rms_norm of a view", numbers(O::rms_norm(view(), &weight, eps))),
+    ]
+}
+
+fn functions<O: Ops>(x: &Inputs) -> Vec<Named> {
+    let values = || x.of([3, 5, 37], 20) * 6.0;
+    let view = || (x.of([37, 9, 3], 21) * 6.0).narrow(1, 1, 5).swap_dims(0, 2);
+    let of = |name, f| (name, numbers(O::activate(f, values())));
+    vec![
+        of("silu", Activation::Silu),
+        of("gelu_tanh", Activation::GeluTanh),
+        of("gelu_erf", Activation::GeluErf),
+        of("quick_gelu", Activation::QuickGelu),
+        ("silu of a view", numbers(O::activate(Activation::Silu, view()))),
+        ("gated", numbers(O::gated(Activation::GeluTanh, values(), view()))),
+        ("add", numbers(O::add(values(), view()))),
+    ]
+}
+
+fn pictures<O: Ops>(x: &Inputs) -> Vec<Named> {
+    let picture = || x.of([2, 6, 5, 9], 30);
+    let (weight, bias) = (x.of([6], 31), x.of([6], 32));
+    let norm = |f| numbers(O::group_norm(picture(), 3, &weight, &bias, 1e-6, f));
+    vec![
+        ("group_norm", norm(None)),
+        ("group_norm, silu", norm(Some(Activation::Silu))),
+        ("upsample_nearest_2x", numbers(O::upsample_nearest_2x(picture()))),
+        ("upsample_nearest_2x of a view", numbers(O::upsample_nearest_2x(picture().narrow(3, 2, 5).swap_dims(2, 3)))),
+    ]
+}
+
+fn rotations<O: Ops>(x: &Inputs) -> Vec<Named> {
+    let ids: Vec<[f32; 2]> = (0..11).map(|i| [i as f32, (i * i % 7) as f32]).collect();
+    let rope = Rope::new(&ids, [8, 16], 10_000.0, &x.device);
+    let heads = || x.of([2, 11, 3, 24], 40).swap_dims(1, 2); // b h n d
+    let scale = x.of([24], 41);
+    vec![
+        ("rotate", numbers(O::rotate(heads(), None, &rope))),
+        ("rotate, normed", numbers(O::rotate(heads(), Some((&scale, 1e-6)), &rope))),
+        ("rotate, a part", numbers(O::rotate(heads().narrow(2, 3, 4), None, &rope.narrow(3, 4)))),
+    ]
+}
+
+/// Tensors of the same values everywhere.
+struct Inputs {
+    device: Device,
+    dtype: DType,
+    /// The number format that the values are rounded to first.
+    rounded: DType,
+}
+
+impl Inputs {
+    /// Values between -1 and 1.
+    fn of<const D: usize>(&self, shape: [usize; D], seed: u32) -> Tensor<D> {
+        let next = |x: &u32| Some(x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+        let bits = std::iter::successors(Some(seed.wrapping_mul(747_796_405)), next);
+        let values = bits.skip(3).map(|x| (x >> 8) as f32 / (1 << 23) as f32 - 1.0);
+        let all = tensor(values.take(shape.iter().product()).collect(), shape, &Device::flex());
+        all.cast(self.rounded).cast(self.dtype).to_device(&self.device)
+    }
+}
+
+fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f64> {
+    x.to_data().convert::<f64>().try_to_vec().expect("the data was just converted to f64")
+}
