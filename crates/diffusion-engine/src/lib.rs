@@ -51,7 +51,7 @@ pub use request::Txt2Img;
 pub use run::{Run, start};
 pub use snapshot::Snapshot;
 pub use text::{Clip, ClipHints, ClipTokenizer, T5, T5Dimensions, T5Tokenizer};
-pub use vae::{AutoencoderKl, LatentScaling, Posterior, VaeHints};
+pub use vae::{AutoencoderKl, LatentScaling, Posterior, TileCost, TilePlan, VaeHints};
 pub use vae_names::LdmNames;
 pub use whole_file::{Unwritable, check_writable, sweep, write_whole};
 pub use wrap::{Around, Guidance, Place, Wrap};

@@ -3,11 +3,17 @@
 mod blocks;
 mod decoder;
 mod encoder;
+mod tiles;
+
+use std::ops::Range;
 
 use core_tensor::{Tensor, Weights};
 
-pub use self::encoder::Posterior;
 use self::{decoder::Decoder, encoder::Encoder};
+pub use self::{
+    encoder::Posterior,
+    tiles::{TileCost, TilePlan},
+};
 use crate::{Autoencoder, Error, Inside};
 
 /// An autoencoder of any width and depth; its encoder is loaded where pictures are to be encoded.
@@ -37,6 +43,9 @@ pub struct VaeHints {
     /// Groups of the group norms; 32 where not given.
     pub norm_num_groups: Option<usize>,
 }
+
+/// How often the results of tiles are held while they are put together: as tiles, rows of them, and the whole, with what overlaps.
+const COPIES: u64 = 4;
 
 const GROUPS: usize = 32; // flux/modules/autoencoder.py: every GroupNorm
 
@@ -96,12 +105,69 @@ impl AutoencoderKl {
         let encoder = self.encoder.as_ref().ok_or(Error::NoEncoder)?;
         Ok(Posterior::of(encoder.forward(pixels, inside)?, self.scaling))
     }
+
+    /// [`Autoencoder::decode`] tile by tile.
+    ///
+    /// # Errors
+    /// As [`Autoencoder::decode`].
+    ///
+    /// # Panics
+    /// If the plan is for a latent of another size.
+    pub fn decode_tiled(&self, latent: Tensor<4>, plan: &TilePlan, inside: &Inside) -> Result<Tensor<4>, Error> {
+        let [_, _, height, width] = latent.dims();
+        assert_eq!([height, width], plan.size(), "a latent of the plan's size");
+        plan.assemble(self.factor(), |rows, columns| self.decode(part(&latent, rows, columns), inside))
+    }
+
+    /// What decoding takes for each pixel of a latent at most; weights are not counted.
+    pub fn decode_cost(&self) -> TileCost {
+        let pixels = square(self.factor());
+        TileCost { working: bytes(self.decoder.held()), result: bytes(pixels.saturating_mul(3 * COPIES)) }
+    }
+
+    /// [`AutoencoderKl::encode`] tile by tile; means and log-variances are blended.
+    ///
+    /// # Errors
+    /// As [`AutoencoderKl::encode`].
+    ///
+    /// # Panics
+    /// If the plan is not for the latent of a picture of this size, or a side is no multiple of the factor.
+    pub fn encode_tiled(&self, pixels: Tensor<4>, plan: &TilePlan, inside: &Inside) -> Result<Posterior, Error> {
+        let (encoder, factor) = (self.encoder.as_ref().ok_or(Error::NoEncoder)?, self.factor());
+        let [_, _, height, width] = pixels.dims();
+        assert_eq!([height, width], plan.size().map(|side| side * factor), "a picture of the plan's size");
+        let scaled = |range: &Range<usize>| range.start * factor..range.end * factor;
+        let moments =
+            plan.assemble(1, |rows, columns| encoder.forward(part(&pixels, &scaled(rows), &scaled(columns)), inside))?;
+        Ok(Posterior::of(moments, self.scaling))
+    }
+
+    /// What encoding takes for each pixel of a latent at most; weights are not counted. `None` without an encoder.
+    pub fn encode_cost(&self) -> Option<TileCost> {
+        let encoder = self.encoder.as_ref()?;
+        let moments = 2 * self.channels() as u64;
+        Some(TileCost { working: bytes(encoder.held()), result: bytes(moments.saturating_mul(COPIES)) })
+    }
 }
 
 impl Autoencoder for AutoencoderKl {
     fn decode(&self, latent: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error> {
         self.decoder.forward(self.scaling.undo(latent), inside)
     }
+}
+
+/// Some rows and columns of `[b, c, h, w]`.
+fn part(x: &Tensor<4>, rows: &Range<usize>, columns: &Range<usize>) -> Tensor<4> {
+    x.clone().narrow(2, rows.start, rows.len()).narrow(3, columns.start, columns.len())
+}
+
+fn square(factor: usize) -> u64 {
+    (factor as u64).saturating_mul(factor as u64)
+}
+
+/// Of so many f32 values.
+fn bytes(values: u64) -> u64 {
+    values.saturating_mul(4)
 }
 
 impl LatentScaling {

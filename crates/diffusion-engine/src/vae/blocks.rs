@@ -24,6 +24,16 @@ pub(super) fn level(w: &Weights, c: &mut usize, groups: usize) -> Result<Vec<Res
     (0..w.depth()?.max(1)).map(|i| ResnetBlock::load(&w.at(i), c, groups)).collect()
 }
 
+/// What a convolution on the CPU packs of `c` channels of a pixel, in values of f32.
+pub(super) fn packed(c: u64) -> u64 {
+    c.next_multiple_of(32) / 2 // kernels: 32 channels side by side, in bf16
+}
+
+/// What a convolution of as many channels as it is given holds for each pixel: both, and what it packs.
+pub(super) fn passes(c: u64) -> u64 {
+    c.saturating_mul(2).saturating_add(packed(c))
+}
+
 /// The coarsest resolution of either half: two blocks with attention between them.
 pub(super) struct Mid {
     block_1: ResnetBlock,
@@ -45,9 +55,15 @@ impl Mid {
         let h = self.attn_1.forward(h);
         self.block_2.forward(h)
     }
+
+    /// The most values that it holds at once for each pixel.
+    pub(super) fn held(&self) -> u64 {
+        self.block_1.held().max(self.attn_1.held()).max(self.block_2.held())
+    }
 }
 
 pub(super) struct ResnetBlock {
+    channels: [u64; 2],
     norm1: GroupNorm,
     conv1: Conv2d,
     norm2: GroupNorm,
@@ -62,6 +78,7 @@ impl ResnetBlock {
         let c_in = std::mem::replace(c, c_out);
         let shortcut = c_in != c_out || w.shape("nin_shortcut.weight").is_some();
         Ok(Self {
+            channels: [c_in as u64, c_out as u64],
             norm1: norm(&w.at("norm1"), c_in, groups)?,
             conv1: Conv2d::load(&w.at("conv1"), c_in, c_out, 3)?,
             norm2: norm(&w.at("norm2"), c_out, groups)?,
@@ -78,9 +95,17 @@ impl ResnetBlock {
         };
         self.conv2.forward_onto(self.norm2.forward_silu(h), x)
     }
+
+    /// The most values that it holds at once for each pixel: what it is given, that normalised, and what it makes.
+    pub(super) fn held(&self) -> u64 {
+        let [c_in, c_out] = self.channels;
+        let widest = c_in.max(c_out);
+        c_in.saturating_add(widest).saturating_add(c_out).saturating_add(packed(widest))
+    }
 }
 
 struct AttnBlock {
+    channels: u64,
     norm: GroupNorm,
     q: Conv2d,
     k: Conv2d,
@@ -93,6 +118,7 @@ impl AttnBlock {
     fn load(w: &Weights, c: usize, groups: usize) -> Result<Self, Error> {
         let conv = |name| Conv2d::load(&w.at(name), c, c, 1);
         Ok(Self {
+            channels: c as u64,
             norm: norm(&w.at("norm"), c, groups)?,
             q: conv("q")?,
             k: conv("k")?,
@@ -100,6 +126,12 @@ impl AttnBlock {
             proj_out: conv("proj_out")?,
             attention: Attention::of(w),
         })
+    }
+
+    /// The most values that it holds at once for each pixel: what it is given, that normalised, queries, keys and values as they
+    /// are made, in the order that attention reads and as it packs them, and what comes out.
+    fn held(&self) -> u64 {
+        self.channels.saturating_mul(2 + 3 * 2 + 3 + 1)
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {

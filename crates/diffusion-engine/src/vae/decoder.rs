@@ -4,7 +4,7 @@ use core_tensor::{
     ops,
 };
 
-use super::blocks::{Mid, ResnetBlock, level, norm};
+use super::blocks::{Mid, ResnetBlock, level, norm, passes};
 use crate::{Error, Inside, Site, Size};
 
 /// How the network is called where hooks look inside.
@@ -73,6 +73,22 @@ impl Decoder {
         1 << self.up.iter().filter(|level| level.upsample.is_some()).count()
     }
 
+    /// The most values that it holds at once for each pixel of a latent.
+    pub(super) fn held(&self) -> u64 {
+        let mut pixels = 1u64;
+        let mut most = self.mid.held();
+        for level in &self.up {
+            for block in &level.blocks {
+                most = most.max(pixels.saturating_mul(block.held()));
+            }
+            if level.upsample.is_some() {
+                pixels = pixels.saturating_mul(4);
+                most = most.max(pixels.saturating_mul(passes(level.width)));
+            }
+        }
+        most.max(pixels.saturating_mul(passes(self.width as u64).saturating_add(3)))
+    }
+
     pub(super) fn forward(&self, z: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error> {
         let z = match &self.post_quant_conv {
             Some(conv) => conv.forward(z),
@@ -89,6 +105,8 @@ impl Decoder {
 }
 
 struct UpLevel {
+    /// Channels that come out of its blocks.
+    width: u64,
     blocks: Vec<ResnetBlock>,
     upsample: Option<Conv2d>,
 }
@@ -100,7 +118,7 @@ impl UpLevel {
             Some(_) => Some(Conv2d::load(&w.at("upsample.conv"), *c, *c, 3)?),
             None => None,
         };
-        Ok(Self { blocks, upsample })
+        Ok(Self { width: *c as u64, blocks, upsample })
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {

@@ -5,7 +5,7 @@ use core_tensor::{
 
 use super::{
     LatentScaling,
-    blocks::{Mid, ResnetBlock, level, norm},
+    blocks::{Mid, ResnetBlock, level, norm, passes},
 };
 use crate::{Error, Inside, Site, Size};
 
@@ -69,6 +69,25 @@ impl Encoder {
         1 << self.down.iter().filter(|level| level.downsample.is_some()).count()
     }
 
+    /// The most values that it holds at once for each pixel of a latent.
+    pub(super) fn held(&self) -> u64 {
+        let factor = self.factor() as u64;
+        let mut pixels = factor.saturating_mul(factor);
+        let mut most = self.mid.held();
+        for level in &self.down {
+            for block in &level.blocks {
+                most = most.max(pixels.saturating_mul(block.held()));
+            }
+            if level.downsample.is_some() {
+                // What is given, with its border, and the quarter of it that comes out, with and without the border.
+                let halved = passes(level.width).saturating_add(level.width);
+                most = most.max(pixels.saturating_mul(halved));
+                pixels /= 4;
+            }
+        }
+        most
+    }
+
     /// `[b, 3, h, w]` to means and log-variances, `[b, 2 · channels, h / factor, w / factor]`.
     pub(super) fn forward(&self, pixels: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error> {
         let h = inside.after_map(Site::layer(NETWORK, "conv_in"), self.conv_in.forward(pixels))?;
@@ -87,6 +106,8 @@ impl Encoder {
 }
 
 struct DownLevel {
+    /// Channels that come out of its blocks.
+    width: u64,
     blocks: Vec<ResnetBlock>,
     downsample: Option<Downsample>,
 }
@@ -98,7 +119,7 @@ impl DownLevel {
             Some(_) => Some(Downsample::load(&w.at("downsample.conv"), *c, *c)?),
             None => None,
         };
-        Ok(Self { blocks, downsample })
+        Ok(Self { width: *c as u64, blocks, downsample })
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {

@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn a_number_has_no_more_digits_than_it_had() {
         let text = "a\nSteps: 1, CFG scale: 7.1, Distilled CFG Scale: 3, Seed: 1";
-        let shown = of_reading(parse(text).reading(&crate::catalog()).unwrap());
+        let shown = of_reading(parse(text).reading(&forge::catalog()).unwrap());
         assert_eq!((shown["cfg"].to_string(), shown["guidance"].to_string()), ("7.1".into(), "3.0".into()));
     }
 }
