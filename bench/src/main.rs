@@ -48,9 +48,10 @@ fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     }
     let isa = Isa::best();
     let peaks = Peaks::of(isa);
-    println!("{isa:?}; at most {peaks}\n");
+    let threads = rayon::current_num_threads();
+    println!("{isa:?}, {threads} threads; at most {peaks}\n");
     let peers = match python {
-        Some(python) => Peers::measured(python, filter)?,
+        Some(python) => Peers::measured(python, filter, threads)?,
         None => Peers::default(),
     };
     let mut report = Report::new(peaks, filter, peers);

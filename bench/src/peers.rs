@@ -19,19 +19,24 @@ struct Line {
     case: String,
     dtype: String,
     seconds: f64,
+    threads: usize,
 }
 
 impl Peers {
-    /// Runs `fixtures/reference/bench_peers.py` for the cases whose name contains `filter`.
-    pub(crate) fn measured(python: &str, filter: &str) -> Result<Self, Box<dyn Error>> {
+    /// Runs `fixtures/reference/bench_peers.py` on as many threads as ours, for the cases whose name contains `filter`.
+    pub(crate) fn measured(python: &str, filter: &str, threads: usize) -> Result<Self, Box<dyn Error>> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/reference/bench_peers.py");
-        let output = Command::new(python).arg(script).args(["--case", filter]).stderr(Stdio::inherit()).output()?;
+        let arguments = ["--case", filter, "--threads", &threads.to_string()];
+        let output = Command::new(python).arg(script).args(arguments).stderr(Stdio::inherit()).output()?;
         if !output.status.success() {
             return Err(format!("the peers' script failed: {}", output.status).into());
         }
         let mut best = BTreeMap::new();
         for line in String::from_utf8(output.stdout)?.lines() {
-            let Line { case, dtype, seconds } = serde_json::from_str(line)?;
+            let Line { case, dtype, seconds, threads: theirs } = serde_json::from_str(line)?;
+            if theirs != threads {
+                return Err(format!("torch ran `{case}` on {theirs} threads, expected {threads}").into());
+            }
             let entry = best.entry(case).or_insert((String::new(), f64::INFINITY));
             if seconds < entry.1 {
                 *entry = (format!("torch {dtype}"), seconds);
