@@ -6,12 +6,12 @@ use std::{
 };
 
 use core_tensor::{
-    Compute, Device, Error, Format, Manifest, Residency, Stored, Tensor, WeightSource, Weights,
+    Compute, Declare, Device, Error, Format, Layout, Manifest, Residency, Stored, Tensor, WeightSource, Weights,
     layers::{Conv2d, GroupNorm, Linear},
     ops, tensor,
 };
 use diffusion_engine::{Inside, Look, Site};
-use flux::{Hints, Inputs, Transformer};
+use flux::{Dimensions, Inputs, Transformer, TransformerConfig};
 
 use crate::{
     operations::numbers,
@@ -36,11 +36,11 @@ pub(crate) fn flux(report: &mut Report) -> Result<(), Box<dyn std::error::Error>
     let tokens = (image + TEXT) as f64;
     let linear = 2.0 * 12.0 * (HIDDEN * HIDDEN) as f64 * tokens;
     let work = linear + 4.0 * tokens * tokens * HIDDEN as f64;
-    let source = Random::of(flux_tensors());
+    let source = Random::of(&FLUX.layout());
     let device = Device::flex();
     for compute in [Compute::F32, Compute::Bf16] {
         let weights = Weights::of(&source, &device, Residency::Unpacked).computed_in(compute);
-        let transformer = Transformer::load(&weights, &Hints::default())?;
+        let transformer = Transformer::load(&weights, &TransformerConfig::default())?;
         let pe = transformer.positions(TEXT, IMAGE_SIDE, IMAGE_SIDE);
         let clock = Arc::new(Mutex::new(Clock { last: Instant::now(), double: Vec::new(), single: Vec::new() }));
         let (watched, ticking) = (clock.clone(), Look(move |at: Site, _: &Tensor<3>| locked(&clock).passed(at)));
@@ -89,40 +89,19 @@ fn locked(clock: &Mutex<Clock>) -> MutexGuard<'_, Clock> {
     clock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn flux_tensors() -> Vec<(String, Vec<usize>)> {
-    const TIME: usize = 256;
-    let head = HIDDEN / HEADS;
-    let mut linears = vec![
-        ("img_in".to_owned(), HIDDEN, INPUT),
-        ("txt_in".into(), HIDDEN, INPUT),
-        ("time_in.in_layer".into(), HIDDEN, TIME),
-        ("time_in.out_layer".into(), HIDDEN, HIDDEN),
-        ("vector_in.in_layer".into(), HIDDEN, INPUT),
-        ("vector_in.out_layer".into(), HIDDEN, HIDDEN),
-        ("single_blocks.0.linear1".into(), 7 * HIDDEN, HIDDEN),
-        ("single_blocks.0.linear2".into(), HIDDEN, 5 * HIDDEN),
-        ("single_blocks.0.modulation.lin".into(), 3 * HIDDEN, HIDDEN),
-        ("final_layer.linear".into(), INPUT, HIDDEN),
-        ("final_layer.adaLN_modulation.1".into(), 2 * HIDDEN, HIDDEN),
-    ];
-    let mut scales = vec!["single_blocks.0.norm".to_owned()];
-    for stream in ["img", "txt"] {
-        let name = |layer: &str| format!("double_blocks.0.{stream}_{layer}");
-        linears.push((name("mod.lin"), 6 * HIDDEN, HIDDEN));
-        linears.push((name("attn.qkv"), 3 * HIDDEN, HIDDEN));
-        linears.push((name("attn.proj"), HIDDEN, HIDDEN));
-        linears.push((name("mlp.0"), 4 * HIDDEN, HIDDEN));
-        linears.push((name("mlp.2"), HIDDEN, 4 * HIDDEN));
-        scales.push(name("attn.norm"));
-    }
-    let linears = linears.into_iter().flat_map(|(name, d_out, d_in)| {
-        [(format!("{name}.weight"), vec![d_out, d_in]), (format!("{name}.bias"), vec![d_out])]
-    });
-    let scales = scales.into_iter().flat_map(|name| {
-        [(format!("{name}.query_norm.scale"), vec![head]), (format!("{name}.key_norm.scale"), vec![head])]
-    });
-    linears.chain(scales).collect()
-}
+/// A transformer of one block of each kind.
+const FLUX: Dimensions = Dimensions {
+    in_channels: INPUT,
+    context: INPUT,
+    pooled: INPUT,
+    hidden: HIDDEN,
+    mlp: 4 * HIDDEN,
+    heads: HEADS,
+    double_blocks: 1,
+    single_blocks: 1,
+    guidance: false,
+    axes: [16, 56, 56],
+};
 
 /// The residual blocks of SD 1.5's UNet at 512 x 512: two convolutions, the norms before them, and the timestep's part.
 pub(crate) fn resnets(report: &mut Report) -> Result<(), Error> {
@@ -131,11 +110,11 @@ pub(crate) fn resnets(report: &mut Report) -> Result<(), Error> {
         if !report.wants(&case) {
             continue;
         }
-        let source = Random::of(Resnet::tensors(channels));
+        let source = Random::of(&Layout::of(|l| Resnet::declare(l, channels)));
         for compute in [Compute::F32, Compute::Bf16] {
             let device = Device::flex();
             let weights = Weights::of(&source, &device, Residency::Unpacked).computed_in(compute);
-            let block = Resnet::load(&weights, channels)?;
+            let block = Resnet::load(&weights.laid_out(Layout::of(|l| Resnet::declare(l, channels))))?;
             let (x, time) = (random([1, channels, side, side]), random([1, Resnet::TIME]));
             let work = 2.0 * 2.0 * (9 * channels * channels * side * side) as f64;
             report.case(&case, Some(compute), work, || drop(block.forward(x.clone(), time.clone())));
@@ -156,27 +135,21 @@ struct Resnet {
 impl Resnet {
     const TIME: usize = 1280; // SD 1.5: time_embed_dim
 
-    fn tensors(channels: usize) -> Vec<(String, Vec<usize>)> {
-        let shapes = [
-            ("norm1", vec![channels]),
-            ("conv1", vec![channels, channels, 3, 3]),
-            ("time_emb_proj", vec![channels, Self::TIME]),
-            ("norm2", vec![channels]),
-            ("conv2", vec![channels, channels, 3, 3]),
-        ];
-        let both = |(name, shape): (&str, Vec<usize>)| {
-            [(format!("{name}.weight"), shape), (format!("{name}.bias"), vec![channels])]
-        };
-        shapes.into_iter().flat_map(both).collect()
+    fn declare(l: &mut Declare, channels: usize) {
+        l.norm("norm1", channels);
+        l.convolution("conv1", channels, channels, 3);
+        l.linear("time_emb_proj", Self::TIME, channels);
+        l.norm("norm2", channels);
+        l.convolution("conv2", channels, channels, 3);
     }
 
-    fn load(w: &Weights, channels: usize) -> Result<Self, Error> {
+    fn load(w: &Weights) -> Result<Self, Error> {
         Ok(Self {
-            norm1: GroupNorm::load(&w.at("norm1"), channels, 32, 1e-5)?,
-            conv1: Conv2d::load(&w.at("conv1"), channels, channels, 3)?,
-            time_emb_proj: Linear::load(&w.at("time_emb_proj"), Self::TIME, channels)?,
-            norm2: GroupNorm::load(&w.at("norm2"), channels, 32, 1e-5)?,
-            conv2: Conv2d::load(&w.at("conv2"), channels, channels, 3)?,
+            norm1: GroupNorm::load(&w.at("norm1"), 32, 1e-5)?,
+            conv1: Conv2d::load(&w.at("conv1"))?,
+            time_emb_proj: Linear::load(&w.at("time_emb_proj"))?,
+            norm2: GroupNorm::load(&w.at("norm2"), 32, 1e-5)?,
+            conv2: Conv2d::load(&w.at("conv2"))?,
         })
     }
 
@@ -191,8 +164,8 @@ impl Resnet {
 struct Random(Manifest);
 
 impl Random {
-    fn of(shapes: Vec<(String, Vec<usize>)>) -> Self {
-        Self(shapes.into_iter().map(|(name, shape)| (name, Format::F32, shape)).collect())
+    fn of(layout: &Layout) -> Self {
+        Self(layout.needs().iter().map(|need| (need.name.as_str(), Format::F32, need.shape.clone())).collect())
     }
 }
 

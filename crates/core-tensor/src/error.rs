@@ -1,4 +1,4 @@
-use std::{io, path::PathBuf};
+use std::{io, ops::Range, path::PathBuf};
 
 use crate::Format;
 
@@ -152,6 +152,41 @@ pub enum Error {
         shape: Vec<usize>,
         /// How many bytes there are; `None` where they are not all in the file.
         found: Option<u64>,
+    },
+    /// A tensor whose rows are no whole number of its format's blocks, where they must be.
+    #[error(
+        "tensor `{name}` of {source_name} has rows of {weights} weights, which are no whole number of {format}'s blocks of \
+         {per_block}"
+    )]
+    Blocks {
+        /// The tensor.
+        name: String,
+        /// Where it was found.
+        source_name: String,
+        /// Its format.
+        format: Format,
+        /// The weights of a row.
+        weights: usize,
+        /// The weights of a block.
+        per_block: usize,
+    },
+    /// A branch that does not fit the tensor that it changes.
+    #[error("rows {rows:?} of tensor `{name}`, of shape {shape:?}, can't be changed by {found:?}")]
+    Branch {
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// The rows that would change.
+        rows: Range<usize>,
+        /// The shapes of what would be added.
+        found: Vec<Vec<usize>>,
+    },
+    /// A layer asks for a tensor that its network's layout does not have, or has as another kind.
+    #[error("the layout of the network does not have `{name}` as it is loaded")]
+    Undeclared {
+        /// The tensor.
+        name: String,
     },
     /// A part of a tensor was asked for that begins or ends inside of a block.
     #[error("rows of {weights} weights can't be told apart in {format}, whose blocks hold {per_block}")]

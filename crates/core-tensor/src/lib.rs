@@ -25,8 +25,8 @@ pub use error::Error;
 pub use kernels::Compute;
 pub use mapped::Mapped;
 pub use weights::{
-    BlockFormat, Filter, Form, Format, MAX_DEPTH, Manifest, PackedMatrix, Product, Residency, Stored, Survey, Unpack,
-    Weight, WeightSource, Weights,
+    BlockFormat, Branch, Change, Convolution, Declare, Factor, Form, Format, Kind, Layout, MAX_DEPTH, Manifest, Matrix,
+    Need, Parameter, Product, Residency, Stored, Strength, Unpack, Weight, WeightSource, Weights,
 };
 
 /// A picture in a VAE's space, `[batch, channels, height / 8, width / 8]`, f32.

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod decoder;
+mod dimensions;
 mod encoder;
 mod tiles;
 
@@ -11,6 +12,7 @@ use core_tensor::{Tensor, Weights};
 
 use self::{decoder::Decoder, encoder::Encoder};
 pub use self::{
+    dimensions::VaeDimensions,
     encoder::Posterior,
     tiles::{TileCost, TilePlan},
 };
@@ -20,6 +22,7 @@ use crate::{Autoencoder, Error, Inside};
 pub struct AutoencoderKl {
     decoder: Decoder,
     encoder: Option<Encoder>,
+    dimensions: VaeDimensions,
     scaling: LatentScaling,
 }
 
@@ -35,7 +38,7 @@ pub struct LatentScaling {
 
 /// What the tensors of an autoencoder don't tell; from its `config.json`, where there is one.
 #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
-pub struct VaeHints {
+pub struct VaeConfig {
     /// Replaces the family's [`LatentScaling::scale`].
     pub scaling_factor: Option<f64>,
     /// Replaces the family's [`LatentScaling::shift`].
@@ -49,52 +52,58 @@ const COPIES: u64 = 4;
 
 const GROUPS: usize = 32; // flux/modules/autoencoder.py: every GroupNorm
 
+impl VaeConfig {
+    /// Groups of every norm.
+    pub fn groups(&self) -> usize {
+        self.norm_num_groups.unwrap_or(GROUPS)
+    }
+}
+
 impl AutoencoderKl {
     /// A tensor that every autoencoder has; before its name stands the file's prefix.
     pub const MARK: &str = "decoder.conv_in.weight";
 
     /// Loads the decoder alone of a file in the original layout, with or without a prefix. `family` is how latents are scaled where
-    /// `hints` don't say it.
+    /// `config` doesn't say it.
     ///
     /// # Errors
-    /// A tensor that is missing or has the wrong shape, or numbers that can't be computed with.
-    pub fn load(w: &Weights, hints: &VaeHints, family: LatentScaling) -> Result<Self, Error> {
-        let decoder = Decoder::load(&w.before(Self::MARK), hints.norm_num_groups.unwrap_or(GROUPS))?;
-        Ok(Self { decoder, encoder: None, scaling: family.replaced_by(hints)? })
+    /// As [`VaeDimensions::of`], a tensor that is missing or has the wrong shape, or numbers that can't be computed with.
+    pub fn load(w: &Weights, config: &VaeConfig, family: LatentScaling) -> Result<Self, Error> {
+        Self::of(w, VaeDimensions::of(w, config.groups())?, config, family)
     }
 
     /// [`AutoencoderKl::load`] with the encoder.
     ///
     /// # Errors
     /// As [`AutoencoderKl::load`], and halves that don't fit each other.
-    pub fn load_both(w: &Weights, hints: &VaeHints, family: LatentScaling) -> Result<Self, Error> {
-        let half = Self::load(w, hints, family)?;
-        let encoder = Encoder::load(&w.before(Self::MARK), hints.norm_num_groups.unwrap_or(GROUPS))?;
-        for (what, expected, found) in [
-            ("the channels that an autoencoder's encoder makes", half.channels(), encoder.channels),
-            ("what an autoencoder's encoder divides sides by", half.factor(), encoder.factor()),
-        ] {
-            if expected != found {
-                let expected = format!("{expected} as its decoder has");
-                return Err(Error::Model { what, expected, found: found.to_string() });
-            }
-        }
-        Ok(Self { encoder: Some(encoder), ..half })
+    pub fn load_both(w: &Weights, config: &VaeConfig, family: LatentScaling) -> Result<Self, Error> {
+        Self::of(w, VaeDimensions::of_both(w, config.groups())?, config, family)
+    }
+
+    fn of(w: &Weights, dimensions: VaeDimensions, config: &VaeConfig, family: LatentScaling) -> Result<Self, Error> {
+        let (w, groups) = (w.before(Self::MARK).laid_out(dimensions.layout()), config.groups());
+        let encoder = dimensions.encoder.as_ref().map(|encoder| Encoder::load(&w, encoder, groups));
+        Ok(Self {
+            decoder: Decoder::load(&w, &dimensions.decoder, groups)?,
+            encoder: encoder.transpose()?,
+            scaling: family.replaced_by(config)?,
+            dimensions,
+        })
+    }
+
+    /// How large it is.
+    pub fn dimensions(&self) -> &VaeDimensions {
+        &self.dimensions
     }
 
     /// Channels of a latent.
     pub fn channels(&self) -> usize {
-        self.decoder.channels
-    }
-
-    /// Channels of the finest level, which takes the most memory.
-    pub fn width(&self) -> usize {
-        self.decoder.width
+        self.dimensions.channels()
     }
 
     /// How many pixels a latent's pixel becomes, in each direction.
     pub fn factor(&self) -> usize {
-        self.decoder.factor()
+        self.dimensions.factor()
     }
 
     /// `[b, 3, h, w]`, -1 to 1, to a latent's distribution, `[b, channels, h / factor, w / factor]`, rounded down.
@@ -122,7 +131,10 @@ impl AutoencoderKl {
     /// What decoding takes for each pixel of a latent at most; weights are not counted.
     pub fn decode_cost(&self) -> TileCost {
         let pixels = square(self.factor());
-        TileCost { working: bytes(self.decoder.held()), result: bytes(pixels.saturating_mul(3 * COPIES)) }
+        TileCost {
+            working: bytes(self.dimensions.decoder.decoder_held()),
+            result: bytes(pixels.saturating_mul(3 * COPIES)),
+        }
     }
 
     /// [`AutoencoderKl::encode`] tile by tile; means and log-variances are blended.
@@ -144,9 +156,9 @@ impl AutoencoderKl {
 
     /// What encoding takes for each pixel of a latent at most; weights are not counted. `None` without an encoder.
     pub fn encode_cost(&self) -> Option<TileCost> {
-        let encoder = self.encoder.as_ref()?;
+        let encoder = self.dimensions.encoder.as_ref()?;
         let moments = 2 * self.channels() as u64;
-        Some(TileCost { working: bytes(encoder.held()), result: bytes(moments.saturating_mul(COPIES)) })
+        Some(TileCost { working: bytes(encoder.encoder_held()), result: bytes(moments.saturating_mul(COPIES)) })
     }
 }
 
@@ -172,10 +184,13 @@ fn bytes(values: u64) -> u64 {
 
 impl LatentScaling {
     /// With what a config says in its place.
-    fn replaced_by(self, hints: &VaeHints) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Model`] for a number that can't be computed with.
+    pub fn replaced_by(self, config: &VaeConfig) -> Result<Self, Error> {
         Ok(Self {
-            scale: as_f32("scaling_factor", hints.scaling_factor.unwrap_or(self.scale), f32::is_normal)?,
-            shift: as_f32("shift_factor", hints.shift_factor.unwrap_or(self.shift), f32::is_finite)?,
+            scale: as_f32("scaling_factor", config.scaling_factor.unwrap_or(self.scale), f32::is_normal)?,
+            shift: as_f32("shift_factor", config.shift_factor.unwrap_or(self.shift), f32::is_finite)?,
         })
     }
 

@@ -1,4 +1,4 @@
-use core_tensor::{Error, Manifest, Stored, WeightSource};
+use core_tensor::{Branch, Error, Manifest, Stored, WeightSource};
 
 /// An autoencoder in diffusers' layout under the original (latent-diffusion) names.
 ///
@@ -140,6 +140,10 @@ impl<S: WeightSource> WeightSource for LdmNames<S> {
         let stored = self.source.read(&self.names.theirs(name).ok_or_else(missing)?)?;
         let shape = convolution(name, stored.shape().to_vec());
         Ok(stored.reshape(shape))
+    }
+
+    fn branches(&self, name: &str) -> Vec<Branch> {
+        self.names.theirs(name).map_or_else(Vec::new, |theirs| self.source.branches(&theirs))
     }
 }
 

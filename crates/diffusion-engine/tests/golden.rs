@@ -7,9 +7,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use core_tensor::{Device, Residency, Survey, Tensor, Weights, safetensors::Safetensors, tensor, values};
+use core_tensor::{Device, Residency, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values};
 use diffusion_engine::{
-    Autoencoder, AutoencoderKl, Clip, ClipHints, ClipTokenizer, Inside, LatentScaling, LdmNames, Look, Site, VaeHints,
+    Autoencoder, AutoencoderKl, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Inside, LatentScaling, LdmNames, Look,
+    Site, VaeConfig, VaeDimensions,
 };
 use fixtures::{Golden, Listed, path};
 
@@ -45,7 +46,7 @@ fn clip_agrees(case: &str, residency: Residency) {
     // given the reference's tokens
     let golden = Arc::new(Golden::open(&format!("{case}/expected.safetensors")));
     let file = Safetensors::open(&path("golden/tiny-dev/clip.safetensors")).unwrap();
-    let clip = Clip::load(&Weights::of(&file, &Device::flex(), residency), &ClipHints::default()).unwrap();
+    let clip = Clip::load(&Weights::of(&file, &Device::flex(), residency), &ClipConfig::default()).unwrap();
     // when they are encoded
     let (seen, inside) = compared(&golden, "clip");
     let vec = clip.pooled(&golden.ids("clip.ids"), &inside).unwrap();
@@ -72,7 +73,7 @@ fn every_layer_of_the_decoder_is_that_of_diffusers() {
         let golden = Arc::new(Golden::open(&format!("{case}/expected.safetensors")));
         let file = Safetensors::open(&path("golden/tiny-dev/ae.safetensors")).unwrap();
         let weights = Weights::of(&file, &Device::flex(), Residency::Unpacked);
-        let vae = AutoencoderKl::load(&weights, &VaeHints::default(), FLUX).unwrap();
+        let vae = AutoencoderKl::load(&weights, &VaeConfig::default(), FLUX).unwrap();
         let shape: [usize; 4] = golden.shape(last).try_into().unwrap();
         let latent = tensor(golden.floats(last), shape, &Device::flex());
         // when it is decoded
@@ -86,20 +87,23 @@ fn every_layer_of_the_decoder_is_that_of_diffusers() {
 
 #[test]
 fn the_real_checkpoints_lack_nothing_that_is_asked_of_them() {
-    let survey = Survey::default();
+    let faults = |w: &Weights, mark, layout| w.before(mark).laid_out(layout).faults().count();
     for name in ["clip-l.flux.hf", "clip-l.sd15.hf", "clip-h.sd21.hf"] {
-        Clip::load(&Weights::survey(&Listed::open(name), &survey), &ClipHints::default()).unwrap();
-        assert!(survey.complaints().is_empty(), "{name}");
-    }
-    for name in ["flux-ae.bfl", "sd15.ldm"] {
         let list = Listed::open(name);
-        let vae = AutoencoderKl::load_both(&Weights::survey(&list, &survey), &VaeHints::default(), FLUX).unwrap();
-        assert!(survey.complaints().is_empty(), "{name}");
-        assert_eq!((vae.channels(), vae.factor()), (if name.starts_with("flux") { 16 } else { 4 }, 8));
+        let w = Weights::of(&list, &Device::flex(), Residency::Mapped);
+        let layout = ClipDimensions::of(&w, &ClipConfig::default()).unwrap().layout();
+        assert_eq!(faults(&w, Clip::MARK, layout), 0, "{name}");
+    }
+    let autoencoder = |name: &str, source: &dyn WeightSource| {
+        let w = Weights::of(source, &Device::flex(), Residency::Mapped);
+        let dimensions = VaeDimensions::of_both(&w, 32).unwrap();
+        assert_eq!(faults(&w, AutoencoderKl::MARK, dimensions.layout()), 0, "{name}");
+        assert_eq!((dimensions.channels(), dimensions.factor()), (if name.starts_with("flux") { 16 } else { 4 }, 8));
+    };
+    for name in ["flux-ae.bfl", "sd15.ldm"] {
+        autoencoder(name, &Listed::open(name));
     }
     for name in ["flux1-dev.diffusers-vae", "sdxl-base.diffusers-vae"] {
-        let source = LdmNames::over(Listed::open(name));
-        AutoencoderKl::load_both(&Weights::survey(&source, &survey), &VaeHints::default(), FLUX).unwrap();
-        assert!(survey.complaints().is_empty(), "{name}");
+        autoencoder(name, &LdmNames::over(Listed::open(name)));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use core_tensor::{Device, Residency, Tensor, Weights, safetensors::Safetensors, tensor, values};
-use diffusion_engine::{Autoencoder, AutoencoderKl, Error, Inside, LatentScaling, LdmNames, Look, Site, VaeHints};
+use diffusion_engine::{Autoencoder, AutoencoderKl, Error, Inside, LatentScaling, LdmNames, Look, Site, VaeConfig};
 use fixtures::{Golden, path};
 
 const FLUX: LatentScaling = LatentScaling { scale: 0.3611, shift: 0.1159 };
@@ -22,9 +22,9 @@ const CASES: [(&str, LatentScaling, usize, [usize; 2], usize); 3] =
 fn case(name: &str, scaling: LatentScaling, groups: usize) -> (Arc<Golden>, AutoencoderKl) {
     let file = Safetensors::open(&path("golden/vae").join(format!("{name}.safetensors"))).unwrap();
     let source = LdmNames::over(file);
-    let hints = VaeHints { norm_num_groups: Some(groups), ..VaeHints::default() };
+    let config = VaeConfig { norm_num_groups: Some(groups), ..VaeConfig::default() };
     let weights = Weights::of(&source, &Device::flex(), Residency::Unpacked);
-    let vae = AutoencoderKl::load_both(&weights, &hints, scaling).unwrap();
+    let vae = AutoencoderKl::load_both(&weights, &config, scaling).unwrap();
     (Arc::new(Golden::open(&format!("vae/{name}.expected.safetensors"))), vae)
 }
 
@@ -71,7 +71,7 @@ fn every_layer_of_both_halves_is_that_of_diffusers() {
 fn the_encoder_of_a_file_in_the_original_layout_is_that_of_diffusers() {
     let file = Safetensors::open(&path("golden/tiny-dev/ae.safetensors")).unwrap();
     let weights = Weights::of(&file, &Device::flex(), Residency::Unpacked);
-    let vae = AutoencoderKl::load_both(&weights, &VaeHints::default(), FLUX).unwrap();
+    let vae = AutoencoderKl::load_both(&weights, &VaeConfig::default(), FLUX).unwrap();
     let golden = Golden::open("vae/tiny-dev.expected.safetensors");
     let posterior = vae.encode(stored(&golden, "pixels"), &Inside::default()).unwrap();
     assert_tensor(&golden, "mean", posterior.mean());
@@ -93,7 +93,7 @@ fn a_batch_is_encoded_as_its_pictures_are_alone() {
 fn without_its_encoder_an_autoencoder_decodes_and_does_not_encode() {
     let file = Safetensors::open(&path("golden/tiny-dev/ae.safetensors")).unwrap();
     let weights = Weights::of(&file, &Device::flex(), Residency::Unpacked);
-    let vae = AutoencoderKl::load(&weights, &VaeHints::default(), FLUX).unwrap();
+    let vae = AutoencoderKl::load(&weights, &VaeConfig::default(), FLUX).unwrap();
     let encoded = vae.encode(Tensor::zeros([1, 3, 16, 16], &Device::flex()), &Inside::default());
     assert!(matches!(encoded, Err(Error::NoEncoder)));
     let decoded = vae.decode(Tensor::zeros([1, 16, 2, 2], &Device::flex()), &Inside::default()).unwrap();
@@ -105,13 +105,13 @@ fn a_config_says_how_latents_are_scaled_and_the_family_where_it_does_not() {
     let file = Safetensors::open(&path("golden/tiny-dev/ae.safetensors")).unwrap();
     let weights = Weights::of(&file, &Device::flex(), Residency::Unpacked);
     let latent = || tensor((0..64).map(|i| (i as f32 * 0.7).sin()).collect(), [1, 16, 2, 2], &Device::flex());
-    let decoded = |hints: &VaeHints, family| {
-        let vae = AutoencoderKl::load(&weights, hints, family).unwrap();
+    let decoded = |config: &VaeConfig, family| {
+        let vae = AutoencoderKl::load(&weights, config, family).unwrap();
         values(&vae.decode(latent(), &Inside::default()).unwrap())
     };
-    let silent = VaeHints::default();
-    let (scale, shift) = (VaeHints { scaling_factor: Some(0.3611), ..silent.clone() }, 0.1159);
-    let both = VaeHints { shift_factor: Some(shift), ..scale.clone() };
+    let silent = VaeConfig::default();
+    let (scale, shift) = (VaeConfig { scaling_factor: Some(0.3611), ..silent.clone() }, 0.1159);
+    let both = VaeConfig { shift_factor: Some(shift), ..scale.clone() };
     let expected = decoded(&silent, FLUX);
     assert!(decoded(&silent, SD1) != expected);
     assert!(decoded(&both, SD1) == expected);

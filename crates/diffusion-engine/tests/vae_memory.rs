@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use core_tensor::{Compute, Device, Residency, Tensor, Weights, safetensors::Safetensors};
-use diffusion_engine::{AutoencoderKl, Inside, LatentScaling, TilePlan, VaeHints};
+use diffusion_engine::{AutoencoderKl, Inside, LatentScaling, TilePlan, VaeConfig};
 use fixtures::path;
 use peak_alloc::PeakAlloc;
 
@@ -32,7 +32,7 @@ fn an_autoencoder_takes_no_more_than_its_plan_says_and_not_much_less() {
     let file = Safetensors::open(&path("golden/tiny-dev/ae.safetensors")).unwrap();
     for compute in [Compute::F32, Compute::Bf16] {
         let weights = Weights::of(&file, &Device::flex(), Residency::Unpacked).computed_in(compute);
-        let vae = AutoencoderKl::load_both(&weights, &VaeHints::default(), FLUX).unwrap();
+        let vae = AutoencoderKl::load_both(&weights, &VaeConfig::default(), FLUX).unwrap();
         let (decoding, encoding) = (vae.decode_cost(), vae.encode_cost().unwrap());
         let latent = Tensor::zeros([1, 16, SIZE[0], SIZE[1]], &Device::flex());
         let pixels = Tensor::zeros([1, 3, 8 * SIZE[0], 8 * SIZE[1]], &Device::flex());

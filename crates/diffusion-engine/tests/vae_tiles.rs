@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use core_tensor::{Device, Residency, Tensor, Weights, safetensors::Safetensors, tensor, values};
-use diffusion_engine::{Autoencoder, AutoencoderKl, Inside, LatentScaling, LdmNames, TileCost, TilePlan, VaeHints};
+use diffusion_engine::{Autoencoder, AutoencoderKl, Inside, LatentScaling, LdmNames, TileCost, TilePlan, VaeConfig};
 use fixtures::{Golden, STAGE, deviation, path, psnr, std};
 
 const FLUX: LatentScaling = LatentScaling { scale: 0.3611, shift: 0.1159 };
@@ -15,7 +15,7 @@ const TILES_DB: f64 = 32.0;
 fn demo() -> AutoencoderKl {
     let file = Safetensors::open(&path("models/ae.safetensors")).unwrap();
     let weights = Weights::of(&file, &Device::flex(), Residency::Unpacked);
-    AutoencoderKl::load_both(&weights, &VaeHints::default(), FLUX).unwrap()
+    AutoencoderKl::load_both(&weights, &VaeConfig::default(), FLUX).unwrap()
 }
 
 fn stored(golden: &Golden, name: &str) -> Tensor<4> {
@@ -39,7 +39,7 @@ fn tiles_are_those_of_diffusers_but_where_four_meet() {
     let file = Safetensors::open(&path("golden/vae/two-levels.safetensors")).unwrap();
     let source = LdmNames::over(file);
     let weights = Weights::of(&source, &Device::flex(), Residency::Unpacked);
-    let hints = VaeHints { norm_num_groups: Some(8), ..VaeHints::default() };
+    let hints = VaeConfig { norm_num_groups: Some(8), ..VaeConfig::default() };
     let vae = AutoencoderKl::load_both(&weights, &hints, FLUX).unwrap();
     let (rows, columns) = (vec![0..8, 6..14, 12..20, 18..20], vec![0..8, 6..14, 12..14]);
     let plan = TilePlan::new(rows.clone(), columns.clone()).unwrap();

@@ -1,4 +1,4 @@
-use core_tensor::{Error, Form, Format, Manifest, Stored, WeightSource};
+use core_tensor::{Branch, Error, Form, Format, Manifest, Stored, WeightSource};
 
 /// A transformer in diffusers' layout under BFL's names.
 ///
@@ -138,6 +138,17 @@ impl<S: WeightSource> BflNames<S> {
     }
 }
 
+/// A branch of a tensor of two halves of so many rows, for the tensor in which they have changed places. What can't be cut stays
+/// whole, for the layer to refuse.
+fn exchanged(branch: &Branch, half: usize) -> Vec<Branch> {
+    let of_half =
+        |start: usize, to: usize| branch.within(start..start + half).map(|part| part.map(|part| part.behind(to)));
+    match (of_half(0, half), of_half(half, 0)) {
+        (Ok(first), Ok(second)) => first.into_iter().chain(second).collect(),
+        (Err(_), _) | (_, Err(_)) => vec![branch.clone()],
+    }
+}
+
 /// The form of tensors one below the other; `None` where one is not there or they don't fit.
 fn stacked<'m>(mut parts: impl Iterator<Item = Option<Form<'m>>>) -> Option<(Format, Vec<usize>)> {
     let Form { format, shape, .. } = parts.next()??;
@@ -168,5 +179,19 @@ impl<S: WeightSource> WeightSource for BflNames<S> {
             return Stored::stacked(&halves).ok_or_else(missing);
         }
         Ok(whole)
+    }
+
+    fn branches(&self, name: &str) -> Vec<Branch> {
+        let mut above = 0;
+        let mut branches = Vec::new();
+        for part in self.theirs(name) {
+            branches.extend(self.source.branches(&part).into_iter().map(|branch| branch.behind(above)));
+            let height = self.source.manifest().get(&part).and_then(|form| form.shape.first().copied());
+            above += height.unwrap_or(0);
+        }
+        match name.strip_prefix(&self.prefix).is_some_and(|name| name.starts_with(LAST_MODULATION)) {
+            true => branches.iter().flat_map(|branch| exchanged(branch, above / 2)).collect(),
+            false => branches,
+        }
     }
 }

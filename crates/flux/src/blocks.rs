@@ -3,7 +3,7 @@
 //! Reference: flux/modules/layers.py `DoubleStreamBlock` and `SingleStreamBlock`, 802fb47.
 
 use core_tensor::{
-    Tensor, Weights,
+    Declare, Tensor, Weights,
     layers::{Attention, Linear, RmsNorm},
     ops::{self, Activation, Rope},
 };
@@ -19,8 +19,12 @@ pub(crate) struct DoubleBlock {
 }
 
 impl DoubleBlock {
-    pub(crate) fn load(w: &Weights, dimensions: &Dimensions) -> Result<Self, Error> {
-        let stream = |name| Stream::load(w, name, dimensions);
+    pub(crate) fn declare(l: &mut Declare, dimensions: &Dimensions) {
+        ["img", "txt"].into_iter().for_each(|name| Stream::declare(l, name, dimensions));
+    }
+
+    pub(crate) fn load(w: &Weights, heads: usize) -> Result<Self, Error> {
+        let stream = |name| Stream::load(w, name, heads);
         Ok(Self { img: stream("img")?, txt: stream("txt")?, attention: Attention::of(w) })
     }
 
@@ -63,16 +67,26 @@ struct Stream {
 }
 
 impl Stream {
-    fn load(w: &Weights, name: &str, dimensions: &Dimensions) -> Result<Self, Error> {
+    fn declare(l: &mut Declare, name: &str, dimensions: &Dimensions) {
         let Dimensions { hidden, mlp, heads, .. } = *dimensions;
+        Modulation::<6>::declare(l, &format!("{name}_mod.lin"), hidden);
+        let mut attn = l.at(format!("{name}_attn"));
+        attn.linear("qkv", hidden, 3 * hidden);
+        QkNorm::declare(&mut attn.at("norm"), hidden / heads);
+        attn.linear("proj", hidden, hidden);
+        l.linear(format!("{name}_mlp.0"), hidden, mlp);
+        l.linear(format!("{name}_mlp.2"), mlp, hidden);
+    }
+
+    fn load(w: &Weights, name: &str, heads: usize) -> Result<Self, Error> {
         let attn = w.at(format!("{name}_attn"));
         Ok(Self {
-            modulation: Modulation::load(&w.at(format!("{name}_mod.lin")), hidden)?,
-            qkv: Linear::load(&attn.at("qkv"), hidden, 3 * hidden)?,
-            norm: QkNorm::load(&attn.at("norm"), hidden / heads)?,
-            proj: Linear::load(&attn.at("proj"), hidden, hidden)?,
-            mlp_in: Linear::load(&w.at(format!("{name}_mlp.0")), hidden, mlp)?,
-            mlp_out: Linear::load(&w.at(format!("{name}_mlp.2")), mlp, hidden)?,
+            modulation: Modulation::load(&w.at(format!("{name}_mod.lin")))?,
+            qkv: Linear::load(&attn.at("qkv"))?,
+            norm: QkNorm::load(&attn.at("norm"))?,
+            proj: Linear::load(&attn.at("proj"))?,
+            mlp_in: Linear::load(&w.at(format!("{name}_mlp.0")))?,
+            mlp_out: Linear::load(&w.at(format!("{name}_mlp.2")))?,
             heads,
         })
     }
@@ -106,15 +120,22 @@ pub(crate) struct SingleBlock {
 }
 
 impl SingleBlock {
-    pub(crate) fn load(w: &Weights, dimensions: &Dimensions) -> Result<Self, Error> {
+    pub(crate) fn declare(l: &mut Declare, dimensions: &Dimensions) {
         let Dimensions { hidden, mlp, heads, .. } = *dimensions;
-        let [qkv, mlp_in] = Linear::load_stacked(&w.at("linear1"), hidden, [3 * hidden, mlp])?;
+        l.stacked("linear1", hidden, &[3 * hidden, mlp]);
+        Modulation::<3>::declare(l, "modulation.lin", hidden);
+        l.linear("linear2", hidden + mlp, hidden);
+        QkNorm::declare(&mut l.at("norm"), hidden / heads);
+    }
+
+    pub(crate) fn load(w: &Weights, heads: usize) -> Result<Self, Error> {
+        let [qkv, mlp_in] = Linear::load_stacked(&w.at("linear1"))?;
         Ok(Self {
-            modulation: Modulation::load(&w.at("modulation.lin"), hidden)?,
+            modulation: Modulation::load(&w.at("modulation.lin"))?,
             qkv,
             mlp_in,
-            linear2: Linear::load(&w.at("linear2"), hidden + mlp, hidden)?,
-            norm: QkNorm::load(&w.at("norm"), hidden / heads)?,
+            linear2: Linear::load(&w.at("linear2"))?,
+            norm: QkNorm::load(&w.at("norm"))?,
             attention: Attention::of(w),
             heads,
         })
@@ -148,18 +169,22 @@ fn attended(attention: &Attention, qkv: [Tensor<4>; 3], at: Site, inside: &Insid
 /// `N` vectors that scale, shift and gate a block, made from `vec`.
 pub(crate) struct Modulation<const N: usize> {
     lin: Linear,
-    hidden: usize,
 }
 
 impl<const N: usize> Modulation<N> {
-    pub(crate) fn load(w: &Weights, hidden: usize) -> Result<Self, Error> {
-        Ok(Self { lin: Linear::load(w, hidden, N * hidden)?, hidden })
+    pub(crate) fn declare(l: &mut Declare, name: &str, hidden: usize) {
+        l.linear(name, hidden, N * hidden);
+    }
+
+    pub(crate) fn load(w: &Weights) -> Result<Self, Error> {
+        Ok(Self { lin: Linear::load(w)? })
     }
 
     /// `[b, hidden]` to `N` of `[b, 1, hidden]`.
     pub(crate) fn forward(&self, vec: &Tensor<2>) -> [Tensor<3>; N] {
+        let [_, hidden] = vec.dims();
         let all: Tensor<3> = self.lin.forward(ops::silu(vec.clone())).unsqueeze_dim(1);
-        std::array::from_fn(|i| all.clone().narrow(2, i * self.hidden, self.hidden))
+        std::array::from_fn(|i| all.clone().narrow(2, i * hidden, hidden))
     }
 }
 
@@ -175,10 +200,15 @@ struct QkNorm {
 }
 
 impl QkNorm {
-    fn load(w: &Weights, head: usize) -> Result<Self, Error> {
+    fn declare(l: &mut Declare, head: usize) {
+        l.parameter("query_norm.scale", &[head]);
+        l.parameter("key_norm.scale", &[head]);
+    }
+
+    fn load(w: &Weights) -> Result<Self, Error> {
         Ok(Self {
-            query_norm: RmsNorm::load(&w.at("query_norm"), "scale", head, EPS)?,
-            key_norm: RmsNorm::load(&w.at("key_norm"), "scale", head, EPS)?,
+            query_norm: RmsNorm::load(&w.at("query_norm"), "scale", EPS)?,
+            key_norm: RmsNorm::load(&w.at("key_norm"), "scale", EPS)?,
         })
     }
 

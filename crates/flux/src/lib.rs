@@ -16,4 +16,4 @@ mod transformer;
 pub use bfl_names::BflNames;
 pub use model::{Flux, GUIDANCE, LATENT_SCALING, PATCH, TEXT_LENGTH, pack, unpack};
 pub use schedules::{mu, register, schedules};
-pub use transformer::{Dimensions, Hints, Inputs, Transformer};
+pub use transformer::{Dimensions, Inputs, Transformer, TransformerConfig};

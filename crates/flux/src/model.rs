@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use core_tensor::{Device, Latent, Tensor, ops::Rope};
 use diffusion_engine::{
-    Autoencoder, AutoencoderKl, Card, Clip, ClipTokenizer, Cut, Encoded, Error, Inside, Job, LatentScaling, Model,
-    Pass, Predictor, Prompt, Size, Stream, T5, T5Dimensions, T5Tokenizer,
+    Autoencoder, AutoencoderKl, Card, Clip, ClipDimensions, ClipTokenizer, Cut, Encoded, Error, Inside, Job,
+    LatentScaling, Model, Pass, Predictor, Prompt, Size, Stream, T5, T5Dimensions, T5Tokenizer, VaeDimensions,
 };
 use samplers::{Options, Prediction, SigmaSpace, SigmaSpace::Flow, Value};
 
@@ -57,7 +57,7 @@ impl Flux {
         vae: AutoencoderKl,
         device: &Device,
     ) -> Result<Self, Error> {
-        Self::fit(transformer.dimensions(), &clip, &t5, &vae)?;
+        Self::fit(transformer.dimensions(), clip.dimensions(), t5.dimensions(), vae.dimensions())?;
         Ok(Self {
             clip_tokenizer: ClipTokenizer::new()?,
             t5_tokenizer: T5Tokenizer::new()?,
@@ -74,10 +74,15 @@ impl Flux {
     ///
     /// # Errors
     /// [`Error::Model`] if they do not.
-    pub fn fit(dimensions: &Dimensions, clip: &Clip, t5: &T5, vae: &AutoencoderKl) -> Result<(), Error> {
+    pub fn fit(
+        dimensions: &Dimensions,
+        clip: &ClipDimensions,
+        t5: &T5Dimensions,
+        vae: &VaeDimensions,
+    ) -> Result<(), Error> {
         let fits = [
-            ("the T5 encoder's width", dimensions.context, t5.width()),
-            ("the CLIP encoder's width", dimensions.pooled, clip.width()),
+            ("the T5 encoder's width", dimensions.context, t5.width),
+            ("the CLIP encoder's width", dimensions.pooled, clip.width),
             ("the autoencoder's channels", dimensions.in_channels / (PATCH * PATCH), vae.channels()),
         ];
         for (what, expected, found) in fits {

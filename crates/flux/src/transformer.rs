@@ -3,7 +3,7 @@
 //! Reference: flux/model.py and flux/modules/layers.py, 802fb47.
 
 use core_tensor::{
-    Blocks, Device, Tensor, Weights,
+    Blocks, Declare, Device, Layout, Tensor, Weights,
     layers::Linear,
     ops::{Activation, Rope},
     tensor,
@@ -54,7 +54,7 @@ pub struct Dimensions {
 
 /// What the tensors of a transformer don't tell; from its `config.json`, where there is one.
 #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
-pub struct Hints {
+pub struct TransformerConfig {
     /// Channels of a head for each position axis; where not given, an eighth and twice seven sixteenths of a head,
     /// as 16, 56 and 56 are of 128.
     pub axes_dims_rope: Option<[usize; 3]>,
@@ -90,14 +90,15 @@ impl Dimensions {
     ///
     /// # Errors
     /// A tensor that is missing or contradicts another.
-    pub fn of(w: &Weights, hints: &Hints) -> Result<Self, Error> {
+    pub fn of(w: &Weights, config: &TransformerConfig) -> Result<Self, Error> {
+        let w = w.before(Transformer::MARK);
         let [hidden, in_channels] = w.dims("img_in.weight")?;
         let [_, context] = w.dims("txt_in.weight")?;
         let [_, pooled] = w.dims("vector_in.in_layer.weight")?;
         let [mlp, _] = w.dims("double_blocks.0.img_mlp.0.weight")?;
         let [head] = w.dims("double_blocks.0.img_attn.norm.query_norm.scale")?;
         let spatial = head * 7 / 16 / 2 * 2;
-        let axes = hints.axes_dims_rope.unwrap_or([head - 2 * spatial, spatial, spatial]);
+        let axes = config.axes_dims_rope.unwrap_or([head - 2 * spatial, spatial, spatial]);
         let wrong = |what, expected: String, found: String| Err(Error::Model { what, expected, found });
         if head == 0 || hidden % head != 0 {
             return wrong(
@@ -130,6 +131,23 @@ impl Dimensions {
             axes,
         })
     }
+
+    /// Every tensor of such a transformer, behind the file's prefix.
+    pub fn layout(&self) -> Layout {
+        Layout::of(|l| {
+            l.linear("img_in", self.in_channels, self.hidden);
+            l.linear("txt_in", self.context, self.hidden);
+            MlpEmbedder::declare(&mut l.at("time_in"), TIME_CHANNELS, self.hidden);
+            MlpEmbedder::declare(&mut l.at("vector_in"), self.pooled, self.hidden);
+            if self.guidance {
+                MlpEmbedder::declare(&mut l.at("guidance_in"), TIME_CHANNELS, self.hidden);
+            }
+            (0..self.double_blocks).for_each(|i| DoubleBlock::declare(&mut l.at("double_blocks").at(i), self));
+            (0..self.single_blocks).for_each(|i| SingleBlock::declare(&mut l.at("single_blocks").at(i), self));
+            l.linear("final_layer.linear", self.hidden, self.in_channels);
+            Modulation::<2>::declare(l, "final_layer.adaLN_modulation.1", self.hidden);
+        })
+    }
 }
 
 impl Transformer {
@@ -140,23 +158,22 @@ impl Transformer {
     ///
     /// # Errors
     /// A tensor that is missing or has the wrong shape.
-    pub fn load(w: &Weights, hints: &Hints) -> Result<Self, Error> {
+    pub fn load(w: &Weights, config: &TransformerConfig) -> Result<Self, Error> {
         let w = w.before(Self::MARK);
-        let dimensions @ Dimensions { hidden, .. } = Dimensions::of(&w, hints)?;
-        let double = |i| DoubleBlock::load(&w.at("double_blocks").at(i), &dimensions);
-        let single = |i| SingleBlock::load(&w.at("single_blocks").at(i), &dimensions);
+        let dimensions = Dimensions::of(&w, config)?;
+        let w = w.laid_out(dimensions.layout());
+        let double = |i| DoubleBlock::load(&w.at("double_blocks").at(i), dimensions.heads);
+        let single = |i| SingleBlock::load(&w.at("single_blocks").at(i), dimensions.heads);
         Ok(Self {
-            img_in: Linear::load(&w.at("img_in"), dimensions.in_channels, hidden)?,
-            txt_in: Linear::load(&w.at("txt_in"), dimensions.context, hidden)?,
-            time_in: MlpEmbedder::load(&w.at("time_in"), TIME_CHANNELS, hidden)?,
-            vector_in: MlpEmbedder::load(&w.at("vector_in"), dimensions.pooled, hidden)?,
-            guidance_in: (dimensions.guidance)
-                .then(|| MlpEmbedder::load(&w.at("guidance_in"), TIME_CHANNELS, hidden))
-                .transpose()?,
+            img_in: Linear::load(&w.at("img_in"))?,
+            txt_in: Linear::load(&w.at("txt_in"))?,
+            time_in: MlpEmbedder::load(&w.at("time_in"))?,
+            vector_in: MlpEmbedder::load(&w.at("vector_in"))?,
+            guidance_in: dimensions.guidance.then(|| MlpEmbedder::load(&w.at("guidance_in"))).transpose()?,
             double_blocks: Blocks::load(dimensions.double_blocks, double)?,
             single_blocks: Blocks::load(dimensions.single_blocks, single)?,
-            final_linear: Linear::load(&w.at("final_layer.linear"), hidden, dimensions.in_channels)?,
-            final_modulation: Modulation::load(&w.at("final_layer.adaLN_modulation.1"), hidden)?,
+            final_linear: Linear::load(&w.at("final_layer.linear"))?,
+            final_modulation: Modulation::load(&w.at("final_layer.adaLN_modulation.1"))?,
             device: w.device().clone(),
             dimensions,
         })
@@ -220,11 +237,13 @@ struct MlpEmbedder {
 }
 
 impl MlpEmbedder {
-    fn load(w: &Weights, d_in: usize, hidden: usize) -> Result<Self, Error> {
-        Ok(Self {
-            in_layer: Linear::load(&w.at("in_layer"), d_in, hidden)?,
-            out_layer: Linear::load(&w.at("out_layer"), hidden, hidden)?,
-        })
+    fn declare(l: &mut Declare, d_in: usize, hidden: usize) {
+        l.linear("in_layer", d_in, hidden);
+        l.linear("out_layer", hidden, hidden);
+    }
+
+    fn load(w: &Weights) -> Result<Self, Error> {
+        Ok(Self { in_layer: Linear::load(&w.at("in_layer"))?, out_layer: Linear::load(&w.at("out_layer"))? })
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {

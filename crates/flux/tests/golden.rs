@@ -8,9 +8,9 @@ use std::sync::{
 };
 
 use core_tensor::{Device, Residency, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values};
-use diffusion_engine::{Inside, Look, Site, T5, T5Tokenizer};
+use diffusion_engine::{Inside, Look, Site, T5, T5Dimensions, T5Tokenizer};
 use fixtures::{Golden, Listed, path};
-use flux::{BflNames, Hints, Inputs, Transformer, pack, unpack};
+use flux::{BflNames, Dimensions, Inputs, Transformer, TransformerConfig, pack, unpack};
 
 #[test]
 fn t5_tokens_are_those_of_the_published_tokenizer() {
@@ -61,7 +61,7 @@ fn transformer_agrees(case: &str, residency: Residency) {
     let golden = Arc::new(Golden::open(&format!("{case}/expected.safetensors")));
     let file = Safetensors::open(&path(&format!("golden/{case}/transformer.safetensors"))).unwrap();
     let weights = Weights::of(&file, &Device::flex(), residency);
-    let transformer = Transformer::load(&weights, &Hints::default()).unwrap();
+    let transformer = Transformer::load(&weights, &TransformerConfig::default()).unwrap();
     let floats = |name: &str| golden.floats(name);
     let device = Device::flex();
     let [b, c, h, w]: [usize; 4] = golden.shape("noise").try_into().unwrap();
@@ -107,7 +107,7 @@ fn packing_is_undone_by_unpacking() {
 
 #[test]
 fn the_real_checkpoints_lack_nothing_that_is_asked_of_them() {
-    let survey = core_tensor::Survey::default();
+    let faults = |w: &Weights, mark, layout| w.before(mark).laid_out(layout).faults().count();
     let sources: [(Box<dyn WeightSource>, bool); 5] = [
         (Box::new(Listed::open("flux1-dev.bfl")), true),
         (Box::new(Listed::open("flux1-dev.forge-prefix")), true),
@@ -116,14 +116,15 @@ fn the_real_checkpoints_lack_nothing_that_is_asked_of_them() {
         (Box::new(BflNames::over(Listed::open("flux1-schnell.diffusers-transformer"))), false),
     ];
     for (i, (source, guidance)) in sources.iter().enumerate() {
-        let transformer = Transformer::load(&Weights::survey(&**source, &survey), &Hints::default()).unwrap();
-        let d = transformer.dimensions();
+        let w = Weights::of(&**source, &Device::flex(), Residency::Mapped);
+        let d = Dimensions::of(&w, &TransformerConfig::default()).unwrap();
         assert_eq!((d.hidden, d.heads, d.double_blocks, d.single_blocks, d.axes), (3072, 24, 19, 38, [16, 56, 56]));
         assert_eq!(d.guidance, *guidance, "list {i}");
-        assert!(survey.complaints().is_empty(), "list {i}");
+        assert_eq!(faults(&w, Transformer::MARK, d.layout()), 0, "list {i}");
     }
-    T5::load(&Weights::survey(&Listed::open("t5xxl-encoder.hf"), &survey)).unwrap();
-    assert!(survey.complaints().is_empty());
+    let list = Listed::open("t5xxl-encoder.hf");
+    let w = Weights::of(&list, &Device::flex(), Residency::Mapped);
+    assert_eq!(faults(&w, T5::MARK, T5Dimensions::of(&w).unwrap().layout()), 0);
 }
 
 #[test]

@@ -5,15 +5,15 @@ use std::{
     path::Path,
 };
 
-use core_tensor::Survey;
-use diffusion_engine::{AutoencoderKl, Clip, T5};
-use flux::{LATENT_SCALING, Transformer};
+use core_tensor::Weights;
 use quant::Scheme;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Error, Finding, Group, Result,
-    model_files::{Count, LORA, ModelConfig, ModelFile, OtherConfig, Role, UNKNOWN},
+    Finding, Group, Result,
+    model_files::{
+        Count, LORA, MOST_FAULTS, ModelConfig, ModelFile, Network, OtherConfig, Role, Surveyed, UNKNOWN, networks,
+    },
 };
 
 /// What a model file holds, as its header tells; of a file of several parts the fields but [`Inspection::parts`] and those behind
@@ -152,8 +152,8 @@ fn inspect_part(file: &ModelFile, part: usize) -> Result<(InspectedPart, Option<
             missing.extend(seen.complaints.into_iter().take(MOST_MISSING));
             match more {
                 0 => {}
-                // A survey ends with that many.
-                more if more + MOST_MISSING >= Survey::MOST => missing.push(format!("and {more} more, or above")),
+                // No more are looked for.
+                more if more + MOST_MISSING >= MOST_FAULTS => missing.push(format!("and {more} more, or above")),
                 more => missing.push(format!("and {more} more")),
             }
         }
@@ -182,27 +182,44 @@ impl Seen {
     fn of(file: &ModelFile, part: usize, role: Role) -> Result<Self> {
         let config = ModelConfig::beside(&file.path, role)?.config;
         let config = config.as_ref();
+        match role {
+            Role::Transformer => {
+                let settings = read_config(config)?;
+                let mut family = "";
+                let seen = Self::by(file, part, role, config, |w| {
+                    let guided = w.shape("guidance_in.in_layer.weight").is_some();
+                    family = if guided { "flux-dev" } else { "flux-schnell" };
+                    networks::transformer(w, &settings)
+                });
+                Ok(Self { family, ..seen })
+            }
+            Role::T5 => Ok(Self { family: "t5 v1.1", ..Self::by(file, part, role, config, networks::t5) }),
+            Role::Clip => {
+                let settings = read_config(config)?;
+                let seen = Self::by(file, part, role, config, |w| networks::clip(w, &settings));
+                Ok(Self { family: "clip", ..seen })
+            }
+            Role::Autoencoder => {
+                let settings = read_config(config)?;
+                let seen = Self::by(file, part, role, config, |w| networks::autoencoder(w, &settings));
+                Ok(Self { family: "autoencoder-kl", ..seen })
+            }
+        }
+    }
+
+    fn by<D>(
+        file: &ModelFile,
+        part: usize,
+        role: Role,
+        config: Option<&ModelConfig>,
+        network: impl FnOnce(&Weights) -> Network<D>,
+    ) -> Self {
         // How much memory it would take is of no interest here, so neither is the device.
-        let seen = file.survey(part, None, |w| {
-            let (family, loaded) = match role {
-                Role::Transformer => {
-                    let guided = w.before(Transformer::MARK).shape("guidance_in.in_layer.weight").is_some();
-                    let family = if guided { "flux-dev" } else { "flux-schnell" };
-                    (family, Transformer::load(w, &hints(config)?).map(drop))
-                }
-                Role::T5 => ("t5 v1.1", T5::load(w).map(drop)),
-                Role::Clip => ("clip", Clip::load(w, &hints(config)?).map(drop)),
-                Role::Autoencoder => {
-                    ("autoencoder-kl", AutoencoderKl::load(w, &hints(config)?, LATENT_SCALING).map(drop))
-                }
-            };
-            Ok::<_, Error>((family, loaded.err(), config.and_then(|config| config.agrees(role, w).err())))
-        });
-        let (family, failed, contradiction) = seen.loaded?;
-        let mut complaints: Vec<String> = seen.complaints.iter().map(ToString::to_string).collect();
-        complaints.extend(failed.map(|error| error.to_string()));
-        complaints.extend(contradiction.map(|error| error.to_string()));
-        Ok(Self { family, complaints, read: seen.read })
+        let Surveyed { network, agrees, faults, read, .. } = file.survey(part, role, config, None, network);
+        let failed = network.err().map(|error| error.to_string());
+        let contradiction = agrees.err().map(|error| error.to_string());
+        let complaints = faults.iter().map(ToString::to_string).chain(failed).chain(contradiction).collect();
+        Self { family: "", complaints, read }
     }
 }
 
@@ -219,6 +236,6 @@ fn other_config(path: &Path, file: &ModelFile) -> Result<Option<Finding>> {
     Ok(other.map(|OtherConfig { path, class }| Finding::OtherConfig { config: path, class }))
 }
 
-fn hints<T: DeserializeOwned + Default>(config: Option<&ModelConfig>) -> Result<T> {
-    config.map_or_else(|| Ok(T::default()), ModelConfig::hints)
+fn read_config<T: DeserializeOwned + Default>(config: Option<&ModelConfig>) -> Result<T> {
+    config.map_or_else(|| Ok(T::default()), ModelConfig::read)
 }

@@ -6,23 +6,25 @@ use std::{
 };
 
 use core_tensor::{Compute, Residency, Weights};
-use diffusion_engine::{AutoencoderKl, Clip, ClipHints, Job, T5, T5Dimensions, VaeHints};
-use flux::{Dimensions, Flux, Hints, LATENT_SCALING, Transformer};
+use diffusion_engine::{AutoencoderKl, Clip, ClipConfig, Job, T5, T5Dimensions, VaeConfig};
+use flux::{Dimensions, Flux, LATENT_SCALING, Transformer, TransformerConfig};
 use memory::{Bytes, Part, Plan};
 use serde::de::DeserializeOwned;
 
 use crate::{
     Config, Error, Finding, Note, Result,
-    model_files::{Beside, ModelConfig, ModelFile, OtherConfig, Role, Surveyed, abridged, read_object, under},
+    model_files::{
+        Beside, ModelConfig, ModelFile, Network, OtherConfig, Role, Surveyed, abridged, networks, read_object, under,
+    },
 };
 
 /// The files of a model, looked at by their headers: nothing is wrong with them, and nothing is loaded yet.
 pub(crate) struct Opened {
     files: Files,
-    transformer: (Chosen, Hints),
-    clip: (Chosen, ClipHints),
+    transformer: (Chosen, TransformerConfig),
+    clip: (Chosen, ClipConfig),
     t5: Chosen,
-    vae: (Chosen, VaeHints),
+    vae: (Chosen, VaeConfig),
     name: String,
     device: core_tensor::Device,
     compute: Compute,
@@ -63,16 +65,16 @@ impl Opened {
             (&paths.t5, Role::T5),
             (&paths.vae, Role::Autoencoder),
         ])?;
-        let (hints, clip_hints, vae_hints) = (files.hints(&transformer)?, files.hints(&clip)?, files.hints(&vae)?);
+        let transformer_config = files.config_of(&transformer)?;
+        let (clip_config, vae_config) = (files.config_of(&clip)?, files.config_of(&vae)?);
 
         // By the headers alone: what is missing, what doesn't fit, and what it takes.
-        let seen_vae = files.look(&vae, on_cpu, |w| AutoencoderKl::load(w, &vae_hints, LATENT_SCALING))?;
-        let seen_transformer = files.look(&transformer, on_cpu, |w| Transformer::load(w, &hints))?;
-        let seen_clip = files.look(&clip, on_cpu, |w| Clip::load(w, &clip_hints))?;
-        let seen_t5 = files.look(&t5, on_cpu, |w| Ok((T5::load(w)?, T5Dimensions::of(w)?)))?;
-        let (seen_encoder, encoder) = &seen_t5.model;
-        let dimensions = *seen_transformer.model.dimensions();
-        Flux::fit(&dimensions, &seen_clip.model, seen_encoder, &seen_vae.model)?;
+        let seen_vae = files.look(&vae, on_cpu, |w| networks::autoencoder(w, &vae_config))?;
+        let seen_transformer = files.look(&transformer, on_cpu, |w| networks::transformer(w, &transformer_config))?;
+        let seen_clip = files.look(&clip, on_cpu, |w| networks::clip(w, &clip_config))?;
+        let seen_t5 = files.look(&t5, on_cpu, networks::t5)?;
+        let (dimensions, encoder, decoder) = (seen_transformer.network, seen_t5.network, &seen_vae.network);
+        Flux::fit(&dimensions, &seen_clip.network, &encoder, decoder)?;
         Ok(Self {
             bytes: PartBytes {
                 transformer: seen_transformer.bytes,
@@ -80,16 +82,16 @@ impl Opened {
                 t5: seen_t5.bytes,
                 vae: seen_vae.bytes,
             },
-            transformer: (transformer, hints),
-            clip: (clip, clip_hints),
+            transformer: (transformer, transformer_config),
+            clip: (clip, clip_config),
             t5,
-            vae: (vae, vae_hints),
+            vae: (vae, vae_config),
             name: paths.name(),
             ceiling: config.ceiling()?,
             dimensions,
-            encoder: *encoder,
-            decoder: seen_vae.model.width(),
-            size_multiple: seen_vae.model.factor() * flux::PATCH,
+            encoder,
+            decoder: decoder.width(),
+            size_multiple: decoder.factor() * flux::PATCH,
             files,
             device,
             compute,
@@ -135,14 +137,14 @@ impl Opened {
         // What the allocator keeps for later is memory too.
         kernels::HugePages::limit(usize::try_from(self.ceiling.0 - plan.total().0).unwrap_or(usize::MAX));
 
-        let (chosen, hints) = &self.transformer;
-        let transformer = files.load(chosen, device, residency, *compute, |w| Transformer::load(w, hints))?;
-        let (chosen, hints) = &self.clip;
-        let clip = files.load(chosen, device, Residency::Mapped, *compute, |w| Clip::load(w, hints))?;
+        let (chosen, config) = &self.transformer;
+        let transformer = files.load(chosen, device, residency, *compute, |w| Transformer::load(w, config))?;
+        let (chosen, config) = &self.clip;
+        let clip = files.load(chosen, device, Residency::Mapped, *compute, |w| Clip::load(w, config))?;
         let t5 = files.load(&self.t5, device, Residency::Mapped, *compute, T5::load)?;
-        let (chosen, hints) = &self.vae;
+        let (chosen, config) = &self.vae;
         let vae = files
-            .load(chosen, device, Residency::Unpacked, *compute, |w| AutoencoderKl::load(w, hints, LATENT_SCALING))?;
+            .load(chosen, device, Residency::Unpacked, *compute, |w| AutoencoderKl::load(w, config, LATENT_SCALING))?;
         Ok(Flux::new(self.name.clone(), transformer, clip, t5, vae, device)?)
     }
 }
@@ -203,9 +205,10 @@ struct Chosen {
     config: Option<ModelConfig>,
 }
 
-/// A model without values.
-struct Seen<T> {
-    model: T,
+/// What a part comes to.
+struct Seen<D> {
+    /// Its dimensions.
+    network: D,
     /// What it takes unpacked, and with its matrices left in the file.
     bytes: [Bytes; 2],
 }
@@ -231,33 +234,29 @@ impl Files {
         Ok(chosen.try_into().unwrap_or_else(|_| unreachable!("one for each that was wanted")))
     }
 
-    fn hints<T: DeserializeOwned + Default>(&self, chosen: &Chosen) -> Result<T> {
-        chosen.config.as_ref().map_or_else(|| Ok(T::default()), ModelConfig::hints)
+    fn config_of<T: DeserializeOwned + Default>(&self, chosen: &Chosen) -> Result<T> {
+        chosen.config.as_ref().map_or_else(|| Ok(T::default()), ModelConfig::read)
     }
 
     /// Looks at a part by its header; the first fault ends it.
-    fn look<T>(
+    fn look<D>(
         &mut self,
         chosen: &Chosen,
         on_cpu: Option<Compute>,
-        load: impl FnOnce(&Weights) -> std::result::Result<T, diffusion_engine::Error>,
-    ) -> Result<Seen<T>> {
+        network: impl FnOnce(&Weights) -> Network<D>,
+    ) -> Result<Seen<D>> {
         let Used { file, parts, read } = &mut self.used[chosen.file];
         let rejected = |source: Error| Error::Load { path: file.path.clone(), source: Box::new(source) };
-        let checked = file.survey(chosen.part, on_cpu, |w| {
-            let agrees = chosen.config.as_ref().map_or(Ok(()), |config| config.agrees(chosen.role, w));
-            (load(w), agrees)
-        });
-        let Surveyed { loaded, complaints, bytes, read: asked } = checked;
-        let (loaded, agrees) = loaded;
+        let surveyed = file.survey(chosen.part, chosen.role, chosen.config.as_ref(), on_cpu, network);
+        let Surveyed { network, agrees, faults, bytes, read: found } = surveyed;
         agrees.map_err(rejected)?;
-        if let Some(complaint) = complaints.into_iter().next() {
-            return Err(rejected(diffusion_engine::Error::from(complaint).into()));
+        if let Some(fault) = faults.into_iter().next() {
+            return Err(rejected(diffusion_engine::Error::from(fault).into()));
         }
-        let model = loaded.map_err(|e| rejected(e.into()))?;
+        let network = network.map_err(|e| rejected(e.into()))?;
         parts.push(chosen.part);
-        read.extend(asked);
-        Ok(Seen { model, bytes: bytes.map(Bytes) })
+        read.extend(found);
+        Ok(Seen { network, bytes: bytes.map(Bytes) })
     }
 
     fn load<T>(

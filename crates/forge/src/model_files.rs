@@ -5,6 +5,7 @@ mod folder;
 mod index;
 mod kind;
 mod model_config;
+pub(crate) mod networks;
 mod notes;
 mod parts;
 
@@ -14,7 +15,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use core_tensor::{Compute, Error as TensorError, Form, Format, Manifest, Stored, Survey, WeightSource, Weights};
+use core_tensor::{
+    Branch, Compute, Device, Error as TensorError, Form, Format, Manifest, Residency, Stored, WeightSource, Weights,
+};
 use diffusion_engine::LdmNames;
 use flux::BflNames;
 use lora::Dialect;
@@ -24,6 +27,7 @@ pub(crate) use self::{
     container::open_file,
     kind::{Layout, Role},
     model_config::{Beside, ModelConfig, OtherConfig, read_object},
+    networks::Network,
     parts::Part,
 };
 use self::{folder::Shards, parts::owner};
@@ -160,19 +164,33 @@ impl ModelFile {
         renamed(self.source.clone(), &self.parts[part])
     }
 
-    /// What `load` would find and take, by the headers alone, in a model that computes on the CPU in `on_cpu`, or elsewhere.
-    pub(crate) fn survey<T>(
+    /// What a network of this role would find in a part and take of memory, by the headers alone, where it computes on the CPU in
+    /// `on_cpu`, or elsewhere.
+    pub(crate) fn survey<D>(
         &self,
         part: usize,
+        role: Role,
+        config: Option<&ModelConfig>,
         on_cpu: Option<Compute>,
-        load: impl FnOnce(&Weights) -> T,
-    ) -> Surveyed<T> {
-        let asked = Arc::new(Asked::of(self.source.clone()));
+        network: impl FnOnce(&Weights) -> Network<D>,
+    ) -> Surveyed<D> {
+        let asked = Arc::new(Asked { source: self.source.clone(), names: Mutex::default() });
         let renamed = renamed(asked.clone(), &self.parts[part]);
-        let survey = Survey::of_model_on(on_cpu);
-        let loaded = load(&under(&Weights::survey(&*renamed, &survey), &self.parts[part]));
-        let read = std::mem::take(&mut *asked.names.lock().unwrap_or_else(PoisonError::into_inner));
-        Surveyed { loaded, complaints: survey.complaints(), bytes: survey.bytes(), read }
+        let w = Weights::of(&*renamed, &Device::flex(), Residency::Mapped);
+        let w = under(&w, &self.parts[part]).before(role.mark());
+        let agrees = config.map_or(Ok(()), |config| config.agrees(role, &w));
+        match network(&w) {
+            Ok((network, layout)) => {
+                let w = w.laid_out(layout);
+                w.read_all().for_each(drop);
+                let read = std::mem::take(&mut *asked.names.lock().unwrap_or_else(PoisonError::into_inner));
+                let faults = w.faults().filter(|fault| !is_eight_bits(fault)).take(MOST_FAULTS).collect();
+                Surveyed { network: Ok(network), agrees, faults, bytes: w.bytes(on_cpu), read }
+            }
+            Err(error) => {
+                Surveyed { network: Err(error), agrees, faults: Vec::new(), bytes: [0; 2], read: BTreeSet::new() }
+            }
+        }
     }
 
     /// What is odd about the file, once the parts that were surveyed are known to fit.
@@ -185,15 +203,22 @@ impl ModelFile {
     }
 }
 
-/// What a load by the headers alone came to.
-pub(crate) struct Surveyed<T> {
-    pub(crate) loaded: T,
-    pub(crate) complaints: Vec<core_tensor::Error>,
+/// What a look at the headers came to.
+pub(crate) struct Surveyed<D> {
+    /// The network's dimensions.
+    pub(crate) network: std::result::Result<D, diffusion_engine::Error>,
+    /// Whether the config beside it says the same.
+    pub(crate) agrees: Result<()>,
+    /// Tensors that are missing or don't fit, at most [`MOST_FAULTS`].
+    pub(crate) faults: Vec<TensorError>,
     /// Bytes in memory, unpacked and with matrices left in the file.
     pub(crate) bytes: [u64; 2],
-    /// The tensors that were asked for, by their names in the file.
+    /// The tensors that the network reads, by their names in the file.
     pub(crate) read: BTreeSet<String>,
 }
+
+/// The most faults of a part that are looked for.
+pub(crate) const MOST_FAULTS: usize = 100;
 
 /// The view of a part's tensors.
 pub(crate) fn under<'a>(w: &Weights<'a>, part: &Part) -> Weights<'a> {
@@ -211,20 +236,10 @@ fn renamed<S: WeightSource + 'static>(source: S, part: &Part) -> Box<dyn WeightS
     }
 }
 
-/// Keeps the names of the tensors that are asked for. Numbers in eight bits pass as plain ones: how a model is quantised is told
-/// once, what it lacks beside that tensor by tensor.
+/// Keeps the names of the tensors that are read.
 struct Asked {
     source: Arc<Shards>,
-    manifest: Manifest,
     names: Mutex<BTreeSet<String>>,
-}
-
-impl Asked {
-    fn of(source: Arc<Shards>) -> Self {
-        let forms = source.manifest().iter();
-        let manifest = forms.map(|(name, form)| (name, plain(form.format), form.shape.to_vec())).collect();
-        Self { source, manifest, names: Mutex::default() }
-    }
 }
 
 impl WeightSource for Asked {
@@ -233,19 +248,23 @@ impl WeightSource for Asked {
     }
 
     fn manifest(&self) -> &Manifest {
-        &self.manifest
+        self.source.manifest()
     }
 
     fn read(&self, name: &str) -> std::result::Result<Stored, TensorError> {
-        let missing = || TensorError::Missing { name: name.to_owned(), source_name: self.label().to_owned() };
-        let form = self.manifest.get(name).ok_or_else(missing)?;
+        let stored = self.source.read(name)?;
         self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
-        Ok(Stored::hollow(form.format, form.shape.to_vec()))
+        Ok(stored)
+    }
+
+    fn branches(&self, name: &str) -> Vec<Branch> {
+        self.source.branches(name)
     }
 }
 
-fn plain(format: Format) -> Format {
-    if [Format::F8_E4M3, Format::F8_E5M2].contains(&format) { Format::BF16 } else { format }
+/// Whether a fault is that a tensor has eight bits: how a model is quantised is told once, what it lacks beside that tensor by tensor.
+fn is_eight_bits(fault: &TensorError) -> bool {
+    matches!(fault, TensorError::Format { found, .. } if [Format::F8_E4M3, Format::F8_E5M2].contains(found))
 }
 
 /// A name from a file as a message shows it: cut, where it is longer than any name of a model.

@@ -1,12 +1,4 @@
-use burn::tensor::{module, ops::ConvOptions};
-use kernels::ConvEpilogue;
-
-use crate::{
-    Error, Filter, Tensor, Weights,
-    cpu::{self, Values},
-    layers::Conv2d,
-    weights::F32,
-};
+use crate::{Error, Tensor, Weights, layers::Conv2d};
 
 /// A convolution of kernel 3 that takes every second pixel, with a border of zeros below and to the right alone.
 ///
@@ -18,44 +10,30 @@ impl Downsample {
     /// Loads `weight` `[c_out, c_in, 3, 3]` and `bias` `[c_out]`.
     ///
     /// # Errors
-    /// A tensor that is missing or has another shape.
-    pub fn load(w: &Weights, c_in: usize, c_out: usize) -> Result<Self, Error> {
-        Ok(Self(Conv2d::load(w, c_in, c_out, 3)?))
+    /// As [`Weights::parameter`].
+    pub fn load(w: &Weights) -> Result<Self, Error> {
+        Ok(Self(Conv2d::load(w)?.strided(2)))
     }
 
     /// `[b, c_in, h, w]` to `[b, c_out, h / 2, w / 2]`, rounded down.
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        match &self.0.filter {
-            Filter::Panels(conv) => self.convolve(conv, x),
-            Filter::Dense(weight) => self.composed(weight, x),
-        }
-    }
-
-    /// The kernel pads by one on every side. With one more row above and one more column to the left it sees the pixels that
+    ///
+    /// The convolution pads by one on every side. With one more row above and one more column to the left it sees the pixels that
     /// are wanted, from its second row and column on.
-    fn convolve(&self, conv: &kernels::PackedConv, x: Tensor<4>) -> Tensor<4> {
-        let [b, _, h, w] = x.dims();
-        let [c_out, _, _] = conv.shape();
-        let x = Values::of(&x.pad((1, 0, 1, 0), 0.0)).expect(F32);
-        let bias = Values::of(&self.0.bias).expect(F32);
-        let epilogue = ConvEpilogue { bias: Some(&bias), ..ConvEpilogue::default() };
-        let shape = [b, c_out, h / 2 + 1, w / 2 + 1];
-        let y = cpu::tensor(shape, |out| kernels::conv2d(conv, &x, b, [h + 1, w + 1], 2, epilogue, out));
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [_, _, h, w] = x.dims();
+        let y = self.0.forward(x.pad((1, 0, 1, 0), 0.0));
         y.narrow(2, 1, h / 2).narrow(3, 1, w / 2)
-    }
-
-    fn composed(&self, weight: &Tensor<4>, x: Tensor<4>) -> Tensor<4> {
-        let options = ConvOptions::new([2, 2], [0, 0], [1, 1], 1);
-        module::conv2d(x.pad((0, 1, 0, 1), 0.0), weight.clone(), Some(self.0.bias.clone()), options)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{module, ops::ConvOptions};
+
     use super::*;
     use crate::{
-        Compute, Device, Residency, Stored,
-        layers::tests::{agree_within, wave},
+        Compute, Device, Layout, Residency, Stored,
+        layers::tests::{agree_within, random, wave},
         tensor,
         weights::tests::Memory,
     };
@@ -67,15 +45,18 @@ mod tests {
                 ("weight", Stored::of(&wave(c_in * c_out * 9, 0.7), vec![c_out, c_in, 3, 3])),
                 ("bias", Stored::of(&wave(c_out, 1.3), vec![c_out])),
             ]);
-            let weights = Weights::of(&source, &Device::flex(), Residency::Unpacked);
-            let dense = weights.tensor("weight", [c_out, c_in, 3, 3]).unwrap();
+            let layout = Layout::of(|l| l.convolution("", c_in, c_out, 3));
+            let weights = Weights::of(&source, &Device::flex(), Residency::Unpacked).laid_out(layout);
             for (compute, allowed) in [(Compute::F32, 1e-5), (Compute::Bf16, 0.1)] {
-                let down = Downsample::load(&weights.clone().computed_in(compute), c_in, c_out).unwrap();
+                let down = Downsample::load(&weights.clone().computed_in(compute)).unwrap();
                 for [h, w] in [[2, 2], [6, 8], [7, 6], [5, 9]] {
                     let x = tensor(wave(2 * c_in * h * w, 0.11), [2, c_in, h, w], &Device::flex());
                     let found = down.forward(x.clone());
                     assert_eq!(found.dims(), [2, c_out, h / 2, w / 2]);
-                    agree_within(allowed, found, down.composed(&dense, x));
+                    let options = ConvOptions::new([2, 2], [0, 0], [1, 1], 1);
+                    let (weight, bias) = (random([c_out, c_in, 3, 3], 0.7), random([c_out], 1.3));
+                    let expected = module::conv2d(x.pad((0, 1, 0, 1), 0.0), weight, Some(bias), options);
+                    agree_within(allowed, found, expected);
                 }
             }
         }

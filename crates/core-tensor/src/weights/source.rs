@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Manifest, Stored};
+use super::{Branch, Manifest, Stored};
 use crate::Error;
 
 /// Where a model's parameters come from: a file, several files, or a wrapper around either.
@@ -18,6 +18,13 @@ pub trait WeightSource: Send + Sync {
     /// # Errors
     /// [`Error::Missing`], or why else there is nothing to read.
     fn read(&self, name: &str) -> Result<Stored, Error>;
+
+    /// What is added to a tensor. A stack of adapters is a source around another that has these alone; every other wrapper passes
+    /// on those of what it wraps.
+    fn branches(&self, name: &str) -> Vec<Branch> {
+        let _ = name;
+        Vec::new()
+    }
 }
 
 impl<S: WeightSource + ?Sized> WeightSource for Arc<S> {
@@ -31,5 +38,9 @@ impl<S: WeightSource + ?Sized> WeightSource for Arc<S> {
 
     fn read(&self, name: &str) -> Result<Stored, Error> {
         (**self).read(name)
+    }
+
+    fn branches(&self, name: &str) -> Vec<Branch> {
+        (**self).branches(name)
     }
 }

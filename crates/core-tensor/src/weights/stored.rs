@@ -66,11 +66,6 @@ impl Stored {
         Self { format: Format::F32, shape, segments: vec![Segment { bytes: bytes.into(), range }] }
     }
 
-    /// A tensor of which only the form is known; it has no values.
-    pub fn hollow(format: Format, shape: Vec<usize>) -> Self {
-        Self { format, shape, segments: Vec::new() }
-    }
-
     /// The dimensions, outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape
@@ -220,6 +215,11 @@ impl Stored {
 }
 
 impl Stored {
+    /// The bytes, in whole rows.
+    pub(super) fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        self.segments.iter().map(Segment::bytes)
+    }
+
     /// Passes on the values as they are stored, of a format that kernels don't read as F32; `None` where the format has none that a
     /// model is computed with.
     pub(super) fn with_values<T>(&self, take: impl FnOnce(kernels::Values) -> T) -> Option<T> {
@@ -241,6 +241,13 @@ impl Stored {
         })
     }
 }
+
+/// Why the values of a tensor that was looked at can be read.
+pub(super) const FLOATS: &str = "the format was checked when the tensor was looked at";
+
+/// Why the rows of a tensor that was looked at can be cut.
+pub(super) const WHOLE_ROWS: &str =
+    "whether a row is a whole number of blocks was checked when the tensor was looked at";
 
 #[cfg(test)]
 mod tests {

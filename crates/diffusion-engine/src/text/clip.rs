@@ -3,7 +3,7 @@
 //! Reference: transformers `CLIPTextModel`. Only the text half, without a projection: Flux takes the pooled vector as it is.
 
 use core_tensor::{
-    Blocks, Tensor, Weights,
+    Blocks, Declare, Layout, Parameter, Tensor, Weights,
     layers::{Attention, LayerNorm, Linear, Table},
     ops,
 };
@@ -13,15 +13,15 @@ use crate::{ClipTokenizer, Error, Inside, Site};
 /// A CLIP text encoder of any width and depth.
 pub struct Clip {
     tokens: Table,
-    positions: Tensor<2>,
+    positions: Parameter<2>,
     layers: Blocks<Layer>,
     final_layer_norm: LayerNorm,
-    width: usize,
+    dimensions: ClipDimensions,
 }
 
 /// What the tensors of a CLIP file don't tell; from its `config.json`, where there is one.
 #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
-pub struct ClipHints {
+pub struct ClipConfig {
     /// Attention heads; 64 channels each where not given, as in every CLIP that image models use.
     pub num_attention_heads: Option<usize>,
     /// `quick_gelu` where not given, as in OpenAI's own models; `gelu` in OpenCLIP's.
@@ -42,6 +42,59 @@ const WORDS: usize = ClipTokenizer::END + 1; // transformers CLIPTextConfig: voc
 const MORE_WORDS: usize = 1024; // words that were added behind, which no prompt here asks for; other vocabularies differ by more
 const EPS: f64 = 1e-5; // transformers CLIPTextConfig: layer_norm_eps
 
+/// How large a CLIP text encoder is, as its tensors and its config say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClipDimensions {
+    /// Words that it has vectors for.
+    pub vocabulary: usize,
+    /// Width of the vector that it makes.
+    pub width: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of the layers' inner layers.
+    pub inner: usize,
+    /// Layers.
+    pub layers: usize,
+}
+
+impl ClipDimensions {
+    /// Reads the dimensions off the tensors' shapes.
+    ///
+    /// # Errors
+    /// A tensor that is missing, another vocabulary than CLIP's, or heads that can't be told.
+    pub fn of(w: &Weights, config: &ClipConfig) -> Result<Self, Error> {
+        let w = w.before(Clip::MARK);
+        let [vocabulary, width] = w.dims("embeddings.token_embedding.weight")?;
+        if !(WORDS..=WORDS + MORE_WORDS).contains(&vocabulary) {
+            let expected = format!("{WORDS}");
+            return Err(Error::Model { what: "the CLIP vocabulary", expected, found: vocabulary.to_string() });
+        }
+        let heads = match config.num_attention_heads {
+            Some(heads) if heads > 0 && width % heads == 0 => heads,
+            None if width % 64 == 0 => width / 64,
+            _ => {
+                let source_name = w.label().to_owned();
+                return Err(Error::Untold { source_name, what: "the number of CLIP's attention heads" });
+            }
+        };
+        let layers = w.at("encoder.layers");
+        let depth = layers.depth()?;
+        let inner = if depth == 0 { 0 } else { layers.dims::<2>("0.mlp.fc1.weight")?[0] };
+        Ok(Self { vocabulary, width, heads, inner, layers: depth })
+    }
+
+    /// Every tensor of such an encoder, behind the file's prefix.
+    pub fn layout(&self) -> Layout {
+        let Self { vocabulary, width, inner, layers, .. } = *self;
+        Layout::of(|l| {
+            l.table("embeddings.token_embedding.weight", [vocabulary, width]);
+            l.parameter("embeddings.position_embedding.weight", &[ClipTokenizer::LENGTH, width]);
+            (0..layers).for_each(|i| Layer::declare(&mut l.at("encoder.layers").at(i), width, inner));
+            l.norm("final_layer_norm", width);
+        })
+    }
+}
+
 impl Clip {
     /// A tensor that every CLIP text encoder has and no other model; before its name stands the file's prefix.
     pub const MARK: &str = "embeddings.token_embedding.weight";
@@ -49,39 +102,25 @@ impl Clip {
     /// Loads an encoder under any prefix: `text_model.`, none, or that of an all-in-one file.
     ///
     /// # Errors
-    /// A tensor that is missing or has the wrong shape, or heads that can't be told.
-    pub fn load(w: &Weights, hints: &ClipHints) -> Result<Self, Error> {
+    /// As [`ClipDimensions::of`], or a tensor that is missing or has the wrong shape.
+    pub fn load(w: &Weights, config: &ClipConfig) -> Result<Self, Error> {
         let w = w.before(Self::MARK);
-        let embeddings = w.at("embeddings");
-        let [vocabulary, width] = embeddings.dims("token_embedding.weight")?;
-        if !(WORDS..=WORDS + MORE_WORDS).contains(&vocabulary) {
-            let expected = format!("{WORDS}");
-            return Err(Error::Model { what: "the CLIP vocabulary", expected, found: vocabulary.to_string() });
-        }
-        let heads = match hints.num_attention_heads {
-            Some(heads) if heads > 0 && width % heads == 0 => heads,
-            None if width % 64 == 0 => width / 64,
-            _ => {
-                return Err(Error::Untold {
-                    source_name: w.label().to_owned(),
-                    what: "the number of CLIP's attention heads",
-                });
-            }
-        };
-        let activation = hints.hidden_act.unwrap_or(Activation::QuickGelu);
-        let layers = w.at("encoder.layers");
+        let dimensions = ClipDimensions::of(&w, config)?;
+        let w = w.laid_out(dimensions.layout());
+        let activation = config.hidden_act.unwrap_or(Activation::QuickGelu);
+        let layer = |i| Layer::load(&w.at("encoder.layers").at(i), dimensions.heads, activation);
         Ok(Self {
-            tokens: embeddings.table("token_embedding.weight", [vocabulary, width])?,
-            positions: embeddings.tensor("position_embedding.weight", [ClipTokenizer::LENGTH, width])?,
-            layers: Blocks::load(layers.depth()?, |i| Layer::load(&layers.at(i), width, heads, activation))?,
-            final_layer_norm: LayerNorm::load(&w.at("final_layer_norm"), width, EPS)?,
-            width,
+            tokens: w.table("embeddings.token_embedding.weight")?,
+            positions: w.parameter("embeddings.position_embedding.weight")?,
+            layers: Blocks::load(dimensions.layers, layer)?,
+            final_layer_norm: LayerNorm::load(&w.at("final_layer_norm"), EPS)?,
+            dimensions,
         })
     }
 
-    /// Width of the vector that it makes.
-    pub fn width(&self) -> usize {
-        self.width
+    /// How large it is.
+    pub fn dimensions(&self) -> &ClipDimensions {
+        &self.dimensions
     }
 
     /// The vector that stands for the whole prompt, `[1, width]`: the last layer's at the first end mark.
@@ -89,7 +128,7 @@ impl Clip {
     /// # Errors
     /// Those of [`Inside::after`].
     pub fn pooled(&self, ids: &[usize], inside: &Inside) -> Result<Tensor<2>, Error> {
-        let x: Tensor<3> = (self.tokens.rows(ids) + self.positions.clone()).unsqueeze();
+        let x: Tensor<3> = (self.tokens.rows(ids) + self.positions.value()).unsqueeze();
         let x = inside.after(Site::layer("clip", "embeddings"), x)?;
         let x = self.layers.each(x, |x, i, layer| inside.after(Site::block("clip", "layers", i), layer.forward(x)))?;
         let end = ids.iter().position(|&id| id == ClipTokenizer::END).unwrap_or(ids.len() - 1);
@@ -113,17 +152,26 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(w: &Weights, width: usize, heads: usize, activation: Activation) -> Result<Self, Error> {
-        let [inner, _] = w.dims("mlp.fc1.weight")?;
+    fn declare(l: &mut Declare, width: usize, inner: usize) {
+        l.norm("layer_norm1", width);
+        ["q_proj", "k_proj", "v_proj", "out_proj"]
+            .into_iter()
+            .for_each(|proj| l.at("self_attn").linear(proj, width, width));
+        l.norm("layer_norm2", width);
+        l.linear("mlp.fc1", width, inner);
+        l.linear("mlp.fc2", inner, width);
+    }
+
+    fn load(w: &Weights, heads: usize, activation: Activation) -> Result<Self, Error> {
         Ok(Self {
-            layer_norm1: LayerNorm::load(&w.at("layer_norm1"), width, EPS)?,
-            q_proj: Linear::load(&w.at("self_attn.q_proj"), width, width)?,
-            k_proj: Linear::load(&w.at("self_attn.k_proj"), width, width)?,
-            v_proj: Linear::load(&w.at("self_attn.v_proj"), width, width)?,
-            out_proj: Linear::load(&w.at("self_attn.out_proj"), width, width)?,
-            layer_norm2: LayerNorm::load(&w.at("layer_norm2"), width, EPS)?,
-            fc1: Linear::load(&w.at("mlp.fc1"), width, inner)?,
-            fc2: Linear::load(&w.at("mlp.fc2"), inner, width)?,
+            layer_norm1: LayerNorm::load(&w.at("layer_norm1"), EPS)?,
+            q_proj: Linear::load(&w.at("self_attn.q_proj"))?,
+            k_proj: Linear::load(&w.at("self_attn.k_proj"))?,
+            v_proj: Linear::load(&w.at("self_attn.v_proj"))?,
+            out_proj: Linear::load(&w.at("self_attn.out_proj"))?,
+            layer_norm2: LayerNorm::load(&w.at("layer_norm2"), EPS)?,
+            fc1: Linear::load(&w.at("mlp.fc1"))?,
+            fc2: Linear::load(&w.at("mlp.fc2"))?,
             attention: Attention::of(w).causal(),
             heads,
             activation: match activation {

@@ -4,7 +4,7 @@
 
 use crate::{Error, Inside, Site, T5Tokenizer};
 use core_tensor::{
-    Blocks, Device, Tensor, Weights,
+    Blocks, Declare, Device, Layout, Tensor, Weights,
     layers::{Attention, Linear, RmsNorm, Table},
     ops::{self, Activation, Bias},
     tensor,
@@ -16,12 +16,16 @@ pub struct T5 {
     blocks: Blocks<Block>,
     bias: RelativeBias,
     final_layer_norm: RmsNorm,
-    width: usize,
+    dimensions: T5Dimensions,
 }
 
 /// How large a T5 encoder is, as its tensors say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct T5Dimensions {
+    /// Words that it has vectors for.
+    pub vocabulary: usize,
+    /// The name of their table, of which files have one or both.
+    pub words: &'static str,
     /// Width of the vectors that it makes.
     pub width: usize,
     /// Width of queries, keys and values: all heads together.
@@ -30,23 +34,62 @@ pub struct T5Dimensions {
     pub heads: usize,
     /// Width of the blocks' inner layers.
     pub mlp: usize,
+    /// Blocks.
+    pub blocks: usize,
 }
 
 impl T5Dimensions {
-    /// Reads the dimensions off the shapes of the first block.
+    /// Reads the dimensions off the tensors' shapes.
     ///
     /// # Errors
-    /// A tensor that is missing or has another number of dimensions.
+    /// A tensor that is missing; a T5 of version 1.0, which has no gate, lacks `wi_0`. A relative of T5's: other words, a table of
+    /// distances in every block, or other heads.
     pub fn of(w: &Weights) -> Result<Self, Error> {
-        let block = w.before(T5::MARK).at("encoder.block.0");
-        let attention = block.at("layer.0.SelfAttention");
-        let [inner, width] = attention.dims("q.weight")?;
-        let [_, heads] = attention.dims("relative_attention_bias.weight")?;
-        let [mlp, _] = block.at("layer.1.DenseReluDense").dims("wi_0.weight")?;
-        Ok(Self { width, inner, heads, mlp })
+        let w = w.before(T5::MARK);
+        // Files that were saved with the decoder's tying undone have only the second.
+        let names = ["shared.weight", "encoder.embed_tokens.weight"];
+        let words = names.into_iter().find(|n| w.shape(n).is_some()).unwrap_or(names[0]);
+        let [vocabulary, width] = w.dims(words)?;
+        let model =
+            |what, expected: String, found: usize| Err(Error::Model { what, expected, found: found.to_string() });
+        if !(T5Tokenizer::VOCABULARY..=MAX_VOCABULARY).contains(&vocabulary) {
+            let expected = format!("{} to {MAX_VOCABULARY}", T5Tokenizer::VOCABULARY);
+            return model("the T5 vocabulary", expected, vocabulary);
+        }
+        let blocks = w.at("encoder.block");
+        if blocks.shape("1.layer.0.SelfAttention.relative_attention_bias.weight").is_some() {
+            let (expected, found) = ("one, in the first block".into(), "one in every block, as in uMT5".into());
+            return Err(Error::Model { what: "T5's table of distances", expected, found });
+        }
+        let attention = blocks.at("0.layer.0.SelfAttention");
+        let [buckets, heads] = attention.dims("relative_attention_bias.weight")?;
+        if buckets != BUCKETS {
+            return model("the number of T5's distance buckets", BUCKETS.to_string(), buckets);
+        }
+        if heads > MAX_HEADS {
+            return model("the number of T5's heads", format!("at most {MAX_HEADS}"), heads);
+        }
+        let [inner, _] = attention.dims("q.weight")?;
+        let [mlp, _] = blocks.at("0.layer.1.DenseReluDense").dims("wi_0.weight")?;
+        if inner % heads != 0 {
+            return model("the width of T5's attention", format!("a multiple of its {heads} heads"), inner);
+        }
+        Ok(Self { vocabulary, words, width, inner, heads, mlp, blocks: blocks.depth()? })
+    }
+
+    /// Every tensor of such an encoder, behind the file's prefix.
+    pub fn layout(&self) -> Layout {
+        Layout::of(|l| {
+            l.table(self.words, [self.vocabulary, self.width]);
+            l.table(format!("encoder.block.0.layer.0.{DISTANCES}"), [BUCKETS, self.heads]);
+            (0..self.blocks).for_each(|i| Block::declare(&mut l.at("encoder.block").at(i), self));
+            l.parameter("encoder.final_layer_norm.weight", &[self.width]);
+        })
     }
 }
 
+/// The table of distances in a block's first layer.
+const DISTANCES: &str = "SelfAttention.relative_attention_bias.weight";
 const EPS: f64 = 1e-6; // transformers T5Config: layer_norm_epsilon
 const MAX_VOCABULARY: usize = 32_128; // transformers T5Config: vocab_size, which is T5Tokenizer::VOCABULARY rounded up
 const BUCKETS: usize = 32; // transformers T5Config: relative_attention_num_buckets
@@ -60,44 +103,24 @@ impl T5 {
     /// Loads an encoder under any prefix: none, or that of an all-in-one file.
     ///
     /// # Errors
-    /// A tensor that is missing or has the wrong shape; a T5 of version 1.0, which has no gate, lacks `wi_0`.
+    /// As [`T5Dimensions::of`], or a tensor that is missing or has the wrong shape.
     pub fn load(w: &Weights) -> Result<Self, Error> {
         let w = w.before(Self::MARK);
-        // Files that were saved with the decoder's tying undone have only the second.
-        let names = ["shared.weight", "encoder.embed_tokens.weight"];
-        let table = names.into_iter().find(|n| w.shape(n).is_some()).unwrap_or(names[0]);
-        let [vocabulary, width] = w.dims(table)?;
-        if !(T5Tokenizer::VOCABULARY..=MAX_VOCABULARY).contains(&vocabulary) {
-            let expected = format!("{} to {MAX_VOCABULARY}", T5Tokenizer::VOCABULARY);
-            return Err(Error::Model { what: "the T5 vocabulary", expected, found: vocabulary.to_string() });
-        }
+        let dimensions @ T5Dimensions { heads, .. } = T5Dimensions::of(&w)?;
+        let w = w.laid_out(dimensions.layout());
         let blocks = w.at("encoder.block");
-        if blocks.shape("1.layer.0.SelfAttention.relative_attention_bias.weight").is_some() {
-            let (expected, found) = ("one, in the first block".into(), "one in every block, as in uMT5".into());
-            return Err(Error::Model { what: "T5's table of distances", expected, found });
-        }
-        let attention = blocks.at("0.layer.0.SelfAttention");
-        let [buckets, heads] = attention.dims("relative_attention_bias.weight")?;
-        let model =
-            |what, expected: String, found: usize| Err(Error::Model { what, expected, found: found.to_string() });
-        if buckets != BUCKETS {
-            return model("the number of T5's distance buckets", BUCKETS.to_string(), buckets);
-        }
-        if heads > MAX_HEADS {
-            return model("the number of T5's heads", format!("at most {MAX_HEADS}"), heads);
-        }
         Ok(Self {
-            tokens: w.table(table, [vocabulary, width])?,
-            bias: RelativeBias { table: attention.table("relative_attention_bias.weight", [buckets, heads])?, heads },
-            blocks: Blocks::load(blocks.depth()?, |i| Block::load(&blocks.at(i), width, heads))?,
-            final_layer_norm: RmsNorm::load(&w.at("encoder.final_layer_norm"), "weight", width, EPS)?,
-            width,
+            tokens: w.table(dimensions.words)?,
+            bias: RelativeBias { table: blocks.table(&format!("0.layer.0.{DISTANCES}"))?, heads },
+            blocks: Blocks::load(dimensions.blocks, |i| Block::load(&blocks.at(i), heads))?,
+            final_layer_norm: RmsNorm::load(&w.at("encoder.final_layer_norm"), "weight", EPS)?,
+            dimensions,
         })
     }
 
-    /// Width of the vectors that it makes.
-    pub fn width(&self) -> usize {
-        self.width
+    /// How large it is.
+    pub fn dimensions(&self) -> &T5Dimensions {
+        &self.dimensions
     }
 
     /// One vector for each id, `[1, ids.len(), width]`.
@@ -128,25 +151,31 @@ struct Block {
 }
 
 impl Block {
-    fn load(w: &Weights, width: usize, heads: usize) -> Result<Self, Error> {
+    fn declare(l: &mut Declare, dimensions: &T5Dimensions) {
+        let T5Dimensions { width, inner, mlp, .. } = *dimensions;
+        l.parameter("layer.0.layer_norm.weight", &[width]);
+        let mut attention = l.at("layer.0.SelfAttention");
+        ["q", "k", "v"].into_iter().for_each(|name| attention.unbiased(name, width, inner));
+        attention.unbiased("o", inner, width);
+        l.parameter("layer.1.layer_norm.weight", &[width]);
+        let mut dense = l.at("layer.1.DenseReluDense");
+        ["wi_0", "wi_1"].into_iter().for_each(|name| dense.unbiased(name, width, mlp));
+        dense.unbiased("wo", mlp, width);
+    }
+
+    fn load(w: &Weights, heads: usize) -> Result<Self, Error> {
         let attention = w.at("layer.0.SelfAttention");
         let dense = w.at("layer.1.DenseReluDense");
-        let [inner, _] = attention.dims("q.weight")?;
-        let [d_ff, _] = dense.dims("wi_0.weight")?;
-        if heads == 0 || inner % heads != 0 {
-            let expected = format!("a multiple of its {heads} heads");
-            return Err(Error::Model { what: "the width of T5's attention", expected, found: inner.to_string() });
-        }
         Ok(Self {
-            attention_norm: RmsNorm::load(&w.at("layer.0.layer_norm"), "weight", width, EPS)?,
-            q: Linear::load_unbiased(&attention.at("q"), width, inner)?,
-            k: Linear::load_unbiased(&attention.at("k"), width, inner)?,
-            v: Linear::load_unbiased(&attention.at("v"), width, inner)?,
-            o: Linear::load_unbiased(&attention.at("o"), inner, width)?,
-            dense_norm: RmsNorm::load(&w.at("layer.1.layer_norm"), "weight", width, EPS)?,
-            wi_0: Linear::load_unbiased(&dense.at("wi_0"), width, d_ff)?,
-            wi_1: Linear::load_unbiased(&dense.at("wi_1"), width, d_ff)?,
-            wo: Linear::load_unbiased(&dense.at("wo"), d_ff, width)?,
+            attention_norm: RmsNorm::load(&w.at("layer.0.layer_norm"), "weight", EPS)?,
+            q: Linear::load(&attention.at("q"))?,
+            k: Linear::load(&attention.at("k"))?,
+            v: Linear::load(&attention.at("v"))?,
+            o: Linear::load(&attention.at("o"))?,
+            dense_norm: RmsNorm::load(&w.at("layer.1.layer_norm"), "weight", EPS)?,
+            wi_0: Linear::load(&dense.at("wi_0"))?,
+            wi_1: Linear::load(&dense.at("wi_1"))?,
+            wo: Linear::load(&dense.at("wo"))?,
             // T5 does not scale its scores: the factor is part of the weights.
             scores: Attention::of(w).scaled_by(1.0),
             heads,

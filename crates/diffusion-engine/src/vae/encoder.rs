@@ -5,9 +5,10 @@ use core_tensor::{
 
 use super::{
     LatentScaling,
-    blocks::{Mid, ResnetBlock, level, norm, passes},
+    blocks::{Mid, ResnetBlock, blocks, norm},
+    dimensions::{Half, Level},
 };
-use crate::{Error, Inside, Site, Size};
+use crate::{Error, Inside, Site};
 
 /// How the network is called where hooks look inside.
 const NETWORK: &str = "encoder";
@@ -23,69 +24,21 @@ pub(super) struct Encoder {
     norm_out: GroupNorm,
     conv_out: Conv2d,
     quant_conv: Option<Conv2d>,
-    pub(super) channels: usize,
 }
 
 impl Encoder {
     /// Loads what is under `encoder` and the convolution behind it, which not every family has.
-    pub(super) fn load(root: &Weights, groups: usize) -> Result<Self, Error> {
+    pub(super) fn load(root: &Weights, dimensions: &Half, groups: usize) -> Result<Self, Error> {
         let w = root.at("encoder");
-        let [mut c, _, _, _] = w.dims("conv_in.weight")?;
-        let conv_in = Conv2d::load(&w.at("conv_in"), 3, c, 3)?;
-        let levels = w.at("down").depth()?;
-        let mut down = Vec::new();
-        for level in 0..levels {
-            down.push(DownLevel::load(&w.at("down").at(level), &mut c, groups)?);
-        }
-        let halvings = down.iter().filter(|level| level.downsample.is_some()).count();
-        let most = Size::MAX.ilog2() as usize;
-        if halvings > most {
-            let (expected, found) = (format!("at most {most}"), halvings.to_string());
-            return Err(Error::Model { what: "how often an autoencoder halves", expected, found });
-        }
-        let mid = Mid::load(&w.at("mid"), &mut c, groups)?;
-        let [moments, _, _, _] = w.dims("conv_out.weight")?;
-        if moments % 2 != 0 {
-            return Err(Error::Model {
-                what: "the number of an autoencoder's means and variances",
-                expected: "even".into(),
-                found: moments.to_string(),
-            });
-        }
-        let has_quant = root.shape("quant_conv.weight").is_some();
+        let down = |(i, level): &(usize, Level)| DownLevel::load(&w.at("down").at(i), level, groups);
         Ok(Self {
-            conv_in,
-            down,
-            mid,
-            norm_out: norm(&w.at("norm_out"), c, groups)?,
-            conv_out: Conv2d::load(&w.at("conv_out"), c, moments, 3)?,
-            quant_conv: has_quant.then(|| Conv2d::load(&root.at("quant_conv"), moments, moments, 1)).transpose()?,
-            channels: moments / 2,
+            conv_in: Conv2d::load(&w.at("conv_in"))?,
+            down: dimensions.levels.iter().map(down).collect::<Result<_, _>>()?,
+            mid: Mid::load(&w.at("mid"), groups)?,
+            norm_out: norm(&w.at("norm_out"), groups)?,
+            conv_out: Conv2d::load(&w.at("conv_out"))?,
+            quant_conv: dimensions.quant.then(|| Conv2d::load(&root.at("quant_conv"))).transpose()?,
         })
-    }
-
-    /// How many pixels become one of a latent, in each direction.
-    pub(super) fn factor(&self) -> usize {
-        1 << self.down.iter().filter(|level| level.downsample.is_some()).count()
-    }
-
-    /// The most values that it holds at once for each pixel of a latent.
-    pub(super) fn held(&self) -> u64 {
-        let factor = self.factor() as u64;
-        let mut pixels = factor.saturating_mul(factor);
-        let mut most = self.mid.held();
-        for level in &self.down {
-            for block in &level.blocks {
-                most = most.max(pixels.saturating_mul(block.held()));
-            }
-            if level.downsample.is_some() {
-                // What is given, with its border, and the quarter of it that comes out, with and without the border.
-                let halved = passes(level.width).saturating_add(level.width);
-                most = most.max(pixels.saturating_mul(halved));
-                pixels /= 4;
-            }
-        }
-        most
     }
 
     /// `[b, 3, h, w]` to means and log-variances, `[b, 2 · channels, h / factor, w / factor]`.
@@ -107,19 +60,14 @@ impl Encoder {
 
 struct DownLevel {
     /// Channels that come out of its blocks.
-    width: u64,
     blocks: Vec<ResnetBlock>,
     downsample: Option<Downsample>,
 }
 
 impl DownLevel {
-    fn load(w: &Weights, c: &mut usize, groups: usize) -> Result<Self, Error> {
-        let blocks = level(&w.at("block"), c, groups)?;
-        let downsample = match w.shape("downsample.conv.weight") {
-            Some(_) => Some(Downsample::load(&w.at("downsample.conv"), *c, *c)?),
-            None => None,
-        };
-        Ok(Self { width: *c as u64, blocks, downsample })
+    fn load(w: &Weights, level: &Level, groups: usize) -> Result<Self, Error> {
+        let downsample = level.sampled.map(|_| Downsample::load(&w.at("downsample.conv")));
+        Ok(Self { blocks: blocks(w, level, groups)?, downsample: downsample.transpose()? })
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {

@@ -21,6 +21,16 @@ impl Role {
     /// From the most telling to the least: a file of several parts is shown as the first of them.
     pub(crate) const ALL: [Self; 4] = [Self::Transformer, Self::T5, Self::Clip, Self::Autoencoder];
 
+    /// A tensor that every network of the role has; before its name stands the file's prefix.
+    pub(crate) fn mark(self) -> &'static str {
+        match self {
+            Self::Transformer => flux::Transformer::MARK,
+            Self::Clip => diffusion_engine::Clip::MARK,
+            Self::T5 => diffusion_engine::T5::MARK,
+            Self::Autoencoder => diffusion_engine::AutoencoderKl::MARK,
+        }
+    }
+
     /// As it is called in a message.
     pub(crate) fn name(self) -> &'static str {
         match self {

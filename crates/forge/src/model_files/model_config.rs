@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use core_tensor::Weights;
-use diffusion_engine::{AutoencoderKl, Clip, T5};
-use flux::Transformer;
 use quant::{Container, HEAD};
 use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value;
@@ -85,7 +83,7 @@ impl ModelConfig {
     }
 
     /// What it says beside the tensors.
-    pub(crate) fn hints<T: DeserializeOwned>(&self) -> Result<T> {
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_value(self.json.clone())
             .map_err(|source| Error::ModelConfig { path: self.path.clone(), source })
     }
@@ -117,7 +115,7 @@ impl ModelConfig {
         Ok(())
     }
 
-    /// Holds its counts and widths against the tensors.
+    /// Holds its counts and widths against the tensors, of which `w` is the view behind the file's prefix.
     ///
     /// # Errors
     /// [`Error::Contradiction`] for the first that differs; a value of another kind than its key's.
@@ -125,17 +123,16 @@ impl ModelConfig {
         if !self.binding {
             return Ok(());
         }
-        let (mark, claims) = match role {
-            Role::Transformer => (Transformer::MARK, TRANSFORMER),
-            Role::Clip => (Clip::MARK, CLIP),
-            Role::T5 => (T5::MARK, T5_ENCODER),
-            Role::Autoencoder => (AutoencoderKl::MARK, AUTOENCODER),
+        let claims = match role {
+            Role::Transformer => TRANSFORMER,
+            Role::Clip => CLIP,
+            Role::T5 => T5_ENCODER,
+            Role::Autoencoder => AUTOENCODER,
         };
-        let w = w.before(mark);
         self.computed(role)?;
         for Claim { key, found } in claims {
             let Some(said) = self.json.get(*key).filter(|value| !value.is_null()) else { continue };
-            let Some(found) = found(&w) else { continue };
+            let Some(found) = found(w) else { continue };
             let said = &counted(key, said);
             if !same_kind(said, &found) {
                 let source =

@@ -1,0 +1,99 @@
+use burn::tensor::module;
+use kernels::ConvEpilogue;
+
+use crate::{
+    Convolution, Error, Parameter, Tensor, Weight, Weights,
+    cpu::Values,
+    weights::{F32, Parameters},
+};
+
+/// A two-dimensional convolution over `[b, c, h, w]`.
+#[derive(Clone)]
+pub struct Conv2d {
+    weight: Weight<Convolution>,
+    bias: Parameter<1>,
+}
+
+impl Conv2d {
+    /// Loads `weight` `[c_out, c_in, kernel, kernel]` and `bias` `[c_out]`; the output has the input's size.
+    ///
+    /// # Errors
+    /// As [`Weights::parameter`].
+    pub fn load(w: &Weights) -> Result<Self, Error> {
+        Ok(Self { weight: w.convolution("weight")?, bias: w.parameter("bias")? })
+    }
+
+    /// The same over every `stride`th pixel in each direction.
+    pub(super) fn strided(self, stride: usize) -> Self {
+        Self { weight: self.weight.strided(stride), ..self }
+    }
+
+    /// `[b, c_in, h, w]` to `[b, c_out, h, w]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        match self.weight.alone().map(|own| (own, &own.parameters)) {
+            Some((own, Parameters::Panels(conv))) => self.fused(own, conv, &x, None),
+            Some((own, Parameters::Dense(weight))) => {
+                module::conv2d(x, weight.clone(), Some(self.bias.value()), own.options())
+            }
+            Some((_, Parameters::Mapped(_))) | None => self.composed(x),
+        }
+    }
+
+    /// `residual + forward(x)`.
+    pub fn forward_onto(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
+        match self.weight.alone().map(|own| (own, &own.parameters)) {
+            Some((own, Parameters::Panels(conv))) => self.fused(own, conv, &x, Some(residual)),
+            Some((_, Parameters::Dense(_) | Parameters::Mapped(_))) | None => residual + self.forward(x),
+        }
+    }
+
+    fn fused(
+        &self,
+        own: &Convolution,
+        conv: &kernels::PackedConv,
+        x: &Tensor<4>,
+        residual: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        let bias = Values::of(&self.bias.value()).expect(F32);
+        let residual = residual.map(|residual| Values::of(&residual).expect(F32));
+        own.convolve(conv, x, ConvEpilogue { bias: Some(&bias), activation: None, residual: residual.as_deref() })
+    }
+
+    fn composed(&self, x: Tensor<4>) -> Tensor<4> {
+        let bias: Tensor<2> = self.bias.value().unsqueeze_dim(1); // c_out 1
+        self.weight.product(x) + bias.unsqueeze_dims(&[0, 3])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::ops::ConvOptions;
+
+    use super::*;
+    use crate::{
+        Device, Layout, Residency, Stored,
+        layers::tests::{agree, random, wave},
+        weights::tests::Memory,
+    };
+
+    #[test]
+    fn a_convolution_is_that_of_burn() {
+        for (c_in, c_out, kernel) in [(3, 5, 3), (4, 33, 1), (2, 3, 5)] {
+            let size = c_in * c_out * kernel * kernel;
+            let source = Memory::of([
+                ("weight", Stored::of(&wave(size, 0.7), vec![c_out, c_in, kernel, kernel])),
+                ("bias", Stored::of(&wave(c_out, 1.3), vec![c_out])),
+            ]);
+            let layout = Layout::of(|l| l.convolution("", c_in, c_out, kernel));
+            let weights = Weights::of(&source, &Device::flex(), Residency::Unpacked).laid_out(layout);
+            let conv = Conv2d::load(&weights).unwrap();
+            let dense = random([c_out, c_in, kernel, kernel], 0.7);
+            let options = ConvOptions::new([1, 1], [kernel / 2; 2], [1, 1], 1);
+            let x = random([2, c_in, 6, 7], 0.11);
+            let expected = module::conv2d(x.clone(), dense, Some(random([c_out], 1.3)), options);
+            agree(conv.forward(x.clone()), expected.clone());
+            let residual = random([2, c_out, 6, 7], 0.3);
+            agree(conv.forward_onto(x, residual.clone()), residual + expected);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+use kernels::Epilogue;
+
+use crate::{
+    Error, Matrix, Parameter, Tensor, Weight, Weights,
+    cpu::Values,
+    ops::{self, Activation},
+    weights::{F32, multiply},
+};
+
+/// `y = x · weightᵀ + bias`.
+#[derive(Clone)]
+pub struct Linear {
+    weight: Weight<Matrix>,
+    bias: Option<Parameter<1>>,
+    d_out: usize,
+}
+
+impl Linear {
+    /// Loads `weight` `[d_out, d_in]`, and `bias` `[d_out]` where the layout has one.
+    ///
+    /// # Errors
+    /// As [`Weights::parameter`].
+    pub fn load(w: &Weights) -> Result<Self, Error> {
+        let [layer] = Self::load_stacked(w)?;
+        Ok(layer)
+    }
+
+    /// Loads layers that are stored as one, `weight` and `bias` of each below those of the one before.
+    ///
+    /// # Errors
+    /// As [`Weights::matrices`].
+    pub fn load_stacked<const N: usize>(w: &Weights) -> Result<[Self; N], Error> {
+        let has_bias = w.declares("bias");
+        let bias = has_bias.then(|| w.vectors::<N>("bias", "weight")).transpose()?;
+        let mut bias = bias.into_iter().flatten();
+        let heights = w.heights("weight")?;
+        let weights = w.matrices::<N>("weight")?.into_iter().zip(heights);
+        let layers: Vec<_> = weights.map(|(weight, d_out)| Self { weight, bias: bias.next(), d_out: *d_out }).collect();
+        Ok(layers.try_into().unwrap_or_else(|_| unreachable!("one for each matrix")))
+    }
+
+    /// `[…, d_in]` to `[…, d_out]`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self.weight.alone() {
+            Some(Matrix::Panels(weight)) => {
+                multiply(weight, &x, Epilogue { bias: self.bias().as_deref(), ..Epilogue::default() })
+            }
+            Some(Matrix::Dense(_) | Matrix::Mapped(_)) | None => self.composed(x),
+        }
+    }
+
+    /// `f(forward(x))`.
+    pub fn forward_then<const D: usize>(&self, x: Tensor<D>, f: Activation) -> Tensor<D> {
+        match self.weight.alone() {
+            Some(Matrix::Panels(weight)) => {
+                let bias = self.bias();
+                let epilogue = Epilogue { bias: bias.as_deref(), activation: Some(f), ..Epilogue::default() };
+                multiply(weight, &x, epilogue)
+            }
+            Some(Matrix::Dense(_) | Matrix::Mapped(_)) | None => ops::activate(f, self.composed(x)),
+        }
+    }
+
+    /// `residual + forward(x)`.
+    pub fn forward_onto<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
+        match self.weight.alone() {
+            Some(Matrix::Panels(weight)) => {
+                let (bias, residual) = (self.bias(), Values::of(&residual).expect(F32));
+                let epilogue = Epilogue { bias: bias.as_deref(), residual: Some(&residual), ..Epilogue::default() };
+                multiply(weight, &x, epilogue)
+            }
+            Some(Matrix::Dense(_) | Matrix::Mapped(_)) | None => ops::add(residual, self.composed(x)),
+        }
+    }
+
+    /// `residual + gate · forward(x)`, with a gate for each of the batch, `[b, 1, d_out]`.
+    pub fn forward_gated_onto(&self, x: Tensor<3>, gate: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
+        match self.weight.alone() {
+            Some(Matrix::Panels(weight)) => {
+                let (bias, gate, residual) = (self.bias(), Values::of(&gate), Values::of(&residual));
+                let (gate, residual) = (Some(&*gate.expect(F32)), Some(&*residual.expect(F32)));
+                multiply(weight, &x, Epilogue { bias: bias.as_deref(), gate, residual, ..Epilogue::default() })
+            }
+            Some(Matrix::Dense(_) | Matrix::Mapped(_)) | None => residual + gate * self.composed(x),
+        }
+    }
+
+    fn bias(&self) -> Option<Values> {
+        self.bias.as_ref().map(|bias| Values::of(&bias.value()).expect(F32))
+    }
+
+    fn composed<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let mut shape = x.dims();
+        let d_in = shape[D - 1];
+        let rows = shape[..D - 1].iter().product::<usize>();
+        shape[D - 1] = self.d_out;
+        let y = self.weight.product(x.reshape([rows, d_in]));
+        match &self.bias {
+            Some(bias) => (y + bias.value().unsqueeze()).reshape(shape),
+            None => y.reshape(shape),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Device, Layout, Residency, Stored,
+        layers::tests::{agree, random, wave},
+        weights::tests::Memory,
+    };
+
+    #[test]
+    fn what_follows_a_linear_layer_is_the_same_inside_it_and_after_it() {
+        // given a layer in memory and one in its file
+        let (d_in, d_out) = (13, 37);
+        let source = Memory::of([
+            ("weight", Stored::of(&wave(d_in * d_out, 0.7), vec![d_out, d_in])),
+            ("bias", Stored::of(&wave(d_out, 1.3), vec![d_out])),
+        ]);
+        let weights = |residency| {
+            Weights::of(&source, &Device::flex(), residency).laid_out(Layout::of(|l| l.linear("", d_in, d_out)))
+        };
+        let inside = Linear::load(&weights(Residency::Unpacked)).unwrap();
+        let after = Linear::load(&weights(Residency::Mapped)).unwrap();
+        assert!(matches!(
+            (inside.weight.alone(), after.weight.alone()),
+            (Some(Matrix::Panels(_)), Some(Matrix::Mapped(_)))
+        ));
+        let (residual, gate) = (random([2, 5, d_out], 0.3), random([2, 1, d_out], 0.9));
+        // when rows are given to them that lie together, with gaps, and across
+        let wide = random([2, 5, d_in + 4], 0.21);
+        for x in [
+            random([2, 5, d_in], 0.11),
+            wide.narrow(2, 3, d_in),
+            random([2, 7, d_in], 0.17).narrow(1, 1, 5),
+            random([2, d_in, 5], 0.19).swap_dims(1, 2),
+            random([1, 1, d_in], 0.23).expand([2, 5, d_in]),
+        ] {
+            // then both say the same
+            agree(inside.forward(x.clone()), after.forward(x.clone()));
+            let f = Activation::GeluTanh;
+            agree(inside.forward_then(x.clone(), f), after.forward_then(x.clone(), f));
+            agree(inside.forward_onto(x.clone(), residual.clone()), after.forward_onto(x.clone(), residual.clone()));
+            agree(
+                inside.forward_gated_onto(x.clone(), gate.clone(), residual.clone()),
+                after.forward_gated_onto(x, gate.clone(), residual.clone()),
+            );
+        }
+        // and so do the two layers that are stored as one
+        let x = random([3, d_in], 0.5);
+        for residency in [Residency::Unpacked, Residency::Mapped] {
+            let stacked = Layout::of(|l| l.stacked("", d_in, &[10, 27]));
+            let [first, second] = Linear::load_stacked(&weights(residency).laid_out(stacked)).unwrap();
+            let both = Tensor::cat(vec![first.forward(x.clone()), second.forward(x.clone())], 1);
+            agree(both, inside.forward(x.clone()));
+        }
+    }
+}

@@ -1,0 +1,83 @@
+use crate::{
+    Error, Parameter, Tensor, Weights,
+    ops::{self, Activation, Rope},
+};
+
+/// Layer normalisation over the last dimension, with scale and shift.
+#[derive(Clone)]
+pub struct LayerNorm {
+    weight: Parameter<1>,
+    bias: Parameter<1>,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// Loads `weight` and `bias`, both `[d]`.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape.
+    pub fn load(w: &Weights, eps: f64) -> Result<Self, Error> {
+        Ok(Self { weight: w.parameter("weight")?, bias: w.parameter("bias")?, eps })
+    }
+
+    /// `[…, d]` to the same shape.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        ops::affine_layer_norm(x, &self.weight.value(), &self.bias.value(), self.eps)
+    }
+}
+
+/// Root-mean-square normalisation over the last dimension.
+#[derive(Clone)]
+pub struct RmsNorm {
+    scale: Parameter<1>,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// Loads the scale `[d]` under its own name, which differs between models.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape.
+    pub fn load(w: &Weights, name: &str, eps: f64) -> Result<Self, Error> {
+        Ok(Self { scale: w.parameter(name)?, eps })
+    }
+
+    /// `[…, d]` to the same shape.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        ops::rms_norm(x, &self.scale.value(), self.eps)
+    }
+
+    /// [`RmsNorm::forward`] of heads, `[b, heads, tokens, d]`, then [`Rope::rotate`].
+    pub fn forward_rotated(&self, x: Tensor<4>, pe: &Rope) -> Tensor<4> {
+        pe.rotate_normed(x, &self.scale.value(), self.eps)
+    }
+}
+
+/// Normalisation over groups of channels and all pixels, with scale and shift per channel.
+#[derive(Clone)]
+pub struct GroupNorm {
+    weight: Parameter<1>,
+    bias: Parameter<1>,
+    groups: usize,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// Loads `weight` and `bias`, both `[channels]`.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape.
+    pub fn load(w: &Weights, groups: usize, eps: f64) -> Result<Self, Error> {
+        Ok(Self { weight: w.parameter("weight")?, bias: w.parameter("bias")?, groups, eps })
+    }
+
+    /// `[b, c, h, w]` to the same shape.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        ops::group_norm(x, self.groups, &self.weight.value(), &self.bias.value(), self.eps, None)
+    }
+
+    /// `silu(forward(x))`.
+    pub fn forward_silu(&self, x: Tensor<4>) -> Tensor<4> {
+        ops::group_norm(x, self.groups, &self.weight.value(), &self.bias.value(), self.eps, Some(Activation::Silu))
+    }
+}

@@ -1,0 +1,153 @@
+//! What is added to a weight that stays as it is.
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use super::Stored;
+use crate::Error;
+
+/// How much a branch counts, between any two forwards another. Clones share it: one strength moves all branches of an adapter, and
+/// no weight is touched.
+#[derive(Clone, Debug)]
+pub struct Strength(Arc<AtomicU32>);
+
+impl Strength {
+    /// A strength of its own; at 0 a model is to the bit what it is without the branch.
+    pub fn of(strength: f32) -> Self {
+        Self(Arc::new(AtomicU32::new(strength.to_bits())))
+    }
+
+    /// What it is now.
+    pub fn get(&self) -> f32 {
+        f32::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Changes it, for every clone.
+    pub fn set(&self, strength: f32) {
+        self.0.store(strength.to_bits(), Ordering::Relaxed);
+    }
+}
+
+/// A change of a tensor: `strength · scale · change` is added to some of its rows.
+#[derive(Clone, Debug)]
+pub struct Branch {
+    /// The rows along the first dimension, which of a weight are outputs: the part of a query in a fused one, or all.
+    pub rows: Range<usize>,
+    /// What is added to them.
+    pub change: Change,
+    /// The adapter's own factor, such as `alpha / rank`.
+    pub scale: f32,
+    /// The user's factor.
+    pub strength: Strength,
+}
+
+/// What is added to rows of a tensor.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Change {
+    /// `up · mid · down`, of matrices or of convolutions without bias. Of a convolution one factor has its kernel, and the others
+    /// have 1 × 1.
+    LowRank {
+        /// `[rank, in]` or `[rank, in, kernel, kernel]`.
+        down: Stored,
+        /// `[rank, rank]` or `[rank, rank, kernel, kernel]`.
+        mid: Option<Stored>,
+        /// `[rows, rank]` or `[rows, rank, 1, 1]`.
+        up: Stored,
+    },
+    /// A tensor of the rows' own shape.
+    Difference(Stored),
+}
+
+impl Branch {
+    /// The same for a tensor in which this one's tensor begins at row `row`.
+    #[must_use]
+    pub fn behind(self, row: usize) -> Self {
+        let rows = self.rows.start.saturating_add(row)..self.rows.end.saturating_add(row);
+        Self { rows, ..self }
+    }
+
+    /// The part of the branch that changes these rows, counted from the first of them; `None` where it changes none. A branch whose
+    /// change has another height than its rows stays whole, for the layer to refuse.
+    ///
+    /// # Errors
+    /// [`Error::Rows`] where they can't be cut.
+    pub fn within(&self, rows: Range<usize>) -> Result<Option<Self>, Error> {
+        let (start, end) = (self.rows.start.max(rows.start), self.rows.end.min(rows.end));
+        if start >= end {
+            return Ok(None);
+        }
+        let height = self.tensors().last().and_then(|last| last.shape().first());
+        if height != Some(&self.rows.len()) {
+            return Ok(Some(self.clone()));
+        }
+        let cut = |all: &Stored| all.rows(start - self.rows.start..end - self.rows.start);
+        let change = match &self.change {
+            Change::LowRank { down, mid, up } => Change::LowRank { down: down.clone(), mid: mid.clone(), up: cut(up)? },
+            Change::Difference(all) => Change::Difference(cut(all)?),
+        };
+        Ok(Some(Self { rows: start - rows.start..end - rows.start, change, ..self.clone() }))
+    }
+
+    /// What it is made of, first what the input meets.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = &Stored> {
+        let [first, second, third] = match &self.change {
+            Change::LowRank { down, mid, up } => [Some(down), mid.as_ref(), Some(up)],
+            Change::Difference(all) => [Some(all), None, None],
+        };
+        [first, second, third].into_iter().flatten()
+    }
+
+    /// Everything that its change is multiplied with, now.
+    pub(super) fn factor(&self) -> f32 {
+        self.scale * self.strength.get()
+    }
+
+    /// The factors of a change of a weight of this shape, first the one that the input meets, each as `[out, in, kernel, kernel]`.
+    pub(super) fn factors(&self, name: &str, shape: &[usize]) -> Result<Vec<Stored>, Error> {
+        let shapes: Option<Vec<[usize; 4]>> = self.tensors().map(|factor| square(factor.shape())).collect();
+        let fits = square(shape).zip(shapes.as_ref()).is_some_and(|([out, d_in, kernel, _], shapes)| {
+            let joined = shapes.windows(2).all(|pair| pair[0][0] == pair[1][1]);
+            let ends = (shapes.first().map(|first| first[1]), shapes.last().map(|last| last[0]));
+            let kernels = shapes.iter().map(|factor| factor[2]).filter(|&kernel| kernel != 1);
+            joined
+                && self.rows.end <= out
+                && ends == (Some(d_in), self.rows.end.checked_sub(self.rows.start))
+                && kernels.eq((kernel != 1).then_some(kernel))
+        });
+        match shapes.filter(|_| fits) {
+            Some(shapes) => {
+                Ok(self.tensors().cloned().zip(shapes).map(|(factor, shape)| factor.reshape(shape.to_vec())).collect())
+            }
+            None => Err(self.mismatch(name, shape)),
+        }
+    }
+
+    /// The difference, of a tensor of this shape that nothing is multiplied with.
+    pub(super) fn difference(&self, name: &str, shape: &[usize]) -> Result<&Stored, Error> {
+        let Change::Difference(difference) = &self.change else { return Err(self.mismatch(name, shape)) };
+        let fits = shape.first().is_some_and(|&rows| self.rows.end <= rows)
+            && difference.shape().first().copied() == self.rows.end.checked_sub(self.rows.start)
+            && difference.shape().get(1..) == shape.get(1..);
+        if fits { Ok(difference) } else { Err(self.mismatch(name, shape)) }
+    }
+
+    fn mismatch(&self, name: &str, shape: &[usize]) -> Error {
+        let found = self.tensors().map(|factor| factor.shape().to_vec()).collect();
+        Error::Branch { name: name.to_owned(), shape: shape.to_vec(), rows: self.rows.clone(), found }
+    }
+}
+
+/// A matrix as a convolution of 1 × 1, and a convolution of a square kernel as it is.
+fn square(shape: &[usize]) -> Option<[usize; 4]> {
+    match *shape {
+        [d_out, d_in] => Some([d_out, d_in, 1, 1]),
+        [d_out, d_in, h, w] if h == w && h > 0 => Some([d_out, d_in, h, w]),
+        _ => None,
+    }
+}

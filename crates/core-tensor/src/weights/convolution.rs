@@ -1,0 +1,122 @@
+//! The parameters of convolutions, `[c_out, c_in, kernel, kernel]`.
+
+use std::sync::Arc;
+
+use burn::tensor::{module, ops::ConvOptions};
+use kernels::{Compute, ConvEpilogue, PackedConv};
+
+use super::{
+    Factor, Residency, Stored, Weight,
+    matrix::F32,
+    stored::{FLOATS, WHOLE_ROWS},
+};
+use crate::{
+    Device, Tensor,
+    cpu::{self, Values},
+    tensor,
+};
+
+/// A convolution without bias over `[b, c_in, h, w]`, whose border is filled up with `kernel / 2` zeros.
+#[derive(Clone)]
+pub struct Convolution {
+    pub(crate) parameters: Parameters,
+    kernel: usize,
+    stride: usize,
+}
+
+/// Where and how they are held.
+#[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "a tensor is a handle of fixed size, and a model has few dozen")]
+pub(crate) enum Parameters {
+    /// Unpacked, f32.
+    Dense(Tensor<4>),
+    /// On the CPU, in the order that its kernels read.
+    Panels(PackedConv),
+    /// Where and as they are stored.
+    Mapped(Arc<MappedConv>),
+}
+
+impl Convolution {
+    /// A convolution of a format whose values can be read, held as a residency says.
+    pub(super) fn held(stored: Stored, device: &Device, residency: Residency, compute: Compute) -> Self {
+        let kernel = stored.shape()[2];
+        let parameters = match residency {
+            Residency::Mapped => Parameters::Mapped(Arc::new(MappedConv { stored, device: device.clone(), compute })),
+            Residency::Unpacked if cpu::is(device) => Parameters::Panels(packed(&stored, compute)),
+            Residency::Unpacked => Parameters::Dense(dense(&stored, device)),
+        };
+        Self { parameters, kernel, stride: 1 }
+    }
+
+    /// What Burn calls border and stride.
+    pub(crate) fn options(&self) -> ConvOptions<2> {
+        ConvOptions::new([self.stride; 2], [self.kernel / 2; 2], [1, 1], 1)
+    }
+
+    /// A product of packed parameters, and what follows it.
+    pub(crate) fn convolve(&self, conv: &PackedConv, x: &Tensor<4>, epilogue: ConvEpilogue) -> Tensor<4> {
+        let [b, _, h, w] = x.dims();
+        let ([c_out, _, _], [oh, ow]) = (conv.shape(), conv.size([h, w], self.stride));
+        let x = Values::of(x).expect(F32);
+        cpu::tensor([b, c_out, oh, ow], |out| kernels::conv2d(conv, &x, b, [h, w], self.stride, epilogue, out))
+    }
+}
+
+impl Weight<Convolution> {
+    /// The same over every `stride`th pixel in each direction.
+    #[must_use]
+    pub(crate) fn strided(mut self, stride: usize) -> Self {
+        let kernel = self.own.kernel;
+        self.own.stride = stride;
+        for branch in &mut self.branches {
+            // The other factors are of 1 × 1 and see what this one leaves.
+            if let Some(factor) = branch.factors.iter_mut().find(|factor| factor.kernel == kernel) {
+                factor.stride = stride;
+            }
+        }
+        self
+    }
+}
+
+impl Factor<4> for Convolution {
+    fn product(&self, x: Tensor<4>) -> Tensor<4> {
+        match &self.parameters {
+            Parameters::Dense(weight) => module::conv2d(x, weight.clone(), None, self.options()),
+            Parameters::Panels(conv) => self.convolve(conv, &x, ConvEpilogue::default()),
+            Parameters::Mapped(mapped) => mapped.product(self, &x),
+        }
+    }
+}
+
+fn packed(stored: &Stored, compute: Compute) -> PackedConv {
+    let [c_out, c_in, kernel] = [0, 1, 2].map(|i| stored.shape()[i]);
+    stored.with_values(|values| PackedConv::pack(cpu::isa(), compute, [c_out, c_in, kernel], values)).expect(FLOATS)
+}
+
+fn dense(stored: &Stored, device: &Device) -> Tensor<4> {
+    tensor(stored.to_f32().expect(FLOATS), [0, 1, 2, 3].map(|i| stored.shape()[i]), device)
+}
+
+/// Parameters that stay in their file, and are unpacked some output channels at a time.
+pub(crate) struct MappedConv {
+    stored: Stored,
+    device: Device,
+    compute: Compute,
+}
+
+impl MappedConv {
+    /// Output channels unpacked at a time.
+    const PANEL: usize = 512;
+
+    fn product(&self, of: &Convolution, x: &Tensor<4>) -> Tensor<4> {
+        let out = self.stored.shape()[0];
+        let panel = |channel: usize| {
+            let stored = self.stored.rows(channel..(channel + Self::PANEL).min(out)).expect(WHOLE_ROWS);
+            match cpu::is(&self.device) {
+                true => of.convolve(&packed(&stored, self.compute), x, ConvEpilogue::default()),
+                false => module::conv2d(x.clone(), dense(&stored, &self.device), None, of.options()),
+            }
+        };
+        Tensor::cat((0..out).step_by(Self::PANEL).map(panel).collect(), 1)
+    }
+}

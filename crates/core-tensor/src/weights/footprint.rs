@@ -1,0 +1,122 @@
+//! The memory that parameters take once they are packed.
+
+use std::sync::OnceLock;
+
+use kernels::{Compute, PackedConv, PackedMatrix, Values};
+
+use super::Format;
+use crate::cpu;
+
+/// Bytes of f32.
+pub(super) fn floats(shape: &[usize]) -> u64 {
+    product(4, shape)
+}
+
+/// Bytes of a matrix `[d_out, d_in]`.
+pub(super) fn matrix(format: Format, on_cpu: Option<Compute>, [d_out, d_in]: [usize; 2]) -> u64 {
+    match on_cpu {
+        Some(compute) => Tile::of_matrix(compute, format).times(d_out, d_in, 1),
+        None => floats(&[d_out, d_in]),
+    }
+}
+
+/// Bytes of a convolution's parameters, `[c_out, c_in, kernel, kernel]`.
+pub(super) fn convolution(on_cpu: Option<Compute>, [c_out, c_in, kernel]: [usize; 3]) -> u64 {
+    match on_cpu {
+        Some(compute) => Tile::of_convolution(compute).times(c_out, c_in, kernel.saturating_mul(kernel)),
+        None => floats(&[c_out, c_in, kernel, kernel]),
+    }
+}
+
+/// The least that a kernel packs parameters into; missing ones are filled up with 0, so that a few narrow rows take more memory
+/// than they take in their file.
+#[derive(Clone, Copy)]
+struct Tile {
+    bytes: u64,
+    /// Outputs and inputs that fit in it.
+    d_out: usize,
+    d_in: usize,
+}
+
+impl Tile {
+    fn of_matrix(compute: Compute, format: Format) -> Self {
+        static TILES: [OnceLock<Tile>; 4] = [const { OnceLock::new() }; 4];
+        let is_half = [Format::F16, Format::BF16].contains(&format);
+        let tile = &TILES[2 * usize::from(compute == Compute::Bf16) + usize::from(is_half)];
+        *tile.get_or_init(|| {
+            Self::measured(|d_out, d_in| {
+                let (floats, halves) = (vec![0.0; d_out * d_in], vec![half::f16::ZERO; d_out * d_in]);
+                let values = if is_half { Values::F16(&halves) } else { Values::F32(&floats) };
+                PackedMatrix::pack(cpu::isa(), compute, d_out, d_in, values).bytes()
+            })
+        })
+    }
+
+    fn of_convolution(compute: Compute) -> Self {
+        static TILES: [OnceLock<Tile>; 2] = [const { OnceLock::new() }; 2];
+        *TILES[usize::from(compute == Compute::Bf16)].get_or_init(|| {
+            Self::measured(|c_out, c_in| {
+                let values = vec![0.0; c_out * c_in];
+                PackedConv::pack(cpu::isa(), compute, [c_out, c_in, 1], Values::F32(&values)).bytes()
+            })
+        })
+    }
+
+    /// How a kernel packs, by the sizes of what it packs.
+    fn measured(bytes: impl Fn(usize, usize) -> usize) -> Self {
+        let least = bytes(1, 1);
+        let most_in = |grows: &dyn Fn(usize) -> usize| (1..=WIDEST).take_while(|&n| grows(n) == least).count().max(1);
+        Self { bytes: least as u64, d_out: most_in(&|n| bytes(n, 1)), d_in: most_in(&|n| bytes(1, n)) }
+    }
+
+    fn times(self, d_out: usize, d_in: usize, taps: usize) -> u64 {
+        product(self.bytes, &[d_out.div_ceil(self.d_out), d_in.div_ceil(self.d_in), taps])
+    }
+}
+
+/// No tile is wider.
+const WIDEST: usize = 256;
+
+fn product(each: u64, shape: &[usize]) -> u64 {
+    shape.iter().fold(each, |n, &d| n.saturating_mul(d as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Device, Layout, Residency, Stored, Weights,
+        weights::{Matrix, Parameters, tests::Memory},
+    };
+
+    #[test]
+    fn what_a_layout_counts_is_what_layers_take() {
+        for (rows, columns, kernel) in [(1, 1, 1), (1, 700, 3), (33, 5, 3), (64, 64, 1), (31, 97, 3)] {
+            let values = vec![0.5; rows * columns * kernel * kernel];
+            let source = Memory::of([
+                ("matrix.weight", Stored::of(&values[..rows * columns], vec![rows, columns])),
+                ("filter.weight", Stored::of(&values, vec![rows, columns, kernel, kernel])),
+                ("filter.bias", Stored::of(&values[..rows], vec![rows])),
+            ]);
+            let matrix = || Layout::of(|l| l.unbiased("matrix", columns, rows));
+            let filter = || Layout::of(|l| l.convolution("filter", columns, rows, kernel));
+            for compute in [Compute::F32, Compute::Bf16] {
+                let w = Weights::of(&source, &Device::flex(), Residency::Unpacked).computed_in(compute);
+                let (matrix, filter) = (w.laid_out(matrix()), w.laid_out(filter()));
+                let Some(Matrix::Panels(packed)) = matrix.matrix("matrix.weight").unwrap().alone().cloned() else {
+                    panic!()
+                };
+                assert_eq!(matrix.bytes(Some(compute)), [packed.bytes() as u64, 0], "{rows} {columns} {compute:?}");
+                let convolution = filter.convolution("filter.weight").unwrap();
+                let Some(Parameters::Panels(packed)) = convolution.alone().map(|c| &c.parameters) else { panic!() };
+                let bias = 4 * rows as u64;
+                assert_eq!(
+                    filter.bytes(Some(compute)),
+                    [packed.bytes() as u64 + bias, bias],
+                    "{rows} {columns} {kernel}"
+                );
+                assert_eq!(matrix.bytes(None), [4 * (rows * columns) as u64, 0]);
+            }
+        }
+    }
+}

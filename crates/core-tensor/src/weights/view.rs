@@ -1,0 +1,314 @@
+//! A view of a source, from which layers are built.
+
+use std::{fmt::Display, sync::Arc};
+
+use kernels::Compute;
+
+use super::{
+    Branch, Convolution, Kind, Layout, Matrix, Need, Parameter, Residency, Stored, Table, Weight, WeightSource,
+    stored::WHOLE_ROWS,
+};
+use crate::{Device, Error};
+
+/// The longest prefix that a mark is looked for behind: it comes back in every message about its tensors.
+const LONGEST_PREFIX: usize = 256;
+
+/// The most layers that a stack may have; the deepest model that draws pictures has 57, language models a hundred.
+pub const MAX_DEPTH: usize = 256;
+
+/// A view of a [`WeightSource`] under a name prefix, from which layers are built.
+///
+/// Dimensions are read from any view; layers are built from one with a [`Layout`], which says what shapes their tensors have.
+#[derive(Clone)]
+pub struct Weights<'a> {
+    source: &'a dyn WeightSource,
+    layout: Option<Arc<Layout>>,
+    /// What stands before the names of the layout.
+    root: String,
+    prefix: String,
+    device: Device,
+    residency: Residency,
+    compute: Compute,
+}
+
+impl<'a> Weights<'a> {
+    /// The whole of a source.
+    pub fn of(source: &'a dyn WeightSource, device: &Device, residency: Residency) -> Self {
+        let (root, prefix) = (String::new(), String::new());
+        Self { source, layout: None, root, prefix, device: device.clone(), residency, compute: Compute::F32 }
+    }
+
+    /// The same, for layers that compute in another number format than f32 where they are on the CPU.
+    pub fn computed_in(self, compute: Compute) -> Self {
+        Self { compute, ..self }
+    }
+
+    /// The same, for the layers of a network.
+    pub fn laid_out(&self, layout: Layout) -> Self {
+        let (root, layout) = (self.full(""), Some(Arc::new(layout)));
+        Self { layout, root, prefix: String::new(), ..self.clone() }
+    }
+
+    /// The part of this view whose names begin with `name.`.
+    pub fn at(&self, name: impl Display) -> Self {
+        Self { prefix: format!("{}{name}.", self.prefix), ..self.clone() }
+    }
+
+    /// The part under whatever prefix the file puts before `mark`; the view itself where there is no such tensor.
+    pub fn before(&self, mark: &str) -> Self {
+        if self.shape(mark).is_some() {
+            return self.clone();
+        }
+        let prefix = |name: &str| {
+            let prefix = name.strip_suffix(mark)?.strip_suffix('.')?;
+            (prefix.len() <= LONGEST_PREFIX).then(|| prefix.to_owned())
+        };
+        let found = self.source.manifest().under(&self.full("")).find_map(|(name, _)| prefix(name));
+        found.map_or_else(|| self.clone(), |prefix| self.at(prefix))
+    }
+
+    /// The device that layers are built on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The number format that layers on the CPU compute products in.
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+
+    /// How to call the source in a message.
+    pub fn label(&self) -> &str {
+        self.source.label()
+    }
+
+    /// A tensor's shape, without reading it; `None` where there is no such tensor.
+    pub fn shape(&self, name: &str) -> Option<&'a [usize]> {
+        self.source.manifest().get(&self.full(name)).map(|form| form.shape)
+    }
+
+    /// A tensor's shape, where it has `D` dimensions.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], or [`Error::Shape`] where the number of dimensions differs or one is 0; what it expects then holds
+    /// ones.
+    pub fn dims<const D: usize>(&self, name: &str) -> Result<[usize; D], Error> {
+        let Some(found) = self.shape(name) else { return Err(self.missing(name)) };
+        match <[usize; D]>::try_from(found) {
+            Ok(dims) if !dims.contains(&0) => Ok(dims),
+            Ok(_) | Err(_) => Err(self.mismatch(name, &[1; D], found)),
+        }
+    }
+
+    /// How many numbers stand after this prefix: the depth of a stack of layers. Where one is left out, the stack ends with
+    /// that one, so that its tensors are missed and named.
+    ///
+    /// # Errors
+    /// [`Error::TooDeep`] above [`MAX_DEPTH`].
+    pub fn depth(&self) -> Result<usize, Error> {
+        let mut numbers = std::collections::BTreeSet::new();
+        let prefix = self.full("");
+        for (name, _) in self.source.manifest().under(&prefix) {
+            let number = name.split('.').next().and_then(|number| number.parse::<usize>().ok());
+            numbers.extend(number.filter(|_| numbers.len() <= MAX_DEPTH));
+        }
+        if numbers.len() > MAX_DEPTH {
+            let stack = prefix.trim_end_matches('.').to_owned();
+            return Err(Error::TooDeep { stack, source_name: self.label().to_owned(), limit: MAX_DEPTH });
+        }
+        let consecutive = numbers.iter().enumerate().take_while(|(i, n)| i == *n).count();
+        Ok(numbers.len().min(consecutive + 1))
+    }
+
+    /// What is wrong with the tensors that the layout needs, one by one, by the headers alone.
+    pub fn faults(&self) -> impl Iterator<Item = Error> {
+        self.needs().iter().filter_map(|need| self.check(need).err())
+    }
+
+    /// Reads every tensor that the layout needs and the source has.
+    pub fn read_all(&self) -> impl Iterator<Item = Stored> {
+        self.needs().iter().filter_map(|need| self.source.read(&format!("{}{}", self.root, need.name)).ok())
+    }
+
+    /// Bytes that the layout's layers hold in memory, unpacked and with what is multiplied with left in its file, on a CPU that
+    /// computes in `on_cpu`, or for `None` on another device, in f32. Tables always stay in their file.
+    pub fn bytes(&self, on_cpu: Option<Compute>) -> [u64; 2] {
+        let form = |need: &Need| self.source.manifest().get(&format!("{}{}", self.root, need.name));
+        let bytes = self.needs().iter().filter_map(|need| Some(need.bytes(form(need)?.format, on_cpu)));
+        bytes.fold([0, 0], |[u, m], [unpacked, mapped]| [u.saturating_add(unpacked), m.saturating_add(mapped)])
+    }
+
+    /// Whether the layout has a tensor.
+    pub fn declares(&self, name: &str) -> bool {
+        self.need(name).is_ok()
+    }
+
+    /// A tensor that is read whole, in f32.
+    ///
+    /// # Errors
+    /// [`Error::Undeclared`]; [`Error::Missing`] or whatever else the source has against it; [`Error::Shape`],
+    /// [`Error::Format`] or [`Error::Rows`]; [`Error::Branch`] of a branch that does not fit it.
+    pub fn parameter<const D: usize>(&self, name: &str) -> Result<Parameter<D>, Error> {
+        let (need, stored) = self.taken(name, |kind| *kind == Kind::Parameter)?;
+        let shape = <[usize; D]>::try_from(&*need.shape).map_err(|_| self.undeclared(name))?;
+        Parameter::under(&stored, &self.branches(name)?, (&self.full(name), shape), &self.device)
+    }
+
+    /// Vectors that are stored as one, one behind the other, in parts as high as those of the matrix `of`.
+    ///
+    /// # Errors
+    /// As [`Weights::parameter`].
+    pub fn vectors<const N: usize>(&self, name: &str, of: &str) -> Result<[Parameter<1>; N], Error> {
+        let (need, stored) = self.taken(name, |kind| *kind == Kind::Parameter)?;
+        let branches = self.branches(name)?;
+        branches.iter().try_for_each(|branch| branch.difference(&self.full(name), &need.shape).map(drop))?;
+        self.parts(of, |rows| {
+            let branches = branches.iter().filter_map(|branch| branch.within(rows.clone()).transpose());
+            let (full, branches) = (self.full(name), branches.collect::<Result<Vec<_>, _>>()?);
+            Parameter::under(&stored.rows(rows.clone())?, &branches, (&full, [rows.len()]), &self.device)
+        })
+    }
+
+    /// The outputs of each of the matrices that are stored as one.
+    ///
+    /// # Errors
+    /// [`Error::Undeclared`].
+    pub fn heights(&self, name: &str) -> Result<&[usize], Error> {
+        match &self.need(name)?.kind {
+            Kind::Matrix { rows } => Ok(rows),
+            Kind::Parameter | Kind::Convolution | Kind::Table => Err(self.undeclared(name)),
+        }
+    }
+
+    /// A matrix.
+    ///
+    /// # Errors
+    /// As [`Weights::parameter`].
+    pub fn matrix(&self, name: &str) -> Result<Weight<Matrix>, Error> {
+        let [matrix] = self.matrices(name)?;
+        Ok(matrix)
+    }
+
+    /// Matrices that are stored as one, one below the other.
+    ///
+    /// # Errors
+    /// As [`Weights::parameter`]; [`Error::Undeclared`] where the layout has another number of them.
+    pub fn matrices<const N: usize>(&self, name: &str) -> Result<[Weight<Matrix>; N], Error> {
+        let (need, stored) = self.taken(name, |kind| matches!(kind, Kind::Matrix { .. }))?;
+        let (branches, d_in) = (self.branches(name)?, need.shape[1]);
+        branches.iter().try_for_each(|branch| branch.factors(&self.full(name), &need.shape).map(drop))?;
+        let hold = |stored: Stored, residency| Matrix::held(stored, &self.device, residency, self.compute);
+        self.parts(name, |rows| {
+            let branches = branches.iter().filter_map(|branch| branch.within(rows.clone()).transpose());
+            let (full, branches) = (self.full(name), branches.collect::<Result<Vec<_>, _>>()?);
+            let own = hold(stored.rows(rows.clone()).expect(WHOLE_ROWS), self.residency);
+            Weight::under(own, &branches, (&full, &[rows.len(), d_in]), |factor| {
+                let [d_out, d_in] = [factor.shape()[0], factor.shape()[1]];
+                hold(factor.reshape(vec![d_out, d_in]), Residency::Unpacked)
+            })
+        })
+    }
+
+    /// The parameters of a convolution.
+    ///
+    /// # Errors
+    /// As [`Weights::parameter`].
+    pub fn convolution(&self, name: &str) -> Result<Weight<Convolution>, Error> {
+        let (need, stored) = self.taken(name, |kind| *kind == Kind::Convolution)?;
+        let hold = |stored: Stored, residency| Convolution::held(stored, &self.device, residency, self.compute);
+        let branches = self.branches(name)?;
+        Weight::under(hold(stored, self.residency), &branches, (&self.full(name), &need.shape), |factor| {
+            hold(factor, Residency::Unpacked)
+        })
+    }
+
+    /// A table of which single rows are looked up; it stays as it is stored.
+    ///
+    /// # Errors
+    /// As [`Weights::parameter`].
+    pub fn table(&self, name: &str) -> Result<Table, Error> {
+        let (_, stored) = self.taken(name, |kind| *kind == Kind::Table)?;
+        Table::under(stored, self.branches(name)?, &self.full(name), &self.device)
+    }
+
+    /// `make` of each part of a matrix, by its rows.
+    fn parts<T, const N: usize>(
+        &self,
+        name: &str,
+        make: impl Fn(std::ops::Range<usize>) -> Result<T, Error>,
+    ) -> Result<[T; N], Error> {
+        let ends = self.heights(name)?.iter().scan(0, |end, rows| {
+            let start = *end;
+            *end += rows;
+            Some(start..*end)
+        });
+        let parts = ends.map(make).collect::<Result<Vec<_>, _>>()?;
+        parts.try_into().map_err(|_| self.undeclared(name))
+    }
+
+    /// A tensor that the layout declares as such a kind, and nothing is wrong with.
+    fn taken(&self, name: &str, is: impl Fn(&Kind) -> bool) -> Result<(&Need, Stored), Error> {
+        let need = self.need(name).ok().filter(|need| is(&need.kind)).ok_or_else(|| self.undeclared(name))?;
+        self.check(need)?;
+        Ok((need, self.source.read(&self.full(name))?))
+    }
+
+    /// Finds out whether a tensor that the layout needs is there in the right form.
+    fn check(&self, need: &Need) -> Result<(), Error> {
+        let (name, source_name) = (format!("{}{}", self.root, need.name), self.label().to_owned());
+        let Some(form) = self.source.manifest().get(&name) else {
+            // The source knows why it has none.
+            self.source.read(&name)?;
+            return Err(Error::Missing { name, source_name });
+        };
+        if form.shape != need.shape {
+            return Err(Error::Shape { name, source_name, expected: need.shape.clone(), found: form.shape.to_vec() });
+        }
+        if !form.format.is_float() {
+            return Err(Error::Format { name, source_name, found: form.format });
+        }
+        let (weights, per_block) = (form.shape.iter().skip(1).product::<usize>(), form.format.weights());
+        if need.kind != Kind::Parameter && !weights.is_multiple_of(per_block) {
+            return Err(Error::Blocks { name, source_name, format: form.format, weights, per_block });
+        }
+        Ok(())
+    }
+
+    /// What is added to a tensor, all of it numbers that can be computed with.
+    fn branches(&self, name: &str) -> Result<Vec<Branch>, Error> {
+        let branches = self.source.branches(&self.full(name));
+        let mut formats = branches.iter().flat_map(Branch::tensors).map(Stored::format);
+        if let Some(found) = formats.find(|format| !format.is_float()) {
+            let (name, source_name) = (self.full(name), format!("a branch in {}", self.label()));
+            return Err(Error::Format { name, source_name, found });
+        }
+        drop(formats);
+        Ok(branches)
+    }
+
+    fn needs(&self) -> &[Need] {
+        self.layout.as_ref().map_or(&[], |layout| layout.needs())
+    }
+
+    fn need(&self, name: &str) -> Result<&Need, Error> {
+        let need = self.layout.as_ref().and_then(|layout| layout.get(&format!("{}{name}", self.prefix)));
+        need.ok_or_else(|| self.undeclared(name))
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{}{name}", self.root, self.prefix)
+    }
+
+    fn undeclared(&self, name: &str) -> Error {
+        Error::Undeclared { name: format!("{}{name}", self.prefix) }
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        Error::Missing { name: self.full(name), source_name: self.label().to_owned() }
+    }
+
+    fn mismatch(&self, name: &str, expected: &[usize], found: &[usize]) -> Error {
+        let (expected, found) = (expected.to_vec(), found.to_vec());
+        Error::Shape { name: self.full(name), source_name: self.label().to_owned(), expected, found }
+    }
+}
