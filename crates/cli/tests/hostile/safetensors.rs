@@ -11,7 +11,7 @@ const EXTENT: End = weights!(Error::Extent { .. });
 const OVERFLOW: End = weights!(Error::Overflow { .. });
 const TWICE: End = weights!(Error::Twice { .. });
 const RANK: End = weights!(Error::Rank { .. });
-const FORMAT: End = weights!(Error::Format { .. });
+const FORMAT: End = weights!(Error::UnknownFormat { .. });
 const LONG_NAME: End = weights!(Error::LongName { .. });
 
 fn tensor(form: &str) -> String {

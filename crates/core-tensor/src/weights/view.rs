@@ -149,8 +149,9 @@ impl<'a> Weights<'a> {
     /// [`Error::Undeclared`]; [`Error::Missing`] or whatever else the source has against it; [`Error::Shape`],
     /// [`Error::Format`] or [`Error::Rows`]; [`Error::Branch`] of a branch that does not fit it.
     pub fn parameter<const D: usize>(&self, name: &str) -> Result<Parameter<D>, Error> {
-        let (need, stored) = self.taken(name, |kind| *kind == Kind::Parameter)?;
-        let shape = <[usize; D]>::try_from(&*need.shape).map_err(|_| self.undeclared(name))?;
+        let shape = self.need(name).ok().and_then(|need| <[usize; D]>::try_from(&*need.shape).ok());
+        let shape = shape.ok_or_else(|| self.undeclared(name))?;
+        let (_, stored) = self.taken(name, |kind| *kind == Kind::Parameter)?;
         Parameter::under(&stored, &self.branches(name)?, (&self.full(name), shape), &self.device)
     }
 
