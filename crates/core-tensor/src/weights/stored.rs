@@ -99,18 +99,16 @@ impl Stored {
     /// Rows `rows` along the first dimension, as they are stored.
     ///
     /// # Errors
-    /// [`Error::Rows`] where a row is no whole number of blocks.
+    /// [`Error::Rows`] where the range does not begin and end with a block.
     ///
     /// # Panics
     /// If the range leaves the tensor, or the tensor has no dimension.
     pub fn rows(&self, rows: Range<usize>) -> Result<Self, Error> {
         let height = self.shape[0];
         assert!(rows.start <= rows.end && rows.end <= height, "rows {rows:?} of {height}");
-        let (row, segments) = (self.row()?, self.segments.iter());
-        // Within the tensor's own bytes, which were counted when it was made.
-        let (mut skip, mut take) = (rows.start * row, rows.len() * row);
+        let (mut skip, mut take) = (self.bytes_of(rows.start)?, self.bytes_of(rows.len())?);
         let mut parts = Vec::new();
-        for Segment { bytes, range } in segments {
+        for Segment { bytes, range } in &self.segments {
             let start = range.start + skip.min(range.len());
             let end = start + take.min(range.end - start);
             skip -= start - range.start;
@@ -124,22 +122,22 @@ impl Stored {
         Ok(Self { format: self.format, shape, segments: parts })
     }
 
-    /// Bytes of a row along the first dimension.
-    fn row(&self) -> Result<usize, Error> {
-        let (weights, per_block) = (self.shape[1..].iter().product::<usize>(), self.format.weights());
-        if !weights.is_multiple_of(per_block) {
-            return Err(Error::Rows { format: self.format, weights, per_block });
+    /// Bytes of so many rows along the first dimension: within the tensor's own, which were counted when it was made.
+    fn bytes_of(&self, rows: usize) -> Result<usize, Error> {
+        let (width, per_block) = (self.shape[1..].iter().product::<usize>(), self.format.weights());
+        if !(rows * width).is_multiple_of(per_block) {
+            return Err(Error::Rows { format: self.format, weights: width, per_block });
         }
-        Ok(weights / per_block * self.format.bytes())
+        Ok(rows * width / per_block * self.format.bytes())
     }
 
     /// Tensors one below the other, without copying them; `None` unless there are some, of one format and of one shape but
-    /// for the first dimension, whose rows are whole blocks.
+    /// for the first dimension.
     pub fn stacked(parts: &[Stored]) -> Option<Self> {
         let first = parts.first()?;
         let fits =
             |p: &Stored| p.format == first.format && p.shape.get(1..) == first.shape.get(1..) && !p.shape.is_empty();
-        if !parts.iter().all(fits) || first.row().is_err() {
+        if !parts.iter().all(fits) {
             return None;
         }
         let mut shape = first.shape.clone();
@@ -308,7 +306,7 @@ mod tests {
     #[test]
     fn rows_are_cut_between_blocks_only() {
         let stored = Stored::of_bytes(Format::F4, vec![4, 3], vec![0; 6]).unwrap();
-        assert!(matches!(stored.rows(0..2), Err(Error::Rows { weights: 3, per_block: 2, .. })));
+        assert!(matches!(stored.rows(0..1), Err(Error::Rows { weights: 3, per_block: 2, .. })));
         let stored = Stored::of_bytes(Format::F4, vec![3, 4], vec![1, 2, 3, 4, 5, 6]).unwrap();
         assert_eq!(stored.rows(1..3).unwrap().to_bytes(), [3, 4, 5, 6]);
     }
