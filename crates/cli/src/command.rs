@@ -1,6 +1,9 @@
-//! The `forge` command: reads arguments, runs one of six commands, and turns errors into messages and exit codes.
+//! The `forge` command: reads arguments, runs the command that they name, and turns errors into messages and exit codes.
 
 mod args;
+mod config;
+mod flags;
+mod overrides;
 mod term;
 mod txt2img;
 
@@ -16,8 +19,8 @@ use std::{
 use clap::FromArgMatches;
 use diffusion_engine::{Catalog, parse, read_infotext};
 
-use self::args::{Args, Command, InfoArgs, InspectArgs};
-use forge::{inspect, paths};
+use self::args::{Args, Command, ConfigCommand, InfoArgs, InspectArgs};
+use forge::{inspect, keys::schema, paths};
 
 use crate::{
     error::{Error, Result},
@@ -81,6 +84,8 @@ fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Re
         Command::Schedules(args) => term::list_schedules(registry, args.json),
         Command::Inspect(args) => inspection(&args),
         Command::Info(args) => info(registry, &args),
+        Command::Config { command: ConfigCommand::Init(args) } => config::init(&args),
+        Command::Config { command: ConfigCommand::Schema } => term::print(&format!("{:#}", schema(registry))),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             let name = command.get_name().to_owned();

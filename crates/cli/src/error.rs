@@ -33,6 +33,12 @@ pub(crate) enum Error {
         /// Who has it.
         user: &'static str,
     },
+    /// A file in the place of a new one.
+    #[error("`{}` is there already", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
     /// A mistake in this program.
     #[error("this is a bug in forge: {message} ({place})")]
     Bug {
@@ -56,6 +62,7 @@ impl Error {
                 Fault::Stopped => 130,
             },
             Self::ReadPrompt { .. } | Self::StandardInputTwice { .. } | Self::StandardOutputTaken { .. } => 2,
+            Self::Exists { .. } => 2,
             Self::Bug { .. } => 1,
         }
     }
@@ -64,6 +71,7 @@ impl Error {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Forge(error) => hints::hint(error),
+            Self::Exists { .. } => Some("`--force` replaces it".into()),
             Self::Bug { .. } => Some("please report it, with the command and what it was given".into()),
             Self::ReadPrompt { .. } | Self::StandardInputTwice { .. } | Self::StandardOutputTaken { .. } => None,
         }

@@ -88,11 +88,10 @@ fn registry_hint(error: &samplers::Error) -> Option<String> {
     }
 }
 
-/// serde's own message lists the keys that exist; the nearest of them is the likely one.
+/// The message lists the keys that exist; the nearest of them is the likely one.
 fn unknown_key_hint(message: &str) -> Option<String> {
     let mut quoted = message.split('`').skip(1).step_by(2);
-    let found =
-        quoted.next().filter(|_| message.starts_with("unknown field") || message.starts_with("unknown variant"))?;
+    let found = quoted.next().filter(|_| message.starts_with("unknown field"))?;
     nearest(found, quoted).map(|near| format!("did you mean `{near}`?"))
 }
 

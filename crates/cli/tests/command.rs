@@ -9,6 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use forge::{diffusion_engine::Kind, keys::keys};
 use serde_json::Value;
 
 use crate::tiny::{Ran, Tensors, Tiny, golden, wait};
@@ -17,44 +18,33 @@ use crate::tiny::{Ran, Tensors, Tiny, golden, wait};
 fn help_names_every_command_flag_and_exit_code() {
     let tiny = Tiny::quick();
     let help = tiny.forge(&["--help"]).done().out;
-    for word in
-        ["txt2img", "samplers", "schedules", "inspect", "info", "completions", "Exit codes: 0 done", "130 interrupted"]
-    {
+    for word in [
+        "txt2img",
+        "samplers",
+        "schedules",
+        "inspect",
+        "info",
+        "config",
+        "completions",
+        "Exit codes: 0 done",
+        "130 interrupted",
+    ] {
         assert!(help.contains(word), "{word}\n{help}");
     }
     let help = tiny.forge(&["txt2img", "--help"]).done().out;
-    let flags = [
-        "config",
-        "prompt",
-        "negative",
-        "t5-length",
-        "seed",
-        "steps",
-        "sampler",
-        "schedule",
-        "guidance",
-        "cfg",
-        "noise",
-        "profile",
-        "width",
-        "height",
-        "batch",
-        "output",
-        "folder",
-        "transformer",
-        "clip",
-        "t5",
-        "vae",
-        "backend",
-        "compute",
-        "memory",
-        "threads",
-        "dump",
-        "json",
-    ];
-    for flag in flags {
-        assert!(help.contains(&format!("--{flag}")), "{flag}\n{help}");
+    for flag in flags() {
+        assert!(help.contains(&format!("  --{flag}")), "{flag}\n{help}");
     }
+}
+
+/// Every flag of `forge txt2img`, by the table of keys.
+fn flags() -> impl Iterator<Item = &'static str> {
+    let own = ["config", "dump", "json"];
+    let of_keys = keys().flat_map(|key| {
+        let file = if let Kind::Words { file } = key.kind { Some(file) } else { None };
+        key.flag.into_iter().chain(file)
+    });
+    own.into_iter().chain(of_keys)
 }
 
 #[test]
@@ -207,7 +197,7 @@ fn completions_know_the_commands_and_flags() {
     let tiny = Tiny::quick();
     for shell in ["bash", "zsh", "fish"] {
         let script = tiny.forge(&["completions", shell]).done().out;
-        for word in ["txt2img", "inspect", "t5-length"] {
+        for word in ["txt2img", "inspect", "config", "init"].into_iter().chain(flags()) {
             assert!(script.contains(word), "{shell} {word}");
         }
     }

@@ -6,7 +6,7 @@ mod tiny;
 
 use std::fs;
 
-use crate::tiny::{Ran, Tiny};
+use crate::tiny::{Ran, Tiny, golden};
 
 /// The request that a picture says it was made of.
 fn drawn(tiny: &Tiny, args: &[&str]) -> serde_json::Value {
@@ -67,6 +67,24 @@ fn what_the_file_says_for_another_sampler_is_set_aside_with_a_note() {
 }
 
 #[test]
+fn what_a_flag_replaces_is_not_looked_at_in_the_file() {
+    let tiny = Tiny::quick();
+    let clip = tiny.role("clip").display().to_string();
+    let tiny = tiny.set("model", "clip", "https://example.org/clip.safetensors");
+    tiny.txt2img(&[]).refused(2, &["`model.clip` is `https://example.org/clip.safetensors`, which is an address"]);
+    tiny.txt2img(&["--clip", &clip, "--output", "a.png"]).done();
+    // a folder replaces all files
+    let folder = golden("tiny-diffusers").display().to_string();
+    tiny.txt2img(&["--folder", &folder, "--output", "a.png"]).done();
+    // and words those of a file of their own too
+    let tiny = Tiny::quick().set("prompt", "positive", 3);
+    tiny.txt2img(&[]).refused(2, &["`prompt.positive` is 3, expected text", "line "]);
+    tiny.write("words.txt", "a cat");
+    assert_eq!(drawn(&tiny, &["--prompt-file", "words.txt"])["prompt"], "a cat");
+    assert_eq!(drawn(&tiny, &["--prompt", "a dog"])["prompt"], "a dog");
+}
+
+#[test]
 fn values_may_begin_with_a_dash() {
     let tiny = Tiny::quick();
     for prompt in ["- a list\n- of things", "--ar 16:9 castle", "-", "-1", "--", "—dash"] {
@@ -80,16 +98,16 @@ fn values_may_begin_with_a_dash() {
     let seeds: Vec<_> = (0..3).map(|_| drawn(&tiny, &["--seed", "-1"])["seed"].as_u64().unwrap()).collect();
     assert!(seeds.iter().any(|seed| *seed != seeds[0]), "{seeds:?}");
     for (flag, value, says) in [
-        ("--cfg", "-7", "cfg is -7, expected 1 to 100"),
-        ("--guidance", "-3.5", "guidance is -3.5, expected 0 to 100"),
+        ("--cfg", "-7", "`sampling.cfg` is -7, expected 1 to 100"),
+        ("--guidance", "-3.5", "`sampling.guidance` is -3.5, expected 0 to 100"),
         ("--seed", "-2", "`sampling.seed` is `-2`, expected"),
-        ("--steps", "-1", "expected a whole number from 1 to 1000"),
-        ("--width", "-64", "expected a whole number from 16 to 16384"),
-        ("--height", "-64", "expected a whole number from 16 to 16384"),
-        ("--batch", "-1", "expected a whole number from 1 to 64"),
-        ("--t5-length", "-1", "expected a whole number from 1 to 4096"),
-        ("--threads", "-1", "expected a whole number from 0 to 1024"),
-        ("--memory", "-1", "`-1` is not a size"),
+        ("--steps", "-1", "expected 1 to 1000"),
+        ("--width", "-64", "expected 16 to 16384"),
+        ("--height", "-64", "expected 16 to 16384"),
+        ("--batch", "-1", "expected 1 to 64"),
+        ("--t5-length", "-1", "expected 1 to 4096"),
+        ("--threads", "-1", "expected 0 to 1024"),
+        ("--memory", "-1", "`device.memory` is `-1`, expected a size such as `16 GiB`"),
     ] {
         let ran = tiny.txt2img(&[flag, value]).refused(2, &[says]);
         assert!(!ran.err.contains("unexpected argument"), "{ran:?}");
@@ -103,7 +121,7 @@ fn names_and_paths_may_begin_with_a_dash_too() {
         ("--sampler", "no sampler is called `-zz`"),
         ("--schedule", "no schedule is called `-zz`"),
         ("--profile", "no profile is called `-zz`"),
-        ("--backend", "no device is called `-zz`"),
+        ("--backend", "`device.backend` is `-zz`, expected `cpu`, `cuda:N` or `vulkan:N`"),
         ("--compute", "`device.compute` is `-zz`"),
         ("--noise", "`sampling.noise` is `-zz`"),
         ("--option", "`sampling.options` is `-zz`"),

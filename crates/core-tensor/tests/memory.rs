@@ -92,7 +92,11 @@ fn no_header_takes_more_than_four_times_its_size_and_16_mib() {
             format!(r#"{{"{escapes}":{{{whole}}}}}"#),
             Some(|e| matches!(e, Error::LongName { .. })),
         ),
-        ("a long format", tensor(format!(r#""dtype":"{deletes}""#)), Some(|e| matches!(e, Error::UnknownFormat { .. }))),
+        (
+            "a long format",
+            tensor(format!(r#""dtype":"{deletes}""#)),
+            Some(|e| matches!(e, Error::UnknownFormat { .. })),
+        ),
         ("a string as header", format!(r#""{deletes}""#), Some(json)),
         ("a string as tensor", format!(r#"{{"a":"{deletes}"}}"#), Some(json)),
         ("a string as shape", tensor(format!(r#""shape":"{deletes}""#)), Some(json)),

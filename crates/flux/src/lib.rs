@@ -8,12 +8,14 @@
 mod bfl_names;
 mod blocks;
 mod habits;
+mod knobs;
 mod model;
 mod preview;
 mod schedules;
 mod transformer;
 
 pub use bfl_names::BflNames;
-pub use model::{Flux, GUIDANCE, LATENT_SCALING, PATCH, TEXT_LENGTH, pack, unpack};
+pub use knobs::{GUIDANCE, T5_LENGTH, knobs};
+pub use model::{Flux, LATENT_SCALING, PATCH, pack, unpack};
 pub use schedules::{mu, register, schedules};
 pub use transformer::{Dimensions, Inputs, Transformer, TransformerConfig};

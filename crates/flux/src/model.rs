@@ -7,15 +7,10 @@ use diffusion_engine::{
 };
 use samplers::{Options, Prediction, SigmaSpace, SigmaSpace::Flow, Value};
 
-use crate::{Dimensions, Inputs, Transformer, habits, preview};
+use crate::{Dimensions, GUIDANCE, Inputs, Transformer, habits, knobs::DEFAULT_GUIDANCE, preview};
 
-/// The setting for distilled guidance, 0 to 100; transformers without such an input ignore it.
-pub const GUIDANCE: &str = "guidance";
-
-/// The setting for the T5 tokens that a prompt is padded to, 1 to 4096; without it, the profile's.
-pub const TEXT_LENGTH: &str = "text_length";
-
-const DEFAULT_GUIDANCE: f32 = 3.5; // flux/cli.py 802fb47: guidance
+/// How a pass and a prompt call the number of T5 tokens that words are padded to.
+const TEXT_LENGTH: &str = "text_length";
 
 /// A complete Flux: transformer, both text encoders and the autoencoder.
 pub struct Flux {
@@ -193,7 +188,7 @@ impl Model for Flux {
             Ok(Prompted { txt: stream.tokens.clone(), vec: vec.clone(), pe })
         };
         let under = under.iter().map(prompted).collect::<Result<_, _>>()?;
-        let guidance = number(&pass.knobs, GUIDANCE).map_or(DEFAULT_GUIDANCE, |guidance| guidance as f32);
+        let guidance = number(&pass.knobs, GUIDANCE.name).unwrap_or(DEFAULT_GUIDANCE) as f32;
         Ok(Box::new(Predicting { flux: self, under, guidance }))
     }
 

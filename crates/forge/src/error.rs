@@ -23,7 +23,7 @@ pub enum Error {
     #[error("`{key}` is `{}`, which is {what}; expected the path of a file or folder", path.display())]
     NotAPath {
         /// The key or flag.
-        key: &'static str,
+        key: String,
         /// What is written there.
         path: PathBuf,
         /// What it is.
@@ -65,14 +65,6 @@ pub enum Error {
         /// How many were asked for.
         batch: usize,
     },
-    /// More threads than a config may ask for.
-    #[error("`device.threads` is {found}, expected 0 to {max}")]
-    Threads {
-        /// What was asked for.
-        found: usize,
-        /// What is possible.
-        max: usize,
-    },
     /// The config file is not what the schema allows.
     #[error("config `{}` is not valid", path.display())]
     ParseConfig {
@@ -85,7 +77,7 @@ pub enum Error {
     #[error("`{key}` is {found}, expected {expected}")]
     Value {
         /// The key, with its table.
-        key: &'static str,
+        key: String,
         /// What is possible.
         expected: String,
         /// What was found.
@@ -318,7 +310,7 @@ impl Error {
         use core_tensor::Error as Tensor;
         use diffusion_engine::Error as Engine;
         match self {
-            Self::ReadConfig { .. } | Self::ParseConfig { .. } | Self::Threads { .. } => Fault::Usage,
+            Self::ReadConfig { .. } | Self::ParseConfig { .. } => Fault::Usage,
             Self::Value { .. } | Self::NoModel { .. } | Self::NotAPath { .. } | Self::Format { .. } => Fault::Usage,
             Self::Overwrites { .. } | Self::JoinsModel { .. } | Self::SeveralPictures { .. } => Fault::Usage,
             Self::Registry(_) | Self::Memory(memory::Error::NotBytes { .. }) => Fault::Usage,

@@ -47,7 +47,7 @@ impl Forge {
     /// # Errors
     /// A model file that is rejected, a device that can't be used.
     pub fn load(config: &Config) -> Result<Self> {
-        Self::load_on(config, Threads::start(config.device.threads)?)
+        Self::load_on(config, Threads::start(config.device.threads))
     }
 
     /// The same, computing in a pool that there is already.

@@ -23,6 +23,7 @@ mod config;
 mod error;
 mod forge;
 mod inspect;
+pub mod keys;
 mod limits;
 mod load;
 mod model_files;
@@ -33,10 +34,13 @@ mod run;
 pub mod text_file;
 mod threads;
 
-pub use config::{Config, Device, Image as ImageConfig, Model as ModelConfig, Noise, Prompt, Sampling, Seed};
+pub use config::{
+    Backend, ComputeChoice, Config, Device, Image as ImageConfig, Model as ModelConfig, Noise, Prompt, Sampling, Seed,
+    Table, ThreadCount,
+};
 pub use core_tensor;
 pub use diffusion_engine::{
-    self, Cancel, Event, Image, Job, Pass, Size, Snapshot, StepReport, Txt2Img, Wrap, read_infotext,
+    self, Cancel, Event, Image, Job, Key, Pass, Size, Snapshot, StepReport, Txt2Img, Wrap, read_infotext,
 };
 pub use error::{Error, Fault, Result};
 pub use flux;

@@ -51,7 +51,7 @@ impl Opened {
     /// Looks at the files of a config.
     pub(crate) fn of(config: &Config) -> Result<Self> {
         let compute = config.compute()?;
-        let device = core_tensor::device(&config.device.backend)?;
+        let device = core_tensor::device(&config.device.backend.to_string())?;
         let on_cpu = (device == core_tensor::Device::flex()).then_some(compute);
         let paths = Paths::of(config)?;
         if let (None, Some(folder)) = (&config.model.transformer, &config.model.folder) {
@@ -87,7 +87,7 @@ impl Opened {
             t5,
             vae: (vae, vae_config),
             name: paths.name(),
-            ceiling: config.ceiling()?,
+            ceiling: config.ceiling(),
             dimensions,
             encoder,
             decoder: decoder.width(),

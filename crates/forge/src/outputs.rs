@@ -39,7 +39,7 @@ impl Pattern {
     pub fn new(pattern: &Path, seed: u64, batch: usize) -> Result<Self> {
         let wrong = |expected: &str| {
             let found = format!("`{}`", pattern.display());
-            Err(Error::Value { key: "image.output", expected: expected.into(), found })
+            Err(Error::Value { key: "image.output".into(), expected: expected.into(), found })
         };
         let Some(text) = pattern.to_str() else { return wrong("a name in UTF-8") };
         if batch > 1 && !text.contains("{index}") && !text.contains("{seed}") {

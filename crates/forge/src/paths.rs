@@ -41,8 +41,8 @@ impl std::fmt::Display for NotAPath {
 ///
 /// # Errors
 /// [`Error::NotAPath`].
-pub fn to_read(key: &'static str, path: &Path, folder: &Path) -> Result<PathBuf> {
-    let wrong = |what| Err(Error::NotAPath { key, path: path.to_owned(), what });
+pub fn to_read(key: &str, path: &Path, folder: &Path) -> Result<PathBuf> {
+    let wrong = |what| Err(Error::NotAPath { key: key.to_owned(), path: path.to_owned(), what });
     // Whatever it looks like: what is there is meant.
     let literal = folder.join(path);
     if path.as_os_str().is_empty() {
@@ -62,12 +62,12 @@ pub fn to_read(key: &'static str, path: &Path, folder: &Path) -> Result<PathBuf>
 ///
 /// # Errors
 /// [`Error::NotAPath`].
-pub fn to_write(key: &'static str, path: &Path, folder: &Path) -> Result<PathBuf> {
+pub fn to_write(key: &str, path: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(folder.join(expand(key, path)?))
 }
 
-fn expand(key: &'static str, path: &Path) -> Result<PathBuf> {
-    let wrong = |what| Err(Error::NotAPath { key, path: path.to_owned(), what });
+fn expand(key: &str, path: &Path) -> Result<PathBuf> {
+    let wrong = |what| Err(Error::NotAPath { key: key.to_owned(), path: path.to_owned(), what });
     let Some(text) = path.to_str() else { return Ok(path.to_owned()) };
     if is_address(text) {
         return wrong(NotAPath::Address);

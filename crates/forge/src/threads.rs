@@ -10,7 +10,7 @@ use std::{
 
 use rayon::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
 
-use crate::{Error, Result};
+use crate::ThreadCount;
 
 /// A pool of threads that compute, and what came of the wish for them. Clones share the pool.
 #[derive(Clone, Debug)]
@@ -23,30 +23,16 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// The most threads that a config may ask for.
-    pub const MAX: usize = 1024;
-
-    /// Starts a pool. 0 stands for `RAYON_NUM_THREADS`, or for all cores.
+    /// Starts a pool.
     ///
-    /// Threads that the system refuses are done without. Many times more than there are cores would only wait for each other, and are not
-    /// started.
-    ///
-    /// # Errors
-    /// [`Error::Threads`] for more than [`Threads::MAX`].
-    pub fn start(wanted: usize) -> Result<Self> {
-        if wanted > Self::MAX {
-            return Err(Error::Threads { found: wanted, max: Self::MAX });
-        }
+    /// Threads that the system refuses are done without. Many times more than there are cores would only wait for each other, and are
+    /// not started.
+    pub fn start(wanted: ThreadCount) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let environment = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.trim().parse().ok());
-        let wanted = match (wanted, environment) {
-            (0, None | Some(0)) => cores,
-            (0, Some(threads)) => threads,
-            (wanted, _) => wanted,
-        };
+        let wanted = wanted.of(cores);
         let waiting = wait(wanted.min(most(cores)));
         let running = waiting.len().max(1);
-        Ok(Self { pool: pool(waiting).map(Arc::new), wanted, running, cores })
+        Self { pool: pool(waiting).map(Arc::new), wanted, running, cores }
     }
 
     /// Computes in the pool what `work` says, and waits for it.
@@ -126,7 +112,7 @@ mod tests {
     #[test]
     fn a_pool_has_the_threads_that_were_asked_for_and_is_not_another_pool() {
         for threads in [1, 3] {
-            let pool = Threads::start(threads).unwrap();
+            let pool = Threads::start(ThreadCount::new(threads).unwrap());
             assert_eq!(pool.running(), threads);
             // All of them take part: each waits here for the others.
             let barrier = std::sync::Barrier::new(threads);
@@ -138,6 +124,5 @@ mod tests {
             });
             assert_eq!(places, (0..threads).collect::<Vec<_>>());
         }
-        assert!(matches!(Threads::start(Threads::MAX + 1), Err(Error::Threads { .. })));
     }
 }

@@ -13,16 +13,17 @@ use std::{
 };
 
 use forge::{
-    Config, Error, Event, Fault, Forge, Job, Run, Size, Txt2Img, Wrap,
+    ComputeChoice, Config, Error, Event, Fault, Forge, Job, Run, Size, ThreadCount, Txt2Img, Wrap,
     core_tensor::{Tensor, values},
     diffusion_engine::{self, Call, HookError, Hooks, Site},
+    memory::Bytes,
     samplers::{Processes, Registry, Sampler},
 };
 
 /// `tiny-dev`, which computes in f32 as its goldens do.
 fn config() -> Config {
     let mut config = Config::read(&fixtures::path("golden/tiny-dev/case.toml")).unwrap();
-    config.device.compute = "f32".into();
+    config.device.compute = ComputeChoice::F32;
     config
 }
 
@@ -178,7 +179,7 @@ fn opening_reads_neither_sampling_nor_size_and_a_job_is_planned_by_its_own() {
     let mut config = config();
     config.sampling.sampler = "no such sampler".into();
     config.image.width = 1001;
-    config.device.memory = Some("64 MiB".into());
+    config.device.memory = Some(Bytes(64 << 20));
     let forge = Forge::load(&config).unwrap();
     let job = |side| Job::of(Txt2Img { size: Size { width: side, height: side }, ..request(1) }).unwrap();
     assert!(forge.plan(&job(32)).unwrap().total() < forge.plan(&job(64)).unwrap().total());
@@ -200,7 +201,7 @@ fn a_forge_computes_in_as_many_threads_as_its_config_says() {
     }
     for threads in [1, 3] {
         let mut config = config();
-        config.device.threads = threads;
+        config.device.threads = ThreadCount::new(threads).unwrap();
         let (counted, counts) = channel();
         let hooks = Hooked(Arc::new(Counted(counted)));
         let job = Job::of(request(1)).unwrap().with(Arc::new(hooks));

@@ -29,7 +29,7 @@ pub fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
         Some(Noise::Source(_)) | None => None,
         Some(Noise::File(path)) => Some(noise_file(path, &request)?),
     };
-    let threads = Threads::start(config.device.threads)?;
+    let threads = Threads::start(config.device.threads);
     notes.extend(threads.note());
     notes.extend(plain_words(&request));
     let job = Job::of(request)?;

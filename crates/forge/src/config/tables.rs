@@ -1,0 +1,245 @@
+//! Every key that any model has: what it is stored as, and all else that is known of it, in one entry each.
+//!
+//! An entry becomes a field of its table's struct and an element of [`ENTRIES`]; its comment is its flag's help.
+
+use std::path::PathBuf;
+
+use diffusion_engine::{Fallback, Key, Kind, Size, Txt2Img, Value};
+use memory::Bytes;
+use samplers::{Options, Schedule};
+
+use super::{
+    setting::{Setting, initial},
+    values::{Backend, ComputeChoice, Noise, Seed, ThreadCount},
+};
+
+/// A table of the config.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Table {
+    /// What it is called there.
+    pub name: &'static str,
+    /// What a heading calls it.
+    pub title: &'static str,
+    /// What its keys are about.
+    pub about: &'static str,
+}
+
+/// A key, and its place in a [`Config`].
+pub(crate) struct Entry {
+    pub(crate) key: Key,
+    /// Puts a value there, or says what was expected.
+    pub(crate) set: fn(&mut Config, &Value) -> Result<(), String>,
+    /// What is there; nothing where that depends on the rest.
+    pub(crate) get: fn(&Config) -> Option<Value>,
+    /// The path that is there, if one is.
+    pub(crate) path: fn(&mut Config) -> Option<&mut PathBuf>,
+}
+
+macro_rules! tables {
+    ($(
+        #[doc = $what:literal]
+        $table:ident: $Table:ident {
+            $(#[doc = $about:literal] $field:ident: $type:ty = $key:expr;)*
+        }
+    )*) => {
+        /// A whole config; only `[model]` is required. Paths are relative to the file.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct Config {
+            $(#[doc = $what] pub $table: $Table,)*
+            /// What is set of the keys that a family of models has of its own, by name, such as [`flux::GUIDANCE`].
+            pub knobs: Options,
+        }
+
+        $(
+            #[doc = concat!(" `[", stringify!($table), "]`:", $what)]
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $Table {
+                $(#[doc = concat!($about, ".")] pub $field: $type,)*
+            }
+
+            impl Default for $Table {
+                fn default() -> Self {
+                    Self { $($field: initial(&$key),)* }
+                }
+            }
+        )*
+
+        /// The tables, in the order in which a config has them.
+        pub(crate) static TABLES: &[Table] =
+            &[$(Table { name: stringify!($table), title: stringify!($Table), about: $what.trim_ascii() },)*];
+
+        /// Every key that any model has, in the order of its table.
+        pub(crate) static ENTRIES: &[Entry] = &[$($(Entry {
+            key: $key.at(stringify!($table), stringify!($field), $about.trim_ascii()),
+            set: |config, value| {
+                config.$table.$field = Setting::read(value)?;
+                Ok(())
+            },
+            get: |config| Setting::value(&config.$table.$field),
+            path: |config| Setting::path(&mut config.$table.$field),
+        },)*)*];
+    };
+}
+
+const fn open(means: &'static str, example: &'static str) -> Fallback {
+    Fallback::Open { means, example }
+}
+
+const fn whole(min: usize, max: usize, step: usize) -> Kind {
+    Kind::Whole { min, max, step }
+}
+
+const fn words(file: &'static str) -> Kind {
+    Kind::Words { file }
+}
+
+tables! {
+    /// where the model is
+    model: Model {
+        /// Folder in diffusers' layout
+        folder: Option<PathBuf> = Key::of(Kind::Folder, open("none", "\"models/flux1-dev\""))
+            .docs(
+                "a folder in diffusers' layout: `transformer`, `text_encoder` (CLIP), `text_encoder_2` (T5) and `vae` \
+                 in it",
+            )
+            .flag("folder");
+        /// Flux transformer
+        transformer: Option<PathBuf> =
+            Key::of(Kind::File, open("`transformer` of the folder", "\"models/flux1-dev.safetensors\""))
+                .docs("the Flux transformer")
+                .flag("transformer");
+        /// CLIP-L text encoder
+        clip: Option<PathBuf> =
+            Key::of(Kind::File, open("`text_encoder` of the folder", "\"models/clip_l.safetensors\""))
+                .docs("the CLIP-L text encoder")
+                .flag("clip");
+        /// T5 v1.1 text encoder
+        t5: Option<PathBuf> =
+            Key::of(Kind::File, open("`text_encoder_2` of the folder", "\"models/t5xxl_fp16.safetensors\""))
+                .docs("the T5 v1.1 text encoder")
+                .flag("t5");
+        /// Autoencoder
+        vae: Option<PathBuf> = Key::of(Kind::File, open("`vae` of the folder", "\"models/ae.safetensors\""))
+            .docs("the autoencoder")
+            .flag("vae");
+    }
+
+    /// what computes
+    device: Device {
+        /// cpu, cuda:N or vulkan:N
+        backend: Backend = Key::of(Kind::Backend, Fallback::Text("cpu"))
+            .docs("what computes; `cuda` and `vulkan` need a build with the feature of that name")
+            .flag("backend");
+        /// auto, f32 or bf16
+        compute: ComputeChoice = Key::of(Kind::Choice(&["auto", "f32", "bf16"]), Fallback::Text("auto"))
+            .docs("the number format of products on the CPU; `auto` is `bf16` where the CPU has instructions for it")
+            .flag("compute");
+        /// Ceiling for the run, such as `16 GiB`
+        memory: Option<Bytes> = Key::of(Kind::Size, open("what Linux has free; elsewhere no limit", "\"16 GiB\""))
+            .docs("a ceiling for the run")
+            .flag("memory");
+        /// Threads, 0 for all cores
+        threads: ThreadCount = Key::of(whole(0, ThreadCount::MAX, 1), Fallback::Whole(0))
+            .docs("threads that compute; 0 for all cores, or for `RAYON_NUM_THREADS` where the command finds that set")
+            .flag("threads");
+    }
+
+    /// how a picture is sampled
+    sampling: Sampling {
+        /// Engine whose habits to follow
+        profile: String = Key::of(Kind::Profile, Fallback::Text("forge"))
+            .docs("whose habits to follow where engines disagree")
+            .flag("profile")
+            .label("Profile");
+        /// How steps are taken; `forge samplers` says more
+        sampler: String = Key::of(Kind::Sampler, Fallback::Text("euler"))
+            .docs("how steps are taken; may end in a schedule, as in `DPM++ 2M Karras`")
+            .flag("sampler")
+            .label("Sampler")
+            .api("sampler_name");
+        /// How noise levels are spaced; `forge schedules` says more
+        schedule: Option<String> = Key::of(Kind::Schedule, open("the sampler's, or `simple`", "\"simple\""))
+            .docs("how noise levels are spaced")
+            .flag("schedule")
+            .label("Schedule type")
+            .api("scheduler");
+        /// Noise levels in the schedule's place, from the highest
+        sigmas: Option<Vec<f64>> =
+            Key::of(Kind::Numbers { min: 2, max: Schedule::MAX_STEPS + 1 }, open("the schedule's", "[1.0, 0.5, 0.0]"))
+                .docs(
+                    "noise levels in the schedule's place, descending to 0 or above; their number says how many steps \
+                     there are",
+                )
+                .label("Sigmas");
+        /// Set an option of the sampler or the schedule, such as `eta=0.5`; again for more
+        options: Options = Key::of(Kind::Options, open("empty", "{ eta = 0.5 }"))
+            .docs("options of the sampler and the schedule, such as `eta = 0.5`; `forge samplers --json` tells them")
+            .flag("option");
+        /// Steps from noise to picture
+        steps: usize = Key::of(whole(1, Schedule::MAX_STEPS, 1), Fallback::Whole(20))
+            .docs("steps from noise to picture; schnell is made for 4")
+            .flag("steps")
+            .label("Steps")
+            .api("steps");
+        /// Classifier-free guidance, from 1
+        cfg: f32 = Key::of(Kind::Number { min: 1.0, max: 100.0 }, Fallback::Number(1.0))
+            .docs("classifier-free guidance; above 1 the negative prompt counts and each step calls the model twice")
+            .flag("cfg")
+            .label("CFG scale")
+            .api("cfg_scale");
+        /// Number, or `random`, which -1 stands for too
+        seed: Seed = Key::of(Kind::Seed, Fallback::Text("random"))
+            .docs(
+                "the seed of the noise; -1 is `random`, and picture `i` of a batch has `seed + i`; it is always written \
+                 into the picture",
+            )
+            .flag("seed")
+            .label("Seed")
+            .api("seed");
+        /// `cpu`, `nv`, or a safetensors file with a tensor `noise`
+        noise: Option<Noise> = Key::of(Kind::Noise, open("the profile's", "\"cpu\""))
+            .docs("where the starting noise comes from")
+            .flag("noise")
+            .label("RNG");
+    }
+
+    /// what the picture shows
+    prompt: Prompt {
+        /// What the picture shows
+        positive: String = Key::of(words("prompt-file"), Fallback::Text(""))
+            .docs("what the picture shows")
+            .flag("prompt").api("prompt");
+        /// What it should not show; counts where --cfg is above 1
+        negative: String = Key::of(words("negative-file"), Fallback::Text(""))
+            .docs("what it should not show; counts where `cfg` is above 1")
+            .flag("negative")
+            .label("Negative prompt")
+            .api("negative_prompt");
+    }
+
+    /// what is written
+    image: Image {
+        /// Pixels across
+        width: usize = Key::of(whole(16, Size::MAX, 16), Fallback::Whole(1024))
+            .docs("pixels across")
+            .flag("width")
+            .label("Size")
+            .api("width");
+        /// Pixels down
+        height: usize = Key::of(whole(16, Size::MAX, 16), Fallback::Whole(1024))
+            .docs("pixels down")
+            .flag("height")
+            .label("Size")
+            .api("height");
+        /// How many pictures
+        batch: usize = Key::of(whole(1, Txt2Img::MAX_BATCH, 1), Fallback::Whole(1))
+            .docs("how many pictures; each is drawn by itself, so that it is the picture of its own seed")
+            .flag("batch")
+            .label("Batch")
+            .api("batch_size");
+        /// Name of the picture; {seed} and {index} are filled in; `-` is standard output
+        output: PathBuf = Key::of(Kind::Output, Fallback::Text("out/{seed}-{index}.png"))
+            .docs("the pictures' name; `-` writes one picture to standard output")
+            .flag("output");
+    }
+}

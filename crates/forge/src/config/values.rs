@@ -1,0 +1,240 @@
+//! The types that some keys of a config have of their own.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use diffusion_engine::{Kind, Value};
+use samplers::noise::NoiseSource;
+
+use super::setting::{Setting, text, whole};
+use crate::{Error, Result};
+
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// The CPU.
+    #[default]
+    Cpu,
+    /// CUDA's device of this number.
+    Cuda(usize),
+    /// Vulkan's device of this number.
+    Vulkan(usize),
+}
+
+/// As a config has it, which is as [`core_tensor::device`] takes it.
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(n) => write!(f, "cuda:{n}"),
+            Self::Vulkan(n) => write!(f, "vulkan:{n}"),
+        }
+    }
+}
+
+impl FromStr for Backend {
+    type Err = Error;
+
+    /// `cpu`, or `cuda` and `vulkan` with a device's number; the first without one.
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, number) = text.split_once(':').unwrap_or((text, "0"));
+        match (name, number.parse()) {
+            ("cpu", Ok(0)) => Ok(Self::Cpu),
+            ("cuda", Ok(n)) => Ok(Self::Cuda(n)),
+            ("vulkan", Ok(n)) => Ok(Self::Vulkan(n)),
+            _ => Err(wrong("device.backend", Kind::Backend.range(), text)),
+        }
+    }
+}
+
+/// The number format that products are computed in, as it is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ComputeChoice {
+    /// bf16 where the CPU has instructions for it, else f32.
+    #[default]
+    Auto,
+    /// f32.
+    F32,
+    /// bf16, with sums in f32.
+    Bf16,
+}
+
+impl fmt::Display for ComputeChoice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+impl FromStr for ComputeChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "auto" => Ok(Self::Auto),
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(wrong("device.compute", "`auto`, `f32` or `bf16`".into(), text)),
+        }
+    }
+}
+
+/// How many threads compute: a number up to [`ThreadCount::MAX`], or all cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadCount(usize);
+
+impl ThreadCount {
+    /// The most threads that a config may ask for.
+    pub const MAX: usize = 1024;
+
+    /// One for each core.
+    pub const ALL_CORES: Self = Self(0);
+
+    /// So many threads; 0 for all cores.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for more than [`ThreadCount::MAX`].
+    pub fn new(threads: usize) -> Result<Self> {
+        if threads <= Self::MAX {
+            return Ok(Self(threads));
+        }
+        let (expected, found) = (format!("0 to {}", Self::MAX), threads.to_string());
+        Err(Error::Value { key: "device.threads".into(), expected, found })
+    }
+
+    /// How many, where the machine has so many cores.
+    pub fn of(self, cores: usize) -> usize {
+        if self == Self::ALL_CORES { cores } else { self.0 }
+    }
+}
+
+/// A seed, or the wish for a new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Seed {
+    /// This one.
+    Fixed(u64),
+    /// A new one for each run.
+    #[default]
+    Random,
+}
+
+impl FromStr for Seed {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            // -1 is what A1111 and its relatives write for it.
+            "random" | "-1" => Ok(Self::Random),
+            _ => text.parse().map(Self::Fixed).map_err(|_| wrong("sampling.seed", Kind::Seed.range(), text)),
+        }
+    }
+}
+
+impl fmt::Display for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Fixed(seed) => write!(f, "{seed}"),
+            Self::Random => f.write_str("random"),
+        }
+    }
+}
+
+/// Where the starting noise comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Noise {
+    /// The seed, through a generator.
+    Source(NoiseSource),
+    /// The tensor `noise` of a safetensors file.
+    File(PathBuf),
+}
+
+impl FromStr for Noise {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if let Some(source) = NoiseSource::named(&text.to_lowercase()) {
+            return Ok(Self::Source(source));
+        }
+        if text.to_lowercase().ends_with(".safetensors") {
+            return Ok(Self::File(text.into()));
+        }
+        Err(wrong("sampling.noise", Kind::Noise.range(), text))
+    }
+}
+
+fn wrong(key: &str, expected: String, found: &str) -> Error {
+    Error::Value { key: key.into(), expected, found: format!("`{found}`") }
+}
+
+/// What an error of one of these types expected.
+fn expected(error: Error) -> String {
+    match error {
+        Error::Value { expected, .. } => expected,
+        other => other.to_string(),
+    }
+}
+
+impl Setting for Backend {
+    fn read(value: &Value) -> std::result::Result<Self, String> {
+        text(value)?.parse().map_err(expected)
+    }
+
+    fn value(&self) -> Option<Value> {
+        Some(Value::Text(self.to_string()))
+    }
+}
+
+impl Setting for ComputeChoice {
+    fn read(value: &Value) -> std::result::Result<Self, String> {
+        text(value)?.parse().map_err(expected)
+    }
+
+    fn value(&self) -> Option<Value> {
+        Some(Value::Text(self.to_string()))
+    }
+}
+
+impl Setting for ThreadCount {
+    fn read(value: &Value) -> std::result::Result<Self, String> {
+        Self::new(whole(value)?).map_err(expected)
+    }
+
+    fn value(&self) -> Option<Value> {
+        Some(Value::Whole(self.0 as i128))
+    }
+}
+
+impl Setting for Seed {
+    fn read(value: &Value) -> std::result::Result<Self, String> {
+        match value {
+            Value::Whole(seed) => seed.to_string().parse().map_err(expected),
+            other => text(other)?.parse().map_err(expected),
+        }
+    }
+
+    fn value(&self) -> Option<Value> {
+        Some(Value::Text(self.to_string()))
+    }
+}
+
+impl Setting for Noise {
+    fn read(value: &Value) -> std::result::Result<Self, String> {
+        text(value)?.parse().map_err(expected)
+    }
+
+    fn value(&self) -> Option<Value> {
+        Some(Value::Text(match self {
+            Self::Source(source) => source.id().to_owned(),
+            Self::File(path) => path.display().to_string(),
+        }))
+    }
+
+    fn path(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Source(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
