@@ -5,16 +5,19 @@ mod setting;
 mod tables;
 mod values;
 
-use std::{path::Path, str::FromStr};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use core_tensor::Compute;
-use diffusion_engine::{Catalog, Key, Kind, Size, Txt2Img, Value};
+use diffusion_engine::{Catalog, Job, Key, Kind, Size, Txt2Img, Value};
 use memory::Bytes;
 
 use crate::{
     Error, Result,
     keys::{entry, keys},
-    limits,
+    limits, noise_file,
     outputs::STANDARD_OUTPUT,
     paths, text_file,
 };
@@ -96,6 +99,13 @@ impl Config {
         self.get(key)?.number()
     }
 
+    /// The files and folders that a run of this config reads, by their keys.
+    pub(crate) fn files(&self) -> Vec<(&'static Key, PathBuf)> {
+        let mut config = self.clone();
+        let read = keys().filter(|key| !matches!(key.kind, Kind::Output));
+        read.filter_map(|key| Some((key, (entry(key)?.path)(&mut config)?.clone()))).collect()
+    }
+
     /// Sets a key. A path is relative to the current folder; what is wrong with it is told of `called`, such as a flag.
     ///
     /// # Errors
@@ -121,7 +131,29 @@ impl Config {
         (entry.set)(self, value)
     }
 
-    /// The request that this config describes, with the given seed where it asks for a random one.
+    /// The job that this config describes, from its file of noise where it names one; `random` is the seed where it asks for a new one.
+    ///
+    /// # Errors
+    /// As [`Config::request_with`] and [`Config::job_of`].
+    pub fn job(&self, registry: &Catalog, random: impl FnOnce() -> u64) -> Result<Job> {
+        self.job_of(self.request_with(registry, random)?)
+    }
+
+    /// The job of a request, from this config's file of noise where it names one.
+    ///
+    /// # Errors
+    /// [`Error::Run`] for a number out of its range or an option that does not exist, and those of [`noise_file`].
+    pub fn job_of(&self, request: Txt2Img) -> Result<Job> {
+        let request = request.checked()?;
+        let noise = match &self.sampling.noise {
+            Some(Noise::Source(_)) | None => None,
+            Some(Noise::File(path)) => Some(noise_file(path, &request)?),
+        };
+        Ok(noise.into_iter().fold(Job::of(request)?, Job::given_noise))
+    }
+
+    /// The request that this config describes, with the given seed where it asks for a random one. A request has no file of noise:
+    /// [`Config::job`] reads it.
     ///
     /// # Errors
     /// [`Error::Registry`] for a name that does not exist, [`Error::Value`] for a sampler's name that ends in another schedule

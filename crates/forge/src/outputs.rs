@@ -8,7 +8,7 @@ use std::{
 
 use diffusion_engine::{Txt2Img, check_writable, sweep};
 
-use crate::{Config, Error, Noise, Result, text_file::STANDARD_INPUT};
+use crate::{Config, Error, Result, text_file::STANDARD_INPUT};
 
 /// A name for pictures, in which `{seed}` and `{index}` are filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +86,19 @@ pub enum Pictures {
 }
 
 /// What a run writes.
+///
+/// ```no_run
+/// use forge::{Config, Forge, Outputs, samplers::Registry};
+///
+/// # fn main() -> forge::Result<()> {
+/// let config = Config::read("flux.toml".as_ref())?;
+/// let request = config.request(|| 42)?;
+/// // Before the work: the places can be written, and none is a file that the run reads.
+/// let outputs = Outputs::of(&config, &request, None, &["flux.toml".into()])?;
+/// let images = Forge::load(&config)?.start(config.job_of(request)?)?.images()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Outputs {
     /// The pictures.
@@ -97,7 +110,11 @@ pub struct Outputs {
 impl Outputs {
     /// The places that a run writes to, once nothing speaks against any; folders are swept of what killed runs left in them.
     ///
-    /// `read` are files that are read beside those that the config names.
+    /// `read` are files that are read beside those that the config names, such as the config itself.
+    ///
+    /// # Errors
+    /// Those of [`Pattern::new`], [`Error::SeveralPictures`] for standard output, [`Error::Write`] for a place that can't be written,
+    /// [`Error::Overwrites`] and [`Error::JoinsModel`] for one that is needed.
     pub fn of(config: &Config, request: &Txt2Img, dump: Option<PathBuf>, read: &[PathBuf]) -> Result<Self> {
         let mut places = Vec::new();
         let pictures = if config.image.output == Path::new(STANDARD_OUTPUT) {
@@ -129,13 +146,12 @@ impl Outputs {
 /// Refuses a place that is a file which is read, or another place, by whatever name.
 fn apart(places: &[(&'static str, PathBuf)], config: &Config, read: &[PathBuf]) -> Result<()> {
     let mut known = Known::default();
-    let model = &config.model;
-    let parts: Vec<&PathBuf> =
-        [&model.folder, &model.transformer, &model.clip, &model.t5, &model.vae].into_iter().flatten().collect();
-    let folders = model.folder.iter().flat_map(|folder| {
+    let (model, others): (Vec<_>, Vec<_>) = config.files().into_iter().partition(|(key, _)| key.table == "model");
+    let parts: Vec<PathBuf> = model.into_iter().map(|(_, path)| path).collect();
+    let folders = config.model.folder.iter().flat_map(|folder| {
         ["transformer", "text_encoder", "text_encoder_2", "vae"].into_iter().map(|part| folder.join(part))
     });
-    let folders: Vec<PathBuf> = parts.iter().map(|part| part.to_path_buf()).chain(folders).collect();
+    let folders: Vec<PathBuf> = parts.into_iter().chain(folders).collect();
     for part in &folders {
         if part.is_dir() {
             let entries = part.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
@@ -145,9 +161,7 @@ fn apart(places: &[(&'static str, PathBuf)], config: &Config, read: &[PathBuf]) 
             known.add("a file of the model", part.with_file_name("config.json"));
         }
     }
-    if let Some(Noise::File(path)) = &config.sampling.noise {
-        known.add("the noise", path.clone());
-    }
+    others.into_iter().for_each(|(_, path)| known.add("a file that this run reads", path));
     for path in read {
         let stream = path == Path::new(STANDARD_INPUT);
         let names = if stream { STDIN.map(PathBuf::from).to_vec() } else { vec![path.clone()] };

@@ -8,7 +8,7 @@ use std::{
 use diffusion_engine::{Cancel, Catalog, Error as RunError, Event, Image, Job, PlainWords, Txt2Img};
 
 use super::{args::Txt2ImgArgs, term::Reporter};
-use forge::{Config, Forge, Noise, Outputs, Pictures, Threads, dump, noise_file};
+use forge::{Config, Forge, Outputs, Pictures, Threads, dump};
 
 use crate::{
     error::{Error, Result},
@@ -25,15 +25,10 @@ pub fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
     if let Pictures::StandardOutput = outputs.pictures {
         standard_output_is_free(args.json)?;
     }
-    let noise = match &config.sampling.noise {
-        Some(Noise::Source(_)) | None => None,
-        Some(Noise::File(path)) => Some(noise_file(path, &request)?),
-    };
     let threads = Threads::start(config.device.threads);
     notes.extend(threads.note());
     notes.extend(plain_words(&request));
-    let job = Job::of(request)?;
-    let job = noise.into_iter().fold(job, Job::given_noise);
+    let job = config.job_of(request)?;
     draw(Drawing {
         config: &config,
         job,
