@@ -5,7 +5,11 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::{Done, mutations, root, tidy};
+use crate::{
+    Done,
+    cargo::{cargo_command, succeed},
+    mutations, root, tidy,
+};
 
 const STEPS: &[Step] = &[
     Step { name: "fmt", checks: "the code is formatted", run: |_| cargo("fmt --all --check") },
@@ -16,6 +20,8 @@ const STEPS: &[Step] = &[
         run: |_| cargo("clippy --workspace --all-targets -- -D warnings"),
     },
     Step { name: "tests", checks: "every test passes", run: |_| tests() },
+    Step { name: "targets", checks: "it compiles for other systems, and NEON's kernels are right", run: |_| targets() },
+    Step { name: "examples", checks: "programs outside of the workspace build and run", run: |_| examples() },
     Step { name: "docs", checks: "the documentation builds without a warning", run: |_| docs() },
     Step { name: "deny", checks: "dependencies, licences and sources are allowed", run: deny },
     Step { name: "mutations", checks: "no damaged input makes a parser panic or wait", run: |_| mutations::run(&[]) },
@@ -23,6 +29,13 @@ const STEPS: &[Step] = &[
 
 /// The version that `deny.toml` is written for; `.ci/run` installs the same.
 const CARGO_DENY: &str = "0.20.2";
+
+/// What it is checked for beside the system that it is built on.
+const TARGETS: &[&str] = &[ARM, "aarch64-apple-darwin", "x86_64-pc-windows-msvc"];
+
+const ARM: &str = "aarch64-unknown-linux-gnu";
+const ARM_LINKER: &str = "aarch64-linux-gnu-gcc";
+const ARM_EMULATOR: &str = "qemu-aarch64";
 
 struct Step {
     name: &'static str,
@@ -79,6 +92,52 @@ fn tests() -> Done {
     }
 }
 
+/// Checks what has a standard library here and says what has none. The GitHub workflow checks every target, on its own system too.
+fn targets() -> Done {
+    for target in TARGETS {
+        if has_std(target)? {
+            // The tests of the others use what only Unix has.
+            cargo(&format!("check --workspace --target {target}"))?;
+            cargo(&format!("check --package kernels --all-targets --target {target}"))?;
+        } else {
+            println!("not checked: {target}; `rustup target add {target}` brings what it needs");
+        }
+    }
+    let starts = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
+    if has_std(ARM)? && starts(ARM_LINKER) && starts(ARM_EMULATOR) {
+        let mut twins = cargo_command(&format!("test --package kernels --test twins --target {ARM}"));
+        twins.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", ARM_LINKER);
+        twins.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", format!("{ARM_EMULATOR} -L /usr/aarch64-linux-gnu"));
+        succeed(&mut twins)
+    } else {
+        println!("not run: the kernels on NEON; they need {ARM_LINKER} and {ARM_EMULATOR}, which `.ci/run` installs");
+        Ok(())
+    }
+}
+
+fn has_std(target: &str) -> Result<bool, Box<dyn std::error::Error>> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let found =
+        Command::new(rustc).args(["--print", "target-libdir", "--target", target]).current_dir(root()).output()?;
+    Ok(std::path::Path::new(String::from_utf8(found.stdout)?.trim()).is_dir())
+}
+
+/// Builds the workspace in `examples` from what the tests have built of Burn, and runs each of its programs.
+fn examples() -> Done {
+    let outside = |arguments: &str| {
+        let mut command = cargo_command(arguments);
+        command.current_dir(root().join("examples"));
+        command
+    };
+    succeed(&mut outside("build --locked --workspace"))?;
+    let listed = outside("run --locked --quiet --package own-sampler -- samplers").output()?;
+    if listed.status.success() && String::from_utf8_lossy(&listed.stdout).contains("midpoint") {
+        Ok(())
+    } else {
+        Err(format!("own-sampler lists no sampler of its own: {}", String::from_utf8_lossy(&listed.stderr)).into())
+    }
+}
+
 fn docs() -> Done {
     succeed(cargo_command("doc --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings"))
 }
@@ -112,20 +171,6 @@ fn answers(arguments: &str) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// A cargo command, run in the workspace root; no argument has a space in it.
-pub fn cargo_command(arguments: &str) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments.split(' ')).current_dir(root());
-    command
-}
-
-/// Runs a command, whose failure is an error.
-pub fn succeed(command: &mut Command) -> Done {
-    let words = command.get_args().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let status = command.status().map_err(|error| format!("cannot start `cargo {words}`: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("`cargo {words}` ended with {status}").into()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,12 +186,35 @@ mod tests {
     #[test]
     fn an_unknown_step_is_an_error_that_lists_the_steps() {
         let error = Options::parse(&["--from", "test"]).err().unwrap();
-        assert_eq!(error, "no step is called `test`; the steps are fmt, tidy, clippy, tests, docs, deny, mutations");
+        assert_eq!(
+            error,
+            "no step is called `test`; the steps are fmt, tidy, clippy, tests, targets, examples, docs, deny, mutations"
+        );
     }
 
     #[test]
     fn the_build_machine_installs_the_same_cargo_deny() {
         assert!(include_str!("../../.ci/run").contains(&format!("cargo-deny@{CARGO_DENY}\n")));
+    }
+
+    #[test]
+    fn examples_are_locked_to_the_versions_of_the_workspace() {
+        let locked = |lock: &'static str| {
+            let packages = lock.split("[[package]]\n").skip(1).filter(|package| package.contains("\nsource = "));
+            packages.map(|package| package.lines().take(2).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+        };
+        let ours = locked(include_str!("../../Cargo.lock"));
+        let others: Vec<_> =
+            locked(include_str!("../../examples/Cargo.lock")).into_iter().filter(|one| !ours.contains(one)).collect();
+        assert_eq!(others, [""; 0], "copy Cargo.lock over examples/Cargo.lock and build there");
+    }
+
+    #[test]
+    fn the_build_machine_and_the_workflow_know_the_same_targets() {
+        for target in TARGETS {
+            assert!(include_str!("../../.ci/run").contains(target), "{target}");
+            assert!(include_str!("../../.github/workflows/ci.yml").contains(target), "{target}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! What runs here is what runs on the build machine: `.ci/run` only installs what is missing and calls `ci`.
 
 mod bench;
+mod cargo;
 mod ci;
 mod demo_score;
 mod image;
@@ -20,7 +21,7 @@ usage: cargo xtask <command>
   ci [--from STEP] [--advisories]
       every check, cheapest first; the first failure stops
   tidy
-      the rules that no compiler knows: crate ranks, file names, notes without an issue, machine paths, stale docs
+      the rules that no compiler knows: crate ranks, circles, file names, notes without an issue, machine paths, stale docs
   mutations [--count 10000000] [--seed S]
       damaged inputs for every parser of what others wrote: none may panic, or take longer than a second
   bench [--case TEXT] [--json FILE] [--python PATH]

@@ -1,6 +1,10 @@
 //! `cargo xtask mutations`: the campaign of damaged inputs, as CI runs it.
 
-use crate::{Done, root};
+use crate::{
+    Done,
+    cargo::{cargo_command, succeed},
+    root,
+};
 
 /// Inputs for each parser.
 const COUNT: u64 = 10_000_000;
@@ -33,8 +37,8 @@ pub fn run(flags: &[&str]) -> Done {
     println!("mutations: {count} inputs for each parser, of the seeds {seeds:?}");
     let seeds: String = seeds.iter().map(|seed| format!(" --seed {seed}")).collect();
     // A test of the workspace's, as a program by itself would have Burn built once more with other features.
-    let mut test = crate::ci::cargo_command("test --workspace --test campaign -- no_damaged_input --nocapture");
-    crate::ci::succeed(test.env("FORGE_CAMPAIGN", format!("--count {count}{seeds}")))
+    let mut test = cargo_command("test --workspace --test campaign -- no_damaged_input --nocapture");
+    succeed(test.env("FORGE_CAMPAIGN", format!("--count {count}{seeds}")))
 }
 
 /// The first digits of the commit's name; none outside of a repository.
