@@ -3,6 +3,7 @@
 //! Reads what git tracks or would track, changes nothing, and tells every fault at once with its place and what to do; docs that are stale only
 //! where nothing else is wrong.
 
+mod circles;
 mod dependencies;
 mod paths;
 mod rust;
@@ -36,8 +37,11 @@ pub fn run() -> Done {
         let rust = if file.path.ends_with(".rs") { rust::check(&file.path, text) } else { vec![] };
         [paths::check(&file.path, file.bytes, text), rust].concat()
     });
-    let mut faults: Vec<Fault> =
-        in_files.chain(stack::check(&manifests)?).chain(dependencies::check(workspace, &manifests, reasons)?).collect();
+    let rust = files.iter().filter(|file| file.path.ends_with(".rs"));
+    let rust: Vec<_> = rust.filter_map(|file| Some((file.path.as_str(), file.text.as_deref()?))).collect();
+    let of_crates =
+        [stack::check(&manifests)?, dependencies::check(workspace, &manifests, reasons)?, circles::check(&rust)];
+    let mut faults: Vec<Fault> = in_files.chain(of_crates.concat()).collect();
     if faults.is_empty() {
         // Last, as it compiles.
         faults.extend(stale_docs()?);

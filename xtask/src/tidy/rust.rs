@@ -15,6 +15,12 @@ pub fn check(path: &str, text: &str) -> Vec<Fault> {
     pieces(text).filter_map(|piece| Some(Fault::new(path, piece.line(text), piece.objection(path, text)?))).collect()
 }
 
+/// The words and signs of a text with the places where they begin: neither comments nor literals.
+pub fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let words = pieces(text).filter(|piece| matches!(piece.kind, Kind::Word | Kind::Symbol));
+    words.map(|piece| (piece.start, &text[piece.start..piece.end]))
+}
+
 /// Whether a file, or the folder that it is in, is among [`UNSAFE_ALLOWED`].
 fn is_unsafe_allowed(path: &str) -> bool {
     UNSAFE_ALLOWED.iter().any(|&allowed| path == allowed || allowed.ends_with('/') && path.starts_with(allowed))
