@@ -37,6 +37,9 @@ const ARM: &str = "aarch64-unknown-linux-gnu";
 const ARM_LINKER: &str = "aarch64-linux-gnu-gcc";
 const ARM_EMULATOR: &str = "qemu-aarch64";
 
+/// Programs of `examples/`, each of which asserts what it shows.
+const EXAMPLES: &[&str] = &["wrap", "sampler", "server", "format"];
+
 struct Step {
     name: &'static str,
     checks: &'static str,
@@ -130,12 +133,7 @@ fn examples() -> Done {
         command
     };
     succeed(&mut outside("build --locked --workspace"))?;
-    let listed = outside("run --locked --quiet --package own-sampler -- samplers").output()?;
-    if listed.status.success() && String::from_utf8_lossy(&listed.stdout).contains("midpoint") {
-        Ok(())
-    } else {
-        Err(format!("own-sampler lists no sampler of its own: {}", String::from_utf8_lossy(&listed.stderr)).into())
-    }
+    EXAMPLES.iter().try_for_each(|name| succeed(&mut outside(&format!("run --locked --quiet --package {name}"))))
 }
 
 fn docs() -> Done {
