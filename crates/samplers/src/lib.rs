@@ -8,6 +8,7 @@
 
 mod ancestral;
 mod churn;
+mod ends;
 mod error;
 mod exploding;
 mod interpolation;
@@ -22,15 +23,19 @@ mod samplers;
 mod schedule;
 mod schedules;
 mod sigmas;
+mod space;
 mod spelling;
+mod stepper;
 mod stochastic;
 
 pub use error::Error;
 pub use options::{ENSD, Kind, Options, Param, Setting, Value};
 pub use prediction::Prediction;
 pub use registry::Registry;
-pub use sampler::{Calls, Denoised, Denoiser, Noise, Process, Processes, Sampler, SamplerEntry, Start, Step, Stepper};
+pub use sampler::{Calls, Processes, Sampler, SamplerEntry, Start};
 pub use samplers::euler::sampler as euler;
 pub use schedule::{End, Schedule, ScheduleEntry, Spaces};
 pub use schedules::simple::schedule as simple;
-pub use sigmas::{SigmaSpace, Sigmas};
+pub use sigmas::Sigmas;
+pub use space::{Process, SigmaSpace};
+pub use stepper::{Denoised, Denoiser, Noise, Step, Stepper};

@@ -1,9 +1,6 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
-use crate::{
-    Error, Options, Param, Sampler, SigmaSpace, Sigmas,
-    schedules::{ends, simple},
-};
+use crate::{Error, Options, Param, SigmaSpace, Sigmas, ends::ends, sigmas::MAX_STEPS};
 
 /// A way of spacing noise levels: an entry of the [`Registry`](crate::Registry), cheap to clone and equal to another by its id.
 ///
@@ -88,7 +85,7 @@ impl Spaces {
 
 impl Schedule {
     /// The most steps that are accepted: the length of the timestep table that models are trained with.
-    pub const MAX_STEPS: usize = 1000;
+    pub const MAX_STEPS: usize = MAX_STEPS;
 
     /// A schedule by its id and its label, and the levels of a run of so many steps, descending, without a final zero.
     ///
@@ -149,23 +146,6 @@ impl Schedule {
     /// Its id, its label and its aliases.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         [&self.id, &self.label].into_iter().chain(&self.aliases).map(String::as_str)
-    }
-
-    /// This schedule, or what `automatic` stands for with that sampler and model.
-    pub fn resolved(&self, sampler: &Sampler, space: &SigmaSpace) -> Self {
-        let [on_flows, on_others] = self.meanings(sampler);
-        match space {
-            SigmaSpace::Flow { .. } => on_flows,
-            _ => on_others,
-        }
-    }
-
-    /// What it stands for with that sampler: on a [`SigmaSpace::Flow`], and on others.
-    pub fn meanings(&self, sampler: &Sampler) -> [Self; 2] {
-        match self.id == AUTOMATIC {
-            true => [simple::schedule(), sampler.automatic.clone()],
-            false => [self.clone(), self.clone()],
-        }
     }
 
     /// The noise levels of a run over a model's space, for `steps` steps, and what is set of it.

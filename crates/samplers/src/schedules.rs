@@ -33,7 +33,10 @@ mod trailing;
 mod turbo;
 mod vp;
 
-use crate::{Options, Schedule, Setting, SigmaSpace, options::number};
+use crate::{
+    Schedule,
+    ends::{SIGMA_MAX, SIGMA_MIN, ends},
+};
 
 /// Every schedule, in the order in which they are listed.
 pub(crate) fn all() -> Vec<Schedule> {
@@ -71,20 +74,6 @@ pub(crate) fn all() -> Vec<Schedule> {
         logit_normal::schedule(),
         bong_tangent::schedule(),
     ]
-}
-
-/// The lowest level of those that go from end to end.
-static SIGMA_MIN: Setting<f64> =
-    number("sigma_min", "Schedule min sigma", [0.0, 0.0, 1e4], "The lowest level above 0; 0 is the model's own.");
-/// Their highest.
-static SIGMA_MAX: Setting<f64> =
-    number("sigma_max", "Schedule max sigma", [0.0, 0.0, 1e4], "The highest level; 0 is the model's own.");
-
-/// The highest level and the lowest, as they are set or the model's.
-pub(crate) fn ends(space: &SigmaSpace, options: &Options) -> (f64, f64) {
-    let or = |set: f64, own: f64| if set > 0.0 { set } else { own };
-    let (last, first) = space.ends();
-    (or(options.get(&SIGMA_MAX), last), or(options.get(&SIGMA_MIN), first))
 }
 
 /// `n` levels along straight lines of log sigma through those given, from the first to the last. One level is the first, where Forge
