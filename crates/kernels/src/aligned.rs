@@ -48,6 +48,7 @@ pub(crate) unsafe trait Word: Number {
     }
 
     /// The bits of words.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only tiles are made of words"))]
     fn as_bits(words: &[Self]) -> &[u32] {
         // SAFETY: the same.
         unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
@@ -68,6 +69,7 @@ impl<T: Number> Aligned<T> {
     ///
     /// # Safety
     /// `write` initialises every number that it is given.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only tiles are filled at once"))]
     pub(crate) unsafe fn written(len: usize, write: impl FnOnce(&mut [MaybeUninit<T>])) -> Self {
         let count = Self::lines(len);
         // Panics where the lines take more than an `isize` of bytes: what follows can't wrap.

@@ -254,6 +254,7 @@ impl<W: Streamed> Body for PackValues<'_, W> {
 }
 
 struct Task<'a, W: Weights, const TILED: bool> {
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only tiles ask for it"))]
     isa: Isa,
     queries: Rows<'a>,
     keys: &'a [W::Value],

@@ -181,6 +181,7 @@ struct Size {
     kernel: usize,
     h: usize,
     w: usize,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only tiles ask for it"))]
     oh: usize,
     ow: usize,
     stride: usize,

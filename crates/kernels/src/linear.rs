@@ -1,10 +1,9 @@
 //! `y = x · weightᵀ`, with what usually follows it.
 
 #[cfg(target_arch = "x86_64")]
-use crate::amx;
+use crate::{amx, isa::Level};
 use crate::{
     elementwise::Activation,
-    isa::Level,
     output::{Out, Output},
     packed::{PackedMatrix, Panels},
     simd::Simd,
