@@ -73,9 +73,9 @@ fn what_a_flag_replaces_is_not_looked_at_in_the_file() {
     let tiny = tiny.set("model", "clip", "https://example.org/clip.safetensors");
     tiny.txt2img(&[]).refused(2, &["`model.clip` is `https://example.org/clip.safetensors`, which is an address"]);
     tiny.txt2img(&["--clip", &clip, "--output", "a.png"]).done();
-    // a folder replaces all files
+    // a folder replaces all files: this one is looked into, and has no text encoders
     let folder = golden("tiny-diffusers").display().to_string();
-    tiny.txt2img(&["--folder", &folder, "--output", "a.png"]).done();
+    tiny.txt2img(&["--folder", &folder]).refused(4, &["tiny-diffusers/text_encoder`"]);
     // and words those of a file of their own too
     let tiny = Tiny::quick().set("prompt", "positive", 3);
     tiny.txt2img(&[]).refused(2, &["`prompt.positive` is 3, expected text", "line "]);
