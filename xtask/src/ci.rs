@@ -208,9 +208,9 @@ mod tests {
     }
 
     #[test]
-    fn the_build_machine_and_the_workflow_know_the_same_targets() {
+    fn the_workflow_checks_every_target_and_the_build_machine_that_of_neon() {
+        assert!(include_str!("../../.ci/run").contains(ARM));
         for target in TARGETS {
-            assert!(include_str!("../../.ci/run").contains(target), "{target}");
             assert!(include_str!("../../.github/workflows/ci.yml").contains(target), "{target}");
         }
     }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, Read as _},
-    ops::Deref,
+    ops::{Deref, Range},
     path::Path,
     sync::Arc,
 };
@@ -33,6 +33,24 @@ impl Mapped {
         }
         let file = File::open(path).map_err(read)?;
         Ok(Self(Arc::new(map(&file, form.len()).map_err(read)?)))
+    }
+}
+
+impl Mapped {
+    /// Gives back to the system the memory in which a part of a file was read; who reads it again makes the system read it again.
+    #[allow(unsafe_code, reason = "the advice loses what was written to other kinds of maps")]
+    pub(crate) fn give_back(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = &*self.0 {
+            use memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the map is of a file and read-only, so its pages hold the file's bytes and nothing else; the system reads them
+            // again where they are asked for.
+            let advised = unsafe { map.unchecked_advise_range(DontNeed, range.start, range.len()) };
+            // It is an advice: where it is not taken, the memory stays in use.
+            drop(advised);
+        }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 }
 

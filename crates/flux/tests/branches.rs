@@ -143,6 +143,7 @@ impl WeightSource for Split {
 }
 
 #[test]
+#[allow(clippy::single_range_in_vec_init, reason = "one range of rows is meant")]
 fn branches_under_the_names_of_diffusers_change_their_rows_of_what_is_fused() {
     let cases = [
         ("transformer_blocks.0.attn.to_k.weight", "double_blocks.0.img_attn.qkv.weight", vec![64..128]),

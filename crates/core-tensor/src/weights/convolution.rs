@@ -42,8 +42,16 @@ impl Convolution {
         let kernel = stored.shape()[2];
         let parameters = match residency {
             Residency::Mapped => Parameters::Mapped(Arc::new(MappedConv { stored, device: device.clone(), compute })),
-            Residency::Unpacked if cpu::is(device) => Parameters::Panels(packed(&stored, compute)),
-            Residency::Unpacked => Parameters::Dense(dense(&stored, device)),
+            Residency::Unpacked => {
+                let is_on_cpu = cpu::is(device);
+                let held = if is_on_cpu {
+                    Parameters::Panels(packed(&stored, compute))
+                } else {
+                    Parameters::Dense(dense(&stored, device))
+                };
+                stored.give_back();
+                held
+            }
         };
         Self { parameters, kernel, stride: 1 }
     }

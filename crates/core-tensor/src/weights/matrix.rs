@@ -29,11 +29,15 @@ pub enum Matrix {
 impl Matrix {
     /// A matrix of a format whose values can be read, held as a residency says.
     pub(super) fn held(stored: Stored, device: &Device, residency: Residency, compute: Compute) -> Self {
-        match residency {
-            Residency::Mapped => Self::Mapped(Arc::new(MappedMatrix { stored, device: device.clone(), compute })),
+        let held = match residency {
+            Residency::Mapped => {
+                return Self::Mapped(Arc::new(MappedMatrix { stored, device: device.clone(), compute }));
+            }
             Residency::Unpacked if cpu::is(device) => Self::Panels(packed(&stored, compute)),
             Residency::Unpacked => Self::Dense(dense(&stored, device)),
-        }
+        };
+        stored.give_back();
+        held
     }
 }
 

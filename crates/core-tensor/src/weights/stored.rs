@@ -131,6 +131,11 @@ impl Stored {
         Ok(rows * width / per_block * self.format.bytes())
     }
 
+    /// Lets the system have the memory in which the tensor's file was read, as it is not read again soon.
+    pub(super) fn give_back(&self) {
+        self.segments.iter().for_each(|segment| segment.bytes.give_back(segment.range.clone()));
+    }
+
     /// Tensors one below the other, without copying them; `None` unless there are some, of one format and of one shape but
     /// for the first dimension.
     pub fn stacked(parts: &[Stored]) -> Option<Self> {
