@@ -1,4 +1,4 @@
-//! Rules for Rust files: no `unsafe` but where it is argued for, no note without an issue.
+//! Rules for Rust files: of a length to read, no `unsafe` but where it is argued for, no note without an issue.
 //!
 //! Reads code and comments apart, so that neither a string nor a comment about `unsafe` is taken for the keyword.
 
@@ -10,9 +10,18 @@ const UNSAFE_ALLOWED: &[&str] =
 
 const NOTES: &[&str] = &["TODO", "FIXME"];
 
+/// More than can be read in one go: it is about several things.
+const MOST_LINES: usize = 500;
+
 /// The faults of one Rust file.
 pub fn check(path: &str, text: &str) -> Vec<Fault> {
-    pieces(text).filter_map(|piece| Some(Fault::new(path, piece.line(text), piece.objection(path, text)?))).collect()
+    let lines = text.lines().count();
+    let long = (lines > MOST_LINES).then(|| {
+        let message = format!("{lines} lines, {MOST_LINES} at most: split it by subject");
+        Fault::new(path, None, message)
+    });
+    let words = pieces(text).filter_map(|piece| Some(Fault::new(path, piece.line(text), piece.objection(path, text)?)));
+    long.into_iter().chain(words).collect()
 }
 
 /// The words and signs of a text with the places where they begin: neither comments nor literals.
@@ -204,5 +213,13 @@ mod tests {
         for text in ["const A: &str = \"TODO\";\n", "// TODOS\n", "fn todo() {}\n"] {
             assert_eq!(check("crates/flux/src/rope.rs", text), [], "{text}");
         }
+    }
+
+    #[test]
+    fn a_long_file_is_told_with_its_length() {
+        let lines = |count: usize| "fn f() {}\n".repeat(count);
+        assert_eq!(check("crates/flux/src/rope.rs", &lines(500)), []);
+        let [fault] = <[Fault; 1]>::try_from(check("crates/flux/src/rope.rs", &lines(501))).unwrap();
+        assert_eq!(fault.to_string(), "crates/flux/src/rope.rs: 501 lines, 500 at most: split it by subject");
     }
 }
