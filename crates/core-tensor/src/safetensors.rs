@@ -155,10 +155,9 @@ fn check_extents(path: &Path, manifest: &Manifest, available: u64) -> Result<(),
     };
     let (mut end, mut last) = (0, "");
     for (name, form, [start, stop]) in manifest.by_range() {
-        let size = form.format.size_of(form.shape).ok_or_else(|| Error::Overflow {
-            path: path.to_owned(),
-            name: name.to_owned(),
-            shape: form.shape.to_vec(),
+        // In bits too, as the reference counts them.
+        let size = form.format.size_of(form.shape).filter(|size| size.checked_mul(8).is_some()).ok_or_else(|| {
+            Error::Overflow { path: path.to_owned(), name: name.to_owned(), shape: form.shape.to_vec() }
         })?;
         if start != end {
             return extent(name, "does not begin where the one before it ends", end, start);
