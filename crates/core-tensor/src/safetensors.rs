@@ -91,6 +91,11 @@ impl Safetensors {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Lets the system have the memory in which the file was read; what is needed of it is read again.
+    pub fn give_back(&self) {
+        self.bytes.give_back(0..self.bytes.len());
+    }
 }
 
 impl WeightSource for Safetensors {

@@ -145,6 +145,8 @@ impl Opened {
         let (chosen, config) = &self.vae;
         let vae = files
             .load(chosen, device, Residency::Unpacked, *compute, |w| AutoencoderKl::load(w, config, LATENT_SCALING))?;
+        // What single tensors gave back was read again in part with their neighbours.
+        files.used.iter().for_each(|used| used.file.give_back());
         Ok(Flux::new(self.name.clone(), transformer, clip, t5, vae, device)?)
     }
 }

@@ -110,6 +110,11 @@ impl ModelFile {
         Ok(Self { path: path.to_owned(), source, parts, counts, lora })
     }
 
+    /// Lets the system have the memory in which the file was read.
+    pub(crate) fn give_back(&self) {
+        self.source.give_back();
+    }
+
     /// What a part holds.
     pub(crate) fn count(&self, part: usize) -> &Count {
         &self.counts[part]

@@ -97,6 +97,8 @@ fn draw(drawing: Drawing) -> Result<()> {
     if let Some(path) = &outputs.dump {
         dump(&mut run, &latents, path)?;
     }
+    // The process ends with the run: the system takes the model back at once, and freeing its pieces takes as long as some steps.
+    std::mem::forget((run, forge));
     unsynced?;
     reporter.finish()
 }

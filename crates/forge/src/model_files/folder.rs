@@ -29,6 +29,11 @@ pub(crate) struct Shards {
 const WRAPPERS: &[&str] = &["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."];
 
 impl Shards {
+    /// Lets the system have the memory in which the files were read.
+    pub(crate) fn give_back(&self) {
+        self.shards.iter().for_each(Safetensors::give_back);
+    }
+
     /// Opens a file, or what a folder's index lists, or all of a folder's files.
     ///
     /// # Errors
