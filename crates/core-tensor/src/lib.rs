@@ -1,9 +1,9 @@
-//! The floor of the house: devices, weights, and the operations that models are made of.
+//! The ground layer: devices, weights, and the operations that models are made of.
 //!
 //! A model asks a [`Weights`] view for parameters *by name* and builds [`layers`] from them; it never learns whether they
 //! came from a file, an archive or a wrapper around either. Everything above computes with Burn tensors in f32. On the CPU a
-//! matrix is kept in the order that [`kernels`] reads ([`Weight::Panels`]), and any may stay in its file until it is multiplied
-//! ([`Weight::Packed`]).
+//! matrix is kept in the order that [`kernels`] reads ([`Matrix::Panels`]), and any may stay in its file until it is multiplied
+//! ([`Matrix::Mapped`]).
 
 #![warn(missing_docs)]
 
