@@ -4,6 +4,18 @@
 //! that it is told. A value of a [`Simd`] type is the proof that the CPU has its instructions, as only [`vectorize`] makes one:
 //! that is why its arithmetic is safe to call.
 
+/// A method whose instruction is safe because a value of the type exists. Stands before the modules that use it.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! by_proof {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $out:ty = $body:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($arg: $type),*) -> $out {
+            // SAFETY: `self` exists only where the CPU has these instructions (see `vectorize`).
+            unsafe { $body }
+        }
+    )*};
+}
+
 #[cfg(target_arch = "aarch64")]
 mod arm;
 mod portable;

@@ -11,17 +11,6 @@ pub(super) unsafe fn run_neon<B: Body>(body: B) -> B::Output {
     body.run(Neon(()))
 }
 
-/// A method whose instruction is safe because a value of the type exists.
-macro_rules! by_proof {
-    ($($name:ident($($arg:ident: $type:ty),*) -> $out:ty = $body:expr;)*) => {$(
-        #[inline(always)]
-        fn $name(self, $($arg: $type),*) -> $out {
-            // SAFETY: `self` exists only where the CPU has these instructions (see `vectorize`).
-            unsafe { $body }
-        }
-    )*};
-}
-
 #[derive(Clone, Copy)]
 pub(crate) struct Neon(());
 

@@ -21,17 +21,6 @@ pub(super) unsafe fn run_avx2<B: Body>(body: B) -> B::Output {
     body.run(Avx2(()))
 }
 
-/// A method whose instruction is safe because a value of the type exists.
-macro_rules! by_proof {
-    ($($name:ident($($arg:ident: $type:ty),*) -> $out:ty = $body:expr;)*) => {$(
-        #[inline(always)]
-        fn $name(self, $($arg: $type),*) -> $out {
-            // SAFETY: `self` exists only where the CPU has these instructions (see `vectorize`).
-            unsafe { $body }
-        }
-    )*};
-}
-
 /// 512-bit vectors; with dot products of pairs of bf16 where `BF16`.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512<const BF16: bool>(());
