@@ -23,6 +23,7 @@ mod prepared;
 mod preview;
 mod profile;
 mod profiles;
+mod prompt;
 mod prompt_syntax;
 mod request;
 pub mod run;
@@ -48,6 +49,7 @@ pub use model::{Autoencoder, Card, Cut, Encoded, LatentRgb, Model, Predictor, Pr
 pub use picture_text::read_infotext;
 pub use preview::Preview;
 pub use profile::{Profile, ProfileEntry};
+pub use prompt::{Emphasis, Piece};
 pub use prompt_syntax::{PlainWords, Syntax};
 pub use request::Txt2Img;
 pub use run::{Run, start};

@@ -1,0 +1,5 @@
+//! Stable Diffusion 1.x, 2.x and XL: a UNet over latents of four channels, told what to draw by CLIP text encoders.
+//!
+//! Dimensions and depths are read from the tensors, so that one network runs all of them.
+
+#![warn(missing_docs)]
