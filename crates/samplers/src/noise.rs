@@ -14,10 +14,12 @@ mod mt19937;
 mod philox;
 mod seed_sequence;
 mod torch_normal;
+mod variation;
 
 pub use brownian::Brownian;
 use philox::CudaGenerator;
 use torch_normal::CpuGenerator;
+pub use variation::{resized, varied};
 
 /// Where the host takes its noise from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
