@@ -7,7 +7,7 @@ mod tiny;
 use std::sync::Arc;
 
 use core_tensor::{Device, Latent, tensor, values};
-use diffusion_engine::{Around, Conditioned, Encoded, Guidance, Inside, Job, Wrap};
+use diffusion_engine::{Around, Conditioned, Encoded, Guidance, Inside, Job, Piece, Wrap};
 use fixtures::{Golden, TRAJECTORY, deviation};
 use forge::{Config, Forge, Size};
 use samplers::{Noise, Options, Processes, Registry, Sigmas, Start, Step};
@@ -36,7 +36,8 @@ fn samplers_end_where_the_references_do() {
     let job = Job::of(request).unwrap();
     let pass = &job.passes()[0];
     let model = Forge::load(&config).unwrap().model(&job).unwrap();
-    let encode = |text: &String| model.encode(&model.prompt(text, pass), &Inside::default()).unwrap();
+    let pieces = |text: &String| vec![Piece::plain(text)];
+    let encode = |text: &String| model.encode(&model.prompt(pieces(text), pass), &Inside::default()).unwrap();
     let under: Vec<Arc<Encoded>> = [&pass.prompt, &pass.negative].map(|text| Arc::new(encode(text))).to_vec();
     let space = model.sigma_space(pass);
     let golden = Golden::open("tiny-dev/samplers.safetensors");
@@ -55,7 +56,7 @@ fn samplers_end_where_the_references_do() {
             let predictor = model.clone().prepare(pass, under.clone()).unwrap();
             let levels = Sigmas::literal(&sigmas.iter().map(|&s| f64::from(s)).collect::<Vec<_>>()).unwrap();
             let at = Around { pass, space, sigmas: &levels, shape };
-            let conditioned = Box::new(Conditioned::new(predictor, Inside::default()));
+            let conditioned = Box::new(Conditioned::new(predictor, under.len(), Inside::default()));
             let mut denoiser = Guidance.around(conditioned, &at).unwrap();
             let mut noise = Given(rows("noise").into_iter());
             let mut stepper = sampler.start(&start).unwrap();

@@ -8,19 +8,21 @@ use crate::{Error, Inside, Predictor};
 /// Its answer is the positive prompt's, with the negative one's beside it where there is one.
 pub struct Conditioned {
     predictor: Box<dyn Predictor>,
+    which: Vec<usize>,
     inside: Inside,
 }
 
 impl Conditioned {
-    /// A model that was made ready for its prompts, with what looks inside it.
-    pub fn new(predictor: Box<dyn Predictor>, inside: Inside) -> Self {
-        Self { predictor, inside }
+    /// A model that was made ready for so many prompts, with what looks inside it.
+    pub fn new(predictor: Box<dyn Predictor>, prompts: usize, inside: Inside) -> Self {
+        Self { predictor, which: (0..prompts).collect(), inside }
     }
 }
 
 impl Denoiser for Conditioned {
     fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, samplers::Error> {
-        let answers = self.inside.go_on().and_then(|()| self.predictor.predict(x, sigma, &self.inside));
+        let Self { predictor, which, inside } = self;
+        let answers = inside.go_on().and_then(|()| predictor.predict(x, sigma, which, inside));
         let mut answers = answers
             .map_err(|error| match error {
                 Error::Cancelled => samplers::Error::Cancelled,

@@ -1,9 +1,9 @@
 use std::{fmt, sync::Arc};
 
 use core_tensor::{Device, Latent, Tensor};
-use samplers::{Options, SigmaSpace};
+use samplers::SigmaSpace;
 
-use crate::{Error, Inside, Pass};
+use crate::{Error, Inside, Pass, Piece, Prompt};
 
 /// A loaded model of any family: everything between the words and the latent, and from the latent to pixels.
 ///
@@ -15,8 +15,8 @@ pub trait Model: Send + Sync {
     /// The noise levels that it was trained on, for a pass.
     fn sigma_space(&self, pass: &Pass) -> SigmaSpace;
 
-    /// A text as [`Model::encode`] takes it: with all that the pass says about its encoding.
-    fn prompt(&self, text: &str, pass: &Pass) -> Prompt;
+    /// The pieces of a prompt as [`Model::encode`] takes them: with all that the pass says about their encoding.
+    fn prompt(&self, pieces: Vec<Piece>, pass: &Pass) -> Prompt;
 
     /// A prompt as the networks see it.
     ///
@@ -39,12 +39,12 @@ pub trait Model: Send + Sync {
 
 /// A model under the prompts of a pass.
 pub trait Predictor: Send {
-    /// The clean latent that the model sees in `x` at a noise level, `[b, channels, h, w]`: one for each prompt, in their order, as
-    /// one batch or one after the other.
+    /// The clean latents that the model sees in `x` at a noise level, `[b, channels, h, w]`: one for each of `which`, in that order,
+    /// as one batch or one after the other. `which` are indices of the prompts that [`Model::prepare`] was given.
     ///
     /// # Errors
     /// What [`Inside`] ends the call with, or the model's own.
-    fn predict(&mut self, x: &Latent, sigma: f32, inside: &Inside) -> Result<Vec<Latent>, Error>;
+    fn predict(&mut self, x: &Latent, sigma: f32, which: &[usize], inside: &Inside) -> Result<Vec<Latent>, Error>;
 }
 
 /// Makes pixels of latents.
@@ -85,15 +85,6 @@ pub struct LatentRgb {
     pub factors: &'static [[f32; 3]],
     /// What is added.
     pub bias: [f32; 3],
-}
-
-/// A text, and all that is said about its encoding: what encoded prompts are kept by.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Prompt {
-    /// The words.
-    pub text: String,
-    /// The family's own settings.
-    pub settings: Options,
 }
 
 /// An encoded prompt, as the networks see it.

@@ -1,5 +1,27 @@
 //! The prompt language of Stable Diffusion's interfaces.
 
+use samplers::Options;
+
+/// A prompt, and all that is said about its encoding: what encoded prompts are kept by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prompt {
+    /// Its words, and where chunks of tokens begin.
+    pub pieces: Vec<Piece>,
+    /// The family's own settings.
+    pub settings: Options,
+}
+
+impl Prompt {
+    /// The words of all pieces, without their weights; a space stands for each [`Piece::Break`].
+    pub fn text(&self) -> String {
+        let words = |piece: &Piece| match piece {
+            Piece::Words { text, .. } => text.clone(),
+            Piece::Break => " ".to_owned(),
+        };
+        self.pieces.iter().map(words).collect()
+    }
+}
+
 /// A stretch of a prompt between the marks of its language.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Piece {
@@ -12,6 +34,13 @@ pub enum Piece {
     },
     /// `BREAK`: what follows begins a new chunk of tokens.
     Break,
+}
+
+impl Piece {
+    /// Words that count as they are.
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self::Words { text: text.into(), weight: 1.0 }
+    }
 }
 
 /// How the weights of words change what a text encoder makes of them.

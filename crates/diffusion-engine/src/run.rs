@@ -10,7 +10,7 @@ use core_tensor::{Latent, Tensor, is_finite};
 use samplers::{Denoiser, Step};
 
 use crate::{
-    Cancel, Conditioned, Encoded, Encodings, Error, Event, Image, Inside, Job, Model, Preview, Snapshot, Stage,
+    Cancel, Conditioned, Encoded, Encodings, Error, Event, Image, Inside, Job, Model, Piece, Preview, Snapshot, Stage,
     StepReport, host_noise::HostNoise, infotext, prepared::Prepared, wrap::Watch,
 };
 
@@ -99,7 +99,7 @@ impl Run {
         let words = [(&pass.prompt, Stage::Prompt), (&pass.negative, Stage::NegativePrompt)];
         let wanted = if pass.needs_negative() { &words[..] } else { &words[..1] };
         let encode = |(text, stage): &(&String, Stage)| {
-            let prompt = self.model.prompt(text, pass);
+            let prompt = self.model.prompt(vec![Piece::plain(*text)], pass);
             let encoded = self.encodings.get_or_encode(&prompt, || self.model.encode(&prompt, &inside))?;
             encoded.streams.iter().try_for_each(|stream| finite(*stage, &stream.tokens))?;
             encoded.pooled.iter().try_for_each(|pooled| finite(*stage, pooled))?;
@@ -113,7 +113,7 @@ impl Run {
             return Err(Error::Request { what: "the number of prompts that a wrap leaves", expected, found });
         }
         let predictor = self.model.clone().prepare(pass, under.clone())?;
-        let conditioned = Box::new(Conditioned::new(predictor, inside));
+        let conditioned = Box::new(Conditioned::new(predictor, count, inside));
         self.denoiser = Some(self.at.wrapped(pass, conditioned, &self.watch)?);
         let cut = under[0].cut.clone();
         self.at.under = under;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use core_tensor::{Device, Latent, Tensor, ops::Rope};
 use diffusion_engine::{
     Autoencoder, AutoencoderKl, Card, Clip, ClipDimensions, ClipTokenizer, Cut, Encoded, Error, Inside, Job,
-    LatentScaling, Model, Pass, Predictor, Prompt, Size, Stream, T5, T5Dimensions, T5Tokenizer, VaeDimensions,
+    LatentScaling, Model, Pass, Piece, Predictor, Prompt, Size, Stream, T5, T5Dimensions, T5Tokenizer, VaeDimensions,
 };
 use samplers::{Options, Prediction, SigmaSpace, SigmaSpace::Flow, Value};
 
@@ -153,16 +153,16 @@ impl Model for Flux {
         Flow { shift: habits::shift(&pass.profile, self.distilled(), tokens), tokens }
     }
 
-    fn prompt(&self, text: &str, pass: &Pass) -> Prompt {
+    fn prompt(&self, pieces: Vec<Piece>, pass: &Pass) -> Prompt {
         let mut settings = Options::default();
         settings.set(TEXT_LENGTH, Value::Number(t5_tokens(pass, self.distilled()) as f64));
-        Prompt { text: text.to_owned(), settings }
+        Prompt { pieces, settings }
     }
 
     fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error> {
         let length = whole(&prompt.settings, TEXT_LENGTH).unwrap_or(0);
-        let text = &prompt.text;
-        let (t5_text, clip_text) = (self.t5_tokenizer.text(text)?, self.clip_tokenizer.text(text)?);
+        let text = prompt.text();
+        let (t5_text, clip_text) = (self.t5_tokenizer.text(&text)?, self.clip_tokenizer.text(&text)?);
         let cuts = [
             Cut { encoder: "clip", kept: ClipTokenizer::TEXT, tokens: clip_text.len() },
             Cut { encoder: "t5", kept: length.saturating_sub(1), tokens: t5_text.len() },
@@ -216,7 +216,7 @@ struct Prompted {
 }
 
 impl Predictor for Predicting {
-    fn predict(&mut self, x: &Latent, sigma: f32, inside: &Inside) -> Result<Vec<Latent>, Error> {
+    fn predict(&mut self, x: &Latent, sigma: f32, which: &[usize], inside: &Inside) -> Result<Vec<Latent>, Error> {
         let [_, _, h, w] = x.0.dims();
         let Self { flux, under, guidance } = self;
         let of_picture = |prompted: &Prompted, picture: Tensor<4>, inside: &Inside| {
@@ -231,11 +231,11 @@ impl Predictor for Predicting {
             let velocity = flux.transformer.forward(inputs, inside)?;
             Ok(Prediction::Flow.denoised(picture, unpack(velocity, h, w), sigma).0)
         };
-        let of_batch = |(prompt, prompted)| {
+        let of_batch = |&prompt: &usize| {
             let inside = inside.of_call(sigma, prompt);
-            one_by_one(&x.0, |picture| of_picture(prompted, picture, &inside)).map(Latent)
+            one_by_one(&x.0, |picture| of_picture(&under[prompt], picture, &inside)).map(Latent)
         };
-        under.iter().enumerate().map(of_batch).collect()
+        which.iter().map(of_batch).collect()
     }
 }
 

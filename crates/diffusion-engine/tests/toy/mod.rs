@@ -7,7 +7,7 @@ use std::sync::{
 
 use core_tensor::{Device, Latent, Tensor, tensor};
 use diffusion_engine::{
-    Autoencoder, Card, Encoded, Error, Inside, Model, Pass, Predictor, Prompt, Site, Stream, Txt2Img,
+    Autoencoder, Card, Encoded, Error, Inside, Model, Pass, Piece, Predictor, Prompt, Site, Stream, Txt2Img,
 };
 use samplers::{Options, SigmaSpace};
 
@@ -38,15 +38,16 @@ impl Model for Toy {
         SigmaSpace::Flow { shift: None, tokens: pass.size.width * pass.size.height }
     }
 
-    fn prompt(&self, text: &str, _: &Pass) -> Prompt {
-        Prompt { text: text.to_owned(), settings: Options::default() }
+    fn prompt(&self, pieces: Vec<Piece>, _: &Pass) -> Prompt {
+        Prompt { pieces, settings: Options::default() }
     }
 
     fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error> {
         self.encoded.fetch_add(1, Ordering::Relaxed);
-        let tokens = tensor(vec![prompt.text.len() as f32 / 100.0], [1, 1, 1], &self.device);
+        let length = prompt.text().len();
+        let tokens = tensor(vec![length as f32 / 100.0], [1, 1, 1], &self.device);
         let tokens = inside.after(Site::layer("encoder", "out"), tokens)?;
-        let (ids, cut) = (vec![("toy", vec![prompt.text.len()])], Vec::new());
+        let (ids, cut) = (vec![("toy", vec![length])], Vec::new());
         Ok(Encoded { streams: vec![Stream { encoder: "toy", tokens }], pooled: None, ids, cut })
     }
 
@@ -73,17 +74,17 @@ impl Autoencoder for Toy {
 struct Grey(Vec<Arc<Encoded>>);
 
 impl Predictor for Grey {
-    fn predict(&mut self, x: &Latent, sigma: f32, inside: &Inside) -> Result<Vec<Latent>, Error> {
+    fn predict(&mut self, x: &Latent, sigma: f32, which: &[usize], inside: &Inside) -> Result<Vec<Latent>, Error> {
         let [b, c, h, w] = x.0.dims();
-        let of_prompt = |(prompt, encoded): (usize, &Arc<Encoded>)| {
+        let of_prompt = |&prompt: &usize| {
             let inside = inside.of_call(sigma, prompt);
-            let grey: Tensor<4> = encoded.streams[0].tokens.clone().reshape([1, 1, 1, 1]);
+            let grey: Tensor<4> = self.0[prompt].streams[0].tokens.clone().reshape([1, 1, 1, 1]);
             let clean = grey.expand([b, c, h, w]) + x.0.clone() * (0.1 * sigma);
             let blocks = (0..BLOCKS)
                 .try_fold(clean.reshape([b, c, h * w]), |x, i| inside.after(Site::block("network", "blocks", i), x))?;
             Ok(Latent(blocks.reshape([b, c, h, w])))
         };
-        self.0.iter().enumerate().map(of_prompt).collect()
+        which.iter().map(of_prompt).collect()
     }
 }
 
