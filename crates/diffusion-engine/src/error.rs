@@ -86,6 +86,9 @@ pub enum Error {
     /// Pictures for an autoencoder whose encoder was not loaded.
     #[error("the autoencoder was loaded without its encoder")]
     NoEncoder,
+    /// A text encoder's projection, of one that was loaded without.
+    #[error("the text encoder was loaded without its projection")]
+    NoProjection,
     /// The text could not be turned into tokens.
     #[error("the {which} tokenizer failed")]
     Tokenizer {

@@ -54,7 +54,10 @@ pub use prompt_syntax::{PlainWords, Syntax};
 pub use request::Txt2Img;
 pub use run::{Run, start};
 pub use snapshot::Snapshot;
-pub use text::{Clip, ClipConfig, ClipDimensions, ClipTokenizer, T5, T5Dimensions, T5Tokenizer};
+pub use text::{
+    Activation, Clip, ClipConfig, ClipDimensions, ClipProjection, ClipTokenizer, OpenClipNames, T5, T5Dimensions,
+    T5Tokenizer, Tokens,
+};
 pub use vae::{AutoencoderKl, LatentScaling, Posterior, TileCost, TilePlan, VaeConfig, VaeDimensions};
 pub use vae_names::LdmNames;
 pub use whole_file::{Unwritable, check_writable, sweep, write_whole};

@@ -1,11 +1,15 @@
 //! Text encoders that several families share, and their tokenizers.
 
 mod clip;
+mod clip_dimensions;
 mod clip_tokenizer;
+mod open_clip_names;
 mod t5;
 mod t5_tokenizer;
 
-pub use clip::{Clip, ClipConfig, ClipDimensions};
+pub use clip::{Clip, Tokens};
+pub use clip_dimensions::{Activation, ClipConfig, ClipDimensions, ClipProjection};
 pub use clip_tokenizer::ClipTokenizer;
+pub use open_clip_names::OpenClipNames;
 pub use t5::{T5, T5Dimensions};
 pub use t5_tokenizer::T5Tokenizer;

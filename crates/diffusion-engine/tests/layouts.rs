@@ -4,8 +4,8 @@
 
 use core_tensor::{Device, Layout, Residency, WeightSource, Weights, safetensors::Safetensors};
 use diffusion_engine::{
-    AutoencoderKl, Clip, ClipConfig, ClipDimensions, LatentScaling, LdmNames, T5, T5Dimensions, VaeConfig,
-    VaeDimensions,
+    AutoencoderKl, Clip, ClipConfig, ClipDimensions, ClipProjection, LatentScaling, LdmNames, T5, T5Dimensions,
+    VaeConfig, VaeDimensions,
 };
 use fixtures::{Made, path};
 
@@ -19,11 +19,19 @@ fn reads_its_layout(layout: &Layout, load: impl FnOnce(&Weights)) {
 
 #[test]
 fn clip_reads_its_layout_and_nothing_else() {
-    for (width, inner, layers) in [(64, 100, 2), (128, 512, 1), (64, 0, 0)] {
-        let dimensions = ClipDimensions { vocabulary: 49_408, width, heads: width / 64, inner, layers };
+    for (width, inner, layers, positions) in [(64, 100, 2, 77), (128, 512, 1, 248), (64, 0, 0, 77)] {
+        let (vocabulary, heads, projection) = (49_408, width / 64, None);
+        let dimensions = ClipDimensions { vocabulary, positions, width, heads, inner, layers, projection };
         reads_its_layout(&dimensions.layout(), |w| {
             assert_eq!(*Clip::load(w, &ClipConfig::default()).unwrap().dimensions(), dimensions);
         });
+        // and with the projection, beside the text model or among its tensors
+        for beside in ["text_model", ""] {
+            let dimensions = ClipDimensions { projection: Some(ClipProjection { width: 32, beside }), ..dimensions };
+            reads_its_layout(&dimensions.layout(), |w| {
+                assert_eq!(*Clip::load_projected(w, &ClipConfig::default()).unwrap().dimensions(), dimensions);
+            });
+        }
     }
 }
 

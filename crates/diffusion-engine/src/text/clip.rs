@@ -1,121 +1,88 @@
-//! CLIP's text encoder (Radford et al. 2021), as Hugging Face names its parameters.
+//! CLIP's text encoders (Radford et al. 2021; Ilharco et al. 2021), as Hugging Face names their parameters.
 //!
-//! Reference: transformers `CLIPTextModel`. Only the text half, without a projection: Flux takes the pooled vector as it is.
+//! Reference: transformers `CLIPTextModel` and `CLIPTextModelWithProjection`.
 
 use core_tensor::{
-    Blocks, Declare, Layout, Parameter, Tensor, Weights,
+    Blocks, Parameter, Tensor, Weights,
     layers::{Attention, LayerNorm, Linear, Table},
     ops,
 };
 
+use super::clip_dimensions::{Activation, ClipConfig, ClipDimensions};
 use crate::{ClipTokenizer, Error, Inside, Site};
 
 /// A CLIP text encoder of any width and depth.
 pub struct Clip {
+    name: &'static str,
     tokens: Table,
     positions: Parameter<2>,
     layers: Blocks<Layer>,
     final_layer_norm: LayerNorm,
+    text_projection: Option<Linear>,
     dimensions: ClipDimensions,
 }
 
-/// What the tensors of a CLIP file don't tell; from its `config.json`, where there is one.
-#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
-pub struct ClipConfig {
-    /// Attention heads; 64 channels each where not given, as in every CLIP that image models use.
-    pub num_attention_heads: Option<usize>,
-    /// `quick_gelu` where not given, as in OpenAI's own models; `gelu` in OpenCLIP's.
-    pub hidden_act: Option<Activation>,
+/// What an encoder sees at once: token ids, and vectors that stand in the place of some.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// The ids with their marks, each below the size of the vocabulary.
+    pub ids: Vec<usize>,
+    /// Vectors `[n, width]` and the place of the first of them among the ids.
+    pub vectors: Vec<(usize, Tensor<2>)>,
 }
 
-/// A CLIP layer's activation function.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// `x · sigmoid(1.702 x)`.
-    QuickGelu,
-    /// By the error function.
-    Gelu,
+impl Tokens {
+    /// Ids alone.
+    pub fn of(ids: Vec<usize>) -> Self {
+        Self { ids, vectors: Vec::new() }
+    }
 }
 
-const WORDS: usize = ClipTokenizer::END + 1; // transformers CLIPTextConfig: vocab_size
-const MORE_WORDS: usize = 1024; // words that were added behind, which no prompt here asks for; other vocabularies differ by more
 const EPS: f64 = 1e-5; // transformers CLIPTextConfig: layer_norm_eps
-
-/// How large a CLIP text encoder is, as its tensors and its config say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClipDimensions {
-    /// Words that it has vectors for.
-    pub vocabulary: usize,
-    /// Width of the vector that it makes.
-    pub width: usize,
-    /// Attention heads.
-    pub heads: usize,
-    /// Width of the layers' inner layers.
-    pub inner: usize,
-    /// Layers.
-    pub layers: usize,
-}
-
-impl ClipDimensions {
-    /// Reads the dimensions off the tensors' shapes.
-    ///
-    /// # Errors
-    /// A tensor that is missing, another vocabulary than CLIP's, or heads that can't be told.
-    pub fn of(w: &Weights, config: &ClipConfig) -> Result<Self, Error> {
-        let w = w.before(Clip::MARK);
-        let [vocabulary, width] = w.dims("embeddings.token_embedding.weight")?;
-        if !(WORDS..=WORDS + MORE_WORDS).contains(&vocabulary) {
-            let expected = format!("{WORDS}");
-            return Err(Error::Model { what: "the CLIP vocabulary", expected, found: vocabulary.to_string() });
-        }
-        let heads = match config.num_attention_heads {
-            Some(heads) if heads > 0 && width % heads == 0 => heads,
-            None if width % 64 == 0 => width / 64,
-            _ => {
-                let source_name = w.label().to_owned();
-                return Err(Error::Untold { source_name, what: "the number of CLIP's attention heads" });
-            }
-        };
-        let layers = w.at("encoder.layers");
-        let depth = layers.depth()?;
-        let inner = if depth == 0 { 0 } else { layers.dims::<2>("0.mlp.fc1.weight")?[0] };
-        Ok(Self { vocabulary, width, heads, inner, layers: depth })
-    }
-
-    /// Every tensor of such an encoder, behind the file's prefix.
-    pub fn layout(&self) -> Layout {
-        let Self { vocabulary, width, inner, layers, .. } = *self;
-        Layout::of(|l| {
-            l.table("embeddings.token_embedding.weight", [vocabulary, width]);
-            l.parameter("embeddings.position_embedding.weight", &[ClipTokenizer::LENGTH, width]);
-            (0..layers).for_each(|i| Layer::declare(&mut l.at("encoder.layers").at(i), width, inner));
-            l.norm("final_layer_norm", width);
-        })
-    }
-}
 
 impl Clip {
     /// A tensor that every CLIP text encoder has and no other model; before its name stands the file's prefix.
-    pub const MARK: &str = "embeddings.token_embedding.weight";
+    pub const MARK: &str = ClipDimensions::MARK;
 
-    /// Loads an encoder under any prefix: `text_model.`, none, or that of an all-in-one file.
+    /// Loads an encoder without a projection under any prefix: `text_model.`, none, or that of a file with more in it.
     ///
     /// # Errors
     /// As [`ClipDimensions::of`], or a tensor that is missing or has the wrong shape.
     pub fn load(w: &Weights, config: &ClipConfig) -> Result<Self, Error> {
-        let w = w.before(Self::MARK);
-        let dimensions = ClipDimensions::of(&w, config)?;
-        let w = w.laid_out(dimensions.layout());
-        let activation = config.hidden_act.unwrap_or(Activation::QuickGelu);
+        Self::of(w, ClipDimensions::of(w, config)?, config)
+    }
+
+    /// [`Clip::load`] with the projection.
+    ///
+    /// # Errors
+    /// As [`ClipDimensions::of_projected`], or a tensor that is missing or has the wrong shape.
+    pub fn load_projected(w: &Weights, config: &ClipConfig) -> Result<Self, Error> {
+        Self::of(w, ClipDimensions::of_projected(w, config)?, config)
+    }
+
+    fn of(w: &Weights, dimensions: ClipDimensions, config: &ClipConfig) -> Result<Self, Error> {
+        let root = dimensions.within(w).laid_out(dimensions.layout());
+        let w = match dimensions.beside() {
+            "" => root.clone(),
+            beside => root.at(beside),
+        };
+        let activation = config.activation(dimensions.width);
         let layer = |i| Layer::load(&w.at("encoder.layers").at(i), dimensions.heads, activation);
+        let projection = dimensions.projection.map(|_| Linear::load(&root.at("text_projection")));
         Ok(Self {
+            name: "clip",
             tokens: w.table("embeddings.token_embedding.weight")?,
             positions: w.parameter("embeddings.position_embedding.weight")?,
             layers: Blocks::load(dimensions.layers, layer)?,
             final_layer_norm: LayerNorm::load(&w.at("final_layer_norm"), EPS)?,
+            text_projection: projection.transpose()?,
             dimensions,
         })
+    }
+
+    /// The same under another name where hooks look inside; `clip` without one.
+    pub fn called(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 
     /// How large it is.
@@ -126,14 +93,117 @@ impl Clip {
     /// The vector that stands for the whole prompt, `[1, width]`: the last layer's at the first end mark.
     ///
     /// # Errors
-    /// Those of [`Inside::after`].
+    /// Those of [`Inside::after`]; [`Error::Request`] for more ids than it has positions.
     pub fn pooled(&self, ids: &[usize], inside: &Inside) -> Result<Tensor<2>, Error> {
-        let x: Tensor<3> = (self.tokens.rows(ids) + self.positions.value()).unsqueeze();
-        let x = inside.after(Site::layer("clip", "embeddings"), x)?;
-        let x = self.layers.each(x, |x, i, layer| inside.after(Site::block("clip", "layers", i), layer.forward(x)))?;
-        let end = ids.iter().position(|&id| id == ClipTokenizer::END).unwrap_or(ids.len() - 1);
-        let [_, _, width] = x.dims();
-        Ok(self.final_layer_norm.forward(x).narrow(1, end, 1).reshape([1, width]))
+        let chunk = [Tokens::of(ids.to_vec())];
+        let x = self.embedded(&chunk, inside)?;
+        let x = self.layers.each(x, |x, i, layer| self.layer(x, i, layer, inside))?;
+        Ok(self.pool(x, &chunk))
+    }
+
+    /// One vector for each token of each chunk, `[chunks, tokens, width]`, as they come out of layer `skip` from the end, counted from 1:
+    /// the last but one is 2. With the final layer norm on top where they are to be `normed`. Chunks have one length.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a layer that there is not, no chunk, or more ids than it has positions; those of [`Inside::after`].
+    ///
+    /// # Panics
+    /// If chunks differ in length, or vectors in width.
+    pub fn states(&self, chunks: &[Tokens], skip: usize, normed: bool, inside: &Inside) -> Result<Tensor<3>, Error> {
+        let depth = self.depth_without(skip)?;
+        let x = self.embedded(chunks, inside)?;
+        let x = self.layers.each(x, |x, i, layer| match i < depth {
+            true => self.layer(x, i, layer, inside),
+            false => Ok(x),
+        })?;
+        Ok(if normed { self.final_layer_norm.forward(x) } else { x })
+    }
+
+    /// [`Clip::states`], and the vector that stands for each chunk, `[chunks, width]`: the last layer's at the first end mark, normed,
+    /// not projected.
+    ///
+    /// # Errors
+    /// As [`Clip::states`].
+    ///
+    /// # Panics
+    /// As [`Clip::states`].
+    pub fn states_and_pooled(
+        &self,
+        chunks: &[Tokens],
+        skip: usize,
+        normed: bool,
+        inside: &Inside,
+    ) -> Result<(Tensor<3>, Tensor<2>), Error> {
+        let depth = self.depth_without(skip)?;
+        let x = self.embedded(chunks, inside)?;
+        let (x, states) = self.layers.each((x.clone(), x), |(x, states), i, layer| {
+            let x = self.layer(x, i, layer, inside)?;
+            let states = if i < depth { x.clone() } else { states };
+            Ok::<_, Error>((x, states))
+        })?;
+        let states = if normed { self.final_layer_norm.forward(states) } else { states };
+        Ok((states, self.pool(x, chunks)))
+    }
+
+    /// Pooled vectors, `[n, width]`, through the projection.
+    ///
+    /// # Errors
+    /// [`Error::NoProjection`] where it was loaded without.
+    pub fn projected(&self, pooled: Tensor<2>) -> Result<Tensor<2>, Error> {
+        let projection = self.text_projection.as_ref().ok_or(Error::NoProjection)?;
+        Ok(projection.forward(pooled))
+    }
+
+    /// How many layers run where `skip - 1` are left out.
+    fn depth_without(&self, skip: usize) -> Result<usize, Error> {
+        let layers = self.layers.depth();
+        let left = skip.checked_sub(1).and_then(|skipped| layers.checked_sub(skipped)).filter(|left| *left > 0);
+        left.ok_or_else(|| Error::Request {
+            what: "clip_skip",
+            expected: format!("1 to {layers}, the layers of `{}`", self.name),
+            found: skip.to_string(),
+        })
+    }
+
+    /// Each chunk's tokens and their positions, `[chunks, tokens, width]`.
+    fn embedded(&self, chunks: &[Tokens], inside: &Inside) -> Result<Tensor<3>, Error> {
+        let length = chunks.first().map_or(0, |chunk| chunk.ids.len());
+        let positions = self.dimensions.positions;
+        if length == 0 || length > positions {
+            let (expected, found) = (format!("1 to {positions}"), length.to_string());
+            return Err(Error::Request { what: "the number of tokens in a chunk", expected, found });
+        }
+        let place = self.positions.value().narrow(0, 0, length);
+        let vectors = chunks.iter().map(|chunk| (self.vectors(chunk) + place.clone()).unsqueeze()).collect();
+        inside.after(Site::layer(self.name, "embeddings"), Tensor::cat(vectors, 0))
+    }
+
+    /// A chunk's tokens, `[tokens, width]`. What a vector leaves of a chunk's end is cut.
+    fn vectors(&self, chunk: &Tokens) -> Tensor<2> {
+        let words = self.tokens.rows(&chunk.ids);
+        let [length, width] = words.dims();
+        chunk.vectors.iter().fold(words, |words, (at, vectors)| {
+            let n = vectors.dims()[0].min(length.saturating_sub(*at));
+            match n {
+                0 => words,
+                _ => words.slice_assign([*at..at + n, 0..width], vectors.clone().narrow(0, 0, n)),
+            }
+        })
+    }
+
+    fn layer(&self, x: Tensor<3>, i: usize, layer: &Layer, inside: &Inside) -> Result<Tensor<3>, Error> {
+        inside.after(Site::block(self.name, "layers", i), layer.forward(x))
+    }
+
+    /// What the last layer made of each chunk's first end mark, or of its last token where it has none.
+    fn pool(&self, x: Tensor<3>, chunks: &[Tokens]) -> Tensor<2> {
+        let [_, length, width] = x.dims();
+        let normal = self.final_layer_norm.forward(x);
+        let of_chunk = |(i, chunk): (usize, &Tokens)| {
+            let end = chunk.ids.iter().position(|&id| id == ClipTokenizer::END).unwrap_or(length - 1);
+            normal.clone().narrow(0, i, 1).narrow(1, end, 1).reshape([1, width])
+        };
+        Tensor::cat(chunks.iter().enumerate().map(of_chunk).collect(), 0)
     }
 }
 
@@ -152,16 +222,6 @@ struct Layer {
 }
 
 impl Layer {
-    fn declare(l: &mut Declare, width: usize, inner: usize) {
-        l.norm("layer_norm1", width);
-        ["q_proj", "k_proj", "v_proj", "out_proj"]
-            .into_iter()
-            .for_each(|proj| l.at("self_attn").linear(proj, width, width));
-        l.norm("layer_norm2", width);
-        l.linear("mlp.fc1", width, inner);
-        l.linear("mlp.fc2", inner, width);
-    }
-
     fn load(w: &Weights, heads: usize, activation: Activation) -> Result<Self, Error> {
         Ok(Self {
             layer_norm1: LayerNorm::load(&w.at("layer_norm1"), EPS)?,
