@@ -15,6 +15,8 @@ pub struct Site {
     pub block: &'static str,
     /// Which block of the stack, from 0.
     pub index: Option<usize>,
+    /// Which of the blocks inside that one, from 0, such as one of a UNet's transformers.
+    pub inner: Option<usize>,
     /// Which of the block's streams, such as `img`.
     pub stream: Option<&'static str>,
 }
@@ -22,12 +24,17 @@ pub struct Site {
 impl Site {
     /// Behind a layer that there is once.
     pub const fn layer(network: &'static str, block: &'static str) -> Self {
-        Self { network, block, index: None, stream: None }
+        Self { network, block, index: None, inner: None, stream: None }
     }
 
     /// Behind a block of a stack.
     pub const fn block(network: &'static str, block: &'static str, index: usize) -> Self {
-        Self { network, block, index: Some(index), stream: None }
+        Self { network, block, index: Some(index), inner: None, stream: None }
+    }
+
+    /// Behind a block inside of this one.
+    pub const fn inner(self, inner: usize) -> Self {
+        Self { inner: Some(inner), ..self }
     }
 
     /// The same of one of the block's streams.
@@ -39,8 +46,8 @@ impl Site {
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(self.block)?;
-        if let Some(index) = self.index {
-            write!(f, ".{index}")?;
+        for number in [self.index, self.inner].into_iter().flatten() {
+            write!(f, ".{number}")?;
         }
         self.stream.map_or(Ok(()), |stream| write!(f, ".{stream}"))
     }
