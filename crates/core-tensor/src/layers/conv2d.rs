@@ -23,8 +23,9 @@ impl Conv2d {
         Ok(Self { weight: w.convolution("weight")?, bias: w.parameter("bias")? })
     }
 
-    /// The same over every `stride`th pixel in each direction.
-    pub(super) fn strided(self, stride: usize) -> Self {
+    /// The same over every `stride`th pixel in each direction: the output has the input's size divided by it, rounded up.
+    #[must_use]
+    pub fn strided(self, stride: usize) -> Self {
         Self { weight: self.weight.strided(stride), ..self }
     }
 
