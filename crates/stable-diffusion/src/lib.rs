@@ -3,3 +3,14 @@
 //! Dimensions and depths are read from the tensors, so that one network runs all of them.
 
 #![warn(missing_docs)]
+
+mod blocks;
+mod dimensions;
+mod names;
+mod unet;
+mod unet_config;
+
+pub use dimensions::UnetDimensions;
+pub use names::LdmUnetNames;
+pub use unet::Unet;
+pub use unet_config::{PerLevel, UnetConfig};
