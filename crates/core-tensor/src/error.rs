@@ -1,5 +1,8 @@
+mod pickle_fault;
+
 use std::{io, ops::Range, path::PathBuf};
 
+pub use self::pickle_fault::PickleFault;
 use crate::Format;
 
 /// What can be wrong with a file of weights, or with asking it for a tensor.
@@ -87,6 +90,16 @@ pub enum Error {
         name: String,
         /// What the header says, or how it begins.
         found: String,
+    },
+    /// A file that is not the tensors that PyTorch pickles, or contradicts itself.
+    #[error("`{}`, byte {at}: {fault}", path.display())]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file it was found; 0 where it is a matter of the whole.
+        at: u64,
+        /// What is wrong.
+        fault: PickleFault,
     },
     /// A tensor's byte range contradicts its shape, another tensor, or the file.
     #[error("`{}`: tensor `{name}` {problem}: expected {expected}, found {found}", path.display())]

@@ -14,6 +14,7 @@ mod error;
 pub mod layers;
 mod mapped;
 pub mod ops;
+pub mod pickle;
 pub mod safetensors;
 mod weights;
 
@@ -21,7 +22,7 @@ pub use blocks::Blocks;
 use burn::tensor::TensorData;
 pub use burn::tensor::{Device, Tensor};
 pub use device::device;
-pub use error::Error;
+pub use error::{Error, PickleFault};
 pub use kernels::Compute;
 pub use mapped::Mapped;
 pub use weights::{

@@ -13,7 +13,7 @@ pub trait WeightSource: Send + Sync {
     /// Every tensor's name and form; built once, from headers.
     fn manifest(&self) -> &Manifest;
 
-    /// A tensor as it is stored, which is never a copy of a file's bytes.
+    /// A tensor as it is stored, which is a copy of a file's bytes only where they lie there in another order.
     ///
     /// # Errors
     /// [`Error::Missing`], or why else there is nothing to read.
