@@ -104,7 +104,7 @@ fn inspection(args: &InspectArgs) -> Result<()> {
 
 fn info(registry: &Catalog, args: &InfoArgs) -> Result<()> {
     let text = read_infotext(&paths::to_read("IMAGE", &args.image, Path::new(""))?)?;
-    if args.json { term::show_infotext(registry, &parse(&text)) } else { term::print(&text) }
+    if args.json { term::show_infotext(registry, &parse(&text, registry.knobs())) } else { term::print(&text) }
 }
 
 /// What the last panic said, and where.

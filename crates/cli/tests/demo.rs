@@ -11,8 +11,8 @@ fn the_sample_config_draws_a_red_apple_on_a_blue_background() {
     // given the sample config as it is, but for the number of steps, which costs time here
     let config = Config::read(&path("../flux.toml")).unwrap();
     let mut request = config.request(|| 0).unwrap();
-    request.steps = 8;
-    assert_eq!(request.prompt, "a red apple on a blue background");
+    request.pass.steps = 8;
+    assert_eq!(request.pass.prompt, "a red apple on a blue background");
     // when its picture is drawn
     let forge = Forge::load(&config).unwrap();
     let mut run = forge.txt2img(request).unwrap();

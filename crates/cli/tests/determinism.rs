@@ -4,7 +4,12 @@ mod tiny;
 
 use std::fs;
 
-use forge::{Size, Txt2Img, diffusion_engine::parse, read_infotext, samplers::noise::NoiseSource};
+use forge::{
+    Size, Txt2Img,
+    diffusion_engine::parse,
+    read_infotext,
+    samplers::{Value, noise::NoiseSource},
+};
 
 use crate::tiny::Tiny;
 
@@ -102,24 +107,18 @@ fn the_infotext_of_a_picture_is_the_request_that_made_it() {
             ["--sampler", "Euler a", "--cfg", "1.25", "--guidance", "2.75", "--profile", "comfy", "--height", "32"];
         tiny.txt2img(&[&args[..], &more, &["--output", "a.png"]].concat()).done();
         // when its infotext is read
-        let read = parse(&read_infotext(&tiny.path("a.png")).unwrap());
+        let read = parse(&read_infotext(&tiny.path("a.png")).unwrap(), forge::catalog().knobs());
         // then it is the request
-        let request = Txt2Img {
-            prompt: prompt.into(),
-            negative: negative.into(),
-            seed: u64::MAX,
-            noise: NoiseSource::Nv,
-            steps: 1,
-            sampler: forge::catalog().sampler("euler_ancestral").unwrap(),
-            schedule: forge::catalog().schedule("flux").unwrap(),
-            profile: forge::catalog().profile("comfy").unwrap(),
-            guidance: 2.75,
-            cfg: 1.25,
-            size: Size { width: 16, height: 32 },
-            batch: 1,
-            text_length: Some(16),
-            ..Txt2Img::of("")
-        };
+        let request = Txt2Img { noise: NoiseSource::Nv, ..Txt2Img::of(prompt).seed(u64::MAX).steps(1) };
+        let request = request.size(Size { width: 16, height: 32 }).with(|pass| {
+            pass.negative = negative.into();
+            pass.sampler = forge::catalog().sampler("euler_ancestral").unwrap();
+            pass.schedule = forge::catalog().schedule("flux").unwrap();
+            pass.profile = forge::catalog().profile("comfy").unwrap();
+            pass.cfg = 1.25;
+            pass.knobs.set("guidance", Value::Number(2.75));
+            pass.knobs.set("t5_length", Value::Number(16.0));
+        });
         assert_eq!(read.request(&forge::catalog()).unwrap(), request);
         // and the command tells the same
         let shown = &tiny.forge(&["info", "a.png", "--json"]).done().json()[0];

@@ -31,8 +31,7 @@ impl Noise for Given {
 fn samplers_end_where_the_references_do() {
     // given tiny-dev under its prompts, for pictures of 32 × 32 pixels
     let config: Config = Tiny::of("tiny-dev").config();
-    let mut request = config.request(|| 0).unwrap();
-    request.size = Size { width: 32, height: 32 };
+    let request = config.request(|| 0).unwrap().size(Size { width: 32, height: 32 });
     let job = Job::of(request).unwrap();
     let pass = &job.passes()[0];
     let model = Forge::load(&config).unwrap().model(&job).unwrap();

@@ -2,7 +2,7 @@ use std::ops::Deref;
 
 use samplers::{Error, Registry, Sampler, Schedule};
 
-use crate::{Profile, profiles};
+use crate::{Key, Profile, profiles};
 
 /// What requests, configs and infotexts may name: the built-in samplers, schedules and profiles, and those that a family of models or a
 /// program that embeds the engine adds.
@@ -12,13 +12,14 @@ use crate::{Profile, profiles};
 pub struct Catalog {
     registry: Registry,
     profiles: Vec<Profile>,
-    distilled: Vec<String>,
+    knobs: Vec<Key>,
+    scaled: Vec<String>,
 }
 
 impl Catalog {
     /// What comes with the engine.
     pub fn builtin() -> Self {
-        Self { registry: Registry::builtin(), profiles: profiles::all(), distilled: Vec::new() }
+        Self { registry: Registry::builtin(), profiles: profiles::all(), knobs: Vec::new(), scaled: Vec::new() }
     }
 
     /// One sampler more, or in the place of that with its id.
@@ -44,11 +45,25 @@ impl Catalog {
         self
     }
 
-    /// One word more, in lower case, of the names of models with distilled guidance: an infotext's `Guidance scale` is theirs where the
-    /// model's name holds it.
-    pub fn with_distilled(mut self, word: impl Into<String>) -> Self {
-        self.distilled.push(word.into());
+    /// The keys of a family more, whose labels and aliases are read in infotexts; a key that is there already stays as it is.
+    pub fn with_knobs(mut self, knobs: &[Key]) -> Self {
+        for key in knobs {
+            if !self.knobs.iter().any(|other| other.path() == key.path()) {
+                self.knobs.push(*key);
+            }
+        }
         self
+    }
+
+    /// One word more, in lower case, of the names of models whose infotexts mean a knob by `Guidance scale`, and not `cfg`.
+    pub fn with_own_scale(mut self, word: impl Into<String>) -> Self {
+        self.scaled.push(word.into());
+        self
+    }
+
+    /// The keys of families.
+    pub fn knobs(&self) -> &[Key] {
+        &self.knobs
     }
 
     /// Every profile, in the order in which they are listed.
@@ -69,10 +84,10 @@ impl Catalog {
         })
     }
 
-    /// Whether a model of this name has distilled guidance, as far as names tell.
-    pub(crate) fn is_distilled(&self, model: &str) -> bool {
+    /// Whether the infotexts of a model of this name mean a knob by `Guidance scale`, as far as names tell.
+    pub(crate) fn has_own_scale(&self, model: &str) -> bool {
         let model = model.to_lowercase();
-        self.distilled.iter().any(|word| model.contains(word))
+        self.scaled.iter().any(|word| model.contains(word))
     }
 }
 

@@ -98,11 +98,11 @@ mod tests {
             (0..draws).map(|_| stream.randn(16)).last().unwrap_or_default()
         };
         let sampler = samplers::Registry::builtin().sampler("euler_ancestral").unwrap();
-        let mut request = Txt2Img { batch: 2, sampler, ..Txt2Img::of("").seed(7) };
+        let mut request = Txt2Img { batch: 2, ..Txt2Img::of("").seed(7) }.with(|pass| pass.sampler = sampler);
         assert_eq!(step(&request), [seeded(7, 2), seeded(8, 2)].concat());
-        request.profile = Catalog::builtin().profile("comfy").unwrap();
+        request.pass.profile = Catalog::builtin().profile("comfy").unwrap();
         assert_eq!(step(&request), [seeded(8, 1), seeded(9, 1)].concat());
-        request.options.set("ensd", Value::Number(31337.0));
+        request.pass.options.set("ensd", Value::Number(31337.0));
         assert_eq!(step(&request), [seeded(31344, 1), seeded(31345, 1)].concat());
     }
 }

@@ -16,6 +16,7 @@ mod lines;
 mod pairs;
 mod render;
 mod request;
+mod settings;
 mod unfold;
 mod values;
 mod writer;
@@ -24,7 +25,10 @@ pub use render::render;
 pub use request::Reading;
 pub use writer::Writer;
 
-use crate::picture_text::MAX_TEXT;
+use crate::Key;
+
+/// The longest text that is read, in bytes. A few kilobytes of a PNG can unpack to gigabytes.
+pub(crate) const MAX_TEXT: usize = 2 << 20;
 
 /// What an infotext says.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -113,19 +117,19 @@ pub enum TextFault {
     },
 }
 
-/// Reads an infotext of any program; what it does not have stays empty.
+/// Reads an infotext of any program; what it does not have stays empty. `knobs` are the keys that families have of their own.
 ///
 /// A text of which nothing else can be made is a prompt. Whether there is a request in it, [`Infotext::reading`] tells.
-pub fn parse(text: &str) -> Infotext {
+pub fn parse(text: &str, knobs: &[Key]) -> Infotext {
     // Text that was Latin-1 may be twice as long as UTF-8.
     if text.len() > 2 * MAX_TEXT {
         return Infotext::faulty(Writer::Unknown, TextFault::TooLong { bytes: text.len() });
     }
-    let object = json::read(text);
+    let object = json::read(text, knobs);
     if let Some(Ok(infotext)) = object {
         return infotext;
     }
-    match lines::read(text) {
+    match lines::read(text, knobs) {
         Ok(lines) if !lines.pairs.is_empty() => return lines,
         Ok(_) => {}
         Err(fault) => return Infotext::faulty(Writer::Unknown, fault),
@@ -134,7 +138,7 @@ pub fn parse(text: &str) -> Infotext {
         return Infotext::faulty(from, fault);
     }
     (dream::read(text))
-        .or_else(|| json::behind_a_prompt(text))
+        .or_else(|| json::behind_a_prompt(text, knobs))
         .or_else(|| json::is_json(text).then(|| Infotext::faulty(Writer::Unknown, TextFault::UnknownJson)))
         .unwrap_or_else(|| Infotext { prompt: text.to_owned(), ..Infotext::default() })
 }

@@ -1,9 +1,9 @@
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use core_tensor::Latent;
-use samplers::{Options, Sampler, Schedule, noise::NoiseSource};
+use samplers::noise::NoiseSource;
 
-use crate::{Error, Profile, Size, Txt2Img, Wrap};
+use crate::{Error, Origin, Pass, Txt2Img, Wrap};
 
 /// Pictures to draw: the seed, how many, and the passes that each goes through.
 ///
@@ -25,46 +25,6 @@ pub struct Job {
     given: Option<Latent>,
 }
 
-/// One way from a noisy latent to a clean one.
-#[derive(Clone)]
-pub struct Pass {
-    /// What the picture shows.
-    pub prompt: String,
-    /// What it should not show.
-    pub negative: String,
-    /// Steps that were asked for, 1 to 1000.
-    pub steps: usize,
-    /// How steps are taken.
-    pub sampler: Sampler,
-    /// How noise levels are spaced.
-    pub schedule: Schedule,
-    /// Noise levels that take the schedule's place, from the highest.
-    pub sigmas: Option<Vec<f64>>,
-    /// What is set of the sampler and the schedule.
-    pub options: Options,
-    /// Whose habits to follow where engines disagree.
-    pub profile: Profile,
-    /// Classifier-free guidance, from 1.
-    pub cfg: f32,
-    /// The picture's size.
-    pub size: Size,
-    /// The family's own settings.
-    pub knobs: Options,
-    /// Where it starts.
-    pub start: Origin,
-    /// What is wrapped around the model's calls, the last one outermost.
-    pub wraps: Vec<Arc<dyn Wrap>>,
-}
-
-/// Where a pass starts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Origin {
-    /// From noise.
-    Noise,
-    /// From what the pass before made, of which a share, above 0 to 1, becomes noise again.
-    Last(f64),
-}
-
 impl Job {
     /// The job of a request: one pass from noise.
     ///
@@ -72,24 +32,7 @@ impl Job {
     /// [`Error::Request`] or [`Error::Sampling`] for a number out of its range, or an option that does not exist.
     pub fn of(request: Txt2Img) -> Result<Self, Error> {
         let request = request.checked()?;
-        let knobs = request.knobs();
-        let Txt2Img { seed, batch, noise, profile, prompt, negative, steps, .. } = request;
-        let Txt2Img { sampler, schedule, sigmas, options, cfg, size, .. } = request;
-        let pass = Pass {
-            prompt,
-            negative,
-            steps,
-            sampler,
-            schedule,
-            sigmas,
-            options,
-            profile,
-            cfg,
-            size,
-            knobs,
-            start: Origin::Noise,
-            wraps: Vec::new(),
-        };
+        let Txt2Img { seed, batch, noise, pass } = request;
         Ok(Self { seed, batch, noise, passes: vec![pass], given: None })
     }
 
@@ -122,7 +65,7 @@ impl Job {
         if pass.size != size {
             return wrong("the size of a further pass", size.to_string(), pass.size.to_string());
         }
-        self.described(&pass).checked()?;
+        pass.check()?;
         self.passes.push(pass);
         Ok(self)
     }
@@ -155,50 +98,10 @@ impl Job {
     /// What an infotext says of one picture of the batch: the request of its first pass.
     pub(crate) fn request(&self, picture: usize) -> Txt2Img {
         let seed = self.seed.wrapping_add(picture as u64);
-        Txt2Img { batch: 1, seed, ..self.described(&self.passes[0]) }
+        Txt2Img { seed, batch: 1, noise: self.noise, pass: self.passes[0].clone() }
     }
 
     fn last(&self) -> &Pass {
         self.passes.last().expect("a job has at least one pass")
-    }
-
-    fn described(&self, pass: &Pass) -> Txt2Img {
-        let Pass { prompt, negative, steps, sampler, schedule, sigmas, options, profile, cfg, size, .. } = pass.clone();
-        let (seed, batch, noise) = (self.seed, self.batch, self.noise);
-        let request = Txt2Img {
-            prompt,
-            negative,
-            steps,
-            sampler,
-            schedule,
-            sigmas,
-            options,
-            profile,
-            cfg,
-            size,
-            ..Txt2Img::of("")
-        };
-        Txt2Img { seed, batch, noise, ..request }.with_knobs(&pass.knobs)
-    }
-}
-
-impl Pass {
-    /// Whether the model is asked what it would do with the negative prompt.
-    pub fn needs_negative(&self) -> bool {
-        self.cfg > 1.0 || self.sampler.needs_negative
-    }
-}
-
-impl fmt::Debug for Pass {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Self { prompt, size, steps, sampler, start, wraps, .. } = self;
-        f.debug_struct("Pass")
-            .field("prompt", prompt)
-            .field("size", size)
-            .field("steps", steps)
-            .field("sampler", &sampler.id)
-            .field("start", start)
-            .field("wraps", &wraps.len())
-            .finish_non_exhaustive()
     }
 }

@@ -21,6 +21,8 @@ pub struct Key {
     pub flag: Option<&'static str>,
     /// What infotexts call it.
     pub label: Option<&'static str>,
+    /// What other programs' infotexts call it.
+    pub aliases: &'static [&'static str],
     /// The field of A1111's `/sdapi/v1/txt2img` that sets it.
     pub api: Option<&'static str>,
 }
@@ -103,7 +105,18 @@ pub enum Fallback {
 impl Key {
     /// A key of this kind that is called as its place says; `table` and `name` are still to be given.
     pub const fn of(kind: Kind, default: Fallback) -> Self {
-        Self { table: "", name: "", kind, default, about: "", docs: "", flag: None, label: None, api: None }
+        Self {
+            table: "",
+            name: "",
+            kind,
+            default,
+            about: "",
+            docs: "",
+            flag: None,
+            label: None,
+            aliases: &[],
+            api: None,
+        }
     }
 
     /// The key in this place, with what it does.
@@ -126,6 +139,11 @@ impl Key {
         Self { label: Some(label), ..self }
     }
 
+    /// The key with its names in the infotexts of other programs.
+    pub const fn aliases(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
+    }
+
     /// The key with a field of A1111's API.
     pub const fn api(self, api: &'static str) -> Self {
         Self { api: Some(api), ..self }
@@ -143,6 +161,15 @@ impl Key {
             Fallback::Number(x) => Some(Value::Number(x)),
             Fallback::Text(text) => Some(Value::Text(text.to_owned())),
             Fallback::Open { .. } => None,
+        }
+    }
+
+    /// What an option is as this key's value, which may be of another kind.
+    pub fn value(&self, option: &samplers::Value) -> Value {
+        match (option, self.kind) {
+            (samplers::Value::Number(x), Kind::Whole { .. }) if x.fract() == 0.0 => Value::Whole(*x as i128),
+            (samplers::Value::Number(x), _) => Value::Number(*x),
+            (samplers::Value::Name(name), _) => Value::Text(name.clone()),
         }
     }
 
@@ -219,6 +246,15 @@ impl Value {
             Self::Whole(n) => Some(*n as f64),
             Self::Number(x) => Some(*x),
             Self::Text(_) | Self::List(_) | Self::Table(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// As [`Pass::knobs`](crate::Pass::knobs) have it: a number, or a name in lower case; `None` for what is neither.
+    pub fn option(&self) -> Option<samplers::Value> {
+        match (self.number(), self) {
+            (Some(number), _) => Some(samplers::Value::Number(number)),
+            (None, Self::Text(name)) => Some(samplers::Value::Name(name.to_lowercase())),
+            (None, _) => None,
         }
     }
 

@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use core_tensor::{Device, Latent, Tensor};
 use samplers::SigmaSpace;
 
-use crate::{Error, Inside, Pass, Piece, Prompt};
+use crate::{Error, Inside, Key, Pass, Piece, Prompt};
 
 /// A loaded model of any family: everything between the words and the latent, and from the latent to pixels.
 ///
@@ -29,6 +29,11 @@ pub trait Model: Send + Sync {
     /// # Errors
     /// What the model can't do of the pass.
     fn prepare(self: Arc<Self>, pass: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error>;
+
+    /// What can be set of its family's models alone, in [`Pass::knobs`]; infotexts say those that have a label.
+    fn knobs(&self) -> &[Key] {
+        &[]
+    }
 
     /// What makes pixels of a latent.
     fn vae(&self) -> &dyn Autoencoder;

@@ -19,10 +19,10 @@ use self::{
     source::Source,
     texts::{Fault, Texts},
 };
-use crate::{Error, infotext::parse};
-
-/// The longest text that is read, in bytes. A few kilobytes of a PNG can unpack to gigabytes.
-pub(crate) const MAX_TEXT: usize = 2 << 20;
+use crate::{
+    Error,
+    infotext::{MAX_TEXT, parse},
+};
 
 /// What a walk through a picture found.
 struct Found {
@@ -130,7 +130,7 @@ fn chosen(texts: &mut Texts) -> Result<Option<String>, Fault> {
             return Ok(Some(text));
         }
     }
-    if let Some(comment) = texts.get("comment")?.filter(|text| parse(text).says_something()) {
+    if let Some(comment) = texts.get("comment")?.filter(|text| parse(text, &[]).says_something()) {
         return Ok(Some(with_description(texts, comment)?));
     }
     if let Some(text) = texts.get("prompt")? {
@@ -143,7 +143,7 @@ fn chosen(texts: &mut Texts) -> Result<Option<String>, Fault> {
         return Ok(Some(text));
     }
     for key in ["workflow", "description", "xpcomment", "title"] {
-        if let Some(text) = texts.get(key)?.filter(|text| parse(text).says_something()) {
+        if let Some(text) = texts.get(key)?.filter(|text| parse(text, &[]).says_something()) {
             return Ok(Some(text));
         }
     }
@@ -152,7 +152,7 @@ fn chosen(texts: &mut Texts) -> Result<Option<String>, Fault> {
 
 /// NovelAI's settings with the prompt, which stood apart from them in its first versions.
 fn with_description(texts: &mut Texts, comment: String) -> Result<String, Fault> {
-    let apart = parse(&comment).prompt.is_empty() && comment.trim_start().starts_with('{');
+    let apart = parse(&comment, &[]).prompt.is_empty() && comment.trim_start().starts_with('{');
     match texts.get("description")? {
         Some(description) if apart => Ok(format!("{description}\n{comment}")),
         _ => Ok(comment),

@@ -19,6 +19,7 @@ use crate::{
 /// # Errors
 /// A job that the model can't do.
 pub fn start(model: Arc<dyn Model>, job: Job, encodings: Arc<Encodings>, cancel: Cancel) -> Result<Run, Error> {
+    job.passes().iter().try_for_each(|pass| pass.check_knobs(model.knobs()))?;
     let mut source = HostNoise::of(&job);
     let first = Prepared::first(&*model, &job, &mut source)?;
     let inside = Inside::until(&cancel);
@@ -157,7 +158,12 @@ impl Run {
     }
 
     fn picture(&self, picture: usize) -> Result<Image, Error> {
-        let text = infotext::render(&self.job.request(picture), &self.model.card().name, self.job.given().is_some());
+        let text = infotext::render(
+            &self.job.request(picture),
+            &self.model.card().name,
+            self.model.knobs(),
+            self.job.given().is_some(),
+        );
         Ok(Image::of(self.decoded(picture)?, text))
     }
 

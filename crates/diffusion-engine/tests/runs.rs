@@ -178,7 +178,7 @@ fn a_hook_that_fails_or_changes_a_shape_ends_the_run_with_its_place() {
 fn a_prompt_is_encoded_once_for_all_runs_that_share_its_encodings() {
     let (model, encodings) = (Toy::new(), Arc::new(Encodings::default()));
     let drawn = |prompt: &str| {
-        let job = Job::of(Txt2Img { cfg: 2.0, ..request(prompt) }).unwrap();
+        let job = Job::of(request(prompt).with(|pass| pass.cfg = 2.0)).unwrap();
         let run = start(model.clone() as Arc<dyn Model>, job, encodings.clone(), Cancel::default()).unwrap();
         values(&finished(run).latent().0)
     };
@@ -255,11 +255,11 @@ fn a_further_pass_goes_on_from_the_latent_of_the_one_before() {
 fn what_is_wrong_with_a_job_is_found_before_its_first_event() {
     let model = Toy::new();
     let start = |job: Job| start(model.clone() as Arc<dyn Model>, job, Arc::default(), Cancel::default()).err();
-    let size = Job::of(Txt2Img { size: diffusion_engine::Size { width: 10, height: 4 }, ..request("") }).unwrap();
+    let size = Job::of(request("").size(diffusion_engine::Size { width: 10, height: 4 })).unwrap();
     assert!(matches!(start(size), Some(Error::Request { what: "width", .. })));
     let registry = Registry::builtin();
     let unsuited = registry.samplers().iter().find(|s| s.processes != Processes::All).unwrap().clone();
-    let unsuited = Job::of(Txt2Img { sampler: unsuited, ..request("") }).unwrap();
+    let unsuited = Job::of(request("").with(|pass| pass.sampler = unsuited)).unwrap();
     assert!(matches!(start(unsuited), Some(Error::Sampling(_))));
     let noise = |value: f32| Latent(core_tensor::tensor(vec![value; 96], [1, 3, 4, 8], model.device()));
     let given = |noise| start(Job::of(request("")).unwrap().given_noise(noise));
@@ -267,7 +267,7 @@ fn what_is_wrong_with_a_job_is_found_before_its_first_event() {
     assert!(matches!(given(noise(f32::NAN)), Some(Error::NotFinite { stage: Stage::Noise })));
     let other = Latent(core_tensor::tensor(vec![1.0; 48], [1, 3, 4, 4], model.device()));
     assert!(matches!(given(other), Some(Error::Request { .. })));
-    assert!(matches!(Job::of(Txt2Img { steps: 0, ..request("") }), Err(Error::Sampling(_))));
+    assert!(matches!(Job::of(request("").steps(0)), Err(Error::Sampling(_))));
 }
 
 #[test]
@@ -275,7 +275,9 @@ fn every_sampler_goes_on_from_a_snapshot_as_if_nothing_had_been() {
     let model = Toy::new();
     let registry = Registry::builtin();
     for sampler in registry.samplers().iter().filter(|s| s.processes == Processes::All) {
-        let job = Job::of(Txt2Img { sampler: sampler.clone(), batch: 2, ..request("words").steps(6) }).unwrap();
+        let job =
+            Job::of(Txt2Img { batch: 2, ..request("words").steps(6).with(|pass| pass.sampler = sampler.clone()) })
+                .unwrap();
         let mut going = run(&model, job);
         let mut snapshots = vec![going.snapshot().unwrap()];
         while let Some(event) = going.next() {
@@ -315,7 +317,10 @@ impl Denoiser for Combining {
 #[test]
 fn a_wrap_stands_inside_guidance_in_its_place_or_around_it() {
     let model = Toy::new();
-    let guided = || Job::of(Txt2Img { cfg: 3.0, negative: "no".into(), ..request("some words").steps(1) }).unwrap();
+    let guided = || {
+        let request = request("some words").steps(1).with(|pass| (pass.cfg, pass.negative) = (3.0, "no".into()));
+        Job::of(request).unwrap()
+    };
     let drawn = |job: Job| values(&finished(run(&model, job)).latent().0)[0];
     let with = |place, f| drawn(guided().with(Arc::new(Combined(place, f))));
     let (positive, negative) = (0.10, 0.02); // what the toy makes of the lengths of its prompts, in hundredths
@@ -353,7 +358,7 @@ fn hooks_know_the_call_and_a_wrap_may_change_the_prompts() {
     }
     let (model, calls) = (Toy::new(), Arc::default());
     let words = |prompt: &str, negative: &str| {
-        Job::of(Txt2Img { cfg: 2.0, negative: negative.into(), ..request(prompt).steps(2) }).unwrap()
+        Job::of(request(prompt).steps(2).with(|pass| (pass.cfg, pass.negative) = (2.0, negative.into()))).unwrap()
     };
     let turned = finished(run(&model, words("some words", "no").with(Arc::new(Turned(Arc::clone(&calls))))));
     assert_eq!(*calls.lock().unwrap(), [(1.0, 0), (1.0, 1), (0.5, 0), (0.5, 1)]);

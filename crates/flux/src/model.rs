@@ -2,15 +2,16 @@ use std::sync::Arc;
 
 use core_tensor::{Device, Latent, Tensor, ops::Rope};
 use diffusion_engine::{
-    Autoencoder, AutoencoderKl, Card, Clip, ClipDimensions, ClipTokenizer, Cut, Encoded, Error, Inside, Job,
+    Autoencoder, AutoencoderKl, Card, Clip, ClipDimensions, ClipTokenizer, Cut, Encoded, Error, Inside, Job, Key,
     LatentScaling, Model, Pass, Piece, Predictor, Prompt, Size, Stream, T5, T5Dimensions, T5Tokenizer, VaeDimensions,
 };
 use samplers::{Options, Prediction, SigmaSpace, SigmaSpace::Flow, Value};
 
-use crate::{Dimensions, GUIDANCE, Inputs, Transformer, habits, knobs::DEFAULT_GUIDANCE, preview};
-
-/// How a pass and a prompt call the number of T5 tokens that words are padded to.
-const TEXT_LENGTH: &str = "text_length";
+use crate::{
+    Dimensions, GUIDANCE, Inputs, T5_LENGTH, Transformer, habits,
+    knobs::{DEFAULT_GUIDANCE, knobs},
+    preview,
+};
 
 /// A complete Flux: transformer, both text encoders and the autoencoder.
 pub struct Flux {
@@ -155,12 +156,12 @@ impl Model for Flux {
 
     fn prompt(&self, pieces: Vec<Piece>, pass: &Pass) -> Prompt {
         let mut settings = Options::default();
-        settings.set(TEXT_LENGTH, Value::Number(t5_tokens(pass, self.distilled()) as f64));
+        settings.set(T5_LENGTH.name, Value::Number(t5_tokens(pass, self.distilled()) as f64));
         Prompt { pieces, settings }
     }
 
     fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error> {
-        let length = whole(&prompt.settings, TEXT_LENGTH).unwrap_or(0);
+        let length = whole(&prompt.settings, T5_LENGTH.name).unwrap_or(0);
         let text = prompt.text();
         let (t5_text, clip_text) = (self.t5_tokenizer.text(&text)?, self.clip_tokenizer.text(&text)?);
         let cuts = [
@@ -190,6 +191,10 @@ impl Model for Flux {
         let under = under.iter().map(prompted).collect::<Result<_, _>>()?;
         let guidance = number(&pass.knobs, GUIDANCE.name).unwrap_or(DEFAULT_GUIDANCE) as f32;
         Ok(Box::new(Predicting { flux: self, under, guidance }))
+    }
+
+    fn knobs(&self) -> &[Key] {
+        knobs()
     }
 
     fn vae(&self) -> &dyn Autoencoder {
@@ -250,7 +255,7 @@ fn one_by_one(batch: &Tensor<4>, picture: impl Fn(Tensor<4>) -> Result<Tensor<4>
 /// T5 tokens that the prompts of a pass are padded to: as asked, or as the profile has it for a model with or without distilled
 /// guidance.
 fn t5_tokens(pass: &Pass, distilled: bool) -> usize {
-    whole(&pass.knobs, TEXT_LENGTH).unwrap_or_else(|| habits::t5_length(&pass.profile, distilled))
+    whole(&pass.knobs, T5_LENGTH.name).unwrap_or_else(|| habits::t5_length(&pass.profile, distilled))
 }
 
 fn number(settings: &Options, name: &str) -> Option<f64> {

@@ -6,12 +6,14 @@
 use diffusion_engine::Catalog;
 use samplers::{Error, Schedule, SigmaSpace, Spaces};
 
-/// A catalog with what this family adds: its schedules, and the word by which infotexts know its models.
+use crate::knobs;
+
+/// A catalog with what this family adds: its schedules, its keys, and the word by which infotexts know its models.
 ///
 /// # Errors
 /// [`Error::TakenName`] where an entry of the catalog has a name of one of them.
 pub fn register(catalog: Catalog) -> Result<Catalog, Error> {
-    schedules().into_iter().try_fold(catalog.with_distilled("flux"), Catalog::with_schedule)
+    schedules().into_iter().try_fold(catalog.with_own_scale("flux").with_knobs(knobs()), Catalog::with_schedule)
 }
 
 /// The schedules of this family: `flux` and `flux2`.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use core_tensor::Compute;
-use diffusion_engine::{Catalog, Job, Key, Kind, Size, Txt2Img, Value};
+use diffusion_engine::{Catalog, Job, Key, Kind, Pass, Size, Txt2Img, Value};
 use memory::Bytes;
 
 use crate::{
@@ -85,18 +85,9 @@ impl Config {
     pub fn get(&self, key: &Key) -> Option<Value> {
         match (entry(key), self.knobs.value(key.name)) {
             (Some(entry), _) => (entry.get)(self),
-            (None, Some(samplers::Value::Number(x))) => Some(match key.kind {
-                Kind::Whole { .. } => Value::Whole(*x as i128),
-                _ => Value::Number(*x),
-            }),
-            (None, Some(samplers::Value::Name(name))) => Some(Value::Text(name.clone())),
+            (None, Some(option)) => Some(key.value(option)),
             (None, None) => key.initial(),
         }
-    }
-
-    /// The number that a family's key is set to, or is where nothing sets it.
-    fn knob(&self, key: &Key) -> Option<f64> {
-        self.get(key)?.number()
     }
 
     /// The files and folders that a run of this config reads, by their keys.
@@ -120,12 +111,7 @@ impl Config {
     fn put(&mut self, key: &Key, value: &Value) -> std::result::Result<(), String> {
         key.kind.check(value)?;
         let Some(entry) = entry(key) else {
-            let value = match (value.number(), value) {
-                (Some(x), _) => samplers::Value::Number(x),
-                (None, Value::Text(name)) => samplers::Value::Name(name.to_lowercase()),
-                (None, _) => return Err("a number or a name".into()),
-            };
-            self.knobs.set(key.name, value);
+            self.knobs.set(key.name, value.option().ok_or("a number or a name")?);
             return Ok(());
         };
         (entry.set)(self, value)
@@ -182,8 +168,6 @@ impl Config {
         };
         let profile = registry.profile(&sampling.profile)?;
         Ok(Txt2Img {
-            prompt: prompt.positive.clone(),
-            negative: prompt.negative.clone(),
             seed: match sampling.seed {
                 Seed::Fixed(seed) => seed,
                 Seed::Random => random(),
@@ -192,17 +176,20 @@ impl Config {
                 Some(Noise::Source(source)) => source,
                 Some(Noise::File(_)) | None => profile.noise,
             },
-            steps: sampling.steps,
-            sampler,
-            schedule,
-            sigmas: sampling.sigmas.clone(),
-            options: sampling.options.clone(),
-            profile,
-            guidance: self.knob(&flux::GUIDANCE).unwrap_or_default() as f32,
-            cfg: sampling.cfg,
-            size: Size { width: image.width, height: image.height },
             batch: image.batch,
-            text_length: self.knob(&flux::T5_LENGTH).map(|length| length as usize),
+            pass: Pass {
+                negative: prompt.negative.clone(),
+                steps: sampling.steps,
+                sampler,
+                schedule,
+                sigmas: sampling.sigmas.clone(),
+                options: sampling.options.clone(),
+                profile,
+                cfg: sampling.cfg,
+                size: Size { width: image.width, height: image.height },
+                knobs: self.knobs.clone(),
+                ..Pass::of(prompt.positive.clone())
+            },
         })
     }
 

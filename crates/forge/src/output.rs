@@ -7,7 +7,7 @@ use core_tensor::{
     safetensors::{Values, write},
     tensor, values,
 };
-use diffusion_engine::{Encoded, Txt2Img, write_whole};
+use diffusion_engine::{Encoded, Size, Txt2Img, write_whole};
 
 use crate::{Error, Result, Run, model_files::open_file};
 
@@ -31,7 +31,10 @@ pub fn noise_file(path: &Path, request: &Txt2Img) -> Result<Latent> {
         return wrong("`noise` as four-dimensional floats", found);
     };
     // A latent has fewer values than its picture has; Flux's a quarter of one for each pixel.
-    let pixels = request.batch.saturating_mul(request.size.width).saturating_mul(request.size.height);
+    let pixels = {
+        let Size { width, height } = request.pass.size;
+        request.batch.saturating_mul(width).saturating_mul(height)
+    };
     let values = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(usize::MAX);
     if values > pixels.saturating_mul(3) {
         return wrong("`noise` of no more values than the pictures have", found);

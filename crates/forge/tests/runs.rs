@@ -28,8 +28,8 @@ fn config() -> Config {
 }
 
 fn request(steps: usize) -> Txt2Img {
-    let request = config().request(|| 0).unwrap();
-    Txt2Img { steps, batch: 1, cfg: 1.0, size: Size { width: 32, height: 32 }, ..request }
+    let request = config().request(|| 0).unwrap().steps(steps).size(Size { width: 32, height: 32 });
+    Txt2Img { batch: 1, ..request }.with(|pass| pass.cfg = 1.0)
 }
 
 /// Every sampler that is made for flows.
@@ -60,7 +60,7 @@ fn every_sampler_makes_the_same_pixels_when_it_is_interrupted_after_any_step() {
     let forge = Forge::load(&config()).unwrap();
     for sampler in of_flows() {
         // given a run of nine steps, of which a snapshot is taken after each of the first eight
-        let mut run = forge.txt2img(Txt2Img { sampler: sampler.clone(), ..request(9) }).unwrap();
+        let mut run = forge.txt2img(request(9).with(|pass| pass.sampler = sampler.clone())).unwrap();
         let mut snapshots = Vec::new();
         while let Some(event) = run.next() {
             if let Event::Step(step) = event.unwrap()
@@ -94,8 +94,10 @@ fn two_runs_in_turn_make_the_pixels_of_one_after_the_other() {
     let requests = || {
         let one = request(5);
         let sampler = Registry::builtin().sampler("euler_ancestral").unwrap();
-        let other = Txt2Img { sampler, seed: 9, prompt: "another".into(), cfg: 2.0, ..request(4) };
-        [one, Txt2Img { size: Size { width: 48, height: 32 }, ..other }]
+        let other = request(4).seed(9).size(Size { width: 48, height: 32 }).with(|pass| {
+            (pass.sampler, pass.prompt, pass.cfg) = (sampler, "another".into(), 2.0);
+        });
+        [one, other]
     };
     let expected = requests().map(|request| pixels(forge.txt2img(request).unwrap()));
     let [mut one, mut other] = requests().map(|request| forge.txt2img(request).unwrap());
@@ -146,7 +148,7 @@ fn one_of_two_threads_is_stopped_in_the_midst_of_a_step_and_the_other_draws_on()
     let (seen, block) = channel();
     let blocks = Arc::new(AtomicUsize::new(0));
     let slow = Hooked(Arc::new(Slow { seen, blocks: blocks.clone() }));
-    let job = Job::of(Txt2Img { seed: 2, ..request(50) }).unwrap().with(Arc::new(slow));
+    let job = Job::of(request(50).seed(2)).unwrap().with(Arc::new(slow));
     let mut stopped = forge.start(job).unwrap();
     let (cancel, preview) = (stopped.cancel(), stopped.preview());
     let stopped = thread::spawn(move || stopped.find_map(Result::err));
@@ -181,7 +183,7 @@ fn opening_reads_neither_sampling_nor_size_and_a_job_is_planned_by_its_own() {
     config.image.width = 1001;
     config.device.memory = Some(Bytes(64 << 20));
     let forge = Forge::load(&config).unwrap();
-    let job = |side| Job::of(Txt2Img { size: Size { width: side, height: side }, ..request(1) }).unwrap();
+    let job = |side| Job::of(request(1).size(Size { width: side, height: side })).unwrap();
     assert!(forge.plan(&job(32)).unwrap().total() < forge.plan(&job(64)).unwrap().total());
     assert!(pixels(forge.start(job(32)).unwrap()).len() == 3 * 32 * 32);
     assert_eq!(forge.start(job(4096)).err().unwrap().fault(), Fault::Memory);

@@ -82,8 +82,9 @@ fn main() -> forge::Result<()> {
     let overshooting = drawn(request.clone())?;
     // then it took the steps, and its table counts
     let mut still = request.clone();
-    still.options.set("gain", forge::samplers::Value::Number(0.0));
-    let euler = Txt2Img { sampler: catalog.sampler("euler")?, ..request };
+    still.pass.options.set("gain", forge::samplers::Value::Number(0.0));
+    let euler = catalog.sampler("euler")?;
+    let euler = request.with(|pass| pass.sampler = euler);
     let euler = {
         let mut run = forge.start(Job::of(euler)?)?;
         run.by_ref().try_for_each(|event| event.map(drop))?;

@@ -77,7 +77,7 @@ fn main() -> forge::Result<()> {
     let config = Config::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../flux.toml").as_ref())?;
     let forge = Forge::load(&config)?;
     let request = |prompt: &str, seed| -> forge::Result<Txt2Img> {
-        Ok(Txt2Img { prompt: prompt.into(), seed, ..config.request(|| 0)?.steps(12) })
+        Ok(config.request(|| 0)?.seed(seed).steps(12).with(|pass| pass.prompt = prompt.into()))
     };
     let (tell, told) = channel();
     let (running, block) = channel();

@@ -12,7 +12,6 @@ const STANDING: &[(&str, &str)] = &[
     ("crates/core-tensor/", "device, error, mapped, ops, weights"),
     ("crates/diffusion-engine/", "error, hooks, image, infotext, job, model, picture_text, request, whole_file, wrap"),
     ("crates/diffusion-engine/", "prepared, preview, run, snapshot"),
-    ("crates/diffusion-engine/", "infotext::lines, infotext::unfold"),
     ("crates/diffusion-engine/", "picture_text::charset, picture_text::texts"),
     ("crates/flux/", "blocks, transformer"),
     ("crates/forge/", "config, keys, output, outputs, run, threads"),

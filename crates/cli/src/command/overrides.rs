@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use diffusion_engine::Catalog;
-use diffusion_engine::{Key, Kind, Txt2Img, Value};
+use diffusion_engine::{Key, Kind, Pass, Value};
 use samplers::Options;
 
 use forge::{
@@ -121,7 +121,7 @@ impl Txt2ImgArgs {
 
 /// Sets options of the file aside that the sampler and the schedule of the command line don't have.
 fn drop_options(config: &mut Config, registry: &Catalog, flag: &str) -> Result<Vec<String>> {
-    let params = config.request_with(registry, || 0)?.params();
+    let params = config.request_with(registry, || 0)?.pass.params();
     let Sampling { options, .. } = &mut config.sampling;
     let mut kept = Options::default();
     let mut notes = Vec::new();
@@ -151,7 +151,7 @@ fn file(flag: &str, path: &Path) -> Result<PathBuf> {
 /// The words of a file, without the line's end that editors put behind them.
 fn words(flag: &str, path: &Path) -> Result<String> {
     let path = file(flag, path)?;
-    let text = text_file::read(&path, Txt2Img::MAX_PROMPT as u64);
+    let text = text_file::read(&path, Pass::MAX_PROMPT as u64);
     let text = text.map_err(|source| Error::ReadPrompt { path, source })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let line = text.strip_suffix('\n').unwrap_or(text);

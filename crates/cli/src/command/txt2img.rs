@@ -121,10 +121,11 @@ fn to_standard_output(image: &Image) -> Result<()> {
 
 /// What of a request has no effect, or another than its writer may think.
 fn plain_words(request: &Txt2Img) -> Vec<String> {
-    let counts = request.cfg > 1.0 || request.sampler.needs_negative;
-    let ignored = (!request.negative.is_empty() && !counts)
+    let pass = &request.pass;
+    let counts = pass.needs_negative();
+    let ignored = (!pass.negative.is_empty() && !counts)
         .then(|| "the negative prompt has no effect, as `cfg` is 1; it counts above 1".to_owned());
-    let prompts = [Some(("prompt", &request.prompt)), counts.then_some(("negative prompt", &request.negative))];
+    let prompts = [Some(("prompt", &pass.prompt)), counts.then_some(("negative prompt", &pass.negative))];
     let words = prompts.into_iter().flatten().flat_map(|(which, prompt)| {
         PlainWords::of(prompt).into_iter().map(move |PlainWords { syntax, text }| {
             format!("`{text}` of the {which} is drawn as plain words: {syntax}")

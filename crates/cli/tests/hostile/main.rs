@@ -213,7 +213,7 @@ impl Reader {
             Self::Picture => Ok(forge::read_infotext(path).map(drop)?),
             Self::Infotext => {
                 let text = fs::read_to_string(path).expect("the row's own text");
-                let _ = forge::diffusion_engine::parse(&text).request(&forge::catalog())?;
+                let _ = forge::diffusion_engine::parse(&text, forge::catalog().knobs()).request(&forge::catalog())?;
                 Ok(())
             }
         }

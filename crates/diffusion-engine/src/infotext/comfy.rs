@@ -300,7 +300,7 @@ impl<'a> Walk<'_, 'a> {
         Ok(())
     }
 
-    /// The prompt that a conditioning is made of. The distilled guidance on the way is that of the positive one.
+    /// The prompt that a conditioning is made of. The guidance on the way is that of the positive one.
     fn prompt(&mut self, node: Node<'a>, input: &str, is_positive: bool) -> Result<String, TextFault> {
         let (mut seen, mut guidance, mut rest) = (Vec::new(), None, Vec::new());
         let graph = self.graph;
@@ -316,7 +316,7 @@ impl<'a> Walk<'_, 'a> {
             }
             match node.class {
                 "ConditioningZeroOut" => return Ok(Next::Done(String::new())),
-                "FluxGuidance" | "Reroute" => {
+                class if class == "Reroute" || is_guidance(&node) => {
                     let next = graph.first_link(node, &["conditioning", "", "*", "any", "value"], PROMPT)?;
                     return next.map_or_else(|| Err(node.unknown(PROMPT)), |next| Ok(Next::Go(Some(next))));
                 }
@@ -361,6 +361,12 @@ struct Start<'a> {
     /// The sampler before.
     sampler: Option<Node<'a>>,
     between: Vec<Node<'a>>,
+}
+
+/// Whether a node adds a guidance to a conditioning, and does nothing else.
+fn is_guidance(node: &Node) -> bool {
+    node.input("guidance").is_some()
+        && node.inputs().all(|(name, _)| matches!(name.as_str(), "guidance" | "conditioning"))
 }
 
 fn is_sampler(node: &Node) -> bool {

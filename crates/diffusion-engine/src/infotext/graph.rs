@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::TextFault;
-use crate::picture_text::MAX_TEXT;
+use super::{MAX_TEXT, TextFault};
 
 /// How many links are followed one after the other; no graph is so deep.
 const DEEPEST: usize = 256;

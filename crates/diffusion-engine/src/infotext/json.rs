@@ -7,26 +7,27 @@ use super::{
     keys::{Meaning, meaning, plain},
     lines,
 };
+use crate::Key;
 
 /// More values than any program writes; the largest graphs have a thousand nodes of ten.
 const MAX_VALUES: usize = 32_768;
 
 /// Reads a text that is one JSON object; none if it is none, or no program's that is known. A fault says whose the text would have been.
-pub(super) fn read(text: &str) -> Option<Result<Infotext, (Writer, TextFault)>> {
+pub(super) fn read(text: &str, knobs: &[Key]) -> Option<Result<Infotext, (Writer, TextFault)>> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\0' | '\u{feff}'));
     if !text.starts_with('{') {
         return None;
     }
     match object(text) {
-        Ok(object) => of_object(object).map(Ok),
+        Ok(object) => of_object(object, knobs).map(Ok),
         Err(fault) => named_in(text).map(|writer| Err((writer, fault))),
     }
 }
 
 /// NovelAI's settings behind the prompt, which its first versions wrote apart from them.
-pub(super) fn behind_a_prompt(text: &str) -> Option<Infotext> {
+pub(super) fn behind_a_prompt(text: &str, knobs: &[Key]) -> Option<Infotext> {
     let (prompt, settings) = text.split_at(text.find("\n{")?);
-    let infotext = read(settings)?.ok()?;
+    let infotext = read(settings, knobs)?.ok()?;
     infotext.prompt.is_empty().then(|| Infotext { prompt: prompt.to_owned(), ..infotext })
 }
 
@@ -96,7 +97,7 @@ fn named_in(text: &str) -> Option<Writer> {
     marks.into_iter().find(|(mark, _)| text.contains(mark)).map(|(_, writer)| writer)
 }
 
-fn of_object(mut object: Map<String, Value>) -> Option<Infotext> {
+fn of_object(mut object: Map<String, Value>, knobs: &[Key]) -> Option<Infotext> {
     if let Some(Value::Object(settings)) = object.remove("sui_image_params") {
         let mut infotext = flat::read(settings, Writer::SwarmUi);
         infotext.rest.extend(object.into_iter().map(|(key, _)| key));
@@ -113,8 +114,8 @@ fn of_object(mut object: Map<String, Value>) -> Option<Infotext> {
     // Graph and workflow in one object, as nodes that save JPEGs and WebPs write them.
     for key in ["prompt", "workflow", "extraMetadata"] {
         let inner = match object.get(key) {
-            Some(Value::Object(inner)) => of_object(inner.clone()),
-            Some(Value::String(text)) if text.trim_start().starts_with('{') => read(text).and_then(Result::ok),
+            Some(Value::Object(inner)) => of_object(inner.clone(), knobs),
+            Some(Value::String(text)) if text.trim_start().starts_with('{') => read(text, knobs).and_then(Result::ok),
             _ => None,
         };
         if let Some(infotext) = inner.filter(|inner| inner.from == Writer::ComfyGraph) {
@@ -123,16 +124,16 @@ fn of_object(mut object: Map<String, Value>) -> Option<Infotext> {
     }
     if let Some(Value::String(comment)) = object.get("Comment") {
         // NovelAI's WebPs hold what its PNGs have in several texts.
-        let mut infotext = read(comment)?.ok()?;
+        let mut infotext = read(comment, knobs)?.ok()?;
         if let Some(Value::String(description)) = object.get("Description").filter(|_| infotext.prompt.is_empty()) {
             infotext.prompt.clone_from(description);
         }
         return Some(infotext);
     }
     if let Some(Value::String(text)) = object.get("parameters") {
-        return lines::read(text).ok().filter(|lines| !lines.pairs.is_empty());
+        return lines::read(text, knobs).ok().filter(|lines| !lines.pairs.is_empty());
     }
-    let from = whose(&object)?;
+    let from = whose(&object, knobs)?;
     Some(match from {
         Writer::InvokeAi => flat::invoke(object),
         Writer::NovelAi => flat::novel(object),
@@ -141,16 +142,16 @@ fn of_object(mut object: Map<String, Value>) -> Option<Infotext> {
 }
 
 /// Whose a flat object is; none if it is no request.
-fn whose(object: &Map<String, Value>) -> Option<Writer> {
+fn whose(object: &Map<String, Value>, knobs: &[Key]) -> Option<Writer> {
     let keys: Vec<_> = object.keys().map(|key| plain(key)).collect();
     let any = |names: &[&str]| keys.iter().any(|key| names.contains(&key.as_str()));
     let all = |names: &[&str]| names.iter().all(|name| keys.iter().any(|key| key == name));
     let version = object.get("version").or_else(|| object.get("Version")).and_then(Value::as_str);
     let is_inner =
         object.get("image").is_some_and(|image| image.get("sampler").is_some() || image.get("seed").is_some());
-    let known = keys
-        .iter()
-        .filter(|key| meaning(key, Writer::Unknown).is_some_and(|m| !matches!(m, Meaning::Prompt | Meaning::Version)));
+    let known = keys.iter().filter(|key| {
+        meaning(key, Writer::Unknown, knobs).is_some_and(|m| !matches!(m, Meaning::Prompt | Meaning::Version))
+    });
     match () {
         () if is_inner || any(&["generationmode", "appversion", "positiveprompt", "coremetadata"]) => {
             Some(Writer::InvokeAi)

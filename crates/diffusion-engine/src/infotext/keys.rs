@@ -1,6 +1,7 @@
 //! What the keys of all programs mean.
 
 use super::Writer;
+use crate::Key;
 
 /// What a key says something about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,8 +12,7 @@ pub(super) enum Meaning {
     Sampler,
     Schedule,
     Cfg,
-    Guidance,
-    /// `cfg` or `guidance`, whatever the model has.
+    /// `cfg`, or the knob of the model that stands in its place.
     Scale,
     Seed,
     Size,
@@ -22,7 +22,8 @@ pub(super) enum Meaning {
     Rng,
     /// How Draw Things makes noise.
     SeedMode,
-    TextLength,
+    /// A family's own key, by its place among them.
+    Knob(usize),
     Sigmas,
     Profile,
     Version,
@@ -30,11 +31,29 @@ pub(super) enum Meaning {
 
 /// A key without what programs spell differently: case, spaces, underscores, hyphens.
 pub(super) fn plain(key: &str) -> String {
-    key.chars().filter(|c| !matches!(c, ' ' | '_' | '-')).flat_map(char::to_lowercase).collect()
+    plain_chars(key).collect()
 }
 
-/// What a key means in a program's text; none if this engine has nothing of the kind.
-pub(super) fn meaning(key: &str, writer: Writer) -> Option<Meaning> {
+fn plain_chars(key: &str) -> impl Iterator<Item = char> {
+    key.chars().filter(|c| !matches!(c, ' ' | '_' | '-')).flat_map(char::to_lowercase)
+}
+
+/// What a family's key is called by whose value `Guidance scale` may be.
+const SCALE: &str = "guidancescale";
+
+/// The family's key, by its place, that a text means by `Guidance scale` where it does not mean `cfg`.
+pub(super) fn own_scale(knobs: &[Key]) -> Option<usize> {
+    knobs.iter().position(|knob| is_called(knob, SCALE))
+}
+
+/// Whether a family's key is called so, plainly.
+fn is_called(knob: &Key, name: &str) -> bool {
+    let is_it = |other: &&str| plain_chars(other).eq(name.chars());
+    knob.label.is_some_and(|label| [label, knob.name].iter().chain(knob.aliases).any(is_it))
+}
+
+/// What a key means in a program's text; none if neither this engine nor a family's `knobs` have anything of the kind.
+pub(super) fn meaning(key: &str, writer: Writer, knobs: &[Key]) -> Option<Meaning> {
     let key = plain(key);
     let own = matches!(writer, Writer::Forge | Writer::Unknown);
     Some(match key.as_str() {
@@ -47,14 +66,7 @@ pub(super) fn meaning(key: &str, writer: Writer) -> Option<Meaning> {
         }
         "noiseschedule" if writer == Writer::NovelAi => Meaning::Schedule,
         "cfg" | "cfgscale" | "truecfg" | "truecfgscale" | "txtcfg" => Meaning::Cfg,
-        "distilledcfg"
-        | "distilledcfgscale"
-        | "guidance"
-        | "distilledguidance"
-        | "distilledguidancescale"
-        | "fluxguidance"
-        | "fluxguidancescale" => Meaning::Guidance,
-        "guidancescale" => Meaning::Scale,
+        SCALE => Meaning::Scale,
         "scale" if matches!(writer, Writer::NovelAi | Writer::DrawThings) => Meaning::Scale,
         "seed" | "noiseseed" => Meaning::Seed,
         "size" | "resolution" | "imagesize" => Meaning::Size,
@@ -68,32 +80,34 @@ pub(super) fn meaning(key: &str, writer: Writer) -> Option<Meaning> {
         "prompt" => Meaning::Prompt,
         "negative" | "negativeprompt" => Meaning::Negative,
         "batch" if own => Meaning::Batch,
-        "t5length" if own => Meaning::TextLength,
         "profile" if own => Meaning::Profile,
-        _ => return None,
+        key => return knobs.iter().position(|knob| is_called(knob, key)).map(Meaning::Knob),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Fallback, Kind};
 
     #[test]
     fn a_key_means_the_same_in_every_spelling() {
         for key in ["CFG scale", "CFG Scale", "cfg_scale", "cfgscale", "CFG-Scale", "cfg", "CFG", "cfg scale"] {
-            assert_eq!(meaning(key, Writer::Unknown), Some(Meaning::Cfg), "{key}");
+            assert_eq!(meaning(key, Writer::Unknown, &[]), Some(Meaning::Cfg), "{key}");
         }
-        for key in ["Distilled CFG Scale", "Guidance", "fluxguidancescale", "distilled_cfg", "FluxGuidance"] {
-            assert_eq!(meaning(key, Writer::A1111), Some(Meaning::Guidance), "{key}");
+        let key = |name, label| Key { label, ..Key::of(Kind::Sampler, Fallback::Number(0.0)).at("", name, "") };
+        let knobs = [key("warmth", None), key("warmth", Some("Warmth of Light")).aliases(&["lamp_scale"])];
+        for key in ["Warmth of Light", "warmth", "LampScale", "lamp_scale"] {
+            assert_eq!(meaning(key, Writer::A1111, &knobs), Some(Meaning::Knob(1)), "{key}");
         }
         for key in
             ["Hires CFG Scale", "Image CFG scale", "Hires sampler", "Variation seed", "Noise Schedule", "Batch size"]
         {
-            assert_eq!(meaning(key, Writer::A1111), None, "{key}");
+            assert_eq!(meaning(key, Writer::A1111, &[]), None, "{key}");
         }
-        assert_eq!(meaning("scheduler", Writer::SwarmUi), Some(Meaning::Schedule));
-        assert_eq!(meaning("scheduler", Writer::InvokeAi), Some(Meaning::Sampler));
-        assert_eq!(meaning("noise_schedule", Writer::NovelAi), Some(Meaning::Schedule));
-        assert_eq!(meaning("profile", Writer::Fooocus), None);
+        assert_eq!(meaning("scheduler", Writer::SwarmUi, &[]), Some(Meaning::Schedule));
+        assert_eq!(meaning("scheduler", Writer::InvokeAi, &[]), Some(Meaning::Sampler));
+        assert_eq!(meaning("noise_schedule", Writer::NovelAi, &[]), Some(Meaning::Schedule));
+        assert_eq!(meaning("profile", Writer::Fooocus, &[]), None);
     }
 }

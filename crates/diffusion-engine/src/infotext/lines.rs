@@ -4,28 +4,27 @@ use super::{
     Infotext, TextFault, Writer,
     keys::{Meaning, meaning, plain},
     pairs::{MAX_PAIRS, Pair, key, pairs},
+    settings::{NEGATIVE, are_settings, is_known, is_steps},
     unfold::unfolded,
-    values,
 };
-
-pub(super) const NEGATIVE: &str = "Negative prompt:";
+use crate::Key;
 
 /// Reads a text of this form; one without settings is a prompt alone.
-pub(super) fn read(text: &str) -> Result<Infotext, TextFault> {
+pub(super) fn read(text: &str, knobs: &[Key]) -> Result<Infotext, TextFault> {
     let windows = text.replace("\r\n", "\n");
     let end = |c: char| c.is_whitespace() || c == '\0';
     let text = windows.trim_end_matches(end);
-    let (prompts, pairs) = split(text)?;
+    let (prompts, pairs) = split(text, knobs)?;
     // This engine's own prompts may hold any line end; its last line begins with the steps.
     if writer(&pairs) == Writer::Forge && text[prompts.len()..].trim_start_matches('\n').starts_with("Steps: ") {
-        return Ok(infotext(prompts, pairs));
+        return Ok(infotext(prompts, pairs, knobs));
     }
-    let text = unfolded(text);
-    let (prompts, pairs) = split(text.trim_end_matches(end))?;
-    Ok(infotext(prompts, pairs))
+    let text = unfolded(text, knobs);
+    let (prompts, pairs) = split(text.trim_end_matches(end), knobs)?;
+    Ok(infotext(prompts, pairs, knobs))
 }
 
-fn infotext(prompts: &str, mut pairs: Vec<Pair>) -> Infotext {
+fn infotext(prompts: &str, mut pairs: Vec<Pair>, knobs: &[Key]) -> Infotext {
     let from = writer(&pairs);
     let (prompt, negative) = match from {
         Writer::Forge => {
@@ -40,8 +39,12 @@ fn infotext(prompts: &str, mut pairs: Vec<Pair>) -> Infotext {
         from => {
             let (prompt, negative) = split_negative(prompts.trim_start_matches('\u{feff}'), false);
             let or = |plain: &str, other: Meaning| {
-                let said =
-                    || pairs.iter().find(|(key, _)| meaning(key, from) == Some(other)).map(|(_, value)| value.clone());
+                let said = || {
+                    pairs
+                        .iter()
+                        .find(|(key, _)| meaning(key, from, knobs) == Some(other))
+                        .map(|(_, value)| value.clone())
+                };
                 let plain = plain.trim_end_matches('\n');
                 if plain.is_empty() { said().unwrap_or_default() } else { plain.to_owned() }
             };
@@ -59,18 +62,18 @@ fn infotext(prompts: &str, mut pairs: Vec<Pair>) -> Infotext {
 /// What stands before the settings, and the settings.
 ///
 /// They are the last line, and the lines before it if each setting has its own. Some extensions write lines of their own behind.
-fn split(text: &str) -> Result<(&str, Vec<Pair>), TextFault> {
+fn split<'a>(text: &'a str, knobs: &[Key]) -> Result<(&'a str, Vec<Pair>), TextFault> {
     let (mut before, last) = text.rsplit_once('\n').unwrap_or(("", text));
-    let last = pairs(last)?;
-    if !are_settings(&last) {
-        return Ok(with_lines_behind(text)?.unwrap_or((text, Vec::new())));
+    let last = pairs(last, knobs)?;
+    if !are_settings(&last, knobs) {
+        return Ok(with_lines_behind(text, knobs)?.unwrap_or((text, Vec::new())));
     }
     let mut has_steps = last.iter().any(is_steps);
     let (mut count, mut lines) = (last.len(), vec![last]);
     while !has_steps {
         let (above, line) = before.rsplit_once('\n').unwrap_or(("", before));
-        let more = pairs(line)?;
-        if more.is_empty() || !more.iter().all(is_known) {
+        let more = pairs(line, knobs)?;
+        if more.is_empty() || !more.iter().all(|pair| is_known(pair, knobs)) {
             break;
         }
         count += more.len();
@@ -85,17 +88,17 @@ fn split(text: &str) -> Result<(&str, Vec<Pair>), TextFault> {
 }
 
 /// Settings that begin with the steps and are not the last line. What stands behind them is kept among the pairs.
-fn with_lines_behind(text: &str) -> Result<Option<(&str, Vec<Pair>)>, TextFault> {
+fn with_lines_behind<'a>(text: &'a str, knobs: &[Key]) -> Result<Option<(&'a str, Vec<Pair>)>, TextFault> {
     let mut end = text.len();
     while let Some((at, line)) = last_line(&text[..end]) {
-        if key(line).is_some_and(|(key, _)| plain(key) == "steps") {
-            let mut found = pairs(line)?;
-            if are_settings(&found) && found.len() >= 3 {
+        if key(line, knobs).is_some_and(|(key, _)| plain(key) == "steps") {
+            let mut found = pairs(line, knobs)?;
+            if are_settings(&found, knobs) && found.len() >= 3 {
                 for behind in text[end..].lines().filter(|line| !line.trim().is_empty()) {
                     if found.len() == MAX_PAIRS {
                         return Err(TextFault::TooManyKeys { max: MAX_PAIRS });
                     }
-                    found.push(match key(behind) {
+                    found.push(match key(behind, knobs) {
                         Some((key, start)) => (key.to_owned(), behind[start..].to_owned()),
                         None => (behind.to_owned(), String::new()),
                     });
@@ -115,49 +118,6 @@ fn with_lines_behind(text: &str) -> Result<Option<(&str, Vec<Pair>)>, TextFault>
 fn last_line(text: &str) -> Option<(usize, &str)> {
     let at = text.rfind('\n').map_or(0, |newline| newline + 1);
     (!text.is_empty()).then(|| (at, &text[at..]))
-}
-
-/// Whether pairs are settings and not a prompt with colons: A1111's own rule is that they begin with the steps, or are three or more.
-/// Here one of three at least has to be a known key, and fewer do if every one is and has a value that fits.
-pub(super) fn are_settings(pairs: &[Pair]) -> bool {
-    let keyed = pairs.iter().filter(|(_, value)| !value.is_empty()).count();
-    match pairs {
-        [] => false,
-        [first, ..] if is_steps(first) => true,
-        _ if keyed >= 3 => pairs.iter().any(is_known),
-        _ => pairs.iter().all(|pair| is_known(pair) && fits(pair)),
-    }
-}
-
-pub(super) fn is_steps((key, _): &Pair) -> bool {
-    meaning(key, Writer::Unknown) == Some(Meaning::Steps)
-}
-
-pub(super) fn is_known((key, _): &Pair) -> bool {
-    meaning(key, Writer::Unknown).is_some_and(|meaning| !matches!(meaning, Meaning::Prompt | Meaning::Negative))
-}
-
-/// Whether a value is such as its key asks for, as far as that can be told without the registry.
-fn fits((key, value): &Pair) -> bool {
-    match meaning(key, Writer::Unknown) {
-        Some(
-            Meaning::Steps | Meaning::Seed | Meaning::Width | Meaning::Height | Meaning::Batch | Meaning::TextLength,
-        ) => values::whole(value).is_some(),
-        Some(Meaning::Cfg | Meaning::Guidance | Meaning::Scale) => values::number(value).is_some(),
-        Some(Meaning::Size) => values::size(value).is_some(),
-        Some(
-            Meaning::Prompt
-            | Meaning::Negative
-            | Meaning::Sampler
-            | Meaning::Schedule
-            | Meaning::Rng
-            | Meaning::SeedMode
-            | Meaning::Sigmas
-            | Meaning::Profile
-            | Meaning::Version,
-        )
-        | None => false,
-    }
 }
 
 /// Whose the pairs are: as they say, or by a key that one program alone writes.

@@ -4,6 +4,7 @@
 //! JSON string, and brackets hold what they hold, JSON or not.
 
 use super::{TextFault, Writer, keys::meaning};
+use crate::Key;
 
 /// More keys than any program writes; Forge with every extension has about a hundred.
 pub(super) const MAX_PAIRS: usize = 4096;
@@ -15,7 +16,7 @@ const IN_VAIN: usize = 4 << 20;
 pub(super) type Pair = (String, String);
 
 /// The pairs of a line, in order. A piece between commas that has no key is a key without a value.
-pub(super) fn pairs(line: &str) -> Result<Vec<Pair>, TextFault> {
+pub(super) fn pairs(line: &str, knobs: &[Key]) -> Result<Vec<Pair>, TextFault> {
     let mut pairs = Vec::new();
     let mut left = IN_VAIN;
     let mut rest = line.trim_start_matches(SEPARATOR);
@@ -23,21 +24,22 @@ pub(super) fn pairs(line: &str) -> Result<Vec<Pair>, TextFault> {
         if pairs.len() == MAX_PAIRS {
             return Err(TextFault::TooManyKeys { max: MAX_PAIRS });
         }
-        let length = match key(rest) {
+        let length = match key(rest, knobs) {
             // a heading before the first key: `Parameters: Steps: 20`
             Some((heading, start))
-                if !is_known(heading) && key(&rest[start..]).is_some_and(|(key, _)| is_known(key)) =>
+                if !is_known(heading, knobs)
+                    && key(&rest[start..], knobs).is_some_and(|(key, _)| is_known(key, knobs)) =>
             {
                 pairs.push((heading.to_owned(), String::new()));
                 start
             }
             Some((key, start)) => {
-                let (value, length) = value(&rest[start..], &mut left);
+                let (value, length) = value(&rest[start..], &mut left, knobs);
                 pairs.push((key.to_owned(), value));
                 start + length
             }
             None => {
-                let length = plain_length(rest);
+                let length = plain_length(rest, knobs);
                 pairs.push((rest[..length].trim().to_owned(), String::new()));
                 length
             }
@@ -47,8 +49,8 @@ pub(super) fn pairs(line: &str) -> Result<Vec<Pair>, TextFault> {
     Ok(pairs)
 }
 
-fn is_known(key: &str) -> bool {
-    meaning(key, Writer::Unknown).is_some()
+fn is_known(key: &str, knobs: &[Key]) -> bool {
+    meaning(key, Writer::Unknown, knobs).is_some()
 }
 
 const SEPARATOR: [char; 3] = [',', ' ', '\t'];
@@ -56,7 +58,7 @@ const SEPARATOR: [char; 3] = [',', ' ', '\t'];
 /// The key that a text begins with, and where its value starts.
 ///
 /// A colon without a space behind it ends a key only if that key is known: `Steps:20`, but not `https://`.
-pub(super) fn key(text: &str) -> Option<(&str, usize)> {
+pub(super) fn key<'a>(text: &'a str, knobs: &[Key]) -> Option<(&'a str, usize)> {
     let end = text.bytes().take(LONGEST_KEY + 1).position(|b| matches!(b, b':' | b',' | b'"' | b'[' | b'{' | b'\n'))?;
     let (key, rest) = (text[..end].trim(), text[end..].strip_prefix(':')?);
     if key.is_empty() || key.starts_with(['(', ')', ']', '}', '<', '>', '\'']) {
@@ -64,11 +66,11 @@ pub(super) fn key(text: &str) -> Option<(&str, usize)> {
     }
     let spaced = rest.is_empty() || rest.starts_with([' ', '\t', ',']);
     let start = text.len() - rest.trim_start_matches([' ', '\t']).len();
-    (spaced || is_known(key)).then_some((key, start))
+    (spaced || is_known(key, knobs)).then_some((key, start))
 }
 
 /// The value that a text begins with, and how many bytes it takes. `left` is what may still be read in vain.
-fn value(text: &str, left: &mut usize) -> (String, usize) {
+fn value(text: &str, left: &mut usize, knobs: &[Key]) -> (String, usize) {
     let window = &text.as_bytes()[..text.len().min(*left)];
     let (closed, read) = match window.first() {
         Some(b'"') => quoted(window),
@@ -85,15 +87,15 @@ fn value(text: &str, left: &mut usize) -> (String, usize) {
         }
     }
     *left -= read;
-    let length = plain_length(text);
+    let length = plain_length(text, knobs);
     (text[..length].trim_end_matches(SEPARATOR).to_owned(), length)
 }
 
 /// How far a value goes: to a comma behind which another key stands, or to the end.
-fn plain_length(text: &str) -> usize {
+fn plain_length(text: &str, knobs: &[Key]) -> usize {
     let is_last = |at: &usize| {
         let behind = text[at + 1..].trim_start_matches([' ', '\t']);
-        behind.is_empty() || key(behind).is_some()
+        behind.is_empty() || key(behind, knobs).is_some()
     };
     text.match_indices(',').map(|(at, _)| at).find(is_last).unwrap_or(text.len())
 }
@@ -156,7 +158,7 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Vec<(String, String)> {
-        pairs(line).unwrap()
+        pairs(line, &[]).unwrap()
     }
 
     fn same(line: &str, expected: &[(&str, &str)]) {
@@ -220,11 +222,11 @@ mod tests {
             "[".repeat(1 << 18),
             format!("a: {}", "(".repeat(1 << 18)),
         ] {
-            let _ = pairs(&line);
+            let _ = pairs(&line, &[]);
         }
         assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
         assert_eq!(read(&many("k#: v, ", MAX_PAIRS)).len(), MAX_PAIRS);
-        let more = pairs(&many("k#: v, ", 80_000));
+        let more = pairs(&many("k#: v, ", 80_000), &[]);
         assert_eq!(more, Err(TextFault::TooManyKeys { max: MAX_PAIRS }));
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use samplers::{Sampler, Schedule, Sigmas, noise::NoiseSource};
+use samplers::{Options, Sampler, Schedule, Sigmas, Value, noise::NoiseSource};
 
 use super::{
     Infotext, TextFault, Writer,
-    keys::{Meaning, meaning, plain},
+    keys::{Meaning, meaning, own_scale, plain},
     values,
 };
-use crate::{Catalog, Error, Size, Txt2Img};
+use crate::{Catalog, Error, Key, Kind, Pass, Size, Txt2Img};
 
 /// The sides that a model may take; which of them it does is found when it is read.
 const SIDES: std::ops::RangeInclusive<usize> = 16..=Size::MAX;
@@ -22,7 +22,7 @@ pub struct Reading {
     /// Keys that the text has and this engine makes no use of, in order.
     pub unread: Vec<String>,
     /// Fields of the request that the text says nothing about: their values are this engine's defaults. Of the fields that a text leaves
-    /// out where they are empty (negative prompt, batch, text length, options, sigmas) none is listed.
+    /// out where they are empty (negative prompt, batch, options, sigmas, a family's keys without a default) none is listed.
     pub defaults: Vec<&'static str>,
 }
 
@@ -49,7 +49,7 @@ impl Infotext {
         if let Some(fault) = &self.fault {
             return Err(Error::InfotextForm { text: self.from, fault: fault.clone() });
         }
-        let mut reading = Said::by(self).reading(catalog).map_err(|e| self.foreign(e))?;
+        let mut reading = Said::by(self, catalog.knobs()).reading(catalog).map_err(|e| self.foreign(e))?;
         reading.request = reading.request.checked().map_err(|e| self.foreign(e))?;
         Ok(reading)
     }
@@ -69,20 +69,21 @@ impl Infotext {
 /// The values of a text by what they mean.
 struct Said<'a> {
     text: &'a Infotext,
+    knobs: &'a [Key],
     by_meaning: BTreeMap<Meaning, Vec<(&'a str, &'a str)>>,
 }
 
 impl<'a> Said<'a> {
-    fn by(text: &'a Infotext) -> Self {
+    fn by(text: &'a Infotext, knobs: &'a [Key]) -> Self {
         let mut by_meaning: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (key, value) in &text.pairs {
             // A key without a value says nothing, nor does one that leaves the choice to the program.
             let is_said = |_: &Meaning| !value.trim().is_empty() && !is_native(text.from, value);
-            if let Some(meaning) = meaning(key, text.from).filter(is_said) {
+            if let Some(meaning) = meaning(key, text.from, knobs).filter(is_said) {
                 by_meaning.entry(meaning).or_default().push((key.as_str(), value.as_str()));
             }
         }
-        Self { text, by_meaning }
+        Self { text, knobs, by_meaning }
     }
 
     fn reading(&self, catalog: &Catalog) -> Result<Reading, Error> {
@@ -93,12 +94,14 @@ impl<'a> Said<'a> {
                 defaults.push(name)
             }
         };
-        let mut request = Txt2Img { negative: self.text.negative.clone(), ..Txt2Img::of(self.text.prompt.clone()) };
+        let mut request = Txt2Img::of(self.text.prompt.clone());
+        let pass = &mut request.pass;
+        pass.negative.clone_from(&self.text.negative);
 
         let seed = self.one(Meaning::Seed, |key, value| self.seed(key, value))?;
         let steps = self.one(Meaning::Steps, |key, value| self.whole(key, value))?;
         let (sampler, schedule) = self.names(catalog)?;
-        let (cfg, guidance) = self.scales(catalog)?;
+        let (cfg, knobs) = self.scales(catalog)?;
         let (width, height) = self.size()?;
         let said = self.one(Meaning::Rng, |key, value| self.rng(key, value))?.or_else(|| self.seed_mode());
         let noise = said.or(from.noise());
@@ -114,7 +117,13 @@ impl<'a> Said<'a> {
             ("sampler", sampler.is_some()),
             ("schedule", schedule.is_some()),
             ("cfg", cfg.is_some()),
-            ("guidance", guidance.is_some()),
+        ] {
+            default(name, is_said);
+        }
+        for knob in self.knobs.iter().filter(|knob| knob.initial().is_some()) {
+            default(knob.name, knobs.value(knob.name).is_some());
+        }
+        for (name, is_said) in [
             ("width", width.is_some()),
             ("height", height.is_some()),
             ("noise", noise.is_some()),
@@ -124,23 +133,29 @@ impl<'a> Said<'a> {
         }
 
         request.seed = seed.unwrap_or(request.seed);
-        request.steps = steps.unwrap_or(request.steps);
-        request.schedule = match (schedule, &sampler) {
+        pass.steps = steps.unwrap_or(pass.steps);
+        pass.schedule = match (schedule, &sampler) {
             (Some(schedule), _) => schedule,
             (None, Some(_)) => catalog.schedule("automatic")?,
-            (None, None) => request.schedule,
+            (None, None) => pass.schedule.clone(),
         };
-        request.sampler = sampler.unwrap_or(request.sampler);
-        request.cfg = cfg.unwrap_or(request.cfg);
-        request.guidance = guidance.unwrap_or(request.guidance);
-        request.size =
-            Size { width: width.unwrap_or(request.size.width), height: height.unwrap_or(request.size.height) };
+        if let Some(sampler) = sampler {
+            pass.sampler = sampler;
+        }
+        pass.cfg = cfg.unwrap_or(pass.cfg);
+        // What a model has anyway is not set, so that a request of this engine reads as it was.
+        let initial = |name: &str| self.knobs.iter().find(|knob| knob.name == name)?.initial()?.option();
+        for (name, value) in knobs.iter().filter(|(name, value)| initial(name).as_ref() != Some(*value)) {
+            pass.knobs.set(name, value.clone());
+        }
+        pass.size = Size { width: width.unwrap_or(pass.size.width), height: height.unwrap_or(pass.size.height) };
         // A1111 leaves it out where it is the graphics card's, and a text that says nothing is most likely A1111's.
         request.noise = noise.unwrap_or(if from == Writer::Unknown { NoiseSource::Nv } else { request.noise });
-        request.profile = profile.unwrap_or(request.profile);
+        if let Some(profile) = profile {
+            pass.profile = profile;
+        }
         request.batch = self.one(Meaning::Batch, |key, value| self.whole(key, value))?.unwrap_or(request.batch);
-        request.text_length = self.one(Meaning::TextLength, |key, value| self.whole(key, value))?;
-        request.sigmas = self.one(Meaning::Sigmas, |key, value| {
+        pass.sigmas = self.one(Meaning::Sigmas, |key, value| {
             let levels = values::list(value).ok_or_else(|| self.wrong(key, "a list of numbers", value))?;
             let descend = Sigmas::literal(&levels).is_ok();
             if descend {
@@ -150,16 +165,16 @@ impl<'a> Said<'a> {
             }
         })?;
         // Levels make one step less than they are. A picture of this engine may say the number that was asked for.
-        if let Some(levels) = &request.sigmas {
+        if let Some(levels) = &pass.sigmas {
             let made = levels.len() - 1;
             if from != Writer::Forge && steps.is_some_and(|steps| steps != made) {
                 return Err(self.contradiction(self.first(Meaning::Steps), self.first(Meaning::Sigmas)));
             }
-            request.steps = made;
+            pass.steps = made;
             defaults.retain(|name| *name != "steps");
         }
 
-        let unread = self.options(&mut request)?;
+        let unread = self.options(pass)?;
         Ok(Reading { request, unread, defaults })
     }
 
@@ -237,27 +252,49 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// Classifier-free and distilled guidance. `Guidance scale` is the one that the text has no other key for; where it has none for
-    /// either, the distilled one of a model whose name the catalog knows for it, and else the other.
-    fn scales(&self, catalog: &Catalog) -> Result<(Option<f32>, Option<f32>), Error> {
-        let read = |meaning| self.one(meaning, |key, value| self.number(key, value));
-        let (cfg, guidance, scale) = (read(Meaning::Cfg)?, read(Meaning::Guidance)?, read(Meaning::Scale)?);
-        Ok(match (cfg, guidance, scale) {
-            (cfg, guidance, None) => (cfg, guidance),
-            (Some(cfg), None, Some(scale)) => (Some(cfg), Some(scale)),
-            (None, Some(guidance), Some(scale)) => (Some(scale), Some(guidance)),
-            (None, None, Some(scale)) if self.is_distilled(catalog) => (None, Some(scale)),
-            (None, None, Some(scale)) => (Some(scale), None),
-            (Some(cfg), Some(guidance), Some(scale)) if [cfg, guidance].contains(&scale) => (Some(cfg), Some(guidance)),
-            (Some(_), Some(_), Some(_)) => {
-                return Err(self.contradiction(self.first(Meaning::Cfg), self.first(Meaning::Scale)));
+    /// `cfg`, and the family's own settings. `Guidance scale` is `cfg` or the knob that is called so too: the one that the text has no
+    /// other key for, and where it has none for either, the knob of a model whose name the catalog knows for it, and else `cfg`.
+    fn scales(&self, catalog: &Catalog) -> Result<(Option<f32>, Options), Error> {
+        let mut knobs = Options::default();
+        for (at, knob) in self.knobs.iter().enumerate() {
+            let said = self.one(Meaning::Knob(at), |key, value| self.knob(knob, key, value))?;
+            said.into_iter().for_each(|value| knobs.set(knob.name, value));
+        }
+        let cfg = self.one(Meaning::Cfg, |key, value| self.number(key, value))?;
+        let Some(scale) = self.one(Meaning::Scale, |key, value| self.number(key, value))? else {
+            return Ok((cfg, knobs));
+        };
+        let own = own_scale(self.knobs).map(|at| &self.knobs[at]);
+        let said = own.and_then(|own| knobs.value(own.name));
+        if let Some(own) = own.filter(|_| said.is_none() && (cfg.is_some() || self.has_own_scale(catalog))) {
+            let value = self.one(Meaning::Scale, |key, value| self.knob(own, key, value))?;
+            value.into_iter().for_each(|value| knobs.set(own.name, value));
+            return Ok((cfg, knobs));
+        }
+        let is_said = matches!(said, Some(Value::Number(number)) if *number as f32 == scale);
+        match cfg {
+            Some(cfg) if cfg != scale && !is_said => {
+                Err(self.contradiction(self.first(Meaning::Cfg), self.first(Meaning::Scale)))
             }
-        })
+            cfg => Ok((cfg.or(Some(scale)), knobs)),
+        }
     }
 
-    fn is_distilled(&self, catalog: &Catalog) -> bool {
+    /// The value of a family's key, in its range.
+    fn knob(&self, knob: &Key, key: &str, value: &str) -> Result<Value, Error> {
+        let value = match knob.kind {
+            Kind::Whole { .. } => crate::Value::Whole(self.whole(key, value)? as i128),
+            Kind::Number { .. } => self.number(key, value).map(|_| knob.read(value.trim()))?,
+            _ => knob.read(value.trim()),
+        };
+        let wrong = |expected| Error::Request { what: knob.name, expected, found: value.shown() };
+        knob.kind.check(&value).map_err(wrong)?;
+        value.option().ok_or_else(|| wrong("a number or a name".to_owned()))
+    }
+
+    fn has_own_scale(&self, catalog: &Catalog) -> bool {
         const MODELS: [&str; 5] = ["model", "modelname", "unet", "basemodel", "sdmodelname"];
-        self.text.pairs.iter().any(|(key, value)| MODELS.contains(&plain(key).as_str()) && catalog.is_distilled(value))
+        self.text.pairs.iter().any(|(key, value)| MODELS.contains(&plain(key).as_str()) && catalog.has_own_scale(value))
     }
 
     fn size(&self) -> Result<(Option<usize>, Option<usize>), Error> {
@@ -325,13 +362,13 @@ impl<'a> Said<'a> {
         })
     }
 
-    /// Sets the options that the sampler and the schedule of the request have; returns the keys that nothing reads.
-    fn options(&self, request: &mut Txt2Img) -> Result<Vec<String>, Error> {
-        let params = request.params();
+    /// Sets the options that the sampler and the schedule of the pass have; returns the keys that nothing reads.
+    fn options(&self, pass: &mut Pass) -> Result<Vec<String>, Error> {
+        let params = pass.params();
         let (mut unread, mut told) = (Vec::new(), BTreeSet::new());
         let mut set: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
         for (key, value) in &self.text.pairs {
-            let is_read = meaning(key, self.text.from).is_some_and(|meaning| match meaning {
+            let is_read = meaning(key, self.text.from, self.knobs).is_some_and(|meaning| match meaning {
                 Meaning::SeedMode => self.seed_mode().is_some(),
                 Meaning::Prompt => *value == self.text.prompt,
                 Meaning::Negative => *value == self.text.negative,
@@ -344,14 +381,14 @@ impl<'a> Said<'a> {
             let is_named = |name: &str| plain(name) == plain(key);
             let of_graph = self.text.from == Writer::ComfyGraph;
             let param = params.iter().find(|p| is_named(&p.label) || of_graph && is_named(&p.name));
-            match param.filter(|_| !value.trim().is_empty() && self.is_meant(key, value, &request.sampler)) {
+            match param.filter(|_| !value.trim().is_empty() && self.is_meant(key, value, &pass.sampler)) {
                 Some(param) => match set.insert(&*param.name, (key, value)) {
                     Some(first) if first.1.trim() != value.trim() => {
                         return Err(self.contradiction(first, (key, value)));
                     }
                     Some(_) | None => {
                         let Ok(value) = value.parse();
-                        request.options.set(&param.name, value);
+                        pass.options.set(&param.name, value);
                     }
                 },
                 None if told.insert(key) => unread.push(key.clone()),

@@ -1,21 +1,43 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
-use samplers::noise::NoiseSource;
+use samplers::{Value, noise::NoiseSource};
 
 use super::*;
-use crate::{Catalog, Error, Size, Txt2Img};
+use crate::{Catalog, Error, Fallback, Kind, Size, Txt2Img};
+
+/// What a family may have of its own.
+const KNOBS: [Key; 2] = [
+    Key::of(Kind::Number { min: 0.0, max: 100.0 }, Fallback::Number(3.5))
+        .at("sampling", "warmth", "")
+        .label("Warm Scale"),
+    Key::of(Kind::Whole { min: 1, max: 4096, step: 1 }, Fallback::Open { means: "", example: "" })
+        .at("prompt", "room", "")
+        .label("Room"),
+];
+
+fn catalog() -> Catalog {
+    Catalog::builtin().with_knobs(&KNOBS)
+}
+
+fn parse(text: &str) -> Infotext {
+    super::parse(text, &KNOBS)
+}
+
+fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
+    super::render(request, model, &KNOBS, given_noise)
+}
 
 fn request(prompt: &str, negative: &str) -> Txt2Img {
-    Txt2Img { negative: negative.into(), ..Txt2Img::of(prompt) }
+    Txt2Img::of(prompt).with(|pass| pass.negative = negative.into())
 }
 
 #[test]
 fn a_plain_request_reads_as_a1111_writes_it() {
-    let text = render(&Txt2Img { steps: 4, seed: 7, ..request("a cat", "dogs, rain") }, "demo", false);
+    let text = render(&request("a cat", "dogs, rain").steps(4).seed(7), "demo", false);
     assert_eq!(
         text,
         "a cat\nNegative prompt: dogs, rain\nSteps: 4, Sampler: Euler, Schedule type: Simple, CFG scale: 1, \
-         Distilled CFG Scale: 3.5, Seed: 7, Size: 1024x1024, Model: demo, RNG: CPU, Profile: forge, Version: forge 0.1.0"
+         Warm Scale: 3.5, Seed: 7, Size: 1024x1024, Model: demo, RNG: CPU, Profile: forge, Version: forge 0.1.0"
     );
 }
 
@@ -24,13 +46,16 @@ fn text_of_other_programs_is_read_as_far_as_it_goes() {
     let text = "masterpiece, 1girl\nmore\nNegative prompt: bad hands\nSteps: 28, Sampler: Euler a, CFG scale: 7, Seed: 1234, \
                 Size: 512x768, Model hash: abc, Model: \"a, b\", Lora hashes: \"x: 1, y: 2\", Version: v1.10.1";
     let infotext = parse(text);
-    let request = infotext.request(&Catalog::builtin()).unwrap();
-    assert_eq!((request.prompt.as_str(), request.negative.as_str()), ("masterpiece, 1girl\nmore", "bad hands"));
+    let request = infotext.request(&catalog()).unwrap();
     assert_eq!(
-        (request.steps, request.sampler.id.as_str(), request.cfg, request.seed),
+        (request.pass.prompt.as_str(), request.pass.negative.as_str()),
+        ("masterpiece, 1girl\nmore", "bad hands")
+    );
+    assert_eq!(
+        (request.pass.steps, request.pass.sampler.id.as_str(), request.pass.cfg, request.seed),
         (28, "euler_ancestral", 7.0, 1234)
     );
-    assert_eq!(request.size, Size { width: 512, height: 768 });
+    assert_eq!(request.pass.size, Size { width: 512, height: 768 });
     assert_eq!(request.noise, NoiseSource::Nv);
     assert!(infotext.pairs.contains(&("Lora hashes".into(), "x: 1, y: 2".into())));
 }
@@ -39,9 +64,9 @@ fn text_of_other_programs_is_read_as_far_as_it_goes() {
 fn line_ends_that_were_lost_or_changed_are_found_again() {
     let settings = "Steps: 33, Sampler: Euler, CFG scale: 7, Hires steps: 5, Seed: 5, Size: 512x768";
     let same = |text: &str, prompt: &str, negative: &str| {
-        let request = parse(text).request(&Catalog::builtin()).unwrap();
-        assert_eq!((request.prompt.as_str(), request.negative.as_str()), (prompt, negative), "{text:?}");
-        assert_eq!((request.steps, request.seed), (33, 5), "{text:?}");
+        let request = parse(text).request(&catalog()).unwrap();
+        assert_eq!((request.pass.prompt.as_str(), request.pass.negative.as_str()), (prompt, negative), "{text:?}");
+        assert_eq!((request.pass.steps, request.seed), (33, 5), "{text:?}");
     };
     for end in
         ["\r", "\r\n", "\r\r\n", "\u{85}", "\u{2028}", "\u{2029}", "\u{b}", "\\n", "<br>", "<br/>", "\n  ", "\n\t\t"]
@@ -61,7 +86,7 @@ fn line_ends_that_were_lost_or_changed_are_found_again() {
     // this engine's own prompts may hold any of them
     for prompt in ["a\rb", "a\u{2028}Negative prompt: b", "a\\nNegative prompt: b", "a Negative prompt: b"] {
         let request = request(prompt, "");
-        assert_eq!(parse(&render(&request, "m", false)).request(&Catalog::builtin()).unwrap(), request);
+        assert_eq!(parse(&render(&request, "m", false)).request(&catalog()).unwrap(), request);
     }
     // and what has no settings behind it is a prompt
     for text in ["a dance in steps: 3, and more: 4", "Hires steps: 10"] {
@@ -81,35 +106,29 @@ fn json_of_a_program_that_is_not_known_is_an_error_and_a_bracket_is_a_prompt() {
         " {\"a\": [1",
         "[ { 'a': 1 } ]",
     ] {
-        let fault = parse(text).request(&Catalog::builtin());
+        let fault = parse(text).request(&catalog());
         assert!(matches!(fault, Err(Error::InfotextForm { fault: TextFault::UnknownJson, .. })), "{text}");
         assert!(!parse(text).says_something());
     }
     for text in ["[cat|dog]", "{a|b}, c", "[cat:0.5]", "{\"a\" cat}", "[a], {b}", "{", "[", "{'quoted'} cat"] {
-        assert_eq!(parse(text).request(&Catalog::builtin()).unwrap().prompt, text);
+        assert_eq!(parse(text).request(&catalog()).unwrap().pass.prompt, text);
     }
 }
 
 #[test]
 fn levels_say_how_many_steps_were_taken() {
-    let given = Txt2Img { sigmas: Some(vec![1.0, 0.6, 0.3, 0.0]), steps: 20, ..Txt2Img::of("a") };
+    let given = Txt2Img::of("a").with(|pass| pass.sigmas = Some(vec![1.0, 0.6, 0.3, 0.0]));
     let text = render(&given, "m", false);
     assert!(text.contains("\nSteps: 3, "), "{text}");
-    assert_eq!(parse(&text).request(&Catalog::builtin()).unwrap(), Txt2Img { steps: 3, ..given });
-    assert_eq!(parse("a\nSampler: Euler, Seed: 5, Sigmas: [1, 0.5, 0]").request(&Catalog::builtin()).unwrap().steps, 2);
+    assert_eq!(parse(&text).request(&catalog()).unwrap(), given.steps(3));
+    assert_eq!(parse("a\nSampler: Euler, Seed: 5, Sigmas: [1, 0.5, 0]").request(&catalog()).unwrap().pass.steps, 2);
     for wrong in ["[0, 0.5, 1]", "[1]", "[1, 0.5, 0.2, 0]", "[1, -1]", "[1, 1, 0]"] {
-        assert!(
-            parse(&format!("a\nSteps: 2, Seed: 5, Sigmas: {wrong}")).request(&Catalog::builtin()).is_err(),
-            "{wrong}"
-        );
+        assert!(parse(&format!("a\nSteps: 2, Seed: 5, Sigmas: {wrong}")).request(&catalog()).is_err(), "{wrong}");
     }
     for wrong in ["8x8", "100000x100000", "512x15"] {
-        assert!(
-            parse(&format!("a\nSteps: 2, Seed: 5, Size: {wrong}")).request(&Catalog::builtin()).is_err(),
-            "{wrong}"
-        );
+        assert!(parse(&format!("a\nSteps: 2, Seed: 5, Size: {wrong}")).request(&catalog()).is_err(), "{wrong}");
     }
-    assert!(parse("a\nSteps: 2, Seed: 5, Width: 8").request(&Catalog::builtin()).is_err());
+    assert!(parse("a\nSteps: 2, Seed: 5, Width: 8").request(&catalog()).is_err());
 }
 
 #[test]
@@ -124,7 +143,7 @@ fn sloppy_and_foreign_forms_are_read_too() {
     same("a\nSeed: 3, Model: x, Size: 8x8", "a", "", "3");
     let civitai = "a\nSteps: 1, Seed: 3, Civitai resources: [{\"modelName\":\"A, B: C, Steps: 9\"}], Steps: 1";
     same(civitai, "a", "", "3");
-    assert_eq!(parse(civitai).request(&Catalog::builtin()).unwrap().steps, 1);
+    assert_eq!(parse(civitai).request(&catalog()).unwrap().pass.steps, 1);
     assert_eq!(parse("no pairs: at all").prompt, "no pairs: at all");
 }
 
@@ -132,9 +151,9 @@ fn sloppy_and_foreign_forms_are_read_too() {
 fn a_sampler_may_end_in_its_schedule_as_it_did_before_the_two_were_apart() {
     let ids = |line: &str| {
         parse(&format!("a\nSteps: 1, {line}"))
-            .request(&Catalog::builtin())
+            .request(&catalog())
             .ok()
-            .map(|r| format!("{}, {}", r.sampler.id, r.schedule.id))
+            .map(|r| format!("{}, {}", r.pass.sampler.id, r.pass.schedule.id))
     };
     assert_eq!(ids("Sampler: DPM++ 2M Karras"), Some("dpmpp_2m, karras".to_owned()));
     assert_eq!(ids("Sampler: DPM++ 2M, Schedule type: Beta"), Some("dpmpp_2m, beta".to_owned()));
@@ -154,7 +173,7 @@ fn a_sampler_may_end_in_its_schedule_as_it_did_before_the_two_were_apart() {
 #[test]
 fn a_name_or_number_that_makes_no_sense_is_an_error() {
     for line in ["Steps: x", "Steps: 1, Size: 5", "Steps: 1, Sampler: DPM-9", "Steps: 1, RNG: dice"] {
-        assert!(parse(&format!("a\n{line}")).request(&Catalog::builtin()).is_err(), "{line}");
+        assert!(parse(&format!("a\n{line}")).request(&catalog()).is_err(), "{line}");
     }
 }
 
@@ -167,33 +186,34 @@ proptest! {
         negative in "(?s)(Negative prompt: |Steps: 1|\n|, |\"|[a-z]{0,4}|\\PC){0,4}",
         model in "\\PC{0,8}",
         (seed, steps, batch) in (any::<u64>(), 1usize..1000, 1usize..65),
-        (cfg, guidance) in (1.0f32..100.0, 0.0f32..100.0),
+        (cfg, warmth) in (1.0f32..100.0, 0.0f64..100.0),
         (sampler, schedule, profile) in (any::<Index>(), any::<Index>(), any::<Index>()),
-        text_length in proptest::option::of(1usize..4097),
+        room in proptest::option::of(1u32..4097),
         nv in any::<bool>(),
     ) {
-        let catalog = Catalog::builtin();
-        let request = Txt2Img {
-            negative, seed, steps, batch, cfg, guidance, text_length,
-            sampler: sampler.get(catalog.samplers()).clone(),
-            schedule: schedule.get(catalog.schedules()).clone(),
-            profile: profile.get(catalog.profiles()).clone(),
-            noise: if nv { NoiseSource::Nv } else { NoiseSource::Cpu },
-            ..Txt2Img::of(prompt)
-        };
-        prop_assert_eq!(parse(&render(&request, &model, nv)).request(&Catalog::builtin()).unwrap(), request);
+        let registry = catalog();
+        let noise = if nv { NoiseSource::Nv } else { NoiseSource::Cpu };
+        let request = Txt2Img { batch, noise, ..Txt2Img::of(prompt).seed(seed).steps(steps) }.with(|pass| {
+            pass.negative = negative;
+            pass.cfg = cfg;
+            pass.sampler = sampler.get(registry.samplers()).clone();
+            pass.schedule = schedule.get(registry.schedules()).clone();
+            pass.profile = profile.get(registry.profiles()).clone();
+            pass.knobs.set("warmth", Value::Number(warmth));
+            room.into_iter().for_each(|room: u32| pass.knobs.set("room", Value::Number(room.into())));
+        });
+        prop_assert_eq!(parse(&render(&request, &model, nv)).request(&catalog()).unwrap(), request);
     }
 
     #[test]
     fn no_text_makes_the_parser_panic(text in "(?s)(Steps: |Size: |Seed: |\"|, |\\\\|\n|.){0,40}") {
-        let _ = parse(&text).request(&Catalog::builtin());
+        let _ = parse(&text).request(&catalog());
     }
 }
 
 #[test]
 fn two_keys_that_contradict_each_other_are_an_error_that_names_both() {
-    let said =
-        |line: &str| parse(&format!("a\nSteps: 1, {line}")).request(&Catalog::builtin()).map_err(|e| e.to_string());
+    let said = |line: &str| parse(&format!("a\nSteps: 1, {line}")).request(&catalog()).map_err(|e| e.to_string());
     for (line, words) in [
         ("CFG scale: 7, cfg: 5", ["`CFG scale` is `7`", "`cfg` is `5`"]),
         ("Seed: 1, Noise seed: 2", ["`Seed` is `1`", "`Noise seed` is `2`"]),
@@ -209,16 +229,16 @@ fn two_keys_that_contradict_each_other_are_an_error_that_names_both() {
     // and those that agree are none
     let agreed =
         said("steps: 1.0, CFG scale: 7, cfg_scale: 7.0, Size: 512x768, width: 512, Height: 768, Seed: 5, seed: 5");
-    assert_eq!(agreed.unwrap().cfg, 7.0);
+    assert_eq!(agreed.unwrap().pass.cfg, 7.0);
 }
 
 #[test]
 fn what_a_text_does_not_say_is_listed_and_what_is_not_used_too() {
-    let read = |text: &str| parse(text).reading(&Catalog::builtin()).unwrap();
-    let all = ["seed", "steps", "sampler", "schedule", "cfg", "guidance", "width", "height", "noise", "profile"];
+    let read = |text: &str| parse(text).reading(&catalog()).unwrap();
+    let all = ["seed", "steps", "sampler", "schedule", "cfg", "warmth", "width", "height", "noise", "profile"];
     assert_eq!(read("a cat").defaults, all);
     assert_eq!(read("").defaults, all);
-    let reading = read("a cat\nSteps: 20, Sampler: Euler, Guidance: 2.5, Seed: 7, Model: m, Clip skip: 2, Model: n");
+    let reading = read("a cat\nSteps: 20, Sampler: Euler, Warmth: 2.5, Seed: 7, Model: m, Clip skip: 2, Model: n");
     assert_eq!(reading.defaults, ["schedule", "cfg", "width", "height", "noise", "profile"]);
     assert_eq!(reading.unread, ["Model", "Clip skip"]);
     let ours = render(&Txt2Img::of("a cat"), "demo", true);
@@ -246,22 +266,22 @@ fn a_prompt_with_colons_is_a_prompt() {
 
 #[test]
 fn another_programs_prompt_key_is_not_the_prompt() {
-    let read = |text: &str| parse(text).reading(&Catalog::builtin()).unwrap();
+    let read = |text: &str| parse(text).reading(&catalog()).unwrap();
     let other = read("\u{feff}a cat\n\nSteps: 4, Seed: 5, Prompt: raw, Negative: none, Version: v1.10.1");
-    assert_eq!((other.request.prompt.as_str(), other.request.negative.as_str()), ("a cat", "none"));
+    assert_eq!((other.request.pass.prompt.as_str(), other.request.pass.negative.as_str()), ("a cat", "none"));
     assert_eq!(other.unread, ["Prompt"]);
 }
 
 #[test]
 fn settings_may_take_several_lines_or_have_others_behind() {
-    let read = |text: &str| parse(text).reading(&Catalog::builtin()).unwrap();
+    let read = |text: &str| parse(text).reading(&catalog()).unwrap();
     let each =
         read("a cat\ndogs\nNegative prompt: x\nSteps: 4\nSampler: Euler\nCFG scale: 7\nSeed: 5\nSize: 512x768\n");
-    assert_eq!((each.request.prompt.as_str(), each.request.negative.as_str()), ("a cat\ndogs", "x"));
-    assert_eq!((each.request.steps, each.request.cfg, each.request.seed), (4, 7.0, 5));
+    assert_eq!((each.request.pass.prompt.as_str(), each.request.pass.negative.as_str()), ("a cat\ndogs", "x"));
+    assert_eq!((each.request.pass.steps, each.request.pass.cfg, each.request.seed), (4, 7.0, 5));
     let behind =
         read("a cat\nSteps: 4, Sampler: Euler, Seed: 5, Size: 512x768\nTemplate: a {b|c}\nNegative Template: d");
-    assert_eq!((behind.request.prompt.as_str(), behind.request.seed), ("a cat", 5));
+    assert_eq!((behind.request.pass.prompt.as_str(), behind.request.seed), ("a cat", 5));
     assert_eq!(behind.unread, ["Template", "Negative Template"]);
 }
 
@@ -271,24 +291,24 @@ fn texts_of_any_length_are_read_or_refused_at_once() {
     let many = |piece: &str, count: usize| (0..count).map(|i| piece.replace('#', &i.to_string())).collect::<String>();
     let settings = format!("a\nSteps: 1, {}", many("k#: v, ", 80_000));
     assert!(matches!(
-        parse(&settings).request(&Catalog::builtin()),
+        parse(&settings).request(&catalog()),
         Err(Error::InfotextForm { fault: TextFault::TooManyKeys { .. }, .. })
     ));
     let long = "a".repeat(5 << 20);
     assert!(matches!(
-        parse(&long).request(&Catalog::builtin()),
+        parse(&long).request(&catalog()),
         Err(Error::InfotextForm { fault: TextFault::TooLong { .. }, .. })
     ));
     let values = format!("{{\"class_type\": [{}1]}}", "1,".repeat(1 << 20));
     assert!(matches!(
-        parse(&values).request(&Catalog::builtin()),
+        parse(&values).request(&catalog()),
         Err(Error::InfotextForm { fault: TextFault::TooManyValues { .. }, .. })
     ));
     let nodes = many("\"#\": {\"class_type\": \"KSampler\", \"inputs\": {\"latent_image\": [\"0\", 0]}}, ", 3000);
-    let _ = parse(&format!("{{{nodes} \"x\": 1}}")).request(&Catalog::builtin());
+    let _ = parse(&format!("{{{nodes} \"x\": 1}}")).request(&catalog());
     for piece in ["\n", "Steps: 1, a: b, c: d\nx\n", "Seed: 1\n", "{", "[", "\"", "{\"a\":", "\n{", "a, ", "\\\"", "&"]
     {
-        let _ = parse(&piece.repeat((1 << 18) / piece.len())).request(&Catalog::builtin());
+        let _ = parse(&piece.repeat((1 << 18) / piece.len())).request(&catalog());
     }
     assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
 }
@@ -308,7 +328,7 @@ fn texts_joined_with_themselves_do_not_grow_for_ever() {
         (0..200).map(join).collect::<String>()
     );
     assert!(matches!(
-        parse(&graph).request(&Catalog::builtin()),
+        parse(&graph).request(&catalog()),
         Err(Error::InfotextForm { fault: TextFault::Endless { .. }, .. })
     ));
 }
@@ -333,12 +353,12 @@ proptest! {
             graph.insert(id.to_string(), serde_json::json!({ "class_type": CLASSES[class], "inputs": inputs }));
         }
         let text = serde_json::Value::Object(graph).to_string();
-        let _ = parse(&text).request(&Catalog::builtin());
-        let _ = parse(&text[..text.len() / 2]).request(&Catalog::builtin());
+        let _ = parse(&text).request(&catalog());
+        let _ = parse(&text[..text.len() / 2]).request(&catalog());
     }
 
     #[test]
     fn no_json_makes_the_parser_panic(text in "\\{(\"(c|uc|seed|image|prompt|steps|Comment|nodes|uc)\": ?|[0-9]{1,3}|NaN|\\[|\\]|\\{|\\}|,|\"|\\\\|\\PC){0,30}\\}") {
-        let _ = parse(&text).request(&Catalog::builtin());
+        let _ = parse(&text).request(&catalog());
     }
 }

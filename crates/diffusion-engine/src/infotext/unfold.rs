@@ -3,9 +3,10 @@
 use super::{
     Writer,
     keys::{Meaning, meaning, plain},
-    lines::{NEGATIVE, are_settings, is_known, is_steps},
     pairs::{key, pairs},
+    settings::{NEGATIVE, are_settings, is_known, is_steps},
 };
+use crate::Key;
 
 /// Line ends of other systems. Windows' is a piece of the second of these: what passes through two of its programs has `\r\r\n`.
 const ENDS: [&str; 8] = ["\r\r\n", "\r\n", "\r", "\u{b}", "\u{c}", "\u{85}", "\u{2028}", "\u{2029}"];
@@ -13,7 +14,7 @@ const ENDS: [&str; 8] = ["\r\r\n", "\r\n", "\r", "\u{b}", "\u{c}", "\u{85}", "\u
 const WRITTEN: [&str; 5] = ["\\r\\n", "\\n", "<br>", "<br/>", "<br />"];
 
 /// The text with one `\n` for each line end, and with its three parts on lines of their own.
-pub(super) fn unfolded(text: &str) -> String {
+pub(super) fn unfolded(text: &str, knobs: &[Key]) -> String {
     let mut text = ENDS.iter().fold(text.to_owned(), |text, end| text.replace(end, "\n"));
     for end in WRITTEN {
         let is_end = |(at, _): (usize, &str)| {
@@ -25,7 +26,7 @@ pub(super) fn unfolded(text: &str) -> String {
         }
     }
     let text = plain_signs(text);
-    apart(&text).unwrap_or(text)
+    apart(&text, knobs).unwrap_or(text)
 }
 
 /// The text with ASCII colons and commas in its settings, and with `Steps: 20` for `Steps=20`.
@@ -48,8 +49,8 @@ fn plain_signs(text: String) -> String {
 }
 
 /// The text with line ends before its negative prompt and its settings, if the settings stand behind words in one line.
-fn apart(text: &str) -> Option<String> {
-    let is_first = |line: &str| key(line.trim_start()).is_some_and(|(key, _)| plain(key) == "steps");
+fn apart(text: &str, knobs: &[Key]) -> Option<String> {
+    let is_first = |line: &str| key(line.trim_start(), knobs).is_some_and(|(key, _)| plain(key) == "steps");
     if text.lines().any(is_first) {
         return None;
     }
@@ -58,7 +59,8 @@ fn apart(text: &str) -> Option<String> {
         *end += line.len();
         Some((start, line))
     });
-    let (start, at) = at.filter_map(|(start, line)| Some((start, start + settings_within(line.trim_end())?))).last()?;
+    let (start, at) =
+        at.filter_map(|(start, line)| Some((start, start + settings_within(line.trim_end(), knobs)?))).last()?;
     let (before, settings) = text.split_at(at);
     let words = before.trim_end_matches([' ', '\t', ',']);
     let mut prompts = words.to_owned();
@@ -69,15 +71,15 @@ fn apart(text: &str) -> Option<String> {
         let (prompt, negative) = words.split_at(start + mark);
         prompts = format!("{}\n{negative}", prompt.trim_end_matches([' ', '\t', ',']));
     }
-    let prompts = match key(&prompts) {
-        Some((key, start)) if meaning(key, Writer::Unknown) == Some(Meaning::Prompt) => &prompts[start..],
+    let prompts = match key(&prompts, knobs) {
+        Some((key, start)) if meaning(key, Writer::Unknown, knobs) == Some(Meaning::Prompt) => &prompts[start..],
         Some(_) | None => &prompts,
     };
     Some(format!("{prompts}\n{settings}"))
 }
 
 /// Where in a line that begins with words its settings begin.
-fn settings_within(line: &str) -> Option<usize> {
+fn settings_within(line: &str, knobs: &[Key]) -> Option<usize> {
     /// Words before `steps` that make another key of it.
     const OTHERS: [&str; 12] = [
         "hires",
@@ -93,9 +95,10 @@ fn settings_within(line: &str) -> Option<usize> {
         "total",
         "prior",
     ];
-    let is_setting =
-        |key: &str| meaning(key, Writer::Unknown).is_some_and(|m| !matches!(m, Meaning::Prompt | Meaning::Negative));
-    if key(line).is_some_and(|(key, _)| is_setting(key)) {
+    let is_setting = |key: &str| {
+        meaning(key, Writer::Unknown, knobs).is_some_and(|m| !matches!(m, Meaning::Prompt | Meaning::Negative))
+    };
+    if key(line, knobs).is_some_and(|(key, _)| is_setting(key)) {
         return None;
     }
     let mut from = 0;
@@ -113,9 +116,9 @@ fn settings_within(line: &str) -> Option<usize> {
         {
             continue;
         }
-        let found = pairs(&line[at..]).ok()?;
-        let is_whole = found.first().is_some_and(is_steps) && are_settings(&found);
-        if is_whole && found.iter().filter(|pair| is_known(pair)).count() >= 2 {
+        let found = pairs(&line[at..], knobs).ok()?;
+        let is_whole = found.first().is_some_and(is_steps) && are_settings(&found, knobs);
+        if is_whole && found.iter().filter(|pair| is_known(pair, knobs)).count() >= 2 {
             return Some(at);
         }
     }

@@ -176,8 +176,8 @@ fn the_text_that_counts_is_the_one_that_says_most() {
     }
     let easy = [("prompt", "a cat"), ("seed", "5"), ("num_inference_steps", "20"), ("width", "512")];
     let chunks: Vec<_> = easy.iter().map(|(key, value)| text(key, value.as_bytes())).collect();
-    let read = parse(&folder.read(&png(&chunks)).unwrap()).request(&crate::Catalog::builtin()).unwrap();
-    assert_eq!((read.prompt.as_str(), read.seed, read.steps, read.size.width), ("a cat", 5, 20, 512));
+    let read = parse(&folder.read(&png(&chunks)).unwrap(), &[]).request(&crate::Catalog::builtin()).unwrap();
+    assert_eq!((read.pass.prompt.as_str(), read.seed, read.pass.steps, read.pass.size.width), ("a cat", 5, 20, 512));
 }
 
 #[test]

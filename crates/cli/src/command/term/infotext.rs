@@ -1,4 +1,4 @@
-use diffusion_engine::{Catalog, Infotext, Reading, Size, Txt2Img};
+use diffusion_engine::{Catalog, Infotext, Pass, Reading, Size, Txt2Img};
 use samplers::Value;
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::error::Result;
 /// Prints what an infotext says as one JSON object: the request, or why this engine can't draw it.
 pub fn show_infotext(registry: &Catalog, infotext: &Infotext) -> Result<()> {
     let mut object = match infotext.reading(registry) {
-        Ok(reading) => of_reading(reading),
+        Ok(reading) => of_reading(registry, reading),
         Err(error) => json!({
             "prompt": infotext.prompt, "negative": infotext.negative, "error": error.to_string(),
         }),
@@ -18,25 +18,11 @@ pub fn show_infotext(registry: &Catalog, infotext: &Infotext) -> Result<()> {
     print_json(&object)
 }
 
-fn of_reading(Reading { request, unread, defaults }: Reading) -> serde_json::Value {
+fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading) -> serde_json::Value {
     // A field that is added to the request has to be told here too.
-    let Txt2Img {
-        prompt,
-        negative,
-        seed,
-        noise,
-        steps,
-        sampler,
-        schedule,
-        sigmas,
-        options,
-        profile,
-        guidance,
-        cfg,
-        size: Size { width, height },
-        batch,
-        text_length,
-    } = request;
+    let Txt2Img { seed, batch, noise, pass } = request;
+    let Pass { prompt, negative, steps, sampler, schedule, sigmas, options, profile, cfg, size, knobs, .. } = pass;
+    let Size { width, height } = size;
     let option = |(name, value): (&str, &Value)| {
         let value = match value {
             Value::Number(number) => json!(number),
@@ -44,13 +30,23 @@ fn of_reading(Reading { request, unread, defaults }: Reading) -> serde_json::Val
         };
         (name.to_owned(), value)
     };
-    json!({
+    let mut object = json!({
         "prompt": prompt, "negative": negative, "seed": seed, "steps": steps, "sampler": sampler.id,
-        "schedule": schedule.id, "cfg": shortest(cfg), "guidance": shortest(guidance), "width": width,
-        "height": height, "batch": batch, "noise": noise.id(), "profile": profile.id, "t5_length": text_length,
+        "schedule": schedule.id, "cfg": shortest(cfg), "width": width,
+        "height": height, "batch": batch, "noise": noise.id(), "profile": profile.id,
         "options": options.iter().map(option).collect::<serde_json::Map<_, _>>(), "sigmas": sigmas,
         "unread": unread, "defaults": defaults,
-    })
+    });
+    for key in registry.knobs().iter().filter(|key| key.label.is_some()) {
+        let value = knobs.value(key.name).map(|option| key.value(option)).or_else(|| key.initial());
+        object[key.name] = match value {
+            Some(diffusion_engine::Value::Whole(n)) => json!(n),
+            Some(diffusion_engine::Value::Number(x)) => json!(x),
+            Some(value) => json!(value.option().map(|name| name.to_string())),
+            None => serde_json::Value::Null,
+        };
+    }
+    object
 }
 
 /// A number with the digits that it needs, and not those of a longer float: 7.1, not 7.099999904632568.
@@ -67,7 +63,8 @@ mod tests {
     #[test]
     fn a_number_has_no_more_digits_than_it_had() {
         let text = "a\nSteps: 1, CFG scale: 7.1, Distilled CFG Scale: 3, Seed: 1";
-        let shown = of_reading(parse(text).reading(&forge::catalog()).unwrap());
+        let catalog = forge::catalog();
+        let shown = of_reading(&catalog, parse(text, catalog.knobs()).reading(&catalog).unwrap());
         assert_eq!((shown["cfg"].to_string(), shown["guidance"].to_string()), ("7.1".into(), "3.0".into()));
     }
 }

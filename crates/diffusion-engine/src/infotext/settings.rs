@@ -1,0 +1,56 @@
+//! What tells settings from the words of a prompt.
+
+use super::{
+    Writer,
+    keys::{Meaning, meaning},
+    pairs::Pair,
+    values,
+};
+use crate::{Key, Value};
+
+/// What stands before the negative prompt.
+pub(super) const NEGATIVE: &str = "Negative prompt:";
+
+/// Whether pairs are settings and not a prompt with colons: A1111's own rule is that they begin with the steps, or are three or more.
+/// Here one of three at least has to be a known key, and fewer do if every one is and has a value that fits.
+pub(super) fn are_settings(pairs: &[Pair], knobs: &[Key]) -> bool {
+    let keyed = pairs.iter().filter(|(_, value)| !value.is_empty()).count();
+    match pairs {
+        [] => false,
+        [first, ..] if is_steps(first) => true,
+        _ if keyed >= 3 => pairs.iter().any(|pair| is_known(pair, knobs)),
+        _ => pairs.iter().all(|pair| is_known(pair, knobs) && fits(pair, knobs)),
+    }
+}
+
+pub(super) fn is_steps((key, _): &Pair) -> bool {
+    meaning(key, Writer::Unknown, &[]) == Some(Meaning::Steps)
+}
+
+pub(super) fn is_known((key, _): &Pair, knobs: &[Key]) -> bool {
+    meaning(key, Writer::Unknown, knobs).is_some_and(|meaning| !matches!(meaning, Meaning::Prompt | Meaning::Negative))
+}
+
+/// Whether a value is such as its key asks for, as far as that can be told without the registry.
+fn fits((key, value): &Pair, knobs: &[Key]) -> bool {
+    match meaning(key, Writer::Unknown, knobs) {
+        Some(Meaning::Steps | Meaning::Seed | Meaning::Width | Meaning::Height | Meaning::Batch) => {
+            values::whole(value).is_some()
+        }
+        Some(Meaning::Knob(at)) => !matches!(knobs[at].read(value), Value::Text(_)),
+        Some(Meaning::Cfg | Meaning::Scale) => values::number(value).is_some(),
+        Some(Meaning::Size) => values::size(value).is_some(),
+        Some(
+            Meaning::Prompt
+            | Meaning::Negative
+            | Meaning::Sampler
+            | Meaning::Schedule
+            | Meaning::Rng
+            | Meaning::SeedMode
+            | Meaning::Sigmas
+            | Meaning::Profile
+            | Meaning::Version,
+        )
+        | None => false,
+    }
+}

@@ -1,0 +1,178 @@
+use std::{fmt, sync::Arc};
+
+use samplers::{Options, Param, Sampler, Schedule};
+
+use crate::{Error, Key, Profile, Size, Wrap};
+
+/// One way from a noisy latent to a clean one.
+#[derive(Clone)]
+pub struct Pass {
+    /// What the picture shows.
+    pub prompt: String,
+    /// What it should not show; counts where `cfg` is above 1.
+    pub negative: String,
+    /// Steps that were asked for, 1 to 1000.
+    pub steps: usize,
+    /// How steps are taken.
+    pub sampler: Sampler,
+    /// How noise levels are spaced.
+    pub schedule: Schedule,
+    /// Noise levels that take the schedule's place, from the highest; then they say how many steps there are.
+    pub sigmas: Option<Vec<f64>>,
+    /// Options of the sampler and the schedule; `forge samplers` and `forge schedules` list them.
+    pub options: Options,
+    /// Whose habits to follow where engines disagree.
+    pub profile: Profile,
+    /// Classifier-free guidance, from 1; above 1 each step calls the model twice.
+    pub cfg: f32,
+    /// The picture's size.
+    pub size: Size,
+    /// The family's own settings, by the names of its [keys](crate::Model::knobs).
+    pub knobs: Options,
+    /// Where it starts.
+    pub start: Origin,
+    /// What is wrapped around the model's calls, the last one outermost.
+    pub wraps: Vec<Arc<dyn Wrap>>,
+}
+
+/// Where a pass starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Origin {
+    /// From noise.
+    Noise,
+    /// From what the pass before made, of which a share, above 0 to 1, becomes noise again.
+    Last(f64),
+}
+
+impl Pass {
+    /// The longest prompt, in bytes: many times what any encoder sees, and little enough to be cut into tokens at once.
+    pub const MAX_PROMPT: usize = 64 << 10;
+
+    /// From noise to a picture of 1024 × 1024 pixels in 20 Euler steps.
+    pub fn of(prompt: impl Into<String>) -> Self {
+        Self {
+            prompt: prompt.into(),
+            negative: String::new(),
+            steps: 20,
+            sampler: samplers::euler(),
+            schedule: samplers::simple(),
+            sigmas: None,
+            options: Options::default(),
+            profile: Profile::default(),
+            cfg: 1.0,
+            size: Size { width: 1024, height: 1024 },
+            knobs: Options::default(),
+            start: Origin::Noise,
+            wraps: Vec::new(),
+        }
+    }
+
+    /// Whether the model is asked what it would do with the negative prompt.
+    pub fn needs_negative(&self) -> bool {
+        self.cfg > 1.0 || self.sampler.needs_negative
+    }
+
+    /// The options of the sampler and the schedule, whatever the model: where the schedule is `automatic`, of all that it may stand for.
+    pub fn params(&self) -> Vec<Param> {
+        let schedules = self.schedule.meanings(&self.sampler);
+        let of_schedules = schedules.iter().flat_map(|schedule| self.profile.variant(schedule).params.clone());
+        self.sampler.params.iter().cloned().chain(of_schedules).collect()
+    }
+
+    /// Finds what is wrong with it that can be told without a model.
+    ///
+    /// # Errors
+    /// [`Error::Request`] or [`Error::Sampling`] for a number out of its range, or an option that does not exist.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let Self { prompt, negative, steps, options, cfg, .. } = self;
+        options.checked(&self.params())?;
+        for (what, prompt) in [("the prompt", prompt), ("the negative prompt", negative)] {
+            if prompt.len() > Self::MAX_PROMPT {
+                let expected = format!("at most {} bytes", Self::MAX_PROMPT);
+                return Err(Error::Request { what, expected, found: format!("{} bytes long", prompt.len()) });
+            }
+        }
+        if !(1.0..=100.0).contains(cfg) {
+            return Err(Error::Request { what: "cfg", expected: "1 to 100".into(), found: cfg.to_string() });
+        }
+        if !(1..=Schedule::MAX_STEPS).contains(steps) {
+            return Err(samplers::Error::Steps { steps: *steps, max: Schedule::MAX_STEPS }.into());
+        }
+        Ok(())
+    }
+
+    /// Finds what is wrong with the family's own settings, of which a model has these.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a value that its key does not take.
+    pub(crate) fn check_knobs(&self, knobs: &[Key]) -> Result<(), Error> {
+        knobs.iter().try_for_each(|key| {
+            let Some(value) = self.knobs.value(key.name).map(|option| key.value(option)) else { return Ok(()) };
+            let wrong = |expected| Error::Request { what: key.name, expected, found: value.shown() };
+            key.kind.check(&value).map_err(wrong)
+        })
+    }
+}
+
+/// Two passes are equal if all their settings are and the same values are wrapped around them.
+impl PartialEq for Pass {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { prompt, negative, steps, sampler, schedule, sigmas, options, .. } = self;
+        let Self { profile, cfg, size, knobs, start, wraps, .. } = self;
+        let same_wraps = || wraps.iter().zip(&other.wraps).all(|(a, b)| Arc::ptr_eq(a, b));
+        (prompt, negative, steps, sampler, schedule)
+            == (&other.prompt, &other.negative, &other.steps, &other.sampler, &other.schedule)
+            && (sigmas, options, profile, cfg) == (&other.sigmas, &other.options, &other.profile, &other.cfg)
+            && (size, knobs, start) == (&other.size, &other.knobs, &other.start)
+            && wraps.len() == other.wraps.len()
+            && same_wraps()
+    }
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { prompt, size, steps, sampler, start, wraps, .. } = self;
+        f.debug_struct("Pass")
+            .field("prompt", prompt)
+            .field("size", size)
+            .field("steps", steps)
+            .field("sampler", &sampler.id)
+            .field("start", start)
+            .field("wraps", &wraps.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use samplers::Value;
+
+    use super::*;
+    use crate::{Fallback, Kind};
+
+    #[test]
+    fn a_familys_setting_that_its_key_does_not_take_is_refused_by_its_name() {
+        let key = Key::of(Kind::Whole { min: 1, max: 9, step: 1 }, Fallback::Whole(1)).at("prompt", "room", "");
+        let checked = |value: Value| {
+            let mut pass = Pass::of("");
+            pass.knobs.set("room", value);
+            pass.check_knobs(&[key]).map_err(|error| error.to_string())
+        };
+        assert_eq!(Pass::of("").check_knobs(&[key]).map_err(|error| error.to_string()), Ok(()));
+        assert_eq!(checked(Value::Number(9.0)), Ok(()));
+        assert_eq!(checked(Value::Number(10.0)), Err("room is 10, expected 1 to 9".to_owned()));
+        for wrong in [Value::Number(1.5), Value::Number(f64::NAN), Value::Name("big".into())] {
+            assert!(checked(wrong).is_err());
+        }
+    }
+
+    #[test]
+    fn passes_are_equal_that_have_equal_settings_and_the_same_wraps() {
+        let wrap: Arc<dyn Wrap> = Arc::new(crate::Guidance);
+        let wrapped = |wrap: &Arc<dyn Wrap>| Pass { wraps: vec![wrap.clone()], ..Pass::of("a") };
+        assert_eq!(wrapped(&wrap), wrapped(&wrap));
+        assert_ne!(wrapped(&wrap), Pass::of("a"));
+        assert_ne!(Pass::of("a"), Pass { cfg: 2.0, ..Pass::of("a") });
+        assert_ne!(Pass::of("a"), Pass { start: Origin::Last(1.0), ..Pass::of("a") });
+    }
+}
