@@ -219,6 +219,26 @@ pub enum Error {
         /// What it asks for.
         error: Box<Error>,
     },
+    /// A model without a part that it can't do without.
+    #[error("the model has no part `{key}`")]
+    NoPart {
+        /// The part's key.
+        key: String,
+    },
+    /// A part of a model that can't be used.
+    #[error("cannot load the model's part `{key}`")]
+    InPart {
+        /// The part's key.
+        key: String,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// A part's `config.json` with a value of another type than its key's.
+    #[error("the `config.json` can't be used")]
+    Settings {
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
 }
 
 /// A place in the story whose values are checked.

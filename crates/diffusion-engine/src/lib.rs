@@ -1,7 +1,7 @@
 //! From words to a picture: the story of a job, and the parts that every family of models shares.
 //!
-//! The story is [`run`]; read that file first. A family implements [`Model`], and the caller drives the [`Run`] that [`start`]
-//! returns, one event at a time.
+//! The story is [`run`]; read that file first. A family implements [`Family`], by which its models are found in files and opened, and
+//! [`Model`]; the caller drives the [`Run`] that [`start`] returns, one event at a time.
 
 #![warn(missing_docs)]
 
@@ -11,6 +11,7 @@ mod conditioned;
 mod encodings;
 mod error;
 mod event;
+pub mod family;
 mod hooks;
 mod host_noise;
 mod image;
@@ -41,6 +42,7 @@ pub use conditioned::Conditioned;
 pub use encodings::Encodings;
 pub use error::{Error, Stage};
 pub use event::{Event, StepReport};
+pub use family::{Family, OpenedModel};
 pub use hooks::{Call, HookError, Hooks, Inside, Look, Site};
 pub use image::Image;
 pub use infotext::{Infotext, Reading, TextFault, Writer, parse, render};

@@ -57,7 +57,7 @@ impl Flux {
         Ok(Self {
             clip_tokenizer: ClipTokenizer::new()?,
             t5_tokenizer: T5Tokenizer::new()?,
-            card: card(name, &vae),
+            card: card(name, vae.dimensions()),
             device: device.clone(),
             transformer,
             clip,
@@ -137,7 +137,7 @@ impl Flux {
 }
 
 /// What a Flux with this autoencoder is.
-fn card(name: String, vae: &AutoencoderKl) -> Card {
+pub(crate) fn card(name: String, vae: &VaeDimensions) -> Card {
     let (channels, factor) = (vae.channels(), vae.factor());
     let preview = (channels == preview::PREVIEW.factors.len() && factor == preview::FACTOR).then_some(preview::PREVIEW);
     Card { name, channels, factor, size_multiple: factor * PATCH, preview }

@@ -1,0 +1,162 @@
+//! A family of models: what it knows of files, and how one of its models is opened from them.
+//!
+//! A [`Family`] is data first. Its [`Kind`]s tell what a set of tensors is, its [`Role`]s are the parts that its models are made of and
+//! which kinds may take them. Whoever holds a list of families finds out from files which of them a model belongs to, and hands the parts
+//! to [`Family::open`]. No family is known by name here; text encoders and autoencoders that several of them share are in [`clip`], [`t5`]
+//! and [`autoencoder`].
+
+pub mod autoencoder;
+pub mod clip;
+mod duty;
+mod kind;
+mod network;
+mod part;
+pub mod t5;
+
+use std::sync::Arc;
+
+use crate::{Card, Catalog, Error, Job, Key, Model};
+
+pub use self::{
+    duty::Duty,
+    kind::{Kind, Shapes},
+    network::{Count, Is, Network, Settings, Word},
+    part::{Part, Parts, Placement},
+};
+
+/// A family of models.
+pub trait Family: Send + Sync {
+    /// Its name among families, in lower case.
+    fn id(&self) -> &str;
+
+    /// Its name in messages, without an article.
+    fn name(&self) -> &str;
+
+    /// The parts that its models are made of. The first is the one that denoises: a model is this family's where that part is.
+    fn roles(&self) -> Vec<Role>;
+
+    /// What it can tell of sets of tensors: its own networks, and those of relatives that would be mistaken for them. Of a duty's kinds
+    /// the first that holds counts, so the most specific stand first.
+    fn kinds(&self) -> Vec<Kind>;
+
+    /// The classes of diffusers' pipelines, in a `model_index.json`, whose parts are this family's; the usual one first.
+    fn pipelines(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What can be set of its models beside what every model has.
+    fn knobs(&self) -> &'static [Key] {
+        &[]
+    }
+
+    /// A catalog with what the family adds to it: schedules, profiles.
+    ///
+    /// # Errors
+    /// A name that another entry of the catalog has.
+    fn register(&self, catalog: Catalog) -> Result<Catalog, samplers::Error> {
+        Ok(catalog)
+    }
+
+    /// Looks at a model's parts by their headers. Each of them was found to have what its [`Network`] needs.
+    ///
+    /// # Errors
+    /// Parts that don't fit each other, [`Error::NoPart`] for one that this model can't do without, [`Error::InPart`] for a fault of one.
+    fn open(&self, parts: Parts) -> Result<Box<dyn OpenedModel>, Error>;
+}
+
+/// A part that the models of a family have.
+#[derive(Clone, Debug)]
+pub struct Role {
+    /// What configs and messages call it: a key of the table `[model]`, such as `transformer`.
+    pub key: String,
+    /// Where it lies in a folder of diffusers' layout, such as `text_encoder`.
+    pub folder: String,
+    /// What belongs there, with its article: `a CLIP text encoder`.
+    pub expected: String,
+    /// Whether no model of the family does without it; where that depends on the model, [`Family::open`] decides.
+    pub needed: bool,
+    /// The ids of the kinds that can take it, those that are preferred first.
+    pub takes: Vec<String>,
+    /// What is computed with it.
+    pub network: Network,
+}
+
+impl Role {
+    /// A part that every model of the family needs; which kinds can take it is still to be said.
+    pub fn of(key: impl Into<String>, expected: impl Into<String>, network: Network) -> Self {
+        let (key, expected) = (key.into(), expected.into());
+        Self { folder: key.clone(), key, expected, needed: true, takes: Vec::new(), network }
+    }
+
+    /// The same in another folder than that of its key.
+    pub fn folder(self, folder: impl Into<String>) -> Self {
+        Self { folder: folder.into(), ..self }
+    }
+
+    /// The same, taken by kinds of these ids.
+    pub fn takes(self, kinds: impl IntoIterator<Item = impl ToString>) -> Self {
+        Self { takes: kinds.into_iter().map(|kind| kind.to_string()).collect(), ..self }
+    }
+
+    /// The same, that some models do without.
+    pub fn optional(self) -> Self {
+        Self { needed: false, ..self }
+    }
+}
+
+/// A model whose files were looked at and nothing is wrong with; nothing is loaded yet.
+pub trait OpenedModel: Send + Sync {
+    /// What the model is.
+    fn card(&self) -> &Card;
+
+    /// What its parts take of memory, in the order in which a report tells them.
+    fn bytes(&self) -> Vec<PartBytes>;
+
+    /// Bytes that a job takes beside the parts, at most.
+    fn working_bytes(&self, job: &Job) -> u64;
+
+    /// Finds out what the model can't do of a job; without more to say, that a picture's sides are multiples of the card's.
+    ///
+    /// # Errors
+    /// [`Error::Request`].
+    fn fits(&self, job: &Job) -> Result<(), Error> {
+        job.passes().iter().try_for_each(|pass| pass.size.checked(self.card().size_multiple).map(drop))
+    }
+
+    /// Loads the model.
+    ///
+    /// # Errors
+    /// [`Error::InPart`] for a part that can't be read.
+    fn load(&self, placement: &Placement) -> Result<Arc<dyn Model>, Error>;
+}
+
+/// What a part takes of memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartBytes {
+    /// Its [`Role::key`].
+    pub key: String,
+    /// Where all of it is unpacked.
+    pub unpacked: u64,
+    /// Where what is multiplied with stays in its file. The same number as `unpacked` says that the family leaves no choice.
+    pub mapped: u64,
+}
+
+impl PartBytes {
+    /// Of a part that may be loaded either way.
+    pub fn either(part: &Part) -> Self {
+        let [unpacked, mapped] = part.bytes();
+        Self { key: part.key().to_owned(), unpacked, mapped }
+    }
+
+    /// Of a part that always stays in its file.
+    pub fn mapped(part: &Part) -> Self {
+        let [_, mapped] = part.bytes();
+        Self { key: part.key().to_owned(), unpacked: mapped, mapped }
+    }
+
+    /// Of a part that is always unpacked.
+    pub fn unpacked(part: &Part) -> Self {
+        let [unpacked, _] = part.bytes();
+        Self { key: part.key().to_owned(), unpacked, mapped: unpacked }
+    }
+}

@@ -1,0 +1,90 @@
+//! The autoencoder that latent diffusion came with, in every layout and with any number of channels.
+
+use std::sync::Arc;
+
+use core_tensor::Weights;
+
+use super::{Count, Duty, Is, Kind, Network, Word};
+use crate::{AutoencoderKl, LatentScaling, LdmNames, VaeConfig, VaeDimensions};
+
+/// The id of one that is under no other.
+pub const AUTOENCODER: &str = "autoencoder";
+
+/// What messages call it.
+pub const NAME: &str = "an autoencoder";
+
+const CONV_IN: &str = "decoder.conv_in.weight";
+const MIDDLE: &str = "decoder.mid_block.resnets.0.conv1.weight";
+
+/// One of any number of channels, by the id [`AUTOENCODER`]; those of [`of_channels`] stand before it.
+pub fn kinds() -> Vec<Kind> {
+    let of = |mark: &str| Kind::of(Duty::AUTOENCODER, NAME, [mark]).id(AUTOENCODER);
+    vec![
+        diffusers(of(MIDDLE)),
+        diffusers(of("decoder.up_blocks.0.resnets.0.conv1.weight")),
+        of(CONV_IN),
+        of("decoder.mid.block_1.conv1.weight"),
+        Kind::of(
+            Duty::AUTOENCODER,
+            "the encoder half of an autoencoder, which draws nothing",
+            ["encoder.conv_in.weight"],
+        ),
+    ]
+}
+
+/// One whose latents have so many channels, which messages call `name`; its id is that of [`id`].
+pub fn of_channels(channels: usize, name: &str) -> Vec<Kind> {
+    let of = |marks: &[&str]| {
+        let kind = Kind::of(Duty::AUTOENCODER, name, marks).id(id(channels));
+        kind.shaped(move |s| s.of(CONV_IN, 1) == Some(channels))
+    };
+    vec![diffusers(of(&[CONV_IN, MIDDLE])), of(&[CONV_IN])]
+}
+
+/// The id of one whose latents have so many channels, where a family tells it apart by them.
+pub fn id(channels: usize) -> String {
+    format!("{AUTOENCODER}-{channels}")
+}
+
+/// The same in diffusers' layout.
+fn diffusers(kind: Kind) -> Kind {
+    kind.renamed(|source, prefix| Arc::new(LdmNames::under(prefix, source)))
+}
+
+/// [`AutoencoderKl`], under the original names, whose latents are scaled as a family has it. Of its tensors the decoder's are needed.
+pub fn network(scaling: LatentScaling) -> Network {
+    let widths = |w: &Weights| {
+        let levels = w.at("decoder.up").depth().ok().filter(|&levels| levels > 0)?;
+        let width = |level| w.shape(&format!("decoder.up.{level}.block.0.conv1.weight"))?.first().copied();
+        (0..levels).map(width).collect()
+    };
+    Network::of(Duty::AUTOENCODER, AutoencoderKl::MARK, move |w, settings| {
+        let config: VaeConfig = settings.read()?;
+        let dimensions = VaeDimensions::of(w, config.groups())?;
+        scaling.replaced_by(&config)?;
+        Ok(dimensions.layout())
+    })
+    .variant(|_: &Weights| "autoencoder-kl".into())
+    .classes(["AutoencoderKL"])
+    // diffusers/models/autoencoders/autoencoder_kl.py
+    .words([
+        Word::of("scaling_factor", Is::Positive),
+        Word::of("act_fn", Is::Text("silu".into())),
+        Word::of("mid_block_add_attention", Is::Truth(true)),
+        Word::of("up_block_types", Is::Each("UpDecoderBlock2D".into())),
+        Word::of("down_block_types", Is::Each("DownEncoderBlock2D".into())),
+        Word::of("latents_mean", Is::Absent),
+        Word::of("latents_std", Is::Absent),
+    ])
+    .counts([
+        Count::dimension("latent_channels", CONV_IN, 1),
+        Count::dimension("out_channels", "decoder.conv_out.weight", 0),
+        Count::of("block_out_channels", widths),
+        Count::depth("up_block_types", "decoder.up"),
+        Count::depth("down_block_types", "decoder.up"),
+        // Where its tensors are there, they are told as unread.
+        Count::of("use_post_quant_conv", |w| w.shape("post_quant_conv.weight").is_none().then_some(false.into())),
+        // The decoder has one more than the encoder, of which the config speaks.
+        Count::of("layers_per_block", |w| Some(w.at("decoder.up.0.block").depth().ok()?.checked_sub(1)?.into())),
+    ])
+}

@@ -1,0 +1,72 @@
+//! CLIP's text encoders, in every layout and of every size that image models come with.
+
+use core_tensor::Weights;
+
+use super::{Count, Duty, Is, Kind, Network, Word};
+use crate::{Clip, ClipConfig, ClipDimensions};
+
+/// The id of a CLIP-L, and of any CLIP of a size that no other kind is known by, under Hugging Face's names.
+pub const CLIP: &str = "clip";
+/// The id of a CLIP-G (bigG), under Hugging Face's names.
+pub const CLIP_G: &str = "clip-g";
+/// The id of a CLIP-H, under Hugging Face's names.
+pub const CLIP_H: &str = "clip-h";
+
+const TABLE: &str = "text_model.embeddings.token_embedding.weight";
+const BARE_TABLE: &str = "embeddings.token_embedding.weight";
+const OPEN_CLIP: [&str; 2] = ["transformer.resblocks.0.attn.in_proj_weight", "token_embedding.weight"];
+
+const G: &str = "CLIP-G, a text encoder of width 1280";
+const H: &str = "CLIP-H, a text encoder of width 1024";
+const LONG: &str = "LongCLIP, which has 248 positions in place of 77";
+const VISION: &str = "the vision half of a CLIP";
+
+/// What CLIPs are told apart by.
+pub fn kinds() -> Vec<Kind> {
+    let of = |name: &str, marks: &[&str]| Kind::of(Duty::CLIP, name, marks);
+    let sized = |name: &str, marks: &[&str], table: &'static str, width: usize| {
+        of(name, marks).shaped(move |s| s.of(table, 1) == Some(width))
+    };
+    let long =
+        |marks: &[&str], positions: &'static str| of(LONG, marks).shaped(move |s| s.of(positions, 0) == Some(248));
+    vec![
+        of("a SigLIP, whose vocabulary is another than CLIP's", &[TABLE, "text_model.head.weight"]),
+        long(&[TABLE], "text_model.embeddings.position_embedding.weight"),
+        long(&[BARE_TABLE], "embeddings.position_embedding.weight"),
+        sized(G, &[TABLE], TABLE, 1280).id(CLIP_G),
+        sized(H, &[TABLE], TABLE, 1024).id(CLIP_H),
+        sized(G, &[BARE_TABLE], BARE_TABLE, 1280).id(CLIP_G),
+        sized(H, &[BARE_TABLE], BARE_TABLE, 1024).id(CLIP_H),
+        sized(G, &OPEN_CLIP, OPEN_CLIP[1], 1280),
+        sized(H, &OPEN_CLIP, OPEN_CLIP[1], 1024),
+        long(&OPEN_CLIP, "positional_embedding"),
+        of("a CLIP in OpenCLIP's layout", &OPEN_CLIP),
+        of(NAME, &[TABLE]).id(CLIP),
+        of(NAME, &[BARE_TABLE]).id(CLIP),
+        of(NAME, &["text_model.encoder.layers.0.self_attn.q_proj.weight"]).id(CLIP),
+        of(VISION, &["vision_model.embeddings.patch_embedding.weight"]),
+        of(VISION, &["visual.conv1.weight", "visual.class_embedding"]),
+        of("a BERT text encoder, as Chinese CLIPs have", &["embeddings.word_embeddings.weight"]),
+    ]
+}
+
+/// What messages call it.
+pub const NAME: &str = "a CLIP text encoder";
+
+/// [`Clip`], under Hugging Face's names.
+pub fn network() -> Network {
+    Network::of(Duty::CLIP, Clip::MARK, |w, settings| {
+        Ok(ClipDimensions::of(w, &settings.read::<ClipConfig>()?)?.layout())
+    })
+    .variant(|_: &Weights| "clip".into())
+    .classes(["CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel", "clip_text_model", "clip", "clip_text"])
+    .half("text_config")
+    .words([Word::of("layer_norm_eps", Is::Number(1e-5))]) // transformers/models/clip/modeling_clip.py
+    .counts([
+        Count::depth("num_hidden_layers", "encoder.layers"),
+        Count::dimension("hidden_size", BARE_TABLE, 1),
+        Count::dimension("vocab_size", BARE_TABLE, 0),
+        Count::dimension("intermediate_size", "encoder.layers.0.mlp.fc1.weight", 0),
+        Count::dimension("max_position_embeddings", "embeddings.position_embedding.weight", 0),
+    ])
+}

@@ -1,0 +1,174 @@
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use core_tensor::{Compute, Device, Manifest, Residency, WeightSource, Weights};
+use serde::de::DeserializeOwned;
+
+use super::Settings;
+use crate::Error;
+
+/// A part of a model in its file.
+#[derive(Clone)]
+pub struct Part {
+    key: String,
+    kind: String,
+    source: Arc<dyn WeightSource>,
+    file: Arc<dyn WeightSource>,
+    prefix: String,
+    settings: Settings,
+    bytes: [u64; 2],
+}
+
+impl Part {
+    /// The part that is a role's: `kind` is its kind's id, and `file` what it lies in, whose other tensors may be anybody's; before the
+    /// names of the part's own stands `prefix`, which is empty or ends in a point.
+    pub fn of(
+        key: impl Into<String>,
+        kind: impl Into<String>,
+        file: Arc<dyn WeightSource>,
+        prefix: impl Into<String>,
+    ) -> Self {
+        let (key, kind, prefix) = (key.into(), kind.into(), prefix.into());
+        Self { key, kind, source: file.clone(), file, prefix, settings: Settings::default(), bytes: [0; 2] }
+    }
+
+    /// The same, whose tensors are those of `source` under the names that its network asks for.
+    pub fn renamed(self, source: Arc<dyn WeightSource>) -> Self {
+        Self { source, ..self }
+    }
+
+    /// The same with what its `config.json` says.
+    pub fn settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// The same with the bytes that it takes of memory: unpacked, and with what is multiplied with left in its file.
+    pub fn takes(self, bytes: [u64; 2]) -> Self {
+        Self { bytes, ..self }
+    }
+
+    /// The role that it has, by its key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The id of its kind.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Bytes that it takes of memory: unpacked, and with what is multiplied with left in its file.
+    pub fn bytes(&self) -> [u64; 2] {
+        self.bytes
+    }
+
+    /// Every tensor of the file that it lies in, by the names there.
+    pub fn file(&self) -> &Manifest {
+        self.file.manifest()
+    }
+
+    /// What its `config.json` says beside the tensors.
+    ///
+    /// # Errors
+    /// [`Error::InPart`].
+    pub fn config<T: DeserializeOwned + Default>(&self) -> Result<T, Error> {
+        self.settings.read().map_err(|source| self.fault(source))
+    }
+
+    /// Looks at its tensors' headers.
+    ///
+    /// # Errors
+    /// [`Error::InPart`] around what `look` comes to.
+    pub fn look<T>(&self, look: impl FnOnce(&Weights) -> Result<T, Error>) -> Result<T, Error> {
+        self.with(Weights::of(&*self.source, &Device::flex(), Residency::Mapped), look)
+    }
+
+    /// Builds its layers in a place.
+    ///
+    /// # Errors
+    /// [`Error::InPart`] around what `load` comes to.
+    pub fn load<T>(
+        &self,
+        placement: &Placement,
+        residency: Residency,
+        load: impl FnOnce(&Weights) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let Placement { device, compute, .. } = placement;
+        self.with(Weights::of(&*self.source, device, residency).computed_in(*compute), load)
+    }
+
+    fn with<T>(&self, w: Weights, work: impl FnOnce(&Weights) -> Result<T, Error>) -> Result<T, Error> {
+        let w = match self.prefix.strip_suffix('.') {
+            Some(prefix) => w.at(prefix),
+            None => w,
+        };
+        work(&w).map_err(|source| self.fault(source))
+    }
+
+    fn fault(&self, source: Error) -> Error {
+        Error::InPart { key: self.key.clone(), source: Box::new(source) }
+    }
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { key, kind, prefix, bytes, .. } = self;
+        f.debug_struct("Part")
+            .field("key", key)
+            .field("kind", kind)
+            .field("file", &self.file.label())
+            .field("prefix", prefix)
+            .field("bytes", bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The parts of a model, as its files and a config bring them.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    name: String,
+    parts: Vec<Part>,
+}
+
+impl Parts {
+    /// The parts of a model that infotexts call `name`.
+    pub fn of(name: impl Into<String>, parts: impl IntoIterator<Item = Part>) -> Self {
+        Self { name: name.into(), parts: parts.into_iter().collect() }
+    }
+
+    /// What infotexts call the model.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes the part of a role out, where there is one.
+    pub fn find(&mut self, key: &str) -> Option<Part> {
+        let at = self.parts.iter().position(|part| part.key == key)?;
+        Some(self.parts.remove(at))
+    }
+
+    /// Takes the part of a role out.
+    ///
+    /// # Errors
+    /// [`Error::NoPart`].
+    pub fn take(&mut self, key: &str) -> Result<Part, Error> {
+        self.find(key).ok_or_else(|| Error::NoPart { key: key.to_owned() })
+    }
+}
+
+/// How a model is loaded: where its layers are, and which parts are unpacked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placement {
+    /// The device.
+    pub device: Device,
+    /// The number format that the CPU computes products in.
+    pub compute: Compute,
+    /// The keys of the parts that are unpacked, of those that may be loaded either way.
+    pub unpacked: BTreeSet<String>,
+}
+
+impl Placement {
+    /// Whether a part is unpacked that may be loaded either way.
+    pub fn residency(&self, part: &Part) -> Residency {
+        if self.unpacked.contains(part.key()) { Residency::Unpacked } else { Residency::Mapped }
+    }
+}

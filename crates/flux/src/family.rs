@@ -1,0 +1,158 @@
+//! What Flux is in files, and how its parts become a model.
+
+mod kinds;
+
+use std::sync::Arc;
+
+use core_tensor::{Residency, Weights};
+use diffusion_engine::{
+    AutoencoderKl, Card, Catalog, Clip, ClipConfig, ClipDimensions, Error, Family, Job, Key, Model, OpenedModel, T5,
+    T5Dimensions, VaeConfig, VaeDimensions,
+    family::{Count, Duty, Is, Kind, Network, Part, PartBytes, Parts, Placement, Role, Word, autoencoder, clip, t5},
+};
+
+use crate::{Dimensions, Flux, LATENT_SCALING, Transformer, TransformerConfig, knobs, model::card, register};
+
+/// Flux of Black Forest Labs, dev and schnell.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FluxFamily;
+
+const TRANSFORMER: &str = "transformer";
+const CLIP: &str = "clip";
+const T5_ENCODER: &str = "t5";
+const VAE: &str = "vae";
+
+impl Family for FluxFamily {
+    fn id(&self) -> &str {
+        "flux"
+    }
+
+    fn name(&self) -> &str {
+        "Flux"
+    }
+
+    fn roles(&self) -> Vec<Role> {
+        vec![
+            Role::of(TRANSFORMER, kinds::NAME, transformer()).takes([kinds::FLUX]),
+            Role::of(CLIP, clip::NAME, clip::network()).folder("text_encoder").takes([clip::CLIP]),
+            Role::of(T5_ENCODER, "a T5 encoder of version 1.1", t5::network()).folder("text_encoder_2").takes([t5::T5]),
+            Role::of(VAE, "an autoencoder whose latents have 16 channels", autoencoder::network(LATENT_SCALING))
+                .takes([autoencoder::AUTOENCODER]),
+        ]
+    }
+
+    fn kinds(&self) -> Vec<Kind> {
+        [kinds::transformers(), clip::kinds(), t5::kinds(), kinds::autoencoders()].concat()
+    }
+
+    fn pipelines(&self) -> Vec<String> {
+        [
+            "FluxPipeline",
+            "FluxImg2ImgPipeline",
+            "FluxInpaintPipeline",
+            "FluxKontextPipeline",
+            "FluxKontextInpaintPipeline",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+
+    fn knobs(&self) -> &'static [Key] {
+        knobs()
+    }
+
+    fn register(&self, catalog: Catalog) -> Result<Catalog, samplers::Error> {
+        register(catalog)
+    }
+
+    fn open(&self, mut parts: Parts) -> Result<Box<dyn OpenedModel>, Error> {
+        let [transformer, clip, t5, vae] =
+            [parts.take(TRANSFORMER)?, parts.take(CLIP)?, parts.take(T5_ENCODER)?, parts.take(VAE)?];
+        let (transformer_config, clip_config, vae_config): (_, _, VaeConfig) =
+            (transformer.config()?, clip.config()?, vae.config()?);
+        let dimensions = transformer.look(|w| Dimensions::of(w, &transformer_config))?;
+        let of_clip = clip.look(|w| ClipDimensions::of(w, &clip_config))?;
+        let encoder = t5.look(T5Dimensions::of)?;
+        let decoder = vae.look(|w| VaeDimensions::of(w, vae_config.groups()))?;
+        Flux::fit(&dimensions, &of_clip, &encoder, &decoder)?;
+        Ok(Box::new(Opened {
+            card: card(parts.name().to_owned(), &decoder),
+            decoder: decoder.width(),
+            transformer: (transformer, transformer_config),
+            clip: (clip, clip_config),
+            vae: (vae, vae_config),
+            t5,
+            dimensions,
+            encoder,
+        }))
+    }
+}
+
+/// A Flux whose files fit each other.
+struct Opened {
+    card: Card,
+    transformer: (Part, TransformerConfig),
+    clip: (Part, ClipConfig),
+    t5: Part,
+    vae: (Part, VaeConfig),
+    dimensions: Dimensions,
+    encoder: T5Dimensions,
+    /// Channels of the decoder's finest level.
+    decoder: usize,
+}
+
+impl OpenedModel for Opened {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn bytes(&self) -> Vec<PartBytes> {
+        // Encoders run once for each prompt: they are not worth unpacking.
+        vec![
+            PartBytes::either(&self.transformer.0),
+            PartBytes::mapped(&self.t5),
+            PartBytes::mapped(&self.clip.0),
+            PartBytes::unpacked(&self.vae.0),
+        ]
+    }
+
+    fn working_bytes(&self, job: &Job) -> u64 {
+        Flux::working_bytes(&self.dimensions, &self.encoder, self.decoder, job)
+    }
+
+    fn load(&self, at: &Placement) -> Result<Arc<dyn Model>, Error> {
+        let (part, config) = &self.transformer;
+        let transformer = part.load(at, at.residency(part), |w| Transformer::load(w, config))?;
+        let (part, config) = &self.clip;
+        let clip = part.load(at, Residency::Mapped, |w| Clip::load(w, config))?;
+        let t5 = self.t5.load(at, Residency::Mapped, T5::load)?;
+        let (part, config) = &self.vae;
+        let vae = part.load(at, Residency::Unpacked, |w| AutoencoderKl::load(w, config, LATENT_SCALING))?;
+        Ok(Arc::new(Flux::new(self.card.name.clone(), transformer, clip, t5, vae, &at.device)?))
+    }
+}
+
+/// [`Transformer`], under the names of Black Forest Labs.
+fn transformer() -> Network {
+    const NORM: &str = "double_blocks.0.img_attn.norm.query_norm.scale";
+    const GUIDANCE: &str = "guidance_in.in_layer.weight";
+    let is_guided = |w: &Weights| w.shape(GUIDANCE).is_some();
+    Network::of(Duty::DENOISER, Transformer::MARK, |w, settings| {
+        Ok(Dimensions::of(w, &settings.read::<TransformerConfig>()?)?.layout())
+    })
+    .variant(move |w| if is_guided(w) { "flux-dev".into() } else { "flux-schnell".into() })
+    .classes(["FluxTransformer2DModel"])
+    // diffusers/models/transformers/transformer_flux.py: pixels are packed before the transformer.
+    .words([Word::of("patch_size", Is::Number(1.0))])
+    .counts([
+        Count::depth("num_layers", "double_blocks"),
+        Count::depth("num_single_layers", "single_blocks"),
+        Count::dimension("in_channels", "img_in.weight", 1),
+        Count::dimension("attention_head_dim", NORM, 0),
+        Count::dimension("out_channels", "final_layer.linear.weight", 0),
+        Count::ratio("num_attention_heads", "img_in.weight", (NORM, 0)),
+        Count::dimension("joint_attention_dim", "txt_in.weight", 1),
+        Count::dimension("pooled_projection_dim", "vector_in.in_layer.weight", 1),
+        Count::of("guidance_embeds", move |w| Some(is_guided(w).into())),
+    ])
+}
