@@ -1,10 +1,10 @@
 use core_tensor::{Device, Latent, tensor};
 use samplers::{
     Noise,
-    noise::{Brownian, Generator, NoiseSource},
+    noise::{Brownian, Generator, NoiseSource, resized, varied},
 };
 
-use crate::{Job, Pass};
+use crate::{Job, Pass, Size, Variation};
 
 /// Noise made on the host: one stream and one path for each picture, so that a picture does not depend on its place in a batch.
 ///
@@ -22,7 +22,7 @@ pub(crate) struct HostNoise {
 
 impl HostNoise {
     pub(crate) fn of(job: &Job) -> Self {
-        let seeds: Vec<u64> = (0..job.batch()).map(|i| job.seed().wrapping_add(i as u64)).collect();
+        let seeds = job.seeds();
         Self {
             source: job.noise(),
             streams: seeds.iter().map(|&seed| Generator::new(job.noise(), seed)).collect(),
@@ -49,6 +49,29 @@ impl HostNoise {
             let anew = |seed: &u64| Generator::new(self.source, seed.wrapping_add(delta));
             self.streams = self.seeds.iter().map(anew).collect();
         }
+    }
+
+    /// The noise that a job's pictures start from, of a latent's shape that is `factor` times smaller than the picture.
+    pub(crate) fn start(&mut self, job: &Job, shape: [usize; 4], factor: usize, device: &Device) -> Latent {
+        let [batch, channels, height, width] = shape;
+        let own = [channels, height, width];
+        let from = job.resized_from().map_or(own, |Size { width, height }| [channels, height / factor, width / factor]);
+        let len = |shape: [usize; 3]| shape.iter().product();
+        let anew = |seed: u64| Generator::new(self.source, seed).randn(len(from));
+        let of_picture = |(picture, stream): (usize, &mut Generator)| {
+            // The picture's own stream goes on as if nothing else had been drawn.
+            let drawn = stream.randn(len(own));
+            let noise = if from == own { drawn.clone() } else { anew(self.seeds[picture]) };
+            let noise = match job.variation() {
+                Some(Variation { seed, strength }) => {
+                    varied(&noise, &anew(seed.wrapping_add(picture as u64)), strength, from)
+                }
+                None => noise,
+            };
+            if from == own { noise } else { resized(drawn, own, &noise, from) }
+        };
+        let all: Vec<f32> = self.streams.iter_mut().enumerate().take(batch).flat_map(of_picture).collect();
+        Latent(tensor(all, shape, device))
     }
 
     pub(crate) fn draw(&mut self, shape: [usize; 4], device: &Device) -> Latent {
@@ -104,5 +127,33 @@ mod tests {
         assert_eq!(step(&request), [seeded(8, 1), seeded(9, 1)].concat());
         request.pass.options.set("ensd", Value::Number(31337.0));
         assert_eq!(step(&request), [seeded(31344, 1), seeded(31345, 1)].concat());
+    }
+
+    #[test]
+    fn a_picture_of_a_batch_starts_from_the_noise_of_the_same_picture_made_alone() {
+        let start = |request: Txt2Img| {
+            let (job, batch) = (Job::of(request.clone()).unwrap(), request.batch);
+            let mut noise = HostNoise::of(&job);
+            let start = noise.start(&job, [batch, 4, 8, 6], 8, &Device::flex());
+            (job, values(&start.0), values(&noise.next(&start).0))
+        };
+        let plain = Txt2Img { batch: 3, ..Txt2Img::of("").seed(7) };
+        let variation = Some(Variation { seed: 40, strength: 0.3 });
+        let resized_from = Some(Size { width: 32, height: 80 });
+        let varied = Txt2Img { variation, ..plain.clone() };
+        let resized = Txt2Img { resized_from, ..plain.clone() };
+        let both = Txt2Img { variation, resized_from, ..plain.clone() };
+        let all = [plain, varied, resized, both].map(start);
+        for (job, starts, steps) in &all {
+            for picture in 0..3 {
+                let (_, alone, step) = start(job.request(picture));
+                assert_eq!(starts[picture * 192..][..192], alone);
+                assert_eq!(steps[picture * 192..][..192], step);
+            }
+        }
+        // and each kind of start is another, while the steps of the first picture draw the same
+        let starts: std::collections::BTreeSet<String> = all.iter().map(|(_, start, _)| format!("{start:?}")).collect();
+        assert_eq!(starts.len(), 4);
+        assert!(all.iter().all(|(_, _, steps)| steps[..192] == all[0].2[..192]));
     }
 }

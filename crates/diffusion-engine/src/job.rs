@@ -3,7 +3,7 @@ use std::sync::Arc;
 use core_tensor::Latent;
 use samplers::noise::NoiseSource;
 
-use crate::{Error, Origin, Pass, Txt2Img, Wrap};
+use crate::{Error, Origin, Pass, Size, Txt2Img, Variation, Wrap, request};
 
 /// Pictures to draw: the seed, how many, and the passes that each goes through.
 ///
@@ -21,6 +21,8 @@ pub struct Job {
     seed: u64,
     batch: usize,
     noise: NoiseSource,
+    variation: Option<Variation>,
+    resized_from: Option<Size>,
     passes: Vec<Pass>,
     given: Option<Latent>,
 }
@@ -32,8 +34,8 @@ impl Job {
     /// [`Error::Request`] or [`Error::Sampling`] for a number out of its range, or an option that does not exist.
     pub fn of(request: Txt2Img) -> Result<Self, Error> {
         let request = request.checked()?;
-        let Txt2Img { seed, batch, noise, pass } = request;
-        Ok(Self { seed, batch, noise, passes: vec![pass], given: None })
+        let Txt2Img { seed, batch, noise, variation, resized_from, pass } = request;
+        Ok(Self { seed, batch, noise, variation, resized_from, passes: vec![pass], given: None })
     }
 
     /// The same job from noise that the caller made, `[batch, channels, height, width]` of the latent.
@@ -70,9 +72,24 @@ impl Job {
         Ok(self)
     }
 
-    /// The noise of picture `i` of the batch is that of `seed + i`.
+    /// The seed of the first picture.
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// The seed of each picture, as [`Txt2Img::seeds`].
+    pub fn seeds(&self) -> Vec<u64> {
+        request::seeds(self.seed, self.batch, self.variation)
+    }
+
+    /// Another seed whose noise that of the pictures is moved towards.
+    pub fn variation(&self) -> Option<Variation> {
+        self.variation
+    }
+
+    /// The size of a picture whose noise is carried over.
+    pub fn resized_from(&self) -> Option<Size> {
+        self.resized_from
     }
 
     /// How many pictures.
@@ -97,8 +114,10 @@ impl Job {
 
     /// What an infotext says of one picture of the batch: the request of its first pass.
     pub(crate) fn request(&self, picture: usize) -> Txt2Img {
-        let seed = self.seed.wrapping_add(picture as u64);
-        Txt2Img { seed, batch: 1, noise: self.noise, pass: self.passes[0].clone() }
+        let Self { noise, resized_from, .. } = *self;
+        let seed = self.seeds()[picture];
+        let variation = self.variation.map(|of| Variation { seed: of.seed.wrapping_add(picture as u64), ..of });
+        Txt2Img { seed, batch: 1, noise, variation, resized_from, pass: self.passes[0].clone() }
     }
 
     fn last(&self) -> &Pass {

@@ -55,7 +55,7 @@ pub use preview::Preview;
 pub use profile::{Profile, ProfileEntry};
 pub use prompt::{Emphasis, Piece, Prompt};
 pub use prompt_syntax::{PlainWords, Syntax};
-pub use request::Txt2Img;
+pub use request::{Txt2Img, Variation};
 pub use run::{Run, start};
 pub use snapshot::Snapshot;
 pub use text::{

@@ -38,7 +38,7 @@ impl Prepared {
         source.over(&sigmas);
         let [c, h, w] = model.card().latent_shape(pass.size);
         // Drawn in any case, so that what stochastic samplers draw later does not depend on whether the start was given.
-        let drawn = source.draw([job.batch(), c, h, w], model.device());
+        let drawn = source.start(job, [job.batch(), c, h, w], model.card().factor, model.device());
         source.begin_steps(pass);
         let noise = match job.given() {
             None => drawn,

@@ -18,17 +18,38 @@ pub struct Txt2Img {
     pub batch: usize,
     /// Where the noise comes from.
     pub noise: NoiseSource,
+    /// Another seed whose noise the picture's own is moved towards.
+    pub variation: Option<Variation>,
+    /// The size of a picture whose noise is carried over to the middle of this one's.
+    pub resized_from: Option<Size>,
     /// What each picture shows, and how it is drawn.
     pub pass: Pass,
+}
+
+/// Noise on the way from the picture's own to that of another seed: a picture like it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Variation {
+    /// The other seed; picture `i` of a batch has that of `seed + i`, and all start from the request's own seed.
+    pub seed: u64,
+    /// How far it goes, above 0, to 1 for the other noise itself.
+    pub strength: f32,
 }
 
 impl Txt2Img {
     /// The most pictures at once.
     pub const MAX_BATCH: usize = 64;
 
+    /// The least side of a picture that noise is carried over from, in pixels.
+    pub const LEAST_SIDE: usize = 16;
+
     /// A request for one picture of 1024 × 1024 pixels in 20 Euler steps.
     pub fn of(prompt: impl Into<String>) -> Self {
-        Self { seed: 0, batch: 1, noise: NoiseSource::Cpu, pass: Pass::of(prompt) }
+        Self { seed: 0, batch: 1, noise: NoiseSource::Cpu, variation: None, resized_from: None, pass: Pass::of(prompt) }
+    }
+
+    /// The seed of each picture: each has the next one, but all have the first one's where they are varied.
+    pub fn seeds(&self) -> Vec<u64> {
+        seeds(self.seed, self.batch, self.variation)
     }
 
     /// Sets the seed.
@@ -58,10 +79,26 @@ impl Txt2Img {
     /// [`Error::Request`] or [`Error::Sampling`] for a number out of its range, or an option that does not exist.
     pub fn checked(self) -> Result<Self, Error> {
         self.pass.check()?;
+        let wrong = |what, expected: String, found: String| Err(Error::Request { what, expected, found });
+        if let Some(Variation { strength, .. }) = self.variation
+            && !(strength > 0.0 && strength <= 1.0)
+        {
+            return wrong("the strength of a variation", "above 0, to 1".into(), strength.to_string());
+        }
+        if let Some(Size { width, height }) = self.resized_from
+            && ![width, height].iter().all(|side| (Self::LEAST_SIDE..=Size::MAX).contains(side))
+        {
+            let expected = format!("sides of {} to {}", Self::LEAST_SIDE, Size::MAX);
+            return wrong("the size that noise is carried over from", expected, format!("{width}x{height}"));
+        }
         if (1..=Self::MAX_BATCH).contains(&self.batch) {
             return Ok(self);
         }
-        let expected = format!("1 to {}", Self::MAX_BATCH);
-        Err(Error::Request { what: "batch", expected, found: self.batch.to_string() })
+        wrong("batch", format!("1 to {}", Self::MAX_BATCH), self.batch.to_string())
     }
+}
+
+pub(crate) fn seeds(first: u64, batch: usize, variation: Option<Variation>) -> Vec<u64> {
+    let further = |picture: usize| if variation.is_some() { 0 } else { picture as u64 };
+    (0..batch).map(|picture| first.wrapping_add(further(picture))).collect()
 }

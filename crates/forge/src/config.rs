@@ -11,7 +11,7 @@ use std::{
 };
 
 use core_tensor::Compute;
-use diffusion_engine::{Catalog, Job, Key, Kind, Pass, Size, Txt2Img, Value};
+use diffusion_engine::{Catalog, Job, Key, Kind, Pass, Size, Txt2Img, Value, Variation};
 use memory::Bytes;
 
 use crate::{
@@ -121,7 +121,7 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::request_with`] and [`Config::job_of`].
-    pub fn job(&self, registry: &Catalog, random: impl FnOnce() -> u64) -> Result<Job> {
+    pub fn job(&self, registry: &Catalog, random: impl FnMut() -> u64) -> Result<Job> {
         self.job_of(self.request_with(registry, random)?)
     }
 
@@ -144,7 +144,7 @@ impl Config {
     /// # Errors
     /// [`Error::Registry`] for a name that does not exist, [`Error::Value`] for a sampler's name that ends in another schedule
     /// than the one that is given.
-    pub fn request(&self, random: impl FnOnce() -> u64) -> Result<Txt2Img> {
+    pub fn request(&self, random: impl FnMut() -> u64) -> Result<Txt2Img> {
         self.request_with(&crate::catalog(), random)
     }
 
@@ -152,7 +152,7 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::request`].
-    pub fn request_with(&self, registry: &Catalog, random: impl FnOnce() -> u64) -> Result<Txt2Img> {
+    pub fn request_with(&self, registry: &Catalog, mut random: impl FnMut() -> u64) -> Result<Txt2Img> {
         let Self { sampling, prompt, image, .. } = self;
         let (sampler, named) = registry.sampler_and_schedule(&sampling.sampler)?;
         let given = sampling.schedule.as_deref().map(|name| registry.schedule(name)).transpose()?;
@@ -177,6 +177,25 @@ impl Config {
                 Some(Noise::File(_)) | None => profile.noise,
             },
             batch: image.batch,
+            variation: (sampling.variation_strength > 0.0).then(|| Variation {
+                seed: match sampling.variation_seed {
+                    Seed::Fixed(seed) => seed,
+                    Seed::Random => random(),
+                },
+                strength: sampling.variation_strength,
+            }),
+            resized_from: match (sampling.seed_resize_width, sampling.seed_resize_height) {
+                (Some(width), Some(height)) => Some(Size { width, height }),
+                (None, None) => None,
+                (width, _) => {
+                    let missing = if width.is_none() { "seed_resize_width" } else { "seed_resize_height" };
+                    return Err(Error::Value {
+                        key: format!("sampling.{missing}"),
+                        expected: "a number, as the other side is given".into(),
+                        found: "nothing".into(),
+                    });
+                }
+            },
             pass: Pass {
                 negative: prompt.negative.clone(),
                 steps: sampling.steps,

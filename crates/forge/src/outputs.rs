@@ -1,6 +1,7 @@
 //! Where a run writes, found out before the work: every place can be written, and none is a file that is read.
 
 use std::{
+    collections::BTreeSet,
     collections::HashMap,
     ffi::OsStr,
     path::{Component, Path, PathBuf},
@@ -31,19 +32,23 @@ const FORMATS: [(&str, &str); 9] = [
 const OTHERS_FIELDS: [&str; 8] = ["%seed%", "%date%", "%date:", "%width%", "%height%", "[seed]", "[date]", "[datetime"];
 
 impl Pattern {
-    /// A pattern that gives each picture of a batch a name of its own, in a folder that can be written; `seed` is the first's.
+    /// A pattern that gives each picture of a batch a name of its own, in a folder that can be written; `seeds` are theirs.
     ///
     /// # Errors
     /// [`Error::Value`] or [`Error::Format`] for names that would collide, fill nothing in or promise another format, [`Error::Write`] for
     /// a place that can't be written.
-    pub fn new(pattern: &Path, seed: u64, batch: usize) -> Result<Self> {
+    pub fn new(pattern: &Path, seeds: &[u64]) -> Result<Self> {
         let wrong = |expected: &str| {
             let found = format!("`{}`", pattern.display());
             Err(Error::Value { key: "image.output".into(), expected: expected.into(), found })
         };
         let Some(text) = pattern.to_str() else { return wrong("a name in UTF-8") };
-        if batch > 1 && !text.contains("{index}") && !text.contains("{seed}") {
-            return wrong("`{index}` or `{seed}` in it, as there are several pictures");
+        let distinct: BTreeSet<&u64> = seeds.iter().collect();
+        if !text.contains("{index}") && (distinct.len() < seeds.len() || seeds.len() > 1 && !text.contains("{seed}")) {
+            return wrong(match distinct.len() {
+                1 => "`{index}` in it, as there are several pictures of one seed",
+                _ => "`{index}` or `{seed}` in it, as there are several pictures",
+            });
         }
         if text.replace("{seed}", "").replace("{index}", "").contains(['{', '}']) {
             return wrong("no braces but `{seed}` and `{index}`");
@@ -60,8 +65,8 @@ impl Pattern {
             return wrong("a name that ends in `.png`");
         }
         let pattern = Self(text.to_owned());
-        for index in 0..batch {
-            let path = pattern.path(seed.wrapping_add(index as u64), index);
+        for (index, &seed) in seeds.iter().enumerate() {
+            let path = pattern.path(seed, index);
             check_writable(&path).map_err(|source| Error::Write { path, source })?;
         }
         Ok(pattern)
@@ -123,10 +128,9 @@ impl Outputs {
             }
             Pictures::StandardOutput
         } else {
-            let pattern = Pattern::new(&config.image.output, request.seed, request.batch)?;
-            places.extend(
-                (0..request.batch).map(|i| ("image.output", pattern.path(request.seed.wrapping_add(i as u64), i))),
-            );
+            let seeds = request.seeds();
+            let pattern = Pattern::new(&config.image.output, &seeds)?;
+            places.extend(seeds.iter().enumerate().map(|(i, &seed)| ("image.output", pattern.path(seed, i))));
             Pictures::Files(pattern)
         };
         if let Some(path) = &dump {

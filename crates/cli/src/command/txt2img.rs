@@ -56,7 +56,7 @@ fn draw(drawing: Drawing) -> Result<()> {
     notes.into_iter().for_each(|note| reporter.event(&Event::Note { note }));
     reporter.begin("load");
     let forge = Forge::load_on(config, threads)?;
-    let seed = job.seed();
+    let seeds = job.seeds();
     let mut run = forge.start_until(job, cancel)?;
     reporter.event(&Event::Loaded { model: forge.name().to_owned() });
     forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: note.to_string() }));
@@ -77,8 +77,7 @@ fn draw(drawing: Drawing) -> Result<()> {
     reporter.event(&Event::Decoded);
     // A picture whose folder can't be synced is there, and so are those after it: that is told when all are.
     let mut unsynced: Result<()> = Ok(());
-    for (index, image) in images.iter().enumerate() {
-        let seed = seed.wrapping_add(index as u64);
+    for (index, (image, seed)) in images.iter().zip(seeds).enumerate() {
         let path = match &outputs.pictures {
             Pictures::Files(pattern) => pattern.path(seed, index),
             Pictures::StandardOutput => {

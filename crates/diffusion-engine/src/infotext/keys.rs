@@ -15,6 +15,10 @@ pub(super) enum Meaning {
     /// `cfg`, or the knob of the model that stands in its place.
     Scale,
     Seed,
+    VariationSeed,
+    VariationStrength,
+    /// The size that noise is carried over from.
+    ResizedFrom,
     Size,
     Width,
     Height,
@@ -69,6 +73,9 @@ pub(super) fn meaning(key: &str, writer: Writer, knobs: &[Key]) -> Option<Meanin
         SCALE => Meaning::Scale,
         "scale" if matches!(writer, Writer::NovelAi | Writer::DrawThings) => Meaning::Scale,
         "seed" | "noiseseed" => Meaning::Seed,
+        "variationseed" | "subseed" => Meaning::VariationSeed,
+        "variationseedstrength" | "variationstrength" | "subseedstrength" => Meaning::VariationStrength,
+        "seedresizefrom" => Meaning::ResizedFrom,
         "size" | "resolution" | "imagesize" => Meaning::Size,
         "width" | "imagewidth" => Meaning::Width,
         "height" | "imageheight" => Meaning::Height,
@@ -100,9 +107,7 @@ mod tests {
         for key in ["Warmth of Light", "warmth", "LampScale", "lamp_scale"] {
             assert_eq!(meaning(key, Writer::A1111, &knobs), Some(Meaning::Knob(1)), "{key}");
         }
-        for key in
-            ["Hires CFG Scale", "Image CFG scale", "Hires sampler", "Variation seed", "Noise Schedule", "Batch size"]
-        {
+        for key in ["Hires CFG Scale", "Image CFG scale", "Hires sampler", "Noise Schedule", "Batch size"] {
             assert_eq!(meaning(key, Writer::A1111, &[]), None, "{key}");
         }
         assert_eq!(meaning("scheduler", Writer::SwarmUi, &[]), Some(Meaning::Schedule));

@@ -1,10 +1,10 @@
 use super::{lines::split_negative, pairs::pair_value, settings::NEGATIVE};
-use crate::{Key, Txt2Img};
+use crate::{Key, Txt2Img, Variation};
 
 /// The infotext of a request, made with the model of this name and its family's `knobs`; `given_noise` notes that it did not start from
 /// its seed's noise.
 pub fn render(request: &Txt2Img, model: &str, knobs: &[Key], given_noise: bool) -> String {
-    let Txt2Img { seed, batch, noise, pass } = request;
+    let Txt2Img { seed, batch, noise, variation, resized_from, pass } = request;
     let mut text = pass.prompt.clone();
     if !pass.negative.is_empty() {
         text += &format!("\n{NEGATIVE} {}", pass.negative);
@@ -24,12 +24,12 @@ pub fn render(request: &Txt2Img, model: &str, knobs: &[Key], given_noise: bool) 
         Some((knob.label?, value.to_string()))
     };
     pairs.extend(always.iter().filter_map(said));
-    pairs.extend([
-        ("Seed", seed.to_string()),
-        ("Size", pass.size.to_string()),
-        ("Model", model.to_owned()),
-        ("RNG", noise.id().to_uppercase()),
-    ]);
+    pairs.extend([("Seed", seed.to_string()), ("Size", pass.size.to_string()), ("Model", model.to_owned())]);
+    if let Some(Variation { seed, strength }) = variation {
+        pairs.extend([("Variation seed", seed.to_string()), ("Variation seed strength", strength.to_string())]);
+    }
+    pairs.extend(resized_from.map(|size| ("Seed resize from", size.to_string())));
+    pairs.push(("RNG", noise.id().to_uppercase()));
     if *batch > 1 {
         pairs.push(("Batch", batch.to_string()));
     }

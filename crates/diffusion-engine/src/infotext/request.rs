@@ -9,7 +9,7 @@ use super::{
     keys::{Meaning, meaning, own_scale, plain},
     values,
 };
-use crate::{Catalog, Error, Key, Kind, Pass, Size, Txt2Img};
+use crate::{Catalog, Error, Key, Kind, Pass, Size, Txt2Img, Variation};
 
 /// The sides that a model may take; which of them it does is found when it is read.
 const SIDES: std::ops::RangeInclusive<usize> = 16..=Size::MAX;
@@ -174,7 +174,10 @@ impl<'a> Said<'a> {
             defaults.retain(|name| *name != "steps");
         }
 
-        let unread = self.options(pass)?;
+        request.variation = self.variation()?;
+        request.resized_from = self.one(Meaning::ResizedFrom, |key, value| self.sides(key, value))?;
+
+        let unread = self.options(&mut request.pass)?;
         Ok(Reading { request, unread, defaults })
     }
 
@@ -295,6 +298,20 @@ impl<'a> Said<'a> {
     fn has_own_scale(&self, catalog: &Catalog) -> bool {
         const MODELS: [&str; 5] = ["model", "modelname", "unet", "basemodel", "sdmodelname"];
         self.text.pairs.iter().any(|(key, value)| MODELS.contains(&plain(key).as_str()) && catalog.has_own_scale(value))
+    }
+
+    /// Towards another seed's noise; one of no strength says nothing.
+    fn variation(&self) -> Result<Option<Variation>, Error> {
+        let seed = self.one(Meaning::VariationSeed, |key, value| self.seed(key, value))?;
+        let strength = self.one(Meaning::VariationStrength, |key, value| self.number(key, value))?;
+        let strength = strength.filter(|strength| *strength != 0.0);
+        Ok(seed.zip(strength).map(|(seed, strength)| Variation { seed, strength }))
+    }
+
+    /// The size that noise is carried over from.
+    fn sides(&self, key: &str, value: &str) -> Result<Size, Error> {
+        let size = values::size(value).ok_or_else(|| self.wrong(key, "WIDTHxHEIGHT", value))?;
+        Ok(Size { width: size.0, height: size.1 })
     }
 
     fn size(&self) -> Result<(Option<usize>, Option<usize>), Error> {

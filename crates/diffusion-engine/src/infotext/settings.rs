@@ -34,12 +34,12 @@ pub(super) fn is_known((key, _): &Pair, knobs: &[Key]) -> bool {
 /// Whether a value is such as its key asks for, as far as that can be told without the registry.
 fn fits((key, value): &Pair, knobs: &[Key]) -> bool {
     match meaning(key, Writer::Unknown, knobs) {
-        Some(Meaning::Steps | Meaning::Seed | Meaning::Width | Meaning::Height | Meaning::Batch) => {
-            values::whole(value).is_some()
-        }
+        Some(
+            Meaning::Steps | Meaning::Seed | Meaning::VariationSeed | Meaning::Width | Meaning::Height | Meaning::Batch,
+        ) => values::whole(value).is_some(),
         Some(Meaning::Knob(at)) => !matches!(knobs[at].read(value), Value::Text(_)),
-        Some(Meaning::Cfg | Meaning::Scale) => values::number(value).is_some(),
-        Some(Meaning::Size) => values::size(value).is_some(),
+        Some(Meaning::Cfg | Meaning::Scale | Meaning::VariationStrength) => values::number(value).is_some(),
+        Some(Meaning::Size | Meaning::ResizedFrom) => values::size(value).is_some(),
         Some(
             Meaning::Prompt
             | Meaning::Negative

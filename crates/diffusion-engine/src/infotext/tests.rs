@@ -3,7 +3,7 @@ use proptest::sample::Index;
 use samplers::{Value, noise::NoiseSource};
 
 use super::*;
-use crate::{Catalog, Error, Fallback, Kind, Size, Txt2Img};
+use crate::{Catalog, Error, Fallback, Kind, Size, Txt2Img, Variation};
 
 /// What a family may have of its own.
 const KNOBS: [Key; 2] = [
@@ -190,10 +190,15 @@ proptest! {
         (sampler, schedule, profile) in (any::<Index>(), any::<Index>(), any::<Index>()),
         room in proptest::option::of(1u32..4097),
         nv in any::<bool>(),
+        variation in proptest::option::of((any::<u64>(), 0.001f32..1.0)),
+        sides in proptest::option::of((16usize..4096, 16usize..4096)),
     ) {
         let registry = catalog();
         let noise = if nv { NoiseSource::Nv } else { NoiseSource::Cpu };
-        let request = Txt2Img { batch, noise, ..Txt2Img::of(prompt).seed(seed).steps(steps) }.with(|pass| {
+        let variation = variation.map(|(seed, strength)| Variation { seed, strength });
+        let resized_from = sides.map(|(width, height)| Size { width, height });
+        let request = Txt2Img { batch, noise, variation, resized_from, ..Txt2Img::of(prompt).seed(seed).steps(steps) };
+        let request = request.with(|pass| {
             pass.negative = negative;
             pass.cfg = cfg;
             pass.sampler = sampler.get(registry.samplers()).clone();

@@ -196,6 +196,30 @@ tables! {
             .flag("seed")
             .label("Seed")
             .api("seed");
+        /// Number, or `random`: the seed that the picture is varied towards
+        variation_seed: Seed = Key::of(Kind::Seed, Fallback::Text("random"))
+            .docs("the seed of the noise that the picture's own is moved towards; picture `i` of a batch has `variation_seed + i`")
+            .flag("variation-seed")
+            .label("Variation seed")
+            .api("subseed");
+        /// How far towards the other seed's noise, 0 to 1
+        variation_strength: f32 = Key::of(Kind::Number { min: 0.0, max: 1.0 }, Fallback::Number(0.0))
+            .docs("how far the noise is moved towards that of `variation_seed`; above 0 all pictures of a batch have one seed")
+            .flag("variation-strength")
+            .label("Variation seed strength")
+            .api("subseed_strength");
+        /// Pixels across of the picture whose noise is carried over
+        seed_resize_width: Option<usize> = Key::of(whole(Txt2Img::LEAST_SIDE, Size::MAX, 1), open("none", "512"))
+            .docs("pixels across of the picture whose noise is carried over to the middle of this one's")
+            .flag("seed-resize-width")
+            .label("Seed resize from")
+            .api("seed_resize_from_w");
+        /// Pixels down of the picture whose noise is carried over
+        seed_resize_height: Option<usize> = Key::of(whole(Txt2Img::LEAST_SIDE, Size::MAX, 1), open("none", "512"))
+            .docs("pixels down of the picture whose noise is carried over")
+            .flag("seed-resize-height")
+            .label("Seed resize from")
+            .api("seed_resize_from_h");
         /// `cpu`, `nv`, or a safetensors file with a tensor `noise`
         noise: Option<Noise> = Key::of(Kind::Noise, open("the profile's", "\"cpu\""))
             .docs("where the starting noise comes from")

@@ -1,4 +1,4 @@
-use diffusion_engine::{Catalog, Infotext, Pass, Reading, Size, Txt2Img};
+use diffusion_engine::{Catalog, Infotext, Pass, Reading, Size, Txt2Img, Variation};
 use samplers::Value;
 use serde_json::json;
 
@@ -20,7 +20,7 @@ pub fn show_infotext(registry: &Catalog, infotext: &Infotext) -> Result<()> {
 
 fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading) -> serde_json::Value {
     // A field that is added to the request has to be told here too.
-    let Txt2Img { seed, batch, noise, pass } = request;
+    let Txt2Img { seed, batch, noise, variation, resized_from, pass } = request;
     let Pass { prompt, negative, steps, sampler, schedule, sigmas, options, profile, cfg, size, knobs, .. } = pass;
     let Size { width, height } = size;
     let option = |(name, value): (&str, &Value)| {
@@ -37,6 +37,14 @@ fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading
         "options": options.iter().map(option).collect::<serde_json::Map<_, _>>(), "sigmas": sigmas,
         "unread": unread, "defaults": defaults,
     });
+    if let Some(Variation { seed, strength }) = variation {
+        object["variation_seed"] = json!(seed);
+        object["variation_strength"] = shortest(strength);
+    }
+    if let Some(Size { width, height }) = resized_from {
+        object["seed_resize_width"] = json!(width);
+        object["seed_resize_height"] = json!(height);
+    }
     for key in registry.knobs().iter().filter(|key| key.label.is_some()) {
         let value = knobs.value(key.name).map(|option| key.value(option)).or_else(|| key.initial());
         object[key.name] = match value {
