@@ -89,6 +89,56 @@ pub enum Error {
     /// A text encoder's projection, of one that was loaded without.
     #[error("the text encoder was loaded without its projection")]
     NoProjection,
+    /// A file in the place of a textual inversion that is something else, or several.
+    #[error("{source_name} is not one textual inversion: `{name}` can't be used")]
+    NotAnEmbedding {
+        /// What prompts would call it.
+        name: String,
+        /// Which file.
+        source_name: String,
+    },
+    /// A tensor of a textual inversion that is no list of vectors, or has another number of them than the other.
+    #[error(
+        "`{tensor}` of the textual inversion `{name}` has shape {shape:?}, expected [vectors, width], as many for each encoder"
+    )]
+    EmbeddingShape {
+        /// What prompts call it.
+        name: String,
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A textual inversion of another model.
+    #[error(
+        "the textual inversion `{name}` has vectors of {found:?} numbers, the text encoder `{encoder}` needs {expected}"
+    )]
+    EmbeddingWidth {
+        /// What the prompt calls it.
+        name: String,
+        /// The encoder that it was to be used with.
+        encoder: &'static str,
+        /// The encoder's width.
+        expected: usize,
+        /// The widths of its vectors.
+        found: Vec<usize>,
+    },
+    /// A textual inversion that no chunk of tokens can hold.
+    #[error("the textual inversion `{name}` has {count} vectors, a prompt's chunk holds {limit}")]
+    EmbeddingLength {
+        /// What the prompt calls it.
+        name: String,
+        /// Its vectors.
+        count: usize,
+        /// The most.
+        limit: usize,
+    },
+    /// A textual inversion that a prompt names and that is not there.
+    #[error("there is no textual inversion `{name}`")]
+    NoEmbedding {
+        /// What the prompt calls it.
+        name: String,
+    },
     /// The text could not be turned into tokens.
     #[error("the {which} tokenizer failed")]
     Tokenizer {

@@ -59,8 +59,8 @@ pub use request::{Txt2Img, Variation};
 pub use run::{Run, start};
 pub use snapshot::Snapshot;
 pub use text::{
-    Activation, Clip, ClipConfig, ClipDimensions, ClipProjection, ClipTokenizer, OpenClipNames, T5, T5Dimensions,
-    T5Tokenizer, Tokens,
+    Activation, Chunk, Clip, ClipConfig, ClipDimensions, ClipProjection, ClipTokenizer, Embedding, Embeddings, Filling,
+    OpenClipNames, T5, T5Dimensions, T5Tokenizer, Tokens, chunked, joined, weighted,
 };
 pub use vae::{AutoencoderKl, LatentScaling, Posterior, TileCost, TilePlan, VaeConfig, VaeDimensions};
 pub use vae_names::LdmNames;

@@ -30,6 +30,8 @@ impl ClipTokenizer {
     pub const START: usize = 49_406;
     /// `<|endoftext|>`, which also fills a prompt up.
     pub const END: usize = 49_407;
+    /// A comma that ends a word.
+    pub const COMMA: usize = 267;
 
     /// Unpacks the vocabulary that is compiled in.
     ///
@@ -116,6 +118,7 @@ mod tests {
         let ids = ClipTokenizer::new().unwrap().encode("A  photo of\na CAT").unwrap();
         assert_eq!(ids[..7], [ClipTokenizer::START, 320, 1125, 539, 320, 2368, ClipTokenizer::END]);
         assert_eq!(ids.len(), 77);
+        assert_eq!(ClipTokenizer::new().unwrap().text(", ").unwrap(), [ClipTokenizer::COMMA]);
     }
 
     #[test]
