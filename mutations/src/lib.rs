@@ -9,6 +9,7 @@ mod campaign;
 mod damage;
 mod dice;
 mod parsers;
+mod pickle;
 mod picture;
 mod safetensors;
 

@@ -5,11 +5,11 @@ use std::{
     sync::LazyLock,
 };
 
-use core_tensor::{Error, WeightSource, safetensors::Safetensors};
+use core_tensor::{Error, PickleFault, WeightSource, pickle::TorchFile, safetensors::Safetensors};
 use diffusion_engine::Catalog;
 use forge::Config;
 
-use crate::{Dice, damage, picture, safetensors};
+use crate::{Dice, damage, pickle, picture, safetensors};
 
 /// A parser of what others wrote.
 pub struct Parser {
@@ -39,6 +39,7 @@ pub enum Reached {
 /// Every parser that reads what others wrote. The reader of `*.index.json` belongs here, with the seeds of `fuzz/seeds/index_json`.
 pub static PARSERS: &[Parser] = &[
     Parser { name: "safetensors", read: read_safetensors, tokens: SAFETENSORS, damage: safetensors::damaged },
+    Parser { name: "pickle", read: read_pickle, tokens: PICKLE, damage: pickle::damaged },
     Parser { name: "infotext", read: read_infotext, tokens: INFOTEXT, damage: damage::damaged },
     Parser { name: "picture_text", read: read_picture, tokens: PICTURE, damage: picture::damaged },
     Parser { name: "flux_toml", read: read_config, tokens: CONFIG, damage: damage::damaged },
@@ -77,16 +78,80 @@ const SAFETENSORS: &[&str] = &[
 fn read_safetensors(bytes: &[u8]) -> Reached {
     match Safetensors::from_bytes(Path::new("m.safetensors"), bytes.to_vec()) {
         Ok(file) => {
-            for (name, form) in file.manifest().iter() {
-                let Ok(stored) = file.read(name) else { panic!("`{name}` was listed and is not there") };
-                assert!(stored.byte_len() <= bytes.len() && stored.shape() == form.shape, "`{name}` leaves its file");
-                let _ = stored.to_f32();
-            }
+            read_all(&file, bytes.len());
             Reached::Accepted
         }
         Err(Error::Extent { .. } | Error::Overflow { .. } | Error::Twice { .. } | Error::Rank { .. }) => {
             Reached::Meaning
         }
+        Err(_) => Reached::Form,
+    }
+}
+
+/// Reads each tensor of a file of so many bytes.
+fn read_all(file: &dyn WeightSource, length: usize) {
+    for (name, form) in file.manifest().iter() {
+        let Ok(stored) = file.read(name) else { panic!("`{name}` was listed and is not there") };
+        assert!(stored.byte_len() <= length && stored.shape() == form.shape, "`{name}` leaves its file");
+        let _ = stored.to_f32();
+    }
+}
+
+const PICKLE: &[&str] = &[
+    "}",
+    "]",
+    ")",
+    "(",
+    "t",
+    "u",
+    "s",
+    "a",
+    "e",
+    "R",
+    "b",
+    "Q",
+    ".",
+    "N",
+    "0",
+    "2",
+    "q\0",
+    "h\0",
+    "h\x01",
+    "r\0\0\x01\0",
+    "K\0",
+    "K\x07",
+    "J\0\0\0\x7f",
+    "X\x01\0\0\0a",
+    "X\0\0\0\x7f",
+    "U\x01a",
+    "ccollections\nOrderedDict\n",
+    "ctorch\nHalfStorage\n",
+    "ctorch\nfloat16\n",
+    "ctorch.storage\nUntypedStorage\n",
+    "ctorch._utils\n_rebuild_tensor_v3\n",
+    "ctorch.nn.modules.container\nParameterDict\n",
+    "cos\nsystem\n",
+    "state_dict",
+    "_parameters",
+    "../",
+    "/data.pkl",
+];
+
+fn read_pickle(bytes: &[u8]) -> Reached {
+    match TorchFile::from_bytes(Path::new("m.ckpt"), bytes.to_vec()) {
+        Ok(file) => {
+            read_all(&file, bytes.len());
+            Reached::Accepted
+        }
+        Err(Error::Pickle { fault, .. }) => match fault {
+            PickleFault::Global { .. } | PickleFault::Called { .. } | PickleFault::Outside { .. } => Reached::Meaning,
+            PickleFault::Negative { .. } | PickleFault::Rank { .. } | PickleFault::Strides { .. } => Reached::Meaning,
+            PickleFault::Format { .. } | PickleFault::NoFormat | PickleFault::NoTensors { .. } => Reached::Meaning,
+            PickleFault::NoStorage { .. } | PickleFault::StorageSize { .. } => Reached::Meaning,
+            PickleFault::StorageConflict { .. } | PickleFault::StorageTwice { .. } => Reached::Meaning,
+            _ => Reached::Form,
+        },
+        Err(Error::Twice { .. }) => Reached::Meaning,
         Err(_) => Reached::Form,
     }
 }
