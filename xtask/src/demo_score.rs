@@ -1,4 +1,4 @@
-//! `cargo xtask demo-score`: how often the demo model draws what it was asked for.
+//! `cargo xtask demo-score`: how often a demo model, Flux or another config's, draws what it was asked for.
 //!
 //! Asks for random subjects over random backgrounds through the release binary, compares each picture with the sprites
 //! that the model was trained on, and passes when 95 % of the subjects and 99 % of the backgrounds are right.
@@ -22,9 +22,10 @@ use sprites::Sprites;
 
 const SUBJECTS_NEEDED: usize = 95; // %
 const BACKGROUNDS_NEEDED: usize = 99; // %
-const SHEET: &str = "docs/demo-sheet.png";
+const FLUX: &str = "flux.toml";
 
 struct Options {
+    config: String,
     count: usize,
     seed: u64,
     steps: usize,
@@ -38,19 +39,22 @@ pub fn run(flags: &[&str]) -> Done {
     let target = target_folder()?;
     let forge = options.forge.map_or_else(|| build_forge(&target), Ok)?;
 
-    let pictures = generate(&forge, &sprites, &prompts, options.steps, &target.join("demo-score"))?;
+    let pictures = generate(&forge, &sprites, &prompts, &options.config, options.steps, &target.join("demo-score"))?;
     let scores = pictures.iter().zip(&prompts).map(|(picture, prompt)| score::judge(picture, prompt, &sprites));
     let scores: Vec<Score> = scores.collect();
 
-    image::write(&contact_sheet::lay_out(&pictures), &root().join(SHEET))?;
+    let sheet = sheet(&options.config);
+    image::write(&contact_sheet::lay_out(&pictures), &root().join(&sheet))?;
     report(&scores, &prompts, &sprites);
+    println!("wrote        {}", sheet.display());
     pass(&scores, &prompts)
 }
 
 impl Options {
     fn parse(flags: &[&str]) -> Result<Options, String> {
         match flags {
-            [] => Ok(Options { count: 100, seed: 7, steps: 20, forge: None }),
+            [] => Ok(Options { config: FLUX.into(), count: 100, seed: 7, steps: 20, forge: None }),
+            ["--config", file, rest @ ..] => Ok(Options { config: file.to_string(), ..Options::parse(rest)? }),
             ["--count", count, rest @ ..] => Ok(Options { count: number("--count", count)?, ..Options::parse(rest)? }),
             ["--seed", seed, rest @ ..] => Ok(Options { seed: number("--seed", seed)?, ..Options::parse(rest)? }),
             ["--steps", steps, rest @ ..] => Ok(Options { steps: number("--steps", steps)?, ..Options::parse(rest)? }),
@@ -59,8 +63,8 @@ impl Options {
                 Ok(Options { forge: Some(path), ..Options::parse(rest)? })
             }
             [unknown, ..] => Err(format!(
-                "`{unknown}` is not a flag of `demo-score`, or has no value; it takes `--count N`, `--seed N`, `--steps N` \
-                 and `--forge PATH`"
+                "`{unknown}` is not a flag of `demo-score`, or has no value; it takes `--config FILE`, `--count N`, `--seed N`, \
+                 `--steps N` and `--forge PATH`"
             )),
         }
     }
@@ -68,6 +72,14 @@ impl Options {
 
 fn number<T: FromStr>(flag: &str, value: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("`{flag} {value}` is not a whole number"))
+}
+
+/// Where the pictures are laid out, in the repository: each config has a sheet of its own.
+fn sheet(config: &str) -> PathBuf {
+    match Path::new(config).file_stem().and_then(|stem| stem.to_str()) {
+        Some(stem) if config != FLUX => format!("docs/demo-sheet-{stem}.png").into(),
+        _ => "docs/demo-sheet.png".into(),
+    }
 }
 
 /// Cargo's target folder: xtask itself runs from `<target>/debug/xtask`.
@@ -92,6 +104,7 @@ fn generate(
     forge: &Path,
     sprites: &Sprites,
     prompts: &[Prompt],
+    config: &str,
     steps: usize,
     folder: &Path,
 ) -> Result<Vec<Image<3>>, Box<dyn Error>> {
@@ -102,7 +115,7 @@ fn generate(
         let output = folder.join(format!("{index:03}.png"));
         let size = sprites.size.to_string();
         let made = Command::new(forge)
-            .args(["txt2img", "--config", "flux.toml", "--width", &size, "--height", &size])
+            .args(["txt2img", "--config", config, "--width", &size, "--height", &size])
             .args(["--prompt", &prompt.text, "--seed", &prompt.seed.to_string(), "--steps", &steps.to_string()])
             .arg("--output")
             .arg(&output)
@@ -139,7 +152,6 @@ fn report(scores: &[Score], prompts: &[Prompt], sprites: &Sprites) {
     println!("subjects     {} of {count} right, {SUBJECTS_NEEDED} % needed", hits.subjects);
     println!("backgrounds  {} of {count} right, {BACKGROUNDS_NEEDED} % needed", hits.backgrounds);
     println!("crispness    {psnr:.1} dB PSNR, edges {edges:.2} times as strong as the sprite's");
-    println!("wrote        {SHEET}");
 }
 
 fn pass(scores: &[Score], prompts: &[Prompt]) -> Done {
@@ -193,8 +205,15 @@ mod tests {
 
     #[test]
     fn flags_may_come_in_any_order() {
-        let options = Options::parse(&["--steps", "4", "--count", "9"]).unwrap();
-        assert_eq!((options.count, options.seed, options.steps, options.forge), (9, 7, 4, None));
+        let options = Options::parse(&["--steps", "4", "--config", "sd.toml", "--count", "9"]).unwrap();
+        assert_eq!((options.config.as_str(), options.count, options.seed), ("sd.toml", 9, 7));
+        assert_eq!((options.steps, options.forge), (4, None));
+    }
+
+    #[test]
+    fn each_config_has_a_sheet_of_its_own() {
+        assert_eq!(sheet(FLUX), Path::new("docs/demo-sheet.png"));
+        assert_eq!(sheet("sd.toml"), Path::new("docs/demo-sheet-sd.png"));
     }
 
     #[test]
