@@ -118,7 +118,7 @@ fn inspect_tells_each_golden_file_for_what_it_is() {
         ("tiny-dev/ae.safetensors", "an autoencoder", "autoencoder-kl"),
         ("tiny-diffusers/transformer", "a Flux transformer", "flux-dev"),
         ("tiny-diffusers/vae", "an autoencoder", "autoencoder-kl"),
-        ("noise.safetensors", "not a model that is known here", ""),
+        ("noise.safetensors", "an unknown model", ""),
     ];
     for (file, role, family) in files {
         let path = golden(file).display().to_string();

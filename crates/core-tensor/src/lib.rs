@@ -11,6 +11,7 @@ mod blocks;
 mod cpu;
 mod device;
 mod error;
+mod format;
 pub mod layers;
 mod mapped;
 pub mod ops;
@@ -23,11 +24,12 @@ use burn::tensor::TensorData;
 pub use burn::tensor::{Device, Tensor};
 pub use device::device;
 pub use error::{Error, PickleFault};
+pub use format::{BlockFormat, Format, Product, Unpack};
 pub use kernels::Compute;
 pub use mapped::Mapped;
 pub use weights::{
-    BlockFormat, Branch, Change, Convolution, Declare, Factor, Form, Format, Kind, Layout, MAX_DEPTH, Manifest, Matrix,
-    Need, Parameter, Product, Residency, Stored, Strength, Unpack, Weight, WeightSource, Weights,
+    Branch, Change, Convolution, Declare, Factor, Form, Kind, Layout, MAX_DEPTH, Manifest, Matrix, Need, Parameter,
+    Residency, Stored, Strength, Weight, WeightSource, Weights,
 };
 
 /// A picture in a VAE's space, `[batch, channels, height / 8, width / 8]`, f32.

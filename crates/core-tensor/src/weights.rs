@@ -3,7 +3,6 @@
 mod branch;
 mod convolution;
 mod footprint;
-mod format;
 mod layout;
 mod manifest;
 mod matrix;
@@ -13,10 +12,11 @@ mod stored;
 mod view;
 mod weight;
 
+use crate::format::{self, Format, Product};
+
 pub use branch::{Branch, Change, Strength};
 pub use convolution::Convolution;
 pub(crate) use convolution::Parameters;
-pub use format::{BlockFormat, Format, Product, Unpack};
 pub use layout::{Declare, Kind, Layout, Need};
 pub use manifest::{Form, Manifest};
 pub use matrix::Matrix;

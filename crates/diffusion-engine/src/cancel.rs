@@ -3,14 +3,14 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// The wish that a run stops: shared by the run and by everyone who may ask for it, from any thread.
+/// A request that a run stops: shared by the run and by everyone who may ask for it, from any thread.
 ///
 /// A run looks at it before each call of its model and between the blocks of its networks.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// A wish that a flag stands for, such as one that a signal sets.
+    /// A request that a flag stands for, such as one that a signal sets.
     pub fn by(flag: Arc<AtomicBool>) -> Self {
         Self(flag)
     }

@@ -247,13 +247,13 @@ pub enum Error {
         /// The other key and its value.
         second: (String, String),
     },
-    /// An infotext that has the wish for a random seed in the seed's place.
+    /// An infotext that says `random` instead of the seed.
     #[error("{text} has -1, which means random, for its seed: the one that was drawn is not told")]
     RandomSeed {
         /// Whose text it is.
         text: Writer,
     },
-    /// A text of another program from which nothing can be had.
+    /// A text of another program that can't be read.
     #[error("{text} can't be read: {fault}")]
     InfotextForm {
         /// Whose text it is.
@@ -261,7 +261,7 @@ pub enum Error {
         /// Why.
         fault: TextFault,
     },
-    /// A text of another program that asks for what is not known here.
+    /// A text of another program that asks for something unknown.
     #[error("{text}: {error}")]
     Foreign {
         /// Whose text it is.

@@ -1,57 +1,10 @@
 //! A look inside a network while it runs, and a hand in it.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use core_tensor::Tensor;
 
-use crate::{Cancel, Error};
-
-/// A place between two layers of a network, named as the checkpoint names what stands before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Site {
-    /// The network: `transformer`, `clip`, `t5`, `decoder`, … .
-    pub network: &'static str,
-    /// The stack of blocks, such as `double_blocks`, or the single layer, such as `out`.
-    pub block: &'static str,
-    /// Which block of the stack, from 0.
-    pub index: Option<usize>,
-    /// Which of the blocks inside that one, from 0, such as one of a UNet's transformers.
-    pub inner: Option<usize>,
-    /// Which of the block's streams, such as `img`.
-    pub stream: Option<&'static str>,
-}
-
-impl Site {
-    /// Behind a layer that there is once.
-    pub const fn layer(network: &'static str, block: &'static str) -> Self {
-        Self { network, block, index: None, inner: None, stream: None }
-    }
-
-    /// Behind a block of a stack.
-    pub const fn block(network: &'static str, block: &'static str, index: usize) -> Self {
-        Self { network, block, index: Some(index), inner: None, stream: None }
-    }
-
-    /// Behind a block inside of this one.
-    pub const fn inner(self, inner: usize) -> Self {
-        Self { inner: Some(inner), ..self }
-    }
-
-    /// The same of one of the block's streams.
-    pub const fn stream(self, stream: &'static str) -> Self {
-        Self { stream: Some(stream), ..self }
-    }
-}
-
-impl fmt::Display for Site {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.block)?;
-        for number in [self.index, self.inner].into_iter().flatten() {
-            write!(f, ".{number}")?;
-        }
-        self.stream.map_or(Ok(()), |stream| write!(f, ".{stream}"))
-    }
-}
+use crate::{Cancel, Error, HookError, Site};
 
 /// Which call of a model the values belong to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,9 +14,6 @@ pub struct Call {
     /// Which of the prompts, from 0, the positive one.
     pub prompt: usize,
 }
-
-/// Why a hook failed.
-pub type HookError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is called inside the networks of a run; every method may be left out.
 ///
@@ -98,7 +48,7 @@ impl<F: Fn(Site, &Tensor<3>) + Send + Sync> Hooks for Look<F> {
     }
 }
 
-/// What accompanies a network's call: hooks, in the order in which they are called, and the wish to stop.
+/// What accompanies a network's call: hooks, in the order in which they are called, and the request to stop.
 #[derive(Clone, Default)]
 pub struct Inside {
     hooks: Vec<Arc<dyn Hooks>>,

@@ -74,13 +74,13 @@ pub enum Kind {
     },
     /// An amount of memory.
     Size,
-    /// A seed, or the wish for a new one.
+    /// A seed, or `random`.
     Seed,
     /// A back end, and which of its devices.
     Backend,
     /// Where noise comes from.
     Noise,
-    /// What is set of the sampler and the schedule.
+    /// Options of the sampler and the schedule.
     Options,
 }
 

@@ -1,9 +1,9 @@
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use core_tensor::{Device, Latent, Tensor};
 use samplers::SigmaSpace;
 
-use crate::{Error, Inside, Key, Pass, Piece, Prompt};
+use crate::{Encoded, Error, Inside, Key, Pass, Piece, Prompt, Size};
 
 /// A loaded model of any family: everything between the words and the latent, and from the latent to pixels.
 ///
@@ -90,75 +90,4 @@ pub struct LatentRgb {
     pub factors: &'static [[f32; 3]],
     /// What is added.
     pub bias: [f32; 3],
-}
-
-/// An encoded prompt, as the networks see it.
-#[derive(Clone, Debug)]
-pub struct Encoded {
-    /// One vector for each token, of each encoder whose tokens are attended to.
-    pub streams: Vec<Stream>,
-    /// One vector for the whole prompt, `[1, width]`, where the family has one.
-    pub pooled: Option<Tensor<2>>,
-    /// The token ids that each encoder was given, under the encoder's name.
-    pub ids: Vec<(&'static str, Vec<usize>)>,
-    /// The encoders that did not see the whole prompt.
-    pub cut: Vec<Cut>,
-}
-
-/// A prompt's tokens, by one encoder.
-#[derive(Clone, Debug)]
-pub struct Stream {
-    /// The encoder's name.
-    pub encoder: &'static str,
-    /// `[1, tokens, width]`.
-    pub tokens: Tensor<3>,
-}
-
-/// A prompt that was longer than an encoder takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Cut {
-    /// The encoder's name.
-    pub encoder: &'static str,
-    /// Tokens that the encoder was given.
-    pub kept: usize,
-    /// Tokens that the prompt has.
-    pub tokens: usize,
-}
-
-/// A picture's size in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// Pixels across.
-    pub width: usize,
-    /// Pixels down.
-    pub height: usize,
-}
-
-impl Size {
-    /// The largest side that is accepted.
-    pub const MAX: usize = 16_384;
-
-    /// A size whose sides are both multiples of `multiple`.
-    ///
-    /// # Errors
-    /// [`Error::Request`] with the nearest sides that would do.
-    pub fn checked(self, multiple: usize) -> Result<Self, Error> {
-        for (what, found) in [("width", self.width), ("height", self.height)] {
-            let request = |expected| Err(Error::Request { what, expected, found: found.to_string() });
-            if !(multiple..=Self::MAX).contains(&found) {
-                return request(format!("{multiple} to {}", Self::MAX));
-            }
-            if found % multiple != 0 {
-                let below = found / multiple * multiple;
-                return request(format!("a multiple of {multiple}, nearest are {below} and {}", below + multiple));
-            }
-        }
-        Ok(self)
-    }
-}
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}x{}", self.width, self.height)
-    }
 }

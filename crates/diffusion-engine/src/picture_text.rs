@@ -9,6 +9,7 @@ mod exif;
 mod jpeg;
 mod png;
 mod source;
+mod stored;
 mod texts;
 mod webp;
 mod xmp;

@@ -7,8 +7,8 @@ use samplers::{Denoiser, Process, SigmaSpace, Sigmas, Start, Stepper};
 
 use crate::{
     Around, Encoded, Error, Guidance, Job, Model, Origin, Pass, Place, Stage, Wrap,
+    finite::finite,
     host_noise::HostNoise,
-    run::finite,
     wrap::{Finite, Watch},
 };
 

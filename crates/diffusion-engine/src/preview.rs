@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use core_tensor::{Tensor, tensor, values};
 
-use crate::{Error, Image, Inside, LatentRgb, Model, Stage, run::finite, wrap::Watch};
+use crate::{Error, Image, Inside, LatentRgb, Model, Stage, finite::finite, wrap::Watch};
 
 /// A look at the pictures of a run in the making: what its model sees in the latent, at the last call. Clones share it.
 #[derive(Clone)]

@@ -6,12 +6,12 @@
 
 use std::{cell::OnceCell, sync::Arc};
 
-use core_tensor::{Latent, Tensor, is_finite};
+use core_tensor::{Latent, Tensor};
 use samplers::{Denoiser, Step};
 
 use crate::{
     Cancel, Conditioned, Encoded, Encodings, Error, Event, Image, Inside, Job, Model, Piece, Preview, Snapshot, Stage,
-    StepReport, host_noise::HostNoise, infotext, prepared::Prepared, wrap::Watch,
+    StepReport, finite::finite, host_noise::HostNoise, infotext, prepared::Prepared, wrap::Watch,
 };
 
 /// Begins a run. It stops when `cancel` is asked to, and takes prompts that were encoded before from `encodings`.
@@ -247,8 +247,4 @@ impl Run {
     pub fn latent(&self) -> &Latent {
         &self.at.latent
     }
-}
-
-pub(crate) fn finite<const D: usize>(stage: Stage, values: &Tensor<D>) -> Result<(), Error> {
-    if is_finite(values) { Ok(()) } else { Err(Error::NotFinite { stage }) }
 }

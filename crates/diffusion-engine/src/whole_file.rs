@@ -10,63 +10,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::Error;
+use crate::{
+    Error, Unwritable,
+    unwritable::{LONGEST_NAME, LONGEST_PATH},
+};
 
 const PREFIX: &str = ".forge-";
 const SUFFIX: &str = ".tmp";
-
-/// Bytes of a name, on every common file system.
-const LONGEST_NAME: usize = 255;
-
-/// Bytes of a path that Linux takes (`PATH_MAX` without its terminating zero), less what the temporary name may add.
-const LONGEST_PATH: usize = 4095 - 64;
-
-/// Why a place can't be written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unwritable {
-    /// A folder has the name.
-    #[error("there is a folder of this name")]
-    Folder,
-    /// A pipe, a socket or a device has the name; replacing it would take it away from others.
-    #[error("this is {kind}, and only a file can be replaced")]
-    Special {
-        /// What it is.
-        kind: &'static str,
-    },
-    /// The path ends in no name.
-    #[error("it names no file")]
-    NoName,
-    /// A part of the path that no file system can hold.
-    #[error("`{start}…` has {bytes} bytes, a name has at most {LONGEST_NAME}")]
-    LongName {
-        /// Its first characters.
-        start: String,
-        /// Its length.
-        bytes: usize,
-    },
-    /// A path that the system does not take.
-    #[error("the path has {bytes} bytes, at most {LONGEST_PATH} are accepted")]
-    LongPath {
-        /// Its length.
-        bytes: usize,
-    },
-    /// A part of the path is a link whose target does not exist.
-    #[error("`{}` is a link to something that does not exist", link.display())]
-    DanglingLink {
-        /// The link.
-        link: PathBuf,
-    },
-    /// A part of the path is there and is no folder.
-    #[error("`{}` is not a folder", path.display())]
-    NotAFolder {
-        /// The part.
-        path: PathBuf,
-    },
-    /// What the system says.
-    #[error(transparent)]
-    System(#[from] io::Error),
-}
 
 /// Writes a file completely or not at all. Missing folders are made; a file of that name is replaced by one with its permissions, and
 /// where the name is a link, the file that it leads to.

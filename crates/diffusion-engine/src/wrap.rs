@@ -2,16 +2,18 @@
 
 mod finite;
 mod guidance;
+mod pass;
 mod watch;
 
 use std::sync::Arc;
 
 use samplers::{Denoiser, SigmaSpace, Sigmas};
 
-use crate::{Encoded, Error, Hooks, Pass};
+use crate::{Encoded, Error, Hooks};
 
 pub(crate) use finite::Finite;
 pub use guidance::Guidance;
+pub use pass::{Origin, Pass};
 pub(crate) use watch::Watch;
 
 /// Something around a model's calls, and inside its networks, for the length of a pass; either may be left out.

@@ -14,7 +14,7 @@ use diffusion_engine::{
     Around, Call, Cancel, Encoded, Encodings, Error, Event, HookError, Hooks, Image, Job, Look, Model, Place, Run,
     Site, Stage, Txt2Img, Wrap, start,
 };
-use samplers::{Denoised, Denoiser, Processes, Registry, Step};
+use samplers::{Denoised, Denoiser, Noise, Processes, Registry, Sampler, Step, Stepper};
 
 use crate::toy::{BLOCKS, Toy, request};
 
@@ -373,4 +373,39 @@ fn hooks_know_the_call_and_a_wrap_may_change_the_prompts() {
     }
     let mut dropped = run(&model, words("a", "b").with(Arc::new(Dropped)));
     assert!(matches!(dropped.next(), Some(Err(Error::Request { .. }))));
+}
+
+/// Makes something of a latent that a sampler should not.
+#[derive(Clone, Copy)]
+struct Makes(fn(Latent) -> Latent);
+
+impl Stepper for Makes {
+    fn step(&mut self, _: Step, x: Latent, _: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, samplers::Error> {
+        Ok(self.0(x))
+    }
+
+    fn fork(&self) -> Box<dyn Stepper> {
+        Box::new(*self)
+    }
+}
+
+#[test]
+fn a_step_that_makes_another_shape_or_no_number_ends_the_run_with_an_error() {
+    let first_error = |makes: fn(Latent) -> Latent| {
+        let sampler = Sampler::new("outsider", "Outsider", move |_| Ok(Box::new(Makes(makes))));
+        let job = Job::of(request("words").with(|pass| pass.sampler = sampler)).unwrap();
+        let mut run = run(&Toy::new(), job);
+        let error = run.find_map(Result::err).unwrap();
+        assert!(run.next().is_none(), "nothing comes after an error");
+        assert!(run.images().is_err());
+        error
+    };
+    let wide = first_error(|x| Latent(x.0.repeat(&[1, 1, 1, 2])));
+    let Error::Step { step: 1, steps: 5, source } = &wide else { panic!("{wide:?}") };
+    let samplers::Error::Shape { sampler, expected, found } = source else { panic!("{source:?}") };
+    assert_eq!((sampler.as_str(), expected, found), ("outsider", &[1, 3, 4, 8], &[1, 3, 4, 16]));
+    for makes in [|x: Latent| Latent(x.0 * f32::NAN), |x: Latent| Latent(x.0 * f32::INFINITY)] {
+        let error = first_error(makes);
+        assert!(matches!(error, Error::NotFinite { stage: Stage::Step(1) }), "{error:?}");
+    }
 }

@@ -9,7 +9,9 @@ use core_tensor::{
 };
 use diffusion_engine::{Error, Inside, Site};
 
-use crate::transformer::{Dimensions, EPS};
+use crate::Dimensions;
+
+pub(crate) const EPS: f64 = 1e-6; // flux/modules/layers.py: every norm
 
 /// Picture and text in streams of their own, which meet in one attention.
 pub(crate) struct DoubleBlock {

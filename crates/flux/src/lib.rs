@@ -8,6 +8,7 @@
 
 mod bfl_names;
 mod blocks;
+mod dimensions;
 mod family;
 mod habits;
 mod knobs;
@@ -17,8 +18,9 @@ mod schedules;
 mod transformer;
 
 pub use bfl_names::BflNames;
+pub use dimensions::Dimensions;
 pub use family::FluxFamily;
 pub use knobs::{GUIDANCE, T5_LENGTH, knobs};
 pub use model::{Flux, LATENT_SCALING, PATCH, pack, unpack};
 pub use schedules::{mu, register, schedules};
-pub use transformer::{Dimensions, Inputs, Transformer, TransformerConfig};
+pub use transformer::{Inputs, Transformer, TransformerConfig};

@@ -10,7 +10,10 @@ use core_tensor::{
 };
 use diffusion_engine::{Error, Inside, Site};
 
-use crate::blocks::{DoubleBlock, Modulation, SingleBlock, modulate};
+use crate::{
+    Dimensions,
+    blocks::{DoubleBlock, Modulation, SingleBlock, modulate},
+};
 
 /// The Flux transformer: predicts the velocity of a packed latent.
 pub struct Transformer {
@@ -25,31 +28,6 @@ pub struct Transformer {
     final_linear: Linear,
     final_modulation: Modulation<2>,
     device: Device,
-}
-
-/// How large a transformer is, as its tensors say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dimensions {
-    /// Channels of a packed latent: four times the autoencoder's.
-    pub in_channels: usize,
-    /// Width of the T5 vectors.
-    pub context: usize,
-    /// Width of the CLIP vector.
-    pub pooled: usize,
-    /// Width of the transformer.
-    pub hidden: usize,
-    /// Width of the blocks' inner layers.
-    pub mlp: usize,
-    /// Attention heads.
-    pub heads: usize,
-    /// Blocks with separate streams for picture and text.
-    pub double_blocks: usize,
-    /// Blocks over both.
-    pub single_blocks: usize,
-    /// Whether it was distilled with a guidance input (dev) or not (schnell).
-    pub guidance: bool,
-    /// How many of a head's channels rotate with each of the three position axes.
-    pub axes: [usize; 3],
 }
 
 /// What the tensors of a transformer don't tell; from its `config.json`, where there is one.
@@ -83,7 +61,6 @@ const THETA: f64 = 10_000.0; // flux/util.py: theta of every configuration
 const TIME_FACTOR: f32 = 1000.0; // flux/modules/layers.py timestep_embedding
 const TIME_CHANNELS: usize = 256; // flux/model.py: in_dim of time_in
 const MAX_PERIOD: f32 = 10_000.0; // flux/modules/layers.py timestep_embedding
-pub(crate) const EPS: f64 = 1e-6; // flux/modules/layers.py: every norm
 
 impl Dimensions {
     /// Reads the dimensions off the tensors' shapes.

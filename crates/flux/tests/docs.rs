@@ -55,6 +55,6 @@ fn names_and_options(page: &mut String, aliases: &[String], params: &[Param]) {
         writeln!(page, "- also `{}`", aliases.join("`, `")).unwrap();
     }
     for p in params {
-        writeln!(page, "- option `{}` ({}; {} by itself): {}", p.name, p.kind, p.kind.default(), p.about).unwrap();
+        writeln!(page, "- option `{}` ({}; default {}): {}", p.name, p.kind, p.kind.default(), p.about).unwrap();
     }
 }

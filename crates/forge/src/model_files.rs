@@ -38,7 +38,7 @@ pub use self::{
 use crate::{Error, Result};
 
 /// What a file without any known part is.
-pub(crate) const UNKNOWN: &str = "not a model that is known here";
+pub(crate) const UNKNOWN: &str = "an unknown model";
 /// What a file of a LoRA's tensors is.
 pub(crate) const LORA: &str = "a LoRA";
 

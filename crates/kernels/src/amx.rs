@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 use crate::{
     aligned::Aligned,
+    epilogue::{Finish, Rows},
     isa::Isa,
-    linear::{Finish, Rows},
     output::{Done, Order, Output, Part},
     packed::DEPTH,
     simd::{Body, Simd, vectorize},

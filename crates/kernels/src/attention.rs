@@ -12,8 +12,8 @@ use self::softmax::{Place, Softmax};
 use crate::amx::{Offsets, SIDE, STEP_BYTES, Sums, Tiles, flat};
 use crate::{
     aligned::{Aligned, Scratch, Word},
+    epilogue::Rows,
     isa::{Isa, Level},
-    linear::Rows,
     output::{Done, Order, Out, Output, Part},
     packed::{Compute, DEPTH, width},
     rope::Heads,

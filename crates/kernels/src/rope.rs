@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use crate::{
+    epilogue::Rows,
     isa::Isa,
-    linear::Rows,
     output::{Out, filled},
     simd::{Body, Simd, vectorize},
     size::product,

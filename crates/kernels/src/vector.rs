@@ -7,8 +7,8 @@ use half::{bf16, f16};
 
 use crate::{
     aligned::Scratch,
+    epilogue::{Finish, Rows},
     isa::Isa,
-    linear::{Finish, Rows},
     output::{Done, Order, Output, Part, cuts},
     packed::{DEPTH, width},
     simd::{Body, Simd, vectorize},

@@ -68,7 +68,7 @@ pub enum Container {
     Sqlite,
     /// Parquet, a table.
     Parquet,
-    /// Bytes that no header of safetensors begins with, and nothing else that is known here.
+    /// Bytes that no header of safetensors begins with, and no other format that is known.
     Unknown,
 }
 

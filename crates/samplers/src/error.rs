@@ -55,7 +55,7 @@ pub enum Error {
         name: String,
         /// What it may be.
         expected: String,
-        /// What it was set to.
+        /// The value that it was given.
         found: String,
     },
     /// Noise levels that do not descend from a model's highest to 0 or above.

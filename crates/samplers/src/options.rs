@@ -101,7 +101,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// What is set of a sampler and its schedule; everything else has its default.
+/// The options of a sampler and its schedule that are set; every other has its default.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options(BTreeMap<String, Value>);
 

@@ -148,7 +148,7 @@ impl Schedule {
         [&self.id, &self.label].into_iter().chain(&self.aliases).map(String::as_str)
     }
 
-    /// The noise levels of a run over a model's space, for `steps` steps, and what is set of it.
+    /// The noise levels of a run of `steps` steps over a model's space, with its options.
     ///
     /// Schedules that pick from the model's table may make a few steps more or fewer, as they do elsewhere: ask
     /// [`Sigmas::steps`].

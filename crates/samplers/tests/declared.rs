@@ -1,4 +1,4 @@
-//! Every sampler and schedule does what its entry declares, whatever is set of it.
+//! Every sampler and schedule does what its entry declares, with any options.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 

@@ -149,7 +149,7 @@ impl Noise for Given {
     }
 }
 
-/// Follows a golden: `name` is a sampler, and what is set of it behind a point, with `rf.` before it on a flow.
+/// Follows a golden: `name` is a sampler, and its options behind a point, with `rf.` before it on a flow.
 fn trajectory_agrees(name: &str, options: &[(&str, &str)]) {
     const STEPS: usize = 20;
     let golden = Golden::open("samplers.safetensors");

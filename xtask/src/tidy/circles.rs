@@ -9,17 +9,10 @@ use super::{Fault, rust};
 
 /// Circles that are known and still to be cut, by the folder that they are in.
 const STANDING: &[(&str, &str)] = &[
-    ("crates/core-tensor/", "device, error, mapped, ops, weights"),
-    ("crates/diffusion-engine/", "error, hooks, image, infotext, job, model, picture_text, request, whole_file, wrap"),
-    ("crates/diffusion-engine/", "prepared, preview, run, snapshot"),
-    ("crates/diffusion-engine/", "picture_text::charset, picture_text::texts"),
-    ("crates/flux/", "blocks, transformer"),
     ("crates/forge/", "config, keys, output, outputs, run, threads"),
     ("crates/forge/", "error, paths"),
     ("crates/forge/", "model_files::folder, model_files::index"),
     ("crates/forge/", "model_files::kind, model_files::parts"),
-    ("crates/kernels/", "amx, linear, vector"),
-    ("crates/samplers/", "sampler, schedule, schedules, sigmas"),
 ];
 
 /// Which modules each module uses, of those beside it.

@@ -43,7 +43,7 @@ impl Infotext {
     ///
     /// # Errors
     /// [`Error::Infotext`] for a value that makes no sense, [`Error::Contradiction`] for two that differ, [`Error::RandomSeed`] for a text
-    /// without its seed, [`Error::InfotextForm`] for a text from which nothing can be had, the catalog's for an unknown name and
+    /// without its seed, [`Error::InfotextForm`] for a text that can't be read, the catalog's for an unknown name and
     /// [`Error::Request`] for a value out of its range; for another program's text the last two are in [`Error::Foreign`].
     pub fn reading(&self, catalog: &Catalog) -> Result<Reading, Error> {
         if let Some(fault) = &self.fault {
@@ -245,7 +245,7 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// The stream that Draw Things was told to follow; its own are not known here.
+    /// The stream that Draw Things was told to follow; its own are unknown.
     fn seed_mode(&self) -> Option<NoiseSource> {
         let (_, mode) = self.by_meaning.get(&Meaning::SeedMode)?.first()?;
         match plain(mode).as_str() {

@@ -1,6 +1,6 @@
 //! Bytes that are text in an encoding that their place does not tell, or tells wrongly.
 
-use super::texts::Stored;
+use super::stored::Stored;
 
 /// Text that should be Latin-1 and is often UTF-8: bytes that are UTF-8 and not ASCII are hardly ever meant as Latin-1.
 ///

@@ -1,6 +1,6 @@
 //! Exif: the text tags of a TIFF directory.
 
-use super::{charset, texts::Stored};
+use super::{charset, stored::Stored};
 
 const DESCRIPTION: u16 = 0x010e;
 const MAKE: u16 = 0x010f;

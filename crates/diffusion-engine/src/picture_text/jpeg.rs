@@ -2,12 +2,7 @@
 
 use std::io::{self, Read, Seek};
 
-use super::{
-    Damage, Found, charset, exif,
-    source::Source,
-    texts::{Stored, Texts},
-    xmp,
-};
+use super::{Damage, Found, charset, exif, source::Source, stored::Stored, texts::Texts, xmp};
 
 const EXIF: &[u8] = b"Exif\0\0";
 const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";

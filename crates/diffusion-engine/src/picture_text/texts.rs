@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_zlib_with_limit};
 
-use super::{MAX_TEXT, charset};
+use super::{MAX_TEXT, charset, stored::Stored};
 
 /// The keys that are looked for, in lower case. Others are passed over, so that a file can't fill the memory with them.
 const KEYS: [&str; 28] = [
@@ -41,20 +41,6 @@ const KEYS: [&str; 28] = [
 /// The texts of a picture: of each key the first that is not empty.
 #[derive(Default)]
 pub(super) struct Texts(BTreeMap<&'static str, Stored>);
-
-/// A text as it stands in the file.
-pub(super) enum Stored {
-    /// Text, decoded.
-    Text(String),
-    /// Bytes of an encoding that has to be guessed.
-    Bytes(Vec<u8>),
-    /// The same in zlib's format, which begins at this place of the file.
-    Packed(Vec<u8>, u64),
-    /// Longer than [`MAX_TEXT`].
-    TooLong,
-    /// In an encoding that is not read.
-    Charset(&'static str),
-}
 
 /// Why a text can't be had.
 #[derive(Debug, PartialEq)]

@@ -2,12 +2,7 @@
 
 use std::io::{self, Read, Seek};
 
-use super::{
-    Damage, Found, MAX_TEXT, charset, exif,
-    source::Source,
-    texts::{Stored, Texts},
-    xmp,
-};
+use super::{Damage, Found, MAX_TEXT, charset, exif, source::Source, stored::Stored, texts::Texts, xmp};
 
 /// More chunks than any picture has.
 const MAX_CHUNKS: usize = 1 << 20;

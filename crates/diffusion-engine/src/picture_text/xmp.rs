@@ -1,6 +1,6 @@
 //! XMP: the comment that Draw Things, among others, writes into the XML.
 
-use super::texts::Stored;
+use super::stored::Stored;
 
 /// The texts by the keys that a PNG would have for them: what `exif:UserComment` and `dc:description` hold.
 pub(super) fn texts(xml: &str) -> Vec<(String, Stored)> {

@@ -46,7 +46,7 @@ macro_rules! tables {
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct Config {
             $(#[doc = $what] pub $table: $Table,)*
-            /// What is set of the keys that a family of models has of its own, by name, such as [`flux::GUIDANCE`].
+            /// Settings that one family of models has, by the names of its keys, such as [`flux::GUIDANCE`].
             pub knobs: Options,
         }
 
@@ -257,7 +257,7 @@ tables! {
             .api("height");
         /// How many pictures
         batch: usize = Key::of(whole(1, Txt2Img::MAX_BATCH, 1), Fallback::Whole(1))
-            .docs("how many pictures; each is drawn by itself, so that it is the picture of its own seed")
+            .docs("how many pictures; each is the one that its own seed draws alone")
             .flag("batch")
             .label("Batch")
             .api("batch_size");

@@ -61,7 +61,7 @@ impl Writer {
     }
 
     /// Whose version this is, as it stands behind `Version` or `App`.
-    pub(super) fn of_version(version: &str) -> Option<Self> {
+    pub(crate) fn of_version(version: &str) -> Option<Self> {
         const NAMES: [(&str, Writer); 15] = [
             ("comfyui", Writer::ComfyUi),
             ("stable-diffusion.cpp", Writer::StableDiffusionCpp),
@@ -100,7 +100,7 @@ impl Writer {
     ///
     /// A1111 and its forks leave the graphics card's out of the text (modules/processing.py `create_infotext`, 1.10), and
     /// stable-diffusion.cpp's default is the same stream. ComfyUI, which SwarmUI and Fooocus run on, and InvokeAI draw on the CPU.
-    pub(super) fn noise(self) -> Option<NoiseSource> {
+    pub(crate) fn noise(self) -> Option<NoiseSource> {
         match self {
             Self::A1111 | Self::ForgeWebUi | Self::SdNext | Self::StableDiffusionCpp => Some(NoiseSource::Nv),
             Self::Forge
@@ -117,7 +117,7 @@ impl Writer {
     /// The id of the profile that does as the program does; none if there is no such.
     ///
     /// stable-diffusion.cpp shifts every picture of a flow alike and pads prompts to as many tokens as ComfyUI does.
-    pub(super) fn profile(self) -> Option<&'static str> {
+    pub(crate) fn profile(self) -> Option<&'static str> {
         match self {
             Self::ComfyUi | Self::ComfyGraph | Self::SwarmUi | Self::Fooocus | Self::StableDiffusionCpp => {
                 Some("comfy")
