@@ -13,7 +13,7 @@ pub struct OpenClipNames<S> {
     manifest: Manifest,
 }
 
-/// How a tensor of Hugging Face's is had from one in the file.
+/// How a tensor of Hugging Face's is made from one in the file.
 #[derive(Clone, Debug, PartialEq)]
 enum Taken {
     Whole,
@@ -45,7 +45,7 @@ const THEIR_LAYERS: &str = "transformer.resblocks.";
 const OUR_PROJECTION: &str = "text_projection.weight";
 const THEIR_PROJECTION: &str = "text_projection";
 
-/// The tensor of the file that one of Hugging Face's is had from; `None` for a name that it has not.
+/// The tensor of the file that one of Hugging Face's is made from; `None` for a name that it lacks.
 fn theirs(name: &str) -> Option<(String, Taken)> {
     if name == OUR_PROJECTION {
         return Some((THEIR_PROJECTION.to_owned(), Taken::Transposed));
@@ -101,7 +101,7 @@ impl<S: WeightSource> OpenClipNames<S> {
         Self { manifest, source, prefix }
     }
 
-    /// The tensor of the file that one of ours is had from.
+    /// The tensor of the file that one of ours is made from.
     fn theirs(&self, name: &str) -> Option<(String, Taken)> {
         let (theirs, taken) = theirs(name.strip_prefix(&self.prefix)?)?;
         Some((format!("{}{theirs}", self.prefix), taken))

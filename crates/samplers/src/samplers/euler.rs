@@ -13,7 +13,7 @@ use crate::{
 pub fn sampler() -> Sampler {
     Sampler::new("euler", "Euler", |start| Ok(Box::new(Euler { churn: Churn::of(start) })))
         .aliases(["k_euler", "EulerDiscrete", "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler", "Undefined"])
-        .about("Along the line from the noisy latent to the denoised one. Civitai writes `Undefined` where Flux was sampled with it.")
+        .about("Along the line from the noisy latent to the denoised one. Civitai writes `Undefined` in some texts where this was the sampler.")
         .params(churn::params())
 }
 
