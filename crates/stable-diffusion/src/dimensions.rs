@@ -209,7 +209,7 @@ impl Walk<'_> {
         let [rows, _] = first.dims("ff.net.0.proj.weight")?;
         let [_, context] = first.dims("attn2.to_k.weight")?;
         self.context.get_or_insert(context);
-        let heads = self.config.heads(self.level, inner, context)?;
+        let heads = self.config.heads(self.level, inner, convolutions)?;
         Ok(Transformer { channels, inner, mlp: rows / 2, depth: blocks.depth()?, heads, convolutions })
     }
 

@@ -8,8 +8,8 @@ pub struct UnetConfig {
     pub num_attention_heads: Option<PerLevel>,
     /// The same in most configs: diffusers reads the number of heads from here, whatever the name says.
     pub attention_head_dim: Option<PerLevel>,
-    /// How wide a head is, where no number of heads is given. Without either there are 8 heads for prompts 768 wide, as Stable Diffusion
-    /// 1 has them, and heads 64 wide for all others.
+    /// How wide a head is, where no number of heads is given. Without either there are 8 heads where pixels come into transformers
+    /// through convolutions, as in Stable Diffusion 1, and heads 64 wide where they come through matrices, as in all later ones.
     pub num_head_channels: Option<usize>,
     /// Groups of the group norms; 32 where not given.
     pub norm_num_groups: Option<usize>,
@@ -27,7 +27,6 @@ pub enum PerLevel {
 
 const GROUPS: usize = 32; // latent-diffusion: normalization() and Normalize()
 const HEADS: usize = 8; // configs/stable-diffusion/v1-inference.yaml: num_heads
-const HEADS_OF: usize = 768; // the same file: context_dim
 const HEAD: usize = 64; // v2-inference.yaml and sd_xl_base.yaml: num_head_channels
 
 impl UnetConfig {
@@ -36,8 +35,8 @@ impl UnetConfig {
         self.norm_num_groups.unwrap_or(GROUPS)
     }
 
-    /// How many heads attention over so many channels has on a level, of a UNet whose prompts are `context` wide.
-    pub(crate) fn heads(&self, level: usize, channels: usize, context: usize) -> Result<usize, Error> {
+    /// How many heads attention over so many channels has on a level, of a transformer that pixels come into through `convolutions`.
+    pub(crate) fn heads(&self, level: usize, channels: usize, convolutions: bool) -> Result<usize, Error> {
         let heads =
             match (self.num_attention_heads.as_ref().or(self.attention_head_dim.as_ref()), self.num_head_channels) {
                 (Some(PerLevel::All(heads)), _) => *heads,
@@ -47,7 +46,7 @@ impl UnetConfig {
                     found: heads.len().to_string(),
                 })?,
                 (None, Some(width)) => parted(channels, width)?,
-                (None, None) if context == HEADS_OF => HEADS,
+                (None, None) if convolutions => HEADS,
                 (None, None) => parted(channels, HEAD)?,
             };
         parted(channels, heads).map(|_| heads)
@@ -77,25 +76,25 @@ mod tests {
     #[test]
     fn a_config_of_diffusers_gives_the_number_of_heads_under_the_name_of_their_width() {
         // as in the folders of Stable Diffusion 1.5, 2.1 and XL
-        let heads = |json, levels: &[usize], context| -> Vec<usize> {
+        let heads = |json, levels: &[usize]| -> Vec<usize> {
             let config = config(json);
-            levels.iter().enumerate().map(|(level, &c)| config.heads(level, c, context).unwrap()).collect()
+            levels.iter().enumerate().map(|(level, &c)| config.heads(level, c, false).unwrap()).collect()
         };
-        assert_eq!(heads(r#"{"attention_head_dim": 8}"#, &[320, 640, 1280, 1280], 768), [8; 4]);
+        assert_eq!(heads(r#"{"attention_head_dim": 8}"#, &[320, 640, 1280, 1280]), [8; 4]);
         let v2 = r#"{"attention_head_dim": [5, 10, 20, 20], "num_attention_heads": null}"#;
-        assert_eq!(heads(v2, &[320, 640, 1280, 1280], 1024), [5, 10, 20, 20]);
-        assert_eq!(heads(r#"{"num_attention_heads": 4, "attention_head_dim": 8}"#, &[320, 640], 768), [4, 4]);
+        assert_eq!(heads(v2, &[320, 640, 1280, 1280]), [5, 10, 20, 20]);
+        assert_eq!(heads(r#"{"num_attention_heads": 4, "attention_head_dim": 8}"#, &[320, 640]), [4, 4]);
     }
 
     #[test]
-    fn without_a_config_the_width_of_prompts_says_how_many_heads_there_are() {
+    fn without_a_config_the_way_into_a_transformer_says_how_many_heads_there_are() {
         let silent = UnetConfig::default();
-        for (channels, context, heads) in
-            [(320, 768, 8), (1280, 768, 8), (320, 1024, 5), (1280, 2048, 20), (1536, 1280, 24)]
+        for (channels, convolutions, heads) in
+            [(320, true, 8), (1280, true, 8), (320, false, 5), (1280, false, 20), (1536, false, 24)]
         {
-            assert_eq!(silent.heads(0, channels, context).unwrap(), heads, "{channels} {context}");
+            assert_eq!(silent.heads(0, channels, convolutions).unwrap(), heads, "{channels} {convolutions}");
         }
-        assert_eq!(config(r#"{"num_head_channels": 16}"#).heads(2, 64, 768).unwrap(), 4);
+        assert_eq!(config(r#"{"num_head_channels": 16}"#).heads(2, 64, true).unwrap(), 4);
     }
 
     #[test]
@@ -108,7 +107,7 @@ mod tests {
             r#"{"attention_head_dim": [5]}"#,
             "{}",
         ] {
-            let heads = config(json).heads(1, 96, 1024);
+            let heads = config(json).heads(1, 96, false);
             assert!(matches!(heads, Err(Error::Model { .. })), "{json}: {heads:?}");
         }
     }
