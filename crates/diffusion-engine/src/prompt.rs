@@ -1,6 +1,6 @@
 //! The prompt language of Stable Diffusion's interfaces.
 
-use samplers::Options;
+use samplers::{Options, Value};
 
 /// A prompt, and all that is said about its encoding: what encoded prompts are kept by.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,7 +11,22 @@ pub struct Prompt {
     pub settings: Options,
 }
 
+/// The setting of a prompt that is not wanted.
+const NEGATIVE: &str = "negative";
+
 impl Prompt {
+    /// The same as one that is not wanted, which some models encode in another way.
+    #[must_use]
+    pub fn negative(mut self) -> Self {
+        self.settings.set(NEGATIVE, Value::Number(1.0));
+        self
+    }
+
+    /// Whether it is one that is not wanted.
+    pub fn is_negative(&self) -> bool {
+        self.settings.value(NEGATIVE).is_some()
+    }
+
     /// The words of all pieces, without their weights; a space stands for each [`Piece::Break`].
     pub fn text(&self) -> String {
         let words = |piece: &Piece| match piece {

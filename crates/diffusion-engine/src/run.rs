@@ -101,6 +101,7 @@ impl Run {
         let wanted = if pass.needs_negative() { &words[..] } else { &words[..1] };
         let encode = |(text, stage): &(&String, Stage)| {
             let prompt = self.model.prompt(vec![Piece::plain(*text)], pass);
+            let prompt = if *stage == Stage::NegativePrompt { prompt.negative() } else { prompt };
             let encoded = self.encodings.get_or_encode(&prompt, || self.model.encode(&prompt, &inside))?;
             encoded.streams.iter().try_for_each(|stream| finite(*stage, &stream.tokens))?;
             encoded.pooled.iter().try_for_each(|pooled| finite(*stage, pooled))?;
