@@ -61,8 +61,15 @@ fn container_hint(found: quant::Container) -> Option<String> {
         Is::Zeros | Is::Empty => "download the file again",
         Is::AppleDouble => "the real file has the same name without `._`",
         Is::Gzip | Is::Zstd | Is::Xz | Is::Bzip2 | Is::Lz4 | Is::SevenZip | Is::Rar | Is::Tar | Is::Zip => "unpack it",
-        Is::TorchZip | Is::Pickle => "look for the model's safetensors file, or convert it",
-        Is::Safetensors | Is::Gguf | Is::Ggml | Is::Onnx | Is::TfLite | Is::Hdf5 | Is::NumPy => return None,
+        Is::Safetensors
+        | Is::TorchZip
+        | Is::Pickle
+        | Is::Gguf
+        | Is::Ggml
+        | Is::Onnx
+        | Is::TfLite
+        | Is::Hdf5
+        | Is::NumPy => return None,
         Is::Picture | Is::Pdf | Is::Program | Is::Sqlite | Is::Parquet | Is::Unknown => return None,
     };
     Some(action.into())

@@ -372,7 +372,7 @@ fn what_is_no_model_is_told_for_what_it_is() {
         (b"7z\xbc\xaf\x27\x1c\0\x04".to_vec(), &["this is a 7z archive", "unpack it"]),
         (b"Rar!\x1a\x07\x01\0".to_vec(), &["this is a rar archive", "unpack it"]),
         (b"PK\x03\x04\x14\0\0\0\0\0\0\0readme.txt".to_vec(), &["this is a zip archive", "unpack it"]),
-        (b"PK\x03\x04\x14\0\0\0\0\0\0\0archive/data.pkl".to_vec(), &["this is a PyTorch pickle"]),
+        (b"PK\x03\x04\x14\0\0\0\0\0\0\0archive/data.pkl".to_vec(), &["byte 0: the archive's directory can't be read"]),
         (tar, &["this is a tar archive", "unpack it"]),
         (b"\x08\x08\x12\x07pytorch\x1a\x05".to_vec(), &["this is an ONNX model"]),
         (b"\x1c\0\0\0TFL3\0\0".to_vec(), &["this is a TensorFlow Lite model"]),

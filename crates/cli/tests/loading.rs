@@ -86,6 +86,18 @@ fn names_under_any_prefix_and_in_either_layout_draw_the_same_picture() {
 }
 
 #[test]
+fn a_model_that_pytorch_pickled_draws_the_same_picture() {
+    let expected = picture(&quick_dev(), &[]);
+    let tiny = ROLES.into_iter().fold(quick_dev(), |tiny, role| {
+        let path = tiny.write(&format!("{role}.ckpt"), Tensors::of(&tiny.role(role)).pickled());
+        tiny.with(role, &path)
+    });
+    assert!(picture(&tiny, &[]) == expected);
+    let told = &tiny.forge(&["inspect", "--json", "transformer.ckpt"]).done().json()[0];
+    assert_eq!((&told["missing"], &told["unread"]), (&json!([]), &json!([])), "{told}");
+}
+
+#[test]
 fn wrappers_in_the_middle_of_names_are_taken_out() {
     let expected = picture(&quick_dev(), &[]);
     for wrapper in ["_orig_mod", "_fsdp_wrapped_module", "_fsdp_wrapped_module._checkpoint_wrapped_module"] {

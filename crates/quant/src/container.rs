@@ -10,11 +10,11 @@ pub enum Container {
     Gguf,
     /// Its predecessors.
     Ggml,
-    /// A zip archive with a pickle in it: a PyTorch checkpoint, which can run code when it is opened.
+    /// A zip archive with a pickle in it: a PyTorch checkpoint, whose tensors are read without running it.
     TorchZip,
     /// Another zip archive.
     Zip,
-    /// A bare pickle, which can run code when it is opened.
+    /// A bare pickle, as PyTorch wrote before 1.6.
     Pickle,
     /// What git-lfs leaves in place of a file that it has not fetched.
     LfsPointer,
@@ -117,7 +117,7 @@ impl Container {
             Self::Safetensors => "a safetensors file",
             Self::Gguf => "a GGUF file, which is not supported yet",
             Self::Ggml => "a GGML file, the predecessor of GGUF, which is not supported",
-            Self::TorchZip | Self::Pickle => "a PyTorch pickle, which could run code and is never opened",
+            Self::TorchZip | Self::Pickle => "a PyTorch pickle",
             Self::Zip => "a zip archive",
             Self::LfsPointer => "a git-lfs pointer, which stands for a file that was not fetched",
             Self::Index => "the index of a model that is split into several files",

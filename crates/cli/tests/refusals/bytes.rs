@@ -63,8 +63,16 @@ fn a_file_that_is_no_safetensors_file_is_rejected_for_what_it_is() {
         ("data without a tensor", raw("{}", &[0; 8]), "bytes follow it"),
         ("no tensor", raw("{}", b""), "an unknown model"),
         ("GGUF", b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec(), "this is a GGUF file"),
-        ("a zip", b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0archive/data.pkl".to_vec(), "this is a PyTorch pickle"),
-        ("a pickle", b"\x80\x04\x95\x0a\0\0\0\0\0\0\0cos\nsystem\n".to_vec(), "this is a PyTorch pickle"),
+        (
+            "a zip",
+            b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0archive/data.pkl".to_vec(),
+            "byte 0: the archive's directory can't be read",
+        ),
+        (
+            "a pickle",
+            b"\x80\x04\x95\x0a\0\0\0\0\0\0\0cos\nsystem\n".to_vec(),
+            "it is a pickle, but none that `torch.save` writes",
+        ),
     ];
     let tiny = Tiny::quick();
     for (case, bytes, says) in cases {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this one")]
 
+mod pickled;
+
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},

@@ -1,4 +1,4 @@
-//! One file: whether it is a regular file of safetensors, and what it is where it is not.
+//! One file: whether it is a regular file of tensors in a format that is read, and what it is where it is not.
 
 use std::{
     fs::{File, Metadata},
@@ -6,13 +6,57 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use core_tensor::safetensors::Safetensors;
+use core_tensor::{Error as TensorError, Manifest, Stored, WeightSource, pickle::TorchFile, safetensors::Safetensors};
 use quant::{Container, HEAD};
 
 use crate::{Error, Result};
 
-/// Opens a safetensors file; anything else is named for what it is.
-pub(crate) fn open_file(path: &Path) -> Result<Safetensors> {
+/// An open file of tensors.
+pub(crate) enum ModelFile {
+    Safetensors(Safetensors),
+    Torch(TorchFile),
+}
+
+impl ModelFile {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Safetensors(file) => file.path(),
+            Self::Torch(file) => file.path(),
+        }
+    }
+
+    /// Lets the system have the memory in which the file was read.
+    pub(crate) fn give_back(&self) {
+        match self {
+            Self::Safetensors(file) => file.give_back(),
+            Self::Torch(file) => file.give_back(),
+        }
+    }
+
+    fn source(&self) -> &dyn WeightSource {
+        match self {
+            Self::Safetensors(file) => file,
+            Self::Torch(file) => file,
+        }
+    }
+}
+
+impl WeightSource for ModelFile {
+    fn label(&self) -> &str {
+        self.source().label()
+    }
+
+    fn manifest(&self) -> &Manifest {
+        self.source().manifest()
+    }
+
+    fn read(&self, name: &str) -> std::result::Result<Stored, TensorError> {
+        self.source().read(name)
+    }
+}
+
+/// Opens a file of tensors, whatever its name says; anything else is named for what it is.
+pub(crate) fn open_file(path: &Path) -> Result<ModelFile> {
     let length = regular(path)?.len();
     // Files of the system's own, such as those in /proc, have no length either; reading one may wait for ever.
     if length == 0 {
@@ -26,7 +70,8 @@ pub(crate) fn open_file(path: &Path) -> Result<Safetensors> {
     let read = |source| Error::Read { path: path.to_owned(), source };
     File::open(path).map_err(read)?.take(HEAD as u64).read_to_end(&mut head).map_err(read)?;
     match Container::of(&head) {
-        Some(Container::Safetensors) | None => Ok(Safetensors::open(path)?),
+        Some(Container::Safetensors) | None => Ok(ModelFile::Safetensors(Safetensors::open(path)?)),
+        Some(Container::TorchZip | Container::Pickle) => Ok(ModelFile::Torch(TorchFile::open(path)?)),
         Some(found @ Container::Unknown) => {
             let bytes: Vec<_> = head.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
             Err(Error::NotAModel { found, line: Some(bytes.join(" ")) })

@@ -5,18 +5,22 @@ use std::{
     path::Path,
 };
 
-use core_tensor::{Error as TensorError, Manifest, Stored, WeightSource, safetensors::Safetensors};
+use core_tensor::{Error as TensorError, Manifest, Stored, WeightSource};
 
-use super::{abridged, container::open_file, index::Index};
+use super::{
+    abridged,
+    container::{ModelFile, open_file},
+    index::Index,
+};
 use crate::{Error, Result};
 
 /// The most files that a model may be split into; the largest known model has 191.
 pub(crate) const MOST_FILES: usize = 1024;
 
-/// One safetensors file, or several that make one model.
+/// One file of tensors, or several that make one model.
 pub(crate) struct Shards {
     label: String,
-    shards: Vec<Safetensors>,
+    shards: Vec<ModelFile>,
     /// Of all files together, where that is another than the only file's.
     joined: Option<Manifest>,
     /// Which shard holds a tensor, where the folder says so.
@@ -31,7 +35,7 @@ const WRAPPERS: &[&str] = &["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_
 impl Shards {
     /// Lets the system have the memory in which the files were read.
     pub(crate) fn give_back(&self) {
-        self.shards.iter().for_each(Safetensors::give_back);
+        self.shards.iter().for_each(ModelFile::give_back);
     }
 
     /// Opens a file, or what a folder's index lists, or all of a folder's files.
@@ -55,7 +59,7 @@ impl Shards {
     }
 
     /// Takes the wrappers out of the tensors' names.
-    fn unwrapped(path: &Path, shards: Vec<Safetensors>, index: Option<Index>) -> Result<Self> {
+    fn unwrapped(path: &Path, shards: Vec<ModelFile>, index: Option<Index>) -> Result<Self> {
         let label = format!("`{}`", path.display());
         let mut files = Self { label, shards, joined: None, index, wrapped: BTreeMap::new() };
         let is_wrapped = |name: &str| WRAPPERS.iter().any(|wrapper| name.contains(wrapper));
@@ -117,7 +121,7 @@ impl Shards {
     }
 
     /// The file that holds a tensor of this name in it.
-    fn holding(&self, stored: &str) -> Option<&Safetensors> {
+    fn holding(&self, stored: &str) -> Option<&ModelFile> {
         match &self.index {
             Some(index) => self.shards.get(*index.tensors.get(stored)?),
             None => self.shards.iter().find(|shard| shard.manifest().contains(stored)),
@@ -125,11 +129,11 @@ impl Shards {
     }
 }
 
-fn each_tensor_once(shards: &[Safetensors]) -> Result<()> {
+fn each_tensor_once(shards: &[ModelFile]) -> Result<()> {
     if shards.len() < 2 {
         return Ok(());
     }
-    let mut first: BTreeMap<&str, &Safetensors> = BTreeMap::new();
+    let mut first: BTreeMap<&str, &ModelFile> = BTreeMap::new();
     for shard in shards {
         for name in shard.manifest().names() {
             if let Some(other) = first.insert(name, shard) {
@@ -165,7 +169,7 @@ impl WeightSource for Shards {
 }
 
 /// A file of a folder; an error says which.
-fn opened(path: &Path) -> Result<Safetensors> {
+fn opened(path: &Path) -> Result<ModelFile> {
     open_file(path).map_err(|source| match source {
         Error::NotAModel { .. } | Error::Unfinished { .. } => {
             Error::Load { path: path.to_owned(), source: Box::new(source) }
