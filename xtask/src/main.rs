@@ -1,5 +1,5 @@
 //! The project's chores, as one program: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask mutations`, `cargo xtask bench`,
-//! `cargo xtask demo-score`.
+//! `cargo xtask demo-score`, `cargo xtask synth`.
 //!
 //! What runs here is what runs on the build machine: `.ci/run` only installs what is missing and calls `ci`.
 
@@ -9,6 +9,7 @@ mod ci;
 mod demo_score;
 mod image;
 mod mutations;
+mod synth;
 mod tidy;
 
 use std::error::Error;
@@ -28,7 +29,10 @@ usage: cargo xtask <command>
       how fast the engine is, as shares of what this machine can do at most; with a python that has torch and diffusers,
       next to them too
   demo-score [--count 100] [--seed 7] [--steps 20] [--forge PATH]
-      how often the demo model draws what it was asked for; writes docs/demo-sheet.png";
+      how often the demo model draws what it was asked for; writes docs/demo-sheet.png
+  synth MODEL OUT [--dtype f16|bf16|f32] [--seed 0]
+      a checkpoint of random numbers in the exact shape of sd15, sd15-inpaint, sd21, sdxl, sdxl-refiner, flux-schnell,
+      flux-dev, flux-ae, clip-l, t5xxl or any other list of fixtures/keys, for timing and for memory";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["mutations", flags @ ..] => mutations::run(flags),
         ["demo-score", flags @ ..] => demo_score::run(flags),
+        ["synth", arguments @ ..] => synth::run(arguments),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())
