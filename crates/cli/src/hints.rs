@@ -27,7 +27,9 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Error::Weights(core_tensor::Error::Device { .. }) => {
             Some("look whether the card's driver and its libraries are installed, or use `backend = \"cpu\"`".into())
         }
-        Error::NoModel { .. } => Some("name the file in the config, or give its flag".into()),
+        Error::NoModel { .. } => {
+            Some("name the file in the config, or give its flag; `checkpoint` and `folder` bring all parts".into())
+        }
         Error::Memory(memory::Error::TooLittle { needed, .. }) => Some(format!("set `memory = \"{needed}\"` or more")),
         Error::ReadConfig { source: TextError::Folder, .. } => Some("give the config file, not its folder".into()),
         Error::NotAPath { what, .. } => not_a_path_hint(*what).map(str::to_owned),

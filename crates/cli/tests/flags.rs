@@ -76,6 +76,9 @@ fn what_a_flag_replaces_is_not_looked_at_in_the_file() {
     // a folder replaces all files: this one is looked into, and has no text encoders
     let folder = golden("tiny-diffusers").display().to_string();
     tiny.txt2img(&["--folder", &folder]).refused(4, &["tiny-diffusers/text_encoder`"]);
+    // and so does a checkpoint
+    let one = tiny.role("transformer").display().to_string();
+    tiny.txt2img(&["--checkpoint", &one]).refused(4, &["this lacks a CLIP text encoder, which `model.clip`"]);
     // and words those of a file of their own too
     let tiny = Tiny::quick().set("prompt", "positive", 3);
     tiny.txt2img(&[]).refused(2, &["`prompt.positive` is 3, expected text", "line "]);

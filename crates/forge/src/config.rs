@@ -1,5 +1,6 @@
 //! `flux.toml`: what it says, as types. The keys are in [`tables`], and a flag of the same name wins over the file.
 
+mod list;
 mod read;
 mod setting;
 mod tables;
@@ -14,17 +15,19 @@ use core_tensor::Compute;
 use diffusion_engine::{Catalog, Job, Key, Kind, Pass, Size, Txt2Img, Value, Variation};
 use memory::Bytes;
 
+use self::list::entry;
 use crate::{
     Error, Result,
-    keys::{entry, keys},
-    limits, noise_file,
-    outputs::STANDARD_OUTPUT,
-    paths, text_file,
+    families::catalog,
+    limits,
+    noise_file::noise_file,
+    paths::{self, STANDARD_OUTPUT},
+    text_file,
 };
 
+pub use list::{find, keys, tables};
 pub use tables::{Config, Device, Image, Model, Prompt, Sampling, Table};
-pub(crate) use tables::{ENTRIES, Entry, TABLES};
-pub use values::{Backend, ComputeChoice, Noise, Seed, ThreadCount};
+pub use values::{Backend, ComputeChoice, Noise, Seed};
 
 impl FromStr for Config {
     type Err = toml::de::Error;
@@ -145,7 +148,7 @@ impl Config {
     /// [`Error::Registry`] for a name that does not exist, [`Error::Value`] for a sampler's name that ends in another schedule
     /// than the one that is given.
     pub fn request(&self, random: impl FnMut() -> u64) -> Result<Txt2Img> {
-        self.request_with(&crate::catalog(), random)
+        self.request_with(&catalog(), random)
     }
 
     /// The same, with the samplers and schedules of a registry.
@@ -242,7 +245,7 @@ mod tests {
     use samplers::noise::NoiseSource;
 
     use super::*;
-    use crate::{Fault, keys::find};
+    use crate::Fault;
 
     fn read(text: &str) -> Result<Config> {
         let folder = tempfile::tempdir().unwrap();

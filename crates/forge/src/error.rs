@@ -2,7 +2,7 @@ use std::{io, path::PathBuf};
 
 use diffusion_engine::Unwritable;
 
-use crate::{NotAPath, TextError};
+use crate::{TextError, not_a_path::NotAPath};
 
 /// What the library returns.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -87,8 +87,33 @@ pub enum Error {
     #[error("the config names no `model.{key}`")]
     NoModel {
         /// The missing key.
-        key: &'static str,
+        key: String,
     },
+    /// A checkpoint without one of the parts that its model needs.
+    #[error("this lacks {expected}, which `model.{key}` or `model.folder` can bring")]
+    NotInCheckpoint {
+        /// The part.
+        expected: String,
+        /// Its key.
+        key: String,
+    },
+    /// Parts that no model has together.
+    #[error("{}: no model has all of them", parts.iter().map(owned).collect::<Vec<_>>().join(", "))]
+    PartsOfSeveral {
+        /// Each part's key, and the families whose models have one.
+        parts: Vec<(String, Vec<String>)>,
+    },
+    /// A part that no model has.
+    #[error("`model.{key}` names {found}, and no model that can be run has such a part")]
+    PartOfNone {
+        /// The part's key.
+        key: String,
+        /// What its file is.
+        found: String,
+    },
+    /// A list of families with none in it.
+    #[error("there is no family of models to open one of")]
+    NoFamily,
     /// A model file was rejected.
     #[error("cannot load `{}`", path.display())]
     Load {
@@ -101,7 +126,7 @@ pub enum Error {
     #[error("this is {found}, expected {expected}")]
     WrongFile {
         /// What belongs here.
-        expected: &'static str,
+        expected: String,
         /// What the file is.
         found: String,
     },
@@ -177,7 +202,7 @@ pub enum Error {
     #[error("{} {}", of_them(*tensors, model), scheme.complaint())]
     Quantised {
         /// Which model, with its article.
-        model: &'static str,
+        model: String,
         /// How.
         scheme: quant::Scheme,
         /// How many of its tensors.
@@ -251,7 +276,7 @@ pub enum Error {
         /// The config.
         path: PathBuf,
         /// The key.
-        key: &'static str,
+        key: String,
         /// What the config says.
         expected: String,
         /// What the tensors say.
@@ -271,7 +296,7 @@ pub enum Error {
         /// The config.
         path: PathBuf,
         /// The key.
-        key: &'static str,
+        key: String,
         /// What is computed.
         expected: String,
         /// What the config says.
@@ -313,6 +338,7 @@ impl Error {
             Self::ReadConfig { .. } | Self::ParseConfig { .. } => Fault::Usage,
             Self::Value { .. } | Self::NoModel { .. } | Self::NotAPath { .. } | Self::Format { .. } => Fault::Usage,
             Self::Overwrites { .. } | Self::JoinsModel { .. } | Self::SeveralPictures { .. } => Fault::Usage,
+            Self::PartsOfSeveral { .. } | Self::NoFamily => Fault::Usage,
             Self::Registry(_) | Self::Memory(memory::Error::NotBytes { .. }) => Fault::Usage,
             Self::Weights(Tensor::UnknownDevice { .. } | Tensor::MissingBackend { .. }) => Fault::Usage,
             Self::Run(Engine::Request { .. } | Engine::Sampling(_)) => Fault::Usage,
@@ -320,12 +346,13 @@ impl Error {
             Self::Load { source, .. } if source.fault() == Fault::Memory => Fault::Memory,
             Self::Load { .. } | Self::WrongFile { .. } | Self::ModelConfig { .. } => Fault::Model,
             Self::Run(Engine::Weights(_) | Engine::Model { .. } | Engine::Untold { .. }) => Fault::Model,
+            Self::Run(Engine::NoPart { .. } | Engine::InPart { .. } | Engine::Settings { .. }) => Fault::Model,
             Self::NotAModel { .. } | Self::NotRegular { .. } | Self::Unfinished { .. } => Fault::Model,
             Self::TooLong { .. } | Self::Quantised { .. } | Self::Index { .. } | Self::NotThere { .. } => Fault::Model,
             Self::NotInItsFile { .. } | Self::ShardMissing { .. } | Self::SeveralSplits { .. } => Fault::Model,
             Self::InTwoFiles { .. } | Self::OneNameForTwo { .. } | Self::TooManyFiles { .. } => Fault::Model,
             Self::Contradiction { .. } | Self::NotAnObject { .. } | Self::Unsupported { .. } => Fault::Model,
-            Self::OtherClass { .. } => Fault::Model,
+            Self::OtherClass { .. } | Self::NotInCheckpoint { .. } | Self::PartOfNone { .. } => Fault::Model,
             Self::Run(Engine::Stopped { .. } | Engine::Cancelled) => Fault::Stopped,
             Self::Weights(Tensor::Device { .. }) => Fault::Run,
             Self::Weights(_) => Fault::Model,
@@ -336,6 +363,11 @@ impl Error {
 
 fn of_them(tensors: usize, model: &str) -> String {
     if tensors == 1 { format!("1 tensor of {model} is") } else { format!("{tensors} tensors of {model} are") }
+}
+
+/// A part, and whose it is.
+fn owned((key, families): &(String, Vec<String>)) -> String {
+    format!("`model.{key}` is of {}", families.join(" or "))
 }
 
 fn quoted(line: Option<&str>) -> String {

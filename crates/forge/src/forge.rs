@@ -1,16 +1,13 @@
 use std::{
+    fmt,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use core_tensor::Residency;
-use diffusion_engine::{Cancel, Encodings, Job, Model, Snapshot, Txt2Img};
+use diffusion_engine::{Cancel, Encodings, Job, Model, Snapshot, Txt2Img, family::Placement};
 use memory::Plan;
 
-use crate::{
-    Config, Note, Result, Run, Threads,
-    load::{Opened, residency},
-};
+use crate::{Config, Families, Note, Result, Run, Threads, open::Opened};
 
 /// An opened model, ready for any number of runs, several at once. Clones share it.
 ///
@@ -29,8 +26,8 @@ struct Inner {
 
 #[derive(Clone)]
 struct Loaded {
-    residency: Residency,
-    model: Arc<flux::Flux>,
+    placement: Placement,
+    model: Arc<dyn Model>,
 }
 
 impl Forge {
@@ -47,15 +44,32 @@ impl Forge {
     /// # Errors
     /// A model file that is rejected, a device that can't be used.
     pub fn load(config: &Config) -> Result<Self> {
-        Self::load_on(config, Threads::start(config.device.threads))
+        Self::load_with(&Families::builtin(), config)
     }
 
-    /// The same, computing in a pool that there is already.
+    /// The same, of families that a program may have added its own to.
+    ///
+    /// # Errors
+    /// As [`Forge::load`].
+    pub fn load_with(families: &Families, config: &Config) -> Result<Self> {
+        Self::opened(families, config, Threads::start(config.device.threads))
+    }
+
+    /// Opens the model of a config, computing in a pool that there is already.
     ///
     /// # Errors
     /// As [`Forge::load`].
     pub fn load_on(config: &Config, threads: Threads) -> Result<Self> {
-        let opened = threads.compute(|| Opened::of(config))?;
+        Self::opened(&Families::builtin(), config, threads)
+    }
+
+    /// The families whose models [`Forge::load`] opens.
+    pub fn families() -> Families {
+        Families::builtin()
+    }
+
+    fn opened(families: &Families, config: &Config, threads: Threads) -> Result<Self> {
+        let opened = threads.compute(|| Opened::of(config, families))?;
         let notes = opened.notes();
         let (loaded, encodings) = (Mutex::default(), Arc::default());
         Ok(Self(Arc::new(Inner { opened, notes, threads, loaded, encodings })))
@@ -127,14 +141,21 @@ impl Forge {
         let Inner { opened, threads, loaded, .. } = &*self.0;
         opened.fits(job)?;
         let plan = opened.plan(job)?;
+        let placement = opened.placement(&plan);
         let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Loaded { model, .. }) = loaded.as_ref().filter(|loaded| loaded.residency == residency(&plan)) {
+        if let Some(Loaded { model, .. }) = loaded.as_ref().filter(|loaded| loaded.placement == placement) {
             return Ok(model.clone());
         }
         // What is loaded goes first: there is no room for it twice.
         *loaded = None;
-        let model = Arc::new(threads.compute(|| opened.load(&plan))?);
-        *loaded = Some(Loaded { residency: residency(&plan), model: model.clone() });
+        let model = threads.compute(|| opened.load(&plan))?;
+        *loaded = Some(Loaded { placement, model: model.clone() });
         Ok(model)
+    }
+}
+
+impl fmt::Debug for Forge {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Forge").field("name", &self.name()).field("threads", &self.0.threads).finish_non_exhaustive()
     }
 }

@@ -5,15 +5,13 @@ use std::{
     path::Path,
 };
 
-use core_tensor::Weights;
+use diffusion_engine::family::Role;
 use quant::Scheme;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
 use crate::{
-    Finding, Group, Result,
-    model_files::{
-        Count, LORA, MOST_FAULTS, ModelConfig, ModelFile, Network, OtherConfig, Role, Surveyed, UNKNOWN, networks,
-    },
+    Error, Families, Finding, Group, Result,
+    model_files::{Count, LORA, MOST_FAULTS, ModelConfig, ModelFile, OtherConfig, Surveyed, UNKNOWN},
 };
 
 /// What a model file holds, as its header tells; of a file of several parts the fields but [`Inspection::parts`] and those behind
@@ -21,9 +19,9 @@ use crate::{
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
     /// The model, such as `flux-dev`, or the dialect of a LoRA; empty where there is no telling.
-    pub family: &'static str,
+    pub family: String,
     /// Its part in the model, such as `a T5 encoder`, or what else it is.
-    pub role: &'static str,
+    pub role: String,
     /// How many parameters it has.
     pub parameters: u64,
     /// Parameters by number format.
@@ -46,9 +44,9 @@ pub struct InspectedPart {
     /// What its tensors' names begin with.
     pub prefix: String,
     /// As [`Inspection::family`].
-    pub family: &'static str,
+    pub family: String,
     /// As [`Inspection::role`].
-    pub role: &'static str,
+    pub role: String,
     /// Whether this engine has a use for it.
     pub usable: bool,
     /// How many parameters it has.
@@ -69,7 +67,15 @@ pub const MOST_MISSING: usize = 20;
 /// # Errors
 /// A file that is no valid safetensors file, a folder that is not whole, or a `config.json` with it that is not valid.
 pub fn inspect(path: &Path) -> Result<Inspection> {
-    let file = ModelFile::open(path)?;
+    inspect_with(&Families::builtin(), path)
+}
+
+/// The same, as families know it that a program may have added its own to.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_with(families: &Families, path: &Path) -> Result<Inspection> {
+    let file = ModelFile::open(path, families.kinds())?;
     if let Some(dialect) = file.lora() {
         return Ok(whole(&file, LORA, dialect.name()));
     }
@@ -80,7 +86,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
     let mut looked_at = Vec::new();
     let mut parts = Vec::new();
     for part in 0..file.parts.len() {
-        let (inspected, fits) = inspect_part(&file, part)?;
+        let (inspected, fits) = inspect_part(families, &file, part)?;
         if let Some(asked) = fits {
             looked_at.push(part);
             read.extend(asked);
@@ -93,7 +99,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         Some(Finding::Unread { groups, .. }) => groups,
         Some(_) | None => Vec::new(),
     };
-    findings.extend(other_config(path, &file)?);
+    findings.extend(other_config(families, path, &file)?);
     let first = parts[0].clone();
     Ok(Inspection {
         family: first.family,
@@ -109,12 +115,12 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
 }
 
 /// A file that is one thing as a whole.
-fn whole(file: &ModelFile, role: &'static str, family: &'static str) -> Inspection {
+fn whole(file: &ModelFile, role: &str, family: &str) -> Inspection {
     let Count { parameters, dtypes, quantised, .. } = file.total();
     let quantised = quantised.found().map(|(scheme, _)| scheme.name());
     Inspection {
-        family,
-        role,
+        family: family.to_owned(),
+        role: role.to_owned(),
         parameters,
         dtypes,
         quantised,
@@ -126,7 +132,11 @@ fn whole(file: &ModelFile, role: &'static str, family: &'static str) -> Inspecti
 }
 
 /// A part, and the tensors that its layers ask for where it would load.
-fn inspect_part(file: &ModelFile, part: usize) -> Result<(InspectedPart, Option<BTreeSet<String>>)> {
+fn inspect_part(
+    families: &Families,
+    file: &ModelFile,
+    part: usize,
+) -> Result<(InspectedPart, Option<BTreeSet<String>>)> {
     let (found, Count { parameters, dtypes, quantised, .. }) = (&file.parts[part], file.count(part).clone());
     let quantised = quantised.found();
     let mut missing = Vec::new();
@@ -139,9 +149,10 @@ fn inspect_part(file: &ModelFile, part: usize) -> Result<(InspectedPart, Option<
         None | Some((Scheme::Fp8 | Scheme::ScaledFp8, _)) => true,
         Some(_) => false,
     };
-    let mut family = "";
+    let mut family = String::new();
     let mut read = None;
-    if let Some((role, _)) = found.usable() {
+    let role = families.role_of(&found.kind);
+    if let Some(role) = role {
         let seen = Seen::of(file, part, role)?;
         family = seen.family;
         if plain_names {
@@ -161,8 +172,8 @@ fn inspect_part(file: &ModelFile, part: usize) -> Result<(InspectedPart, Option<
     let inspected = InspectedPart {
         prefix: found.prefix.clone(),
         family,
-        role: found.kind.name,
-        usable: found.usable().is_some() && missing.is_empty(),
+        role: found.kind.name.clone(),
+        usable: role.is_some() && missing.is_empty(),
         parameters,
         dtypes,
         quantised: quantised.map(|(scheme, _)| scheme.name()),
@@ -173,69 +184,39 @@ fn inspect_part(file: &ModelFile, part: usize) -> Result<(InspectedPart, Option<
 
 /// What a part of a role comes to.
 struct Seen {
-    family: &'static str,
+    family: String,
     complaints: Vec<String>,
     read: BTreeSet<String>,
 }
 
 impl Seen {
-    fn of(file: &ModelFile, part: usize, role: Role) -> Result<Self> {
-        let config = ModelConfig::beside(&file.path, role)?.config;
-        let config = config.as_ref();
-        match role {
-            Role::Transformer => {
-                let settings = read_config(config)?;
-                let mut family = "";
-                let seen = Self::by(file, part, role, config, |w| {
-                    let guided = w.shape("guidance_in.in_layer.weight").is_some();
-                    family = if guided { "flux-dev" } else { "flux-schnell" };
-                    networks::transformer(w, &settings)
-                });
-                Ok(Self { family, ..seen })
-            }
-            Role::T5 => Ok(Self { family: "t5 v1.1", ..Self::by(file, part, role, config, networks::t5) }),
-            Role::Clip => {
-                let settings = read_config(config)?;
-                let seen = Self::by(file, part, role, config, |w| networks::clip(w, &settings));
-                Ok(Self { family: "clip", ..seen })
-            }
-            Role::Autoencoder => {
-                let settings = read_config(config)?;
-                let seen = Self::by(file, part, role, config, |w| networks::autoencoder(w, &settings));
-                Ok(Self { family: "autoencoder-kl", ..seen })
-            }
-        }
-    }
-
-    fn by<D>(
-        file: &ModelFile,
-        part: usize,
-        role: Role,
-        config: Option<&ModelConfig>,
-        network: impl FnOnce(&Weights) -> Network<D>,
-    ) -> Self {
+    fn of(file: &ModelFile, part: usize, role: &Role) -> Result<Self> {
+        let config = ModelConfig::beside(&file.path, &role.network)?.config;
         // How much memory it would take is of no interest here, so neither is the device.
-        let Surveyed { network, agrees, faults, read, .. } = file.survey(part, role, config, None, network);
-        let failed = network.err().map(|error| error.to_string());
+        let surveyed = file.survey((part, &file.parts[part].kind), &role.network, config.as_ref(), None);
+        let Surveyed { variant, fits, agrees, faults, read, .. } = surveyed;
+        let failed = match (fits, &config) {
+            (Err(error), Some(config)) => match config.fault(error, |error| error) {
+                error @ Error::ModelConfig { .. } => return Err(error),
+                error => Some(error.to_string()),
+            },
+            (fits, _) => fits.err().map(|error| error.to_string()),
+        };
         let contradiction = agrees.err().map(|error| error.to_string());
         let complaints = faults.iter().map(ToString::to_string).chain(failed).chain(contradiction).collect();
-        Self { family: "", complaints, read }
+        Ok(Self { family: variant, complaints, read })
     }
 }
 
 /// Another kind of model's config beside a file, if it is none of the file's parts'.
-fn other_config(path: &Path, file: &ModelFile) -> Result<Option<Finding>> {
+fn other_config(families: &Families, path: &Path, file: &ModelFile) -> Result<Option<Finding>> {
     let mut other = None;
-    for (role, _) in file.parts.iter().filter_map(|part| part.usable()) {
-        let beside = ModelConfig::beside(path, role)?;
+    for role in file.parts.iter().filter_map(|part| families.role_of(&part.kind)) {
+        let beside = ModelConfig::beside(path, &role.network)?;
         if beside.config.is_some() {
             return Ok(None);
         }
         other = other.or(beside.other);
     }
     Ok(other.map(|OtherConfig { path, class }| Finding::OtherConfig { config: path, class }))
-}
-
-fn read_config<T: DeserializeOwned + Default>(config: Option<&ModelConfig>) -> Result<T> {
-    config.map_or_else(|| Ok(T::default()), ModelConfig::read)
 }

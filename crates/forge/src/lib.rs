@@ -13,22 +13,27 @@
 //! }
 //! ```
 //!
-//! [`Config`] is what a `flux.toml` says, [`Forge`] an opened model, [`Job`] what is drawn, [`Run`] a job in progress, which the
-//! caller drives. A `Forge` may be shared by threads and have several runs at once. Most crates below are re-exported for those
-//! who build from the parts.
+//! [`Config`] is what a `flux.toml` says, [`Families`] what its files may be, [`Forge`] an opened model, [`Job`] what is drawn, [`Run`]
+//! a job in progress, which the caller drives. A `Forge` may be shared by threads and have several runs at once. Most crates below are
+//! re-exported for those who build from the parts.
 
-#![warn(missing_docs)]
+#![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 
 mod config;
+mod detect;
+mod dump;
 mod error;
+mod families;
+mod files;
 mod forge;
 mod inspect;
 pub mod keys;
 mod limits;
-mod load;
 mod model_files;
 mod model_hash;
-mod output;
+mod noise_file;
+mod not_a_path;
+mod open;
 mod outputs;
 pub mod paths;
 mod run;
@@ -37,33 +42,30 @@ mod threads;
 
 pub use config::{
     Backend, ComputeChoice, Config, Device, Image as ImageConfig, Model as ModelConfig, Noise, Prompt, Sampling, Seed,
-    Table, ThreadCount,
+    Table,
 };
 pub use core_tensor;
 pub use diffusion_engine::{
-    self, Cancel, Event, Image, Job, Key, Pass, Size, Snapshot, StepReport, Txt2Img, Wrap, read_infotext,
+    self, Cancel, Event, Family, Image, Job, Key, Pass, Size, Snapshot, StepReport, Txt2Img, Wrap, read_infotext,
 };
+pub use dump::dump;
 pub use error::{Error, Fault, Result};
+pub use families::{Families, catalog};
 pub use flux;
 pub use forge::Forge;
-pub use inspect::{InspectedPart, Inspection, MOST_MISSING, inspect};
+pub use inspect::{InspectedPart, Inspection, MOST_MISSING, inspect, inspect_with};
 pub use memory;
 pub use model_files::{Finding, Group, Note, indexed_files};
 pub use model_hash::{ModelHash, model_hash};
-pub use output::{dump, noise_file};
-pub use outputs::{Outputs, Pattern, Pictures, STANDARD_OUTPUT};
-pub use paths::NotAPath;
+pub use noise_file::noise_file;
+pub use not_a_path::NotAPath;
+pub use outputs::{Outputs, Pattern, Pictures};
+pub use paths::STANDARD_OUTPUT;
 pub use quant;
 pub use run::{Preview, Run};
 pub use samplers;
 pub use text_file::TextError;
-pub use threads::Threads;
-
-/// The samplers, schedules and profiles that come with the engine and its families of models.
-pub fn catalog() -> diffusion_engine::Catalog {
-    flux::register(diffusion_engine::Catalog::builtin())
-        .expect("no two of the entries that come with the engine share a name")
-}
+pub use threads::{ThreadCount, Threads};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

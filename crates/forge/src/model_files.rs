@@ -3,9 +3,9 @@
 mod container;
 mod folder;
 mod index;
-mod kind;
+mod kinds;
+mod known;
 mod model_config;
-pub(crate) mod networks;
 mod notes;
 mod parts;
 
@@ -16,19 +16,19 @@ use std::{
 };
 
 use core_tensor::{
-    Branch, Compute, Device, Error as TensorError, Form, Format, Manifest, Residency, Stored, WeightSource, Weights,
+    Branch, Compute, Device, Error as TensorError, Form, Format, Layout, Manifest, Residency, Stored, WeightSource,
+    Weights,
 };
-use diffusion_engine::LdmNames;
-use flux::BflNames;
+use diffusion_engine::family::{Kind, Network, Role};
 use lora::Dialect;
 use quant::Quantised;
 
 pub(crate) use self::{
     container::open_file,
-    kind::{Layout, Role},
+    kinds::Kinds,
+    known::kinds as known_kinds,
     model_config::{Beside, ModelConfig, OtherConfig, read_object},
-    networks::Network,
-    parts::Part,
+    parts::{Part, parts},
 };
 use self::{folder::Shards, parts::owner};
 pub use self::{
@@ -87,10 +87,10 @@ impl Count {
 
 impl ModelFile {
     /// Opens a file or a folder, and tells its parts.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path, kinds: &Kinds) -> Result<Self> {
         let load = |source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
         let source = Arc::new(Shards::open(path).map_err(load)?);
-        let parts = parts::parts(source.manifest());
+        let parts = parts(source.manifest(), kinds);
         let mut counts = vec![Count::default(); parts.len() + 1];
         let mut lora: Option<(Dialect, usize)> = None;
         // One marker stands for the whole file, under whatever prefix it lies.
@@ -130,33 +130,47 @@ impl ModelFile {
     /// The dialect, where the file is a LoRA: it has its tensors and no model that they could have been left in.
     pub(crate) fn lora(&self) -> Option<Dialect> {
         let (dialect, tensors) = self.lora?;
-        let has_usable = self.parts.iter().any(|part| part.usable().is_some());
+        let has_usable = self.parts.iter().any(|part| part.is_usable);
         let is_lora = self.parts.is_empty() || !has_usable && tensors > self.total().tensors / 2;
         is_lora.then_some(dialect)
     }
 
-    /// The part for a role.
+    /// What the file is, with its article.
+    pub(crate) fn name(&self) -> &str {
+        match self.parts.first() {
+            _ if self.lora().is_some() => LORA,
+            Some(part) => &part.kind.name,
+            None => UNKNOWN,
+        }
+    }
+
+    /// The part for a role, and what it is to that, but for those in `taken`, which other roles have.
     ///
     /// # Errors
     /// [`Error::WrongFile`] that says what the file holds in its place, or [`Error::Quantised`].
-    pub(crate) fn part_for(&self, role: Role) -> Result<usize> {
+    pub(crate) fn part_for(&self, role: &Role, taken: &[usize]) -> Result<(usize, Arc<Kind>)> {
         let wrong = |source: Error| Error::Load { path: self.path.clone(), source: Box::new(source) };
-        let other = |found: &str| Err(wrong(Error::WrongFile { expected: role.name(), found: found.to_owned() }));
+        let other =
+            |found: &str| Err(wrong(Error::WrongFile { expected: role.expected.clone(), found: found.to_owned() }));
         if self.lora().is_some() {
             return other(LORA);
         }
-        let usable = |part: &Part| part.usable().is_some_and(|(place, _)| place == role);
-        let quantised = |model, found: Option<(quant::Scheme, usize)>| match found {
-            Some((scheme, tensors)) => Err(wrong(Error::Quantised { model, scheme, tensors })),
+        let quantised = |model: &str, found: Option<(quant::Scheme, usize)>| match found {
+            Some((scheme, tensors)) => Err(wrong(Error::Quantised { model: model.to_owned(), scheme, tensors })),
             None => Ok(()),
         };
-        if let Some(part) = self.parts.iter().position(usable) {
-            quantised(self.parts[part].kind.name, self.count(part).quantised.found())?;
-            return Ok(part);
+        let duty = role.network.duty;
+        let open = || self.parts.iter().enumerate().filter(|(at, _)| !taken.contains(at));
+        let of_kind = |id: &String| {
+            let is = |(at, part): (usize, &Part)| Some((at, part.by(id).filter(|kind| kind.duty == duty)?.clone()));
+            open().find_map(is)
+        };
+        if let Some((part, kind)) = role.takes.iter().find_map(of_kind) {
+            quantised(&kind.name, self.count(part).quantised.found())?;
+            return Ok((part, kind));
         }
-        let in_place = self.parts.iter().find(|part| part.kind.place == role);
-        match in_place.or(self.parts.first()) {
-            Some(part) => other(part.kind.name),
+        match self.in_place_of(role).or(self.parts.first()) {
+            Some(part) => other(&part.kind.name),
             None => {
                 quantised("this model", self.total().quantised.found())?;
                 other(UNKNOWN)
@@ -164,38 +178,50 @@ impl ModelFile {
         }
     }
 
-    /// A part's tensors, under the names that its network asks for.
-    pub(crate) fn source(&self, part: usize) -> Box<dyn WeightSource> {
-        renamed(self.source.clone(), &self.parts[part])
+    /// The first part that has a role's duty.
+    pub(crate) fn in_place_of(&self, role: &Role) -> Option<&Part> {
+        self.parts.iter().find(|part| part.kind.duty == role.network.duty)
     }
 
-    /// What a network of this role would find in a part and take of memory, by the headers alone, where it computes on the CPU in
-    /// `on_cpu`, or elsewhere.
-    pub(crate) fn survey<D>(
+    /// All tensors, by their names in the file.
+    pub(crate) fn whole(&self) -> Arc<dyn WeightSource> {
+        self.source.clone()
+    }
+
+    /// A part's tensors as those of a kind, under the names that its network asks for.
+    pub(crate) fn source(&self, part: usize, kind: &Kind) -> Arc<dyn WeightSource> {
+        kind.source(self.source.clone(), &self.parts[part].prefix)
+    }
+
+    /// What a network would find in a part, as one of a kind, and take of memory, by the headers alone, where it computes on the CPU in `on_cpu`, or elsewhere.
+    pub(crate) fn survey(
         &self,
-        part: usize,
-        role: Role,
+        (part, kind): (usize, &Kind),
+        network: &Network,
         config: Option<&ModelConfig>,
         on_cpu: Option<Compute>,
-        network: impl FnOnce(&Weights) -> Network<D>,
-    ) -> Surveyed<D> {
+    ) -> Surveyed {
         let asked = Arc::new(Asked { source: self.source.clone(), names: Mutex::default() });
-        let renamed = renamed(asked.clone(), &self.parts[part]);
+        let prefix = &self.parts[part].prefix;
+        let renamed = kind.source(asked.clone(), prefix);
         let w = Weights::of(&*renamed, &Device::flex(), Residency::Mapped);
-        let w = under(&w, &self.parts[part]).before(role.mark());
-        let agrees = config.map_or(Ok(()), |config| config.agrees(role, &w));
-        match network(&w) {
-            Ok((network, layout)) => {
-                let w = w.laid_out(layout);
-                w.read_all().for_each(drop);
-                let read = std::mem::take(&mut *asked.names.lock().unwrap_or_else(PoisonError::into_inner));
-                let faults = w.faults().filter(|fault| !is_eight_bits(fault)).take(MOST_FAULTS).collect();
-                Surveyed { network: Ok(network), agrees, faults, bytes: w.bytes(on_cpu), read }
-            }
-            Err(error) => {
-                Surveyed { network: Err(error), agrees, faults: Vec::new(), bytes: [0; 2], read: BTreeSet::new() }
-            }
+        let w = match prefix.strip_suffix('.') {
+            Some(prefix) => w.at(prefix),
+            None => w,
+        };
+        let w = w.before(&network.mark);
+        let agrees = config.map_or(Ok(()), |config| config.agrees(network, &w));
+        let variant = network.variant_of(&w);
+        let settings = config.map(ModelConfig::settings).unwrap_or_default();
+        let mut surveyed =
+            Surveyed { variant, fits: Ok(()), agrees, faults: vec![], bytes: [0; 2], read: BTreeSet::new() };
+        match network.layout(&w, &settings) {
+            Ok(layout) => surveyed.see(&w, layout, on_cpu, || {
+                std::mem::take(&mut *asked.names.lock().unwrap_or_else(PoisonError::into_inner))
+            }),
+            Err(error) => surveyed.fits = Err(error),
         }
+        surveyed
     }
 
     /// What is odd about the file, once the parts that were surveyed are known to fit.
@@ -209,9 +235,11 @@ impl ModelFile {
 }
 
 /// What a look at the headers came to.
-pub(crate) struct Surveyed<D> {
-    /// The network's dimensions.
-    pub(crate) network: std::result::Result<D, diffusion_engine::Error>,
+pub(crate) struct Surveyed {
+    /// Which variant of its network it is.
+    pub(crate) variant: String,
+    /// Whether the tensors make such a network at all.
+    pub(crate) fits: std::result::Result<(), diffusion_engine::Error>,
     /// Whether the config beside it says the same.
     pub(crate) agrees: Result<()>,
     /// Tensors that are missing or don't fit, at most [`MOST_FAULTS`].
@@ -222,24 +250,18 @@ pub(crate) struct Surveyed<D> {
     pub(crate) read: BTreeSet<String>,
 }
 
+impl Surveyed {
+    fn see(&mut self, w: &Weights, layout: Layout, on_cpu: Option<Compute>, read: impl FnOnce() -> BTreeSet<String>) {
+        let w = w.laid_out(layout);
+        w.read_all().for_each(drop);
+        self.read = read();
+        self.faults = w.faults().filter(|fault| !is_eight_bits(fault)).take(MOST_FAULTS).collect();
+        self.bytes = w.bytes(on_cpu);
+    }
+}
+
 /// The most faults of a part that are looked for.
 pub(crate) const MOST_FAULTS: usize = 100;
-
-/// The view of a part's tensors.
-pub(crate) fn under<'a>(w: &Weights<'a>, part: &Part) -> Weights<'a> {
-    match part.prefix.strip_suffix('.') {
-        Some(prefix) => w.at(prefix),
-        None => w.clone(),
-    }
-}
-
-fn renamed<S: WeightSource + 'static>(source: S, part: &Part) -> Box<dyn WeightSource> {
-    match part.usable() {
-        Some((Role::Transformer, Layout::Diffusers)) => Box::new(BflNames::under(&*part.prefix, source)),
-        Some((Role::Autoencoder, Layout::Diffusers)) => Box::new(LdmNames::under(&*part.prefix, source)),
-        Some((Role::Clip | Role::T5, Layout::Diffusers)) | Some((_, Layout::Original)) | None => Box::new(source),
-    }
-}
 
 /// Keeps the names of the tensors that are read.
 struct Asked {

@@ -9,7 +9,7 @@ use std::{
 
 use diffusion_engine::{Txt2Img, check_writable, sweep};
 
-use crate::{Config, Error, Result, text_file::STANDARD_INPUT};
+use crate::{Config, Error, Result, paths::STANDARD_OUTPUT, text_file::STANDARD_INPUT};
 
 /// A name for pictures, in which `{seed}` and `{index}` are filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,9 +77,6 @@ impl Pattern {
         self.0.replace("{seed}", &seed.to_string()).replace("{index}", &index.to_string()).into()
     }
 }
-
-/// What stands for standard output in the place of a picture's name.
-pub const STANDARD_OUTPUT: &str = "-";
 
 /// Where the pictures of a run go.
 #[derive(Clone, Debug)]
@@ -152,10 +149,10 @@ fn apart(places: &[(&'static str, PathBuf)], config: &Config, read: &[PathBuf]) 
     let mut known = Known::default();
     let (model, others): (Vec<_>, Vec<_>) = config.files().into_iter().partition(|(key, _)| key.table == "model");
     let parts: Vec<PathBuf> = model.into_iter().map(|(_, path)| path).collect();
-    let folders = config.model.folder.iter().flat_map(|folder| {
-        ["transformer", "text_encoder", "text_encoder_2", "vae"].into_iter().map(|part| folder.join(part))
-    });
-    let folders: Vec<PathBuf> = parts.into_iter().chain(folders).collect();
+    // Whatever lies in a whole model's folder may be one of its parts.
+    let inside =
+        |folder: &PathBuf| folder.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let folders: Vec<PathBuf> = parts.into_iter().chain(config.model.folder.iter().flat_map(inside)).collect();
     for part in &folders {
         if part.is_dir() {
             let entries = part.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));

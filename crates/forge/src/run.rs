@@ -1,3 +1,5 @@
+use std::fmt;
+
 use core_tensor::{Latent, Tensor};
 use diffusion_engine::{Cancel, Encoded, Error as RunError, Event, Image, Job, Snapshot};
 
@@ -97,11 +99,23 @@ impl Run {
     }
 }
 
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Run").field("job", self.job()).field("threads", &self.threads).finish_non_exhaustive()
+    }
+}
+
 /// A look at the picture of a run in the making. Clones share it.
 #[derive(Clone)]
 pub struct Preview {
     preview: diffusion_engine::Preview,
     threads: Threads,
+}
+
+impl fmt::Debug for Preview {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Preview").field("threads", &self.threads).finish_non_exhaustive()
+    }
 }
 
 impl Preview {

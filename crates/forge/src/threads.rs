@@ -10,7 +10,36 @@ use std::{
 
 use rayon::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
 
-use crate::ThreadCount;
+use crate::{Error, Result};
+
+/// How many threads compute: a number up to [`ThreadCount::MAX`], or all cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadCount(usize);
+
+impl ThreadCount {
+    /// The most threads that a config may ask for.
+    pub const MAX: usize = 1024;
+
+    /// One for each core.
+    pub const ALL_CORES: Self = Self(0);
+
+    /// So many threads; 0 for all cores.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for more than [`ThreadCount::MAX`].
+    pub fn new(threads: usize) -> Result<Self> {
+        if threads <= Self::MAX {
+            return Ok(Self(threads));
+        }
+        let (expected, found) = (format!("0 to {}", Self::MAX), threads.to_string());
+        Err(Error::Value { key: "device.threads".into(), expected, found })
+    }
+
+    /// How many, where the machine has so many cores.
+    pub fn of(self, cores: usize) -> usize {
+        if self == Self::ALL_CORES { cores } else { self.0 }
+    }
+}
 
 /// A pool of threads that compute, and what came of the wish for them. Clones share the pool.
 #[derive(Clone, Debug)]

@@ -43,7 +43,7 @@ impl FromStr for Bytes {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
     /// What it is called in a report.
-    pub name: &'static str,
+    pub name: String,
     /// What it takes when it is unpacked.
     pub unpacked: Bytes,
     /// What it takes when as much of it as possible stays in its file.
@@ -123,8 +123,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn part(name: &'static str, unpacked: u64, mapped: u64) -> Part {
-        Part { name, unpacked: Bytes(unpacked * MIB), mapped: Bytes(mapped * MIB) }
+    fn part(name: &str, unpacked: u64, mapped: u64) -> Part {
+        Part { name: name.to_owned(), unpacked: Bytes(unpacked * MIB), mapped: Bytes(mapped * MIB) }
     }
 
     #[test]

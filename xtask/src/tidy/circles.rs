@@ -7,14 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Fault, rust};
 
-/// Circles that are known and still to be cut, by the folder that they are in.
-const STANDING: &[(&str, &str)] = &[
-    ("crates/forge/", "config, keys, output, outputs, run, threads"),
-    ("crates/forge/", "error, paths"),
-    ("crates/forge/", "model_files::folder, model_files::index"),
-    ("crates/forge/", "model_files::kind, model_files::parts"),
-];
-
 /// Which modules each module uses, of those beside it.
 type Edges = BTreeMap<Vec<String>, BTreeSet<Vec<String>>>;
 
@@ -183,8 +175,7 @@ fn circles(modules: &Modules) -> Vec<Fault> {
             reached(&edges, from).into_iter().filter(|other| reached(&edges, other).contains(from)).collect();
         let file = modules.get(from).map_or("", |module| &module.file);
         let names = circle.iter().map(|path| path.join("::")).collect::<Vec<_>>().join(", ");
-        let standing = STANDING.iter().any(|(of, known)| file.starts_with(of) && *known == names);
-        if !circle.is_empty() && !standing && told.insert(names.clone()) {
+        if !circle.is_empty() && told.insert(names.clone()) {
             let message = format!("{names} use each other in a circle: move what they share below them");
             faults.push(Fault::new(file, None, message));
         }

@@ -55,8 +55,8 @@ impl Txt2ImgArgs {
 
     /// The keys of the file that flags stand in the place of.
     fn set_aside(&self) -> Vec<&'static Key> {
-        // A folder on the command line stands for the whole model.
-        let model = self.flags.text("model.folder").is_some();
+        // A folder or a checkpoint on the command line stands for the whole model.
+        let model = ["model.folder", "model.checkpoint"].iter().any(|path| self.flags.text(path).is_some());
         let given = self.flags.given.iter().map(|(key, _)| *key).filter(|key| key.kind != Kind::Options);
         let written = self.flags.files.iter().map(|(key, _, _)| *key);
         given.chain(written).chain(keys().filter(|key| model && key.table == "model")).collect()

@@ -8,8 +8,11 @@ use serde::{
     de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor},
 };
 
-use super::{Config, tables::TABLES};
-use crate::keys::{find, keys};
+use super::{
+    Config,
+    list::{find, keys},
+    tables::TABLES,
+};
 
 /// Reads a config, without looking at the values of some keys.
 pub(super) fn read(text: &str, without: &[&Key]) -> Result<Config, toml::de::Error> {

@@ -10,8 +10,9 @@ use samplers::{Options, Schedule};
 
 use super::{
     setting::{Setting, initial},
-    values::{Backend, ComputeChoice, Noise, Seed, ThreadCount},
+    values::{Backend, ComputeChoice, Noise, Seed},
 };
+use crate::threads::ThreadCount;
 
 /// A table of the config.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,7 +47,7 @@ macro_rules! tables {
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct Config {
             $(#[doc = $what] pub $table: $Table,)*
-            /// Settings that one family of models has, by the names of its keys, such as [`flux::GUIDANCE`].
+            /// Settings that one family of models has, by the names of its keys.
             pub knobs: Options,
         }
 
@@ -96,30 +97,44 @@ const fn words(file: &'static str) -> Kind {
 tables! {
     /// where the model is
     model: Model {
+        /// File with all parts of a model
+        checkpoint: Option<PathBuf> =
+            Key::of(Kind::File, open("none", "\"models/flux1-dev-all-in-one.safetensors\""))
+                .docs("one file with all parts of a model, each under a prefix of its own")
+                .flag("checkpoint");
         /// Folder in diffusers' layout
         folder: Option<PathBuf> = Key::of(Kind::Folder, open("none", "\"models/flux1-dev\""))
             .docs(
-                "a folder in diffusers' layout: `transformer`, `text_encoder` (CLIP), `text_encoder_2` (T5) and `vae` \
-                 in it",
+                "a folder in diffusers' layout, with a folder for each part, such as `transformer` and `text_encoder`; it \
+                 brings what a checkpoint lacks",
             )
             .flag("folder");
-        /// Flux transformer
+        /// Transformer that denoises, as Flux has one
         transformer: Option<PathBuf> =
-            Key::of(Kind::File, open("`transformer` of the folder", "\"models/flux1-dev.safetensors\""))
-                .docs("the Flux transformer")
+            Key::of(Kind::File, open("the checkpoint's, or `transformer` of the folder", "\"models/flux1-dev.safetensors\""))
+                .docs("the transformer that denoises, as Flux has one")
                 .flag("transformer");
-        /// CLIP-L text encoder
+        /// UNet that denoises
+        unet: Option<PathBuf> = Key::of(Kind::File, open("the checkpoint's, or `unet` of the folder", "\"models/unet.safetensors\""))
+            .docs("the UNet that denoises, for families that have one")
+            .flag("unet");
+        /// CLIP text encoder
         clip: Option<PathBuf> =
-            Key::of(Kind::File, open("`text_encoder` of the folder", "\"models/clip_l.safetensors\""))
-                .docs("the CLIP-L text encoder")
+            Key::of(Kind::File, open("the checkpoint's, or `text_encoder` of the folder", "\"models/clip_l.safetensors\""))
+                .docs("the CLIP text encoder: CLIP-L for Flux")
                 .flag("clip");
+        /// Second CLIP text encoder
+        clip_g: Option<PathBuf> =
+            Key::of(Kind::File, open("the checkpoint's, or `text_encoder_2` of the folder", "\"models/clip_g.safetensors\""))
+                .docs("the second CLIP text encoder, CLIP-G, for families that have one")
+                .flag("clip-g");
         /// T5 v1.1 text encoder
         t5: Option<PathBuf> =
-            Key::of(Kind::File, open("`text_encoder_2` of the folder", "\"models/t5xxl_fp16.safetensors\""))
-                .docs("the T5 v1.1 text encoder")
+            Key::of(Kind::File, open("the checkpoint's, or `text_encoder_2` of the folder", "\"models/t5xxl_fp16.safetensors\""))
+                .docs("the T5 v1.1 text encoder, for families that have one")
                 .flag("t5");
         /// Autoencoder
-        vae: Option<PathBuf> = Key::of(Kind::File, open("`vae` of the folder", "\"models/ae.safetensors\""))
+        vae: Option<PathBuf> = Key::of(Kind::File, open("the checkpoint's, or `vae` of the folder", "\"models/ae.safetensors\""))
             .docs("the autoencoder")
             .flag("vae");
     }

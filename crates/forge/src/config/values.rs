@@ -6,7 +6,7 @@ use diffusion_engine::{Kind, Value};
 use samplers::noise::NoiseSource;
 
 use super::setting::{Setting, text, whole};
-use crate::{Error, Result};
+use crate::{Error, Result, threads::ThreadCount};
 
 /// What computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,35 +78,6 @@ impl FromStr for ComputeChoice {
             "bf16" => Ok(Self::Bf16),
             _ => Err(wrong("device.compute", "`auto`, `f32` or `bf16`".into(), text)),
         }
-    }
-}
-
-/// How many threads compute: a number up to [`ThreadCount::MAX`], or all cores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ThreadCount(usize);
-
-impl ThreadCount {
-    /// The most threads that a config may ask for.
-    pub const MAX: usize = 1024;
-
-    /// One for each core.
-    pub const ALL_CORES: Self = Self(0);
-
-    /// So many threads; 0 for all cores.
-    ///
-    /// # Errors
-    /// [`Error::Value`] for more than [`ThreadCount::MAX`].
-    pub fn new(threads: usize) -> Result<Self> {
-        if threads <= Self::MAX {
-            return Ok(Self(threads));
-        }
-        let (expected, found) = (format!("0 to {}", Self::MAX), threads.to_string());
-        Err(Error::Value { key: "device.threads".into(), expected, found })
-    }
-
-    /// How many, where the machine has so many cores.
-    pub fn of(self, cores: usize) -> usize {
-        if self == Self::ALL_CORES { cores } else { self.0 }
     }
 }
 
@@ -202,7 +173,8 @@ impl Setting for ThreadCount {
     }
 
     fn value(&self) -> Option<Value> {
-        Some(Value::Whole(self.0 as i128))
+        // Of no cores at all, that for all cores is the 0 that it is written as.
+        Some(Value::Whole(self.of(0) as i128))
     }
 }
 

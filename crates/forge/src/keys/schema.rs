@@ -2,7 +2,8 @@ use diffusion_engine::Catalog;
 use diffusion_engine::{Fallback, Key, Kind, Value};
 use serde_json::{Map, Value as Json, json};
 
-use super::{keys, names, tables};
+use super::names;
+use crate::config::{keys, tables};
 
 /// The JSON Schema (draft 2020-12) of a config, for editors that complete and check it. They offer the names of a registry, and
 /// accept others, since a name has several spellings.

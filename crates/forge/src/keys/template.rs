@@ -1,6 +1,6 @@
 use diffusion_engine::{Fallback, Key};
 
-use super::{keys, tables};
+use crate::config::{keys, tables};
 
 /// The widest line.
 const COLUMNS: usize = 100;

@@ -10,12 +10,9 @@ use core_tensor::{Error as TensorError, Manifest, Stored, WeightSource};
 use super::{
     abridged,
     container::{ModelFile, open_file},
-    index::Index,
+    index::{Index, MOST_FILES},
 };
 use crate::{Error, Result};
-
-/// The most files that a model may be split into; the largest known model has 191.
-pub(crate) const MOST_FILES: usize = 1024;
 
 /// One file of tensors, or several that make one model.
 pub(crate) struct Shards {
@@ -234,7 +231,7 @@ impl Listing {
             Some(foreign) => format!("a folder without one, but with `{foreign}`"),
             None => "a folder without one".into(),
         };
-        Err(Error::WrongFile { expected: "a safetensors file", found })
+        Err(Error::WrongFile { expected: "a safetensors file".into(), found })
     }
 }
 

@@ -8,8 +8,11 @@ use std::{
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::{abridged, container::read_bounded, folder::MOST_FILES};
+use super::{abridged, container::read_bounded};
 use crate::{Error, Result};
+
+/// The most files that a model may be split into; the largest known model has 191.
+pub(crate) const MOST_FILES: usize = 1024;
 
 /// The longest index that is read; that of Flux in diffusers' layout is 120 kB.
 const LIMIT: u64 = 16 << 20;

@@ -13,7 +13,6 @@ use serde::Serialize;
 use super::{
     abridged,
     folder::Shards,
-    kind::Role,
     parts::{Part, owner},
 };
 
@@ -63,7 +62,7 @@ pub enum Finding {
     /// A second model of the same kind in a file, such as an average of the training; the first is used.
     Another {
         /// What it is.
-        role: &'static str,
+        role: String,
         /// What the names of the one that is used begin with.
         used: String,
         /// The same of the one that is not.
@@ -264,12 +263,12 @@ impl Named {
 /// Models in a file that could be used in the place of those that are.
 pub(crate) fn others(parts: &[Part], used: &[usize]) -> Vec<Finding> {
     let first = |part: &Part| {
-        let same = |used: &&usize| parts[**used].kind.place == part.kind.place;
+        let same = |used: &&usize| parts[**used].kind.duty == part.kind.duty;
         used.iter().find(same).map(|&used| parts[used].prefix.clone())
     };
-    let unused = parts.iter().enumerate().filter(|(i, part)| !used.contains(i) && part.usable().is_some());
+    let unused = parts.iter().enumerate().filter(|(i, part)| !used.contains(i) && part.is_usable);
     let another = |(_, part): (usize, &Part)| {
-        Some(Finding::Another { role: part.kind.name, used: first(part)?, prefix: part.prefix.clone() })
+        Some(Finding::Another { role: part.kind.name.clone(), used: first(part)?, prefix: part.prefix.clone() })
     };
     unused.filter_map(another).collect()
 }
@@ -283,14 +282,13 @@ pub(crate) fn unlisted(shards: &Shards) -> Option<Finding> {
 
 /// Whether a tensor is of the half of its part that no picture needs, so that how it is stored is of no account.
 pub(crate) fn is_of_no_use(part: &Part, name: &str) -> bool {
+    part.is_usable && begins(part, name, part.kind.duty.idle)
+}
+
+/// Whether a tensor's name begins in one of these ways, behind its part's prefix.
+fn begins(part: &Part, name: &str, starts: &[&str]) -> bool {
     let rest = name.strip_prefix(&*part.prefix).unwrap_or(name);
-    let begins = |starts: &[&str]| part.usable().is_some() && starts.iter().any(|start| rest.starts_with(start));
-    match part.kind.place {
-        Role::Autoencoder => begins(&["encoder.", "quant_conv.", "loss."]),
-        Role::T5 => begins(&["decoder.", "lm_head."]),
-        Role::Clip => begins(&["vision_model.", "visual_projection.", "visual.", "text_projection."]),
-        Role::Transformer => false,
-    }
+    starts.iter().any(|start| rest.starts_with(start))
 }
 
 /// Whether it is right that nothing reads a tensor: buffers that are computed anew, and halves of models that no picture needs.
@@ -306,15 +304,9 @@ fn is_harmless(part: Option<&Part>, name: &str) -> bool {
     if is_buffer {
         return true;
     }
-    let Some(part) = part else { return false };
-    let rest = name.strip_prefix(&*part.prefix).unwrap_or(name);
-    let begins = |starts: &[&str]| starts.iter().any(|start| rest.starts_with(start));
-    match part.kind.place {
-        Role::Autoencoder => begins(&["encoder.", "quant_conv."]),
-        Role::T5 => begins(&["decoder.", "lm_head.", "spiece_model", "encoder.embed_tokens.", "shared."]),
-        Role::Clip => begins(&["vision_model.", "visual_projection.", "visual."]),
-        Role::Transformer => false,
-    }
+    part.is_some_and(|part| {
+        [part.kind.duty.idle, part.kind.duty.doubled].iter().any(|starts| begins(part, name, starts))
+    })
 }
 
 /// Buffers by the last step of their names: positions, schedules, and factors of a training.

@@ -17,8 +17,8 @@ pub fn show_inspection(path: &Path, found: &Inspection, as_json: bool) -> Result
     let mut lines = vec![path.display().to_string()];
     match found.parts.as_slice() {
         [] => lines.extend(described(&Described {
-            role: found.role,
-            family: found.family,
+            role: &found.role,
+            family: &found.family,
             parameters: found.parameters,
             dtypes: &found.dtypes,
             quantised: found.quantised,
@@ -58,8 +58,8 @@ struct Described<'a> {
 impl<'a> From<&'a InspectedPart> for Described<'a> {
     fn from(part: &'a InspectedPart) -> Self {
         Self {
-            role: part.role,
-            family: part.family,
+            role: &part.role,
+            family: &part.family,
             parameters: part.parameters,
             dtypes: &part.dtypes,
             quantised: part.quantised,

@@ -1,0 +1,118 @@
+//! From a config to an opened model: its family, its parts by their headers, and how much of it is unpacked.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use core_tensor::Compute;
+use diffusion_engine::{
+    Job, Model, OpenedModel,
+    family::{PartBytes, Parts, Placement},
+};
+use memory::{Bytes, Part, Plan};
+
+use crate::{
+    Config, Error, Families, Note, Result,
+    detect::{Detected, detect},
+    files::Files,
+};
+
+/// The files of a model, looked at by their headers: nothing is wrong with them, and nothing is loaded yet.
+pub(crate) struct Opened {
+    files: Files,
+    /// Where each part lies.
+    paths: BTreeMap<String, PathBuf>,
+    model: Box<dyn OpenedModel>,
+    device: core_tensor::Device,
+    compute: Compute,
+    ceiling: Bytes,
+}
+
+/// What a plan calls that which a job takes beside the parts.
+const WORK: &str = "work";
+
+impl Opened {
+    /// Looks at the files of a config.
+    pub(crate) fn of(config: &Config, families: &Families) -> Result<Self> {
+        let compute = config.compute()?;
+        let device = core_tensor::device(&config.device.backend.to_string())?;
+        let on_cpu = (device == core_tensor::Device::flex()).then_some(compute);
+        let mut files = Files::new();
+        // All parts are told for what they are before any is looked into.
+        let Detected { family, parts } = detect(config, families, &mut files)?;
+        let path_of = |part| files.path(part).to_owned();
+        let paths: BTreeMap<String, PathBuf> =
+            parts.iter().map(|part| (part.role.key.clone(), path_of(part))).collect();
+        let name = parts.first().map_or_else(String::new, |part| name(files.path(part)));
+        // By the headers alone: what is missing, what doesn't fit, and what it takes.
+        let parts = parts.into_iter().map(|part| files.look(part, on_cpu)).collect::<Result<Vec<_>>>()?;
+        let model = family.open(Parts::of(name, parts)).map_err(|error| in_its_file(error, &paths))?;
+        Ok(Self { files, paths, model, device, compute, ceiling: config.ceiling() })
+    }
+
+    /// What the infotext calls the model.
+    pub(crate) fn name(&self) -> &str {
+        &self.model.card().name
+    }
+
+    /// What is odd about the files.
+    pub(crate) fn notes(&self) -> Vec<Note> {
+        self.files.notes()
+    }
+
+    /// Finds out what the model can't do of a job, before anything is loaded for it.
+    pub(crate) fn fits(&self, job: &Job) -> Result<()> {
+        Ok(self.model.fits(job)?)
+    }
+
+    /// What is unpacked for a job.
+    pub(crate) fn plan(&self, job: &Job) -> Result<Plan> {
+        let part =
+            |PartBytes { key, unpacked, mapped }| Part { name: key, unpacked: Bytes(unpacked), mapped: Bytes(mapped) };
+        let work = Bytes(self.model.working_bytes(job));
+        let work = Part { name: WORK.to_owned(), unpacked: work, mapped: work };
+        let parts = self.model.bytes().into_iter().map(part).chain([work]).collect();
+        Ok(Plan::under(self.ceiling, parts)?)
+    }
+
+    /// How a plan would have the model loaded.
+    pub(crate) fn placement(&self, plan: &Plan) -> Placement {
+        let has_a_choice = |part: &Part| part.unpacked != part.mapped;
+        let unpacked = plan.parts.iter().filter(|(part, unpacked)| *unpacked && has_a_choice(part));
+        let unpacked = unpacked.map(|(part, _)| part.name.clone()).collect();
+        Placement { device: self.device.clone(), compute: self.compute, unpacked }
+    }
+
+    /// Loads the model as a plan says.
+    pub(crate) fn load(&self, plan: &Plan) -> Result<Arc<dyn Model>> {
+        // What the allocator keeps for later is memory too.
+        kernels::HugePages::limit(usize::try_from(self.ceiling.0 - plan.total().0).unwrap_or(usize::MAX));
+        let model = self.model.load(&self.placement(plan)).map_err(|error| in_its_file(error, &self.paths))?;
+        // What single tensors gave back was read again in part with their neighbours.
+        self.files.give_back();
+        Ok(model)
+    }
+}
+
+/// A family's error, with the file of the part that it is about.
+fn in_its_file(error: diffusion_engine::Error, paths: &BTreeMap<String, PathBuf>) -> Error {
+    match error {
+        diffusion_engine::Error::InPart { key, source } => match paths.get(&key) {
+            Some(path) => Error::Load { path: path.clone(), source: Box::new((*source).into()) },
+            None => (*source).into(),
+        },
+        diffusion_engine::Error::NoPart { key } => Error::NoModel { key },
+        error => error.into(),
+    }
+}
+
+/// What the infotext calls the model: its first part's file, or the folder that this is part of.
+fn name(path: &Path) -> String {
+    let named = match path.is_dir() {
+        true => path.parent().and_then(Path::file_name).or(path.file_name()),
+        false => path.file_stem(),
+    };
+    named.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
