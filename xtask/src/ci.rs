@@ -38,7 +38,7 @@ const ARM_LINKER: &str = "aarch64-linux-gnu-gcc";
 const ARM_EMULATOR: &str = "qemu-aarch64";
 
 /// Programs of `examples/`, each of which asserts what it shows.
-const EXAMPLES: &[&str] = &["wrap", "sampler", "server", "format"];
+const EXAMPLES: &[&str] = &["wrap", "sampler", "server", "format", "family"];
 
 struct Step {
     name: &'static str,
