@@ -9,6 +9,7 @@ mod dimensions;
 mod names;
 mod unet;
 mod unet_config;
+mod unet_memory;
 
 pub use dimensions::UnetDimensions;
 pub use names::LdmUnetNames;
