@@ -4,7 +4,8 @@ use core_tensor::{Branch, Error, Manifest, Stored, WeightSource};
 ///
 /// The same modules in another order: `up_blocks` count from the coarsest level, `up` from the finest, and the middle
 /// block's attention is made of matrices there and of 1 × 1 convolutions here. Reference: diffusers
-/// `convert_ldm_vae_checkpoint`, 0.42.
+/// `convert_ldm_vae_checkpoint`, 0.42. Files that were converted to the original layout and kept diffusers' attention, its matrices
+/// or its names, are read too, and so are those in the original layout.
 pub struct LdmNames<S> {
     source: S,
     names: Names,
@@ -15,16 +16,20 @@ pub struct LdmNames<S> {
 struct Names {
     prefix: String,
     levels: usize,
-    attention: &'static [(&'static str, &'static str)],
+    /// Whether the file's modules have their original names, but perhaps for those of the attention.
+    original: bool,
+    attention: &'static Attention,
 }
 
-/// The attention's modules here and in diffusers.
-const ATTENTION: &[(&str, &str)] =
-    &[("norm", "group_norm"), ("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")];
+/// The attention's modules here and in a file.
+type Attention = [(&'static str, &'static str); 4];
 
-/// The same as diffusers called them before 0.17.
-const OLD_ATTENTION: &[(&str, &str)] =
-    &[("norm", "group_norm"), ("q", "query"), ("k", "key"), ("v", "value"), ("proj_out", "proj_attn")];
+/// How files call the attention's modules: by their original names, as diffusers does, and as it did before 0.17.
+const ATTENTIONS: [Attention; 3] = [
+    [("q", "q"), ("k", "k"), ("v", "v"), ("proj_out", "proj_out")],
+    [("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")],
+    [("q", "query"), ("k", "key"), ("v", "value"), ("proj_out", "proj_attn")],
+];
 
 impl<S: WeightSource> LdmNames<S> {
     /// Wraps a source in diffusers' layout whose names have no prefix.
@@ -40,8 +45,13 @@ impl<S: WeightSource> LdmNames<S> {
         let level = |(name, _): (&str, _)| name.split('.').next().and_then(|level| level.parse::<usize>().ok());
         let blocks = format!("{prefix}decoder.up_blocks.");
         let levels = file.under(&blocks).filter_map(level).max().map_or(0, |level| level.saturating_add(1));
-        let old = file.contains(&format!("{prefix}decoder.mid_block.attentions.0.query.weight"));
-        let names = Names { prefix, levels, attention: if old { OLD_ATTENTION } else { ATTENTION } };
+        let original = file.contains(&format!("{prefix}decoder.mid.block_1.conv1.weight"));
+        let attn = if original { "attn_1" } else { "attentions.0" };
+        let mid = if original { "mid" } else { "mid_block" };
+        let called =
+            |attention: &&Attention| file.contains(&format!("{prefix}decoder.{mid}.{attn}.{}.weight", attention[0].1));
+        let attention = ATTENTIONS.iter().find(called).unwrap_or(&ATTENTIONS[0]);
+        let names = Names { prefix, levels, original, attention };
         let renamed = file.under(&names.prefix).filter_map(|(theirs, form)| {
             let name = names.ours(theirs);
             let shape = convolution(&name, form.shape.to_vec());
@@ -61,6 +71,10 @@ impl Names {
     fn theirs_bare(&self, name: &str) -> String {
         let parts: Vec<&str> = name.split('.').collect();
         match parts[..] {
+            [half, "mid", "attn_1", part, leaf] if self.original => {
+                format!("{half}.mid.attn_1.{}.{leaf}", self.their_attention(part))
+            }
+            _ if self.original => name.to_owned(),
             ["decoder", "up", level, "block", block, ref rest @ ..] => match self.flip(level) {
                 Some(level) => format!("decoder.up_blocks.{level}.resnets.{block}.{}", resnet(rest)),
                 None => name.to_owned(),
@@ -77,9 +91,9 @@ impl Names {
             }
             [half, "mid", "block_1", ref rest @ ..] => format!("{half}.mid_block.resnets.0.{}", resnet(rest)),
             [half, "mid", "block_2", ref rest @ ..] => format!("{half}.mid_block.resnets.1.{}", resnet(rest)),
+            [half, "mid", "attn_1", "norm", leaf] => format!("{half}.mid_block.attentions.0.group_norm.{leaf}"),
             [half, "mid", "attn_1", part, leaf] => {
-                let theirs = self.attention.iter().find(|(ours, _)| *ours == part).map_or(part, |(_, theirs)| theirs);
-                format!("{half}.mid_block.attentions.0.{theirs}.{leaf}")
+                format!("{half}.mid_block.attentions.0.{}.{leaf}", self.their_attention(part))
             }
             [half, "norm_out", leaf] => format!("{half}.conv_norm_out.{leaf}"),
             _ => name.to_owned(),
@@ -91,6 +105,10 @@ impl Names {
         let parts: Vec<&str> = name.split('.').collect();
         let original = |rest: &[&str]| rest.join(".").replace("conv_shortcut", "nin_shortcut");
         match parts[..] {
+            [half, "mid", "attn_1", ref part @ .., leaf] if self.original => {
+                format!("{half}.mid.attn_1.{}.{leaf}", self.our_attention(part.join(".")))
+            }
+            _ if self.original => name.to_owned(),
             ["decoder", "up_blocks", level, "resnets", block, ref rest @ ..] => match self.flip(level) {
                 Some(level) => format!("decoder.up.{level}.block.{block}.{}", original(rest)),
                 None => name.to_owned(),
@@ -107,14 +125,21 @@ impl Names {
             }
             [half, "mid_block", "resnets", "0", ref rest @ ..] => format!("{half}.mid.block_1.{}", original(rest)),
             [half, "mid_block", "resnets", "1", ref rest @ ..] => format!("{half}.mid.block_2.{}", original(rest)),
+            [half, "mid_block", "attentions", "0", "group_norm", leaf] => format!("{half}.mid.attn_1.norm.{leaf}"),
             [half, "mid_block", "attentions", "0", ref part @ .., leaf] => {
-                let part = part.join(".");
-                let ours = self.attention.iter().find(|(_, theirs)| *theirs == part).map_or(&*part, |(ours, _)| ours);
-                format!("{half}.mid.attn_1.{ours}.{leaf}")
+                format!("{half}.mid.attn_1.{}.{leaf}", self.our_attention(part.join(".")))
             }
             [half, "conv_norm_out", leaf] => format!("{half}.norm_out.{leaf}"),
             _ => name.to_owned(),
         }
+    }
+
+    fn their_attention<'n>(&self, part: &'n str) -> &'n str {
+        self.attention.iter().find(|(ours, _)| *ours == part).map_or(part, |(_, theirs)| theirs)
+    }
+
+    fn our_attention(&self, part: String) -> String {
+        self.attention.iter().find(|(_, theirs)| *theirs == part).map_or(part, |(ours, _)| (*ours).to_owned())
     }
 
     fn flip(&self, level: &str) -> Option<usize> {
