@@ -9,7 +9,7 @@ use diffusion_engine::{ClipTokenizer, Embedding, Embeddings, Error, Filling, Pie
 struct File(Vec<(&'static str, Vec<usize>)>, Manifest);
 
 impl File {
-    fn of(tensors: &[(&'static str, &[usize])]) -> Self {
+    fn of(tensors: &[Named]) -> Self {
         let manifest = tensors.iter().map(|(name, shape)| (*name, Format::F32, shape.to_vec())).collect();
         Self(tensors.iter().map(|(name, shape)| (*name, shape.to_vec())).collect(), manifest)
     }
@@ -33,13 +33,16 @@ impl WeightSource for File {
     }
 }
 
-fn read(tensors: &[(&'static str, &[usize])]) -> Result<Embedding, Error> {
+/// A tensor's name and shape.
+type Named<'a> = (&'static str, &'a [usize]);
+
+fn read(tensors: &[Named]) -> Result<Embedding, Error> {
     Embedding::read("x", &File::of(tensors))
 }
 
 #[test]
 fn every_kind_of_file_gives_its_vectors() {
-    let all: &[(&[(&'static str, &[usize])], usize)] = &[
+    let all: &[(&[Named], usize)] = &[
         (&[("emb_params", &[2, 3])], 2),
         (&[("string_to_param.*", &[2, 3])], 2),
         (&[("string_to_param.*", &[1, 3]), ("string_to_token.*", &[1])], 1),
