@@ -35,8 +35,8 @@ pub enum Filling {
 /// How many tokens behind a comma are moved to the next chunk at most, so that it begins with a whole phrase.
 const BACKTRACK: usize = 20; // classic_engine.py: comma_padding_backtrack
 
-/// A prompt in chunks of `text` tokens between their marks, at least one. All that is behind a `BREAK` is in further chunks; a textual
-/// inversion is not divided. `text` is [`ClipTokenizer::TEXT`] but for an encoder with more positions.
+/// A prompt in chunks of `text` tokens between their marks, at least one. All that is behind a `BREAK` is in further chunks; a
+/// textual inversion is not divided. `text` is [`ClipTokenizer::TEXT`] but for an encoder with more positions.
 ///
 /// # Errors
 /// [`Error::Tokenizer`], [`Error::NoEmbedding`], or [`Error::EmbeddingLength`] for a textual inversion that no chunk can hold.
@@ -80,8 +80,8 @@ impl Chunk {
 
     /// The textual inversions, and which of the chunk's tokens each begins at.
     ///
-    /// One that was followed by a comma's backtracking is still at its old place, behind the text, and its tokens in the next chunk are 0:
-    /// A1111 and Forge move the tokens alone.
+    /// One among the tokens that were moved behind a comma is still at its old place, behind the text, and its tokens in the next
+    /// chunk are 0: A1111 and Forge move the tokens alone.
     pub fn inversions(&self) -> impl Iterator<Item = (usize, &Embedding)> {
         self.inversions.iter().map(|(at, embedding)| (*at, &**embedding))
     }

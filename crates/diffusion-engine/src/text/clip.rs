@@ -101,8 +101,8 @@ impl Clip {
         Ok(self.pool(x, &chunk))
     }
 
-    /// One vector for each token of each chunk, `[chunks, tokens, width]`, as they come out of layer `skip` from the end, counted from 1:
-    /// the last but one is 2. With the final layer norm on top where they are to be `normed`. Chunks have one length.
+    /// One vector for each token of each chunk, `[chunks, tokens, width]`, as they come out of layer `skip` from the end, counted
+    /// from 1: the last but one is 2. With the final layer norm on top where they are to be `normed`. Chunks have one length.
     ///
     /// # Errors
     /// [`Error::Request`] for a layer that there is not, no chunk, or more ids than it has positions; those of [`Inside::after`].
@@ -119,8 +119,8 @@ impl Clip {
         Ok(if normed { self.final_layer_norm.forward(x) } else { x })
     }
 
-    /// [`Clip::states`], and the vector that stands for each chunk, `[chunks, width]`: the last layer's at the first end mark, normed,
-    /// not projected.
+    /// [`Clip::states`], and the vector that stands for each chunk, `[chunks, width]`: the last layer's at the first end mark,
+    /// normed, not projected.
     ///
     /// # Errors
     /// As [`Clip::states`].

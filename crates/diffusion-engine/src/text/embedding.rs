@@ -36,12 +36,12 @@ const PARAMETERS: &str = "emb_params";
 const BY_STRING: &str = "string_to_param.";
 
 impl Embedding {
-    /// Reads the vectors of a file: A1111's `emb_params` or `string_to_param.…`, a tensor for each of SDXL's text encoders, or a single
-    /// tensor as diffusers writes it. `name` is what prompts call it, the file's name without its ending.
+    /// Reads the vectors of a file: A1111's `emb_params` or `string_to_param.…`, a tensor for each of SDXL's text encoders, or a
+    /// single tensor as diffusers writes it. `name` is what prompts call it, the file's name without its ending.
     ///
     /// # Errors
-    /// [`Error::NotAnEmbedding`] for a file of other tensors or of several terms, [`Error::EmbeddingShape`] for a tensor that is not a
-    /// list of vectors, or as many as another's.
+    /// [`Error::NotAnEmbedding`] for a file of other tensors or of several terms, [`Error::EmbeddingShape`] for a tensor that is not
+    /// a list of vectors, or not as many as another's.
     pub fn read(name: impl Into<String>, source: &dyn WeightSource) -> Result<Self, Error> {
         let name = name.into();
         let parts = (tensors(source.manifest()).into_iter())

@@ -5,8 +5,8 @@ use crate::Error;
 
 /// The textual inversions that prompts may name.
 ///
-/// A name alone is found among a prompt's tokens, as A1111 and Forge do: in any case, wherever its tokens stand, the one with most tokens
-/// first. ComfyUI's `embedding:name` is found in the text; there it is the longest name, and one that is not there is an error.
+/// A name alone is found among a prompt's tokens, as A1111 and Forge do: in any case, wherever its tokens stand, the one with most
+/// tokens first. ComfyUI's `embedding:name` is found in the text; there it is the longest name, and one that is not there is an error.
 #[derive(Clone, Debug, Default)]
 pub struct Embeddings {
     /// Those of more tokens first.

@@ -5,8 +5,8 @@ use crate::Emphasis;
 /// What a text encoder made of chunks, `[chunks, tokens, width]`, with each token's vector changed as its weight says: one list of
 /// weights for each chunk, each as long as the chunk.
 ///
-/// Reference: lllyasviel/stable-diffusion-webui-forge `backend/text_processing/emphasis.py`, dfdcbab. Where all weights are 1 nothing
-/// changes, to the bit.
+/// Reference: lllyasviel/stable-diffusion-webui-forge `backend/text_processing/emphasis.py`, dfdcbab. Where all weights are 1
+/// nothing changes, to the bit.
 ///
 /// # Panics
 /// If there are not as many weights as tokens.

@@ -4,8 +4,8 @@ use core_tensor::{Branch, Change, Error, Form, Format, Manifest, Stored, WeightS
 
 /// A CLIP text encoder in OpenCLIP's layout under Hugging Face's names.
 ///
-/// Queries, keys and values are one matrix there, and the projection stands the other way round. `text_model.` comes before all names
-/// but the projection's. Tensors that an image model has no use for, such as `logit_scale`, are not there.
+/// Queries, keys and values are one matrix there, and the projection stands the other way round. `text_model.` comes before all
+/// names but the projection's. Tensors that an image model has no use for, such as `logit_scale`, are not there.
 /// Reference: transformers `convert_clip_original_pytorch_to_hf`, diffusers `convert_open_clip_checkpoint`, 0.42.
 pub struct OpenClipNames<S> {
     source: S,
@@ -85,8 +85,8 @@ impl<S: WeightSource> OpenClipNames<S> {
         Self::under("", source)
     }
 
-    /// Wraps the part of a source in OpenCLIP's layout whose names begin with `prefix`, such as `cond_stage_model.model.`; the prefix
-    /// stays, and the source's other tensors are not there.
+    /// Wraps the part of a source in OpenCLIP's layout whose names begin with `prefix`, such as `cond_stage_model.model.`; the
+    /// prefix stays, and the source's other tensors are not there.
     pub fn under(prefix: impl Into<String>, source: S) -> Self {
         let prefix = prefix.into();
         let renamed = source.manifest().under(&prefix).flat_map(|(theirs_bare, form)| {
