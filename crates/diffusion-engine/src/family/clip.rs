@@ -1,9 +1,11 @@
 //! CLIP's text encoders, in every layout and of every size that image models come with.
 
+use std::sync::Arc;
+
 use core_tensor::Weights;
 
 use super::{Count, Duty, Is, Kind, Network, Word};
-use crate::{Clip, ClipConfig, ClipDimensions};
+use crate::{Clip, ClipConfig, ClipDimensions, OpenClipNames};
 
 /// The id of a CLIP-L, and of any CLIP of a size that no other kind is known by, under Hugging Face's names.
 pub const CLIP: &str = "clip";
@@ -11,10 +13,12 @@ pub const CLIP: &str = "clip";
 pub const CLIP_G: &str = "clip-g";
 /// The id of a CLIP-H, under Hugging Face's names.
 pub const CLIP_H: &str = "clip-h";
+/// The id of a CLIP of another size in OpenCLIP's layout, which comes under Hugging Face's names.
+pub const OPEN_CLIP: &str = "open-clip";
 
 const TABLE: &str = "text_model.embeddings.token_embedding.weight";
 const BARE_TABLE: &str = "embeddings.token_embedding.weight";
-const OPEN_CLIP: [&str; 2] = ["transformer.resblocks.0.attn.in_proj_weight", "token_embedding.weight"];
+const RESBLOCKS: [&str; 2] = ["transformer.resblocks.0.attn.in_proj_weight", "token_embedding.weight"];
 
 const G: &str = "CLIP-G, a text encoder of width 1280";
 const H: &str = "CLIP-H, a text encoder of width 1024";
@@ -37,10 +41,10 @@ pub fn kinds() -> Vec<Kind> {
         sized(H, &[TABLE], TABLE, 1024).id(CLIP_H),
         sized(G, &[BARE_TABLE], BARE_TABLE, 1280).id(CLIP_G),
         sized(H, &[BARE_TABLE], BARE_TABLE, 1024).id(CLIP_H),
-        sized(G, &OPEN_CLIP, OPEN_CLIP[1], 1280),
-        sized(H, &OPEN_CLIP, OPEN_CLIP[1], 1024),
-        long(&OPEN_CLIP, "positional_embedding"),
-        of("a CLIP in OpenCLIP's layout", &OPEN_CLIP),
+        renamed(sized(G, &RESBLOCKS, RESBLOCKS[1], 1280).id(CLIP_G)),
+        renamed(sized(H, &RESBLOCKS, RESBLOCKS[1], 1024).id(CLIP_H)),
+        long(&RESBLOCKS, "positional_embedding"),
+        renamed(of("a CLIP in OpenCLIP's layout", &RESBLOCKS).id(OPEN_CLIP)),
         of(NAME, &[TABLE]).id(CLIP),
         of(NAME, &[BARE_TABLE]).id(CLIP),
         of(NAME, &["text_model.encoder.layers.0.self_attn.q_proj.weight"]).id(CLIP),
@@ -48,6 +52,11 @@ pub fn kinds() -> Vec<Kind> {
         of(VISION, &["visual.conv1.weight", "visual.class_embedding"]),
         of("a BERT text encoder, as Chinese CLIPs have", &["embeddings.word_embeddings.weight"]),
     ]
+}
+
+/// One in OpenCLIP's layout under Hugging Face's names.
+fn renamed(kind: Kind) -> Kind {
+    kind.renamed(|source, prefix| Arc::new(OpenClipNames::under(prefix, source)))
 }
 
 /// What messages call it.

@@ -127,12 +127,34 @@ impl fmt::Debug for Part {
 pub struct Parts {
     name: String,
     parts: Vec<Part>,
+    scheduler: Settings,
+    yaml: Option<String>,
 }
 
 impl Parts {
     /// The parts of a model that infotexts call `name`.
     pub fn of(name: impl Into<String>, parts: impl IntoIterator<Item = Part>) -> Self {
-        Self { name: name.into(), parts: parts.into_iter().collect() }
+        Self { name: name.into(), parts: parts.into_iter().collect(), scheduler: Settings::default(), yaml: None }
+    }
+
+    /// The same with what the `scheduler_config.json` of the model's folder says, which is of no part.
+    pub fn scheduler(self, scheduler: Settings) -> Self {
+        Self { scheduler, ..self }
+    }
+
+    /// The same with the text of the YAML file of the same name as the model's file, as releases of latent-diffusion have it.
+    pub fn yaml(self, text: impl Into<String>) -> Self {
+        Self { yaml: Some(text.into()), ..self }
+    }
+
+    /// What the `scheduler_config.json` of the model's folder says.
+    pub fn scheduler_settings(&self) -> &Settings {
+        &self.scheduler
+    }
+
+    /// The text of the YAML file beside the model's file.
+    pub fn yaml_text(&self) -> Option<&str> {
+        self.yaml.as_deref()
     }
 
     /// What infotexts call the model.
