@@ -1,0 +1,189 @@
+use std::sync::Arc;
+
+use core_tensor::Residency;
+use diffusion_engine::{
+    Activation, AutoencoderKl, Card, Clip, ClipConfig, ClipDimensions, Error, Job, Model, OpenedModel, Pass, Size,
+    VaeConfig, VaeDimensions,
+    family::{Part, PartBytes, Parts, Placement, clip},
+};
+
+use super::{CLIP, CLIP_G, UNET, VAE};
+use crate::{
+    Edition, StableDiffusion, TextEncoders, Trained, TrainingConfig, Unet, UnetConfig, UnetDimensions,
+    edition::NUMBER_CHANNELS,
+    model::{INPAINTING, card, draws_from_noise},
+};
+
+/// A Stable Diffusion whose files fit each other.
+pub(super) struct Opened {
+    card: Card,
+    edition: Edition,
+    trained: Trained,
+    unet: (Part, UnetConfig),
+    dimensions: UnetDimensions,
+    first: Option<(Part, ClipConfig)>,
+    second: Option<(Part, ClipConfig)>,
+    /// Layers of the first encoder that nothing is taken from.
+    unused: usize,
+    vae: (Part, VaeConfig),
+    /// Channels of the decoder's finest level.
+    decoder: usize,
+}
+
+/// Layers of OpenCLIP-H, of whose last Stable Diffusion 2 makes no use.
+const OPEN_CLIP_H_LAYERS: usize = 24; // open_clip ViT-H-14.json: text_cfg.layers
+
+/// What building a tokenizer takes, and what it keeps.
+const TOKENIZER: u64 = 32 << 20;
+
+impl Opened {
+    pub(super) fn of(mut parts: Parts) -> Result<Self, Error> {
+        let (unet, vae) = (parts.take(UNET)?, parts.take(VAE)?);
+        let (unet_config, vae_config): (UnetConfig, VaeConfig) = (unet.config()?, vae.config()?);
+        let dimensions = unet.look(|w| UnetDimensions::of(w, &unet_config))?;
+        let name = parts.name().to_owned();
+        let training = match parts.yaml_text() {
+            Some(text) => TrainingConfig::of_yaml(text),
+            None => parts.scheduler_settings().read()?,
+        };
+        let (mut clip, clip_g) = (parts.find(CLIP), parts.find(CLIP_G));
+        // An encoder in OpenCLIP's layout of a size that nobody published may be either.
+        let is_either = |part: &mut Part| part.kind() == clip::OPEN_CLIP;
+        let clip_g = match dimensions.adm {
+            Some(_) => clip_g.or_else(|| clip.take_if(is_either)),
+            None => None,
+        };
+        let second = clip_g.map(|part| Encoder::of(part, true)).transpose()?;
+        let edition = unet.look(|w| Ok(Edition::of(&dimensions, w, second.as_ref().and_then(Encoder::projection))))?;
+        let no_part = |key: &str| Error::NoPart { key: key.to_owned() };
+        let first = match edition {
+            Edition::Refiner => None,
+            _ => Some(Encoder::of(clip.ok_or_else(|| no_part(CLIP))?, false)?),
+        };
+        let second = match edition {
+            Edition::One | Edition::Two => None,
+            Edition::Xl | Edition::Refiner => Some(second.ok_or_else(|| no_part(CLIP_G))?),
+        };
+
+        let width = first.iter().chain(&second).map(|encoder| encoder.dimensions.width).sum();
+        let pooled = second.as_ref().and_then(Encoder::projection);
+        let vector = pooled.map_or(0, |pooled| pooled + edition.numbers() * NUMBER_CHANNELS);
+        let decoder = vae.look(|w| match dimensions.in_channels {
+            INPAINTING => VaeDimensions::of_both(w, vae_config.groups()),
+            _ => VaeDimensions::of(w, vae_config.groups()),
+        })?;
+        StableDiffusion::fit(&dimensions, width, vector, &decoder)?;
+        let trained = unet.look(|w| Trained::of(edition, &dimensions, unet.file(), w, &training))?;
+        let unused = first.as_ref().filter(|_| edition == Edition::Two).is_some_and(Encoder::is_whole_open_clip);
+        let gelu = |encoder: Encoder| {
+            let config =
+                ClipConfig { hidden_act: encoder.config.hidden_act.or(Some(Activation::Gelu)), ..encoder.config };
+            (encoder.part, config)
+        };
+        let first = first.map(|encoder| match edition {
+            Edition::Two => gelu(encoder),
+            _ => (encoder.part, encoder.config),
+        });
+        Ok(Self {
+            card: card(name, edition, &decoder),
+            edition,
+            trained,
+            unet: (unet, unet_config),
+            dimensions,
+            first,
+            second: second.map(gelu),
+            unused: usize::from(unused),
+            vae: (vae, vae_config),
+            decoder: decoder.width(),
+        })
+    }
+
+    fn pass_bytes(&self, pass: &Pass, batch: usize) -> u64 {
+        let Size { width, height } = pass.size;
+        let times = |numbers: &[usize]| numbers.iter().fold(1u64, |n, &times| n.saturating_mul(times as u64));
+        // The finest level's blocks hold most: what the input blocks keep for the output blocks, up to three times the level's channels
+        // that come into a block, and what a transformer's inner layer makes of each pixel.
+        let blocks = times(&[width / self.card.factor, height / self.card.factor, self.dimensions.width, UNET_COPIES]);
+        let decoder = times(&[width, height, self.decoder, DECODER_COPIES]);
+        // Pictures are drawn one by one; a batch keeps their pixels.
+        let pictures = times(&[width, height, 8, batch]);
+        blocks.max(decoder).saturating_add(pictures).saturating_mul(4).saturating_add(TOKENIZER)
+    }
+}
+
+/// How often the UNet holds its finest level at most, counted from the code.
+const UNET_COPIES: usize = 32;
+/// The same of the decoder, measured at nine.
+const DECODER_COPIES: usize = 10;
+
+/// A text encoder by its headers.
+struct Encoder {
+    part: Part,
+    config: ClipConfig,
+    dimensions: ClipDimensions,
+}
+
+impl Encoder {
+    fn of(part: Part, projects: bool) -> Result<Self, Error> {
+        let config: ClipConfig = part.config()?;
+        let dimensions = part.look(|w| match projects {
+            true => ClipDimensions::of_projected(w, &config),
+            false => ClipDimensions::of(w, &config),
+        })?;
+        Ok(Self { part, config, dimensions })
+    }
+
+    fn projection(&self) -> Option<usize> {
+        Some(self.dimensions.projection?.width)
+    }
+
+    /// Whether all of OpenCLIP's layers are there; diffusers' folders leave the last one out.
+    fn is_whole_open_clip(&self) -> bool {
+        self.part.kind() == clip::OPEN_CLIP || self.dimensions.layers == OPEN_CLIP_H_LAYERS
+    }
+}
+
+impl OpenedModel for Opened {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn bytes(&self) -> Vec<PartBytes> {
+        // Encoders run once for each prompt: they are not worth unpacking.
+        let encoders = self.first.iter().chain(&self.second).map(|(part, _)| PartBytes::mapped(part));
+        [PartBytes::either(&self.unet.0)]
+            .into_iter()
+            .chain(encoders)
+            .chain([PartBytes::unpacked(&self.vae.0)])
+            .collect()
+    }
+
+    fn working_bytes(&self, job: &Job) -> u64 {
+        job.passes().iter().map(|pass| self.pass_bytes(pass, job.batch())).max().unwrap_or(0)
+    }
+
+    fn fits(&self, job: &Job) -> Result<(), Error> {
+        draws_from_noise(&self.dimensions)?;
+        job.passes().iter().try_for_each(|pass| pass.size.checked(self.card.size_multiple).map(drop))
+    }
+
+    fn load(&self, at: &Placement) -> Result<Arc<dyn Model>, Error> {
+        let (part, config) = &self.unet;
+        let unet = part.load(at, at.residency(part), |w| Unet::load(w, config))?;
+        let first =
+            self.first.as_ref().map(|(part, config)| part.load(at, Residency::Mapped, |w| Clip::load(w, config)));
+        let second = (self.second.as_ref())
+            .map(|(part, config)| part.load(at, Residency::Mapped, |w| Clip::load_projected(w, config)));
+        let encoders =
+            TextEncoders::new(self.edition, first.transpose()?, second.transpose()?, self.unused, &at.device)?;
+        let (part, config) = &self.vae;
+        let scaling = self.edition.latent_scaling();
+        let vae = part.load(at, Residency::Unpacked, |w| match self.dimensions.in_channels {
+            INPAINTING => AutoencoderKl::load_both(w, config, scaling),
+            _ => AutoencoderKl::load(w, config, scaling),
+        })?;
+        let name = self.card.name.clone();
+        let sd = StableDiffusion::new(name, self.edition, self.trained, unet, encoders, vae, &at.device)?;
+        Ok(Arc::new(sd))
+    }
+}

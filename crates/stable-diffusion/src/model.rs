@@ -1,0 +1,213 @@
+use std::sync::Arc;
+
+use core_tensor::{Device, Latent, Tensor};
+use diffusion_engine::{
+    Autoencoder, AutoencoderKl, Card, Encoded, Error, Inside, Key, Model, Pass, Piece, Predictor, Prompt, VaeDimensions,
+};
+use samplers::{Prediction, SigmaSpace};
+
+use crate::{
+    Edition, TextEncoders, Trained, Unet, UnetDimensions,
+    habits::Habits,
+    knobs::{PREDICTION, ZERO_SNR, knobs},
+    preview,
+    settings::{self, settings},
+    times::Times,
+};
+
+/// A complete Stable Diffusion: UNet, text encoders and autoencoder.
+pub struct StableDiffusion {
+    card: Card,
+    edition: Edition,
+    trained: Trained,
+    unet: Unet,
+    encoders: TextEncoders,
+    vae: AutoencoderKl,
+    device: Device,
+}
+
+/// Channels of a UNet's input that draws under a mask: the latent, the mask, and the latent of what lies around it.
+pub(crate) const INPAINTING: usize = 9; // v1-inpainting-inference.yaml: in_channels
+
+impl StableDiffusion {
+    /// Puts loaded parts together; `name` is what the infotext calls the model.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the parts do not fit each other.
+    pub fn new(
+        name: String,
+        edition: Edition,
+        trained: Trained,
+        unet: Unet,
+        encoders: TextEncoders,
+        vae: AutoencoderKl,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        Self::fit(unet.dimensions(), encoders.width(), encoders.vector_width(), vae.dimensions())?;
+        let card = card(name, edition, vae.dimensions());
+        Ok(Self { card, edition, trained, unet, encoders, vae, device: device.clone() })
+    }
+
+    /// Whether parts fit each other, which their headers tell: `width` is that of a token's vector of all text encoders, `vector` that of
+    /// the vector of the picture as a whole.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if they do not.
+    pub fn fit(unet: &UnetDimensions, width: usize, vector: usize, vae: &VaeDimensions) -> Result<(), Error> {
+        let fits = [
+            ("the width of the text encoders", unet.context.unwrap_or(width), width),
+            ("the width of the vector beside the prompt", unet.adm.unwrap_or(0), vector),
+            ("the autoencoder's channels", unet.out_channels, vae.channels()),
+        ];
+        for (what, expected, found) in fits {
+            if expected != found {
+                let expected = format!("{expected} as the UNet needs");
+                return Err(Error::Model { what, expected, found: found.to_string() });
+            }
+        }
+        Ok(())
+    }
+
+    /// What the network's output is.
+    fn prediction(&self, pass: &Pass) -> Prediction {
+        match settings::name(&pass.knobs, PREDICTION.name) {
+            Some("eps") => Prediction::Epsilon,
+            Some("v") => Prediction::V,
+            _ => self.trained.prediction,
+        }
+    }
+
+    /// What a network for inpainting is shown beside the latent where a picture is drawn from noise alone: a mask over everything, and
+    /// the latent of a gray picture, `[1, 5, h, w]`.
+    ///
+    /// Reference: Forge modules/processing.py `txt2img_image_conditioning`, dfdcbab, which draws the latent where this takes its mean.
+    fn all_masked(&self, pass: &Pass) -> Result<Tensor<4>, Error> {
+        let [_, rows, columns] = self.card.latent_shape(pass.size);
+        let gray = Tensor::zeros([1, 3, pass.size.height, pass.size.width], &self.device);
+        let latent = self.vae.encode(gray, &Inside::default())?.mode();
+        Ok(Tensor::cat(vec![Tensor::ones([1, 1, rows, columns], &self.device), latent], 1))
+    }
+}
+
+/// What a Stable Diffusion with this autoencoder is.
+pub(crate) fn card(name: String, edition: Edition, vae: &VaeDimensions) -> Card {
+    let (channels, factor) = (vae.channels(), vae.factor());
+    let preview = ([channels, factor] == preview::LATENT).then(|| preview::of(edition));
+    // Sides of a latent that are odd somewhere on the UNet's way down are rounded up there.
+    Card { name, channels, factor, size_multiple: factor, preview }
+}
+
+/// Whether a UNet can be asked for pictures from noise alone.
+///
+/// # Errors
+/// [`Error::Request`] for one that edits pictures.
+pub(crate) fn draws_from_noise(unet: &UnetDimensions) -> Result<(), Error> {
+    if [unet.out_channels, INPAINTING].contains(&unet.in_channels) {
+        return Ok(());
+    }
+    let expected =
+        "one that draws from noise: this one is shown a picture beside the latent, as instruct-pix2pix is".to_owned();
+    let found = format!("a UNet of {} channels", unet.in_channels);
+    Err(Error::Request { what: "the model", expected, found })
+}
+
+impl Model for StableDiffusion {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn sigma_space(&self, pass: &Pass) -> SigmaSpace {
+        let zero_snr = match settings::name(&pass.knobs, ZERO_SNR.name) {
+            Some("on") => true,
+            Some("off") => false,
+            _ => self.trained.zero_snr,
+        };
+        if zero_snr { SigmaSpace::ZeroSnr } else { SigmaSpace::Discrete }
+    }
+
+    fn prompt(&self, pieces: Vec<Piece>, pass: &Pass) -> Prompt {
+        Prompt { pieces, settings: settings(self.edition, pass) }
+    }
+
+    fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error> {
+        self.encoders.encode(prompt, inside)
+    }
+
+    fn prepare(self: Arc<Self>, pass: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error> {
+        let dimensions = self.unet.dimensions();
+        draws_from_noise(dimensions)?;
+        let prompted = |encoded: &Arc<Encoded>| {
+            let (Some(stream), vector) = (encoded.streams.first(), encoded.pooled.clone()) else {
+                let (expected, found) = ("tokens".into(), "another model's".into());
+                return Err(Error::Request { what: "an encoded prompt", expected, found });
+            };
+            let widths = [stream.tokens.dims()[2], vector.as_ref().map_or(0, |vector| vector.dims()[1])];
+            let needed = [self.encoders.width(), self.encoders.vector_width()];
+            if widths != needed {
+                let (expected, found) = (format!("{needed:?} wide"), format!("{widths:?}"));
+                return Err(Error::Request { what: "an encoded prompt", expected, found });
+            }
+            Ok(Prompted { context: stream.tokens.clone(), vector })
+        };
+        let under = under.iter().map(prompted).collect::<Result<_, _>>()?;
+        let beside = (dimensions.in_channels == INPAINTING).then(|| self.all_masked(pass)).transpose()?;
+        let times = Times::of(&self.sigma_space(pass), Habits::of(&pass.profile).timing);
+        let prediction = self.prediction(pass);
+        Ok(Box::new(Predicting { sd: self, under, beside, times, prediction }))
+    }
+
+    fn knobs(&self) -> &[Key] {
+        knobs()
+    }
+
+    fn vae(&self) -> &dyn Autoencoder {
+        &self.vae
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
+/// The model under the prompts of a pass.
+struct Predicting {
+    sd: Arc<StableDiffusion>,
+    under: Vec<Prompted>,
+    /// What the network is shown behind the latent's channels.
+    beside: Option<Tensor<4>>,
+    times: Times,
+    prediction: Prediction,
+}
+
+struct Prompted {
+    context: Tensor<3>,
+    vector: Option<Tensor<2>>,
+}
+
+impl Predictor for Predicting {
+    fn predict(&mut self, x: &Latent, sigma: f32, which: &[usize], inside: &Inside) -> Result<Vec<Latent>, Error> {
+        let Self { sd, under, beside, times, prediction } = self;
+        let timestep = times.at(sigma);
+        let of_picture = |prompted: &Prompted, picture: Tensor<4>, inside: &Inside| {
+            let shown = picture.clone() * prediction.input(sigma);
+            let shown = match &beside {
+                Some(beside) => Tensor::cat(vec![shown, beside.clone()], 1),
+                None => shown,
+            };
+            let output = sd.unet.forward(shown, timestep, prompted.context.clone(), prompted.vector.clone(), inside)?;
+            Ok(prediction.denoised(picture, output, sigma).0)
+        };
+        let of_batch = |&prompt: &usize| {
+            let inside = inside.of_call(sigma, prompt);
+            one_by_one(&x.0, |picture| of_picture(&under[prompt], picture, &inside)).map(Latent)
+        };
+        which.iter().map(of_batch).collect()
+    }
+}
+
+/// Each picture of a batch by itself, so that none depends on the others in any bit and a batch takes no more memory than one.
+fn one_by_one(batch: &Tensor<4>, picture: impl Fn(Tensor<4>) -> Result<Tensor<4>, Error>) -> Result<Tensor<4>, Error> {
+    let [b, ..] = batch.dims();
+    let pictures = (0..b).map(|i| picture(batch.clone().narrow(0, i, 1)));
+    Ok(Tensor::cat(pictures.collect::<Result<_, _>>()?, 0))
+}
