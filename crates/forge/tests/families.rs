@@ -281,11 +281,11 @@ fn an_own_family_is_told_by_inspection_too() {
     let folder = tempfile::tempdir().unwrap();
     let own = zeros(folder.path(), "own.safetensors", &[("net.own.weight", &[2, 2])]);
     let before = forge::inspect(&own).unwrap();
-    assert_eq!((before.parts.len(), &*before.role), (0, "not a model that is known here"));
+    assert_eq!((before.parts.len(), &*before.role), (0, "an unknown model"));
     let families = Families::builtin().with(Own::of(&["own.weight"]));
     let after = forge::inspect_with(&families, &own).unwrap();
     assert_eq!((&*after.role, &*after.parts[0].prefix, after.parts[0].usable), ("an own transformer", "net.", true));
     let text = refused(&families, &config(&[("checkpoint", &own)]));
     assert!(text.contains("own: "), "{text}");
-    assert!(refused(&Families::builtin(), &config(&[("checkpoint", &own)])).contains("not a model"));
+    assert!(refused(&Families::builtin(), &config(&[("checkpoint", &own)])).contains("an unknown model"));
 }
