@@ -149,27 +149,24 @@ fn names_and_paths_may_begin_with_a_dash_too() {
 fn prompt_syntax_that_is_drawn_as_words_is_told() {
     let tiny = Tiny::quick();
     for (prompt, says) in [
-        ("a cat <lora:fur:0.8>", "`<lora:fur:0.8>` of the prompt is drawn as plain words: LoRA"),
-        ("a (cat:1.4)", "`(cat:1.4)` of the prompt is drawn as plain words: weights"),
-        ("a ((cat))", "weights are not supported yet"),
+        ("a {{cat}}", "`{{cat}` of the prompt is drawn as plain words: weights are written with round brackets"),
+        ("a {cat|dog}", "`{cat|dog}` of the prompt is drawn as plain words: random choices"),
         ("a cat, embedding:easynegative", "`embedding:easynegative` of the prompt is drawn as plain words: embeddings"),
-        ("a cat BREAK a dog", "`BREAK` of the prompt"),
-        ("a cat AND a dog", "`AND` of the prompt"),
-        ("a [cat:dog:0.5]", "`[cat:dog:0.5]` of the prompt"),
+        ("a cat at 12:30", "`30` at the end of the prompt is its weight"),
     ] {
         let ran = tiny.txt2img(&["--prompt", prompt]).done();
         assert!(matches!(notes(&ran)[..], [note] if note.contains(says)), "{ran:?}");
         let event = &tiny.txt2img(&["--prompt", prompt, "--json"]).done().json()[0];
         assert!(event["event"] == "note" && event["note"].as_str().unwrap().contains(says), "{event}");
     }
-    let ran = tiny.txt2img(&["--prompt", "a cat (on a mat)"]).done();
+    let ran = tiny.txt2img(&["--prompt", "a (cat:1.2) [on:under:0.5] a mat"]).done();
     assert_eq!(notes(&ran), [""; 0]);
     // the negative prompt's, where it counts; and that it does not, where it does not
-    let negative = ["--prompt", "a cat", "--negative", "(dog:1.2)"];
+    let negative = ["--prompt", "a cat", "--negative", "{dog|bird}"];
     let ran = tiny.txt2img(&negative).done();
     assert_eq!(notes(&ran), ["the negative prompt has no effect, as `cfg` is 1; it counts above 1"]);
     let ran = tiny.txt2img(&[&negative[..], &["--cfg", "2"]].concat()).done();
-    assert!(matches!(notes(&ran)[..], [note] if note.starts_with("`(dog:1.2)` of the negative prompt")), "{ran:?}");
+    assert!(matches!(notes(&ran)[..], [note] if note.starts_with("`{dog|bird}` of the negative prompt")), "{ran:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod tiny;
 use std::sync::Arc;
 
 use core_tensor::{Device, Latent, tensor, values};
-use diffusion_engine::{Around, Conditioned, Encoded, Guidance, Inside, Job, Piece, Wrap};
+use diffusion_engine::{Around, Clock, Conditioned, Conditions, Encoded, Guidance, Inside, Job, Piece, Wrap};
 use fixtures::{Golden, TRAJECTORY, deviation};
 use forge::{Config, Forge, Size};
 use samplers::{Noise, Options, Processes, Registry, Sigmas, Start, Step};
@@ -54,8 +54,9 @@ fn samplers_end_where_the_references_do() {
             // when a sampler takes its steps
             let predictor = model.clone().prepare(pass, under.clone()).unwrap();
             let levels = Sigmas::literal(&sigmas.iter().map(|&s| f64::from(s)).collect::<Vec<_>>()).unwrap();
-            let at = Around { pass, space, sigmas: &levels, shape };
-            let conditioned = Box::new(Conditioned::new(predictor, under.len(), Inside::default()));
+            let clock = Clock::default();
+            let at = Around { pass, space, sigmas: &levels, shape, clock: &clock };
+            let conditioned = Box::new(Conditioned::new(predictor, Conditions::constant(true), Inside::default()));
             let mut denoiser = Guidance.around(conditioned, &at).unwrap();
             let mut noise = Given(rows("noise").into_iter());
             let mut stepper = sampler.start(&start).unwrap();

@@ -10,10 +10,12 @@ use crate::{Encoded, Error, Prompt};
 pub struct Encodings(Mutex<VecDeque<(Prompt, Arc<Encoded>)>>);
 
 impl Encodings {
-    /// How many are kept: a job's two, and those of the job before.
+    /// How many are kept at least: two jobs' prompts, with two each.
     pub const KEPT: usize = 4;
 
-    /// A prompt that was encoded before, or what `encode` makes of it now.
+    /// A prompt of a pass that has so many, which was encoded before, or what `encode` makes of it now.
+    ///
+    /// Twice as many as the pass has are kept.
     ///
     /// Two runs that need the same prompt at the same time may both encode it.
     ///
@@ -22,6 +24,7 @@ impl Encodings {
     pub fn get_or_encode(
         &self,
         prompt: &Prompt,
+        count: usize,
         encode: impl FnOnce() -> Result<Encoded, Error>,
     ) -> Result<Arc<Encoded>, Error> {
         let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -30,7 +33,7 @@ impl Encodings {
         }
         let encoded = Arc::new(encode()?);
         let mut kept = kept();
-        kept.truncate(Self::KEPT - 1);
+        kept.truncate(Self::KEPT.max(2 * count) - 1);
         kept.push_front((prompt.clone(), encoded.clone()));
         Ok(encoded)
     }

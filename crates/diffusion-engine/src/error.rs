@@ -2,7 +2,7 @@ use std::{fmt, io, path::PathBuf};
 
 use core_tensor::Error as WeightError;
 
-use crate::{HookError, Site, TextFault, Unwritable, Writer};
+use crate::{HookError, PromptFault, Site, TextFault, Unwritable, Writer};
 
 /// What can go wrong between a request and its picture.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,20 @@ pub enum Error {
         expected: String,
         /// What was asked for.
         found: String,
+    },
+    /// A prompt that can't be drawn.
+    #[error("the {}prompt can't be drawn", if *negative { "negative " } else { "" })]
+    Prompt {
+        /// Whether it is the negative one.
+        negative: bool,
+        /// Why.
+        source: PromptFault,
+    },
+    /// `BREAK` in a prompt for a model whose text encoders have no chunks.
+    #[error("`BREAK` begins a new chunk of tokens, and {model} takes a prompt as one")]
+    NoChunks {
+        /// The model's family.
+        model: &'static str,
     },
     /// A sampler, a schedule or their names.
     #[error(transparent)]

@@ -11,8 +11,10 @@ use crate::{Cancel, Error, HookError, Site};
 pub struct Call {
     /// The noise level.
     pub sigma: f32,
-    /// Which of the prompts, from 0, the positive one.
+    /// Which of the run's prompts, from 0, as in [`Run::prompts`](crate::Run::prompts).
     pub prompt: usize,
+    /// Whether that is a negative one.
+    pub negative: bool,
 }
 
 /// What is called inside the networks of a run; every method may be left out.
@@ -54,6 +56,7 @@ pub struct Inside {
     hooks: Vec<Arc<dyn Hooks>>,
     cancel: Cancel,
     call: Option<Call>,
+    positives: Option<usize>,
 }
 
 impl Inside {
@@ -70,7 +73,13 @@ impl Inside {
 
     /// The same for one call of a model.
     pub fn of_call(&self, sigma: f32, prompt: usize) -> Self {
-        Self { call: Some(Call { sigma, prompt }), ..self.clone() }
+        let negative = self.positives.is_some_and(|positives| prompt >= positives);
+        Self { call: Some(Call { sigma, prompt, negative }), ..self.clone() }
+    }
+
+    /// The same for a pass with so many positive prompts; the others are negative.
+    pub(crate) fn of_positives(self, positives: usize) -> Self {
+        Self { positives: Some(positives), ..self }
     }
 
     /// Goes on, unless somebody asked to stop.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use core_tensor::Latent;
 use samplers::noise::NoiseSource;
 
-use crate::{Error, Origin, Pass, Size, Txt2Img, Variation, Wrap, request};
+use crate::{Error, Origin, Pass, Size, Txt2Img, Variation, Wrap, prompt, request};
 
 /// Pictures to draw: the seed, how many, and the passes that each goes through.
 ///
@@ -31,9 +31,12 @@ impl Job {
     /// The job of a request: one pass from noise.
     ///
     /// # Errors
-    /// [`Error::Request`] or [`Error::Sampling`] for a number out of its range, or an option that does not exist.
+    /// [`Error::Request`] or [`Error::Sampling`] for a number out of its range, or an option that does not exist; [`Error::Prompt`].
     pub fn of(request: Txt2Img) -> Result<Self, Error> {
         let request = request.checked()?;
+        for (negative, prompt) in [(false, &request.pass.prompt), (true, &request.pass.negative)] {
+            prompt::checked(prompt).map_err(|source| Error::Prompt { negative, source })?;
+        }
         let Txt2Img { seed, batch, noise, variation, resized_from, pass } = request;
         Ok(Self { seed, batch, noise, variation, resized_from, passes: vec![pass], given: None })
     }
@@ -114,10 +117,8 @@ impl Job {
 
     /// What an infotext says of one picture of the batch: the request of its first pass.
     pub(crate) fn request(&self, picture: usize) -> Txt2Img {
-        let Self { noise, resized_from, .. } = *self;
-        let seed = self.seeds()[picture];
-        let variation = self.variation.map(|of| Variation { seed: of.seed.wrapping_add(picture as u64), ..of });
-        Txt2Img { seed, batch: 1, noise, variation, resized_from, pass: self.passes[0].clone() }
+        let Self { seed, batch, noise, variation, resized_from, .. } = *self;
+        Txt2Img { seed, batch, noise, variation, resized_from, pass: self.passes[0].clone() }.picture(picture)
     }
 
     fn last(&self) -> &Pass {

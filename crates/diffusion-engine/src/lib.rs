@@ -7,7 +7,9 @@
 
 mod cancel;
 mod catalog;
+mod clock;
 mod conditioned;
+mod conditions;
 mod encoded;
 mod encodings;
 mod error;
@@ -30,6 +32,7 @@ mod prompt;
 mod prompt_syntax;
 mod request;
 pub mod run;
+mod scripts;
 mod site;
 mod size;
 mod snapshot;
@@ -44,7 +47,9 @@ mod writer;
 
 pub use cancel::Cancel;
 pub use catalog::Catalog;
+pub use clock::{Clock, Moment};
 pub use conditioned::Conditioned;
+pub use conditions::Conditions;
 pub use encoded::{Cut, Encoded, Stream};
 pub use encodings::Encodings;
 pub use error::{Error, Stage};
@@ -59,7 +64,10 @@ pub use model::{Autoencoder, Card, LatentRgb, Model, Predictor};
 pub use picture_text::read_infotext;
 pub use preview::Preview;
 pub use profile::{Profile, ProfileEntry};
-pub use prompt::{Emphasis, Piece, Prompt};
+pub use prompt::{
+    Emphasis, ExtraNetwork, Piece, Prompt, PromptFault, Style, Styles, UnknownEmphasis, Wildcards, chosen, end_weight,
+    extra_networks, has_choices,
+};
 pub use prompt_syntax::{PlainWords, Syntax};
 pub use request::{Txt2Img, Variation};
 pub use run::{Run, start};

@@ -6,10 +6,11 @@ use core_tensor::Latent;
 use samplers::{Denoiser, Process, SigmaSpace, Sigmas, Start, Stepper};
 
 use crate::{
-    Around, Encoded, Error, Guidance, Job, Model, Origin, Pass, Place, Stage, Wrap,
+    Around, Clock, Encoded, Error, Guidance, Job, Model, Moment, Origin, Pass, Place, Stage, Wrap,
     finite::finite,
     host_noise::HostNoise,
-    wrap::{Finite, Watch},
+    scripts::Scripts,
+    wrap::{Count, Finite, Watch},
 };
 
 /// A pass of a job, and where it stands.
@@ -24,6 +25,8 @@ pub(crate) struct Prepared {
     pub(crate) latent: Latent,
     /// Steps done.
     pub(crate) done: usize,
+    pub(crate) clock: Clock,
+    pub(crate) scripts: Scripts,
     /// The prompts, once they are encoded.
     pub(crate) under: Vec<Arc<Encoded>>,
 }
@@ -33,6 +36,7 @@ impl Prepared {
     pub(crate) fn first(model: &dyn Model, job: &Job, source: &mut HostNoise) -> Result<Self, Error> {
         let pass = &job.passes()[0];
         pass.size.checked(model.card().size_multiple)?;
+        let scripts = Scripts::of(job, 0)?;
         let space = model.sigma_space(pass);
         let (sigmas, stepper) = spaced(pass, space)?;
         source.over(&sigmas);
@@ -50,7 +54,7 @@ impl Prepared {
         };
         finite(Stage::Noise, &noise.0)?;
         let latent = Latent(noise.0.clone() * sigmas[0]);
-        Ok(Self { pass: 0, space, sigmas, stepper, noise, latent, done: 0, under: Vec::new() })
+        Ok(Self::begun(0, space, (sigmas, stepper), (noise, latent), scripts))
     }
 
     /// A further pass, from the clean latent of the one before.
@@ -62,6 +66,7 @@ impl Prepared {
         source: &mut HostNoise,
     ) -> Result<Self, Error> {
         let pass = &job.passes()[index];
+        let scripts = Scripts::of(job, index)?;
         let space = model.sigma_space(pass);
         let (sigmas, stepper) = spaced(pass, space)?;
         source.over(&sigmas);
@@ -73,12 +78,23 @@ impl Prepared {
             Process::Flow => 1.0 - sigma,
         };
         let latent = Latent(clean.0 * kept + noise.0.clone() * sigma);
-        Ok(Self { pass: index, space, sigmas, stepper, noise, latent, done: 0, under: Vec::new() })
+        Ok(Self::begun(index, space, (sigmas, stepper), (noise, latent), scripts))
+    }
+
+    fn begun(
+        pass: usize,
+        space: SigmaSpace,
+        (sigmas, stepper): (Sigmas, Box<dyn Stepper>),
+        (noise, latent): (Latent, Latent),
+        scripts: Scripts,
+    ) -> Self {
+        let (clock, under) = (Clock::default(), Vec::new());
+        Self { pass, space, sigmas, stepper, noise, latent, done: 0, clock, scripts, under }
     }
 
     /// The same pass in the same state.
     pub(crate) fn fork(&self) -> Self {
-        let Self { pass, space, sigmas, stepper, noise, latent, done, under } = self;
+        let Self { pass, space, sigmas, stepper, noise, latent, done, clock, scripts, under } = self;
         Self {
             pass: *pass,
             space: *space,
@@ -87,6 +103,8 @@ impl Prepared {
             noise: noise.clone(),
             latent: latent.clone(),
             done: *done,
+            clock: clock.fork(),
+            scripts: scripts.clone(),
             under: under.clone(),
         }
     }
@@ -98,13 +116,27 @@ impl Prepared {
         model: Box<dyn Denoiser>,
         watch: &Watch,
     ) -> Result<Box<dyn Denoiser>, Error> {
-        let around = Around { pass, space: self.space, sigmas: &self.sigmas, shape: self.latent.0.dims() };
+        let Self { space, sigmas, latent, clock, .. } = self;
+        let around = Around { pass, space: *space, sigmas, shape: latent.0.dims(), clock };
         let at = |place| pass.wraps.iter().map(|wrap| &**wrap).filter(move |wrap| wrap.place() == place);
-        let guidance = at(Place::Guidance).next_back().unwrap_or(&Guidance);
-        let last: [&dyn Wrap; 2] = [watch, &Finite];
+        let guidance = guidance(pass);
+        let last: [&dyn Wrap; 3] = [watch, &Finite, &Count];
         let mut all = at(Place::Inside).chain([guidance]).chain(at(Place::Outside)).chain(last);
         all.try_fold(model, |inner, wrap| wrap.around(inner, &around))
     }
+}
+
+/// What makes one answer of several.
+fn guidance(pass: &Pass) -> &dyn Wrap {
+    let last = pass.wraps.iter().rfind(|wrap| wrap.place() == Place::Guidance);
+    last.map_or(&Guidance, |wrap| &**wrap)
+}
+
+/// Whether a call of a pass needs the answer to the negative prompt.
+pub(crate) fn wants_negative(pass: &Pass, at: &Moment) -> bool {
+    let around =
+        pass.wraps.iter().filter(|wrap| wrap.place() != Place::Guidance).all(|wrap| wrap.wants_negative(pass, at));
+    pass.sampler.needs_negative || (around && guidance(pass).wants_negative(pass, at))
 }
 
 /// The noise levels of a pass, and what steps from one to the next.

@@ -1,6 +1,9 @@
 use samplers::noise::NoiseSource;
 
-use crate::{Error, Pass, Size};
+use crate::{
+    Error, Pass, Size,
+    prompt::{Wildcards, chosen, has_choices},
+};
 
 /// What to draw, and how: one pass from noise.
 ///
@@ -71,6 +74,41 @@ impl Txt2Img {
     pub fn with(mut self, change: impl FnOnce(&mut Pass)) -> Self {
         change(&mut self.pass);
         self
+    }
+
+    /// The request of one picture of the batch alone.
+    pub fn picture(&self, picture: usize) -> Self {
+        let further = picture as u64;
+        let seed = if self.variation.is_some() { self.seed } else { self.seed.wrapping_add(further) };
+        let variation = self.variation.map(|of| Variation { seed: of.seed.wrapping_add(further), ..of });
+        Self { seed, batch: 1, variation, ..self.clone() }
+    }
+
+    /// The request with the random choices of its prompts made: one for each picture of the batch, as each makes its own from its seed, or
+    /// itself where there are none. What the prompts were is kept as [`Pass::template`].
+    ///
+    /// # Errors
+    /// [`Error::Prompt`].
+    pub fn chosen(self, wildcards: &Wildcards) -> Result<Vec<Self>, Error> {
+        let Pass { prompt, negative, .. } = &self.pass;
+        if !has_choices(prompt) && !has_choices(negative) {
+            return Ok(vec![self]);
+        }
+        let of_picture = |picture| {
+            let request = self.picture(picture);
+            // Varied pictures have one seed, but not the same choices.
+            let seed = request.variation.map_or(request.seed, |of| of.seed);
+            let chosen = |negative, template: &String| {
+                let made = chosen(template, seed, negative, wildcards);
+                made.map(|made| (made, has_choices(template).then(|| template.clone())))
+                    .map_err(|source| Error::Prompt { negative, source })
+            };
+            let (prompt, template) = chosen(false, &request.pass.prompt)?;
+            let (negative, negative_template) = chosen(true, &request.pass.negative)?;
+            let pass = Pass { prompt, negative, template, negative_template, ..request.pass };
+            Ok(Self { pass, ..request })
+        };
+        (0..self.batch).map(of_picture).collect()
     }
 
     /// The same request, if nothing is wrong with it that can be told without a model.

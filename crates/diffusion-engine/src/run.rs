@@ -10,8 +10,13 @@ use core_tensor::{Latent, Tensor};
 use samplers::{Denoiser, Step};
 
 use crate::{
-    Cancel, Conditioned, Encoded, Encodings, Error, Event, Image, Inside, Job, Model, Piece, Preview, Snapshot, Stage,
-    StepReport, finite::finite, host_noise::HostNoise, infotext, prepared::Prepared, wrap::Watch,
+    Cancel, Conditioned, Conditions, Cut, Encoded, Encodings, Error, Event, Image, Inside, Job, Model, Piece, Preview,
+    Snapshot, Stage, StepReport,
+    finite::finite,
+    host_noise::HostNoise,
+    infotext,
+    prepared::{Prepared, wants_negative},
+    wrap::Watch,
 };
 
 /// Begins a run. It stops when `cancel` is asked to, and takes prompts that were encoded before from `encodings`.
@@ -97,27 +102,29 @@ impl Run {
         let pass = &self.job.passes()[self.at.pass];
         let hooks = pass.wraps.iter().filter_map(|wrap| wrap.hooks());
         let inside = hooks.fold(Inside::until(&self.cancel), Inside::with);
-        let words = [(&pass.prompt, Stage::Prompt), (&pass.negative, Stage::NegativePrompt)];
-        let wanted = if pass.needs_negative() { &words[..] } else { &words[..1] };
-        let encode = |(text, stage): &(&String, Stage)| {
-            let prompt = self.model.prompt(vec![Piece::plain(*text)], pass);
-            let prompt = if *stage == Stage::NegativePrompt { prompt.negative() } else { prompt };
-            let encoded = self.encodings.get_or_encode(&prompt, || self.model.encode(&prompt, &inside))?;
-            encoded.streams.iter().try_for_each(|stream| finite(*stage, &stream.tokens))?;
-            encoded.pooled.iter().try_for_each(|pooled| finite(*stage, pooled))?;
+        let (conditions, prompts) = Conditions::of(&self.at.scripts.positive, self.at.scripts.negative.as_ref());
+        let count = prompts.len();
+        let encode = |(index, pieces): (usize, &[Piece])| {
+            let stage = if index < conditions.positives() { Stage::Prompt } else { Stage::NegativePrompt };
+            let prompt = self.model.prompt(pieces.to_vec(), pass);
+            let prompt = if index < conditions.positives() { prompt } else { prompt.negative() };
+            let encoded = self.encodings.get_or_encode(&prompt, count, || self.model.encode(&prompt, &inside))?;
+            encoded.streams.iter().try_for_each(|stream| finite(stage, &stream.tokens))?;
+            encoded.pooled.iter().try_for_each(|pooled| finite(stage, pooled))?;
             Ok(encoded)
         };
-        let under: Vec<Arc<Encoded>> = wanted.iter().map(encode).collect::<Result<_, Error>>()?;
-        let count = under.len();
+        let under: Vec<Arc<Encoded>> = prompts.into_iter().enumerate().map(encode).collect::<Result<_, Error>>()?;
+        let cut = longest(&under[..conditions.positives()]);
         let under = pass.wraps.iter().try_fold(under, |under, wrap| wrap.conditioning(under))?;
         if under.len() != count {
             let (expected, found) = (count.to_string(), under.len().to_string());
             return Err(Error::Request { what: "the number of prompts that a wrap leaves", expected, found });
         }
         let predictor = self.model.clone().prepare(pass, under.clone())?;
-        let conditioned = Box::new(Conditioned::new(predictor, count, inside));
-        self.denoiser = Some(self.at.wrapped(pass, conditioned, &self.watch)?);
-        let cut = under[0].cut.clone();
+        let conditioned = Conditioned::new(predictor, conditions, inside);
+        let asking = pass.clone();
+        let conditioned = conditioned.timed(self.at.clock.clone(), move |at| wants_negative(&asking, &at));
+        self.denoiser = Some(self.at.wrapped(pass, Box::new(conditioned), &self.watch)?);
         self.at.under = under;
         Ok(Event::Encoded { cut })
     }
@@ -229,7 +236,8 @@ impl Run {
         &self.job
     }
 
-    /// The encoded prompts of the pass that the run is in, the positive one first; none before they are encoded.
+    /// The encoded prompts of the pass that the run is in, each that it has for some of its steps once, the positive ones first; none
+    /// before they are encoded.
     pub fn prompts(&self) -> &[Arc<Encoded>] {
         &self.at.under
     }
@@ -248,4 +256,17 @@ impl Run {
     pub fn latent(&self) -> &Latent {
         &self.at.latent
     }
+}
+
+/// Where prompts were too long, by each encoder the longest.
+fn longest(prompts: &[Arc<Encoded>]) -> Vec<Cut> {
+    let mut longest: Vec<Cut> = Vec::new();
+    for cut in prompts.iter().flat_map(|encoded| &encoded.cut) {
+        match longest.iter_mut().find(|known| known.encoder == cut.encoder) {
+            Some(known) if known.tokens >= cut.tokens => {}
+            Some(known) => *known = *cut,
+            None => longest.push(*cut),
+        }
+    }
+    longest
 }

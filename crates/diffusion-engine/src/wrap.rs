@@ -1,5 +1,6 @@
 //! What stands around the call of a model: guidance, the check for NaN, the watch for previews, and what a program adds.
 
+mod count;
 mod finite;
 mod guidance;
 mod pass;
@@ -9,8 +10,9 @@ use std::sync::Arc;
 
 use samplers::{Denoiser, SigmaSpace, Sigmas};
 
-use crate::{Encoded, Error, Hooks};
+use crate::{Clock, Encoded, Error, Hooks, Moment};
 
+pub(crate) use count::Count;
 pub(crate) use finite::Finite;
 pub use guidance::Guidance;
 pub use pass::{Origin, Pass};
@@ -33,7 +35,14 @@ pub trait Wrap: Send + Sync {
         Place::Outside
     }
 
-    /// The encoded prompts of the pass, the positive one first, as they go on; there must be as many.
+    /// Whether a call needs the answer to the negative prompt; where something around the model says that it does not, the model is not
+    /// asked, and [`Denoised::negative`](samplers::Denoised::negative) is empty. A sampler's need and that of several prompts at once
+    /// go before it.
+    fn wants_negative(&self, _pass: &Pass, _at: &Moment) -> bool {
+        true
+    }
+
+    /// The encoded prompts of the pass, each of the positive ones before the negative ones, as they go on; there must be as many.
     ///
     /// # Errors
     /// What it can't do of them.
@@ -69,4 +78,6 @@ pub struct Around<'a> {
     pub sigmas: &'a Sigmas,
     /// The shape of the latent: batch, channels, height, width.
     pub shape: [usize; 4],
+    /// Where the pass stands.
+    pub clock: &'a Clock,
 }

@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use core_tensor::{Device, Latent, Tensor, ops::Rope};
 use diffusion_engine::{
-    Autoencoder, AutoencoderKl, Card, Clip, ClipDimensions, ClipTokenizer, Cut, Encoded, Error, Inside, Job, Key,
-    LatentScaling, Model, Pass, Piece, Predictor, Prompt, Size, Stream, T5, T5Dimensions, T5Tokenizer, VaeDimensions,
+    Autoencoder, AutoencoderKl, Card, Clip, ClipDimensions, ClipTokenizer, Cut, Emphasis, Encoded, Error, Inside, Job,
+    Key, LatentScaling, Model, Pass, Piece, Predictor, Prompt, Size, Stream, T5, T5Dimensions, T5Tokenizer,
+    VaeDimensions, weighted,
 };
 use samplers::{Options, Prediction, SigmaSpace, SigmaSpace::Flow, Value};
 
@@ -12,6 +13,9 @@ use crate::{
     knobs::{DEFAULT_GUIDANCE, knobs},
     preview,
 };
+
+/// How a prompt calls the way in which its weights count.
+const EMPHASIS: &str = "emphasis";
 
 /// A complete Flux: transformer, both text encoders and the autoencoder.
 pub struct Flux {
@@ -157,20 +161,31 @@ impl Model for Flux {
     fn prompt(&self, pieces: Vec<Piece>, pass: &Pass) -> Prompt {
         let mut settings = Options::default();
         settings.set(T5_LENGTH.name, Value::Number(t5_tokens(pass, self.distilled()) as f64));
+        settings.set(EMPHASIS, Value::Name(pass.emphasis.id().into()));
         Prompt { pieces, settings }
     }
 
     fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error> {
         let length = whole(&prompt.settings, T5_LENGTH.name).unwrap_or(0);
-        let text = prompt.text();
-        let (t5_text, clip_text) = (self.t5_tokenizer.text(&text)?, self.clip_tokenizer.text(&text)?);
+        let emphasis = emphasis(&prompt.settings);
+        let (mut t5_text, mut clip_text, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for piece in &prompt.pieces {
+            let Piece::Words { text, weight } = piece else { return Err(Error::NoChunks { model: "Flux" }) };
+            t5_text.extend(self.t5_tokenizer.text(text)?);
+            clip_text.extend(self.clip_tokenizer.text(text)?);
+            weights.resize(t5_text.len(), *weight);
+        }
         let cuts = [
             Cut { encoder: "clip", kept: ClipTokenizer::TEXT, tokens: clip_text.len() },
             Cut { encoder: "t5", kept: length.saturating_sub(1), tokens: t5_text.len() },
         ];
         let (t5_ids, clip_ids) = (T5Tokenizer::marked(&t5_text, length), ClipTokenizer::marked(&clip_text));
+        // The end and what fills up count as they are.
+        weights.truncate(length.saturating_sub(1));
+        weights.resize(length, 1.0);
+        let tokens = weighted(self.t5.encode(&t5_ids, inside)?, &[&weights], emphasis);
         Ok(Encoded {
-            streams: vec![Stream { encoder: "t5", tokens: self.t5.encode(&t5_ids, inside)? }],
+            streams: vec![Stream { encoder: "t5", tokens }],
             pooled: Some(self.clip.pooled(&clip_ids, inside)?),
             ids: vec![("clip", clip_ids), ("t5", t5_ids)],
             cut: cuts.into_iter().filter(|cut| cut.kept < cut.tokens).collect(),
@@ -256,6 +271,14 @@ fn one_by_one(batch: &Tensor<4>, picture: impl Fn(Tensor<4>) -> Result<Tensor<4>
 /// guidance.
 fn t5_tokens(pass: &Pass, distilled: bool) -> usize {
     whole(&pass.knobs, T5_LENGTH.name).unwrap_or_else(|| habits::t5_length(&pass.profile, distilled))
+}
+
+/// How the weights of a prompt count.
+fn emphasis(settings: &Options) -> Emphasis {
+    match settings.value(EMPHASIS) {
+        Some(Value::Name(name)) => name.parse().unwrap_or_default(),
+        Some(Value::Number(_)) | None => Emphasis::default(),
+    }
 }
 
 fn number(settings: &Options, name: &str) -> Option<f64> {

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use diffusion_engine::{Cancel, Catalog, Error as RunError, Event, Image, Job, PlainWords, Txt2Img};
+use diffusion_engine::{Cancel, Catalog, Error as RunError, Event, Image, Job, PlainWords, Txt2Img, end_weight};
 
 use super::{args::Txt2ImgArgs, term::Reporter};
 use forge::{Config, Forge, Outputs, Pictures, Threads, dump};
@@ -130,7 +130,10 @@ fn plain_words(request: &Txt2Img) -> Vec<String> {
             format!("`{text}` of the {which} is drawn as plain words: {syntax}")
         })
     });
-    words.chain(ignored).collect()
+    let weight = end_weight(&pass.prompt).map(|weight| {
+        format!("`{weight}` at the end of the prompt is its weight, as in A1111; with a comma behind it, it is a word")
+    });
+    words.chain(weight).chain(ignored).collect()
 }
 
 /// The number that stands for `random`: A1111 and its relatives draw from 32 bits too.

@@ -8,6 +8,11 @@ use crate::Key;
 pub(super) enum Meaning {
     Prompt,
     Negative,
+    /// The prompt before its choices were made.
+    Template,
+    NegativeTemplate,
+    /// How weights of words count.
+    Emphasis,
     Steps,
     Sampler,
     Schedule,
@@ -86,6 +91,9 @@ pub(super) fn meaning(key: &str, writer: Writer, knobs: &[Key]) -> Option<Meanin
         "version" | "app" | "software" | "swarmversion" | "appversion" => Meaning::Version,
         "prompt" => Meaning::Prompt,
         "negative" | "negativeprompt" => Meaning::Negative,
+        "template" => Meaning::Template,
+        "negativetemplate" => Meaning::NegativeTemplate,
+        "emphasis" => Meaning::Emphasis,
         "batch" if own => Meaning::Batch,
         "profile" if own => Meaning::Profile,
         key => return knobs.iter().position(|knob| is_called(knob, key)).map(Meaning::Knob),

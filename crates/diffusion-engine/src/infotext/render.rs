@@ -1,5 +1,5 @@
 use super::{lines::split_negative, pairs::pair_value, settings::NEGATIVE};
-use crate::{Key, Txt2Img, Variation};
+use crate::{Emphasis, Key, Txt2Img, Variation};
 
 /// The infotext of a request, made with the model of this name and its family's `knobs`; `given_noise` notes that it did not start from
 /// its seed's noise.
@@ -39,6 +39,9 @@ pub fn render(request: &Txt2Img, model: &str, knobs: &[Key], given_noise: bool) 
         let label = params.iter().find(|param| param.name == name).map_or(name, |param| &param.label);
         (label, value.to_string())
     }));
+    if pass.emphasis != Emphasis::default() {
+        pairs.push(("Emphasis", pass.emphasis.label().to_owned()));
+    }
     if let Some(sigmas) = &pass.sigmas {
         let levels: Vec<_> = sigmas.iter().map(f64::to_string).collect();
         pairs.push(("Sigmas", format!("[{}]", levels.join(", "))));
@@ -46,6 +49,8 @@ pub fn render(request: &Txt2Img, model: &str, knobs: &[Key], given_noise: bool) 
     if given_noise {
         pairs.push(("Noise", "given".to_owned()));
     }
+    pairs.extend(pass.template.iter().map(|template| ("Template", template.clone())));
+    pairs.extend(pass.negative_template.iter().map(|template| ("Negative Template", template.clone())));
     pairs.push(("Profile", pass.profile.id.clone()));
     // What would not be read back as it is stands in the last line too.
     if split_negative(&text.replace("\r\n", "\n"), true) != (pass.prompt.as_str(), pass.negative.as_str()) {

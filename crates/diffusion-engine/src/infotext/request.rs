@@ -9,7 +9,7 @@ use super::{
     keys::{Meaning, meaning, own_scale, plain},
     values,
 };
-use crate::{Catalog, Error, Key, Kind, Pass, Size, Txt2Img, Variation};
+use crate::{Catalog, Emphasis, Error, Key, Kind, Pass, Size, Txt2Img, Variation};
 
 /// The sides that a model may take; which of them it does is found when it is read.
 const SIDES: std::ops::RangeInclusive<usize> = 16..=Size::MAX;
@@ -143,6 +143,10 @@ impl<'a> Said<'a> {
             pass.sampler = sampler;
         }
         pass.cfg = cfg.unwrap_or(pass.cfg);
+        let emphasis = |key: &str, value: &str| value.parse().map_err(|_| self.wrong(key, Emphasis::NAMES, value));
+        pass.emphasis = self.one(Meaning::Emphasis, emphasis)?.unwrap_or_default();
+        pass.template = self.one(Meaning::Template, |_, value| Ok(value.to_owned()))?;
+        pass.negative_template = self.one(Meaning::NegativeTemplate, |_, value| Ok(value.to_owned()))?;
         // What a model has anyway is not set, so that a request of this engine reads as it was.
         let initial = |name: &str| self.knobs.iter().find(|knob| knob.name == name)?.initial()?.option();
         for (name, value) in knobs.iter().filter(|(name, value)| initial(name).as_ref() != Some(*value)) {

@@ -6,7 +6,7 @@ use super::{
     pairs::Pair,
     values,
 };
-use crate::{Key, Value};
+use crate::{Emphasis, Key, Value};
 
 /// What stands before the negative prompt.
 pub(super) const NEGATIVE: &str = "Negative prompt:";
@@ -28,7 +28,12 @@ pub(super) fn is_steps((key, _): &Pair) -> bool {
 }
 
 pub(super) fn is_known((key, _): &Pair, knobs: &[Key]) -> bool {
-    meaning(key, Writer::Unknown, knobs).is_some_and(|meaning| !matches!(meaning, Meaning::Prompt | Meaning::Negative))
+    meaning(key, Writer::Unknown, knobs).is_some_and(|meaning| !is_text(meaning))
+}
+
+/// Whether what a meaning's key says are words.
+fn is_text(meaning: Meaning) -> bool {
+    matches!(meaning, Meaning::Prompt | Meaning::Negative | Meaning::Template | Meaning::NegativeTemplate)
 }
 
 /// Whether a value is such as its key asks for, as far as that can be told without the registry.
@@ -39,10 +44,13 @@ fn fits((key, value): &Pair, knobs: &[Key]) -> bool {
         ) => values::whole(value).is_some(),
         Some(Meaning::Knob(at)) => !matches!(knobs[at].read(value), Value::Text(_)),
         Some(Meaning::Cfg | Meaning::Scale | Meaning::VariationStrength) => values::number(value).is_some(),
+        Some(Meaning::Emphasis) => value.parse::<Emphasis>().is_ok(),
         Some(Meaning::Size | Meaning::ResizedFrom) => values::size(value).is_some(),
         Some(
             Meaning::Prompt
             | Meaning::Negative
+            | Meaning::Template
+            | Meaning::NegativeTemplate
             | Meaning::Sampler
             | Meaning::Schedule
             | Meaning::Rng

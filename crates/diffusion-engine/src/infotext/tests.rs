@@ -3,7 +3,7 @@ use proptest::sample::Index;
 use samplers::{Value, noise::NoiseSource};
 
 use super::*;
-use crate::{Catalog, Error, Fallback, Kind, Size, Txt2Img, Variation};
+use crate::{Catalog, Error, Fallback, Kind, Pass, Size, Txt2Img, Variation};
 
 /// What a family may have of its own.
 const KNOBS: [Key; 2] = [
@@ -287,7 +287,9 @@ fn settings_may_take_several_lines_or_have_others_behind() {
     let behind =
         read("a cat\nSteps: 4, Sampler: Euler, Seed: 5, Size: 512x768\nTemplate: a {b|c}\nNegative Template: d");
     assert_eq!((behind.request.pass.prompt.as_str(), behind.request.seed), ("a cat", 5));
-    assert_eq!(behind.unread, ["Template", "Negative Template"]);
+    let Pass { template, negative_template, .. } = behind.request.pass;
+    assert_eq!((template.as_deref(), negative_template.as_deref()), (Some("a {b|c}"), Some("d")));
+    assert!(behind.unread.is_empty());
 }
 
 #[test]

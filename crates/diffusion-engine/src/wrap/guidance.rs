@@ -2,6 +2,7 @@ use core_tensor::Latent;
 use samplers::{Denoised, Denoiser, Error, Step};
 
 use super::{Around, Place, Wrap};
+use crate::{Moment, Pass};
 
 /// Classifier-free guidance: away from the negative prompt, towards the positive one (Ho and Salimans 2022).
 ///
@@ -12,6 +13,10 @@ pub struct Guidance;
 impl Wrap for Guidance {
     fn place(&self) -> Place {
         Place::Guidance
+    }
+
+    fn wants_negative(&self, pass: &Pass, _: &Moment) -> bool {
+        pass.cfg > 1.0
     }
 
     fn around(&self, inner: Box<dyn Denoiser>, at: &Around) -> Result<Box<dyn Denoiser>, crate::Error> {

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use samplers::{Options, Param, Sampler, Schedule};
 
-use crate::{Error, Key, Profile, Size, Wrap};
+use crate::{Emphasis, Error, Key, Profile, Size, Wrap, prompt::is_composed};
 
 /// One way from a noisy latent to a clean one.
 #[derive(Clone)]
@@ -11,6 +11,12 @@ pub struct Pass {
     pub prompt: String,
     /// What it should not show; counts where `cfg` is above 1.
     pub negative: String,
+    /// How the weights of words in both count.
+    pub emphasis: Emphasis,
+    /// The prompt before its random choices were made, where it had any: for the picture's text alone.
+    pub template: Option<String>,
+    /// That of the negative prompt.
+    pub negative_template: Option<String>,
     /// Steps that were asked for, 1 to 1000.
     pub steps: usize,
     /// How steps are taken.
@@ -53,6 +59,9 @@ impl Pass {
         Self {
             prompt: prompt.into(),
             negative: String::new(),
+            emphasis: Emphasis::default(),
+            template: None,
+            negative_template: None,
             steps: 20,
             sampler: samplers::euler(),
             schedule: samplers::simple(),
@@ -69,7 +78,7 @@ impl Pass {
 
     /// Whether the model is asked what it would do with the negative prompt.
     pub fn needs_negative(&self) -> bool {
-        self.cfg > 1.0 || self.sampler.needs_negative
+        self.cfg > 1.0 || self.sampler.needs_negative || is_composed(&self.prompt)
     }
 
     /// The options of the sampler and the schedule, whatever the model: where the schedule is `automatic`, of all that it may stand for.
@@ -118,12 +127,13 @@ impl Pass {
 impl PartialEq for Pass {
     fn eq(&self, other: &Self) -> bool {
         let Self { prompt, negative, steps, sampler, schedule, sigmas, options, .. } = self;
-        let Self { profile, cfg, size, knobs, start, wraps, .. } = self;
+        let Self { emphasis, template, negative_template, profile, cfg, size, knobs, start, wraps, .. } = self;
         let same_wraps = || wraps.iter().zip(&other.wraps).all(|(a, b)| Arc::ptr_eq(a, b));
         (prompt, negative, steps, sampler, schedule)
             == (&other.prompt, &other.negative, &other.steps, &other.sampler, &other.schedule)
             && (sigmas, options, profile, cfg) == (&other.sigmas, &other.options, &other.profile, &other.cfg)
-            && (size, knobs, start) == (&other.size, &other.knobs, &other.start)
+            && (emphasis, size, knobs, start) == (&other.emphasis, &other.size, &other.knobs, &other.start)
+            && (template, negative_template) == (&other.template, &other.negative_template)
             && wraps.len() == other.wraps.len()
             && same_wraps()
     }

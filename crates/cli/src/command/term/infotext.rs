@@ -21,7 +21,9 @@ pub fn show_infotext(registry: &Catalog, infotext: &Infotext) -> Result<()> {
 fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading) -> serde_json::Value {
     // A field that is added to the request has to be told here too.
     let Txt2Img { seed, batch, noise, variation, resized_from, pass } = request;
-    let Pass { prompt, negative, steps, sampler, schedule, sigmas, options, profile, cfg, size, knobs, .. } = pass;
+    let Pass {
+        prompt, negative, emphasis, steps, sampler, schedule, sigmas, options, profile, cfg, size, knobs, ..
+    } = pass;
     let Size { width, height } = size;
     let option = |(name, value): (&str, &Value)| {
         let value = match value {
@@ -31,7 +33,7 @@ fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading
         (name.to_owned(), value)
     };
     let mut object = json!({
-        "prompt": prompt, "negative": negative, "seed": seed, "steps": steps, "sampler": sampler.id,
+        "prompt": prompt, "negative": negative, "emphasis": emphasis.id(), "seed": seed, "steps": steps, "sampler": sampler.id,
         "schedule": schedule.id, "cfg": shortest(cfg), "width": width,
         "height": height, "batch": batch, "noise": noise.id(), "profile": profile.id,
         "options": options.iter().map(option).collect::<serde_json::Map<_, _>>(), "sigmas": sigmas,
