@@ -20,10 +20,10 @@ const MIDDLE: &str = "decoder.mid_block.resnets.0.conv1.weight";
 pub fn kinds() -> Vec<Kind> {
     let of = |mark: &str| Kind::of(Duty::AUTOENCODER, NAME, [mark]).id(AUTOENCODER);
     vec![
-        diffusers(of(MIDDLE)),
-        diffusers(of("decoder.up_blocks.0.resnets.0.conv1.weight")),
-        of(CONV_IN),
-        of("decoder.mid.block_1.conv1.weight"),
+        named(of(MIDDLE)),
+        named(of("decoder.up_blocks.0.resnets.0.conv1.weight")),
+        named(of(CONV_IN)),
+        named(of("decoder.mid.block_1.conv1.weight")),
         Kind::of(
             Duty::AUTOENCODER,
             "the encoder half of an autoencoder, which draws nothing",
@@ -38,7 +38,7 @@ pub fn of_channels(channels: usize, name: &str) -> Vec<Kind> {
         let kind = Kind::of(Duty::AUTOENCODER, name, marks).id(id(channels));
         kind.shaped(move |s| s.of(CONV_IN, 1) == Some(channels))
     };
-    vec![diffusers(of(&[CONV_IN, MIDDLE])), of(&[CONV_IN])]
+    vec![named(of(&[CONV_IN, MIDDLE])), named(of(&[CONV_IN]))]
 }
 
 /// The id of one whose latents have so many channels, where a family tells it apart by them.
@@ -46,8 +46,8 @@ pub fn id(channels: usize) -> String {
     format!("{AUTOENCODER}-{channels}")
 }
 
-/// The same in diffusers' layout.
-fn diffusers(kind: Kind) -> Kind {
+/// The same under the original names, which files in that layout too may lack in their attention.
+fn named(kind: Kind) -> Kind {
     kind.renamed(|source, prefix| Arc::new(LdmNames::under(prefix, source)))
 }
 
