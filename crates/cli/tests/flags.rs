@@ -150,7 +150,6 @@ fn prompt_syntax_that_is_drawn_as_words_is_told() {
     let tiny = Tiny::quick();
     for (prompt, says) in [
         ("a {{cat}}", "`{{cat}` of the prompt is drawn as plain words: weights are written with round brackets"),
-        ("a {cat|dog}", "`{cat|dog}` of the prompt is drawn as plain words: random choices"),
         ("a cat, embedding:easynegative", "`embedding:easynegative` of the prompt is drawn as plain words: embeddings"),
         ("a cat at 12:30", "`30` at the end of the prompt is its weight"),
     ] {
@@ -162,11 +161,11 @@ fn prompt_syntax_that_is_drawn_as_words_is_told() {
     let ran = tiny.txt2img(&["--prompt", "a (cat:1.2) [on:under:0.5] a mat"]).done();
     assert_eq!(notes(&ran), [""; 0]);
     // the negative prompt's, where it counts; and that it does not, where it does not
-    let negative = ["--prompt", "a cat", "--negative", "{dog|bird}"];
+    let negative = ["--prompt", "a cat", "--negative", "{{dog}}"];
     let ran = tiny.txt2img(&negative).done();
     assert_eq!(notes(&ran), ["the negative prompt has no effect, as `cfg` is 1; it counts above 1"]);
     let ran = tiny.txt2img(&[&negative[..], &["--cfg", "2"]].concat()).done();
-    assert!(matches!(notes(&ran)[..], [note] if note.starts_with("`{dog|bird}` of the negative prompt")), "{ran:?}");
+    assert!(matches!(notes(&ran)[..], [note] if note.starts_with("`{{dog}` of the negative prompt")), "{ran:?}");
 }
 
 #[test]
@@ -193,4 +192,26 @@ fn any_number_of_threads_ends_and_what_differs_from_the_wish_is_told() {
         assert_eq!(notes(&ran).iter().any(|note| note.contains("threads")), noted, "{ran:?}");
         assert!(fs::read(tiny.path("a.png")).unwrap() == first, "{args:?} {variable}");
     }
+}
+
+#[test]
+fn each_picture_of_a_batch_makes_its_own_choices_and_says_what_they_were() {
+    let tiny = Tiny::quick();
+    std::fs::create_dir(tiny.path("cards")).expect("files can be written here");
+    tiny.write("cards/pets.txt", "cat\ndog\nowl\n");
+    let flags = ["--prompt", "a __pets__", "--wildcards", "cards", "--batch", "6", "--seed", "1"];
+    let flags = [&flags[..], &["--output", "{index}.png"]].concat();
+    tiny.txt2img(&flags).done();
+    let text = |index: usize| tiny.forge(&["info", &format!("{index}.png")]).done().out;
+    let prompts: std::collections::BTreeSet<String> = (0..6)
+        .map(|index| {
+            let text = text(index);
+            assert!(text.contains("Template: a __pets__"), "{text}");
+            assert!(text.contains(&format!("Seed: {}", index + 1)), "{text}");
+            text.lines().next().unwrap_or_default().to_owned()
+        })
+        .collect();
+    assert!(prompts.len() > 1 && prompts.iter().all(|prompt| prompt.starts_with("a ")), "{prompts:?}");
+    tiny.txt2img(&["--prompt", "a __birds__", "--wildcards", "cards"]).refused(2, &["no wildcard is called `birds`"]);
+    tiny.txt2img(&[&flags[..], &["--dump", "d.safetensors"]].concat()).refused(2, &["--dump", "6 prompts"]);
 }

@@ -72,6 +72,8 @@ pub enum Kind {
         /// The most.
         max: usize,
     },
+    /// Names, as many as one likes.
+    Names,
     /// An amount of memory.
     Size,
     /// A seed, or `random`.
@@ -182,6 +184,10 @@ impl Key {
                 let numbers = text.split(',').map(|x| x.trim().parse().map(Value::Number));
                 numbers.collect::<Result<_, _>>().ok().map(Value::List)
             }
+            Kind::Names => {
+                let names = text.split(',').map(|name| Value::Text(name.trim().to_owned()));
+                Some(Value::List(names.collect()))
+            }
             Kind::Words { .. }
             | Kind::File
             | Kind::Folder
@@ -281,6 +287,7 @@ impl fmt::Display for Kind {
             Self::Whole { min, max, .. } => write!(f, "a whole number from {min} to {max}"),
             Self::Number { min, max } => write!(f, "a number from {min} to {max}"),
             Self::Numbers { min, max } => write!(f, "a list of {min} to {max} numbers"),
+            Self::Names => f.write_str("a list of names"),
             Self::Size => f.write_str("a size such as `16 GiB`"),
             Self::Seed => f.write_str(&self.range()),
             Self::Options => f.write_str("numbers and names"),
@@ -292,7 +299,8 @@ impl Kind {
     /// The values that are accepted, of those of its type; empty for any.
     pub fn range(&self) -> String {
         match self {
-            Self::Words { .. } | Self::File | Self::Folder | Self::Options | Self::Profile => String::new(),
+            Self::Words { .. } | Self::File | Self::Folder => String::new(),
+            Self::Names | Self::Options | Self::Profile => String::new(),
             Self::Sampler => "see `forge samplers`".to_owned(),
             Self::Schedule => "see `forge schedules`".to_owned(),
             Self::Output => "a name that ends in `.png`, or `-`".to_owned(),
@@ -317,6 +325,7 @@ impl Kind {
             Self::Whole { .. } => "whole number",
             Self::Number { .. } => "number",
             Self::Numbers { .. } => "list of numbers",
+            Self::Names => "list of names",
             Self::Size | Self::Seed => "text or whole number",
             Self::Options => "table",
         }
@@ -339,6 +348,10 @@ impl Kind {
             },
             Self::Numbers { min, max } => match value {
                 Value::List(list) => (*min..=*max).contains(&list.len()) && list.iter().all(|x| x.number().is_some()),
+                _ => false,
+            },
+            Self::Names => match value {
+                Value::List(list) => list.iter().all(|name| matches!(name, Value::Text(_))),
                 _ => false,
             },
             Self::Choice(names) => {

@@ -202,6 +202,9 @@ impl Emphasis {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Original, Self::NoNorm, Self::Ignore, Self::None];
 
+    /// The names of all in configs.
+    pub const IDS: [&str; 4] = ["original", "no-norm", "ignore", "none"];
+
     /// What they are called in configs, for errors.
     pub(crate) const NAMES: &str = "original, no-norm, ignore or none";
 

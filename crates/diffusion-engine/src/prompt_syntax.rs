@@ -9,8 +9,6 @@ pub enum Syntax {
     Embedding,
     /// `{{word}}`: NovelAI's way to say that a word weighs more.
     Braces,
-    /// `{a|b}`, `__name__`: a random choice.
-    Wildcard,
 }
 
 impl fmt::Display for Syntax {
@@ -18,7 +16,6 @@ impl fmt::Display for Syntax {
         f.write_str(match self {
             Self::Embedding => "embeddings are not loaded yet",
             Self::Braces => "weights are written with round brackets, `((word))` or `(word:1.2)`",
-            Self::Wildcard => "random choices are not made yet",
         })
     }
 }
@@ -70,11 +67,7 @@ const REACH: usize = 200;
 fn braced(rest: &str) -> Option<(Syntax, &str)> {
     let inside = rest.strip_prefix('{')?;
     let end = inside.bytes().take(REACH).position(|byte| byte == b'}')?;
-    let (text, inner) = (&rest[..end + 2], &inside[..end]);
-    if inner.starts_with('{') {
-        return Some((Syntax::Braces, text));
-    }
-    inner.contains('|').then_some((Syntax::Wildcard, text))
+    inside.starts_with('{').then_some((Syntax::Braces, &rest[..end + 2]))
 }
 
 /// What a word at the start of `rest` means.
@@ -82,11 +75,8 @@ fn word(rest: &str) -> Option<(Syntax, &str)> {
     let ends = |c: char| c.is_whitespace() || matches!(c, ',' | ')' | ']' | '>');
     let end = rest.char_indices().take(REACH).find(|(_, c)| ends(*c)).map_or(rest.len(), |(end, _)| end);
     let word = &rest[..end];
-    if word.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("embedding:")) && word.len() > 10 {
-        return Some((Syntax::Embedding, word));
-    }
-    let name = word.strip_prefix("__")?.split_once("__")?.0;
-    (!name.is_empty()).then_some((Syntax::Wildcard, word))
+    let names = word.get(..10).is_some_and(|start| start.eq_ignore_ascii_case("embedding:"));
+    (names && word.len() > 10).then_some((Syntax::Embedding, word))
 }
 
 #[cfg(test)]
@@ -97,8 +87,7 @@ mod tests {
     fn each_kind_is_told_once_with_its_place() {
         for (prompt, expected) in [
             ("a {{cat}}", vec![(Syntax::Braces, "{{cat}")]),
-            ("a {red|blue} cat {a|b}", vec![(Syntax::Wildcard, "{red|blue}")]),
-            ("a __colour__ cat", vec![(Syntax::Wildcard, "__colour__")]),
+            ("a {red|blue} cat", vec![]),
             ("embedding:easynegative, cat", vec![(Syntax::Embedding, "embedding:easynegative")]),
             ("(embedding:bad:1.2)", vec![(Syntax::Embedding, "embedding:bad:1.2")]),
         ] {

@@ -208,6 +208,7 @@ impl Config {
                 options: sampling.options.clone(),
                 profile,
                 cfg: sampling.cfg,
+                emphasis: prompt.emphasis,
                 size: Size { width: image.width, height: image.height },
                 knobs: self.knobs.clone(),
                 ..Pass::of(prompt.positive.clone())
@@ -300,7 +301,10 @@ mod tests {
     #[test]
     fn a_key_that_does_not_exist_is_refused_with_those_that_do() {
         let Err(Error::ParseConfig { source, .. }) = read("[prompt]\nt5_lenght = 4") else { panic!("it was read") };
-        assert_eq!(source.message(), "unknown field `t5_lenght`, expected one of `positive`, `negative`, `t5_length`");
+        assert_eq!(
+            source.message(),
+            "unknown field `t5_lenght`, expected one of `positive`, `negative`, `emphasis`, `styles`, `styles_file`, `wildcards`, `t5_length`"
+        );
         assert!(source.to_string().contains("at line 2, column 1"), "{source}");
     }
 
@@ -324,6 +328,7 @@ mod tests {
                 Kind::Whole { min, .. } => (min + 1).to_string(),
                 Kind::Number { max, .. } => max.to_string(),
                 Kind::Numbers { .. } => "1,0.5".to_owned(),
+                Kind::Names => "a,b".to_owned(),
                 Kind::Choice(names) => names[names.len() - 1].to_owned(),
                 Kind::Backend => "cuda:1".to_owned(),
                 Kind::Noise => "nv".to_owned(),

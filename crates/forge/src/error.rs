@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-use diffusion_engine::Unwritable;
+use diffusion_engine::{PromptFault, Unwritable};
 
 use crate::{TextError, not_a_path::NotAPath};
 
@@ -28,6 +28,22 @@ pub enum Error {
         path: PathBuf,
         /// What it is.
         what: NotAPath,
+    },
+    /// A file of words that belong to prompts, such as a wildcard's, could not be read.
+    #[error("cannot read `{}`", path.display())]
+    ReadWords {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: TextError,
+    },
+    /// A table of styles that is none, or has none of a name.
+    #[error("cannot use the styles of `{}`", path.display())]
+    Styles {
+        /// The table.
+        path: PathBuf,
+        /// Why.
+        source: PromptFault,
     },
     /// A format that pictures are not written in.
     #[error("`image.output` is `{}`, expected a name that ends in `.png`: {format} is not written yet", path.display())]
@@ -339,6 +355,8 @@ impl Error {
             Self::Value { .. } | Self::NoModel { .. } | Self::NotAPath { .. } | Self::Format { .. } => Fault::Usage,
             Self::Overwrites { .. } | Self::JoinsModel { .. } | Self::SeveralPictures { .. } => Fault::Usage,
             Self::PartsOfSeveral { .. } | Self::NoFamily => Fault::Usage,
+            Self::ReadWords { .. } | Self::Styles { .. } => Fault::Usage,
+            Self::Run(Engine::Prompt { .. }) => Fault::Usage,
             Self::Registry(_) | Self::Memory(memory::Error::NotBytes { .. }) => Fault::Usage,
             Self::Weights(Tensor::UnknownDevice { .. } | Tensor::MissingBackend { .. }) => Fault::Usage,
             Self::Run(Engine::Request { .. } | Engine::Sampling(_)) => Fault::Usage,

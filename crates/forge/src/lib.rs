@@ -39,6 +39,7 @@ pub mod paths;
 mod run;
 pub mod text_file;
 mod threads;
+mod words;
 
 pub use config::{
     Backend, ComputeChoice, Config, Device, Image as ImageConfig, Model as ModelConfig, Noise, Prompt, Sampling, Seed,

@@ -72,7 +72,7 @@ fn no_two_keys_share_a_flag_or_a_field_of_the_api() {
 #[test]
 fn an_infotext_has_every_label() {
     let mut config: Config =
-        "[sampling]\nsigmas = [1, 0.5, 0]\nvariation_strength = 0.5\nseed_resize_width = 512\nseed_resize_height = 512\n[image]\nbatch = 2\n[prompt]\nnegative = \"dogs\"\nt5_length = 9"
+        "[sampling]\nsigmas = [1, 0.5, 0]\nvariation_strength = 0.5\nseed_resize_width = 512\nseed_resize_height = 512\n[image]\nbatch = 2\n[prompt]\nnegative = \"dogs\"\nemphasis = \"ignore\"\nt5_length = 9"
             .parse()
             .unwrap();
     let seed = find("sampling", "seed").unwrap();

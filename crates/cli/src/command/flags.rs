@@ -83,6 +83,7 @@ fn arg(key: &'static Key, flag: &'static str) -> Arg {
     match key.kind {
         Kind::Options => arg.value_parser(Words).allow_hyphen_values(true).action(ArgAction::Append),
         Kind::Words { .. }
+        | Kind::Names
         | Kind::File
         | Kind::Folder
         | Kind::Output
@@ -128,6 +129,7 @@ fn value_name(kind: &Kind) -> &'static str {
         Kind::Whole { .. } => "N",
         Kind::Number { .. } => "X",
         Kind::Numbers { .. } => "X,X,…",
+        Kind::Names => "NAME,NAME,…",
         Kind::Size => "SIZE",
         Kind::Seed => "SEED",
         Kind::Noise => "SOURCE",
@@ -151,7 +153,7 @@ pub fn offering(command: Command, registry: &Catalog) -> Command {
         }
         Kind::Words { .. } | Kind::File | Kind::Folder | Kind::Output | Kind::Choice(_) | Kind::Backend => command,
         Kind::Whole { .. } | Kind::Number { .. } | Kind::Numbers { .. } => command,
-        Kind::Size | Kind::Seed | Kind::Noise | Kind::Options => command,
+        Kind::Size | Kind::Seed | Kind::Noise | Kind::Names | Kind::Options => command,
     })
 }
 

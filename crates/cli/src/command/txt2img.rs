@@ -27,11 +27,17 @@ pub fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
     }
     let threads = Threads::start(config.device.threads);
     notes.extend(threads.note());
-    notes.extend(plain_words(&request));
-    let job = config.job_of(request)?;
+    let requests = config.requests_of(request)?;
+    if requests.len() > 1 && outputs.dump.is_some() {
+        let (expected, found) =
+            ("one run, as all of a dump is of one".to_owned(), format!("{} prompts", requests.len()));
+        return Err(forge::Error::Value { key: "--dump".into(), expected, found }.into());
+    }
+    notes.extend(requests.first().into_iter().flat_map(plain_words));
+    let jobs = requests.into_iter().map(|request| Ok(config.job_of(request)?)).collect::<Result<_>>()?;
     draw(Drawing {
         config: &config,
-        job,
+        jobs,
         threads,
         outputs: &outputs,
         notes,
@@ -42,7 +48,7 @@ pub fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
 
 struct Drawing<'a> {
     config: &'a Config,
-    job: Job,
+    jobs: Vec<Job>,
     threads: Threads,
     outputs: &'a Outputs,
     notes: Vec<String>,
@@ -51,53 +57,58 @@ struct Drawing<'a> {
 }
 
 fn draw(drawing: Drawing) -> Result<()> {
-    let Drawing { config, job, threads, outputs, notes, json, cancel } = drawing;
+    let Drawing { config, jobs, threads, outputs, notes, json, cancel } = drawing;
     let mut reporter = Reporter::new(json);
     notes.into_iter().for_each(|note| reporter.event(&Event::Note { note }));
     reporter.begin("load");
     let forge = Forge::load_on(config, threads)?;
-    let seeds = job.seeds();
-    let mut run = forge.start_until(job, cancel)?;
-    reporter.event(&Event::Loaded { model: forge.name().to_owned() });
-    forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: note.to_string() }));
-    reporter.begin("encode");
-
-    let mut latents = Vec::new();
-    while let Some(event) = run.next() {
-        let event = event?;
-        reporter.event(&event);
-        match event {
-            Event::Encoded { .. } => reporter.begin("sample"),
-            Event::Step(_) if outputs.dump.is_some() => latents.push(run.latent().clone()),
-            _ => {}
-        }
-    }
-    reporter.begin("decode");
-    let images = run.images()?;
-    reporter.event(&Event::Decoded);
     // A picture whose folder can't be synced is there, and so are those after it: that is told when all are.
     let mut unsynced: Result<()> = Ok(());
-    for (index, (image, seed)) in images.iter().zip(seeds).enumerate() {
-        let path = match &outputs.pictures {
-            Pictures::Files(pattern) => pattern.path(seed, index),
-            Pictures::StandardOutput => {
-                to_standard_output(image)?;
-                PathBuf::from("standard output")
-            }
-        };
-        if let Pictures::Files(_) = outputs.pictures {
-            match image.save(&path) {
-                Err(error @ RunError::Unsynced { .. }) => unsynced = unsynced.and(Err(error.into())),
-                saved => saved?,
+    let mut drawn = 0;
+    for job in jobs {
+        let seeds = job.seeds();
+        let mut run = forge.start_until(job, cancel.clone())?;
+        if drawn == 0 {
+            reporter.event(&Event::Loaded { model: forge.name().to_owned() });
+            forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: note.to_string() }));
+        }
+        reporter.begin("encode");
+        let mut latents = Vec::new();
+        while let Some(event) = run.next() {
+            let event = event?;
+            reporter.event(&event);
+            match event {
+                Event::Encoded { .. } => reporter.begin("sample"),
+                Event::Step(_) if outputs.dump.is_some() => latents.push(run.latent().clone()),
+                _ => {}
             }
         }
-        reporter.event(&Event::Image { path, width: image.width, height: image.height, seed });
+        reporter.begin("decode");
+        let images = run.images()?;
+        reporter.event(&Event::Decoded);
+        for (image, seed) in images.iter().zip(seeds) {
+            let path = match &outputs.pictures {
+                Pictures::Files(pattern) => pattern.path(seed, drawn),
+                Pictures::StandardOutput => {
+                    to_standard_output(image)?;
+                    PathBuf::from("standard output")
+                }
+            };
+            if let Pictures::Files(_) = outputs.pictures {
+                match image.save(&path) {
+                    Err(error @ RunError::Unsynced { .. }) => unsynced = unsynced.and(Err(error.into())),
+                    saved => saved?,
+                }
+            }
+            reporter.event(&Event::Image { path, width: image.width, height: image.height, seed });
+            drawn += 1;
+        }
+        if let Some(path) = &outputs.dump {
+            dump(&mut run, &latents, path)?;
+        }
     }
-    if let Some(path) = &outputs.dump {
-        dump(&mut run, &latents, path)?;
-    }
-    // The process ends with the run: the system takes the model back at once, and freeing its pieces takes as long as some steps.
-    std::mem::forget((run, forge));
+    // The process ends with the runs: the system takes the model back at once, and freeing its pieces takes as long as some steps.
+    std::mem::forget(forge);
     unsynced?;
     reporter.finish()
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use diffusion_engine::{Key, Value};
+use diffusion_engine::{Emphasis, Key, Kind, Value};
 use memory::Bytes;
 use samplers::Options;
 
@@ -99,6 +99,32 @@ impl Setting for Vec<f64> {
 
     fn value(&self) -> Option<Value> {
         Some(Value::List(self.iter().copied().map(Value::Number).collect()))
+    }
+}
+
+impl Setting for Vec<String> {
+    fn read(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::List(list) => list.iter().map(|name| text(name).map(str::to_owned)).collect(),
+            Value::Text(_) | Value::Whole(_) | Value::Number(_) | Value::Table(_) | Value::Other(_) => {
+                Err("a list of names".into())
+            }
+        }
+    }
+
+    fn value(&self) -> Option<Value> {
+        let list = self.iter().cloned().map(Value::Text).collect();
+        (!self.is_empty()).then_some(Value::List(list))
+    }
+}
+
+impl Setting for Emphasis {
+    fn read(value: &Value) -> Result<Self, String> {
+        text(value)?.parse().map_err(|_| Kind::Choice(&Self::IDS).range())
+    }
+
+    fn value(&self) -> Option<Value> {
+        Some(Value::Text(self.id().to_owned()))
     }
 }
 

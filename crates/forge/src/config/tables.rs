@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use diffusion_engine::{Fallback, Key, Kind, Size, Txt2Img, Value};
+use diffusion_engine::{Emphasis, Fallback, Key, Kind, Size, Txt2Img, Value};
 use memory::Bytes;
 use samplers::{Options, Schedule};
 
@@ -254,6 +254,24 @@ tables! {
             .flag("negative")
             .label("Negative prompt")
             .api("negative_prompt");
+        /// What weights of words do to the text encoders' vectors
+        emphasis: Emphasis = Key::of(Kind::Choice(&Emphasis::IDS), Fallback::Text("original"))
+            .docs("what weights such as `(cat:1.3)` do to the text encoders' vectors; docs/prompts.md says how")
+            .flag("emphasis")
+            .label("Emphasis");
+        /// Styles that are put around both prompts, of the table of styles
+        styles: Vec<String> = Key::of(Kind::Names, open("none", "[\"cinematic\"]"))
+            .docs("styles that are put around both prompts, by their names in `styles_file`")
+            .flag("styles")
+            .api("styles");
+        /// Table of styles, as A1111's styles.csv
+        styles_file: Option<PathBuf> = Key::of(Kind::File, open("none", "\"styles.csv\""))
+            .docs("a table of styles with the columns `name`, `prompt` and `negative_prompt`, as A1111's `styles.csv`")
+            .flag("styles-file");
+        /// Folder of wildcards, text files with a choice a line
+        wildcards: Option<PathBuf> = Key::of(Kind::Folder, open("none", "\"wildcards\""))
+            .docs("a folder of text files with one choice a line: `__colour__` is a line of its `colour.txt`")
+            .flag("wildcards");
     }
 
     /// what is written

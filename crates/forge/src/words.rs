@@ -1,0 +1,93 @@
+//! What the prompts of a config come to: styles put around them, and random choices made.
+
+use std::path::{Component, Path, PathBuf};
+
+use diffusion_engine::{Styles, Txt2Img};
+
+use crate::{Config, Error, Result, text_file};
+
+/// The longest table of styles and the longest wildcard that are read, in bytes.
+const LONGEST: u64 = 8 << 20;
+
+impl Config {
+    /// The requests of a request of this config, each drawn by a job of its own: with the config's styles around its prompts and their
+    /// random choices made. It is one unless the pictures of a batch differ in what they choose.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for styles without a table, [`Error::ReadWords`] or [`Error::Styles`] for a table that can't be read or lacks one,
+    /// [`Error::Run`] for choices that can't be made.
+    pub fn requests_of(&self, request: Txt2Img) -> Result<Vec<Txt2Img>> {
+        let request = self.styled(request)?;
+        let folder = self.prompt.wildcards.as_deref();
+        Ok(request.chosen(&|name| wildcard(folder?, name))?)
+    }
+
+    fn styled(&self, mut request: Txt2Img) -> Result<Txt2Img> {
+        let names = &self.prompt.styles;
+        if names.is_empty() {
+            return Ok(request);
+        }
+        let Some(path) = self.prompt.styles_file.clone() else {
+            return Err(Error::Value {
+                key: "prompt.styles_file".into(),
+                expected: "a table, as `prompt.styles` names styles of it".into(),
+                found: "nothing".into(),
+            });
+        };
+        let table = text_file::read(&path, LONGEST);
+        let table = table.map_err(|source| Error::ReadWords { path: path.clone(), source })?;
+        let pass = &mut request.pass;
+        let styled = Styles::of(&table).and_then(|styles| styles.around(&pass.prompt, &pass.negative, names));
+        [pass.prompt, pass.negative] = styled.map_err(|source| Error::Styles { path, source })?;
+        Ok(request)
+    }
+}
+
+/// The lines of a wildcard, if the folder has one of the name; a name may lead into folders of it and not out of it.
+fn wildcard(folder: &Path, name: &str) -> Option<String> {
+    let name = Path::new(name);
+    if !name.components().all(|component| matches!(component, Component::Normal(_))) {
+        return None;
+    }
+    let mut path = folder.join(name).into_os_string();
+    path.push(".txt");
+    text_file::read(&PathBuf::from(path), LONGEST).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn styles_stand_around_a_prompt_and_each_picture_chooses_for_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        fs::write(place("styles.csv"), "name,prompt,negative_prompt\nink,\"{prompt}, in ink\",colour\n").unwrap();
+        fs::create_dir_all(place("cards/sub")).unwrap();
+        fs::write(place("cards/sub/pets.txt"), "cat\ndog\nowl\n").unwrap();
+        fs::write(place("secret.txt"), "secret").unwrap();
+        let config = |rest: &str| {
+            let text = format!("[prompt]\nstyles = [\"ink\"]\nstyles_file = {:?}\n{rest}", place("styles.csv"));
+            text.parse::<Config>().unwrap()
+        };
+        let cards = format!("wildcards = {:?}\npositive = \"a __sub/pets__\"\n[image]\nbatch = 12", place("cards"));
+        let drawn = |config: &Config| config.requests_of(config.request(|| 5)?);
+        let requests = drawn(&config(&cards)).unwrap();
+        assert_eq!(requests.len(), 12);
+        let prompts: std::collections::BTreeSet<_> = requests.iter().map(|r| r.pass.prompt.clone()).collect();
+        let [cat, dog, owl] = ["cat", "dog", "owl"].map(|pet| format!("a {pet}, in ink"));
+        assert_eq!(prompts, [cat, dog, owl].into());
+        assert!(requests.iter().all(|request| request.batch == 1 && request.pass.negative == "colour"));
+        assert_eq!(requests.iter().map(|request| request.seed).collect::<Vec<_>>(), (5..17).collect::<Vec<_>>());
+        // without choices it is one request, and a name that leads out of the folder has no lines
+        assert_eq!(drawn(&config("positive = \"a cat\"\n[image]\nbatch = 3")).unwrap().len(), 1);
+        let outside = format!("wildcards = {:?}\npositive = \"__../secret__\"", place("cards"));
+        assert!(drawn(&config(&outside)).is_err());
+        let unknown = "[prompt]\nstyles = [\"oil\"]";
+        assert!(matches!(drawn(&unknown.parse().unwrap()), Err(Error::Value { .. })));
+        let unknown = format!("{unknown}\nstyles_file = {:?}", place("styles.csv"));
+        assert!(matches!(drawn(&unknown.parse().unwrap()), Err(Error::Styles { .. })));
+    }
+}
