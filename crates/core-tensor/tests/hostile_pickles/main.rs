@@ -3,6 +3,7 @@
 mod archives;
 mod assembler;
 mod bombs;
+mod large;
 mod machine;
 mod old_format;
 mod tensors;
