@@ -2,6 +2,7 @@
 
 #![warn(missing_docs)]
 
+mod caches;
 mod command;
 mod error;
 mod hints;

@@ -27,10 +27,7 @@ pub fn start(model: Arc<dyn Model>, job: Job, encodings: Arc<Encodings>, cancel:
     job.passes().iter().try_for_each(|pass| pass.check_knobs(model.knobs()))?;
     let mut source = HostNoise::of(&job);
     let first = Prepared::first(&*model, &job, &mut source)?;
-    let inside = Inside::until(&cancel);
-    let pixels = (0..job.batch()).map(|_| OnceCell::new()).collect();
-    let watch = Watch::default();
-    Ok(Run { model, job, encodings, cancel, inside, source, at: first, denoiser: None, watch, failed: false, pixels })
+    Ok(Run::standing(model, job, encodings, cancel, source, first))
 }
 
 /// One job in progress: an iterator of events that the caller drives, from any thread.
@@ -47,6 +44,8 @@ pub struct Run {
     denoiser: Option<Box<dyn Denoiser>>,
     watch: Watch,
     failed: bool,
+    /// By what the model's file is known.
+    model_hash: Option<String>,
     /// Each picture, once it is decoded.
     pixels: Vec<OnceCell<Tensor<4>>>,
 }
@@ -169,6 +168,7 @@ impl Run {
         let text = infotext::render(
             &self.job.request(picture),
             &self.model.card().name,
+            self.model_hash.as_deref(),
             self.model.knobs(),
             self.job.given().is_some(),
         );
@@ -225,10 +225,40 @@ impl Run {
     /// What wraps had in mind is not kept; they begin anew. Its first event is that the words are encoded.
     pub fn resume(model: Arc<dyn Model>, snapshot: Snapshot, encodings: Arc<Encodings>, cancel: Cancel) -> Self {
         let Snapshot { job, source, at } = snapshot;
+        Self::standing(model, job, encodings, cancel, source, at)
+    }
+
+    /// A run that has come this far.
+    fn standing(
+        model: Arc<dyn Model>,
+        job: Job,
+        encodings: Arc<Encodings>,
+        cancel: Cancel,
+        source: HostNoise,
+        at: Prepared,
+    ) -> Self {
         let inside = Inside::until(&cancel);
         let pixels = (0..job.batch()).map(|_| OnceCell::new()).collect();
-        let watch = Watch::default();
-        Self { model, job, encodings, cancel, inside, source, at, denoiser: None, watch, failed: false, pixels }
+        Self {
+            model,
+            job,
+            encodings,
+            cancel,
+            inside,
+            source,
+            at,
+            denoiser: None,
+            watch: Watch::default(),
+            failed: false,
+            model_hash: None,
+            pixels,
+        }
+    }
+
+    /// Has the infotext of the pictures say by what the model's file is known, as programs compare it: the first ten digits of its SHA-256.
+    /// It may come at any time before the pictures.
+    pub fn set_model_hash(&mut self, hash: String) {
+        self.model_hash = Some(hash);
     }
 
     /// What was asked for.

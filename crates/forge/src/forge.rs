@@ -128,6 +128,11 @@ impl Forge {
         self.0.opened.name()
     }
 
+    /// The file by whose [hash](crate::model_hash) the model is known: the network's that is sampled with. `None` where that lies in several.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.opened.file()
+    }
+
     /// What is odd about the model's files, and no reason to refuse them: tensors that nothing reads or that hold nothing.
     pub fn notes(&self) -> &[Note] {
         &self.0.notes

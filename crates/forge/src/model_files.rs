@@ -23,6 +23,7 @@ use diffusion_engine::family::{Kind, Network, Role};
 use lora::Dialect;
 use quant::Quantised;
 
+pub(crate) use self::folder::only_file;
 pub(crate) use self::{
     container::open_file,
     kinds::Kinds,

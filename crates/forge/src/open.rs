@@ -17,6 +17,7 @@ use crate::{
     Config, Error, Families, Note, Result,
     detect::{Detected, detect},
     files::Files,
+    model_files::only_file,
 };
 
 /// The files of a model, looked at by their headers: nothing is wrong with them, and nothing is loaded yet.
@@ -24,6 +25,8 @@ pub(crate) struct Opened {
     files: Files,
     /// Where each part lies.
     paths: BTreeMap<String, PathBuf>,
+    /// The first part's, if it is one.
+    file: Option<PathBuf>,
     model: Box<dyn OpenedModel>,
     device: core_tensor::Device,
     compute: Compute,
@@ -46,15 +49,21 @@ impl Opened {
         let paths: BTreeMap<String, PathBuf> =
             parts.iter().map(|part| (part.role.key.clone(), path_of(part))).collect();
         let name = parts.first().map_or_else(String::new, |part| name(files.path(part)));
+        let file = parts.first().and_then(|part| only_file(files.path(part)));
         // By the headers alone: what is missing, what doesn't fit, and what it takes.
         let parts = parts.into_iter().map(|part| files.look(part, on_cpu)).collect::<Result<Vec<_>>>()?;
         let model = family.open(Parts::of(name, parts)).map_err(|error| in_its_file(error, &paths))?;
-        Ok(Self { files, paths, model, device, compute, ceiling: config.ceiling() })
+        Ok(Self { files, paths, file, model, device, compute, ceiling: config.ceiling() })
     }
 
     /// What the infotext calls the model.
     pub(crate) fn name(&self) -> &str {
         &self.model.card().name
+    }
+
+    /// The file by whose hash the model is known; `None` where there are several.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// What is odd about the files.

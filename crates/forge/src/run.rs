@@ -3,7 +3,7 @@ use std::fmt;
 use core_tensor::{Latent, Tensor};
 use diffusion_engine::{Cancel, Encoded, Error as RunError, Event, Image, Job, Snapshot};
 
-use crate::{Result, Threads};
+use crate::{ModelHash, Result, Threads};
 
 /// One job in progress: an iterator of events that the caller drives, from any thread. It computes in its `Forge`'s pool.
 pub struct Run {
@@ -71,6 +71,12 @@ impl Run {
     /// [`RunError::Unsettled`] where the last step failed or was stopped in its midst.
     pub fn snapshot(&self) -> Result<Snapshot> {
         Ok(self.run.snapshot()?)
+    }
+
+    /// Has the infotext of the pictures name the model's file by its hash, as A1111 does. It may come at any time before the pictures, so that
+    /// a large file is read while the model computes.
+    pub fn set_model_hash(&mut self, hash: &ModelHash) {
+        self.run.set_model_hash(hash.short());
     }
 
     /// What was asked for.

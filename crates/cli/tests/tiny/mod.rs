@@ -117,6 +117,8 @@ impl Tiny {
     fn started(&self, program: impl AsRef<Path>, args: &[&str]) -> Command {
         let mut command = Command::new(program.as_ref());
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
+        // No caches: pictures of the same model in other files are the same, and nothing is written beside them.
+        command.env("XDG_CACHE_HOME", "");
         command
     }
 

@@ -1,9 +1,9 @@
 use super::{lines::split_negative, pairs::pair_value, settings::NEGATIVE};
 use crate::{Emphasis, Key, Txt2Img, Variation};
 
-/// The infotext of a request, made with the model of this name and its family's `knobs`; `given_noise` notes that it did not start from
-/// its seed's noise.
-pub fn render(request: &Txt2Img, model: &str, knobs: &[Key], given_noise: bool) -> String {
+/// The infotext of a request, made with the model of this name, whose file has this `hash` if it was asked for, and its family's `knobs`;
+/// `given_noise` notes that it did not start from its seed's noise.
+pub fn render(request: &Txt2Img, model: &str, hash: Option<&str>, knobs: &[Key], given_noise: bool) -> String {
     let Txt2Img { seed, batch, noise, variation, resized_from, pass } = request;
     let mut text = pass.prompt.clone();
     if !pass.negative.is_empty() {
@@ -24,7 +24,9 @@ pub fn render(request: &Txt2Img, model: &str, knobs: &[Key], given_noise: bool) 
         Some((knob.label?, value.to_string()))
     };
     pairs.extend(always.iter().filter_map(said));
-    pairs.extend([("Seed", seed.to_string()), ("Size", pass.size.to_string()), ("Model", model.to_owned())]);
+    pairs.extend([("Seed", seed.to_string()), ("Size", pass.size.to_string())]);
+    pairs.extend(hash.map(|hash| ("Model hash", hash.to_owned())));
+    pairs.push(("Model", model.to_owned()));
     if let Some(Variation { seed, strength }) = variation {
         pairs.extend([("Variation seed", seed.to_string()), ("Variation seed strength", strength.to_string())]);
     }

@@ -24,7 +24,7 @@ fn parse(text: &str) -> Infotext {
 }
 
 fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
-    super::render(request, model, &KNOBS, given_noise)
+    super::render(request, model, None, &KNOBS, given_noise)
 }
 
 fn request(prompt: &str, negative: &str) -> Txt2Img {
@@ -39,6 +39,15 @@ fn a_plain_request_reads_as_a1111_writes_it() {
         "a cat\nNegative prompt: dogs, rain\nSteps: 4, Sampler: Euler, Schedule type: Simple, CFG scale: 1, \
          Warm Scale: 3.5, Seed: 7, Size: 1024x1024, Model: demo, RNG: CPU, Profile: forge, Version: forge 0.1.0"
     );
+}
+
+#[test]
+fn the_hash_of_a_model_stands_before_its_name_and_is_read_back() {
+    let text = super::render(&request("a cat", ""), "demo", Some("0123456789"), &KNOBS, false);
+    assert!(text.contains("Size: 1024x1024, Model hash: 0123456789, Model: demo, RNG: CPU"), "{text}");
+    let infotext = parse(&text);
+    assert!(infotext.pairs.contains(&("Model hash".into(), "0123456789".into())));
+    assert_eq!(infotext.request(&catalog()).unwrap(), request("a cat", ""));
 }
 
 #[test]

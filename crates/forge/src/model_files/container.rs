@@ -12,12 +12,12 @@ use quant::{Container, HEAD};
 use crate::{Error, Result};
 
 /// An open file of tensors.
-pub(crate) enum ModelFile {
+pub(crate) enum TensorFile {
     Safetensors(Safetensors),
     Torch(TorchFile),
 }
 
-impl ModelFile {
+impl TensorFile {
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Safetensors(file) => file.path(),
@@ -41,7 +41,7 @@ impl ModelFile {
     }
 }
 
-impl WeightSource for ModelFile {
+impl WeightSource for TensorFile {
     fn label(&self) -> &str {
         self.source().label()
     }
@@ -56,7 +56,7 @@ impl WeightSource for ModelFile {
 }
 
 /// Opens a file of tensors, whatever its name says; anything else is named for what it is.
-pub(crate) fn open_file(path: &Path) -> Result<ModelFile> {
+pub(crate) fn open_file(path: &Path) -> Result<TensorFile> {
     let length = regular(path)?.len();
     // Files of the system's own, such as those in /proc, have no length either; reading one may wait for ever.
     if length == 0 {
@@ -70,8 +70,8 @@ pub(crate) fn open_file(path: &Path) -> Result<ModelFile> {
     let read = |source| Error::Read { path: path.to_owned(), source };
     File::open(path).map_err(read)?.take(HEAD as u64).read_to_end(&mut head).map_err(read)?;
     match Container::of(&head) {
-        Some(Container::Safetensors) | None => Ok(ModelFile::Safetensors(Safetensors::open(path)?)),
-        Some(Container::TorchZip | Container::Pickle) => Ok(ModelFile::Torch(TorchFile::open(path)?)),
+        Some(Container::Safetensors) | None => Ok(TensorFile::Safetensors(Safetensors::open(path)?)),
+        Some(Container::TorchZip | Container::Pickle) => Ok(TensorFile::Torch(TorchFile::open(path)?)),
         Some(found @ Container::Unknown) => {
             let bytes: Vec<_> = head.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
             Err(Error::NotAModel { found, line: Some(bytes.join(" ")) })

@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use core_tensor::{Error as TensorError, Manifest, Stored, WeightSource};
 
 use super::{
     abridged,
-    container::{ModelFile, open_file},
+    container::{TensorFile, open_file},
     index::{Index, MOST_FILES},
 };
 use crate::{Error, Result};
@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// One file of tensors, or several that make one model.
 pub(crate) struct Shards {
     label: String,
-    shards: Vec<ModelFile>,
+    shards: Vec<TensorFile>,
     /// Of all files together, where that is another than the only file's.
     joined: Option<Manifest>,
     /// Which shard holds a tensor, where the folder says so.
@@ -32,7 +32,7 @@ const WRAPPERS: &[&str] = &["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_
 impl Shards {
     /// Lets the system have the memory in which the files were read.
     pub(crate) fn give_back(&self) {
-        self.shards.iter().for_each(ModelFile::give_back);
+        self.shards.iter().for_each(TensorFile::give_back);
     }
 
     /// Opens a file, or what a folder's index lists, or all of a folder's files.
@@ -56,7 +56,7 @@ impl Shards {
     }
 
     /// Takes the wrappers out of the tensors' names.
-    fn unwrapped(path: &Path, shards: Vec<ModelFile>, index: Option<Index>) -> Result<Self> {
+    fn unwrapped(path: &Path, shards: Vec<TensorFile>, index: Option<Index>) -> Result<Self> {
         let label = format!("`{}`", path.display());
         let mut files = Self { label, shards, joined: None, index, wrapped: BTreeMap::new() };
         let is_wrapped = |name: &str| WRAPPERS.iter().any(|wrapper| name.contains(wrapper));
@@ -118,7 +118,7 @@ impl Shards {
     }
 
     /// The file that holds a tensor of this name in it.
-    fn holding(&self, stored: &str) -> Option<&ModelFile> {
+    fn holding(&self, stored: &str) -> Option<&TensorFile> {
         match &self.index {
             Some(index) => self.shards.get(*index.tensors.get(stored)?),
             None => self.shards.iter().find(|shard| shard.manifest().contains(stored)),
@@ -126,11 +126,22 @@ impl Shards {
     }
 }
 
-fn each_tensor_once(shards: &[ModelFile]) -> Result<()> {
+/// The file of a model that has only one: the path itself, or what a folder has.
+pub(crate) fn only_file(path: &Path) -> Option<PathBuf> {
+    if !path.is_dir() {
+        return Some(path.to_owned());
+    }
+    match chosen(Listing::of(path).ok()?.models).ok()?.as_slice() {
+        [only] => Some(path.join(only)),
+        [] | [_, _, ..] => None,
+    }
+}
+
+fn each_tensor_once(shards: &[TensorFile]) -> Result<()> {
     if shards.len() < 2 {
         return Ok(());
     }
-    let mut first: BTreeMap<&str, &ModelFile> = BTreeMap::new();
+    let mut first: BTreeMap<&str, &TensorFile> = BTreeMap::new();
     for shard in shards {
         for name in shard.manifest().names() {
             if let Some(other) = first.insert(name, shard) {
@@ -166,7 +177,7 @@ impl WeightSource for Shards {
 }
 
 /// A file of a folder; an error says which.
-fn opened(path: &Path) -> Result<ModelFile> {
+fn opened(path: &Path) -> Result<TensorFile> {
     open_file(path).map_err(|source| match source {
         Error::NotAModel { .. } | Error::Unfinished { .. } => {
             Error::Load { path: path.to_owned(), source: Box::new(source) }

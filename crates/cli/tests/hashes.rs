@@ -1,0 +1,42 @@
+//! A picture names its model's file by the file's hash, which is computed once.
+
+mod tiny;
+
+use std::fs;
+
+use forge::{diffusion_engine::parse, model_hash, read_infotext};
+
+use crate::tiny::Tiny;
+
+/// What the infotext of a picture says of its model's file, with caches in a folder.
+fn told(tiny: &Tiny, caches: &str) -> Option<String> {
+    let args = ["txt2img", "--config", "flux.toml", "--output", "a.png"];
+    let ran = tiny.command(&args).env("XDG_CACHE_HOME", caches).output().expect("the command starts");
+    assert!(ran.status.success(), "{ran:?}");
+    let pairs = parse(&read_infotext(&tiny.path("a.png")).expect("every picture has a text"), &[]).pairs;
+    let at = pairs.iter().position(|(key, _)| key == "Model hash")?;
+    // where A1111 has it
+    assert_eq!((pairs[at - 1].0.as_str(), pairs[at + 1].0.as_str()), ("Size", "Model"));
+    Some(pairs[at].1.clone())
+}
+
+#[test]
+fn a_picture_has_the_first_ten_digits_of_its_models_hash() {
+    let tiny = Tiny::quick();
+    let caches = tiny.path("caches");
+    let expected = model_hash(&tiny.role("transformer"), None).unwrap().to_string();
+    assert_eq!(told(&tiny, caches.to_str().unwrap()).as_deref(), Some(&expected[..10]));
+    // The second time what was kept is believed.
+    let kept = caches.join("forge/hashes.json");
+    let text = fs::read_to_string(&kept).unwrap();
+    fs::write(&kept, text.replace(&expected, &"7".repeat(64))).unwrap();
+    assert_eq!(told(&tiny, caches.to_str().unwrap()).as_deref(), Some("7777777777"));
+}
+
+#[test]
+fn without_a_place_for_caches_no_hash_is_computed() {
+    let tiny = Tiny::quick();
+    assert_eq!(told(&tiny, ""), None);
+    assert_eq!(told(&tiny, "caches"), None);
+    assert!(!tiny.path("caches").exists());
+}
