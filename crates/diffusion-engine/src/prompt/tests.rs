@@ -11,8 +11,11 @@ use super::{
 const FIRST: Timeline = Timeline { calls: 10, calls_before: 0, shares_before: 0.0 };
 const SECOND: Timeline = Timeline { calls: 8, calls_before: 10, shares_before: 1.0 };
 
+/// Words, each with the last call that they are for.
+type Words = &'static [(usize, &'static str)];
+
 /// A prompt, its words up to a step of ten, and those of a second pass of eight steps.
-const CHANGES: &[(&str, &[(usize, &str)], &[(usize, &str)])] = &[
+const CHANGES: &[(&str, Words, Words)] = &[
     ("a cat", &[(10, "a cat")], &[(8, "a cat")]),
     ("", &[(10, "")], &[(8, "")]),
     ("a [cat:dog:3] b", &[(3, "a cat b"), (10, "a dog b")], &[(8, "a dog b")]),
