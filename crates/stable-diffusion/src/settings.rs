@@ -36,10 +36,7 @@ impl Settings {
         let score = if prompt.is_negative() { NEGATIVE_AESTHETIC_SCORE } else { AESTHETIC_SCORE };
         Self {
             clip_skip: number(&prompt.settings, CLIP_SKIP.name).map_or(1, |layer| layer as usize),
-            emphasis: match name(&prompt.settings, EMPHASIS) {
-                Some("no_norm") => Emphasis::NoNorm,
-                _ => Emphasis::Original,
-            },
+            emphasis: name(&prompt.settings, EMPHASIS).and_then(|name| name.parse().ok()).unwrap_or_default(),
             zeroed: prompt.is_negative() && number(&prompt.settings, ZEROED).is_some(),
             sizes: [&ORIGINAL_HEIGHT, &ORIGINAL_WIDTH, &CROP_TOP, &CROP_LEFT, &TARGET_HEIGHT, &TARGET_WIDTH].map(whole),
             score: whole(&score),
@@ -59,6 +56,7 @@ impl Settings {
 /// What a pass says about its prompts' encoding by an edition's encoders.
 pub(crate) fn settings(edition: Edition, pass: &Pass) -> Options {
     let mut settings = Options::default();
+    settings.set(EMPHASIS, Value::Name(pass.emphasis.id().into()));
     let mut set = |key: &Key, default: f64| {
         settings.set(key.name, Value::Number(number(&pass.knobs, key.name).unwrap_or(default)));
     };
