@@ -261,7 +261,7 @@ fn lines_of_settings_are_read_whoever_wrote_them() {
         (
             "lines behind",
             "a cat\nSteps: 4, Sampler: Euler, CFG scale: 7, Seed: 5, Size: 512x768, Version: v1.10.1\nTemplate: a {x|y}",
-            json!({"prompt": "a cat", "seed": 5, "unread": ["Template"]}),
+            json!({"prompt": "a cat", "seed": 5, "unread": []}),
         ),
         ("Windows' line ends", "a\r\nNegative prompt: b\r\nSteps: 4, Seed: 5\r\n", json!({"negative": "b", "seed": 5})),
         (

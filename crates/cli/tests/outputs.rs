@@ -286,6 +286,7 @@ fn configs_and_prompts_come_from_files_pipes_and_standard_input() {
         let mut child = Command::new("bash")
             .args(["-c", &script.replace("forge", forge)])
             .current_dir(tiny.path(""))
+            .env("XDG_CACHE_HOME", "")
             .spawn()
             .unwrap();
         assert!(wait(&mut child).success(), "{script}");
