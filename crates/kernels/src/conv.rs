@@ -16,7 +16,7 @@ use crate::{
     elementwise::Activation,
     isa::{Isa, Level},
     output::{Done, Order, Out, Output, Part, cuts, filled},
-    packed::{Compute, DEPTH, Values, pack_pairs, width},
+    packed::{Compute, Values, pack_pairs, width},
     simd::{Body, Simd, vectorize},
     size::{product, sum},
     vector::{Pairs, Singles, Weights, products, tile_rows, tile_rows_of},
@@ -54,16 +54,7 @@ impl PackedConv {
         let value =
             |o: usize, c: usize, tap: usize| if c < c_in { values.at((o * c_in + c) * taps + tap) } else { 0.0 };
         let filters = match (compute, isa.level()) {
-            (Compute::Bf16, Level::Amx) => {
-                let blocks = c_in.div_ceil(DEPTH);
-                let depth = product("inputs", [blocks, taps, DEPTH]);
-                let mut rows = vec![0.0f32; product("weights", [c_out, depth])];
-                for (i, to) in rows.iter_mut().enumerate() {
-                    let (o, step) = (i / DEPTH / taps / blocks, i / DEPTH % (taps * blocks));
-                    *to = value(o, step / taps * DEPTH + i % DEPTH, step % taps);
-                }
-                Filters::Tiles(pack_pairs(Values::F32(&rows), c_out, depth))
-            }
+            (Compute::Bf16, Level::Amx) => Filters::Tiles(pack_pairs(isa, values, [c_out, c_in, taps])),
             (Compute::Bf16, Level::Avx512Bf16) => {
                 Filters::Pairs(tiles(isa, c_out, product("inputs", [c_in.div_ceil(2), taps]), |o, step| {
                     let (c, tap) = (step / taps * 2, step % taps);
@@ -103,13 +94,17 @@ impl PackedConv {
     }
 }
 
-fn tiles(isa: Isa, c_out: usize, steps: usize, value: impl Fn(usize, usize) -> f32) -> Aligned<f32> {
+fn tiles(isa: Isa, c_out: usize, steps: usize, value: impl Fn(usize, usize) -> f32 + Sync) -> Aligned<f32> {
     let rows = tile_rows_of(isa);
     let mut tiles = Aligned::zeros(product("weights", [c_out.div_ceil(rows), steps, rows]));
-    for o in 0..c_out {
-        for step in 0..steps {
-            tiles[(o / rows * steps + step) * rows + o % rows] = value(o, step);
-        }
+    if steps > 0 {
+        tiles.par_chunks_mut(steps * rows).enumerate().for_each(|(tile, to)| {
+            for (r, o) in (tile * rows..c_out.min((tile + 1) * rows)).enumerate() {
+                for step in 0..steps {
+                    to[step * rows + r] = value(o, step);
+                }
+            }
+        });
     }
     tiles
 }

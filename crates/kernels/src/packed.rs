@@ -1,13 +1,16 @@
 //! Matrices of parameters, packed once into the order in which a kernel reads them.
 
+mod pairs;
+
 use std::sync::Arc;
 
 use half::{bf16, f16};
 
+pub(crate) use self::pairs::pack_pairs;
 use crate::{
     aligned::{Aligned, Number},
     isa::{Isa, Level},
-    size::{filled_up, product},
+    size::product,
 };
 
 /// The number format that products are computed in; sums are f32 in both.
@@ -96,7 +99,7 @@ impl PackedMatrix {
     pub fn pack(isa: Isa, compute: Compute, d_out: usize, d_in: usize, values: Values) -> Self {
         assert_eq!(values.len(), product("weights", [d_out, d_in]), "values for a matrix [{d_out}, {d_in}]");
         let panels = match (compute, values) {
-            (Compute::Bf16, values) if isa.has_bf16() => Panels::Pairs(pack_pairs(values, d_out, d_in)),
+            (Compute::Bf16, values) if isa.has_bf16() => Panels::Pairs(pack_pairs(isa, values, [d_out, d_in, 1])),
             (_, Values::F32(v)) => Panels::F32(pack_panels(v, d_out, d_in, width(isa))),
             (_, Values::F16(v)) => Panels::F16(pack_panels(v, d_out, d_in, width(isa))),
             (_, Values::Bf16(v)) => Panels::Bf16(pack_panels(v, d_out, d_in, width(isa))),
@@ -174,29 +177,6 @@ fn pack_panels<T: Number>(values: &[T], d_out: usize, d_in: usize, width: usize)
                 let row = &values[(panel * width + o) * d_in..][..d_in];
                 for i in start..d_in.min(start + 16) {
                     chunk[i * width + o] = row[i];
-                }
-            }
-        }
-    });
-    panels
-}
-
-pub(crate) fn pack_pairs(values: Values, d_out: usize, d_in: usize) -> Aligned<u32> {
-    let steps = filled_up("inputs", d_in, DEPTH) / 2;
-    let panel_size = product("weights of a panel", [steps, PAIR_WIDTH]);
-    let mut panels = Aligned::zeros(product("weights", [d_out.div_ceil(PAIR_WIDTH), panel_size]));
-    let bits = |i: usize| {
-        u32::from(match values {
-            Values::Bf16(v) => v[i].to_bits(),
-            values => bf16::from_f32(values.at(i)).to_bits(),
-        })
-    };
-    each_panel(&mut panels, panel_size, |panel, chunk| {
-        for start in (0..d_in).step_by(DEPTH) {
-            for o in 0..PAIR_WIDTH.min(d_out - panel * PAIR_WIDTH) {
-                let row = (panel * PAIR_WIDTH + o) * d_in;
-                for i in start..d_in.min(start + DEPTH) {
-                    chunk[i / 2 * PAIR_WIDTH + o] |= bits(row + i) << (16 * (i % 2));
                 }
             }
         }

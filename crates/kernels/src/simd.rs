@@ -231,3 +231,34 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
 /// Numbers in the widest vector of all.
 pub(crate) const MAX_LANES: usize = 16;
+
+/// A number format that vectors are loaded from.
+pub(crate) trait Stored: Copy + Send + Sync {
+    /// # Safety
+    /// `p` is good for reading a vector's worth of values.
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: passed on.
+        unsafe { s.load_ptr(p) }
+    }
+}
+
+impl Stored for f16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: passed on.
+        unsafe { s.load_f16_ptr(p) }
+    }
+}
+
+impl Stored for bf16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: passed on.
+        unsafe { s.load_bf16_ptr(p) }
+    }
+}

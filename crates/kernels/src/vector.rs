@@ -3,15 +3,13 @@
 //! The scheme is that of Goto and van de Geijn (2008): a block of inputs is rearranged so that the innermost loop reads both
 //! factors in order, and chosen so large that the caches hold what is used again.
 
-use half::{bf16, f16};
-
 use crate::{
     aligned::Scratch,
     epilogue::{Finish, Rows},
     isa::Isa,
     output::{Done, Order, Output, Part, cuts},
     packed::{DEPTH, width},
-    simd::{Body, Simd, vectorize},
+    simd::{Body, Simd, Stored, vectorize},
     size::{filled_up, product},
 };
 
@@ -48,37 +46,6 @@ pub(crate) trait Weights: Copy + Send + Sync {
 /// One input a step.
 #[derive(Clone, Copy)]
 pub(crate) struct Singles<'a, T>(pub(crate) &'a [T]);
-
-/// A number format that vectors are loaded from.
-pub(crate) trait Stored: Copy + Send + Sync {
-    /// # Safety
-    /// `p` is good for reading a vector's worth of values.
-    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V;
-}
-
-impl Stored for f32 {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
-        // SAFETY: passed on.
-        unsafe { s.load_ptr(p) }
-    }
-}
-
-impl Stored for f16 {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
-        // SAFETY: passed on.
-        unsafe { s.load_f16_ptr(p) }
-    }
-}
-
-impl Stored for bf16 {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
-        // SAFETY: passed on.
-        unsafe { s.load_bf16_ptr(p) }
-    }
-}
 
 impl<T: Stored> Weights for Singles<'_, T> {
     type Value = T;

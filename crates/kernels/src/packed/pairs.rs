@@ -1,0 +1,132 @@
+//! Pairs of bf16 in the order that tiles and dot products read.
+
+use super::{DEPTH, PAIR_WIDTH, Values, each_panel};
+use crate::{
+    aligned::{Aligned, Scratch},
+    isa::Isa,
+    simd::{Body, Simd, Stored, vectorize},
+    size::product,
+};
+
+/// Outputs that are packed together, a cache line of each pair.
+const SIDE: usize = 16;
+
+/// Packs `[d_out, d_in, taps]` into panels of [`PAIR_WIDTH`] outputs. A panel has for each [`DEPTH`] inputs and each tap the pairs of these
+/// inputs, earlier ones first; missing outputs and inputs are 0.
+pub(crate) fn pack_pairs(isa: Isa, values: Values, [d_out, d_in, taps]: [usize; 3]) -> Aligned<u32> {
+    let panel_size = product("weights of a panel", [d_in.div_ceil(DEPTH), taps, DEPTH / 2 * PAIR_WIDTH]);
+    let mut panels = Aligned::zeros(product("weights", [d_out.div_ceil(PAIR_WIDTH), panel_size]));
+    each_panel(&mut panels, panel_size, |panel, to| {
+        let first = panel * PAIR_WIDTH;
+        vectorize(isa, Panel { values, outputs: PAIR_WIDTH.min(d_out - first), first, d_in, taps, to });
+    });
+    panels
+}
+
+/// Some outputs from `first` on.
+struct Panel<'a> {
+    values: Values<'a>,
+    first: usize,
+    outputs: usize,
+    d_in: usize,
+    taps: usize,
+    to: &'a mut [u32],
+}
+
+impl Body for Panel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { values, first, outputs, d_in, taps, to } = self;
+        let mut unpacked = Scratch::<f32>::of(product("inputs", [SIDE, DEPTH, taps]));
+        for start in (0..d_in).step_by(DEPTH) {
+            let depth = DEPTH.min(d_in - start);
+            for side in (0..outputs).step_by(SIDE) {
+                let outputs = SIDE.min(outputs - side);
+                for o in 0..outputs {
+                    let from = ((first + side + o) * d_in + start) * taps;
+                    unpack(s, values, from, &mut unpacked[o * DEPTH * taps..][..depth * taps]);
+                }
+                for tap in 0..taps {
+                    let mut square = [[0.0f32; SIDE]; SIDE];
+                    for (o, to) in square.iter_mut().enumerate().take(outputs) {
+                        let from = &unpacked[o * DEPTH * taps..][..depth * taps];
+                        let (mut inputs, mut pairs) = ([0.0; DEPTH], [0; SIDE]);
+                        for i in 0..depth {
+                            inputs[i] = from[i * taps + tap];
+                        }
+                        s.round_to_pairs(&inputs, &mut pairs);
+                        *to = pairs.map(f32::from_bits);
+                    }
+                    s.transpose(&mut square);
+                    let to = &mut to[(start / DEPTH * taps + tap) * (DEPTH / 2 * PAIR_WIDTH)..];
+                    for (pair, from) in square.iter().enumerate() {
+                        to[pair * PAIR_WIDTH + side..][..SIDE].copy_from_slice(&from.map(f32::to_bits));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Values from `from` on.
+#[inline(always)]
+fn unpack<S: Simd>(s: S, values: Values, from: usize, to: &mut [f32]) {
+    match values {
+        Values::F32(v) => to.copy_from_slice(&v[from..][..to.len()]),
+        Values::F16(v) => widen(s, &v[from..][..to.len()], to),
+        Values::Bf16(v) => widen(s, &v[from..][..to.len()], to),
+    }
+}
+
+#[inline(always)]
+fn widen<S: Simd, T: Stored + Into<f32>>(s: S, from: &[T], to: &mut [f32]) {
+    assert_eq!(from.len(), to.len());
+    let whole = from.len() / S::LANES * S::LANES;
+    for at in (0..whole).step_by(S::LANES) {
+        // SAFETY: the vector from `at` on lies in `from`.
+        let v = unsafe { T::load(s, from.as_ptr().add(at)) };
+        s.store(&mut to[at..], v);
+    }
+    for (to, &from) in to[whole..].iter_mut().zip(&from[whole..]) {
+        *to = from.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::{bf16, f16};
+
+    use super::*;
+
+    /// A value's place by the order that this file promises.
+    fn place([o, i, tap]: [usize; 3], d_in: usize, taps: usize) -> usize {
+        let step = o / PAIR_WIDTH * d_in.div_ceil(DEPTH) * taps + i / DEPTH * taps + tap;
+        (step * DEPTH / 2 + i % DEPTH / 2) * PAIR_WIDTH + o % PAIR_WIDTH
+    }
+
+    #[test]
+    fn every_value_is_at_its_place_rounded_once_and_all_other_places_are_0() {
+        for isa in Isa::available() {
+            for shape @ [d_out, d_in, taps] in
+                [[1usize, 1, 1], [32, 32, 1], [33, 70, 1], [50, 37, 9], [16, 64, 4], [3, 0, 9]]
+            {
+                let singles: Vec<f32> = (0..d_out * d_in * taps).map(|i| (i as f32 * 0.37).sin()).collect();
+                let halves: Vec<f16> = singles.iter().map(|&v| f16::from_f32(v)).collect();
+                let brains: Vec<bf16> = singles.iter().map(|&v| bf16::from_f32(v)).collect();
+                for values in [Values::F32(&singles), Values::F16(&halves), Values::Bf16(&brains)] {
+                    let panels = d_out.div_ceil(PAIR_WIDTH) * d_in.div_ceil(DEPTH) * taps;
+                    let mut expected = vec![0u32; panels * DEPTH / 2 * PAIR_WIDTH];
+                    for (n, [o, i, tap]) in
+                        (0..singles.len()).map(|n| (n, [n / taps / d_in, n / taps % d_in, n % taps]))
+                    {
+                        let bits = u32::from(bf16::from_f32(values.at(n)).to_bits());
+                        expected[place([o, i, tap], d_in, taps)] |= bits << (16 * (i % 2));
+                    }
+                    assert_eq!(&*pack_pairs(isa, values, shape), expected, "{isa:?} {shape:?}");
+                }
+            }
+        }
+    }
+}
