@@ -372,9 +372,11 @@ impl<W: Streamed, const TILED: bool> Task<'_, W, TILED> {
                 s.round_to_pairs(&all, &mut query[(step * SIDE + r) * DEPTH / 2..][..DEPTH / 2]);
             }
         }
-        let offsets: Vec<u64> = (0..(BLOCK / SIDE).max(steps)).map(|step| (step * STEP_BYTES) as u64).collect();
-        let mut weights = vec![Sums([0.0; SIDE * SIDE]); BLOCK / SIDE];
-        let mut rounded = Aligned::<u32>::zeros(BLOCK / SIDE * WORDS);
+        // A block is no longer than there are tokens: where there are few, room for more would take longer to clear than they take.
+        let most = BLOCK.min(tokens) / SIDE;
+        let offsets: Vec<u64> = (0..most.max(steps)).map(|step| (step * STEP_BYTES) as u64).collect();
+        let mut weights = vec![Sums([0.0; SIDE * SIDE]); most];
+        let mut rounded = Aligned::<u32>::zeros(most * WORDS);
         let mut sums = vec![Sums([0.0; SIDE * SIDE]); d.div_ceil(SIDE)];
         let mut softmax = Softmax::<SIDE>::new(scores, place);
         let value_panel = tokens / DEPTH * WORDS;

@@ -71,8 +71,23 @@ impl<'a, const M: usize> Softmax<'a, M> {
                 // The last query's row is the table's first; each one before begins one distance later.
                 Some(Bias::Relative(table)) => &table[head * (n + m - 1) + (n - 1 - first - r)..][..m],
             };
-            let mut most = s.splat(self.greatest[r]);
-            for panel in 0..panels {
+            // Panels in which every key is seen and nothing is added.
+            let clear = if bias.is_empty() && hidden.is_empty() { end.saturating_sub(start) / width } else { 0 };
+            let clear = clear.min(panels);
+            // Two of them, so that one comparison need not wait for the other; which is greatest does not depend on the order.
+            let mut most = [s.splat(self.greatest[r]); 2];
+            for row in weights[r * width..].chunks_mut(M * width).take(clear) {
+                let row = &mut row[..width];
+                for at in (0..width).step_by(2 * S::LANES) {
+                    let low = s.max(s.splat(LEAST), s.mul(s.load(&row[at..]), scale));
+                    let high = s.max(s.splat(LEAST), s.mul(s.load(&row[at + S::LANES..]), scale));
+                    s.store(&mut row[at..], low);
+                    s.store(&mut row[at + S::LANES..], high);
+                    most = [s.max(most[0], low), s.max(most[1], high)];
+                }
+            }
+            let mut most = s.max(most[0], most[1]);
+            for panel in clear..panels {
                 let row = &mut weights[(panel * M + r) * width..][..width];
                 for at in (0..width).step_by(S::LANES) {
                     let token = start + panel * width + at;
@@ -98,8 +113,8 @@ impl<'a, const M: usize> Softmax<'a, M> {
             self.greatest[r] = greatest;
             let greatest = s.splat(greatest);
             let mut total = s.splat(0.0);
-            for panel in 0..panels {
-                let row = &mut weights[(panel * M + r) * width..][..width];
+            for row in weights[r * width..].chunks_mut(M * width).take(panels) {
+                let row = &mut row[..width];
                 for at in (0..width).step_by(S::LANES) {
                     let e = exp(s, s.sub(s.load(&row[at..]), greatest));
                     s.store(&mut row[at..], e);
