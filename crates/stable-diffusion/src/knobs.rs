@@ -1,12 +1,17 @@
 use diffusion_engine::{Fallback, Key, Kind, Size};
 
+/// What an infotext says only where it is set.
+const fn open(means: &'static str, example: &'static str) -> Fallback {
+    Fallback::Open { means, example }
+}
+
 const PIXELS: Kind = Kind::Whole { min: 0, max: Size::MAX, step: 1 };
-const WIDTH: Fallback = Fallback::Open { means: "the width", example: "1024" };
-const HEIGHT: Fallback = Fallback::Open { means: "the height", example: "1024" };
+const WIDTH: Fallback = open("the width", "1024");
+const HEIGHT: Fallback = open("the height", "1024");
 const SCORE: Kind = Kind::Number { min: 0.0, max: 10.0 };
 
 /// Which layer of the text encoders, from the last.
-pub const CLIP_SKIP: Key = Key::of(Kind::Whole { min: 1, max: 12, step: 1 }, Fallback::Whole(1))
+pub const CLIP_SKIP: Key = Key::of(Kind::Whole { min: 1, max: 12, step: 1 }, open("1, the last", "2"))
     .at("prompt", "clip_skip", "Layer of CLIP that is taken, from the last")
     .docs("which layer of the text encoders is taken, from the last; XL takes the last but one at least")
     .flag("clip-skip")
@@ -14,7 +19,7 @@ pub const CLIP_SKIP: Key = Key::of(Kind::Whole { min: 1, max: 12, step: 1 }, Fal
     .api("clip_skip");
 
 /// What the UNet predicts.
-pub const PREDICTION: Key = Key::of(Kind::Choice(&["auto", "eps", "v"]), Fallback::Text("auto"))
+pub const PREDICTION: Key = Key::of(Kind::Choice(&["auto", "eps", "v"]), open("`auto`", "\"v\""))
     .at("sampling", "prediction", "What the UNet predicts")
     .docs("what the UNet predicts, noise (`eps`) or velocity (`v`); `auto` is what a config or a YAML file beside the model says, or the mark \
          `v_pred` in it, or in 2.x the spread of its last transformer's first bias")
@@ -22,7 +27,7 @@ pub const PREDICTION: Key = Key::of(Kind::Choice(&["auto", "eps", "v"]), Fallbac
     .label("Prediction");
 
 /// Whether the last noise level has no signal.
-pub const ZERO_SNR: Key = Key::of(Kind::Choice(&["auto", "on", "off"]), Fallback::Text("auto"))
+pub const ZERO_SNR: Key = Key::of(Kind::Choice(&["auto", "on", "off"]), open("`auto`", "\"on\""))
     .at("sampling", "zero_snr", "Whether noise levels end without any signal")
     .docs("whether noise levels end without any signal, for models trained so; `auto` is what the config of the model's folder says, or the \
          mark `ztsnr` in its file")
@@ -42,7 +47,7 @@ pub const ORIGINAL_HEIGHT: Key = Key::of(PIXELS, HEIGHT)
     .label("Original height");
 
 /// Where XL is told that the original was cut, from the left.
-pub const CROP_LEFT: Key = Key::of(PIXELS, Fallback::Whole(0))
+pub const CROP_LEFT: Key = Key::of(PIXELS, open("0", "8"))
     .at("image", "crop_left", "Where XL is told that the original was cut, from the left")
     .docs(
         "where Stable Diffusion XL is told that the original was cut, from the left; above 0 things stand at the edge",
@@ -50,7 +55,7 @@ pub const CROP_LEFT: Key = Key::of(PIXELS, Fallback::Whole(0))
     .label("Crop left");
 
 /// The same from the top.
-pub const CROP_TOP: Key = Key::of(PIXELS, Fallback::Whole(0))
+pub const CROP_TOP: Key = Key::of(PIXELS, open("0", "8"))
     .at("image", "crop_top", "Where XL is told that the original was cut, from the top")
     .docs("where Stable Diffusion XL is told that the original was cut, from the top")
     .label("Crop top");
@@ -68,14 +73,14 @@ pub const TARGET_HEIGHT: Key = Key::of(PIXELS, HEIGHT)
     .label("Target height");
 
 /// How beautiful the refiner is told that the picture is.
-pub const AESTHETIC_SCORE: Key = Key::of(SCORE, Fallback::Number(6.0)) // Forge modules/shared_options.py, dfdcbab
+pub const AESTHETIC_SCORE: Key = Key::of(SCORE, open("6", "7.5")) // Forge modules/shared_options.py, dfdcbab
     .at("prompt", "aesthetic_score", "Score of looks that XL's refiner draws for")
     .docs("the score of looks that Stable Diffusion XL's refiner draws for")
     .label("Aesthetic score");
 
 /// The same of the picture that is not wanted.
 pub const NEGATIVE_AESTHETIC_SCORE: Key =
-    Key::of(SCORE, Fallback::Number(2.5)) // the same file
+    Key::of(SCORE, open("2.5", "4.0")) // the same file
         .at("prompt", "negative_aesthetic_score", "Score of looks that XL's refiner draws away from")
         .docs("the score of looks that Stable Diffusion XL's refiner draws away from")
         .label("Negative aesthetic score");

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// How weights are applied; where they are left out, no piece has one.
+/// How weights are applied.
 const EMPHASIS: &str = "emphasis";
 
 /// Whether an empty negative prompt is all zeros.

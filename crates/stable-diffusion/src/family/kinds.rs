@@ -22,53 +22,66 @@ const DEPTH: &str = "a Stable Diffusion UNet that takes a depth map beside the l
 /// A layout of the same network.
 #[derive(Clone, Copy)]
 struct Names {
-    /// Tensors that every UNet of the layout has.
-    marks: [&'static str; 1],
+    /// A tensor that every UNet of the layout has.
+    mark: &'static str,
     input: &'static str,
-    output: &'static str,
     /// Takes the vector beside the prompt.
     adm: &'static str,
     /// Lets pixels into the transformer in the middle.
     projection: &'static str,
-    /// Takes the prompt there.
-    keys: &'static str,
+    /// Take the prompt, on the finest level and in the middle.
+    keys: [&'static str; 2],
 }
 
 const LDM: Names = Names {
-    marks: ["input_blocks.0.0.weight"],
+    mark: "input_blocks.0.0.weight",
     input: "input_blocks.0.0.weight",
-    output: "out.2.weight",
     adm: "label_emb.0.0.weight",
     projection: "middle_block.1.proj_in.weight",
-    keys: "middle_block.1.transformer_blocks.0.attn2.to_k.weight",
+    keys: [
+        "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
+        "middle_block.1.transformer_blocks.0.attn2.to_k.weight",
+    ],
 };
 
 const DIFFUSERS: Names = Names {
-    marks: ["down_blocks.0.resnets.0.time_emb_proj.weight"],
+    mark: "down_blocks.0.resnets.0.time_emb_proj.weight",
     input: "conv_in.weight",
-    output: "conv_out.weight",
     adm: "add_embedding.linear_1.weight",
     projection: "mid_block.attentions.0.proj_in.weight",
-    keys: "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight",
+    keys: [
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight",
+        "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight",
+    ],
 };
+
+const REFINER: &str = "the UNet of SDXL's refiner";
+const XL: &str = "an SDXL UNet";
+const ONE: &str = "a Stable Diffusion 1 UNet";
+const TWO: &str = "a Stable Diffusion 2 UNet";
+const EDITIONS: [&str; 5] = [REFINER, XL, ONE, TWO, NAME];
 
 /// What a UNet is called by its edition.
 fn edition(s: &Shapes, names: &Names) -> &'static str {
     const REFINER_WIDTH: usize = 384; // sd_xl_refiner.yaml: model_channels
     const REFINER_ADM: usize = 2560; // the same file: adm_in_channels
-    let adm = s.of(names.adm, 1);
-    match (adm, s.rank(names.projection)) {
-        (Some(REFINER_ADM), _) => "the UNet of SDXL's refiner",
-        (Some(_), _) if s.of(names.input, 0) == Some(REFINER_WIDTH) => "the UNet of SDXL's refiner",
-        (Some(_), _) => "an SDXL UNet",
-        (None, Some(4)) => "a Stable Diffusion 1 UNet",
-        (None, Some(2)) => "a Stable Diffusion 2 UNet",
-        (None, _) => NAME,
+    match (s.of(names.adm, 1), s.rank(names.projection), prompts(s, names)) {
+        (Some(REFINER_ADM), ..) => REFINER,
+        (Some(_), ..) if s.of(names.input, 0) == Some(REFINER_WIDTH) => REFINER,
+        (Some(_), ..) => XL,
+        // Through a convolution or a matrix.
+        (None, Some(4), _) | (None, None, Some(768)) => ONE,
+        (None, Some(2), _) | (None, None, Some(OPEN_CLIP_H)) => TWO,
+        (None, ..) => NAME,
     }
 }
 
-const EDITIONS: [&str; 5] =
-    ["the UNet of SDXL's refiner", "an SDXL UNet", "a Stable Diffusion 1 UNet", "a Stable Diffusion 2 UNet", NAME];
+const OPEN_CLIP_H: usize = 1024;
+
+/// Width of the prompts.
+fn prompts(s: &Shapes, names: &Names) -> Option<usize> {
+    names.keys.into_iter().find_map(|keys| s.of(keys, 1))
+}
 
 /// What a UNet takes beside the latent, by the channels of its input.
 const BESIDE: [(usize, &str); 3] =
@@ -81,12 +94,10 @@ pub(super) fn unets() -> Vec<Kind> {
 
 fn usable(names: Names) -> Vec<Kind> {
     let of = |of_edition: &'static str, (channels, beside): (usize, &str)| {
-        let kind = Kind::of(Duty::DENOISER, format!("{of_edition}{beside}"), names.marks).id(UNET);
-        let kind = kind.shaped(move |s| {
-            edition(s, &names) == of_edition
-                && s.of(names.input, 1) == Some(channels)
-                && s.of(names.output, 0) == Some(CHANNELS)
-        });
+        let marks = if [REFINER, XL].contains(&of_edition) { vec![names.mark, names.adm] } else { vec![names.mark] };
+        let kind = Kind::of(Duty::DENOISER, format!("{of_edition}{beside}"), marks).id(UNET);
+        let kind = kind
+            .shaped(move |s| edition(s, &names) == of_edition && s.of(names.input, 1).unwrap_or(CHANNELS) == channels);
         match names.input == DIFFUSERS.input {
             true => kind.renamed(|source, prefix| Arc::new(LdmUnetNames::under(prefix, source))),
             false => kind,
@@ -96,31 +107,19 @@ fn usable(names: Names) -> Vec<Kind> {
 }
 
 fn relatives(names: Names) -> Vec<Kind> {
-    let taking = |name: &str, channels: usize| {
-        Kind::of(Duty::DENOISER, name, names.marks).shaped(move |s| s.of(names.input, 1) == Some(channels))
-    };
+    let of = |name: &str, marks: &[&str]| Kind::of(Duty::DENOISER, name, marks);
+    let taking =
+        |name: &str, channels: usize| of(name, &[names.mark]).shaped(move |s| s.of(names.input, 1) == Some(channels));
     let video = match names.input == DIFFUSERS.input {
-        true => vec!["down_blocks.0.resnets.0.spatial_res_block.time_emb_proj.weight"],
-        false => vec![LDM.input, "input_blocks.1.0.time_stack.in_layers.0.weight"],
+        true => &["down_blocks.0.resnets.0.spatial_res_block.time_emb_proj.weight"][..],
+        false => &[LDM.mark, "input_blocks.1.0.time_stack.in_layers.0.weight"],
     };
-    const OPEN_CLIP_H: usize = 1024;
-    let unclip = [names.marks[0], names.adm];
-    vec![
-        Kind::of(Duty::DENOISER, VIDEO_UNET, video),
-        Kind::of(Duty::DENOISER, UNCLIP, unclip).shaped(move |s| s.of(names.keys, 1) == Some(OPEN_CLIP_H)),
-        taking(UPSCALER, 7),
-        taking(DEPTH, 5),
-    ]
+    let unclip = of(UNCLIP, &[names.mark, names.adm]).shaped(move |s| prompts(s, &names) == Some(OPEN_CLIP_H));
+    vec![of(VIDEO_UNET, video), unclip, taking(UPSCALER, 7), taking(DEPTH, 5)]
 }
 
-/// Autoencoders, of which those of relatives are known by their channels.
+/// Autoencoders, of which those of the own latents are known by their channels.
 pub(super) fn autoencoders() -> Vec<Kind> {
-    let own = (CHANNELS, "the autoencoder of Stable Diffusion 1, 2 or XL, whose latents have 4 channels");
-    let relatives = [
-        own,
-        (16, "an autoencoder whose latents have 16 channels"),
-        (32, "the autoencoder of Flux.2, whose latents have 32 channels"),
-    ];
-    let relatives = relatives.into_iter().flat_map(|(channels, name)| autoencoder::of_channels(channels, name));
-    relatives.chain(autoencoder::kinds()).collect()
+    let name = "the autoencoder of Stable Diffusion 1, 2 or XL, whose latents have 4 channels";
+    [autoencoder::of_channels(CHANNELS, name), autoencoder::kinds()].concat()
 }

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use core_tensor::Residency;
 use diffusion_engine::{
-    Activation, AutoencoderKl, Card, Clip, ClipConfig, ClipDimensions, Error, Job, Model, OpenedModel, Pass, Size,
-    VaeConfig, VaeDimensions,
+    Activation, AutoencoderKl, Card, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Error, Job, Model, OpenedModel,
+    Pass, Size, VaeConfig, VaeDimensions,
     family::{Part, PartBytes, Parts, Placement, clip},
 };
 
@@ -101,19 +101,19 @@ impl Opened {
     fn pass_bytes(&self, pass: &Pass, batch: usize) -> u64 {
         let Size { width, height } = pass.size;
         let times = |numbers: &[usize]| numbers.iter().fold(1u64, |n, &times| n.saturating_mul(times as u64));
-        // The finest level's blocks hold most: what the input blocks keep for the output blocks, up to three times the level's channels
-        // that come into a block, and what a transformer's inner layer makes of each pixel.
-        let blocks = times(&[width / self.card.factor, height / self.card.factor, self.dimensions.width, UNET_COPIES]);
+        let latent = [height / self.card.factor, width / self.card.factor];
+        // A token is a byte at least, and each chunk of 75 has two marks.
+        let longest = pass.prompt.len().max(pass.negative.len());
+        let tokens = (longest / ClipTokenizer::TEXT + 1).saturating_mul(ClipTokenizer::LENGTH);
+        let unet = self.dimensions.working_bytes(latent, tokens, 1);
         let decoder = times(&[width, height, self.decoder, DECODER_COPIES]);
         // Pictures are drawn one by one; a batch keeps their pixels.
         let pictures = times(&[width, height, 8, batch]);
-        blocks.max(decoder).saturating_add(pictures).saturating_mul(4).saturating_add(TOKENIZER)
+        unet.max(decoder.saturating_mul(4)).saturating_add(pictures.saturating_mul(4)).saturating_add(TOKENIZER)
     }
 }
 
-/// How often the UNet holds its finest level at most, counted from the code.
-const UNET_COPIES: usize = 32;
-/// The same of the decoder, measured at nine.
+/// How often the decoder holds its finest level at most, measured at nine.
 const DECODER_COPIES: usize = 10;
 
 /// A text encoder by its headers.
