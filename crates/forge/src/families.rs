@@ -10,6 +10,7 @@ use diffusion_engine::{
     family::{Kind, Role},
 };
 use flux::FluxFamily;
+use stable_diffusion::StableDiffusionFamily;
 
 use crate::model_files::{Kinds, known_kinds};
 
@@ -34,7 +35,8 @@ struct List {
 impl Families {
     /// Those that come with the engine.
     pub fn builtin() -> Self {
-        static BUILTIN: LazyLock<Families> = LazyLock::new(|| Families::of(vec![Arc::new(FluxFamily)]));
+        static BUILTIN: LazyLock<Families> =
+            LazyLock::new(|| Families::of(vec![Arc::new(FluxFamily), Arc::new(StableDiffusionFamily)]));
         BUILTIN.clone()
     }
 

@@ -65,6 +65,7 @@ pub use paths::STANDARD_OUTPUT;
 pub use quant;
 pub use run::{Preview, Run};
 pub use samplers;
+pub use stable_diffusion;
 pub use text_file::TextError;
 pub use threads::{ThreadCount, Threads};
 

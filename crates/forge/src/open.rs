@@ -9,7 +9,7 @@ use std::{
 use core_tensor::Compute;
 use diffusion_engine::{
     Job, Model, OpenedModel,
-    family::{PartBytes, Parts, Placement},
+    family::{PartBytes, Parts, Placement, Settings},
 };
 use memory::{Bytes, Part, Plan};
 
@@ -17,7 +17,8 @@ use crate::{
     Config, Error, Families, Note, Result,
     detect::{Detected, detect},
     files::Files,
-    model_files::only_file,
+    model_files::{only_file, read_object},
+    text_file,
 };
 
 /// The files of a model, looked at by their headers: nothing is wrong with them, and nothing is loaded yet.
@@ -48,11 +49,12 @@ impl Opened {
         let path_of = |part| files.path(part).to_owned();
         let paths: BTreeMap<String, PathBuf> =
             parts.iter().map(|part| (part.role.key.clone(), path_of(part))).collect();
-        let name = parts.first().map_or_else(String::new, |part| name(files.path(part)));
-        let file = parts.first().and_then(|part| only_file(files.path(part)));
+        let first = parts.first().map(|part| files.path(part).to_owned());
+        let file = first.as_deref().and_then(only_file);
         // By the headers alone: what is missing, what doesn't fit, and what it takes.
         let parts = parts.into_iter().map(|part| files.look(part, on_cpu)).collect::<Result<Vec<_>>>()?;
-        let model = family.open(Parts::of(name, parts)).map_err(|error| in_its_file(error, &paths))?;
+        let parts = beside(first.as_deref(), Parts::of(first.as_deref().map_or_else(String::new, name), parts))?;
+        let model = family.open(parts).map_err(|error| in_its_file(error, &paths))?;
         Ok(Self { files, paths, file, model, device, compute, ceiling: config.ceiling() })
     }
 
@@ -114,6 +116,27 @@ fn in_its_file(error: diffusion_engine::Error, paths: &BTreeMap<String, PathBuf>
         },
         diffusion_engine::Error::NoPart { key } => Error::NoModel { key },
         error => error.into(),
+    }
+}
+
+/// The longest YAML file that is read beside a model, in bytes; those of releases have a few thousand.
+const LONGEST_YAML: u64 = 1 << 20;
+
+/// A model's parts with what stands beside the first of them: the config of its folder's scheduler, or a YAML file of its file's name.
+fn beside(first: Option<&Path>, parts: Parts) -> Result<Parts> {
+    let Some(first) = first else { return Ok(parts) };
+    let scheduler = first.parent().map(|folder| folder.join("scheduler").join("scheduler_config.json"));
+    if let (true, Some(path)) = (first.is_dir(), scheduler.filter(|path| path.is_file())) {
+        let settings = Settings::of(read_object(&path)?);
+        return Ok(parts.scheduler(settings));
+    }
+    let path = first.with_extension("yaml");
+    if first.is_dir() || !path.is_file() {
+        return Ok(parts);
+    }
+    match text_file::read(&path, LONGEST_YAML) {
+        Ok(text) => Ok(parts.yaml(text)),
+        Err(source) => Err(Error::ReadConfig { path, source }),
     }
 }
 

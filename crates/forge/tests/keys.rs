@@ -72,7 +72,7 @@ fn no_two_keys_share_a_flag_or_a_field_of_the_api() {
 #[test]
 fn an_infotext_has_every_label() {
     let mut config: Config =
-        "[sampling]\nsigmas = [1, 0.5, 0]\nvariation_strength = 0.5\nseed_resize_width = 512\nseed_resize_height = 512\n[image]\nbatch = 2\n[prompt]\nnegative = \"dogs\"\nemphasis = \"ignore\"\nt5_length = 9"
+        "[sampling]\nsigmas = [1, 0.5, 0]\nvariation_strength = 0.5\nseed_resize_width = 512\nseed_resize_height = 512\nprediction = \"v\"\nzero_snr = \"on\"\n[image]\nbatch = 2\noriginal_width = 1\noriginal_height = 1\ncrop_left = 1\ncrop_top = 1\ntarget_width = 1\ntarget_height = 1\n[prompt]\nnegative = \"dogs\"\nemphasis = \"ignore\"\nt5_length = 9\nclip_skip = 2\naesthetic_score = 7\nnegative_aesthetic_score = 2"
             .parse()
             .unwrap();
     let seed = find("sampling", "seed").unwrap();
@@ -125,7 +125,7 @@ fn the_schema_accepts_what_is_a_config_and_nothing_else() {
         assert!(text.parse::<Config>().is_err(), "{text}");
     }
     // which the engine says of a size, with those that are next to it
-    assert!(fault("[image]\nwidth = 1000").is_some());
+    assert!(fault("[image]\nwidth = 1001").is_some());
 }
 
 /// The first place where a value is not what a schema allows. Knows the words of JSON Schema that the schema uses, and no others.

@@ -277,14 +277,14 @@ tables! {
     /// what is written
     image: Image {
         /// Pixels across
-        width: usize = Key::of(whole(16, Size::MAX, 16), Fallback::Whole(1024))
-            .docs("pixels across")
+        width: usize = Key::of(whole(16, Size::MAX, 8), Fallback::Whole(1024))
+            .docs("pixels across; Flux takes multiples of 16")
             .flag("width")
             .label("Size")
             .api("width");
         /// Pixels down
-        height: usize = Key::of(whole(16, Size::MAX, 16), Fallback::Whole(1024))
-            .docs("pixels down")
+        height: usize = Key::of(whole(16, Size::MAX, 8), Fallback::Whole(1024))
+            .docs("pixels down; Flux takes multiples of 16")
             .flag("height")
             .label("Size")
             .api("height");

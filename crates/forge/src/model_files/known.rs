@@ -4,8 +4,18 @@ use diffusion_engine::family::{Duty, Kind, autoencoder, clip, t5};
 
 /// All of them; a family's own word goes before one that is no more specific. Of each duty the most specific stand first.
 pub(crate) fn kinds() -> Vec<Kind> {
-    [adapters(), transformers(), unets(), clip::kinds(), t5::kinds(), languages(), autoencoders(), autoencoder::kinds()]
-        .concat()
+    [
+        adapters(),
+        transformers(),
+        unets(),
+        clip::kinds(),
+        t5::kinds(),
+        languages(),
+        autoencoders(),
+        sized_autoencoders(),
+        autoencoder::kinds(),
+    ]
+    .concat()
 }
 
 fn of(duty: Duty, rows: &[(&str, &[&str])]) -> Vec<Kind> {
@@ -139,6 +149,15 @@ fn unets() -> Vec<Kind> {
         unet(UNET, &[LDM]),
         unet(UNET, &[DIFFUSERS]),
     ]
+}
+
+/// Autoencoders that their channels tell apart, so that none of them is taken for one of any family.
+fn sized_autoencoders() -> Vec<Kind> {
+    let sized = [
+        (4, "the autoencoder of Stable Diffusion 1, 2 or XL, whose latents have 4 channels"),
+        (32, "the autoencoder of Flux.2, whose latents have 32 channels"),
+    ];
+    sized.into_iter().flat_map(|(channels, name)| autoencoder::of_channels(channels, name)).collect()
 }
 
 const LLAMA: &str = "model.layers.0.self_attn.q_proj.weight";

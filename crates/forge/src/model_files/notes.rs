@@ -300,6 +300,7 @@ fn is_harmless(part: Option<&Part>, name: &str) -> bool {
         || last.starts_with("sqrt_")
         || steps("text_projection")
         || steps("loss")
+        || name.starts_with(AVERAGE)
         || name.ends_with("denoiser.sigmas");
     if is_buffer {
         return true;
@@ -308,6 +309,9 @@ fn is_harmless(part: Option<&Part>, name: &str) -> bool {
         [part.kind.duty.idle, part.kind.duty.doubled].iter().any(|starts| begins(part, name, starts))
     })
 }
+
+/// How names begin of an average of a training that lies beside the model, as latent-diffusion writes it.
+const AVERAGE: &str = "model_ema.";
 
 /// Buffers by the last step of their names: positions, schedules, and factors of a training.
 const BUFFERS: &[&str] = &[
