@@ -16,7 +16,7 @@ fn lines_of_settings_are_read_whoever_wrote_them() {
              Size: 512x768, Model hash: 0123abcd, Model: m, Clip skip: 2, ENSD: 31337, Version: v1.10.1",
             json!({"prompt": "a red apple", "negative": "blurry", "steps": 20, "sampler": "euler", "schedule": "karras",
                 "cfg": 7.0, "seed": 5, "width": 512, "height": 768, "noise": "nv", "from": "a1111",
-                "unread": ["Model hash", "Model", "Clip skip", "ENSD"], "defaults": ["guidance", "profile"]}),
+                "clip_skip": 2, "unread": ["Model hash", "Model", "ENSD"], "defaults": ["guidance", "profile"]}),
         ),
         (
             "A1111 1.6 with the schedule in the sampler",

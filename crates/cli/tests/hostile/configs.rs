@@ -2,7 +2,7 @@
 
 use forge::Error;
 
-use crate::{End, Reader::Config, Row, check, error};
+use crate::{End, Reader::Config, Row, alone, check, error};
 
 const PARSE: End = error!(Error::ParseConfig { .. });
 const READ: End = error!(Error::ReadConfig { .. });
@@ -99,10 +99,12 @@ fn long_rows() -> Vec<Row> {
 
 #[test]
 fn a_long_config_is_refused() {
+    let _alone = alone();
     check(long_rows());
 }
 
 #[test]
 fn a_config_that_makes_no_sense_is_refused_with_its_own_error() {
+    let _alone = alone();
     check(rows());
 }

@@ -5,7 +5,7 @@ use forge::core_tensor::Error;
 use crate::{
     End,
     Reader::{Inspect, Noise},
-    Row, check, error, file,
+    Row, alone, check, error, file,
     tiny::{Tensors, Tiny},
     weights,
 };
@@ -150,11 +150,13 @@ pub fn rows() -> Vec<Row> {
 
 #[test]
 fn a_file_that_is_something_else_or_less_than_it_says_is_refused() {
+    let _alone = alone();
     check(rows());
 }
 
 #[test]
 fn what_is_no_model_is_called_what_it_is() {
+    let _alone = alone();
     let cases: &[(&[u8], &str)] = &[
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "git-lfs"),
         (b"<!DOCTYPE html><html><title>404</title></html>", "page"),

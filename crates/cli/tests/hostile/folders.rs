@@ -4,11 +4,10 @@ use std::fs;
 
 use forge::Error;
 
-use crate::{ALONE, End, MESSAGE, PoisonError, error, innermost, place, tiny::Tiny, told, trial};
+use crate::{End, MESSAGE, alone, error, innermost, place, tiny::Tiny, told, trial};
 
 /// `forge inspect` of a folder with these files in it.
 fn ends(kind: &str, files: &[(&str, &[u8])], end: End) {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (_folder, path) = place("model");
     fs::create_dir(&path).expect("files can be written here");
     for (name, bytes) in files {
@@ -21,6 +20,7 @@ fn ends(kind: &str, files: &[(&str, &[u8])], end: End) {
 
 #[test]
 fn a_config_json_that_makes_no_sense_is_refused_with_its_own_error() {
+    let _alone = alone();
     const WRONG: End = error!(Error::ModelConfig { .. });
     const OTHER: End = error!(Error::NotAnObject { .. });
     const MODEL: End = End::Either;
@@ -62,6 +62,7 @@ fn a_config_json_that_makes_no_sense_is_refused_with_its_own_error() {
 
 #[test]
 fn an_index_that_makes_no_sense_is_refused() {
+    let _alone = alone();
     let part = fixtures::path("golden/tiny-diffusers/transformer");
     let names = ["1", "2"].map(|i| format!("diffusion_pytorch_model-0000{i}-of-00002.safetensors"));
     let shards = names.each_ref().map(|name| fs::read(part.join(name)).unwrap());

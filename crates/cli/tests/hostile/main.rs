@@ -16,7 +16,7 @@ mod texts;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,11 @@ static HEAP: PeakAlloc = PeakAlloc;
 
 /// One at a time: the heap belongs to the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
+
+/// Waits until no other test holds anything: what a test prepares counts too.
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What one file may take beside four times its size.
 const ROOM: usize = 16 << 20;
@@ -103,7 +108,6 @@ fn innermost(error: &Error) -> &Error {
 
 /// Reads every row's file and checks how it ends.
 fn check(rows: Vec<Row>) {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let mut faults = Vec::new();
     for (i, row) in rows.iter().enumerate() {
@@ -234,6 +238,7 @@ fn place(name: &str) -> (tempfile::TempDir, PathBuf) {
 
 #[test]
 fn there_are_ninety_kinds_or_more() {
+    let _alone = alone();
     let tables = [safetensors::rows(), files::rows(), configs::rows(), texts::rows(), pictures::rows()];
     let rows: usize = tables.iter().map(Vec::len).sum();
     assert!(rows >= 90, "{rows}");

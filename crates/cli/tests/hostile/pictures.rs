@@ -2,7 +2,7 @@
 
 use forge::diffusion_engine::Error as Run;
 
-use crate::{End, Reader::Picture, Row, check, error};
+use crate::{End, Reader::Picture, Row, alone, check, error};
 
 /// Whether it is read, named or refused is for the reader to say; that it ends is what counts.
 const EITHER: End = End::Either;
@@ -238,11 +238,13 @@ pub fn rows() -> Vec<Row> {
 
 #[test]
 fn a_picture_gives_its_text_or_an_error() {
+    let _alone = alone();
     check(rows());
 }
 
 #[test]
 fn what_is_packed_beside_the_text_is_not_unpacked() {
+    let _alone = alone();
     let profile = chunk(b"iCCP", &[b"p\0\0", bomb(64 << 20).as_slice()].concat());
     let bytes = png(&[profile, chunk(b"tEXt", TEXT)], &[]);
     check(vec![Row::new(Picture, "a PNG of a profile of 64 MiB", bytes, EITHER)]);

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command, time::Instant};
 
 use forge::{Error, Size, Txt2Img};
 
-use crate::{ALONE, End, MESSAGE, PoisonError, place, trial};
+use crate::{End, MESSAGE, alone, place, trial};
 
 /// A reader of a path, and what it is called.
 type Reader = (&'static str, fn(&Path) -> Result<(), Error>);
@@ -25,7 +25,6 @@ fn refused(kind: &str, path: &Path) {
 }
 
 fn refused_by(readers: &[Reader], kind: &str, path: &Path) {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for (reader, read) in readers {
         let start = Instant::now();
         let (length, refused) = (path.as_os_str().len(), End::Refused(|_| true));
@@ -37,6 +36,7 @@ fn refused_by(readers: &[Reader], kind: &str, path: &Path) {
 
 #[test]
 fn what_is_not_there_is_refused() {
+    let _alone = alone();
     let (_folder, path) = place("nowhere");
     refused("nothing", &path);
     refused("nothing in nothing", &path.join("a.safetensors"));
@@ -47,6 +47,7 @@ fn what_is_not_there_is_refused() {
 
 #[test]
 fn what_is_no_file_is_refused_and_not_waited_for() {
+    let _alone = alone();
     let (folder, path) = place("pipe");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     // A config may come through a pipe, which is then waited for.

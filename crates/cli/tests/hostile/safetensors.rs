@@ -2,7 +2,7 @@
 
 use forge::core_tensor::Error;
 
-use crate::{End, Reader::Inspect, Row, check, file, weights};
+use crate::{End, Reader::Inspect, Row, alone, check, file, weights};
 
 const TRUNCATED: End = weights!(Error::Truncated { .. });
 const TOO_LONG: End = weights!(Error::HeaderTooLong { .. });
@@ -240,5 +240,6 @@ pub fn rows() -> Vec<Row> {
 
 #[test]
 fn a_header_that_contradicts_itself_is_refused_with_its_own_error() {
+    let _alone = alone();
     check(rows());
 }

@@ -1,6 +1,6 @@
 //! Infotexts as others might write them.
 
-use crate::{End, Reader::Infotext, Row, check};
+use crate::{End, Reader::Infotext, Row, alone, check};
 
 /// Refused, by whichever error names the value.
 const REFUSED: End = End::Refused(|_| true);
@@ -61,11 +61,13 @@ pub fn rows() -> Vec<Row> {
 
 #[test]
 fn an_infotext_is_read_or_refused_and_not_waited_for() {
+    let _alone = alone();
     check(rows());
 }
 
 #[test]
 fn levels_that_are_no_numbers_are_refused_and_not_cut() {
+    let _alone = alone();
     let row = |levels: &str| {
         Row::new(Infotext, format!("levels {levels}"), format!("a\nSteps: 2, Seed: 1, Sigmas: {levels}"), REFUSED)
     };
@@ -74,6 +76,7 @@ fn levels_that_are_no_numbers_are_refused_and_not_cut() {
 
 #[test]
 fn eighty_thousand_keys_are_not_compared_with_each_other() {
+    let _alone = alone();
     let keys: String = (0..80_000).map(|i| format!(", Key {i}: {i}")).collect();
     check(vec![Row::new(Infotext, "an infotext of 80,000 keys", format!("a\nSteps: 1{keys}"), End::Either)]);
 }

@@ -78,7 +78,11 @@ impl<'a> Said<'a> {
         let mut by_meaning: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (key, value) in &text.pairs {
             // A key without a value says nothing, nor does one that leaves the choice to the program.
-            let is_said = |_: &Meaning| !value.trim().is_empty() && !is_native(text.from, value);
+            let is_said = |meaning: &Meaning| {
+                // Easy Diffusion writes `false` where nothing is set.
+                let is_off = matches!(meaning, Meaning::Knob(_)) && matches!(value.trim(), "false" | "null" | "None");
+                !value.trim().is_empty() && !is_native(text.from, value) && !is_off
+            };
             if let Some(meaning) = meaning(key, text.from, knobs).filter(is_said) {
                 by_meaning.entry(meaning).or_default().push((key.as_str(), value.as_str()));
             }
