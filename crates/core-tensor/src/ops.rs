@@ -88,6 +88,16 @@ pub trait Ops {
         composed::upsample_nearest_2x(x)
     }
 
+    /// See [`tokens`].
+    fn tokens(x: Tensor<4>) -> Tensor<3> {
+        composed::tokens(x)
+    }
+
+    /// See [`pixels`].
+    fn pixels(x: Tensor<3>, size: [usize; 2]) -> Tensor<4> {
+        composed::pixels(x, size)
+    }
+
     /// [`rms_norm`] of each head with a scale and an epsilon, where there are any, then [`Rope::rotate`].
     fn rotate(x: Tensor<4>, norm: Option<(&Tensor<1>, f64)>, rope: &Rope) -> Tensor<4> {
         let normal = match norm {
@@ -227,6 +237,19 @@ pub fn add<const D: usize>(x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
 /// Doubles height and width by repeating pixels, `[b, c, h, w]` to `[b, c, 2h, 2w]`.
 pub fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
     at_home_of!(&x, upsample_nearest_2x(x))
+}
+
+/// The pixels of `[b, c, h, w]` row by row, each with its channels side by side: `[b, h · w, c]`.
+pub fn tokens(x: Tensor<4>) -> Tensor<3> {
+    at_home_of!(&x, tokens(x))
+}
+
+/// The inverse of [`tokens`], to a picture of this height and width.
+///
+/// # Panics
+/// If there are not as many tokens as pixels.
+pub fn pixels(x: Tensor<3>, size: [usize; 2]) -> Tensor<4> {
+    at_home_of!(&x, pixels(x, size))
 }
 
 /// Cosines and sines of a rotary position embedding, both `[1, 1, tokens, d / 2]`.

@@ -21,6 +21,7 @@ mod epilogue;
 mod exp;
 mod huge_pages;
 mod isa;
+mod layout;
 mod linear;
 mod norm;
 mod output;
@@ -37,6 +38,7 @@ pub use elementwise::{Activation, activate, activate_in_place, add, gated, is_fi
 pub use epilogue::Epilogue;
 pub use huge_pages::HugePages;
 pub use isa::{Isa, Level};
+pub use layout::transpose;
 pub use linear::linear;
 pub use norm::{Affine, group_norm, layer_norm, rms_norm};
 pub use output::Out;

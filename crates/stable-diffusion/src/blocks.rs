@@ -143,8 +143,8 @@ impl SpatialTransformer {
         let [_, _, h, w] = x.dims();
         let normal = self.norm.forward(x.clone());
         let tokens = match &self.proj {
-            Projections::Convolutions([proj_in, _]) => tokens(proj_in.forward(normal)),
-            Projections::Matrices([proj_in, _]) => proj_in.forward(tokens(normal)),
+            Projections::Convolutions([proj_in, _]) => ops::tokens(proj_in.forward(normal)),
+            Projections::Matrices([proj_in, _]) => proj_in.forward(ops::tokens(normal)),
         };
         let blocks = self.transformer_blocks.iter().enumerate();
         let tokens = blocks.into_iter().try_fold(tokens, |x, (i, block)| {
@@ -152,22 +152,10 @@ impl SpatialTransformer {
             given.inside.after(at, block.forward(x, given, at)?)
         })?;
         Ok(match &self.proj {
-            Projections::Convolutions([_, proj_out]) => proj_out.forward_onto(pixels(tokens, [h, w]), x),
-            Projections::Matrices([_, proj_out]) => ops::add(x, pixels(proj_out.forward(tokens), [h, w])),
+            Projections::Convolutions([_, proj_out]) => proj_out.forward_onto(ops::pixels(tokens, [h, w]), x),
+            Projections::Matrices([_, proj_out]) => ops::add(x, ops::pixels(proj_out.forward(tokens), [h, w])),
         })
     }
-}
-
-/// `[b, c, h, w]` to `[b, h · w, c]`.
-fn tokens(x: Tensor<4>) -> Tensor<3> {
-    let [b, c, h, w] = x.dims();
-    x.reshape([b, c, h * w]).swap_dims(1, 2) // b (h w) c
-}
-
-/// The inverse of [`tokens`].
-fn pixels(x: Tensor<3>, [h, w]: [usize; 2]) -> Tensor<4> {
-    let [b, _, c] = x.dims();
-    x.swap_dims(1, 2).reshape([b, c, h, w]) // b c h w
 }
 
 struct TransformerBlock {

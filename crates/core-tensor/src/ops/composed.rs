@@ -72,6 +72,16 @@ pub(super) fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
     x.reshape([b, c, h, 1, w, 1]).expand([b, c, h, 2, w, 2]).reshape([b, c, h * 2, w * 2])
 }
 
+pub(super) fn tokens(x: Tensor<4>) -> Tensor<3> {
+    let [b, c, h, w] = x.dims();
+    x.reshape([b, c, h * w]).swap_dims(1, 2) // b (h w) c
+}
+
+pub(super) fn pixels(x: Tensor<3>, [h, w]: [usize; 2]) -> Tensor<4> {
+    let [b, _, c] = x.dims();
+    x.swap_dims(1, 2).reshape([b, c, h, w]) // b c h w
+}
+
 pub(super) fn rotate(x: Tensor<4>, rope: &Rope) -> Tensor<4> {
     let [b, h, n, d] = x.dims();
     let [cos, sin] = [&rope.cos, &rope.sin].map(|table| table.clone().cast(x.dtype()));

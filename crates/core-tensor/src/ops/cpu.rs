@@ -97,6 +97,17 @@ impl Ops for Cpu {
         cpu::tensor([b, c, 2 * h, 2 * w], |out| kernels::upsample_nearest_2x(&x, w, out))
     }
 
+    fn tokens(x: Tensor<4>) -> Tensor<3> {
+        let ([b, c, h, w], x) = (x.dims(), slice(&x));
+        cpu::tensor([b, h * w, c], |out| kernels::transpose(isa(), &x, [b, c, h * w], out))
+    }
+
+    fn pixels(x: Tensor<3>, [h, w]: [usize; 2]) -> Tensor<4> {
+        let ([b, n, c], x) = (x.dims(), slice(&x));
+        assert_eq!(n, h * w, "as many tokens as pixels");
+        cpu::tensor([b, c, h, w], |out| kernels::transpose(isa(), &x, [b, n, c], out))
+    }
+
     fn rotate(x: Tensor<4>, norm: Option<(&Tensor<1>, f64)>, rope: &Rope) -> Tensor<4> {
         let (shape, x, cos, sin) = (x.dims(), heads(&x), slice(&rope.cos), slice(&rope.sin));
         let norm = norm.map(|(scale, eps)| (slice(scale), eps as f32));

@@ -121,6 +121,10 @@ fn pictures<O: Ops>(x: &Inputs) -> Vec<Named> {
         ("group_norm", norm(None)),
         ("group_norm, silu", norm(Some(Activation::Silu))),
         ("upsample_nearest_2x", numbers(O::upsample_nearest_2x(picture()))),
+        ("tokens", numbers(O::tokens(picture()))),
+        ("tokens of a view", numbers(O::tokens(picture().narrow(1, 2, 3).swap_dims(2, 3)))),
+        ("pixels", numbers(O::pixels(x.of([2, 45, 6], 33), [5, 9]))),
+        ("pixels of a view", numbers(O::pixels(x.of([2, 6, 45], 33).swap_dims(1, 2), [9, 5]))),
         ("upsample_nearest_2x of a view", numbers(O::upsample_nearest_2x(picture().narrow(3, 2, 5).swap_dims(2, 3)))),
     ]
 }
