@@ -161,11 +161,17 @@ impl Resnet {
 }
 
 /// Tensors of small random numbers, made when they are read.
-struct Random(Manifest);
+pub(crate) struct Random(Manifest);
 
 impl Random {
     fn of(layout: &Layout) -> Self {
         Self(layout.needs().iter().map(|need| (need.name.as_str(), Format::F32, need.shape.clone())).collect())
+    }
+
+    /// Of the names and shapes of another source.
+    pub(crate) fn like(source: &dyn WeightSource) -> Self {
+        let manifest = source.manifest();
+        Self(manifest.under("").map(|(name, form)| (name, Format::F32, form.shape.to_vec())).collect())
     }
 }
 
@@ -186,6 +192,6 @@ impl WeightSource for Random {
     }
 }
 
-fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+pub(crate) fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
     tensor(numbers(shape.iter().product()), shape, &Device::flex())
 }

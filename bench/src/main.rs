@@ -9,6 +9,7 @@ mod operations;
 mod peers;
 mod report;
 mod stepping;
+mod unet;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
@@ -61,6 +62,7 @@ fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     operations::rows(isa, &mut report);
     blocks::flux(&mut report)?;
     blocks::resnets(&mut report)?;
+    unet::sd15(&mut report)?;
     stepping::samplers(&mut report)?;
     demo::picture(&mut report)?;
     report.finish(json.as_deref())?;
