@@ -40,7 +40,7 @@ thread_local! {
 }
 
 /// How many inputs, of what seeds, for which parsers.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Campaign {
     count: u64,
     seeds: Vec<u64>,

@@ -35,14 +35,14 @@ const NUMBERS: [&str; 22] = [
 const MARKS: &[u8] = b"\0\n\r\t \"'\\/,:;=[]{}()<>#-+.%\x7f\x80\xc2\xff";
 
 /// One of the seeds, damaged in some places.
-pub fn damaged(dice: &mut Dice, seeds: &[Vec<u8>], tokens: &[&str]) -> Vec<u8> {
+pub(crate) fn damaged(dice: &mut Dice, seeds: &[Vec<u8>], tokens: &[&str]) -> Vec<u8> {
     let mut bytes = dice.pick(seeds).clone();
     damage(dice, &mut bytes, seeds, tokens);
     bytes
 }
 
 /// Damages bytes in one place, or with falling chances in more; `others` is where foreign parts come from.
-pub fn damage(dice: &mut Dice, bytes: &mut Vec<u8>, others: &[Vec<u8>], tokens: &[&str]) {
+pub(crate) fn damage(dice: &mut Dice, bytes: &mut Vec<u8>, others: &[Vec<u8>], tokens: &[&str]) {
     loop {
         once(dice, bytes, others, tokens);
         bytes.truncate(LONGEST);

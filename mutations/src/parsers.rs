@@ -12,6 +12,7 @@ use forge::Config;
 use crate::{Dice, damage, pickle, picture, safetensors};
 
 /// A parser of what others wrote.
+#[derive(Debug)]
 pub struct Parser {
     /// What it is called, and the folder of its seed files.
     pub name: &'static str,

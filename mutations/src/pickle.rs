@@ -3,7 +3,7 @@
 use crate::{Dice, damage::damage};
 
 /// A damaged pickle or another damaged entry in an archive that counts its bytes, or a file that is damaged anywhere.
-pub fn damaged(dice: &mut Dice, seeds: &[Vec<u8>], tokens: &[&str]) -> Vec<u8> {
+pub(crate) fn damaged(dice: &mut Dice, seeds: &[Vec<u8>], tokens: &[&str]) -> Vec<u8> {
     let mut file = dice.pick(seeds).clone();
     let Some(mut entries) = entries(&file).filter(|entries| !entries.is_empty() && !dice.one_in(10)) else {
         // Of the old format, whose pickles have no lengths; what lies behind them are few bytes.

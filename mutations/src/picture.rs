@@ -5,7 +5,7 @@ use crate::{Dice, damage::damage};
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// A PNG with a damaged chunk, or another picture damaged anywhere.
-pub fn damaged(dice: &mut Dice, seeds: &[Vec<u8>], tokens: &[&str]) -> Vec<u8> {
+pub(crate) fn damaged(dice: &mut Dice, seeds: &[Vec<u8>], tokens: &[&str]) -> Vec<u8> {
     let mut file = dice.pick(seeds).clone();
     let Some(mut chunks) = chunks(&file).filter(|chunks| !chunks.is_empty() && !dice.one_in(20)) else {
         damage(dice, &mut file, seeds, tokens);

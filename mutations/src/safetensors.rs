@@ -3,7 +3,7 @@
 use crate::{Dice, damage::damage};
 
 /// A damaged header before whole or cut data; now and then the length is damaged too.
-pub fn damaged(dice: &mut Dice, seeds: &[Vec<u8>], tokens: &[&str]) -> Vec<u8> {
+pub(crate) fn damaged(dice: &mut Dice, seeds: &[Vec<u8>], tokens: &[&str]) -> Vec<u8> {
     let mut file = dice.pick(seeds).clone();
     if dice.one_in(20) {
         damage(dice, &mut file, seeds, tokens);

@@ -3,7 +3,7 @@ use std::{env::consts::EXE_SUFFIX, process::Command};
 use crate::{Done, root};
 
 /// Builds the program and the command in release, and runs the one, which times the other.
-pub fn run(flags: &[&str]) -> Done {
+pub(crate) fn run(flags: &[&str]) -> Done {
     let mut build = Command::new(env!("CARGO"));
     build.current_dir(root()).args(["build", "--release", "--workspace", "--bin", "bench", "--bin", "forge"]);
     if !build.args(["--message-format", "json"]).stderr(std::process::Stdio::inherit()).output()?.status.success() {

@@ -51,7 +51,7 @@ struct Options {
     advisories: bool,
 }
 
-pub fn run(flags: &[&str]) -> Done {
+pub(crate) fn run(flags: &[&str]) -> Done {
     let options = Options::parse(flags)?;
     let start = Instant::now();
     for (number, step) in STEPS.iter().enumerate().skip(options.first) {

@@ -32,7 +32,7 @@ struct Options {
     forge: Option<PathBuf>,
 }
 
-pub fn run(flags: &[&str]) -> Done {
+pub(crate) fn run(flags: &[&str]) -> Done {
     let options = Options::parse(flags)?;
     let sprites = Sprites::read(&root().join("fixtures/training"))?;
     let prompts = prompts::draw(&sprites, options.count, options.seed)?;

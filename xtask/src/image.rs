@@ -11,50 +11,50 @@ use png::{ColorType, Transformations};
 ///
 /// Always `width * height` pixels.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Image<const C: usize> {
+pub(crate) struct Image<const C: usize> {
     pub width: usize,
     pub height: usize,
     pub pixels: Vec<[u8; C]>,
 }
 
 /// Reads a PNG of any kind.
-pub fn read(path: &Path) -> Result<Image<4>, Box<dyn Error>> {
+pub(crate) fn read(path: &Path) -> Result<Image<4>, Box<dyn Error>> {
     decode(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()).into())
 }
 
 /// Writes a PNG.
-pub fn write(image: &Image<3>, path: &Path) -> Result<(), Box<dyn Error>> {
+pub(crate) fn write(image: &Image<3>, path: &Path) -> Result<(), Box<dyn Error>> {
     encode(image, path).map_err(|error| format!("cannot write `{}`: {error}", path.display()).into())
 }
 
 impl<const C: usize> Image<C> {
     /// The picture that `pixel(x, y)` paints.
-    pub fn paint(width: usize, height: usize, pixel: impl Fn(usize, usize) -> [u8; C]) -> Image<C> {
+    pub(crate) fn paint(width: usize, height: usize, pixel: impl Fn(usize, usize) -> [u8; C]) -> Image<C> {
         let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).map(|(x, y)| pixel(x, y)).collect();
         Image { width, height, pixels }
     }
 
-    pub fn at(&self, x: usize, y: usize) -> [u8; C] {
+    pub(crate) fn at(&self, x: usize, y: usize) -> [u8; C] {
         self.pixels[y * self.width + x]
     }
 }
 
 impl Image<4> {
     /// The picture over a plain colour.
-    pub fn over(&self, background: [u8; 3]) -> Image<3> {
+    pub(crate) fn over(&self, background: [u8; 3]) -> Image<3> {
         let pixels = self.pixels.iter().map(|&[r, g, b, a]| mix(background, [r, g, b], f32::from(a) / 255.0)).collect();
         Image { width: self.width, height: self.height, pixels }
     }
 
     /// The colours alone, for a picture that is opaque.
-    pub fn opaque(&self) -> Image<3> {
+    pub(crate) fn opaque(&self) -> Image<3> {
         let pixels = self.pixels.iter().map(|&[r, g, b, _]| [r, g, b]).collect();
         Image { width: self.width, height: self.height, pixels }
     }
 }
 
 /// `share` of `top` over the rest of `bottom`.
-pub fn mix(bottom: [u8; 3], top: [u8; 3], share: f32) -> [u8; 3] {
+pub(crate) fn mix(bottom: [u8; 3], top: [u8; 3], share: f32) -> [u8; 3] {
     std::array::from_fn(|i| (f32::from(top[i]) * share + f32::from(bottom[i]) * (1.0 - share)).round() as u8)
 }
 

@@ -13,7 +13,7 @@ const COUNT: u64 = 10_000_000;
 const FIXED: u64 = 1;
 
 /// Runs `[--count N] [--seed S]`; without a seed, the fixed one and one that is new with each commit.
-pub fn run(flags: &[&str]) -> Done {
+pub(crate) fn run(flags: &[&str]) -> Done {
     let (mut count, mut seeds) = (COUNT, vec![]);
     let (pairs, rest) = flags.as_chunks::<2>();
     for [flag, value] in pairs {

@@ -44,7 +44,7 @@ struct Arguments {
 }
 
 /// Runs `MODEL OUT [--dtype f16|bf16|f32] [--seed N]`.
-pub fn run(arguments: &[&str]) -> Done {
+pub(crate) fn run(arguments: &[&str]) -> Done {
     let Arguments { list, to, dtype, seed } = parse(arguments)?;
     let text = fs::read_to_string(&list).map_err(|error| format!("cannot read `{}`: {error}", list.display()))?;
     let tensors = keys::read(&text, dtype).map_err(|error| format!("{}: {error}", list.display()))?;

@@ -24,7 +24,7 @@ struct Fault {
     message: String,
 }
 
-pub fn run() -> Done {
+pub(crate) fn run() -> Done {
     let files = files(root())?;
     let text = |path: &str| files.iter().find(|file| file.path == path).and_then(|file| file.text.as_deref());
     let manifests = files.iter().filter_map(|file| Some((file.path.as_str(), file.text.as_deref()?)));

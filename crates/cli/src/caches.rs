@@ -4,7 +4,7 @@ use std::{env::var_os, path::PathBuf};
 
 /// The file of the hashes of model files; `None` where the user has no folder for caches, or wants none: `XDG_CACHE_HOME` is set, and to
 /// no absolute path.
-pub fn hashes() -> Option<PathBuf> {
+pub(crate) fn hashes() -> Option<PathBuf> {
     let of_system = if cfg!(windows) {
         var_os("LOCALAPPDATA").map(PathBuf::from)
     } else {

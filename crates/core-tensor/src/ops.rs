@@ -253,7 +253,7 @@ pub fn pixels(x: Tensor<3>, size: [usize; 2]) -> Tensor<4> {
 }
 
 /// Cosines and sines of a rotary position embedding, both `[1, 1, tokens, d / 2]`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Rope {
     cos: Tensor<4>,
     sin: Tensor<4>,

@@ -30,6 +30,7 @@ const PICKLE_LIMIT: u64 = 32 << 20;
 /// An open file of pickled tensors, under the names that its dictionaries give them, joined by points; those of `state_dict` where it has one.
 ///
 /// Promises that every tensor lies inside its storage, and every storage inside the file.
+#[derive(Debug)]
 pub struct TorchFile {
     path: PathBuf,
     label: String,
@@ -40,6 +41,7 @@ pub struct TorchFile {
 }
 
 /// Where the values of a tensor are that is stored in another order: transposed, or as a part of another.
+#[derive(Debug)]
 struct Scattered {
     /// Where in the file the first is.
     start: usize,

@@ -46,6 +46,7 @@ const HEADER_LIMIT: u64 = 32 << 20;
 /// An open safetensors file.
 ///
 /// Promises that every tensor lies inside the file, that none overlaps another, and that together they fill it.
+#[derive(Debug)]
 pub struct Safetensors {
     path: PathBuf,
     label: String,

@@ -15,6 +15,12 @@ pub struct Conditioned {
     wants_negative: Box<dyn Fn(Moment) -> bool + Send>,
 }
 
+impl std::fmt::Debug for Conditioned {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Conditioned").finish_non_exhaustive()
+    }
+}
+
 impl Conditioned {
     /// A model that was made ready for these prompts, with what looks inside it; the negative prompt is asked for in each call.
     pub fn new(predictor: Box<dyn Predictor>, conditions: Conditions, inside: Inside) -> Self {

@@ -41,6 +41,7 @@ pub trait Hooks: Send + Sync {
 }
 
 /// Hooks that only look: a closure that sees the values behind each layer.
+#[derive(Debug)]
 pub struct Look<F>(pub F);
 
 impl<F: Fn(Site, &Tensor<3>) + Send + Sync> Hooks for Look<F> {
@@ -57,6 +58,12 @@ pub struct Inside {
     cancel: Cancel,
     call: Option<Call>,
     positives: Option<usize>,
+}
+
+impl std::fmt::Debug for Inside {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Inside").finish_non_exhaustive()
+    }
 }
 
 impl Inside {

@@ -31,6 +31,12 @@ pub(crate) struct Prepared {
     pub(crate) under: Vec<Arc<Encoded>>,
 }
 
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Prepared").finish_non_exhaustive()
+    }
+}
+
 impl Prepared {
     /// The first pass of a job, from the noise that the job brings or that its seed stands for.
     pub(crate) fn first(model: &dyn Model, job: &Job, source: &mut HostNoise) -> Result<Self, Error> {

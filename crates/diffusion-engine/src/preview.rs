@@ -11,6 +11,12 @@ pub struct Preview {
     watch: Watch,
 }
 
+impl std::fmt::Debug for Preview {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Preview").finish_non_exhaustive()
+    }
+}
+
 impl Preview {
     pub(crate) fn new(model: Arc<dyn Model>, watch: Watch) -> Self {
         Self { model, watch }

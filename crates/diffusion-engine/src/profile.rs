@@ -37,6 +37,12 @@ pub struct ProfileEntry {
     img2img: Arc<PartlyNoised>,
 }
 
+impl std::fmt::Debug for ProfileEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("ProfileEntry").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 type PartlyNoised = dyn Fn(usize, f64) -> (usize, usize) + Send + Sync;
 
 impl Profile {

@@ -50,6 +50,12 @@ pub struct Run {
     pixels: Vec<OnceCell<Tensor<4>>>,
 }
 
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Run").field("job", &self.job).finish_non_exhaustive()
+    }
+}
+
 impl Iterator for Run {
     type Item = Result<Event, Error>;
 

@@ -4,7 +4,7 @@ use crate::{
 };
 
 /// What the prompts of a pass say from call to call.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Scripts {
     pub(crate) positive: Script,
     /// Where the model is asked about it.

@@ -19,6 +19,7 @@ pub use self::{
 use crate::{Autoencoder, Error, Inside};
 
 /// An autoencoder of any width and depth; its encoder is loaded where pictures are to be encoded.
+#[derive(Debug)]
 pub struct AutoencoderKl {
     decoder: Decoder,
     encoder: Option<Encoder>,

@@ -6,6 +6,7 @@ use core_tensor::{Branch, Error, Manifest, Stored, WeightSource};
 /// block's attention is made of matrices there and of 1 × 1 convolutions here. Reference: diffusers
 /// `convert_ldm_vae_checkpoint`, 0.42. Files that were converted to the original layout and kept diffusers' attention, its matrices
 /// or its names, are read too, and so are those in the original layout.
+#[derive(Debug)]
 pub struct LdmNames<S> {
     source: S,
     names: Names,
@@ -13,6 +14,7 @@ pub struct LdmNames<S> {
 }
 
 /// How an autoencoder's names are translated.
+#[derive(Debug)]
 struct Names {
     prefix: String,
     levels: usize,

@@ -4,6 +4,7 @@ use core_tensor::{Branch, Error, Form, Format, Manifest, Stored, WeightSource};
 ///
 /// What BFL fuses is split there: `qkv` into three matrices and `linear1` into four. The halves of the last modulation stand
 /// the other way round. Reference: diffusers `convert_flux_transformer_checkpoint_to_diffusers`, 0.42.
+#[derive(Debug)]
 pub struct BflNames<S> {
     source: S,
     prefix: String,

@@ -14,6 +14,7 @@ use crate::Dimensions;
 pub(crate) const EPS: f64 = 1e-6; // flux/modules/layers.py: every norm
 
 /// Picture and text in streams of their own, which meet in one attention.
+#[derive(Debug)]
 pub(crate) struct DoubleBlock {
     img: Stream,
     txt: Stream,
@@ -58,6 +59,7 @@ impl DoubleBlock {
 }
 
 /// One stream's half of a [`DoubleBlock`].
+#[derive(Debug)]
 struct Stream {
     modulation: Modulation<6>,
     qkv: Linear,
@@ -110,6 +112,7 @@ impl Stream {
 }
 
 /// Text and picture in one stream; attention and the inner layers side by side.
+#[derive(Debug)]
 pub(crate) struct SingleBlock {
     modulation: Modulation<3>,
     /// `linear1` of the file: what attention takes, and the inner layer's half.
@@ -169,6 +172,7 @@ fn attended(attention: &Attention, qkv: [Tensor<4>; 3], at: Site, inside: &Insid
 }
 
 /// `N` vectors that scale, shift and gate a block, made from `vec`.
+#[derive(Debug)]
 pub(crate) struct Modulation<const N: usize> {
     lin: Linear,
 }
@@ -196,6 +200,7 @@ pub(crate) fn modulate(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>) -> Tens
 }
 
 /// Norms of queries and keys, which keep attention's scores in range.
+#[derive(Debug)]
 struct QkNorm {
     query_norm: RmsNorm,
     key_norm: RmsNorm,

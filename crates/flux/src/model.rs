@@ -18,6 +18,7 @@ use crate::{
 const EMPHASIS: &str = "emphasis";
 
 /// A complete Flux: transformer, both text encoders and the autoencoder.
+#[derive(Debug)]
 pub struct Flux {
     card: Card,
     transformer: Transformer,

@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// The Flux transformer: predicts the velocity of a packed latent.
+#[derive(Debug)]
 pub struct Transformer {
     dimensions: Dimensions,
     img_in: Linear,
@@ -39,6 +40,7 @@ pub struct TransformerConfig {
 }
 
 /// One call's worth of input.
+#[derive(Debug)]
 pub struct Inputs<'a> {
     /// The packed latent, `[b, image tokens, in_channels]`.
     pub img: Tensor<3>,
@@ -208,6 +210,7 @@ impl Transformer {
     }
 }
 
+#[derive(Debug)]
 struct MlpEmbedder {
     in_layer: Linear,
     out_layer: Linear,

@@ -36,6 +36,7 @@ static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// No call waits for another thread, so that the child of a `fork` can allocate whatever its parent's threads were doing: where the
 /// list of free blocks stays taken, blocks come from the system and go back to it. A request that the system refuses is made again
 /// after every free block went back; a program can have the last word where that is refused too, see [`HugePages::or_end`].
+#[derive(Debug)]
 pub struct HugePages<A: GlobalAlloc = System> {
     system: A,
     bound: usize,
@@ -45,6 +46,7 @@ pub struct HugePages<A: GlobalAlloc = System> {
     kept: AtomicUsize,
 }
 
+#[derive(Debug)]
 struct Free {
     /// Address and size, oldest first; the first `count` are in use.
     blocks: [(usize, usize); SLOTS],

@@ -52,6 +52,12 @@ pub struct SamplerEntry {
     start: Arc<Begin>,
 }
 
+impl std::fmt::Debug for SamplerEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("SamplerEntry").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 type Levels = dyn Fn(&Start, &[f32]) -> Result<Vec<f32>, Error> + Send + Sync;
 type Begin = dyn Fn(&Start) -> Result<Box<dyn Stepper>, Error> + Send + Sync;
 

@@ -41,6 +41,12 @@ pub struct ScheduleEntry {
     levels: Arc<Levels>,
 }
 
+impl std::fmt::Debug for ScheduleEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("ScheduleEntry").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 type Levels = dyn Fn(&SigmaSpace, usize, &Options) -> Result<Vec<f64>, Error> + Send + Sync;
 
 /// How a schedule's levels end.

@@ -24,9 +24,11 @@ pub(crate) struct Given<'a> {
 }
 
 /// Layers that run one after the other.
+#[derive(Debug)]
 pub(crate) struct Block(Vec<Layer>);
 
 #[allow(clippy::large_enum_variant, reason = "a layer is handles of fixed size, and a UNet has a few dozen")]
+#[derive(Debug)]
 enum Layer {
     Convolution(Conv2d),
     Res(ResBlock),
@@ -78,6 +80,7 @@ impl Block {
     }
 }
 
+#[derive(Debug)]
 struct ResBlock {
     in_norm: GroupNorm,
     in_conv: Conv2d,
@@ -113,6 +116,7 @@ impl ResBlock {
 }
 
 /// Transformer blocks over pixels.
+#[derive(Debug)]
 struct SpatialTransformer {
     norm: GroupNorm,
     proj: Projections,
@@ -120,6 +124,7 @@ struct SpatialTransformer {
 }
 
 /// What lies between pixels and tokens, on the way in and on the way out.
+#[derive(Debug)]
 enum Projections {
     Convolutions([Conv2d; 2]),
     Matrices([Linear; 2]),
@@ -158,6 +163,7 @@ impl SpatialTransformer {
     }
 }
 
+#[derive(Debug)]
 struct TransformerBlock {
     norm1: LayerNorm,
     attn1: CrossAttention,
@@ -198,6 +204,7 @@ impl TransformerBlock {
     }
 }
 
+#[derive(Debug)]
 struct CrossAttention {
     to_q: Linear,
     to_k: Linear,

@@ -10,6 +10,7 @@ use diffusion_engine::{
 use crate::{Edition, edition::NUMBER_CHANNELS, settings::Settings};
 
 /// The text encoders of an edition.
+#[derive(Debug)]
 pub struct TextEncoders {
     edition: Edition,
     tokenizer: ClipTokenizer,

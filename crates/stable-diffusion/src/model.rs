@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// A complete Stable Diffusion: UNet, text encoders and autoencoder.
+#[derive(Debug)]
 pub struct StableDiffusion {
     card: Card,
     edition: Edition,

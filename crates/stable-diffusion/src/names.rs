@@ -6,6 +6,7 @@ use core_tensor::{Branch, Error, MAX_DEPTH, Manifest, Stored, WeightSource};
 ///
 /// The same tensors in another order: diffusers counts blocks level by level, latent-diffusion through all levels. Reference: diffusers
 /// `convert_ldm_unet_checkpoint`, 0.42.
+#[derive(Debug)]
 pub struct LdmUnetNames<S> {
     source: S,
     names: Names,
@@ -13,6 +14,7 @@ pub struct LdmUnetNames<S> {
 }
 
 /// How a UNet's names are translated.
+#[derive(Debug)]
 struct Names {
     prefix: String,
     /// The name of each numbered module in the file, by its original one.

@@ -18,6 +18,7 @@ use crate::{
 };
 
 /// The UNet of Stable Diffusion: predicts the noise of a latent, or its velocity.
+#[derive(Debug)]
 pub struct Unet {
     dimensions: UnetDimensions,
     time_embed: Embedding,
@@ -130,6 +131,7 @@ impl Unet {
 }
 
 /// Two layers that make the vector that is added in every block.
+#[derive(Debug)]
 struct Embedding {
     first: Linear,
     second: Linear,

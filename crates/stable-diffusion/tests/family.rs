@@ -23,8 +23,11 @@ const CLIP_L: tiny::Placed = ("clip", "clip", "conditioner.embedders.0.transform
 const CLIP_G: tiny::Placed = ("clip_g", "clip-g", "conditioner.embedders.1.model.");
 const CLIP_G_ALONE: tiny::Placed = ("clip_g", "clip-g", "conditioner.embedders.0.model.");
 
+/// A text encoder, and whether it is in OpenCLIP's layout.
+type TextEncoder = (tiny::Placed, bool);
+
 /// The published single files: what their UNet is called, and their text encoders.
-const SINGLE_FILES: [(&str, &str, &[(tiny::Placed, bool)]); 5] = [
+const SINGLE_FILES: [(&str, &str, &[TextEncoder]); 5] = [
     ("sd15.ldm", "a Stable Diffusion 1 UNet", &[(CLIP_1, false)]),
     ("sd15-inpaint.ldm", "a Stable Diffusion 1 UNet, for inpainting", &[(CLIP_1, false)]),
     ("sd21.ldm", "a Stable Diffusion 2 UNet", &[(CLIP_2, true)]),

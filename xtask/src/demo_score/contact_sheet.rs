@@ -8,7 +8,7 @@ const CORNER_RADIUS: f32 = 12.0;
 const PAPER: [u8; 3] = [238, 237, 234];
 
 /// Lays pictures of one size out in a near-square.
-pub fn lay_out(pictures: &[Image<3>]) -> Image<3> {
+pub(super) fn lay_out(pictures: &[Image<3>]) -> Image<3> {
     let columns = (1..).find(|columns| columns * columns >= pictures.len()).expect("there are not that many pictures");
     let rows = pictures.len().div_ceil(columns);
     let (width, height) = pictures.first().map_or((0, 0), |picture| (picture.width, picture.height));

@@ -4,7 +4,7 @@ use super::sprites::Sprites;
 
 /// A picture to ask for; `subject` and `background` are places in [`Sprites`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Prompt {
+pub(super) struct Prompt {
     pub subject: usize,
     pub background: usize,
     pub seed: u64,
@@ -12,7 +12,7 @@ pub struct Prompt {
 }
 
 /// Draws `count` different pairs of subject and background.
-pub fn draw(sprites: &Sprites, count: usize, seed: u64) -> Result<Vec<Prompt>, String> {
+pub(super) fn draw(sprites: &Sprites, count: usize, seed: u64) -> Result<Vec<Prompt>, String> {
     let pairs = sprites.subjects.len() * sprites.backgrounds.len();
     if count == 0 || count > pairs {
         return Err(format!("`--count {count}` is out of range: there are {pairs} pairs of subject and background"));

@@ -6,7 +6,7 @@ use crate::image::Image;
 
 /// What one picture was read as; `subject` and `background` are places in [`Sprites`].
 #[derive(Debug)]
-pub struct Score {
+pub(super) struct Score {
     pub subject: usize,
     pub background: usize,
     /// Peak signal to noise against the sprite asked for over the colour asked for, in dB.
@@ -21,7 +21,7 @@ const ROUNDING: f64 = 1.0 / 12.0;
 const CORNER: usize = 8;
 
 /// Reads a picture of the sprites' size.
-pub fn judge(picture: &Image<3>, prompt: &Prompt, sprites: &Sprites) -> Score {
+pub(super) fn judge(picture: &Image<3>, prompt: &Prompt, sprites: &Sprites) -> Score {
     let asked = &sprites.subjects[prompt.subject].sprite;
     let colour = sprites.backgrounds[prompt.background].colour;
     let truth = asked.over(colour);
@@ -35,7 +35,7 @@ pub fn judge(picture: &Image<3>, prompt: &Prompt, sprites: &Sprites) -> Score {
 }
 
 impl Score {
-    pub fn is_hit(&self, prompt: &Prompt) -> bool {
+    pub(super) fn is_hit(&self, prompt: &Prompt) -> bool {
         (self.subject, self.background) == (prompt.subject, prompt.background)
     }
 }

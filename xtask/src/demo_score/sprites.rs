@@ -9,19 +9,19 @@ use serde::Deserialize;
 use crate::image::{self, Image};
 
 /// The sprites, all of one size; at least two subjects and two backgrounds, or there would be nothing to tell apart.
-pub struct Sprites {
+pub(super) struct Sprites {
     pub size: usize,
     pub subjects: Vec<Subject>,
     pub backgrounds: Vec<Background>,
 }
 
-pub struct Subject {
+pub(super) struct Subject {
     pub name: String,
     pub caption: String,
     pub sprite: Image<4>,
 }
 
-pub struct Background {
+pub(super) struct Background {
     pub name: String,
     pub colour: [u8; 3],
 }
@@ -43,7 +43,7 @@ struct Entry {
 
 impl Sprites {
     /// Reads `subjects.json` and `subjects.png` from `folder`.
-    pub fn read(folder: &Path) -> Result<Sprites, Box<dyn Error>> {
+    pub(super) fn read(folder: &Path) -> Result<Sprites, Box<dyn Error>> {
         let path = folder.join("subjects.json");
         let fault = |error: &dyn std::fmt::Display| format!("cannot read `{}`: {error}", path.display());
         let text = std::fs::read_to_string(&path).map_err(|error| fault(&error))?;
@@ -77,11 +77,11 @@ impl Sprites {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Three shapes of 32 pixels, the last of them opaque, and two backgrounds.
-    pub fn shapes() -> Sprites {
+    pub(crate) fn shapes() -> Sprites {
         let (red, clear) = ([200, 30, 30, 255], [0, 0, 0, 0]);
         let disc = |x: usize, y: usize| {
             if x.abs_diff(16).pow(2) + y.abs_diff(16).pow(2) < 100 { red } else { clear }

@@ -30,7 +30,7 @@ struct Import {
 }
 
 /// The faults of all Rust files, `(path, text)`.
-pub fn check(files: &[(&str, &str)]) -> Vec<Fault> {
+pub(super) fn check(files: &[(&str, &str)]) -> Vec<Fault> {
     let mut crates: BTreeMap<&str, Vec<Source>> = BTreeMap::new();
     for &(path, text) in files {
         if let Some((of, inside)) = path.split_once("/src/") {

@@ -11,7 +11,7 @@ use super::{Fault, stack};
 const REASONS: &str = "docs/dependencies.md";
 
 /// Compares `[workspace.dependencies]` with the rows `` | `name` | reason | ``, and sends crates through the workspace.
-pub fn check(workspace: &str, manifests: &[(&str, &str)], reasons: &str) -> Result<Vec<Fault>, Box<dyn Error>> {
+pub(super) fn check(workspace: &str, manifests: &[(&str, &str)], reasons: &str) -> Result<Vec<Fault>, Box<dyn Error>> {
     let document = stack::parse("Cargo.toml", workspace)?;
     let declared = document.get_ref().get("workspace").and_then(|table| table.get_ref().get("dependencies"));
     let declared = declared.and_then(|table| table.get_ref().as_table()).into_iter().flat_map(|table| table.iter());

@@ -12,7 +12,7 @@ const MAX_BYTES: u64 = 25_000_000;
 const MACHINE_FOLDERS: &[&str] = &[concat!("/", "work/"), concat!("/", "root/"), concat!("/", "home/")];
 
 /// The faults of one file; `text` is empty for a file that is no text.
-pub fn check(path: &str, bytes: u64, text: &str) -> Vec<Fault> {
+pub(super) fn check(path: &str, bytes: u64, text: &str) -> Vec<Fault> {
     let (folders, file) = path.rsplit_once('/').unwrap_or(("", path));
     let drawer = folders.split('/').chain(file.strip_suffix(".rs")).find(|name| DRAWERS.contains(name)).map(|name| {
         Fault::new(path, None, format!("`{name}` says nothing of what is inside: name it after its one concept"))

@@ -14,7 +14,7 @@ const NOTES: &[&str] = &["TODO", "FIXME"];
 const MOST_LINES: usize = 500;
 
 /// The faults of one Rust file.
-pub fn check(path: &str, text: &str) -> Vec<Fault> {
+pub(super) fn check(path: &str, text: &str) -> Vec<Fault> {
     let lines = text.lines().count();
     let long = (lines > MOST_LINES).then(|| {
         let message = format!("{lines} lines, {MOST_LINES} at most: split it by subject");
@@ -25,7 +25,7 @@ pub fn check(path: &str, text: &str) -> Vec<Fault> {
 }
 
 /// The words and signs of a text with the places where they begin: neither comments nor literals.
-pub fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(super) fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let words = pieces(text).filter(|piece| matches!(piece.kind, Kind::Word | Kind::Symbol));
     words.map(|piece| (piece.start, &text[piece.start..piece.end]))
 }

@@ -81,19 +81,19 @@ struct Layer {
 }
 
 /// A line `name = …` of a dependency section.
-pub struct Dependency<'a> {
+pub(super) struct Dependency<'a> {
     pub package: String,
     pub line: usize,
     pub value: &'a DeValue<'a>,
 }
 
 /// `crates/*/Cargo.toml` and `xtask/Cargo.toml`.
-pub fn is_manifest(path: &str) -> bool {
+pub(super) fn is_manifest(path: &str) -> bool {
     folder(path).is_some() || path == "xtask/Cargo.toml"
 }
 
 /// The faults of every `(path, text)` under `crates/`; an unreadable manifest is an error.
-pub fn check(manifests: &[(&str, &str)]) -> Result<Vec<Fault>, Box<dyn Error>> {
+pub(super) fn check(manifests: &[(&str, &str)]) -> Result<Vec<Fault>, Box<dyn Error>> {
     let of_crates = manifests.iter().filter_map(|&(path, text)| Some((path, folder(path)?, text)));
     let faults = of_crates.map(|(path, folder, text)| {
         let Some(layer) = STACK.iter().find(|layer| layer.folder == folder) else {
@@ -108,12 +108,12 @@ pub fn check(manifests: &[(&str, &str)]) -> Result<Vec<Fault>, Box<dyn Error>> {
     faults.collect::<Result<Vec<_>, _>>().map(|faults| faults.concat())
 }
 
-pub fn parse<'a>(path: &str, text: &'a str) -> Result<Spanned<DeTable<'a>>, Box<dyn Error>> {
+pub(super) fn parse<'a>(path: &str, text: &'a str) -> Result<Spanned<DeTable<'a>>, Box<dyn Error>> {
     DeTable::parse(text).map_err(|error| format!("cannot read `{path}`: {error}").into())
 }
 
 /// Every dependency of a manifest: normal, dev and build, for all targets and for one.
-pub fn dependencies<'a>(manifest: &'a Spanned<DeTable<'a>>, text: &str) -> Vec<Dependency<'a>> {
+pub(super) fn dependencies<'a>(manifest: &'a Spanned<DeTable<'a>>, text: &str) -> Vec<Dependency<'a>> {
     let manifest = manifest.get_ref();
     let targets = manifest.get("target").and_then(|target| target.get_ref().as_table());
     let targets = targets.into_iter().flat_map(|targets| targets.values().filter_map(|one| one.get_ref().as_table()));
@@ -131,7 +131,7 @@ pub fn dependencies<'a>(manifest: &'a Spanned<DeTable<'a>>, text: &str) -> Vec<D
 }
 
 /// The line of a key, counted from 1.
-pub fn line<T>(text: &str, key: &Spanned<T>) -> usize {
+pub(super) fn line<T>(text: &str, key: &Spanned<T>) -> usize {
     text[..key.span().start].matches('\n').count() + 1
 }
 

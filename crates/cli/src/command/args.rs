@@ -17,13 +17,13 @@ use super::flags::{self, Flags};
     after_help = "Exit codes: 0 done, 1 the run failed, 2 usage or config, 3 not enough memory, 4 model file rejected, \
                   130 interrupted."
 )]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Draw a picture from words
     Txt2img(Box<Txt2ImgArgs>),
     /// List samplers: how steps are taken
@@ -47,7 +47,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
+pub(super) enum ConfigCommand {
     /// Write a config with every key, its default and what it does
     Init(InitArgs),
     /// Print the JSON Schema of configs, for editors
@@ -55,7 +55,7 @@ pub enum ConfigCommand {
 }
 
 #[derive(ClapArgs, Debug)]
-pub struct InitArgs {
+pub(super) struct InitArgs {
     /// Config file, such as flux.toml; without it the config is printed
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -65,7 +65,7 @@ pub struct InitArgs {
 }
 
 impl Command {
-    pub fn json(&self) -> bool {
+    pub(super) fn json(&self) -> bool {
         match self {
             Self::Txt2img(args) => args.json,
             Self::Samplers(args) | Self::Schedules(args) => args.json,
@@ -78,7 +78,7 @@ impl Command {
 
 /// A flag that sets a key of the config wins over it.
 #[derive(ClapArgs, Debug)]
-pub struct Txt2ImgArgs {
+pub(super) struct Txt2ImgArgs {
     /// Config file, such as flux.toml; `-` is standard input
     #[arg(long, value_name = "FILE", value_parser = flags::path(), allow_hyphen_values = true)]
     pub config: Option<PathBuf>,
@@ -93,14 +93,14 @@ pub struct Txt2ImgArgs {
 }
 
 #[derive(ClapArgs, Debug)]
-pub struct ListArgs {
+pub(super) struct ListArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(ClapArgs, Debug)]
-pub struct InspectArgs {
+pub(super) struct InspectArgs {
     /// Model files, or folders in diffusers' layout
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -110,7 +110,7 @@ pub struct InspectArgs {
 }
 
 #[derive(ClapArgs, Debug)]
-pub struct InfoArgs {
+pub(super) struct InfoArgs {
     /// Picture
     #[arg(value_name = "IMAGE")]
     pub image: PathBuf,
@@ -120,6 +120,6 @@ pub struct InfoArgs {
 }
 
 /// The command line, whose help and completions offer what is in a registry.
-pub fn command(registry: &Catalog) -> clap::Command {
+pub(super) fn command(registry: &Catalog) -> clap::Command {
     Args::command().mut_subcommand("txt2img", |txt2img| flags::offering(txt2img, registry))
 }

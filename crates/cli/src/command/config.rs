@@ -11,7 +11,7 @@ use super::{args::InitArgs, term};
 use crate::error::{Error, Result};
 
 /// Prints a config of every key, or writes it to a file; one that is there is replaced where that is asked for.
-pub fn init(args: &InitArgs) -> Result<()> {
+pub(super) fn init(args: &InitArgs) -> Result<()> {
     let Some(file) = &args.file else { return term::print(template().trim_end()) };
     let file = paths::to_write("FILE", file, Path::new(""))?;
     let text = template();

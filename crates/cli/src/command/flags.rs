@@ -17,7 +17,7 @@ const ORDER: [&str; 5] = ["prompt", "sampling", "image", "model", "device"];
 
 /// What the command line sets.
 #[derive(Clone, Debug, Default)]
-pub struct Flags {
+pub(super) struct Flags {
     /// The keys that are given, each as often as it is.
     pub given: Vec<(&'static Key, Vec<String>)>,
     /// The keys whose words are in files, and the flags that name these.
@@ -26,7 +26,7 @@ pub struct Flags {
 
 impl Flags {
     /// What the flag of a key says, which is called by its place: `sampling.steps`.
-    pub fn text(&self, path: &str) -> Option<&str> {
+    pub(super) fn text(&self, path: &str) -> Option<&str> {
         let (_, texts) = self.given.iter().find(|(key, _)| key.path() == path)?;
         texts.last().map(String::as_str)
     }
@@ -146,7 +146,7 @@ fn number(key: &Key, text: &str) -> Result<String, String> {
 }
 
 /// The command with the names of a registry in its help and completions.
-pub fn offering(command: Command, registry: &Catalog) -> Command {
+pub(super) fn offering(command: Command, registry: &Catalog) -> Command {
     flagged().into_iter().fold(command, |command, (key, flag)| match key.kind {
         Kind::Sampler | Kind::Schedule | Kind::Profile => {
             command.mut_arg(flag, |arg| arg.value_parser(Names(names(&key.kind, registry))))
@@ -159,7 +159,7 @@ pub fn offering(command: Command, registry: &Catalog) -> Command {
 
 /// Names of a registry: offered in help and completions, but not enforced, since the registry accepts more spellings and
 /// says better what is wrong.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Names(Vec<String>);
 
 impl TypedValueParser for Names {
@@ -194,6 +194,6 @@ impl TypedValueParser for Words {
 }
 
 /// A path, which may begin with a dash too.
-pub fn path() -> impl TypedValueParser<Value = PathBuf> {
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
     Words.map(PathBuf::from)
 }

@@ -21,7 +21,7 @@ impl Txt2ImgArgs {
     ///
     /// # Errors
     /// Those of [`Config::read`], and [`Error::StandardInputTwice`].
-    pub fn config(&self) -> Result<Config> {
+    pub(super) fn config(&self) -> Result<Config> {
         let streams = self.texts().filter(|(_, path)| *path == Path::new(STANDARD_INPUT)).map(|(flag, _)| flag);
         let streams: Vec<_> = streams.collect();
         if streams.len() > 1 {
@@ -34,7 +34,7 @@ impl Txt2ImgArgs {
     }
 
     /// Where the dump goes.
-    pub fn dump_file(&self) -> Result<Option<PathBuf>> {
+    pub(super) fn dump_file(&self) -> Result<Option<PathBuf>> {
         if self.dump.as_deref() == Some(Path::new(STANDARD_OUTPUT)) {
             let (expected, found) = ("a file".into(), "`-`".into());
             return Err(forge::Error::Value { key: "--dump".into(), expected, found }.into());
@@ -43,7 +43,7 @@ impl Txt2ImgArgs {
     }
 
     /// The files that are read beside those that the config names.
-    pub fn other_files(&self) -> Result<Vec<PathBuf>> {
+    pub(super) fn other_files(&self) -> Result<Vec<PathBuf>> {
         self.texts().map(|(flag, path)| file(flag, path)).collect()
     }
 
@@ -63,7 +63,7 @@ impl Txt2ImgArgs {
     }
 
     /// Puts every given flag in the place of its key, and says which keys of the file it sets aside beside that.
-    pub fn override_keys(&self, config: &mut Config, registry: &Catalog) -> Result<Vec<String>> {
+    pub(super) fn override_keys(&self, config: &mut Config, registry: &Catalog) -> Result<Vec<String>> {
         let mut notes = self.set_aside_sampling(config, registry)?;
         for (key, texts) in &self.flags.given {
             if let (Some(flag), Some(text), false) = (key.flag, texts.last(), key.kind == Kind::Options) {

@@ -5,7 +5,7 @@ mod inspection;
 mod progress;
 mod report;
 
-pub use infotext::show_infotext;
-pub use inspection::show_inspection;
-pub use progress::Reporter;
-pub use report::{list_samplers, list_schedules, print, print_json, report, shown};
+pub(super) use infotext::show_infotext;
+pub(super) use inspection::show_inspection;
+pub(super) use progress::Reporter;
+pub(super) use report::{list_samplers, list_schedules, print, print_json, report, shown};

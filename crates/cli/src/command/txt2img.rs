@@ -18,7 +18,7 @@ use crate::{
     signals::Interrupt,
 };
 
-pub fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
+pub(super) fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
     let interrupt = Interrupt::awaited();
     let mut config = args.config()?;
     let mut notes = args.override_keys(&mut config, registry)?;

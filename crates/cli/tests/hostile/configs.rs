@@ -9,7 +9,7 @@ const READ: End = error!(Error::ReadConfig { .. });
 const NAME: End = error!(Error::Registry(_));
 const REQUEST: End = error!(Error::Run(_));
 
-pub fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<Row> {
     let row = |kind: &str, text: &str, end| Row::new(Config, format!("a config of {kind}"), text, end);
     let sampling = |kind: &str, text: &str, end| row(kind, &format!("[sampling]\n{text}"), end);
     let mut rows = vec![

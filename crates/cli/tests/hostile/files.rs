@@ -144,7 +144,7 @@ fn models() -> Vec<Row> {
     ]
 }
 
-pub fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<Row> {
     [other_files(), noise(), models()].into_iter().flatten().collect()
 }
 

@@ -232,7 +232,7 @@ fn others() -> Vec<Row> {
     rows
 }
 
-pub fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<Row> {
     [pngs(), others()].into_iter().flatten().collect()
 }
 

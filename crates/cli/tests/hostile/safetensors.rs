@@ -234,7 +234,7 @@ fn many() -> Vec<Row> {
     ]
 }
 
-pub fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<Row> {
     [header_lengths(), forms(), fields(), names(), extents(), many()].into_iter().flatten().collect()
 }
 

@@ -5,7 +5,7 @@ use crate::{End, Reader::Infotext, Row, alone, check};
 /// Refused, by whichever error names the value.
 const REFUSED: End = End::Refused(|_| true);
 
-pub fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<Row> {
     let row = |kind: &str, text: &str, end| Row::new(Infotext, format!("an infotext of {kind}"), text, end);
     let mut rows = vec![
         row("nothing", "", End::Either),

@@ -13,16 +13,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A folder in which the command reads pictures of given texts.
-pub struct Shelf(TempDir);
+pub(crate) struct Shelf(TempDir);
 
 impl Shelf {
     /// An empty one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().expect("a folder for temporary files"))
     }
 
     /// What `forge info` prints of a file, and its exit code.
-    pub fn run(&self, flags: &[&str], name: &str, bytes: &[u8]) -> (Option<i32>, String, String) {
+    pub(crate) fn run(&self, flags: &[&str], name: &str, bytes: &[u8]) -> (Option<i32>, String, String) {
         fs::write(self.0.path().join(name), bytes).expect("a file");
         let out = self.0.path().join("out");
         let err = self.0.path().join("err");
@@ -51,7 +51,7 @@ impl Shelf {
     }
 
     /// The object that `forge info --json` prints of a picture with texts by these keys.
-    pub fn json(&self, texts: &[(&str, &str)]) -> Value {
+    pub(crate) fn json(&self, texts: &[(&str, &str)]) -> Value {
         let (code, out, err) = self.run(&["--json"], "a.png", &png(texts));
         assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
         serde_json::from_str(&out).expect("one JSON object")
@@ -59,7 +59,7 @@ impl Shelf {
 }
 
 /// A PNG of one pixel with `tEXt` chunks.
-pub fn png(texts: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn png(texts: &[(&str, &str)]) -> Vec<u8> {
     fn crc(bytes: &[u8]) -> u32 {
         let bit = |c: u32, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 };
         !bytes.iter().fold(!0, |c, b| (0..8).fold(c ^ u32::from(*b), bit))
@@ -78,7 +78,7 @@ pub fn png(texts: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// Checks that the object has these fields; `error` is a part of the message, and an error has no request beside it.
-pub fn holds(name: &str, found: &Value, expected: &Value) {
+pub(crate) fn holds(name: &str, found: &Value, expected: &Value) {
     for (key, value) in expected.as_object().expect("an object") {
         if key == "error" {
             let error = found["error"].as_str().unwrap_or_else(|| panic!("{name}: no error in {found}"));
@@ -92,7 +92,7 @@ pub fn holds(name: &str, found: &Value, expected: &Value) {
 }
 
 /// Checks what is read of texts under `parameters`.
-pub fn check_all(texts: &[(&str, &str, Value)]) {
+pub(crate) fn check_all(texts: &[(&str, &str, Value)]) {
     let shelf = Shelf::new();
     for (name, text, expected) in texts {
         holds(name, &shelf.json(&[("parameters", text)]), expected);

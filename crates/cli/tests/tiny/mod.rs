@@ -16,17 +16,17 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 /// The files of a model, by their flags and config keys.
-pub const ROLES: [&str; 4] = ["transformer", "clip", "t5", "vae"];
+pub(crate) const ROLES: [&str; 4] = ["transformer", "clip", "t5", "vae"];
 
 /// A golden model's config in a folder of its own, where the command runs.
-pub struct Tiny {
+pub(crate) struct Tiny {
     folder: TempDir,
     config: toml::Table,
 }
 
 impl Tiny {
     /// `tiny-dev` or `tiny-schnell`, as its `case.toml` asks for it.
-    pub fn of(case: &str) -> Self {
+    pub(crate) fn of(case: &str) -> Self {
         let golden = fixtures::path("golden").join(case);
         let text = fs::read_to_string(golden.join("case.toml")).expect("every case has a config");
         let mut config: toml::Table = text.parse().expect("a golden config is TOML");
@@ -40,7 +40,7 @@ impl Tiny {
     }
 
     /// The smallest run there is: one step of tiny-schnell, of one picture of 16 × 16 pixels.
-    pub fn quick() -> Self {
+    pub(crate) fn quick() -> Self {
         Self::of("tiny-schnell")
             .set("sampling", "steps", 1)
             .set("image", "width", 16)
@@ -49,7 +49,7 @@ impl Tiny {
     }
 
     /// The same model with another value in its config.
-    pub fn set(mut self, table: &str, key: &str, value: impl Into<toml::Value>) -> Self {
+    pub(crate) fn set(mut self, table: &str, key: &str, value: impl Into<toml::Value>) -> Self {
         let table = self.config.entry(table).or_insert_with(|| toml::Table::new().into());
         table.as_table_mut().expect("a table").insert(key.into(), value.into());
         self.save_config();
@@ -57,7 +57,7 @@ impl Tiny {
     }
 
     /// The same model with another file in one role.
-    pub fn with(self, role: &str, file: &Path) -> Self {
+    pub(crate) fn with(self, role: &str, file: &Path) -> Self {
         self.set("model", role, file.display().to_string())
     }
 
@@ -66,22 +66,22 @@ impl Tiny {
     }
 
     /// The library's view of the config.
-    pub fn config(&self) -> forge::Config {
+    pub(crate) fn config(&self) -> forge::Config {
         forge::Config::read(&self.path("flux.toml")).expect("the config was written here")
     }
 
     /// The file that the config names for a role.
-    pub fn role(&self, role: &str) -> PathBuf {
+    pub(crate) fn role(&self, role: &str) -> PathBuf {
         self.config["model"][role].as_str().expect("a path").into()
     }
 
     /// A file in the folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a file in the folder, in folders that are made for it.
-    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("folders can be made here");
         fs::write(&path, bytes).expect("files can be written here");
@@ -89,17 +89,17 @@ impl Tiny {
     }
 
     /// `forge txt2img --config flux.toml …` in the folder.
-    pub fn txt2img(&self, args: &[&str]) -> Ran {
+    pub(crate) fn txt2img(&self, args: &[&str]) -> Ran {
         self.forge(&[&["txt2img", "--config", "flux.toml"], args].concat())
     }
 
     /// `forge …` in the folder.
-    pub fn forge(&self, args: &[&str]) -> Ran {
+    pub(crate) fn forge(&self, args: &[&str]) -> Ran {
         self.program(env!("CARGO_BIN_EXE_forge"), args)
     }
 
     /// Another program in the folder.
-    pub fn program(&self, program: impl AsRef<Path>, args: &[&str]) -> Ran {
+    pub(crate) fn program(&self, program: impl AsRef<Path>, args: &[&str]) -> Ran {
         let (out, err) = (self.path(".stdout"), self.path(".stderr"));
         let pipe = |path: &Path| Stdio::from(File::create(path).expect("files can be written here"));
         let mut child =
@@ -110,7 +110,7 @@ impl Tiny {
     }
 
     /// The command, not yet started.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         self.started(env!("CARGO_BIN_EXE_forge"), args)
     }
 
@@ -123,13 +123,13 @@ impl Tiny {
     }
 
     /// Pictures and unfinished files anywhere in the folder.
-    pub fn drawn(&self) -> Vec<PathBuf> {
+    pub(crate) fn drawn(&self) -> Vec<PathBuf> {
         let drawn = |file: &PathBuf| file.extension().is_some_and(|e| e == "png" || e == "tmp");
         files(self.folder.path()).into_iter().filter(drawn).collect()
     }
 
     /// The only picture.
-    pub fn picture(&self) -> PathBuf {
+    pub(crate) fn picture(&self) -> PathBuf {
         let [picture] = <[PathBuf; 1]>::try_from(self.drawn()).expect("exactly one picture");
         picture
     }
@@ -143,7 +143,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Waits for a command that has a minute; one that hangs is a failure and not a test run without end.
-pub fn wait(child: &mut Child) -> ExitStatus {
+pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("the child is ours") {
@@ -159,7 +159,7 @@ pub fn wait(child: &mut Child) -> ExitStatus {
 
 /// What a command did.
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     /// The exit code; `None` after a signal.
     pub code: Option<i32>,
     /// Standard output.
@@ -171,13 +171,13 @@ pub struct Ran {
 
 impl Ran {
     /// What a finished command did.
-    pub fn of(output: Output, args: &[&str]) -> Self {
+    pub(crate) fn of(output: Output, args: &[&str]) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr), args: args.join(" ") }
     }
 
     /// The run, which was refused with this exit code by an event, and these words in it.
-    pub fn refused_in_json(self, code: i32, words: &str) -> Self {
+    pub(crate) fn refused_in_json(self, code: i32, words: &str) -> Self {
         let event = self.json().pop().expect("an event");
         assert_eq!((self.code, event["code"].as_i64()), (Some(code), Some(code.into())), "{self:?}");
         assert!(event["error"].as_str().is_some_and(|error| error.contains(words)), "{self:?}");
@@ -185,13 +185,13 @@ impl Ran {
     }
 
     /// The run, which succeeded.
-    pub fn done(self) -> Self {
+    pub(crate) fn done(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         self
     }
 
     /// The run, which was refused with this exit code, one error and these words in it.
-    pub fn refused(self, code: i32, words: &[&str]) -> Self {
+    pub(crate) fn refused(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.err.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{self:?}");
         for word in words {
@@ -204,18 +204,18 @@ impl Ran {
     }
 
     /// Standard output as JSON lines.
-    pub fn json(&self) -> Vec<Value> {
+    pub(crate) fn json(&self) -> Vec<Value> {
         self.out.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
     }
 }
 
 /// A safetensors file taken apart, to be changed and put together again.
 #[derive(Clone)]
-pub struct Tensors(pub Vec<Entry>);
+pub(crate) struct Tensors(pub Vec<Entry>);
 
 /// One tensor of a file.
 #[derive(Clone)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub name: String,
     pub dtype: String,
     pub shape: Vec<u64>,
@@ -224,7 +224,7 @@ pub struct Entry {
 
 impl Tensors {
     /// The tensors of a file, in the order of their bytes.
-    pub fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         let (header, data) = split(&fs::read(path).expect("the file is there"));
         let header: Map<String, Value> = serde_json::from_str(&header).expect("a valid header");
         let number = |value: &Value| value.as_u64().expect("a number");
@@ -243,7 +243,7 @@ impl Tensors {
     }
 
     /// The file, whose header is true of it.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut header = Map::new();
         let mut data = Vec::new();
         for Entry { name, dtype, shape, bytes } in &self.0 {
@@ -255,12 +255,12 @@ impl Tensors {
     }
 
     /// A tensor.
-    pub fn get(&mut self, name: &str) -> &mut Entry {
+    pub(crate) fn get(&mut self, name: &str) -> &mut Entry {
         self.0.iter_mut().find(|entry| entry.name == name).unwrap_or_else(|| panic!("no tensor `{name}`"))
     }
 
     /// The file with one tensor of another shape, all zeros, or with one more.
-    pub fn zeros(mut self, name: &str, dtype: &str, shape: &[u64]) -> Self {
+    pub(crate) fn zeros(mut self, name: &str, dtype: &str, shape: &[u64]) -> Self {
         let width = match dtype {
             "F32" => 4,
             "F16" | "BF16" => 2,
@@ -274,19 +274,19 @@ impl Tensors {
     }
 
     /// The file without some of its tensors.
-    pub fn without(mut self, unwanted: impl Fn(&str) -> bool) -> Self {
+    pub(crate) fn without(mut self, unwanted: impl Fn(&str) -> bool) -> Self {
         self.0.retain(|entry| !unwanted(&entry.name));
         self
     }
 
     /// The file with other names.
-    pub fn renamed(mut self, rename: impl Fn(&str) -> String) -> Self {
+    pub(crate) fn renamed(mut self, rename: impl Fn(&str) -> String) -> Self {
         self.0.iter_mut().for_each(|entry| entry.name = rename(&entry.name));
         self
     }
 
     /// The file with a value in place of a tensor's first one.
-    pub fn poisoned(mut self, name: &str, value: f32) -> Self {
+    pub(crate) fn poisoned(mut self, name: &str, value: f32) -> Self {
         let entry = self.get(name);
         let bytes = match entry.dtype.as_str() {
             "F32" => value.to_le_bytes().to_vec(),
@@ -302,28 +302,28 @@ impl Tensors {
 }
 
 /// A file of this header, whatever it says, and these bytes.
-pub fn raw(header: &str, data: &[u8]) -> Vec<u8> {
+pub(crate) fn raw(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
 
 /// A file's header and the bytes behind it.
-pub fn split(file: &[u8]) -> (String, Vec<u8>) {
+pub(crate) fn split(file: &[u8]) -> (String, Vec<u8>) {
     let (length, rest) = file.split_first_chunk::<8>().expect("a whole file");
     let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
     (String::from_utf8(header.to_vec()).expect("a header is text"), data.to_vec())
 }
 
 /// A golden model file.
-pub fn golden(name: &str) -> PathBuf {
+pub(crate) fn golden(name: &str) -> PathBuf {
     fixtures::path("golden").join(name)
 }
 
 /// Numbers that are the same in every run: Knuth's linear congruential generator.
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub u64);
 
 impl Dice {
     /// One of `0..sides`.
-    pub fn roll(&mut self, sides: usize) -> usize {
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % sides
     }

@@ -4,7 +4,7 @@ use super::{Entry, Tensors};
 
 impl Tensors {
     /// The same tensors under `state_dict`, as `torch.save` would write them.
-    pub fn pickled(&self) -> Vec<u8> {
+    pub(crate) fn pickled(&self) -> Vec<u8> {
         let tensors: Vec<u8> = self.0.iter().enumerate().flat_map(|(i, entry)| pickled(i, entry)).collect();
         let pickle = [b"\x80\x02}(", &*text("epoch"), b"K\x01", &text("state_dict"), b"}(", &tensors, b"uu."].concat();
         let storages = self.0.iter().enumerate().map(|(i, entry)| (format!("m/data/{i}"), entry.bytes.clone()));

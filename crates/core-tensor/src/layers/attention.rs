@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Scaled dot-product attention over `[b, heads, tokens, d]`, in the number format of the model that it is part of.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Attention {
     compute: Compute,
     scale: Option<f64>,

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A two-dimensional convolution over `[b, c, h, w]`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Conv2d {
     weight: Weight<Convolution>,
     bias: Parameter<1>,

@@ -3,7 +3,7 @@ use crate::{Error, Tensor, Weights, layers::Conv2d};
 /// A convolution of kernel 3 that takes every second pixel, with a border of zeros below and to the right alone.
 ///
 /// Reference: latent-diffusion `Downsample`, which pads by `(0, 1, 0, 1)`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Downsample(Conv2d);
 
 impl Downsample {

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// `y = x · weightᵀ + bias`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Linear {
     weight: Weight<Matrix>,
     bias: Option<Parameter<1>>,

@@ -4,7 +4,7 @@ use crate::{
 };
 
 /// Layer normalisation over the last dimension, with scale and shift.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct LayerNorm {
     weight: Parameter<1>,
     bias: Parameter<1>,
@@ -27,7 +27,7 @@ impl LayerNorm {
 }
 
 /// Root-mean-square normalisation over the last dimension.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct RmsNorm {
     scale: Parameter<1>,
     eps: f64,
@@ -54,7 +54,7 @@ impl RmsNorm {
 }
 
 /// Normalisation over groups of channels and all pixels, with scale and shift per channel.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct GroupNorm {
     weight: Parameter<1>,
     bias: Parameter<1>,

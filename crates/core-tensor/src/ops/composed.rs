@@ -7,6 +7,7 @@ use super::{Activation, Ops, Rope, Scores};
 use crate::Tensor;
 
 /// The body in which every operation is composed.
+#[derive(Debug)]
 pub struct Composed;
 
 impl Ops for Composed {}

@@ -12,6 +12,7 @@ use crate::{
 ///
 /// # Panics
 /// In every operation, if an operand has another device or number format.
+#[derive(Debug)]
 pub struct Cpu;
 
 const SAME: &str = "the operands of an operation have one device and one number format";

@@ -6,6 +6,7 @@ use super::{Mask, Ops, Scores};
 use crate::{Compute, Tensor};
 
 /// The body of devices other than the CPU. Products are computed in the number format of their factors.
+#[derive(Debug)]
 pub struct Cube;
 
 impl Ops for Cube {

@@ -7,7 +7,7 @@ use burn::tensor::{Bool, Device, TensorData};
 use crate::Tensor;
 
 /// How attention's scores, the products of queries and keys, become weights.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Scores {
     /// What they are multiplied with; `1 / sqrt(d)` where `None`.
     pub scale: Option<f64>,
@@ -18,7 +18,7 @@ pub struct Scores {
 }
 
 /// What attention adds to its scores.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Bias {
     /// A number for each head, query and key, `[1, heads, q tokens, k tokens]`.
     Full(Tensor<4>),
@@ -28,7 +28,7 @@ pub enum Bias {
 }
 
 /// Which keys a query sees.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub enum Mask {
     /// All.
     #[default]

@@ -9,6 +9,7 @@ use super::{Activation, Bias, Composed, Mask, Ops, Rope, Scores};
 use crate::{Compute, Device, Tensor, tensor};
 
 /// Where a body is held against the composition.
+#[derive(Debug)]
 pub struct Setting {
     /// Where its tensors are.
     pub device: Device,

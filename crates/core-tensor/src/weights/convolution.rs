@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A convolution without bias over `[b, c_in, h, w]`, whose border is filled up with `kernel / 2` zeros.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Convolution {
     pub(crate) parameters: Parameters,
     kernel: usize,
@@ -25,7 +25,7 @@ pub struct Convolution {
 }
 
 /// Where and how they are held.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "a tensor is a handle of fixed size, and a model has few dozen")]
 pub(crate) enum Parameters {
     /// Unpacked, f32.
@@ -106,6 +106,7 @@ fn dense(stored: &Stored, device: &Device) -> Tensor<4> {
 }
 
 /// Parameters that stay in their file, and are unpacked some output channels at a time.
+#[derive(Debug)]
 pub(crate) struct MappedConv {
     stored: Stored,
     device: Device,

@@ -80,6 +80,7 @@ impl Layout {
 }
 
 /// Where a network's layers are declared, under a prefix of their names.
+#[derive(Debug)]
 pub struct Declare<'l> {
     layout: &'l mut Layout,
     prefix: String,

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A matrix `[out, in]` that inputs are multiplied with.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "a tensor is a handle of fixed size, and a model has few hundred")]
 pub enum Matrix {
     /// Unpacked, f32.
@@ -75,6 +75,7 @@ fn dense(stored: &Stored, device: &Device) -> Tensor<2> {
 }
 
 /// A matrix that stays in its file, and is unpacked some rows at a time.
+#[derive(Debug)]
 pub struct MappedMatrix {
     stored: Stored,
     device: Device,

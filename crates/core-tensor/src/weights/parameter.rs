@@ -10,13 +10,13 @@ use super::{
 use crate::{Device, Error, Tensor, tensor};
 
 /// A bias, a norm's scale or another tensor that a layer reads whole, f32: `value + Σ strength · scale · difference`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Parameter<const D: usize> {
     value: Tensor<D>,
     differences: Vec<Difference<D>>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Difference<const D: usize> {
     rows: Range<usize>,
     values: Tensor<D>,
@@ -55,7 +55,7 @@ impl<const D: usize> Parameter<D> {
 }
 
 /// An embedding table, `[rows, columns]`, which stays as it is stored.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Table {
     stored: Stored,
     /// Differences of rows, checked.

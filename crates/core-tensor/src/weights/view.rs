@@ -31,6 +31,12 @@ pub struct Weights<'a> {
     compute: Compute,
 }
 
+impl<'a> std::fmt::Debug for Weights<'a> {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Weights").finish_non_exhaustive()
+    }
+}
+
 impl<'a> Weights<'a> {
     /// The whole of a source.
     pub fn of(source: &'a dyn WeightSource, device: &Device, residency: Residency) -> Self {

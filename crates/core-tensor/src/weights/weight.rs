@@ -8,14 +8,14 @@ use crate::{Error, Tensor, ops};
 /// A weight of a layer: `y = W x + Σ strength · scale · up(mid(down x))`.
 ///
 /// `F` is a [`Matrix`](super::Matrix) or a [`Convolution`](super::Convolution), in whatever number format and wherever it is held.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Weight<F> {
     pub(super) own: F,
     pub(super) branches: Vec<Chain<F>>,
 }
 
 /// A branch, ready to be multiplied with.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Chain<F> {
     rows: Range<usize>,
     /// First the one that the input meets; there is at least one.

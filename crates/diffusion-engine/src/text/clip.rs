@@ -12,6 +12,7 @@ use super::clip_dimensions::{Activation, ClipConfig, ClipDimensions};
 use crate::{ClipTokenizer, Error, Inside, Site};
 
 /// A CLIP text encoder of any width and depth.
+#[derive(Debug)]
 pub struct Clip {
     name: &'static str,
     tokens: Table,
@@ -207,6 +208,7 @@ impl Clip {
     }
 }
 
+#[derive(Debug)]
 struct Layer {
     layer_norm1: LayerNorm,
     q_proj: Linear,

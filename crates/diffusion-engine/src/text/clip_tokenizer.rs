@@ -13,6 +13,7 @@ use tokenizers::{
 use crate::Error;
 
 /// OpenAI's byte-pair vocabulary for CLIP: 49,408 tokens.
+#[derive(Debug)]
 pub struct ClipTokenizer(Tokenizer);
 
 /// The merges of `bpe_simple_vocab_16e6.txt` (openai/CLIP, MIT), one a line, zlib-compressed.

@@ -7,6 +7,7 @@ use core_tensor::{Branch, Change, Error, Form, Format, Manifest, Stored, WeightS
 /// Queries, keys and values are one matrix there, and the projection stands the other way round. `text_model.` comes before all
 /// names but the projection's. Tensors that an image model has no use for, such as `logit_scale`, are not there.
 /// Reference: transformers `convert_clip_original_pytorch_to_hf`, diffusers `convert_open_clip_checkpoint`, 0.42.
+#[derive(Debug)]
 pub struct OpenClipNames<S> {
     source: S,
     prefix: String,

@@ -11,6 +11,7 @@ use core_tensor::{
 };
 
 /// A T5 v1.1 encoder of any width and depth.
+#[derive(Debug)]
 pub struct T5 {
     tokens: Table,
     blocks: Blocks<Block>,
@@ -136,6 +137,7 @@ impl T5 {
     }
 }
 
+#[derive(Debug)]
 struct Block {
     attention_norm: RmsNorm,
     q: Linear,
@@ -194,6 +196,7 @@ impl Block {
 }
 
 /// What attention adds to a score for the distance between its tokens; the first block's table serves all.
+#[derive(Debug)]
 struct RelativeBias {
     table: Table,
     heads: usize,

@@ -3,6 +3,7 @@ use tokenizers::Tokenizer;
 use crate::Error;
 
 /// The vocabulary of T5 version 1.1: 32,100 pieces.
+#[derive(Debug)]
 pub struct T5Tokenizer(Tokenizer);
 
 /// `tokenizer.json` of google/t5-v1_1 (Apache-2.0), zlib-compressed.

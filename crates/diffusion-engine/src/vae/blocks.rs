@@ -19,6 +19,7 @@ pub(super) fn blocks(w: &Weights, level: &Level, groups: usize) -> Result<Vec<Re
 }
 
 /// The coarsest resolution of either half: two blocks with attention between them.
+#[derive(Debug)]
 pub(super) struct Mid {
     block_1: ResnetBlock,
     attn_1: AttnBlock,
@@ -41,6 +42,7 @@ impl Mid {
     }
 }
 
+#[derive(Debug)]
 pub(super) struct ResnetBlock {
     norm1: GroupNorm,
     conv1: Conv2d,
@@ -71,6 +73,7 @@ impl ResnetBlock {
     }
 }
 
+#[derive(Debug)]
 struct AttnBlock {
     norm: GroupNorm,
     q: Conv2d,

@@ -16,6 +16,7 @@ const NETWORK: &str = "decoder";
 /// From a latent without its scaling to pixels.
 ///
 /// Reference: latent-diffusion `Decoder`, whose parameter names these are; as in flux/modules/autoencoder.py, 802fb47.
+#[derive(Debug)]
 pub(super) struct Decoder {
     post_quant_conv: Option<Conv2d>,
     conv_in: Conv2d,
@@ -56,6 +57,7 @@ impl Decoder {
     }
 }
 
+#[derive(Debug)]
 struct UpLevel {
     /// Channels that come out of its blocks.
     blocks: Vec<ResnetBlock>,

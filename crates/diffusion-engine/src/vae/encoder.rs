@@ -16,6 +16,7 @@ const NETWORK: &str = "encoder";
 /// From pixels to the distribution of a latent without its scaling.
 ///
 /// Reference: latent-diffusion `Encoder`, whose parameter names these are; as in flux/modules/autoencoder.py, 802fb47.
+#[derive(Debug)]
 pub(super) struct Encoder {
     conv_in: Conv2d,
     /// From the finest level to the coarsest.
@@ -58,6 +59,7 @@ impl Encoder {
     }
 }
 
+#[derive(Debug)]
 struct DownLevel {
     /// Channels that come out of its blocks.
     blocks: Vec<ResnetBlock>,

@@ -6,7 +6,7 @@ use samplers::{Denoised, Denoiser, Error, Step};
 use super::{Around, Wrap};
 
 /// Keeps the last answer, which is what a picture in the making looks like. Clones share it.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Watch(Arc<Mutex<Option<Latent>>>);
 
 impl Watch {

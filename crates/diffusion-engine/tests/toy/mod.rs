@@ -12,7 +12,7 @@ use diffusion_engine::{
 use samplers::{Options, SigmaSpace};
 
 /// What was asked of it, and what it is.
-pub struct Toy {
+pub(crate) struct Toy {
     card: Card,
     device: Device,
     pub encoded: AtomicUsize,
@@ -20,10 +20,10 @@ pub struct Toy {
 }
 
 /// Blocks of its network.
-pub const BLOCKS: usize = 3;
+pub(crate) const BLOCKS: usize = 3;
 
 impl Toy {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let card = Card { name: "toy".into(), channels: 3, factor: 1, size_multiple: 4, preview: None };
         Arc::new(Self { card, device: Device::flex(), encoded: AtomicUsize::new(0), decoded: AtomicUsize::new(0) })
     }
@@ -89,6 +89,6 @@ impl Predictor for Grey {
 }
 
 /// A small request.
-pub fn request(prompt: &str) -> Txt2Img {
+pub(crate) fn request(prompt: &str) -> Txt2Img {
     Txt2Img::of(prompt).size(diffusion_engine::Size { width: 8, height: 4 }).steps(5).seed(3)
 }

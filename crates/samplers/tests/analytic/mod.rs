@@ -5,7 +5,7 @@ use samplers::{Denoised, Denoiser, Error, Process, SigmaSpace};
 
 /// The optimal denoiser of unit-variance data; without the prompt they are a little smaller and brighter.
 #[derive(Clone, Copy, Debug)]
-pub struct Analytic(pub Process);
+pub(crate) struct Analytic(pub Process);
 
 impl Denoiser for Analytic {
     fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error> {
@@ -20,7 +20,7 @@ impl Denoiser for Analytic {
 }
 
 /// A model of each process.
-pub fn space(process: Process) -> SigmaSpace {
+pub(crate) fn space(process: Process) -> SigmaSpace {
     match process {
         Process::Diffusion => SigmaSpace::Discrete,
         Process::Flow => SigmaSpace::Flow { shift: None, tokens: 4096 },

@@ -20,7 +20,7 @@ const UNCLIP: &str = "the UNet of Stable unCLIP, which varies pictures";
 const DEPTH: &str = "a Stable Diffusion UNet that takes a depth map beside the latent";
 
 /// A layout of the same network.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Names {
     /// A tensor that every UNet of the layout has.
     mark: &'static str,

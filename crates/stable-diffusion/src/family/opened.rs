@@ -117,6 +117,7 @@ impl Opened {
 const DECODER_COPIES: usize = 10;
 
 /// A text encoder by its headers.
+#[derive(Debug)]
 struct Encoder {
     part: Part,
     config: ClipConfig,

@@ -15,27 +15,27 @@ use samplers::Value;
 use stable_diffusion::StableDiffusionFamily;
 
 /// The golden cases.
-pub const CASES: [&str; 5] = ["sd-1", "sd-2", "sd-xl", "sd-refiner", "sd-inpainting"];
+pub(crate) const CASES: [&str; 5] = ["sd-1", "sd-2", "sd-xl", "sd-refiner", "sd-inpainting"];
 
 /// Of each part: its key, the id of its kind, and what stands before its names in a single file.
-pub type Placed = (&'static str, &'static str, &'static str);
+pub(crate) type Placed = (&'static str, &'static str, &'static str);
 
-pub const UNET: Placed = ("unet", "sd-unet", "model.diffusion_model.");
-pub const VAE: Placed = ("vae", "autoencoder-4", "first_stage_model.");
+pub(crate) const UNET: Placed = ("unet", "sd-unet", "model.diffusion_model.");
+pub(crate) const VAE: Placed = ("vae", "autoencoder-4", "first_stage_model.");
 
 /// A part of a file, whose names are those of OpenCLIP where `open_clip` says so.
-pub fn part(file: &Arc<dyn WeightSource>, (key, kind, prefix): Placed, open_clip: bool) -> Part {
+pub(crate) fn part(file: &Arc<dyn WeightSource>, (key, kind, prefix): Placed, open_clip: bool) -> Part {
     let part = Part::of(key, kind, file.clone(), prefix).takes([7, 3]);
     if open_clip { part.renamed(Arc::new(OpenClipNames::under(prefix, file.clone()))) } else { part }
 }
 
 /// A file of `fixtures/golden`.
-pub fn file(name: &str) -> Arc<dyn WeightSource> {
+pub(crate) fn file(name: &str) -> Arc<dyn WeightSource> {
     Arc::new(Safetensors::open(&path("golden").join(name)).unwrap())
 }
 
 /// The parts of a tiny model.
-pub fn parts(case: &str) -> Parts {
+pub(crate) fn parts(case: &str) -> Parts {
     let of_parts = if case == "sd-inpainting" { "sd-1" } else { case };
     let whole = file(&format!("{of_parts}/model.safetensors"));
     let unet = match case {
@@ -56,14 +56,14 @@ pub fn parts(case: &str) -> Parts {
 }
 
 /// A tiny model.
-pub fn model(case: &str) -> Arc<dyn Model> {
+pub(crate) fn model(case: &str) -> Arc<dyn Model> {
     let placement =
         Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeSet::from(["unet".to_owned()]) };
     StableDiffusionFamily.open(parts(case)).unwrap().load(&placement).unwrap()
 }
 
 /// The request of a case.
-pub fn request(case: &str) -> Txt2Img {
+pub(crate) fn request(case: &str) -> Txt2Img {
     let text = std::fs::read_to_string(path(&format!("golden/{case}/case.toml"))).unwrap();
     let said = |key: &str| {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -83,7 +83,7 @@ pub fn request(case: &str) -> Txt2Img {
 }
 
 /// Drives a job to its end.
-pub fn finished(model: &Arc<dyn Model>, job: Job) -> Run {
+pub(crate) fn finished(model: &Arc<dyn Model>, job: Job) -> Run {
     let mut run = start(model.clone(), job, Arc::new(Encodings::default()), Cancel::default()).unwrap();
     run.by_ref().try_for_each(|event| event.map(drop)).unwrap();
     run

@@ -6,7 +6,7 @@ use super::print_json;
 use crate::error::Result;
 
 /// Prints what an infotext says as one JSON object: the request, or why this engine can't draw it.
-pub fn show_infotext(registry: &Catalog, infotext: &Infotext) -> Result<()> {
+pub(crate) fn show_infotext(registry: &Catalog, infotext: &Infotext) -> Result<()> {
     let mut object = match infotext.reading(registry) {
         Ok(reading) => of_reading(registry, reading),
         Err(error) => json!({

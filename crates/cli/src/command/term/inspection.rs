@@ -8,7 +8,7 @@ use forge::{InspectedPart, Inspection};
 use crate::error::Result;
 
 /// Prints what a model file holds.
-pub fn show_inspection(path: &Path, found: &Inspection, as_json: bool) -> Result<()> {
+pub(crate) fn show_inspection(path: &Path, found: &Inspection, as_json: bool) -> Result<()> {
     if as_json {
         let mut value = json!(found);
         value["path"] = json!(path.to_string_lossy());

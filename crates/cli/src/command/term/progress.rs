@@ -15,7 +15,7 @@ use super::{print_json, shown};
 use crate::error::Result;
 
 /// Tells a person, a log or a program how a run goes.
-pub struct Reporter {
+pub(crate) struct Reporter {
     json: bool,
     /// What is redrawn on a terminal while something goes on.
     bar: Option<Bar>,
@@ -30,7 +30,7 @@ pub struct Reporter {
 
 impl Reporter {
     /// JSON lines on standard output, or text on standard error: one line that is redrawn on a terminal, plain lines elsewhere.
-    pub fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool) -> Self {
         let now = Instant::now();
         let terminal = !json && stderr().is_terminal() && can_redraw();
         Self { json, bar: None, terminal, started: now, last: now, steps: Vec::new(), told: Ok(()) }
@@ -40,19 +40,19 @@ impl Reporter {
     ///
     /// # Errors
     /// [`forge::Error::Write`] where an event could not be printed, though somebody was there to read it.
-    pub fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         self.told
     }
 
     /// Shows that a part of the run goes on, until its event.
-    pub fn begin(&mut self, part: &'static str) {
+    pub(crate) fn begin(&mut self, part: &'static str) {
         if self.terminal {
             self.bar = Some(Bar::of(part));
         }
     }
 
     /// Tells of one event.
-    pub fn event(&mut self, event: &Event) {
+    pub(crate) fn event(&mut self, event: &Event) {
         let took = self.last.elapsed();
         if !matches!(event, Event::Note { .. }) {
             self.last = Instant::now();

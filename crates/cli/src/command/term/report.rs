@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Prints a line of results. Text from files can't command the terminal: control characters are shown, not sent.
 ///
 /// A reader that has gone, such as `head`, is no error.
-pub fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     match writeln!(stdout(), "{}", shown(text)) {
         Err(source) if source.kind() != ErrorKind::BrokenPipe => {
             Err(forge::Error::Write { path: "standard output".into(), source: source.into() }.into())
@@ -22,7 +22,7 @@ pub fn print(text: &str) -> Result<()> {
 }
 
 /// Text from files can't command the terminal: control characters are shown, not sent.
-pub fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let show = |c: char| match c {
         '\n' | '\t' => c.to_string(),
         c if commands(c) => c.escape_default().to_string(),
@@ -38,7 +38,7 @@ fn commands(c: char) -> bool {
 }
 
 /// Prints a value as JSON on one line. What terminals take for commands is escaped as JSON has it.
-pub fn print_json(value: &serde_json::Value) -> Result<()> {
+pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
     let escape = |c: char| if commands(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
     print(&value.to_string().chars().map(escape).collect::<String>())
 }
@@ -58,7 +58,7 @@ fn cut(text: &str, most: usize) -> String {
 }
 
 /// Prints an error, its causes and what to do about it; with `json` as an event on standard output.
-pub fn report(error: &Error, json: bool) {
+pub(crate) fn report(error: &Error, json: bool) {
     // A line's end in a path must not begin a message of its own.
     let message = cut(&error.to_string(), LONGEST_MESSAGE).replace('\n', "\\n");
     let chain = std::iter::successors(error.source(), |&cause| cause.source());
@@ -83,7 +83,7 @@ pub fn report(error: &Error, json: bool) {
 }
 
 /// Prints the samplers of a registry.
-pub fn list_samplers(registry: &Catalog, as_json: bool) -> Result<()> {
+pub(crate) fn list_samplers(registry: &Catalog, as_json: bool) -> Result<()> {
     if as_json {
         let samplers: Vec<_> = (registry.samplers().iter())
             .map(|s| {
@@ -109,7 +109,7 @@ pub fn list_samplers(registry: &Catalog, as_json: bool) -> Result<()> {
 }
 
 /// Prints the schedules of a registry.
-pub fn list_schedules(registry: &Catalog, as_json: bool) -> Result<()> {
+pub(crate) fn list_schedules(registry: &Catalog, as_json: bool) -> Result<()> {
     if as_json {
         let schedules: Vec<_> = (registry.schedules().iter())
             .map(|s| {
