@@ -150,7 +150,7 @@ fn prompt_syntax_that_is_drawn_as_words_is_told() {
     let tiny = Tiny::quick();
     for (prompt, says) in [
         ("a {{cat}}", "`{{cat}` of the prompt is drawn as plain words: weights are written with round brackets"),
-        ("a cat, embedding:easynegative", "`embedding:easynegative` of the prompt is drawn as plain words: embeddings"),
+        ("a cat, embedding:easynegative", "`embedding:easynegative` of the prompt is drawn as plain words: no folder"),
         ("a cat at 12:30", "`30` at the end of the prompt is its weight"),
     ] {
         let ran = tiny.txt2img(&["--prompt", prompt]).done();

@@ -4,7 +4,7 @@ mod tiny;
 
 use core_tensor::{WeightSource, safetensors::Safetensors};
 use fixtures::{Golden, deviation, psnr, std};
-use tiny::{Tiny, golden};
+use tiny::{Tensors, Tiny, golden};
 
 /// Largest difference of a latent after eight steps, as a share of its standard deviation.
 const LATENT: f64 = 1e-3;
@@ -44,6 +44,46 @@ fn a_single_file_is_told_part_by_part() {
         assert!(ran.out.contains(part), "no `{part}` in {ran:?}");
     }
     assert!(!ran.out.contains("nothing reads"), "{ran:?}");
+}
+
+#[test]
+fn a_prompt_may_name_the_textual_inversions_of_a_folder() {
+    let width = Safetensors::open(&golden("sd-1/model.safetensors")).expect("the file is there");
+    let norm = width.manifest().iter().find(|(name, _)| name.ends_with("text_model.final_layer_norm.weight"));
+    let width = norm.expect("an encoder has one").1.shape[0] as u64;
+    let config = golden("sd-1/case.toml").display().to_string();
+    let tiny = Tiny::quick();
+    std::fs::create_dir_all(tiny.path("words/more")).expect("files can be written here");
+    let vectors =
+        |width: u64| Tensors(Vec::new()).zeros("emb_params", "F32", &[2, width]).poisoned("emb_params", 1.0).bytes();
+    tiny.write("words/qualm.safetensors", vectors(width));
+    tiny.write("words/more/narrow.safetensors", vectors(width + 1));
+    tiny.write(
+        "words/table.safetensors",
+        Tensors(Vec::new()).zeros("a.weight", "F32", &[2]).zeros("b.weight", "F32", &[2]).bytes(),
+    );
+    tiny.write("words/qualm.preview.png", "no picture");
+    let draw = |prompt: &str, more: &[&str]| {
+        let flags = ["txt2img", "--config", &config, "--steps", "1", "--prompt", prompt, "--output", "a.png"];
+        tiny.forge(&[&flags[..], more].concat())
+    };
+    let drawn = |prompt: &str, more: &[&str]| {
+        let ran = draw(prompt, &[more, &["--dump", "a.safetensors"]].concat()).done();
+        let dump = Safetensors::open(&tiny.path("a.safetensors")).expect("the run wrote it");
+        (dump.read("image").expect("a dump has it").to_f32().expect("floats").to_vec(), ran.err)
+    };
+    let folder = ["--embeddings", "words"];
+    // a name stands for its vectors, by itself and behind ComfyUI's mark
+    let (word, _) = drawn("a cat, qualm", &[]);
+    let (named, err) = drawn("a cat, qualm", &folder);
+    assert!(err.contains("table.safetensors") && err.contains("no textual inversion"), "{err}");
+    assert!(!err.contains("preview") && !err.contains("narrow"), "{err}");
+    assert!(word != named);
+    assert!(drawn("a cat, embedding:qualm", &folder).0 == named);
+    // and one of another width is an error by its name, where a prompt has it
+    draw("a cat, narrow", &folder).refused(2, &["narrow"]);
+    // and a family that takes none says so
+    tiny.txt2img(&folder).refused(2, &["prompt.embeddings", "Flux takes no textual inversions"]);
 }
 
 fn reference(case: &str) -> Golden {

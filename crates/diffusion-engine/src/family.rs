@@ -49,6 +49,11 @@ pub trait Family: Send + Sync {
         &[]
     }
 
+    /// Whether its text encoders can be given textual inversions.
+    fn takes_embeddings(&self) -> bool {
+        false
+    }
+
     /// A catalog with what the family adds to it: schedules, profiles.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ pub enum Syntax {
 impl fmt::Display for Syntax {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
-            Self::Embedding => "embeddings are not loaded yet",
+            Self::Embedding => "no folder of textual inversions is set, `[prompt] embeddings`",
             Self::Braces => "weights are written with round brackets, `((word))` or `(word:1.2)`",
         })
     }

@@ -356,7 +356,9 @@ impl Error {
             Self::Overwrites { .. } | Self::JoinsModel { .. } | Self::SeveralPictures { .. } => Fault::Usage,
             Self::PartsOfSeveral { .. } | Self::NoFamily => Fault::Usage,
             Self::ReadWords { .. } | Self::Styles { .. } => Fault::Usage,
-            Self::Run(Engine::Prompt { .. }) => Fault::Usage,
+            Self::Run(Engine::Prompt { .. } | Engine::EmbeddingWidth { .. } | Engine::NoEmbedding { .. }) => {
+                Fault::Usage
+            }
             Self::Registry(_) | Self::Memory(memory::Error::NotBytes { .. }) => Fault::Usage,
             Self::Weights(Tensor::UnknownDevice { .. } | Tensor::MissingBackend { .. }) => Fault::Usage,
             Self::Run(Engine::Request { .. } | Engine::Sampling(_)) => Fault::Usage,

@@ -22,6 +22,7 @@
 mod config;
 mod detect;
 mod dump;
+mod embeddings;
 mod error;
 mod families;
 mod files;

@@ -16,6 +16,7 @@ use memory::{Bytes, Part, Plan};
 use crate::{
     Config, Error, Families, Note, Result,
     detect::{Detected, detect},
+    embeddings::embeddings,
     files::Files,
     model_files::{only_file, read_object},
     text_file,
@@ -32,6 +33,8 @@ pub(crate) struct Opened {
     device: core_tensor::Device,
     compute: Compute,
     ceiling: Bytes,
+    /// What is odd about the textual inversions.
+    notes: Vec<Note>,
 }
 
 /// What a plan calls that which a job takes beside the parts.
@@ -54,8 +57,22 @@ impl Opened {
         // By the headers alone: what is missing, what doesn't fit, and what it takes.
         let parts = parts.into_iter().map(|part| files.look(part, on_cpu)).collect::<Result<Vec<_>>>()?;
         let parts = beside(first.as_deref(), Parts::of(first.as_deref().map_or_else(String::new, name), parts))?;
+        let (parts, notes) = match &config.prompt.embeddings {
+            Some(_) if !family.takes_embeddings() => {
+                return Err(Error::Value {
+                    key: "prompt.embeddings".into(),
+                    expected: format!("nothing, as {} takes no textual inversions", family.name()),
+                    found: "a folder".into(),
+                });
+            }
+            Some(folder) => {
+                let (embeddings, notes) = embeddings(folder)?;
+                (parts.embeddings(embeddings), notes)
+            }
+            None => (parts, Vec::new()),
+        };
         let model = family.open(parts).map_err(|error| in_its_file(error, &paths))?;
-        Ok(Self { files, paths, file, model, device, compute, ceiling: config.ceiling() })
+        Ok(Self { files, paths, file, model, device, compute, ceiling: config.ceiling(), notes })
     }
 
     /// What the infotext calls the model.
@@ -70,7 +87,7 @@ impl Opened {
 
     /// What is odd about the files.
     pub(crate) fn notes(&self) -> Vec<Note> {
-        self.files.notes()
+        [self.files.notes(), self.notes.clone()].concat()
     }
 
     /// Finds out what the model can't do of a job, before anything is loaded for it.

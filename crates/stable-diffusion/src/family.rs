@@ -68,6 +68,10 @@ impl Family for StableDiffusionFamily {
         knobs()
     }
 
+    fn takes_embeddings(&self) -> bool {
+        true
+    }
+
     fn open(&self, parts: Parts) -> Result<Box<dyn OpenedModel>, Error> {
         Ok(Box::new(opened::Opened::of(parts)?))
     }

@@ -6,7 +6,9 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use diffusion_engine::{Cancel, Catalog, Error as RunError, Event, Image, Job, PlainWords, Txt2Img, end_weight};
+use diffusion_engine::{
+    Cancel, Catalog, Error as RunError, Event, Image, Job, PlainWords, Syntax, Txt2Img, end_weight,
+};
 
 use super::{args::Txt2ImgArgs, term::Reporter};
 use forge::{Config, Forge, ModelHash, Outputs, Pictures, Threads, dump, model_hash};
@@ -35,7 +37,7 @@ pub(super) fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
             ("one run, as all of a dump is of one".to_owned(), format!("{} prompts", requests.len()));
         return Err(forge::Error::Value { key: "--dump".into(), expected, found }.into());
     }
-    notes.extend(requests.first().into_iter().flat_map(plain_words));
+    notes.extend(requests.first().into_iter().flat_map(|request| plain_words(request, &config)));
     let jobs = requests.into_iter().map(|request| Ok(config.job_of(request)?)).collect::<Result<_>>()?;
     draw(Drawing {
         config: &config,
@@ -162,14 +164,16 @@ fn to_standard_output(image: &Image) -> Result<()> {
 }
 
 /// What of a request has no effect, or another than its writer may think.
-fn plain_words(request: &Txt2Img) -> Vec<String> {
+fn plain_words(request: &Txt2Img, config: &Config) -> Vec<String> {
     let pass = &request.pass;
     let counts = pass.needs_negative();
     let ignored = (!pass.negative.is_empty() && !counts)
         .then(|| "the negative prompt has no effect, as `cfg` is 1; it counts above 1".to_owned());
     let prompts = [Some(("prompt", &pass.prompt)), counts.then_some(("negative prompt", &pass.negative))];
     let words = prompts.into_iter().flatten().flat_map(|(which, prompt)| {
-        PlainWords::of(prompt).into_iter().map(move |PlainWords { syntax, text }| {
+        let found = PlainWords::of(prompt).into_iter();
+        let found = found.filter(|found| found.syntax != Syntax::Embedding || config.prompt.embeddings.is_none());
+        found.map(move |PlainWords { syntax, text }| {
             format!("`{text}` of the {which} is drawn as plain words: {syntax}")
         })
     });

@@ -4,7 +4,7 @@ use core_tensor::{Compute, Device, Manifest, Residency, WeightSource, Weights};
 use serde::de::DeserializeOwned;
 
 use super::Settings;
-use crate::Error;
+use crate::{Embedding, Error};
 
 /// A part of a model in its file.
 #[derive(Clone)]
@@ -129,12 +129,19 @@ pub struct Parts {
     parts: Vec<Part>,
     scheduler: Settings,
     yaml: Option<String>,
+    embeddings: Vec<Embedding>,
 }
 
 impl Parts {
     /// The parts of a model that infotexts call `name`.
     pub fn of(name: impl Into<String>, parts: impl IntoIterator<Item = Part>) -> Self {
-        Self { name: name.into(), parts: parts.into_iter().collect(), scheduler: Settings::default(), yaml: None }
+        Self {
+            name: name.into(),
+            parts: parts.into_iter().collect(),
+            scheduler: Settings::default(),
+            yaml: None,
+            embeddings: Vec::new(),
+        }
     }
 
     /// The same with what the `scheduler_config.json` of the model's folder says, which is of no part.
@@ -145,6 +152,16 @@ impl Parts {
     /// The same with the text of the YAML file of the same name as the model's file, as releases of latent-diffusion have it.
     pub fn yaml(self, text: impl Into<String>) -> Self {
         Self { yaml: Some(text.into()), ..self }
+    }
+
+    /// The same with textual inversions, which prompts may name.
+    pub fn embeddings(self, embeddings: Vec<Embedding>) -> Self {
+        Self { embeddings, ..self }
+    }
+
+    /// Takes the textual inversions out.
+    pub fn take_embeddings(&mut self) -> Vec<Embedding> {
+        std::mem::take(&mut self.embeddings)
     }
 
     /// What the `scheduler_config.json` of the model's folder says.

@@ -259,6 +259,10 @@ tables! {
             .docs("what weights such as `(cat:1.3)` do to the text encoders' vectors; docs/prompts.md says how")
             .flag("emphasis")
             .label("Emphasis");
+        /// Folder of textual inversions, which prompts call by their files' names
+        embeddings: Option<PathBuf> = Key::of(Kind::Folder, open("none", "\"embeddings\""))
+            .docs("a folder of textual inversions (`.safetensors`, `.pt`, `.bin`), which prompts call by their files' names")
+            .flag("embeddings");
         /// Styles that are put around both prompts, of the table of styles
         styles: Vec<String> = Key::of(Kind::Names, open("none", "[\"cinematic\"]"))
             .docs("styles that are put around both prompts, by their names in `styles_file`")

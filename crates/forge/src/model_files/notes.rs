@@ -82,6 +82,11 @@ pub enum Finding {
         /// The class that it names.
         class: String,
     },
+    /// A file in the folder of textual inversions that is none.
+    NotAnEmbedding {
+        /// Why not.
+        why: String,
+    },
     /// Matrices whose second half holds nothing but zeros, as a download that did not finish leaves it.
     HalfZeros {
         /// How many tensors.
@@ -129,6 +134,7 @@ impl fmt::Display for Finding {
             Self::OtherConfig { config, class } => {
                 write!(f, "`{}` is of a `{class}` and left alone", config.display())
             }
+            Self::NotAnEmbedding { why } => write!(f, "this is no textual inversion: {why}"),
             Self::HalfZeros { tensors, names } => {
                 let they = with(*tensors, "ends", "end");
                 write!(f, "{they} in zeros, half of them or more: {}", listed(names, *tensors))

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use core_tensor::Residency;
 use diffusion_engine::{
-    Activation, AutoencoderKl, Card, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Error, Job, Model, OpenedModel,
-    Pass, Size, VaeConfig, VaeDimensions,
+    Activation, AutoencoderKl, Card, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Embedding, Error, Job, Model,
+    OpenedModel, Pass, Size, VaeConfig, VaeDimensions,
     family::{Part, PartBytes, Parts, Placement, clip},
 };
 
@@ -26,6 +26,7 @@ pub(super) struct Opened {
     /// Layers of the first encoder that nothing is taken from.
     unused: usize,
     vae: (Part, VaeConfig),
+    embeddings: Vec<Embedding>,
     /// Channels of the decoder's finest level.
     decoder: usize,
 }
@@ -94,6 +95,7 @@ impl Opened {
             second: second.map(gelu),
             unused: usize::from(unused),
             vae: (vae, vae_config),
+            embeddings: parts.take_embeddings(),
             decoder: decoder.width(),
         })
     }
@@ -177,6 +179,7 @@ impl OpenedModel for Opened {
             .map(|(part, config)| part.load(at, Residency::Mapped, |w| Clip::load_projected(w, config)));
         let encoders =
             TextEncoders::new(self.edition, first.transpose()?, second.transpose()?, self.unused, &at.device)?;
+        let encoders = encoders.with_embeddings(self.embeddings.clone())?;
         let (part, config) = &self.vae;
         let scaling = self.edition.latent_scaling();
         let vae = part.load(at, Residency::Unpacked, |w| match self.dimensions.in_channels {

@@ -1,0 +1,71 @@
+//! Textual inversions of a folder: each file is one, and prompts call it by the file's name.
+
+use std::{
+    fs, iter,
+    path::{Path, PathBuf},
+};
+
+use core_tensor::WeightSource;
+use diffusion_engine::Embedding;
+
+use crate::{Error, Finding, Note, Result, model_files::open_file};
+
+/// How the names of such files end; what else lies there, such as previews, is left alone.
+const ENDINGS: [&str; 4] = ["safetensors", "pt", "bin", "pth"];
+
+/// The most files that are read, and how deep folders may lie in each other.
+const MOST_FILES: usize = 10_000;
+const DEEPEST: usize = 8;
+
+/// The most numbers of an embedding: a hundred words of SDXL are two hundred thousand.
+const MOST_NUMBERS: usize = 16 << 20;
+
+/// Reads all of a folder and the folders in it, in the order of their names; what is no textual inversion is a note.
+///
+/// # Errors
+/// [`Error::Read`] for a folder that can't be read.
+pub(crate) fn embeddings(folder: &Path) -> Result<(Vec<Embedding>, Vec<Note>)> {
+    let mut files = Vec::new();
+    list(folder, 0, &mut files)?;
+    let (mut embeddings, mut notes) = (Vec::new(), Vec::new());
+    for path in files {
+        match embedding(&path) {
+            Ok(embedding) => embeddings.push(embedding),
+            Err(error) => {
+                let causes = iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+                let why = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+                let finding = Finding::NotAnEmbedding { why };
+                notes.push(Note { path, finding });
+            }
+        }
+    }
+    Ok((embeddings, notes))
+}
+
+fn embedding(path: &Path) -> Result<Embedding> {
+    let file = open_file(path)?;
+    let numbers = file.manifest().iter().map(|(_, form)| form.shape.iter().fold(1usize, |n, &d| n.saturating_mul(d)));
+    let numbers = numbers.fold(0usize, usize::saturating_add);
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    if numbers > MOST_NUMBERS {
+        let source_name = path.display().to_string();
+        return Err(diffusion_engine::Error::NotAnEmbedding { name: name.into_owned(), source_name }.into());
+    }
+    Ok(Embedding::read(name, &file)?)
+}
+
+fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+    let read = |source| Error::Read { path: folder.to_owned(), source };
+    let mut entries = fs::read_dir(folder).map_err(read)?.collect::<std::io::Result<Vec<_>>>().map_err(read)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for path in entries.iter().map(fs::DirEntry::path) {
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        if path.is_dir() && depth < DEEPEST {
+            list(&path, depth + 1, files)?;
+        } else if ending.is_some_and(|ending| ENDINGS.contains(&&*ending)) && path.is_file() && files.len() < MOST_FILES
+        {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
