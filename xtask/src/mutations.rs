@@ -1,4 +1,4 @@
-//! `cargo xtask mutations`: the campaign of damaged inputs, as CI runs it.
+//! `cargo xtask mutations`: the campaign of damaged inputs; CI runs a fifth of it.
 
 use crate::{
     Done,
