@@ -139,6 +139,8 @@ pub struct Prompt {
 
 /// The setting of a prompt that is not wanted.
 const NEGATIVE: &str = "negative";
+/// The setting of how the weights of words count.
+const EMPHASIS: &str = "emphasis";
 
 impl Prompt {
     /// The same as one that is not wanted, which some models encode in another way.
@@ -151,6 +153,18 @@ impl Prompt {
     /// Whether it is one that is not wanted.
     pub fn is_negative(&self) -> bool {
         self.settings.value(NEGATIVE).is_some()
+    }
+
+    /// The same with a way in which the weights of its words count.
+    #[must_use]
+    pub fn weighed(mut self, emphasis: Emphasis) -> Self {
+        self.settings.set(EMPHASIS, Value::Name(emphasis.id().into()));
+        self
+    }
+
+    /// How the weights of its words count.
+    pub fn emphasis(&self) -> Emphasis {
+        self.settings.name(EMPHASIS).and_then(|name| name.parse().ok()).unwrap_or_default()
     }
 
     /// The words of all pieces, without their weights; a space stands for each [`Piece::Break`].

@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use core_tensor::{Device, Latent, Tensor, ops::Rope};
 use diffusion_engine::{
-    Autoencoder, AutoencoderKl, Card, Clip, ClipDimensions, ClipTokenizer, Cut, Emphasis, Encoded, Error, Inside, Job,
-    Key, LatentScaling, Model, Pass, Piece, Predictor, Prompt, Size, Stream, T5, T5Dimensions, T5Tokenizer,
-    VaeDimensions, weighted,
+    Autoencoder, AutoencoderKl, Card, Clip, ClipDimensions, ClipTokenizer, Cut, Encoded, Error, Inside, Job, Key,
+    LatentScaling, Model, Pass, Piece, Predictor, Prompt, Size, Stream, T5, T5Dimensions, T5Tokenizer, VaeDimensions,
+    weighted,
 };
 use samplers::{Options, Prediction, SigmaSpace, SigmaSpace::Flow, Value};
 
@@ -13,9 +13,6 @@ use crate::{
     knobs::{DEFAULT_GUIDANCE, knobs},
     preview,
 };
-
-/// How a prompt calls the way in which its weights count.
-const EMPHASIS: &str = "emphasis";
 
 /// A complete Flux: transformer, both text encoders and the autoencoder.
 #[derive(Debug)]
@@ -162,13 +159,12 @@ impl Model for Flux {
     fn prompt(&self, pieces: Vec<Piece>, pass: &Pass) -> Prompt {
         let mut settings = Options::default();
         settings.set(T5_LENGTH.name, Value::Number(t5_tokens(pass, self.distilled()) as f64));
-        settings.set(EMPHASIS, Value::Name(pass.emphasis.id().into()));
-        Prompt { pieces, settings }
+        Prompt { pieces, settings }.weighed(pass.emphasis)
     }
 
     fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error> {
         let length = whole(&prompt.settings, T5_LENGTH.name).unwrap_or(0);
-        let emphasis = emphasis(&prompt.settings);
+        let emphasis = prompt.emphasis();
         let (mut t5_text, mut clip_text, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for piece in &prompt.pieces {
             let Piece::Words { text, weight } = piece else { return Err(Error::NoChunks { model: "Flux" }) };
@@ -205,7 +201,7 @@ impl Model for Flux {
             Ok(Prompted { txt: stream.tokens.clone(), vec: vec.clone(), pe })
         };
         let under = under.iter().map(prompted).collect::<Result<_, _>>()?;
-        let guidance = number(&pass.knobs, GUIDANCE.name).unwrap_or(DEFAULT_GUIDANCE) as f32;
+        let guidance = pass.knobs.number(GUIDANCE.name).unwrap_or(DEFAULT_GUIDANCE) as f32;
         Ok(Box::new(Predicting { flux: self, under, guidance }))
     }
 
@@ -254,18 +250,10 @@ impl Predictor for Predicting {
         };
         let of_batch = |&prompt: &usize| {
             let inside = inside.of_call(sigma, prompt);
-            one_by_one(&x.0, |picture| of_picture(&under[prompt], picture, &inside)).map(Latent)
+            x.one_by_one(|picture| of_picture(&under[prompt], picture, &inside))
         };
         which.iter().map(of_batch).collect()
     }
-}
-
-/// Each picture of a batch by itself, so that none depends on the others in any bit and a batch takes no more memory than one:
-/// larger matrices would be multiplied in another order, and a processor gains little from them.
-fn one_by_one(batch: &Tensor<4>, picture: impl Fn(Tensor<4>) -> Result<Tensor<4>, Error>) -> Result<Tensor<4>, Error> {
-    let [b, ..] = batch.dims();
-    let pictures = (0..b).map(|i| picture(batch.clone().narrow(0, i, 1)));
-    Ok(Tensor::cat(pictures.collect::<Result<_, _>>()?, 0))
 }
 
 /// T5 tokens that the prompts of a pass are padded to: as asked, or as the profile has it for a model with or without distilled
@@ -274,23 +262,8 @@ fn t5_tokens(pass: &Pass, distilled: bool) -> usize {
     whole(&pass.knobs, T5_LENGTH.name).unwrap_or_else(|| habits::t5_length(&pass.profile, distilled))
 }
 
-/// How the weights of a prompt count.
-fn emphasis(settings: &Options) -> Emphasis {
-    match settings.value(EMPHASIS) {
-        Some(Value::Name(name)) => name.parse().unwrap_or_default(),
-        Some(Value::Number(_)) | None => Emphasis::default(),
-    }
-}
-
-fn number(settings: &Options, name: &str) -> Option<f64> {
-    match settings.value(name)? {
-        Value::Number(number) => Some(*number),
-        Value::Name(_) => None,
-    }
-}
-
 fn whole(settings: &Options, name: &str) -> Option<usize> {
-    number(settings, name).map(|number| number as usize)
+    settings.number(name).map(|number| number as usize)
 }
 
 /// A latent as tokens of 2 × 2 pixels, `[b, c, h, w]` to `[b, h/2 · w/2, c · 4]`.

@@ -116,6 +116,22 @@ impl Options {
         self.0.get(name)
     }
 
+    /// The number that the option of a name is set to, if it is one.
+    pub fn number(&self, name: &str) -> Option<f64> {
+        match self.value(name)? {
+            Value::Number(number) => Some(*number),
+            Value::Name(_) => None,
+        }
+    }
+
+    /// The name that the option of a name is set to, if it is one.
+    pub fn name(&self, name: &str) -> Option<&str> {
+        match self.value(name)? {
+            Value::Name(name) => Some(name),
+            Value::Number(_) => None,
+        }
+    }
+
     /// What is set, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))

@@ -11,7 +11,7 @@ use crate::{
     habits::Habits,
     knobs::{PREDICTION, ZERO_SNR, knobs},
     preview,
-    settings::{self, settings},
+    settings::settings,
     times::Times,
 };
 
@@ -71,7 +71,7 @@ impl StableDiffusion {
 
     /// What the network's output is.
     fn prediction(&self, pass: &Pass) -> Prediction {
-        match settings::name(&pass.knobs, PREDICTION.name) {
+        match pass.knobs.name(PREDICTION.name) {
             Some("eps") => Prediction::Epsilon,
             Some("v") => Prediction::V,
             _ => self.trained.prediction,
@@ -118,7 +118,7 @@ impl Model for StableDiffusion {
     }
 
     fn sigma_space(&self, pass: &Pass) -> SigmaSpace {
-        let zero_snr = match settings::name(&pass.knobs, ZERO_SNR.name) {
+        let zero_snr = match pass.knobs.name(ZERO_SNR.name) {
             Some("on") => true,
             Some("off") => false,
             _ => self.trained.zero_snr,
@@ -127,7 +127,7 @@ impl Model for StableDiffusion {
     }
 
     fn prompt(&self, pieces: Vec<Piece>, pass: &Pass) -> Prompt {
-        Prompt { pieces, settings: settings(self.edition, pass) }
+        Prompt { pieces, settings: settings(self.edition, pass) }.weighed(pass.emphasis)
     }
 
     fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error> {
@@ -200,15 +200,8 @@ impl Predictor for Predicting {
         };
         let of_batch = |&prompt: &usize| {
             let inside = inside.of_call(sigma, prompt);
-            one_by_one(&x.0, |picture| of_picture(&under[prompt], picture, &inside)).map(Latent)
+            x.one_by_one(|picture| of_picture(&under[prompt], picture, &inside))
         };
         which.iter().map(of_batch).collect()
     }
-}
-
-/// Each picture of a batch by itself, so that none depends on the others in any bit and a batch takes no more memory than one.
-fn one_by_one(batch: &Tensor<4>, picture: impl Fn(Tensor<4>) -> Result<Tensor<4>, Error>) -> Result<Tensor<4>, Error> {
-    let [b, ..] = batch.dims();
-    let pictures = (0..b).map(|i| picture(batch.clone().narrow(0, i, 1)));
-    Ok(Tensor::cat(pictures.collect::<Result<_, _>>()?, 0))
 }

@@ -12,9 +12,6 @@ use crate::{
     },
 };
 
-/// How weights are applied.
-const EMPHASIS: &str = "emphasis";
-
 /// Whether an empty negative prompt is all zeros.
 const ZEROED: &str = "zeroed";
 
@@ -32,12 +29,12 @@ pub(crate) struct Settings {
 impl Settings {
     /// As a prompt holds what [`settings`] put there.
     pub(crate) fn of(prompt: &Prompt) -> Self {
-        let whole = |key: &Key| number(&prompt.settings, key.name).unwrap_or(0.0) as f32;
+        let whole = |key: &Key| prompt.settings.number(key.name).unwrap_or(0.0) as f32;
         let score = if prompt.is_negative() { NEGATIVE_AESTHETIC_SCORE } else { AESTHETIC_SCORE };
         Self {
-            clip_skip: number(&prompt.settings, CLIP_SKIP.name).map_or(1, |layer| layer as usize),
-            emphasis: name(&prompt.settings, EMPHASIS).and_then(|name| name.parse().ok()).unwrap_or_default(),
-            zeroed: prompt.is_negative() && number(&prompt.settings, ZEROED).is_some(),
+            clip_skip: prompt.settings.number(CLIP_SKIP.name).map_or(1, |layer| layer as usize),
+            emphasis: prompt.emphasis(),
+            zeroed: prompt.is_negative() && prompt.settings.number(ZEROED).is_some(),
             sizes: [&ORIGINAL_HEIGHT, &ORIGINAL_WIDTH, &CROP_TOP, &CROP_LEFT, &TARGET_HEIGHT, &TARGET_WIDTH].map(whole),
             score: whole(&score),
         }
@@ -56,9 +53,8 @@ impl Settings {
 /// What a pass says about its prompts' encoding by an edition's encoders.
 pub(crate) fn settings(edition: Edition, pass: &Pass) -> Options {
     let mut settings = Options::default();
-    settings.set(EMPHASIS, Value::Name(pass.emphasis.id().into()));
     let mut set = |key: &Key, default: f64| {
-        settings.set(key.name, Value::Number(number(&pass.knobs, key.name).unwrap_or(default)));
+        settings.set(key.name, Value::Number(pass.knobs.number(key.name).unwrap_or(default)));
     };
     set(&CLIP_SKIP, 1.0);
     if edition.has_vector() {
@@ -74,20 +70,4 @@ pub(crate) fn settings(edition: Edition, pass: &Pass) -> Options {
         }
     }
     settings
-}
-
-/// A setting that is a number.
-pub(crate) fn number(settings: &Options, name: &str) -> Option<f64> {
-    match settings.value(name)? {
-        Value::Number(number) => Some(*number),
-        Value::Name(_) => None,
-    }
-}
-
-/// A setting that is a name.
-pub(crate) fn name<'a>(settings: &'a Options, name: &str) -> Option<&'a str> {
-    match settings.value(name)? {
-        Value::Name(name) => Some(name),
-        Value::Number(_) => None,
-    }
 }
