@@ -115,7 +115,7 @@ fn the_infotext_of_a_picture_is_the_request_that_made_it() {
             pass.sampler = forge::catalog().sampler("euler_ancestral").unwrap();
             pass.schedule = forge::catalog().schedule("flux").unwrap();
             pass.profile = forge::catalog().profile("comfy").unwrap();
-            pass.cfg = 1.25;
+            pass.cfg = 1.25.into();
             pass.knobs.set("guidance", Value::Number(2.75));
             pass.knobs.set("t5_length", Value::Number(16.0));
         });

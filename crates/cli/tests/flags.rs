@@ -215,3 +215,44 @@ fn each_picture_of_a_batch_makes_its_own_choices_and_says_what_they_were() {
     tiny.txt2img(&["--prompt", "a __birds__", "--wildcards", "cards"]).refused(2, &["no wildcard is called `birds`"]);
     tiny.txt2img(&[&flags[..], &["--dump", "d.safetensors"]].concat()).refused(2, &["--dump", "6 prompts"]);
 }
+
+#[test]
+fn guidance_by_step_is_drawn_and_written_and_read_back() {
+    let tiny = Tiny::quick().set("sampling", "steps", 3).set("prompt", "negative", "a dog");
+    let pixels = |tiny: &Tiny, args: &[&str]| {
+        tiny.txt2img(&[args, &["--output", "a.png"]].concat()).done();
+        let mut reader =
+            png::Decoder::new(std::io::Cursor::new(fs::read(tiny.path("a.png")).unwrap())).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut pixels).unwrap();
+        pixels
+    };
+    let cfg = |args: &[&str]| drawn(&tiny, args)["cfg"].clone();
+    assert_eq!(cfg(&["--cfg", "3,2.5,1"]), serde_json::json!([3.0, 2.5, 1.0]));
+    assert_eq!(cfg(&["--cfg", "[3, 2]"]), serde_json::json!([3.0, 2.0]));
+    assert_eq!(cfg(&["--cfg", "3..1"]), "3..1");
+    assert_eq!(cfg(&["--cfg", "3..1 cosine"]), "3..1 cosine");
+    // a ramp is the list that it stands for, and the file says the same as the flag
+    let ramp = pixels(&tiny, &["--cfg", "3..1"]);
+    assert_eq!(ramp, pixels(&tiny, &["--cfg", "3,2,1"]));
+    assert_ne!(ramp, pixels(&tiny, &["--cfg", "3"]));
+    assert_eq!(pixels(&tiny, &["--cfg", "3,3"]), pixels(&tiny, &["--cfg", "3"]));
+    let list = toml::Value::Array(vec![3.into(), 2.into(), 1.0.into()]);
+    assert_eq!(
+        ramp,
+        pixels(
+            &Tiny::quick().set("sampling", "steps", 3).set("prompt", "negative", "a dog").set("sampling", "cfg", list),
+            &[]
+        )
+    );
+    for (wrong, why) in [
+        ("3,0.5", "`sampling.cfg` is `[3.0, 0.5]`, expected 1 to 100 in each step"),
+        ("3..nan", "expected a number from 1 to 100, a list of such numbers or a ramp such as `7..1.5`"),
+        ("3..", "expected a number from 1 to 100"),
+        ("3..101", "expected 1 to 100 in each step"),
+    ] {
+        tiny.txt2img(&["--cfg", wrong]).refused(2, &[why]);
+    }
+    let wrong = Tiny::quick().set("sampling", "cfg", "7");
+    wrong.txt2img(&[]).refused(2, &["a ramp such as `7..1.5`"]);
+}

@@ -78,7 +78,7 @@ fn a_negative_prompt_is_in_the_plan_too() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let tiny = Tiny::of("tiny-dev");
     let mut config = of(&tiny.config(), [64, 2, 1024], ComputeChoice::F32);
-    (config.sampling.cfg, config.prompt.negative) = (3.0, "a dog".into());
+    (config.sampling.cfg, config.prompt.negative) = (3.0.into(), "a dog".into());
     let planned = planned(&config);
     let taken = taken(&config, planned);
     assert!(taken <= planned, "{taken} bytes, planned {planned}");

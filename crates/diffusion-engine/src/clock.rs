@@ -3,6 +3,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
+use samplers::Step;
+
 /// Where a pass stands while a step is taken. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Arc<Hands>);
@@ -10,6 +12,7 @@ pub struct Clock(Arc<Hands>);
 #[derive(Debug, Default)]
 struct Hands {
     step: AtomicUsize,
+    steps: AtomicUsize,
     call: AtomicUsize,
 }
 
@@ -18,6 +21,8 @@ struct Hands {
 pub struct Moment {
     /// The step, from 0.
     pub step: usize,
+    /// Steps of the pass; 0 before the first.
+    pub steps: usize,
     /// The sampler's call of the model, from 0 and on through all steps of the pass: a sampler may call more than once in a step.
     pub call: usize,
     /// The noise level.
@@ -27,7 +32,8 @@ pub struct Moment {
 impl Clock {
     /// The call that is going on.
     pub fn at(&self, sigma: f32) -> Moment {
-        Moment { step: self.step(), call: self.0.call.load(Relaxed), sigma }
+        let [steps, call] = [&self.0.steps, &self.0.call].map(|hand| hand.load(Relaxed));
+        Moment { step: self.step(), steps, call, sigma }
     }
 
     /// The step, from 0.
@@ -36,8 +42,9 @@ impl Clock {
     }
 
     /// A step begins.
-    pub(crate) fn begin(&self, step: usize) {
-        self.0.step.store(step, Relaxed);
+    pub(crate) fn begin(&self, step: &Step) {
+        self.0.step.store(step.index(), Relaxed);
+        self.0.steps.store(step.sigmas().len().saturating_sub(1), Relaxed);
     }
 
     /// A call of the sampler has ended.
@@ -47,7 +54,7 @@ impl Clock {
 
     /// Another clock that shows the same.
     pub(crate) fn fork(&self) -> Self {
-        let Moment { step, call, .. } = self.at(0.0);
-        Self(Arc::new(Hands { step: step.into(), call: call.into() }))
+        let Moment { step, steps, call, .. } = self.at(0.0);
+        Self(Arc::new(Hands { step: step.into(), steps: steps.into(), call: call.into() }))
     }
 }

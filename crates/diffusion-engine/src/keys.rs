@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use crate::PerStep;
+
 /// One key of a config: what it is called, what it may be, and what it does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Key {
@@ -60,6 +62,13 @@ pub enum Kind {
     },
     /// A number of a range, whose ends belong to it.
     Number {
+        /// The least.
+        min: f64,
+        /// The most.
+        max: f64,
+    },
+    /// A number of a range, whose ends belong to it, or what it is from step to step: a list, or a ramp.
+    PerStep {
         /// The least.
         min: f64,
         /// The most.
@@ -177,13 +186,21 @@ impl Key {
 
     /// Reads what a flag says. What is not of the key's kind stays the text that it is.
     pub fn read(&self, text: &str) -> Value {
+        let numbers = |text: &str| {
+            let numbers = text.split(',').map(|x| x.trim().parse().map(Value::Number));
+            numbers.collect::<Result<_, _>>().ok().map(Value::List)
+        };
         let number = match self.kind {
             Kind::Whole { .. } => text.parse().ok().map(Value::Whole),
             Kind::Number { .. } => text.parse().ok().map(Value::Number),
-            Kind::Numbers { .. } => {
-                let numbers = text.split(',').map(|x| x.trim().parse().map(Value::Number));
-                numbers.collect::<Result<_, _>>().ok().map(Value::List)
+            Kind::PerStep { .. } => {
+                let bare = text.trim().strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+                match bare {
+                    None if !text.contains(',') => text.parse().ok().map(Value::Number),
+                    list => numbers(list.unwrap_or(text)),
+                }
             }
+            Kind::Numbers { .. } => numbers(text),
             Kind::Names => {
                 let names = text.split(',').map(|name| Value::Text(name.trim().to_owned()));
                 Some(Value::List(names.collect()))
@@ -216,6 +233,17 @@ pub enum Value {
     Table(BTreeMap<String, Value>),
     /// What no key takes, such as a date: how it is written.
     Other(String),
+}
+
+impl From<&PerStep> for Value {
+    fn from(per_step: &PerStep) -> Self {
+        let number = |number: &f32| Self::Number(f64::from(*number));
+        match per_step {
+            PerStep::Same(same) => number(same),
+            PerStep::Each(numbers) => Self::List(numbers.iter().map(number).collect()),
+            PerStep::Ramp { .. } => Self::Text(per_step.to_string()),
+        }
+    }
 }
 
 /// As a config has it, with quotes around texts.
@@ -255,6 +283,20 @@ impl Value {
         }
     }
 
+    /// What it says from step to step: a number, a list of numbers, or the text of a ramp.
+    pub fn per_step(&self) -> Option<PerStep> {
+        match self {
+            Self::Whole(_) | Self::Number(_) => self.number().map(|number| PerStep::Same(number as f32)),
+            Self::List(list) if !(1..=PerStep::MOST).contains(&list.len()) => None,
+            Self::List(list) => {
+                let number = |value: &Self| value.number().map(|number| number as f32);
+                list.iter().map(number).collect::<Option<_>>().map(PerStep::Each)
+            }
+            Self::Text(text) => text.parse().ok().filter(|parsed| matches!(parsed, PerStep::Ramp { .. })),
+            Self::Table(_) | Self::Other(_) => None,
+        }
+    }
+
     /// As [`Pass::knobs`](crate::Pass::knobs) have it: a number, or a name in lower case; `None` for what is neither.
     pub fn option(&self) -> Option<samplers::Value> {
         match (self.number(), self) {
@@ -286,6 +328,9 @@ impl fmt::Display for Kind {
             Self::Choice(_) | Self::Backend | Self::Noise => f.write_str(&self.range()),
             Self::Whole { min, max, .. } => write!(f, "a whole number from {min} to {max}"),
             Self::Number { min, max } => write!(f, "a number from {min} to {max}"),
+            Self::PerStep { min, max } => {
+                write!(f, "a number from {min} to {max}, a list of such numbers or a ramp such as `7..1.5`")
+            }
             Self::Numbers { min, max } => write!(f, "a list of {min} to {max} numbers"),
             Self::Names => f.write_str("a list of names"),
             Self::Size => f.write_str("a size such as `16 GiB`"),
@@ -307,7 +352,7 @@ impl Kind {
             Self::Choice(names) => either(names),
             Self::Whole { min, max, step: 1 } => format!("{min} to {max}"),
             Self::Whole { min, max, step } => format!("{min} to {max}, a multiple of {step}"),
-            Self::Number { min, max } => format!("{min} to {max}"),
+            Self::Number { min, max } | Self::PerStep { min, max } => format!("{min} to {max}"),
             Self::Numbers { min, max } => format!("{min} to {max} of them"),
             Self::Size => "such as `16 GiB`".to_owned(),
             Self::Seed => format!("`random` or 0 to {}", u64::MAX),
@@ -324,6 +369,7 @@ impl Kind {
             Self::File | Self::Folder | Self::Output => "path",
             Self::Whole { .. } => "whole number",
             Self::Number { .. } => "number",
+            Self::PerStep { .. } => "number, list or text",
             Self::Numbers { .. } => "list of numbers",
             Self::Names => "list of names",
             Self::Size | Self::Seed => "text or whole number",
@@ -345,6 +391,16 @@ impl Kind {
             Self::Number { min, max } => match value.number() {
                 Some(x) if !(*min..=*max).contains(&x) => return Err(self.range()),
                 number => number.is_some(),
+            },
+            Self::PerStep { min, max } => match value.per_step() {
+                Some(per_step) if per_step.outside(&(*min as f32..=*max as f32)).is_some() => {
+                    return Err(if per_step.same().is_some() {
+                        self.range()
+                    } else {
+                        format!("{} in each step", self.range())
+                    });
+                }
+                per_step => per_step.is_some(),
             },
             Self::Numbers { min, max } => match value {
                 Value::List(list) => (*min..=*max).contains(&list.len()) && list.iter().all(|x| x.number().is_some()),
@@ -386,12 +442,23 @@ mod tests {
     fn a_value_of_another_kind_or_range_is_refused_with_what_was_expected() {
         let scale = Key::of(Kind::Number { min: 0.0, max: 100.0 }, Fallback::Number(3.5));
         let length = Key::of(Kind::Whole { min: 1, max: 9, step: 1 }, Fallback::Open { means: "", example: "3" });
+        let course = Key::of(Kind::PerStep { min: 1.0, max: 9.0 }, Fallback::Number(1.0));
         let levels = Key::of(Kind::Numbers { min: 2, max: 3 }, Fallback::Open { means: "", example: "[1, 0]" });
         for (key, text, expected) in [
             (scale, "0", Ok(())),
             (scale, "-1", Err("0 to 100")),
             (scale, "nan", Err("0 to 100")),
             (scale, "x", Err("a number from 0 to 100")),
+            (course, "9", Ok(())),
+            (course, "9, 2.5", Ok(())),
+            (course, "[9]", Ok(())),
+            (course, "9..1 cosine", Ok(())),
+            (course, "nan", Err("1 to 9")),
+            (course, "10", Err("1 to 9")),
+            (course, "9, -1", Err("1 to 9 in each step")),
+            (course, "9..0.5", Err("1 to 9 in each step")),
+            (course, "9, nan", Err("1 to 9 in each step")),
+            (course, "9..", Err("a number from 1 to 9, a list of such numbers or a ramp such as `7..1.5`")),
             (length, "9", Ok(())),
             (length, "10", Err("1 to 9")),
             (length, "99999999999999999999", Err("1 to 9")),

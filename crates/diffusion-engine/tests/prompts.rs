@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, atomic::Ordering};
 
 use core_tensor::{Latent, Tensor, values};
 use diffusion_engine::{
-    Around, Call, Cancel, Catalog, Emphasis, Error, HookError, Hooks, Job, Model, Moment, Pass, Place, PromptFault,
-    Run, Site, Size, Txt2Img, Wrap, parse, start,
+    Around, Call, Cancel, Catalog, Emphasis, Error, HookError, Hooks, Job, Model, Moment, Pass, PerStep, Place,
+    PromptFault, Run, Site, Size, Txt2Img, Wrap, parse, start,
 };
 use samplers::{Denoised, Denoiser, Registry};
 
@@ -56,7 +56,7 @@ fn finished(mut run: Run) -> Run {
 }
 
 fn guided(prompt: &str, negative: &str, cfg: f32) -> Txt2Img {
-    request(prompt).with(|pass| (pass.negative, pass.cfg) = (negative.into(), cfg))
+    request(prompt).with(|pass| (pass.negative, pass.cfg) = (negative.into(), cfg.into()))
 }
 
 fn sampled(prompt: &str, sampler: &str) -> Txt2Img {
@@ -181,14 +181,45 @@ fn the_negative_prompt_is_asked_only_where_it_is_wanted() {
     assert_eq!(spared(guided("a AND b"), Place::Outside), [1, 2, -2, 1, 2, -2, 1, 2, -2]);
     let sampler = sampled("", "euler_cfg_pp").pass.sampler;
     assert_eq!(spared(guided("a").with(|pass| pass.sampler = sampler), Place::Outside), [1, -2, 1, -2, 1, -2]);
-    assert_eq!(lengths(guided("a").with(|pass| pass.cfg = 1.0)), [1, 1, 1]);
+    assert_eq!(lengths(guided("a").with(|pass| pass.cfg = 1.0.into())), [1, 1, 1]);
+}
+
+#[test]
+fn guidance_is_that_of_the_step_in_all_of_its_calls_and_a_step_at_1_asks_nothing_of_the_negative_prompt() {
+    let by_step = |cfg: &str, sampler: &str, steps: usize| {
+        let sampler = sampled("", sampler).pass.sampler;
+        lengths(
+            guided("a", "bb", 1.0).steps(steps).with(|pass| (pass.cfg, pass.sampler) = (cfg.parse().unwrap(), sampler)),
+        )
+    };
+    assert_eq!(by_step("[2, 1, 3]", "euler", 4), [1, -2, 1, 1, -2, 1, -2]);
+    assert_eq!(by_step("3..1", "euler", 3), [1, -2, 1, -2, 1]);
+    assert_eq!(by_step("1..3 cosine", "euler", 3), [1, 1, -2, 1, -2]);
+    assert_eq!(by_step("[1, 1]", "euler", 3), [1, 1, 1]);
+    // two calls in each step but the last
+    assert_eq!(by_step("[2, 1, 3]", "heun", 3), [1, -2, 1, -2, 1, 1, 1, -2]);
+    // a sampler that needs the answer has it
+    assert_eq!(by_step("[2, 1]", "euler_cfg_pp", 2), [1, -2, 1, -2]);
+    // the last step ends at what the model sees: `n + cfg · (p - n)`, by the last step's `cfg` alone
+    let drawn = |cfg: &str| {
+        let request = guided("aaaa", "bb", 1.0).steps(3).with(|pass| pass.cfg = cfg.parse().unwrap());
+        values(&finished(run(&Toy::new(), Job::of(request).unwrap())).latent().0)
+    };
+    assert_eq!(drawn("[3, 2, 4]"), drawn("[3, 2, 4, 9]"));
+    assert_eq!(drawn("5..1"), drawn("[5, 3, 1]"));
+    assert_ne!(drawn("[3, 2, 4]"), drawn("[2, 2, 4]"));
+    for wrong in [vec![0.5], vec![2.0, f32::NAN], vec![-1.0], vec![], vec![2.0; 1001]] {
+        let request = guided("a", "b", 1.0).with(|pass| pass.cfg = PerStep::Each(wrong));
+        assert!(matches!(Job::of(request), Err(Error::Request { what: "cfg", .. })));
+    }
 }
 
 #[test]
 fn a_run_goes_on_from_a_snapshot_with_the_same_words() {
     let model = Toy::new();
     for id in ["heun", "euler_ancestral", "heunpp2"] {
-        let request = sampled("[a|bbbb|cc] AND [dd:eee:0.4] :0.3", id).steps(6).with(|pass| pass.cfg = 2.0);
+        let request =
+            sampled("[a|bbbb|cc] AND [dd:eee:0.4] :0.3", id).steps(6).with(|pass| pass.cfg = "2..1".parse().unwrap());
         let job = Job::of(request).unwrap().then(0.7, |_| ()).unwrap();
         let mut going = run(&model, job);
         let mut snapshots = vec![going.snapshot().unwrap()];

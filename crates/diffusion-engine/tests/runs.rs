@@ -178,7 +178,7 @@ fn a_hook_that_fails_or_changes_a_shape_ends_the_run_with_its_place() {
 fn a_prompt_is_encoded_once_for_all_runs_that_share_its_encodings() {
     let (model, encodings) = (Toy::new(), Arc::new(Encodings::default()));
     let drawn = |prompt: &str| {
-        let job = Job::of(request(prompt).with(|pass| pass.cfg = 2.0)).unwrap();
+        let job = Job::of(request(prompt).with(|pass| pass.cfg = 2.0.into())).unwrap();
         let run = start(model.clone() as Arc<dyn Model>, job, encodings.clone(), Cancel::default()).unwrap();
         values(&finished(run).latent().0)
     };
@@ -318,7 +318,7 @@ impl Denoiser for Combining {
 fn a_wrap_stands_inside_guidance_in_its_place_or_around_it() {
     let model = Toy::new();
     let guided = || {
-        let request = request("some words").steps(1).with(|pass| (pass.cfg, pass.negative) = (3.0, "no".into()));
+        let request = request("some words").steps(1).with(|pass| (pass.cfg, pass.negative) = (3.0.into(), "no".into()));
         Job::of(request).unwrap()
     };
     let drawn = |job: Job| values(&finished(run(&model, job)).latent().0)[0];
@@ -358,7 +358,8 @@ fn hooks_know_the_call_and_a_wrap_may_change_the_prompts() {
     }
     let (model, calls) = (Toy::new(), Arc::default());
     let words = |prompt: &str, negative: &str| {
-        Job::of(request(prompt).steps(2).with(|pass| (pass.cfg, pass.negative) = (2.0, negative.into()))).unwrap()
+        Job::of(request(prompt).steps(2).with(|pass| (pass.cfg, pass.negative) = (2.0.into(), negative.into())))
+            .unwrap()
     };
     let turned = finished(run(&model, words("some words", "no").with(Arc::new(Turned(Arc::clone(&calls))))));
     assert_eq!(*calls.lock().unwrap(), [(1.0, 0), (1.0, 1), (0.5, 0), (0.5, 1)]);

@@ -92,9 +92,11 @@ fn they_are_found_by_the_names_that_other_programs_have_for_them() {
 fn a_guidance_scale_is_the_distilled_one_of_these_models_alone() {
     let catalog = flux::register(Catalog::builtin()).unwrap();
     let own = Some(samplers::Value::Number(2.5));
-    for (model, expected) in
-        [("flux1-dev", (1.0, own.clone())), ("FLUX.1 schnell", (1.0, own)), ("sd_xl_base", (2.5, None))]
-    {
+    for (model, expected) in [
+        ("flux1-dev", (1.0.into(), own.clone())),
+        ("FLUX.1 schnell", (1.0.into(), own)),
+        ("sd_xl_base", (2.5.into(), None)),
+    ] {
         let text = format!("a\nSteps: 4, Seed: 1, Guidance scale: 2.5, Model: {model}");
         let request = parse(&text, flux::knobs()).request(&catalog).unwrap();
         let pass = request.pass;

@@ -207,7 +207,7 @@ impl Config {
                 sigmas: sampling.sigmas.clone(),
                 options: sampling.options.clone(),
                 profile,
-                cfg: sampling.cfg,
+                cfg: sampling.cfg.clone(),
                 emphasis: prompt.emphasis,
                 size: Size { width: image.width, height: image.height },
                 knobs: self.knobs.clone(),
@@ -316,7 +316,7 @@ mod tests {
         assert!(Config::read(&path).is_err());
         let without = [find("sampling", "steps").unwrap(), find("model", "clip").unwrap()];
         let config = Config::read_without(&path, &without).unwrap();
-        assert_eq!((config.sampling.steps, config.sampling.cfg, config.model.clip), (20, 2.0, None));
+        assert_eq!((config.sampling.steps, config.sampling.cfg, config.model.clip), (20, 2.0.into(), None));
     }
 
     #[test]
@@ -326,7 +326,7 @@ mod tests {
         for key in keys() {
             let text = match key.kind {
                 Kind::Whole { min, .. } => (min + 1).to_string(),
-                Kind::Number { max, .. } => max.to_string(),
+                Kind::Number { max, .. } | Kind::PerStep { max, .. } => max.to_string(),
                 Kind::Numbers { .. } => "1,0.5".to_owned(),
                 Kind::Names => "a,b".to_owned(),
                 Kind::Choice(names) => names[names.len() - 1].to_owned(),

@@ -29,7 +29,7 @@ fn config() -> Config {
 
 fn request(steps: usize) -> Txt2Img {
     let request = config().request(|| 0).unwrap().steps(steps).size(Size { width: 32, height: 32 });
-    Txt2Img { batch: 1, ..request }.with(|pass| pass.cfg = 1.0)
+    Txt2Img { batch: 1, ..request }.with(|pass| pass.cfg = 1.0.into())
 }
 
 /// Every sampler that is made for flows.
@@ -95,7 +95,7 @@ fn two_runs_in_turn_make_the_pixels_of_one_after_the_other() {
         let one = request(5);
         let sampler = Registry::builtin().sampler("euler_ancestral").unwrap();
         let other = request(4).seed(9).size(Size { width: 48, height: 32 }).with(|pass| {
-            (pass.sampler, pass.prompt, pass.cfg) = (sampler, "another".into(), 2.0);
+            (pass.sampler, pass.prompt, pass.cfg) = (sampler, "another".into(), 2.0.into());
         });
         [one, other]
     };

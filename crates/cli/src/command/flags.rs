@@ -92,7 +92,7 @@ fn arg(key: &'static Key, flag: &'static str) -> Arg {
         | Kind::Noise => arg.value_parser(Words).allow_hyphen_values(true),
         Kind::Sampler | Kind::Schedule | Kind::Profile => arg.allow_hyphen_values(true),
         // What is wrong with a number below 0 is said of the number.
-        Kind::Whole { .. } | Kind::Number { .. } => {
+        Kind::Whole { .. } | Kind::Number { .. } | Kind::PerStep { .. } => {
             arg.value_parser(move |text: &str| number(key, text)).allow_negative_numbers(true)
         }
         Kind::Numbers { .. } | Kind::Size | Kind::Seed => arg.allow_negative_numbers(true),
@@ -128,6 +128,7 @@ fn value_name(kind: &Kind) -> &'static str {
         Kind::Choice(_) | Kind::Sampler | Kind::Schedule | Kind::Profile | Kind::Backend => "NAME",
         Kind::Whole { .. } => "N",
         Kind::Number { .. } => "X",
+        Kind::PerStep { .. } => "X",
         Kind::Numbers { .. } => "X,X,…",
         Kind::Names => "NAME,NAME,…",
         Kind::Size => "SIZE",
@@ -137,10 +138,13 @@ fn value_name(kind: &Kind) -> &'static str {
     }
 }
 
-/// A number. Whether it is in the range is looked at together with the config's; here it is only named.
+/// A number, or numbers by step. Whether it is in the range is looked at together with the config's; here it is only named.
 fn number(key: &Key, text: &str) -> Result<String, String> {
-    match key.read(text).number() {
+    let value = key.read(text);
+    let by_step = matches!(key.kind, Kind::PerStep { .. }) && value.per_step().is_some();
+    match value.number() {
         Some(_) => Ok(text.to_owned()),
+        None if by_step => Ok(text.to_owned()),
         None => Err(format!("expected {}", key.kind)),
     }
 }
@@ -152,7 +156,7 @@ pub(super) fn offering(command: Command, registry: &Catalog) -> Command {
             command.mut_arg(flag, |arg| arg.value_parser(Names(names(&key.kind, registry))))
         }
         Kind::Words { .. } | Kind::File | Kind::Folder | Kind::Output | Kind::Choice(_) | Kind::Backend => command,
-        Kind::Whole { .. } | Kind::Number { .. } | Kind::Numbers { .. } => command,
+        Kind::Whole { .. } | Kind::Number { .. } | Kind::PerStep { .. } | Kind::Numbers { .. } => command,
         Kind::Size | Kind::Seed | Kind::Noise | Kind::Names | Kind::Options => command,
     })
 }

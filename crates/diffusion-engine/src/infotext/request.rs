@@ -9,7 +9,7 @@ use super::{
     keys::{Meaning, meaning, own_scale, plain},
     values,
 };
-use crate::{Catalog, Emphasis, Error, Key, Kind, Pass, Size, Txt2Img, Variation};
+use crate::{Catalog, Emphasis, Error, Key, Kind, Pass, PerStep, Size, Txt2Img, Variation};
 
 /// The sides that a model may take; which of them it does is found when it is read.
 const SIDES: std::ops::RangeInclusive<usize> = 16..=Size::MAX;
@@ -146,7 +146,7 @@ impl<'a> Said<'a> {
         if let Some(sampler) = sampler {
             pass.sampler = sampler;
         }
-        pass.cfg = cfg.unwrap_or(pass.cfg);
+        pass.cfg = cfg.unwrap_or_default();
         let emphasis = |key: &str, value: &str| value.parse().map_err(|_| self.wrong(key, Emphasis::NAMES, value));
         pass.emphasis = self.one(Meaning::Emphasis, emphasis)?.unwrap_or_default();
         pass.template = self.one(Meaning::Template, |_, value| Ok(value.to_owned()))?;
@@ -265,13 +265,15 @@ impl<'a> Said<'a> {
 
     /// `cfg`, and the family's own settings. `Guidance scale` is `cfg` or the knob that is called so too: the one that the text has no
     /// other key for, and where it has none for either, the knob of a model whose name the catalog knows for it, and else `cfg`.
-    fn scales(&self, catalog: &Catalog) -> Result<(Option<f32>, Options), Error> {
+    fn scales(&self, catalog: &Catalog) -> Result<(Option<PerStep>, Options), Error> {
         let mut knobs = Options::default();
         for (at, knob) in self.knobs.iter().enumerate() {
             let said = self.one(Meaning::Knob(at), |key, value| self.knob(knob, key, value))?;
             said.into_iter().for_each(|value| knobs.set(knob.name, value));
         }
-        let cfg = self.one(Meaning::Cfg, |key, value| self.number(key, value))?;
+        let per_step =
+            |key: &str, value: &str| value.parse().map_err(|_| self.wrong(key, "a number, a list or a ramp", value));
+        let cfg: Option<PerStep> = self.one(Meaning::Cfg, per_step)?;
         let Some(scale) = self.one(Meaning::Scale, |key, value| self.number(key, value))? else {
             return Ok((cfg, knobs));
         };
@@ -284,10 +286,10 @@ impl<'a> Said<'a> {
         }
         let is_said = matches!(said, Some(Value::Number(number)) if *number as f32 == scale);
         match cfg {
-            Some(cfg) if cfg != scale && !is_said => {
+            Some(cfg) if cfg != PerStep::Same(scale) && !is_said => {
                 Err(self.contradiction(self.first(Meaning::Cfg), self.first(Meaning::Scale)))
             }
-            cfg => Ok((cfg.or(Some(scale)), knobs)),
+            cfg => Ok((cfg.or(Some(PerStep::Same(scale))), knobs)),
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
     pairs::Pair,
     values,
 };
-use crate::{Emphasis, Key, Value};
+use crate::{Emphasis, Key, PerStep, Value};
 
 /// What stands before the negative prompt.
 pub(super) const NEGATIVE: &str = "Negative prompt:";
@@ -43,7 +43,8 @@ fn fits((key, value): &Pair, knobs: &[Key]) -> bool {
             Meaning::Steps | Meaning::Seed | Meaning::VariationSeed | Meaning::Width | Meaning::Height | Meaning::Batch,
         ) => values::whole(value).is_some(),
         Some(Meaning::Knob(at)) => !matches!(knobs[at].read(value), Value::Text(_)),
-        Some(Meaning::Cfg | Meaning::Scale | Meaning::VariationStrength) => values::number(value).is_some(),
+        Some(Meaning::Cfg) => value.parse::<PerStep>().is_ok(),
+        Some(Meaning::Scale | Meaning::VariationStrength) => values::number(value).is_some(),
         Some(Meaning::Emphasis) => value.parse::<Emphasis>().is_ok(),
         Some(Meaning::Size | Meaning::ResizedFrom) => values::size(value).is_some(),
         Some(

@@ -3,7 +3,7 @@ use proptest::sample::Index;
 use samplers::{Value, noise::NoiseSource};
 
 use super::*;
-use crate::{Catalog, Error, Fallback, Kind, Pass, Size, Txt2Img, Variation};
+use crate::{Catalog, Error, Fallback, Kind, Pass, PerStep, Shape, Size, Txt2Img, Variation};
 
 /// What a family may have of its own.
 const KNOBS: [Key; 2] = [
@@ -62,7 +62,7 @@ fn text_of_other_programs_is_read_as_far_as_it_goes() {
     );
     assert_eq!(
         (request.pass.steps, request.pass.sampler.id.as_str(), request.pass.cfg, request.seed),
-        (28, "euler_ancestral", 7.0, 1234)
+        (28, "euler_ancestral", 7.0.into(), 1234)
     );
     assert_eq!(request.pass.size, Size { width: 512, height: 768 });
     assert_eq!(request.noise, NoiseSource::Nv);
@@ -186,6 +186,17 @@ fn a_name_or_number_that_makes_no_sense_is_an_error() {
     }
 }
 
+/// All that `cfg` may be.
+fn cfgs() -> impl Strategy<Value = PerStep> {
+    let number = || 1.0f32..100.0;
+    let shape = prop_oneof![Just(Shape::Linear), Just(Shape::Cosine)];
+    prop_oneof![
+        number().prop_map(PerStep::Same),
+        proptest::collection::vec(number(), 1..6).prop_map(PerStep::Each),
+        (number(), number(), shape).prop_map(|(from, to, shape)| PerStep::Ramp { from, to, shape }),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -195,7 +206,7 @@ proptest! {
         negative in "(?s)(Negative prompt: |Steps: 1|\n|, |\"|[a-z]{0,4}|\\PC){0,4}",
         model in "\\PC{0,8}",
         (seed, steps, batch) in (any::<u64>(), 1usize..1000, 1usize..65),
-        (cfg, warmth) in (1.0f32..100.0, 0.0f64..100.0),
+        (cfg, warmth) in (cfgs(), 0.0f64..100.0),
         (sampler, schedule, profile) in (any::<Index>(), any::<Index>(), any::<Index>()),
         room in proptest::option::of(1u32..4097),
         nv in any::<bool>(),
@@ -243,7 +254,7 @@ fn two_keys_that_contradict_each_other_are_an_error_that_names_both() {
     // and those that agree are none
     let agreed =
         said("steps: 1.0, CFG scale: 7, cfg_scale: 7.0, Size: 512x768, width: 512, Height: 768, Seed: 5, seed: 5");
-    assert_eq!(agreed.unwrap().pass.cfg, 7.0);
+    assert_eq!(agreed.unwrap().pass.cfg, 7.0.into());
 }
 
 #[test]
@@ -292,7 +303,7 @@ fn settings_may_take_several_lines_or_have_others_behind() {
     let each =
         read("a cat\ndogs\nNegative prompt: x\nSteps: 4\nSampler: Euler\nCFG scale: 7\nSeed: 5\nSize: 512x768\n");
     assert_eq!((each.request.pass.prompt.as_str(), each.request.pass.negative.as_str()), ("a cat\ndogs", "x"));
-    assert_eq!((each.request.pass.steps, each.request.pass.cfg, each.request.seed), (4, 7.0, 5));
+    assert_eq!((each.request.pass.steps, each.request.pass.cfg, each.request.seed), (4, 7.0.into(), 5));
     let behind =
         read("a cat\nSteps: 4, Sampler: Euler, Seed: 5, Size: 512x768\nTemplate: a {b|c}\nNegative Template: d");
     assert_eq!((behind.request.pass.prompt.as_str(), behind.request.seed), ("a cat", 5));

@@ -20,7 +20,7 @@ struct Counted {
 
 impl Denoiser for Counted {
     fn begin(&mut self, step: &Step) {
-        self.clock.begin(step.index());
+        self.clock.begin(step);
         self.inner.begin(step);
     }
 

@@ -1,8 +1,8 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::RangeInclusive, sync::Arc};
 
 use samplers::{Options, Param, Sampler, Schedule};
 
-use crate::{Emphasis, Error, Key, Profile, Size, Wrap, prompt::is_composed};
+use crate::{Emphasis, Error, Key, PerStep, Profile, Size, Wrap, prompt::is_composed};
 
 /// One way from a noisy latent to a clean one.
 #[derive(Clone)]
@@ -29,8 +29,8 @@ pub struct Pass {
     pub options: Options,
     /// Whose habits to follow where engines disagree.
     pub profile: Profile,
-    /// Classifier-free guidance, from 1; above 1 each step calls the model twice.
-    pub cfg: f32,
+    /// Classifier-free guidance from step to step, 1 to 100; a step above 1 calls the model twice.
+    pub cfg: PerStep,
     /// The picture's size.
     pub size: Size,
     /// The family's own settings, by the names of its [keys](crate::Model::knobs).
@@ -54,6 +54,9 @@ impl Pass {
     /// The longest prompt, in bytes: many times what any encoder sees, and little enough to be cut into tokens at once.
     pub const MAX_PROMPT: usize = 64 << 10;
 
+    /// What `cfg` may be in a step.
+    pub const CFG: RangeInclusive<f32> = 1.0..=100.0;
+
     /// From noise to a picture of 1024 × 1024 pixels in 20 Euler steps.
     pub fn of(prompt: impl Into<String>) -> Self {
         Self {
@@ -68,7 +71,7 @@ impl Pass {
             sigmas: None,
             options: Options::default(),
             profile: Profile::default(),
-            cfg: 1.0,
+            cfg: PerStep::Same(1.0),
             size: Size { width: 1024, height: 1024 },
             knobs: Options::default(),
             start: Origin::Noise,
@@ -78,7 +81,7 @@ impl Pass {
 
     /// Whether the model is asked what it would do with the negative prompt.
     pub fn needs_negative(&self) -> bool {
-        self.cfg > 1.0 || self.sampler.needs_negative || is_composed(&self.prompt)
+        self.cfg.largest() > 1.0 || self.sampler.needs_negative || is_composed(&self.prompt)
     }
 
     /// The options of the sampler and the schedule, whatever the model: where the schedule is `automatic`, of all that it may stand for.
@@ -101,8 +104,14 @@ impl Pass {
                 return Err(Error::Request { what, expected, found: format!("{} bytes long", prompt.len()) });
             }
         }
-        if !(1.0..=100.0).contains(cfg) {
-            return Err(Error::Request { what: "cfg", expected: "1 to 100".into(), found: cfg.to_string() });
+        if let Some(found) = cfg.outside(&Self::CFG) {
+            return Err(Error::Request { what: "cfg", expected: "1 to 100".into(), found: found.to_string() });
+        }
+        if let PerStep::Each(numbers) = cfg
+            && !(1..=PerStep::MOST).contains(&numbers.len())
+        {
+            let (expected, found) = (format!("1 to {} numbers", PerStep::MOST), numbers.len().to_string());
+            return Err(Error::Request { what: "cfg", expected, found });
         }
         if !(1..=Schedule::MAX_STEPS).contains(steps) {
             return Err(samplers::Error::Steps { steps: *steps, max: Schedule::MAX_STEPS }.into());
@@ -182,7 +191,7 @@ mod tests {
         let wrapped = |wrap: &Arc<dyn Wrap>| Pass { wraps: vec![wrap.clone()], ..Pass::of("a") };
         assert_eq!(wrapped(&wrap), wrapped(&wrap));
         assert_ne!(wrapped(&wrap), Pass::of("a"));
-        assert_ne!(Pass::of("a"), Pass { cfg: 2.0, ..Pass::of("a") });
+        assert_ne!(Pass::of("a"), Pass { cfg: 2.0.into(), ..Pass::of("a") });
         assert_ne!(Pass::of("a"), Pass { start: Origin::Last(1.0), ..Pass::of("a") });
     }
 }

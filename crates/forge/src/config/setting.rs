@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use diffusion_engine::{Emphasis, Key, Kind, Value};
+use diffusion_engine::{Emphasis, Key, Kind, PerStep, Value};
 use memory::Bytes;
 use samplers::Options;
 
@@ -85,6 +85,16 @@ impl Setting for f32 {
 
     fn value(&self) -> Option<Value> {
         Some(Value::Number(f64::from(*self)))
+    }
+}
+
+impl Setting for PerStep {
+    fn read(value: &Value) -> Result<Self, String> {
+        value.per_step().ok_or_else(|| "a number, a list of numbers or a ramp".into())
+    }
+
+    fn value(&self) -> Option<Value> {
+        Some(self.into())
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use diffusion_engine::{Emphasis, Fallback, Key, Kind, Size, Txt2Img, Value};
+use diffusion_engine::{Emphasis, Fallback, Key, Kind, PerStep, Size, Txt2Img, Value};
 use memory::Bytes;
 use samplers::{Options, Schedule};
 
@@ -196,9 +196,13 @@ tables! {
             .flag("steps")
             .label("Steps")
             .api("steps");
-        /// Classifier-free guidance, from 1
-        cfg: f32 = Key::of(Kind::Number { min: 1.0, max: 100.0 }, Fallback::Number(1.0))
-            .docs("classifier-free guidance; above 1 the negative prompt counts and each step calls the model twice")
+        /// Classifier-free guidance, from 1; by step `7,5,3` or `7..1.5`
+        cfg: PerStep = Key::of(Kind::PerStep { min: 1.0, max: 100.0 }, Fallback::Number(1.0))
+            .docs(
+                "classifier-free guidance; above 1 the negative prompt counts and the step calls the model twice. `[7, 5, 3]` is one for each \
+                 step, the last of which goes on; `\"7..1.5\"` goes from the one in the first step to the other in the last, and \
+                 `\"7..1.5 cosine\"` does so slowly at first",
+            )
             .flag("cfg")
             .label("CFG scale")
             .api("cfg_scale");

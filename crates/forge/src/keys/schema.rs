@@ -1,5 +1,5 @@
 use diffusion_engine::Catalog;
-use diffusion_engine::{Fallback, Key, Kind, Value};
+use diffusion_engine::{Fallback, Key, Kind, PerStep, Value};
 use serde_json::{Map, Value as Json, json};
 
 use super::names;
@@ -55,6 +55,14 @@ fn of_kind(kind: &Kind, registry: &Catalog) -> Json {
             json!({ "type": "integer", "minimum": min, "maximum": max, "multipleOf": step })
         }
         Kind::Number { min, max } => json!({ "type": "number", "minimum": min, "maximum": max }),
+        Kind::PerStep { min, max } => {
+            let number = json!({ "type": "number", "minimum": min, "maximum": max });
+            json!({ "anyOf": [
+                number,
+                { "type": "array", "items": number, "minItems": 1, "maxItems": PerStep::MOST },
+                { "type": "string", "pattern": r"^[0-9. ]+\.\.[0-9. ]+( (linear|cosine))?$" },
+            ] })
+        }
         Kind::Numbers { min, max } => {
             json!({ "type": "array", "items": { "type": "number" }, "minItems": min, "maxItems": max })
         }

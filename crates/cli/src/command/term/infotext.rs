@@ -1,4 +1,4 @@
-use diffusion_engine::{Catalog, Infotext, Pass, Reading, Size, Txt2Img, Variation};
+use diffusion_engine::{Catalog, Infotext, Pass, PerStep, Reading, Size, Txt2Img, Variation};
 use samplers::Value;
 use serde_json::json;
 
@@ -34,7 +34,7 @@ fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading
     };
     let mut object = json!({
         "prompt": prompt, "negative": negative, "emphasis": emphasis.id(), "seed": seed, "steps": steps, "sampler": sampler.id,
-        "schedule": schedule.id, "cfg": shortest(cfg), "width": width,
+        "schedule": schedule.id, "cfg": per_step(&cfg), "width": width,
         "height": height, "batch": batch, "noise": noise.id(), "profile": profile.id,
         "options": options.iter().map(option).collect::<serde_json::Map<_, _>>(), "sigmas": sigmas,
         "unread": unread, "defaults": defaults,
@@ -59,6 +59,15 @@ fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading
     object
 }
 
+/// A number, a list, or the text of a ramp.
+fn per_step(per_step: &PerStep) -> serde_json::Value {
+    match per_step {
+        PerStep::Same(number) => shortest(*number),
+        PerStep::Each(numbers) => numbers.iter().copied().map(shortest).collect(),
+        PerStep::Ramp { .. } => json!(per_step.to_string()),
+    }
+}
+
 /// A number with the digits that it needs, and not those of a longer float: 7.1, not 7.099999904632568.
 fn shortest(number: f32) -> serde_json::Value {
     number.to_string().parse::<f64>().map_or(serde_json::Value::Null, |number| json!(number))
@@ -76,5 +85,9 @@ mod tests {
         let catalog = forge::catalog();
         let shown = of_reading(&catalog, parse(text, catalog.knobs()).reading(&catalog).unwrap());
         assert_eq!((shown["cfg"].to_string(), shown["guidance"].to_string()), ("7.1".into(), "3.0".into()));
+        for (said, cfg) in [("\"[7.1, 5]\"", "[7.1,5.0]"), ("7..1.5 cosine", "\"7..1.5 cosine\"")] {
+            let infotext = parse(&format!("a\nSteps: 1, CFG scale: {said}, Seed: 1"), catalog.knobs());
+            assert_eq!(of_reading(&catalog, infotext.reading(&catalog).unwrap())["cfg"].to_string(), cfg);
+        }
     }
 }
