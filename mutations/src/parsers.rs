@@ -198,7 +198,7 @@ fn read_infotext(bytes: &[u8]) -> Reached {
     let infotext = diffusion_engine::parse(&String::from_utf8_lossy(bytes), REGISTRY.knobs());
     match infotext.request(&REGISTRY) {
         Ok(request) => {
-            let _ = diffusion_engine::render(&request, "m", None, REGISTRY.knobs(), false);
+            let _ = diffusion_engine::render(&request, &infotext.provenance(), REGISTRY.knobs(), false);
             if infotext.pairs.is_empty() { Reached::Form } else { Reached::Accepted }
         }
         Err(_) => Reached::Meaning,

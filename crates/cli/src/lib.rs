@@ -5,6 +5,7 @@
 mod caches;
 mod command;
 mod error;
+mod hashing;
 mod hints;
 mod out_of_memory;
 mod signals;

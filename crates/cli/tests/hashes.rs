@@ -34,6 +34,21 @@ fn a_picture_has_the_first_ten_digits_of_its_models_hash() {
 }
 
 #[test]
+fn an_autoencoder_of_its_own_is_named_with_its_hash() {
+    let tiny = Tiny::quick();
+    let caches = tiny.path("caches");
+    let [model, vae] = ["transformer", "vae"].map(|role| model_hash(&tiny.role(role), None).unwrap().short());
+    told(&tiny, caches.to_str().unwrap());
+    let made = parse(&read_infotext(&tiny.path("a.png")).unwrap(), &[]).provenance();
+    assert_eq!((made.model.hash, made.vae.hash), (Some(model), Some(vae)));
+    assert_eq!(made.vae.name.as_deref(), tiny.role("vae").file_name().unwrap().to_str());
+    // and the command tells the same of the picture
+    let shown = &tiny.forge(&["info", "a.png", "--json"]).done().json()[0]["made_with"];
+    assert_eq!(shown["model"].as_str(), tiny.role("transformer").file_stem().unwrap().to_str());
+    assert_eq!(shown["model_hash"].as_str().map(str::len), Some(10));
+}
+
+#[test]
 fn without_a_place_for_caches_no_hash_is_computed() {
     let tiny = Tiny::quick();
     assert_eq!(told(&tiny, ""), None);

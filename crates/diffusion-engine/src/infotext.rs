@@ -13,6 +13,7 @@ mod graph;
 mod json;
 mod keys;
 mod lines;
+mod made_with;
 mod pairs;
 mod render;
 mod request;

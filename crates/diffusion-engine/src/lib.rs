@@ -31,6 +31,7 @@ mod profile;
 mod profiles;
 mod prompt;
 mod prompt_syntax;
+mod provenance;
 mod request;
 pub mod run;
 mod scripts;
@@ -71,6 +72,7 @@ pub use prompt::{
     extra_networks, has_choices,
 };
 pub use prompt_syntax::{PlainWords, Syntax};
+pub use provenance::{Ingredient, Provenance};
 pub use request::{Txt2Img, Variation};
 pub use run::{Run, start};
 pub use site::{HookError, Site};

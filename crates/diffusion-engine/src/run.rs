@@ -10,8 +10,8 @@ use core_tensor::{Latent, Tensor};
 use samplers::{Denoiser, Step};
 
 use crate::{
-    Cancel, Conditioned, Conditions, Cut, Encoded, Encodings, Error, Event, Image, Inside, Job, Model, Piece, Preview,
-    Snapshot, Stage, StepReport,
+    Cancel, Conditioned, Conditions, Cut, Encoded, Encodings, Error, Event, Image, Ingredient, Inside, Job, Model,
+    Piece, Preview, Provenance, Snapshot, Stage, StepReport,
     finite::finite,
     host_noise::HostNoise,
     infotext,
@@ -44,8 +44,8 @@ pub struct Run {
     denoiser: Option<Box<dyn Denoiser>>,
     watch: Watch,
     failed: bool,
-    /// By what the model's file is known.
-    model_hash: Option<String>,
+    /// What the pictures are made with.
+    made: Provenance,
     /// Each picture, once it is decoded.
     pixels: Vec<OnceCell<Tensor<4>>>,
 }
@@ -171,13 +171,8 @@ impl Run {
     }
 
     fn picture(&self, picture: usize) -> Result<Image, Error> {
-        let text = infotext::render(
-            &self.job.request(picture),
-            &self.model.card().name,
-            self.model_hash.as_deref(),
-            self.model.knobs(),
-            self.job.given().is_some(),
-        );
+        let text =
+            infotext::render(&self.job.request(picture), &self.made, self.model.knobs(), self.job.given().is_some());
         Ok(Image::of(self.decoded(picture)?, text))
     }
 
@@ -244,6 +239,7 @@ impl Run {
         at: Prepared,
     ) -> Self {
         let inside = Inside::until(&cancel);
+        let made = Provenance { model: Ingredient::named(model.card().name.clone()), ..Provenance::default() };
         let pixels = (0..job.batch()).map(|_| OnceCell::new()).collect();
         Self {
             model,
@@ -256,7 +252,7 @@ impl Run {
             denoiser: None,
             watch: Watch::default(),
             failed: false,
-            model_hash: None,
+            made,
             pixels,
         }
     }
@@ -264,7 +260,12 @@ impl Run {
     /// Has the infotext of the pictures say by what the model's file is known, as programs compare it: the first ten digits of its SHA-256.
     /// It may come at any time before the pictures.
     pub fn set_model_hash(&mut self, hash: String) {
-        self.model_hash = Some(hash);
+        self.made.model.hash = Some(hash);
+    }
+
+    /// Has the infotext of the pictures name the autoencoder, where it is not the model's own. As [`Run::set_model_hash`].
+    pub fn set_vae(&mut self, vae: Ingredient) {
+        self.made.vae = vae;
     }
 
     /// What was asked for.

@@ -99,7 +99,7 @@ impl Forge {
         let Inner { threads, encodings, .. } = &*self.0;
         let model = self.model(&job)?;
         let run = threads.compute(|| diffusion_engine::start(model, job, encodings.clone(), cancel))?;
-        Ok(Run::new(run, threads.clone()))
+        Ok(Run::new(run, threads.clone()).with_vae(self.vae()))
     }
 
     /// Begins a job of one pass from noise.
@@ -117,10 +117,8 @@ impl Forge {
     pub fn resume(&self, snapshot: Snapshot) -> Result<Run> {
         let Inner { threads, encodings, .. } = &*self.0;
         let model = self.model(snapshot.job())?;
-        Ok(Run::new(
-            diffusion_engine::Run::resume(model, snapshot, encodings.clone(), Cancel::default()),
-            threads.clone(),
-        ))
+        let run = diffusion_engine::Run::resume(model, snapshot, encodings.clone(), Cancel::default());
+        Ok(Run::new(run, threads.clone()).with_vae(self.vae()))
     }
 
     /// What the infotext calls the model.
@@ -131,6 +129,11 @@ impl Forge {
     /// The file by whose [hash](crate::model_hash) the model is known: the network's that is sampled with. `None` where that lies in several.
     pub fn file(&self) -> Option<&Path> {
         self.0.opened.file()
+    }
+
+    /// The autoencoder's file or folder, where the config names one beside the model's own.
+    pub fn vae(&self) -> Option<&Path> {
+        self.0.opened.vae()
     }
 
     /// What is odd about the model's files, and no reason to refuse them: tensors that nothing reads or that hold nothing.

@@ -29,6 +29,8 @@ pub(crate) struct Opened {
     paths: BTreeMap<String, PathBuf>,
     /// The first part's, if it is one.
     file: Option<PathBuf>,
+    /// The autoencoder's file or folder, where the config names one of its own.
+    vae: Option<PathBuf>,
     model: Box<dyn OpenedModel>,
     device: core_tensor::Device,
     compute: Compute,
@@ -72,7 +74,8 @@ impl Opened {
             None => (parts, Vec::new()),
         };
         let model = family.open(parts).map_err(|error| in_its_file(error, &paths))?;
-        Ok(Self { files, paths, file, model, device, compute, ceiling: config.ceiling(), notes })
+        let vae = config.model.vae.clone();
+        Ok(Self { files, paths, file, vae, model, device, compute, ceiling: config.ceiling(), notes })
     }
 
     /// What the infotext calls the model.
@@ -83,6 +86,11 @@ impl Opened {
     /// The file by whose hash the model is known; `None` where there are several.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+
+    /// The autoencoder's file or folder, where it is not the model's own.
+    pub(crate) fn vae(&self) -> Option<&Path> {
+        self.vae.as_deref()
     }
 
     /// What is odd about the files.

@@ -1,7 +1,7 @@
-use std::fmt;
+use std::{fmt, path::Path};
 
 use core_tensor::{Latent, Tensor};
-use diffusion_engine::{Cancel, Encoded, Error as RunError, Event, Image, Job, Snapshot};
+use diffusion_engine::{Cancel, Encoded, Error as RunError, Event, Image, Ingredient, Job, Snapshot};
 
 use crate::{ModelHash, Result, Threads};
 
@@ -9,6 +9,8 @@ use crate::{ModelHash, Result, Threads};
 pub struct Run {
     run: diffusion_engine::Run,
     threads: Threads,
+    /// The file name of the autoencoder, where it is not the model's own.
+    vae: Option<String>,
 }
 
 impl Iterator for Run {
@@ -16,14 +18,21 @@ impl Iterator for Run {
 
     /// Encodes the words, or takes one step; `None` when there is none left, or after an error.
     fn next(&mut self) -> Option<Self::Item> {
-        let Self { run, threads } = self;
+        let Self { run, threads, .. } = self;
         Some(threads.compute(|| run.next())?.map_err(Into::into))
     }
 }
 
 impl Run {
     pub(crate) fn new(run: diffusion_engine::Run, threads: Threads) -> Self {
-        Self { run, threads }
+        Self { run, threads, vae: None }
+    }
+
+    /// The same run, whose pictures name the autoencoder of this file.
+    pub(crate) fn with_vae(mut self, file: Option<&Path>) -> Self {
+        self.vae = file.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        self.vae.iter().for_each(|name| self.run.set_vae(Ingredient::named(name)));
+        self
     }
 
     /// The pictures, decoded: one for each of the batch.
@@ -51,7 +60,7 @@ impl Run {
     }
 
     fn compute<T: Send>(&mut self, work: fn(&diffusion_engine::Run) -> std::result::Result<T, RunError>) -> Result<T> {
-        let Self { run, threads } = self;
+        let Self { run, threads, .. } = self;
         Ok(threads.compute(move || work(run))?)
     }
 
@@ -77,6 +86,13 @@ impl Run {
     /// a large file is read while the model computes.
     pub fn set_model_hash(&mut self, hash: &ModelHash) {
         self.run.set_model_hash(hash.short());
+    }
+
+    /// The same for the autoencoder's file, where that is not the model's own.
+    pub fn set_vae_hash(&mut self, hash: &ModelHash) {
+        if let Some(name) = self.vae.clone() {
+            self.run.set_vae(Ingredient { name: Some(name), hash: Some(hash.short()) });
+        }
     }
 
     /// What was asked for.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use forge::{
     Config,
-    diffusion_engine::{Fallback, Kind, Value, render},
+    diffusion_engine::{Fallback, Kind, Provenance, Value, render},
     keys::{find, keys, schema, tables, template},
 };
 use serde_json::Value as Json;
@@ -77,7 +77,7 @@ fn an_infotext_has_every_label() {
             .unwrap();
     let seed = find("sampling", "seed").unwrap();
     config.set(seed, &Value::Whole(7), "seed").unwrap();
-    let text = render(&config.request(|| 0).unwrap(), "model", None, forge::catalog().knobs(), false);
+    let text = render(&config.request(|| 0).unwrap(), &Provenance::default(), forge::catalog().knobs(), false);
     for key in keys() {
         assert!(key.label.is_none_or(|label| text.contains(&format!("{label}: "))), "{} is not in\n{text}", key.path());
     }

@@ -3,7 +3,6 @@
 use std::{
     io::{IsTerminal, Write, stdout},
     path::PathBuf,
-    thread::{self, JoinHandle},
 };
 
 use diffusion_engine::{
@@ -11,11 +10,11 @@ use diffusion_engine::{
 };
 
 use super::{args::Txt2ImgArgs, term::Reporter};
-use forge::{Config, Forge, ModelHash, Outputs, Pictures, Threads, dump, model_hash};
+use forge::{Config, Forge, Outputs, Pictures, Threads, dump};
 
 use crate::{
-    caches,
     error::{Error, Result},
+    hashing::Hashing,
     out_of_memory::unbuffered_stdout,
     signals::Interrupt,
 };
@@ -69,14 +68,14 @@ fn draw(drawing: Drawing) -> Result<()> {
     // A picture whose folder can't be synced is there, and so are those after it: that is told when all are.
     let mut unsynced: Result<()> = Ok(());
     let mut drawn = 0;
-    let mut hash = None;
+    let mut hashes = None;
     for job in jobs {
         let seeds = job.seeds();
         let mut run = forge.start_until(job, cancel.clone())?;
         if drawn == 0 {
             reporter.event(&Event::Loaded { model: forge.name().to_owned() });
             forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: note.to_string() }));
-            hash = Some(Hashing::of(&forge));
+            hashes = Some(Hashing::of(&forge));
         }
         reporter.begin("encode");
         let mut latents = Vec::new();
@@ -90,8 +89,9 @@ fn draw(drawing: Drawing) -> Result<()> {
             }
         }
         reporter.begin("decode");
-        if let Some(hash) = hash.as_mut().and_then(Hashing::done) {
-            run.set_model_hash(hash);
+        if let Some(hashes) = hashes.as_mut().map(Hashing::done) {
+            hashes.model.iter().for_each(|hash| run.set_model_hash(hash));
+            hashes.vae.iter().for_each(|hash| run.set_vae_hash(hash));
         }
         let images = run.images()?;
         reporter.event(&Event::Decoded);
@@ -120,31 +120,6 @@ fn draw(drawing: Drawing) -> Result<()> {
     std::mem::forget(forge);
     unsynced?;
     reporter.finish()
-}
-
-/// The hash of a model's file, which is read while the model computes: a file that was never seen takes a second for each gigabyte or
-/// two.
-struct Hashing {
-    reading: Option<JoinHandle<forge::Result<ModelHash>>>,
-    hash: Option<ModelHash>,
-}
-
-impl Hashing {
-    fn of(forge: &Forge) -> Self {
-        let reading = forge.file().zip(caches::hashes()).map(|(file, cache)| {
-            let file = file.to_owned();
-            thread::spawn(move || model_hash(&file, Some(&cache)))
-        });
-        Self { reading, hash: None }
-    }
-
-    /// The hash, once the file is read; a file that can't be read any more has none, and the picture is there all the same.
-    fn done(&mut self) -> Option<&ModelHash> {
-        if let Some(Ok(Ok(hash))) = self.reading.take().map(JoinHandle::join) {
-            self.hash = Some(hash);
-        }
-        self.hash.as_ref()
-    }
 }
 
 fn standard_output_is_free(json: bool) -> Result<()> {

@@ -1,9 +1,9 @@
 use super::{lines::split_negative, pairs::pair_value, settings::NEGATIVE};
-use crate::{Emphasis, Key, Txt2Img, Variation};
+use crate::{Emphasis, Ingredient, Key, Provenance, Txt2Img, Variation};
 
-/// The infotext of a request, made with the model of this name, whose file has this `hash` if it was asked for, and its family's `knobs`;
-/// `given_noise` notes that it did not start from its seed's noise.
-pub fn render(request: &Txt2Img, model: &str, hash: Option<&str>, knobs: &[Key], given_noise: bool) -> String {
+/// The infotext of a request, with the model and the autoencoder that it was `made` with and the family's `knobs`; `given_noise` notes that
+/// it did not start from its seed's noise.
+pub fn render(request: &Txt2Img, made: &Provenance, knobs: &[Key], given_noise: bool) -> String {
     let Txt2Img { seed, batch, noise, variation, resized_from, pass } = request;
     let mut text = pass.prompt.clone();
     if !pass.negative.is_empty() {
@@ -25,8 +25,12 @@ pub fn render(request: &Txt2Img, model: &str, hash: Option<&str>, knobs: &[Key],
     };
     pairs.extend(always.iter().filter_map(said));
     pairs.extend([("Seed", seed.to_string()), ("Size", pass.size.to_string())]);
-    pairs.extend(hash.map(|hash| ("Model hash", hash.to_owned())));
-    pairs.push(("Model", model.to_owned()));
+    for (labels, Ingredient { name, hash }) in
+        [(["Model hash", "Model"], &made.model), (["VAE hash", "VAE"], &made.vae)]
+    {
+        let said = labels.into_iter().zip([hash, name]);
+        pairs.extend(said.filter_map(|(label, value)| Some((label, value.clone()?))));
+    }
     if let Some(Variation { seed, strength }) = variation {
         pairs.extend([("Variation seed", seed.to_string()), ("Variation seed strength", strength.to_string())]);
     }

@@ -3,7 +3,7 @@ use proptest::sample::Index;
 use samplers::{Value, noise::NoiseSource};
 
 use super::*;
-use crate::{Catalog, Error, Fallback, Kind, Pass, PerStep, Shape, Size, Txt2Img, Variation};
+use crate::{Catalog, Error, Fallback, Ingredient, Kind, Pass, PerStep, Provenance, Shape, Size, Txt2Img, Variation};
 
 /// What a family may have of its own.
 const KNOBS: [Key; 2] = [
@@ -24,7 +24,8 @@ fn parse(text: &str) -> Infotext {
 }
 
 fn render(request: &Txt2Img, model: &str, given_noise: bool) -> String {
-    super::render(request, model, None, &KNOBS, given_noise)
+    let made = Provenance { model: Ingredient::named(model), ..Provenance::default() };
+    super::render(request, &made, &KNOBS, given_noise)
 }
 
 fn request(prompt: &str, negative: &str) -> Txt2Img {
@@ -43,10 +44,16 @@ fn a_plain_request_reads_as_a1111_writes_it() {
 
 #[test]
 fn the_hash_of_a_model_stands_before_its_name_and_is_read_back() {
-    let text = super::render(&request("a cat", ""), "demo", Some("0123456789"), &KNOBS, false);
-    assert!(text.contains("Size: 1024x1024, Model hash: 0123456789, Model: demo, RNG: CPU"), "{text}");
+    let known = |name: &str, hash: &str| Ingredient { name: Some(name.into()), hash: Some(hash.into()) };
+    let (model, vae) = (known("demo", "0123456789"), known("ae.safetensors", "9876543210"));
+    let version = Some(concat!("forge ", env!("CARGO_PKG_VERSION")).to_owned());
+    let made = Provenance { model, vae, version, ..Provenance::default() };
+    let text = super::render(&request("a cat", ""), &made, &KNOBS, false);
+    let line =
+        "Size: 1024x1024, Model hash: 0123456789, Model: demo, VAE hash: 9876543210, VAE: ae.safetensors, RNG: CPU";
+    assert!(text.contains(line), "{text}");
     let infotext = parse(&text);
-    assert!(infotext.pairs.contains(&("Model hash".into(), "0123456789".into())));
+    assert_eq!(infotext.provenance(), made);
     assert_eq!(infotext.request(&catalog()).unwrap(), request("a cat", ""));
 }
 

@@ -1,4 +1,4 @@
-use diffusion_engine::{Catalog, Infotext, Pass, PerStep, Reading, Size, Txt2Img, Variation};
+use diffusion_engine::{Catalog, Infotext, Ingredient, Pass, PerStep, Provenance, Reading, Size, Txt2Img, Variation};
 use samplers::Value;
 use serde_json::json;
 
@@ -15,7 +15,19 @@ pub(crate) fn show_infotext(registry: &Catalog, infotext: &Infotext) -> Result<(
     };
     object["pairs"] = infotext.pairs.iter().map(|(key, value)| json!([key, value])).collect();
     object["from"] = json!(infotext.from.id());
+    object["made_with"] = of_provenance(&infotext.provenance());
     print_json(&object)
+}
+
+/// What a picture was made with: a field that the text does not have is `null` or empty.
+fn of_provenance(Provenance { model, vae, modules, loras, embeddings, version }: &Provenance) -> serde_json::Value {
+    let list = |of: &[Ingredient]| -> serde_json::Value {
+        of.iter().map(|Ingredient { name, hash }| json!({"name": name, "hash": hash})).collect()
+    };
+    json!({
+        "model": model.name, "model_hash": model.hash, "vae": vae.name, "vae_hash": vae.hash, "modules": modules,
+        "loras": list(loras), "embeddings": list(embeddings), "version": version,
+    })
 }
 
 fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading) -> serde_json::Value {
