@@ -34,6 +34,7 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Error::ReadConfig { source: TextError::Folder, .. } => Some("give the config file, not its folder".into()),
         Error::NotAPath { what, .. } => not_a_path_hint(*what).map(str::to_owned),
         Error::Overwrites { .. } | Error::JoinsModel { .. } => Some("give the output another name".into()),
+        Error::LongText { .. } => Some("name a PNG or a WebP".into()),
         Error::SeveralPictures { .. } => Some("set `batch = 1`, or name a file with `{index}` in it".into()),
         Error::ParseConfig { source, .. } => unknown_key_hint(source.message()),
         _ => None,

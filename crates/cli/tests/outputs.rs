@@ -12,6 +12,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use forge::read_infotext;
+
 use crate::tiny::{ROLES, Ran, Tensors, Tiny, golden, wait};
 
 /// A model whose files are in the folder, so that a test that fails loses nothing else.
@@ -226,12 +228,45 @@ fn a_picture_can_go_to_standard_output() {
 }
 
 #[test]
+fn the_name_says_the_format_and_every_format_says_how_the_picture_was_made() {
+    let tiny = Tiny::quick();
+    let prompt = ["--prompt", "an owl, \"Ölfarbe\",\n獅子 🦉", "--seed", "7"];
+    tiny.txt2img(&[&prompt[..], &["--output", "a.png"]].concat()).done();
+    let (text, png) = (read_infotext(&tiny.path("a.png")).unwrap(), tiny.path("a.png"));
+    for (name, start) in [("a.webp", &b"RIFF"[..]), ("a.jpg", b"\xff\xd8\xff"), ("b.JPEG", b"\xff\xd8\xff")] {
+        let ran = tiny.txt2img(&[&prompt[..], &["--output", name]].concat()).done();
+        assert!(ran.err.contains(name), "{ran:?}");
+        assert!(fs::read(tiny.path(name)).unwrap().starts_with(start), "{name}");
+        assert_eq!(read_infotext(&tiny.path(name)).unwrap(), text, "{name}");
+    }
+    // a JPEG's quality is how large it is
+    let size = |name: &str| tiny.path(name).metadata().unwrap().len();
+    tiny.txt2img(&[&prompt[..], &["--quality", "10", "--output", "low.jpg"]].concat()).done();
+    assert!(size("low.jpg") < size("a.jpg"));
+    // and the file is the same however often it is written
+    for name in ["a.webp", "a.jpg", "a.png"] {
+        let before = fs::read(tiny.path(name)).unwrap();
+        tiny.txt2img(&[&prompt[..], &["--output", name]].concat()).done();
+        assert!(fs::read(tiny.path(name)).unwrap() == before, "{name}");
+    }
+    assert!(png.exists());
+}
+
+#[test]
+fn a_text_that_a_jpeg_has_no_room_for_is_told_before_the_work() {
+    let tiny = Tiny::quick();
+    let long = "cat ".repeat(8_200);
+    let draw = |name: &str| tiny.txt2img(&["--prompt", &long, "--output", name]);
+    draw("a.jpg").refused(2, &["`image.output` is a JPEG, which holds 65479 bytes of text", "name a PNG or a WebP"]);
+    draw("a.webp").done();
+}
+
+#[test]
 fn formats_that_are_not_written_are_told_as_such() {
     let tiny = Tiny::quick();
-    for (name, format) in
-        [("a.jpg", "JPEG"), ("a.JPEG", "JPEG"), ("a.webp", "WebP"), ("a.avif", "AVIF"), ("a.tiff", "TIFF")]
-    {
-        tiny.txt2img(&["--output", name]).refused(2, &[&format!("{format} is not written yet"), "ends in `.png`"]);
+    for (name, format) in [("a.avif", "AVIF"), ("a.JXL", "JPEG XL"), ("a.bmp", "BMP"), ("a.tiff", "TIFF")] {
+        let words = [&format!("{format} is not written"), "ends in `.png`, `.jpg`, `.jpeg` or `.webp`"];
+        tiny.txt2img(&["--output", name]).refused(2, &words);
     }
 }
 

@@ -217,6 +217,14 @@ pub enum Error {
         /// Where.
         at: u64,
     },
+    /// A picture whose pixels do not decode.
+    #[error("cannot decode the pixels of `{}`", path.display())]
+    Pixels {
+        /// The picture.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A picture's text that is longer than any program writes.
     #[error("cannot read `{}`: its text is longer than {} KiB", path.display(), max >> 10)]
     TextTooLong {

@@ -1,3 +1,9 @@
+//! A finished picture, and the files that it is written to.
+
+mod exif;
+mod format;
+mod likeness;
+
 use std::{
     io::{self, Write},
     path::Path,
@@ -5,10 +11,10 @@ use std::{
 
 use core_tensor::{Tensor, values};
 
-use crate::{Error, write_whole};
+use crate::{Error, Unwritable, write_whole};
 
-/// The PNG text key that A1111 reads and writes.
-const KEY: &str = "parameters";
+pub use format::PictureFormat;
+pub use likeness::Likeness;
 
 /// A finished picture: 8-bit RGB and the text that says how it was made.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,32 +38,41 @@ impl Image {
         Self { width, height, pixels, infotext }
     }
 
-    /// Writes a PNG, completely or not at all: the bytes go to a temporary file beside it, which takes the name when it is
-    /// on disk. Missing folders are made; a picture of that name is replaced.
+    /// Writes a file of the format that its name ends in, completely or not at all: the bytes go to a temporary file beside it, which takes the
+    /// name when it is on disk. Missing folders are made; a picture of that name is replaced.
+    ///
+    /// # Errors
+    /// As [`write_whole`], and [`Unwritable::Ending`] for a name that ends in none.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let path = path.as_ref();
+        match PictureFormat::of(path, PictureFormat::QUALITY) {
+            Some(format) => self.save_as(path, format),
+            None => Err(Error::Write { path: path.to_owned(), source: Unwritable::Ending }),
+        }
+    }
+
+    /// The same in a given format, whatever the name.
     ///
     /// # Errors
     /// As [`write_whole`].
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        write_whole(path.as_ref(), |file| self.encode(file))
+    pub fn save_as(&self, path: impl AsRef<Path>, format: PictureFormat) -> Result<(), Error> {
+        write_whole(path.as_ref(), |file| self.encode(format, file))
     }
 
-    /// Writes a PNG to a stream.
+    /// Writes a picture to a stream.
     ///
     /// # Errors
-    /// Those of the stream.
-    pub fn encode(&self, out: &mut dyn Write) -> io::Result<()> {
-        let side = |n: usize| u32::try_from(n).map_err(io::Error::other);
-        let mut encoder = png::Encoder::new(out, side(self.width)?, side(self.height)?);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        if self.infotext.chars().all(|c| matches!(u32::from(c), 1..=255)) {
-            encoder.add_text_chunk(KEY.into(), self.infotext.clone())?;
-        } else {
-            encoder.add_itxt_chunk(KEY.into(), self.infotext.clone())?;
-        }
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(&self.pixels)?;
-        Ok(writer.finish()?)
+    /// Those of the stream, and of a picture that the format has no room for: a JPEG takes [`PictureFormat::MAX_JPEG_TEXT`] bytes of text.
+    pub fn encode(&self, format: PictureFormat, out: &mut dyn Write) -> io::Result<()> {
+        format.write(self, out)
+    }
+
+    /// How a picture in a file compares with this one, pixel by pixel.
+    ///
+    /// # Errors
+    /// [`Error::Read`] and [`Error::NotAPicture`] for what is no picture, [`Error::Pixels`] for one that does not decode.
+    pub fn likeness(&self, path: impl AsRef<Path>) -> Result<Likeness, Error> {
+        likeness::of(self, path.as_ref())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::PerStep;
+use crate::{PerStep, PictureFormat};
 
 /// One key of a config: what it is called, what it may be, and what it does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -348,7 +348,7 @@ impl Kind {
             Self::Names | Self::Options | Self::Profile => String::new(),
             Self::Sampler => "see `forge samplers`".to_owned(),
             Self::Schedule => "see `forge schedules`".to_owned(),
-            Self::Output => "a name that ends in `.png`, or `-`".to_owned(),
+            Self::Output => format!("a name that ends in {}, or `-`", PictureFormat::ENDINGS),
             Self::Choice(names) => either(names),
             Self::Whole { min, max, step: 1 } => format!("{min} to {max}"),
             Self::Whole { min, max, step } => format!("{min} to {max}, a multiple of {step}"),

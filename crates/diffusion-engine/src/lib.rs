@@ -58,7 +58,7 @@ pub use error::{Error, Stage};
 pub use event::{Event, StepReport};
 pub use family::{Family, OpenedModel};
 pub use hooks::{Call, Hooks, Inside, Look};
-pub use image::Image;
+pub use image::{Image, Likeness, PictureFormat};
 pub use infotext::{Infotext, Reading, parse, render};
 pub use job::Job;
 pub use keys::{Fallback, Key, Kind, Value};

@@ -1,5 +1,7 @@
 use std::{io, path::PathBuf};
 
+use crate::PictureFormat;
+
 /// Bytes of a name, on every common file system.
 pub(crate) const LONGEST_NAME: usize = 255;
 
@@ -22,6 +24,9 @@ pub enum Unwritable {
     /// The path ends in no name.
     #[error("it names no file")]
     NoName,
+    /// The name ends in no format that pictures are written in.
+    #[error("its name does not end in {}", PictureFormat::ENDINGS)]
+    Ending,
     /// A part of the path that no file system can hold.
     #[error("`{start}…` has {bytes} bytes, a name has at most {LONGEST_NAME}")]
     LongName {

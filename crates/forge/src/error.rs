@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-use diffusion_engine::{PromptFault, Unwritable};
+use diffusion_engine::{PictureFormat, PromptFault, Unwritable};
 
 use crate::{TextError, not_a_path::NotAPath};
 
@@ -46,12 +46,20 @@ pub enum Error {
         source: PromptFault,
     },
     /// A format that pictures are not written in.
-    #[error("`image.output` is `{}`, expected a name that ends in `.png`: {format} is not written yet", path.display())]
+    #[error("`image.output` is `{}`, expected a name that ends in {}: {format} is not written", path.display(), PictureFormat::ENDINGS)]
     Format {
         /// The picture.
         path: PathBuf,
         /// Its format.
         format: &'static str,
+    },
+    /// A text that is longer than a JPEG has room for.
+    #[error("`image.output` is a JPEG, which holds {max} bytes of text, and the text of this picture has {bytes}")]
+    LongText {
+        /// Bytes of the text, with the names that it may come to have.
+        bytes: usize,
+        /// The most that fit in.
+        max: usize,
     },
     /// A picture that would take the place of a file that is needed, or of another output.
     #[error("`{output}` would replace `{}`, which is {what}{}", path.display(), as_spelt(path, of))]
@@ -353,6 +361,7 @@ impl Error {
         match self {
             Self::ReadConfig { .. } | Self::ParseConfig { .. } => Fault::Usage,
             Self::Value { .. } | Self::NoModel { .. } | Self::NotAPath { .. } | Self::Format { .. } => Fault::Usage,
+            Self::LongText { .. } => Fault::Usage,
             Self::Overwrites { .. } | Self::JoinsModel { .. } | Self::SeveralPictures { .. } => Fault::Usage,
             Self::PartsOfSeveral { .. } | Self::NoFamily => Fault::Usage,
             Self::ReadWords { .. } | Self::Styles { .. } => Fault::Usage,

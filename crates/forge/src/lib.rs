@@ -48,8 +48,8 @@ pub use config::{
 };
 pub use core_tensor;
 pub use diffusion_engine::{
-    self, Cancel, Event, Family, Image, Ingredient, Job, Key, Pass, Provenance, Size, Snapshot, StepReport, Txt2Img,
-    Wrap, read_infotext,
+    self, Cancel, Event, Family, Image, Ingredient, Job, Key, Likeness, Pass, PictureFormat, Provenance, Size,
+    Snapshot, StepReport, Txt2Img, Wrap, read_infotext,
 };
 pub use dump::dump;
 pub use error::{Error, Fault, Result};

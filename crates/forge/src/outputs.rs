@@ -7,37 +7,32 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use diffusion_engine::{Txt2Img, check_writable, sweep};
+use diffusion_engine::{Key, PictureFormat, Provenance, Txt2Img, check_writable, render, sweep};
 
 use crate::{Config, Error, Result, paths::STANDARD_OUTPUT, text_file::STANDARD_INPUT};
 
-/// A name for pictures, in which `{seed}` and `{index}` are filled in.
+/// A name for pictures, in which `{seed}` and `{index}` are filled in, and the format that it ends in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern(String);
+pub struct Pattern {
+    text: String,
+    format: PictureFormat,
+}
 
 /// The endings of formats that pictures may have elsewhere.
-const FORMATS: [(&str, &str); 9] = [
-    ("jpg", "JPEG"),
-    ("jpeg", "JPEG"),
-    ("webp", "WebP"),
-    ("avif", "AVIF"),
-    ("jxl", "JPEG XL"),
-    ("tif", "TIFF"),
-    ("tiff", "TIFF"),
-    ("bmp", "BMP"),
-    ("gif", "GIF"),
-];
+const FORMATS: [(&str, &str); 6] =
+    [("avif", "AVIF"), ("jxl", "JPEG XL"), ("tif", "TIFF"), ("tiff", "TIFF"), ("bmp", "BMP"), ("gif", "GIF")];
 
 /// How A1111 and ComfyUI begin what they fill in.
 const OTHERS_FIELDS: [&str; 8] = ["%seed%", "%date%", "%date:", "%width%", "%height%", "[seed]", "[date]", "[datetime"];
 
 impl Pattern {
-    /// A pattern that gives each picture of a batch a name of its own, in a folder that can be written; `seeds` are theirs.
+    /// A pattern that gives each picture of a batch a name of its own, in a folder that can be written; `seeds` are theirs, and `quality` is that
+    /// of JPEGs.
     ///
     /// # Errors
     /// [`Error::Value`] or [`Error::Format`] for names that would collide, fill nothing in or promise another format, [`Error::Write`] for
     /// a place that can't be written.
-    pub fn new(pattern: &Path, seeds: &[u64]) -> Result<Self> {
+    pub fn new(pattern: &Path, quality: u8, seeds: &[u64]) -> Result<Self> {
         let wrong = |expected: &str| {
             let found = format!("`{}`", pattern.display());
             Err(Error::Value { key: "image.output".into(), expected: expected.into(), found })
@@ -61,10 +56,10 @@ impl Pattern {
         if let Some((_, format)) = FORMATS.iter().find(|(known, _)| *known == ending) {
             return Err(Error::Format { path: pattern.to_owned(), format });
         }
-        if !text.to_lowercase().ends_with(".png") {
-            return wrong("a name that ends in `.png`");
-        }
-        let pattern = Self(text.to_owned());
+        let Some(format) = PictureFormat::of(pattern, quality) else {
+            return wrong(&format!("a name that ends in {}", PictureFormat::ENDINGS));
+        };
+        let pattern = Self { text: text.to_owned(), format };
         for (index, &seed) in seeds.iter().enumerate() {
             let path = pattern.path(seed, index);
             check_writable(&path).map_err(|source| Error::Write { path, source })?;
@@ -72,9 +67,14 @@ impl Pattern {
         Ok(pattern)
     }
 
+    /// The format of the pictures.
+    pub fn format(&self) -> PictureFormat {
+        self.format
+    }
+
     /// The name of one picture.
     pub fn path(&self, seed: u64, index: usize) -> PathBuf {
-        self.0.replace("{seed}", &seed.to_string()).replace("{index}", &index.to_string()).into()
+        self.text.replace("{seed}", &seed.to_string()).replace("{index}", &index.to_string()).into()
     }
 }
 
@@ -126,7 +126,8 @@ impl Outputs {
             Pictures::StandardOutput
         } else {
             let seeds = request.seeds();
-            let pattern = Pattern::new(&config.image.output, &seeds)?;
+            let quality = u8::try_from(config.image.quality).unwrap_or(u8::MAX);
+            let pattern = Pattern::new(&config.image.output, quality, &seeds)?;
             places.extend(seeds.iter().enumerate().map(|(i, &seed)| ("image.output", pattern.path(seed, i))));
             Pictures::Files(pattern)
         };
@@ -141,6 +142,22 @@ impl Outputs {
             folders.into_iter().find(|folder| folder.is_dir()).map(sweep);
         }
         Ok(Self { pictures, dump })
+    }
+
+    /// Finds out before the work whether the pictures have room for the text of a request.
+    ///
+    /// # Errors
+    /// [`Error::LongText`] for one that is longer than a JPEG holds.
+    pub fn hold(&self, request: &Txt2Img, knobs: &[Key]) -> Result<()> {
+        /// Names and hashes of the model and its autoencoder.
+        const NAMES: usize = 1024;
+        let Pictures::Files(pattern) = &self.pictures else { return Ok(()) };
+        let text = render(request, &Provenance::default(), knobs, true) + &" ".repeat(NAMES);
+        if pattern.format.holds(&text) {
+            return Ok(());
+        }
+        let bytes = 2 * text.encode_utf16().count();
+        Err(Error::LongText { bytes, max: PictureFormat::MAX_JPEG_TEXT })
     }
 }
 

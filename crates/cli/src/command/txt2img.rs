@@ -6,7 +6,7 @@ use std::{
 };
 
 use diffusion_engine::{
-    Cancel, Catalog, Error as RunError, Event, Image, Job, PlainWords, Syntax, Txt2Img, end_weight,
+    Cancel, Catalog, Error as RunError, Event, Image, Job, PictureFormat, PlainWords, Syntax, Txt2Img, end_weight,
 };
 
 use super::{args::Txt2ImgArgs, term::Reporter};
@@ -31,6 +31,7 @@ pub(super) fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
     let threads = Threads::start(config.device.threads);
     notes.extend(threads.note());
     let requests = config.requests_of(request)?;
+    requests.iter().try_for_each(|request| outputs.hold(request, registry.knobs()))?;
     if requests.len() > 1 && outputs.dump.is_some() {
         let (expected, found) =
             ("one run, as all of a dump is of one".to_owned(), format!("{} prompts", requests.len()));
@@ -97,18 +98,19 @@ fn draw(drawing: Drawing) -> Result<()> {
         reporter.event(&Event::Decoded);
         for (image, seed) in images.iter().zip(seeds) {
             let path = match &outputs.pictures {
-                Pictures::Files(pattern) => pattern.path(seed, drawn),
+                Pictures::Files(pattern) => {
+                    let path = pattern.path(seed, drawn);
+                    match image.save_as(&path, pattern.format()) {
+                        Err(error @ RunError::Unsynced { .. }) => unsynced = unsynced.and(Err(error.into())),
+                        saved => saved?,
+                    }
+                    path
+                }
                 Pictures::StandardOutput => {
                     to_standard_output(image)?;
                     PathBuf::from("standard output")
                 }
             };
-            if let Pictures::Files(_) = outputs.pictures {
-                match image.save(&path) {
-                    Err(error @ RunError::Unsynced { .. }) => unsynced = unsynced.and(Err(error.into())),
-                    saved => saved?,
-                }
-            }
             reporter.event(&Event::Image { path, width: image.width, height: image.height, seed });
             drawn += 1;
         }
@@ -134,7 +136,7 @@ fn standard_output_is_free(json: bool) -> Result<()> {
 
 fn to_standard_output(image: &Image) -> Result<()> {
     let mut png = Vec::new();
-    let written = image.encode(&mut png).and_then(|()| unbuffered_stdout()?.write_all(&png));
+    let written = image.encode(PictureFormat::Png, &mut png).and_then(|()| unbuffered_stdout()?.write_all(&png));
     written.map_err(|source| forge::Error::Write { path: "standard output".into(), source: source.into() }.into())
 }
 

@@ -16,7 +16,8 @@ pub(super) fn guessed(bytes: &[u8]) -> String {
     }
 }
 
-fn is_ours(bytes: &[u8]) -> bool {
+/// Whether a text is this engine's own.
+pub(super) fn is_ours(bytes: &[u8]) -> bool {
     let last = bytes.rsplit(|&b| b == b'\n').next().unwrap_or_default();
     last.windows(MARK.len()).any(|window| window == MARK)
 }
@@ -57,6 +58,11 @@ pub(super) fn looks_like_utf16(bytes: &[u8]) -> bool {
 
 /// UTF-16 of either order: as its mark says, or as gives the more ASCII, or as the file has its numbers.
 fn unicode(bytes: &[u8], big_endian: bool) -> String {
+    // This engine sets no mark: what looks like one is the first character of its prompt.
+    let ours = utf16(bytes, u16::from_be_bytes);
+    if is_ours(ours.as_bytes()) {
+        return ours;
+    }
     match bytes {
         [0xfe, 0xff, rest @ ..] => return utf16(rest, u16::from_be_bytes),
         [0xff, 0xfe, rest @ ..] => return utf16(rest, u16::from_le_bytes),

@@ -72,7 +72,9 @@ fn add(texts: &mut Texts, kind: &[u8; 4], bytes: Vec<u8>, at: u64) {
                 texts.add_all(xmp::texts(&charset::guessed(text)));
             } else if *packed == 0 {
                 texts.add(&key, || match String::from_utf8(text.to_vec()) {
-                    Ok(text) if !charset::looks_like_utf16(text.as_bytes()) => Stored::Text(text),
+                    Ok(text) if charset::is_ours(text.as_bytes()) || !charset::looks_like_utf16(text.as_bytes()) => {
+                        Stored::Text(text)
+                    }
                     Ok(text) => Stored::Bytes(text.into_bytes()),
                     Err(e) => Stored::Bytes(e.into_bytes()),
                 });

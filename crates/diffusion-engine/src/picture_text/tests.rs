@@ -277,6 +277,23 @@ fn walk_all(bytes: &[u8]) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_of_this_engine_comes_back_from_every_format(
+        prompt in "(?s)(\u{feff}|\u{fffe}|\u{0}{60}|\u{e9}|\n|, Version: forge 1|Steps: 1, |\\PC|.){0,6}"
+    ) {
+        let folder = Folder::new();
+        let text = format!("{prompt}\nSteps: 1, Sampler: Euler, Version: forge 0.1.0");
+        for name in ["a.png", "a.jpg", "a.webp"] {
+            let path = folder.0.path().join(name);
+            Image { width: 1, height: 1, pixels: vec![0; 3], infotext: text.clone() }.save(&path).unwrap();
+            prop_assert_eq!(read_infotext(&path).unwrap(), &text[..], "{}", name);
+        }
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use diffusion_engine::{Emphasis, Fallback, Key, Kind, PerStep, Size, Txt2Img, Value};
+use diffusion_engine::{Emphasis, Fallback, Key, Kind, PerStep, PictureFormat, Size, Txt2Img, Value};
 use memory::Bytes;
 use samplers::{Options, Schedule};
 
@@ -304,7 +304,11 @@ tables! {
             .api("batch_size");
         /// Name of the picture; {seed} and {index} are filled in; `-` is standard output
         output: PathBuf = Key::of(Kind::Output, Fallback::Text("out/{seed}-{index}.png"))
-            .docs("the pictures' name; `-` writes one picture to standard output")
+            .docs("the pictures' name, whose ending says the format; `-` writes one picture to standard output, as a PNG")
             .flag("output");
+        /// Quality of a JPEG, 1 to 100
+        quality: usize = Key::of(whole(1, 100, 1), Fallback::Whole(PictureFormat::QUALITY as usize))
+            .docs("how near a JPEG comes to the picture, and how large it is; PNG and WebP keep every pixel")
+            .flag("quality");
     }
 }

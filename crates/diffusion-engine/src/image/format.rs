@@ -1,0 +1,104 @@
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+use super::{Image, exif};
+
+/// The PNG text key that A1111 reads and writes.
+const KEY: &str = "parameters";
+
+/// How a file holds a picture; each holds the text that says how it was made, where A1111 and its relatives look for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PictureFormat {
+    /// Every pixel as it is, the text under `parameters`.
+    Png,
+    /// Nearly every pixel, in much less room, the text in Exif.
+    Jpeg {
+        /// From 1 to 100, the best.
+        quality: u8,
+    },
+    /// Every pixel as it is, in less room than PNG takes, the text in Exif.
+    Webp,
+}
+
+impl PictureFormat {
+    /// The quality of a JPEG where nothing is said.
+    pub const QUALITY: u8 = 90;
+
+    /// The endings of names by which formats are told, as messages list them.
+    pub const ENDINGS: &str = "`.png`, `.jpg`, `.jpeg` or `.webp`";
+
+    /// The longest text that a JPEG has room for, in bytes of UTF-16: a segment of 65,535 bytes with all that belongs to it.
+    pub const MAX_JPEG_TEXT: usize = 65_535 - 2 - EXIF.len() - exif::HEAD;
+
+    /// The format that a name ends in, in any case; `None` for others.
+    pub fn of(path: &Path, quality: u8) -> Option<Self> {
+        match path.extension()?.to_str()?.to_lowercase().as_str() {
+            "png" => Some(Self::Png),
+            "jpg" | "jpeg" => Some(Self::Jpeg { quality }),
+            "webp" => Some(Self::Webp),
+            _ => None,
+        }
+    }
+
+    /// Whether it has room for a text.
+    pub fn holds(self, infotext: &str) -> bool {
+        match self {
+            Self::Png | Self::Webp => true,
+            Self::Jpeg { .. } => 2 * infotext.encode_utf16().count() <= Self::MAX_JPEG_TEXT,
+        }
+    }
+
+    pub(super) fn write(self, image: &Image, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::Png => png(image, out),
+            Self::Jpeg { quality } => jpeg(image, quality, out),
+            Self::Webp => webp(image, out),
+        }
+    }
+}
+
+/// What the segment of a JPEG begins with that holds Exif.
+const EXIF: &[u8] = b"Exif\0\0";
+
+fn side<N: TryFrom<usize>>(n: usize) -> io::Result<N> {
+    N::try_from(n).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the picture is too large for its format"))
+}
+
+fn png(image: &Image, out: &mut dyn Write) -> io::Result<()> {
+    let mut encoder = png::Encoder::new(out, side(image.width)?, side(image.height)?);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    if image.infotext.chars().all(|c| matches!(u32::from(c), 1..=255)) {
+        encoder.add_text_chunk(KEY.into(), image.infotext.clone())?;
+    } else {
+        encoder.add_itxt_chunk(KEY.into(), image.infotext.clone())?;
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&image.pixels)?;
+    Ok(writer.finish()?)
+}
+
+fn jpeg(image: &Image, quality: u8, out: &mut dyn Write) -> io::Result<()> {
+    use jpeg_encoder::{ColorType, Encoder, EncodingError};
+    let error = |error| match error {
+        EncodingError::IoError(error) => error,
+        other => io::Error::new(io::ErrorKind::InvalidInput, other),
+    };
+    let mut encoder = Encoder::new(out, quality.clamp(1, 100));
+    encoder.set_optimized_huffman_tables(true);
+    encoder.add_exif_metadata(&exif::user_comment(&image.infotext)).map_err(error)?;
+    encoder.encode(&image.pixels, side(image.width)?, side(image.height)?, ColorType::Rgb).map_err(error)
+}
+
+fn webp(image: &Image, out: &mut dyn Write) -> io::Result<()> {
+    use image_webp::{ColorType, EncodingError, WebPEncoder};
+    let mut encoder = WebPEncoder::new(out);
+    encoder.set_exif_metadata(exif::user_comment(&image.infotext));
+    encoder.encode(&image.pixels, side(image.width)?, side(image.height)?, ColorType::Rgb8).map_err(|error| match error
+    {
+        EncodingError::IoError(error) => error,
+        other => io::Error::new(io::ErrorKind::InvalidInput, other),
+    })
+}
