@@ -39,7 +39,7 @@ impl Mapped {
 impl Mapped {
     /// Gives back to the system the memory in which a part of a file was read; who reads it again makes the system read it again.
     #[allow(unsafe_code, reason = "the advice loses what was written to other kinds of maps")]
-    pub(crate) fn give_back(&self, range: Range<usize>) {
+    pub fn give_back(&self, range: Range<usize>) {
         #[cfg(unix)]
         if let Bytes::Mapped(map) = &*self.0 {
             use memmap2::UncheckedAdvice::DontNeed;

@@ -1,11 +1,17 @@
-//! Containers and quantised tensors, recognised by their bytes and names.
+//! Quantised files: their containers, their block formats, and tensors recognised by their bytes and names.
 //!
-//! Quantised files are not run yet; the engine knows them so that one given as a model is named for what it is.
+//! [`Gguf`] reads llama.cpp's files, and [`formats`] how their blocks become weights. Containers and schemes that are not read are known, so
+//! that a file given as a model is named for what it is.
 
 #![warn(missing_docs)]
 
 mod container;
+mod error;
+pub mod formats;
+mod gguf;
 mod scheme;
 
 pub use container::{Container, HEAD};
+pub use error::Error;
+pub use gguf::{Gguf, GgufFault, List, Value};
 pub use scheme::{Quantised, Scheme};

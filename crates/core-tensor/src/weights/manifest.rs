@@ -49,8 +49,21 @@ impl Manifest {
         }
     }
 
-    /// Adds a tensor whose bytes begin and end there in its source; which may be before.
-    pub(crate) fn push(&mut self, name: &str, format: Format, shape: &[usize], [start, end]: [u64; 2]) {
+    /// An empty manifest with room for so many tensors, and for the bytes of all their names and all their dimensions.
+    pub fn with_room(tensors: usize, name_bytes: usize, dims: usize) -> Self {
+        Self {
+            names: String::with_capacity(name_bytes),
+            dims: Vec::with_capacity(dims),
+            formats: Vec::new(),
+            places: Vec::with_capacity(tensors),
+        }
+    }
+
+    /// Adds a tensor whose bytes begin and end there in its source; which may be before. Its readers call [`Manifest::close`] at the end.
+    ///
+    /// # Panics
+    /// If a name has 4 GiB, or a tensor 65,536 dimensions.
+    pub fn push(&mut self, name: &str, format: Format, shape: &[usize], [start, end]: [u64; 2]) {
         const FEW: &str = "a tensor has a name below 4 GiB, and neither 65,536 dimensions nor as many formats exist";
         let number = self.formats.iter().position(|known| *known == format).unwrap_or_else(|| {
             self.formats.push(format);
@@ -70,7 +83,7 @@ impl Manifest {
     }
 
     /// Sorts the tensors by name, gives back what was reserved beyond them, and returns a name that occurs twice, if one does.
-    pub(crate) fn close(&mut self) -> Option<&str> {
+    pub fn close(&mut self) -> Option<&str> {
         let Self { names, dims, places, .. } = self;
         places.sort_unstable_by(|a, b| a.name(names).cmp(b.name(names)));
         names.shrink_to_fit();
@@ -118,12 +131,12 @@ impl Manifest {
     }
 
     /// Where a tensor's bytes begin and end in its source.
-    pub(crate) fn range(&self, name: &str) -> Option<[u64; 2]> {
+    pub fn range(&self, name: &str) -> Option<[u64; 2]> {
         self.place(name).map(|place| [place.start, place.end])
     }
 
     /// Every tensor and where its bytes begin and end, in that order.
-    pub(crate) fn by_range(&self) -> impl Iterator<Item = (&str, Form<'_>, [u64; 2])> {
+    pub fn by_range(&self) -> impl Iterator<Item = (&str, Form<'_>, [u64; 2])> {
         let mut order: Vec<u32> = (0..self.places.len() as u32).collect();
         order.sort_unstable_by_key(|&i| (self.places[i as usize].start, self.places[i as usize].end, i));
         order.into_iter().map(|i| {

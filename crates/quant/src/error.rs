@@ -1,0 +1,22 @@
+use std::path::PathBuf;
+
+use crate::GgufFault;
+
+/// What can be wrong with a quantised file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file could not be read, or is of a kind that [`core_tensor`] reads and has something against.
+    #[error(transparent)]
+    Tensor(#[from] core_tensor::Error),
+    /// A GGUF file that contradicts the format or itself.
+    #[error("`{}`, byte {at}: {fault}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file it was found.
+        at: u64,
+        /// What is wrong.
+        fault: GgufFault,
+    },
+}
