@@ -28,8 +28,8 @@ pub use format::{BlockFormat, Format, Product, Unpack};
 pub use kernels::Compute;
 pub use mapped::Mapped;
 pub use weights::{
-    Branch, Change, Convolution, Declare, Factor, Form, Kind, Layout, MAX_DEPTH, Manifest, Matrix, Need, Parameter,
-    Residency, Stored, Strength, Weight, WeightSource, Weights,
+    Branch, Change, Computed, Convolution, Declare, Factor, Form, Kind, Layout, MAX_DEPTH, Manifest, Matrix, Need,
+    Parameter, Residency, Rule, Stored, Strength, Weight, WeightSource, Weights,
 };
 
 /// A picture in a VAE's space, `[batch, channels, height / 8, width / 8]`, f32.

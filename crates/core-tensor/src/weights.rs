@@ -1,6 +1,7 @@
 //! Parameters by name: where they come from, what a network needs of them, and how layers hold them.
 
 mod branch;
+mod computed;
 mod convolution;
 mod footprint;
 mod layout;
@@ -15,6 +16,7 @@ mod weight;
 use crate::format::{self, Format, Product};
 
 pub use branch::{Branch, Change, Strength};
+pub use computed::{Computed, Rule};
 pub use convolution::Convolution;
 pub(crate) use convolution::Parameters;
 pub use layout::{Declare, Kind, Layout, Need};

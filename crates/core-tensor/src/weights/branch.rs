@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use super::Stored;
+use super::{
+    Stored,
+    computed::{Computed, Origin},
+};
 use crate::Error;
 
 /// How much a branch counts, between any two forwards another. Clones share it: one strength moves all branches of an adapter, and
@@ -62,6 +65,8 @@ pub enum Change {
     },
     /// A tensor of the rows' own shape.
     Difference(Stored),
+    /// What is computed whenever a layer needs it, of a matrix or a convolution.
+    Computed(Computed),
 }
 
 impl Branch {
@@ -82,23 +87,29 @@ impl Branch {
         if start >= end {
             return Ok(None);
         }
-        let height = self.tensors().last().and_then(|last| last.shape().first());
-        if height != Some(&self.rows.len()) {
+        let height = match &self.change {
+            Change::LowRank { up: last, .. } | Change::Difference(last) => last.shape().first().copied(),
+            Change::Computed(computed) => Some(computed.height()),
+        };
+        if height != Some(self.rows.len()) {
             return Ok(Some(self.clone()));
         }
-        let cut = |all: &Stored| all.rows(start - self.rows.start..end - self.rows.start);
+        let part = start - self.rows.start..end - self.rows.start;
+        let cut = |all: &Stored| all.rows(part.clone());
         let change = match &self.change {
             Change::LowRank { down, mid, up } => Change::LowRank { down: down.clone(), mid: mid.clone(), up: cut(up)? },
             Change::Difference(all) => Change::Difference(cut(all)?),
+            Change::Computed(all) => Change::Computed(all.rows_of(part.clone())),
         };
         Ok(Some(Self { rows: start - rows.start..end - rows.start, change, ..self.clone() }))
     }
 
-    /// What it is made of, first what the input meets.
+    /// The tensors that it is made of, first what the input meets; none where it is computed.
     pub(super) fn tensors(&self) -> impl Iterator<Item = &Stored> {
         let [first, second, third] = match &self.change {
             Change::LowRank { down, mid, up } => [Some(down), mid.as_ref(), Some(up)],
             Change::Difference(all) => [Some(all), None, None],
+            Change::Computed(_) => [None; 3],
         };
         [first, second, third].into_iter().flatten()
     }
@@ -109,7 +120,17 @@ impl Branch {
     }
 
     /// The factors of a change of a weight of this shape, first the one that the input meets, each as `[out, in, kernel, kernel]`.
-    pub(super) fn factors(&self, name: &str, shape: &[usize]) -> Result<Vec<Stored>, Error> {
+    pub(super) fn factors(&self, name: &str, shape: &[usize]) -> Result<Vec<Origin>, Error> {
+        if let Change::Computed(computed) = &self.change {
+            let fits = shape.first().is_some_and(|&out| self.rows.end <= out)
+                && computed.height() == self.rows.len()
+                && computed.shape().get(1..) == shape.get(1..);
+            let (computed, scale, strength) = (computed.clone(), self.scale, self.strength.clone());
+            return match fits {
+                true => Ok(vec![Origin::Computed { computed, scale, strength }]),
+                false => Err(self.mismatch(name, shape)),
+            };
+        }
         let shapes: Option<Vec<[usize; 4]>> = self.tensors().map(|factor| square(factor.shape())).collect();
         let fits = square(shape).zip(shapes.as_ref()).is_some_and(|([out, d_in, kernel, _], shapes)| {
             let joined = shapes.windows(2).all(|pair| pair[0][0] == pair[1][1]);
@@ -122,7 +143,8 @@ impl Branch {
         });
         match shapes.filter(|_| fits) {
             Some(shapes) => {
-                Ok(self.tensors().cloned().zip(shapes).map(|(factor, shape)| factor.reshape(shape.to_vec())).collect())
+                let factors = self.tensors().cloned().zip(shapes);
+                Ok(factors.map(|(factor, shape)| Origin::Stored(factor.reshape(shape.to_vec()))).collect())
             }
             None => Err(self.mismatch(name, shape)),
         }
@@ -138,7 +160,12 @@ impl Branch {
     }
 
     fn mismatch(&self, name: &str, shape: &[usize]) -> Error {
-        let found = self.tensors().map(|factor| factor.shape().to_vec()).collect();
+        let found = match &self.change {
+            Change::Computed(computed) => vec![computed.shape()],
+            Change::LowRank { .. } | Change::Difference(_) => {
+                self.tensors().map(|factor| factor.shape().to_vec()).collect()
+            }
+        };
         Error::Branch { name: name.to_owned(), shape: shape.to_vec(), rows: self.rows.clone(), found }
     }
 }

@@ -5,11 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{module, ops::ConvOptions};
 use kernels::{Compute, ConvEpilogue, PackedConv};
 
-use super::{
-    Factor, Residency, Stored, Weight,
-    matrix::F32,
-    stored::{FLOATS, WHOLE_ROWS},
-};
+use super::{Factor, Residency, Stored, Weight, computed::Origin, matrix::F32, stored::FLOATS};
 use crate::{
     Device, Tensor,
     cpu::{self, Values},
@@ -41,7 +37,7 @@ impl Convolution {
     pub(super) fn held(stored: Stored, device: &Device, residency: Residency, compute: Compute) -> Self {
         let kernel = stored.shape()[2];
         let parameters = match residency {
-            Residency::Mapped => Parameters::Mapped(Arc::new(MappedConv { stored, device: device.clone(), compute })),
+            Residency::Mapped => return Self::computed(Origin::Stored(stored), kernel, device, compute),
             Residency::Unpacked => {
                 let is_on_cpu = cpu::is(device);
                 let held = if is_on_cpu {
@@ -53,6 +49,12 @@ impl Convolution {
                 held
             }
         };
+        Self { parameters, kernel, stride: 1 }
+    }
+
+    /// Parameters of a kernel's size that are had anew, some output channels at a time, in each multiplication.
+    pub(super) fn computed(origin: Origin, kernel: usize, device: &Device, compute: Compute) -> Self {
+        let parameters = Parameters::Mapped(Arc::new(MappedConv { origin, device: device.clone(), compute }));
         Self { parameters, kernel, stride: 1 }
     }
 
@@ -105,10 +107,10 @@ fn dense(stored: &Stored, device: &Device) -> Tensor<4> {
     tensor(stored.to_f32().expect(FLOATS), [0, 1, 2, 3].map(|i| stored.shape()[i]), device)
 }
 
-/// Parameters that stay in their file, and are unpacked some output channels at a time.
+/// Parameters that stay in their file, or are computed, and are unpacked some output channels at a time.
 #[derive(Debug)]
 pub(crate) struct MappedConv {
-    stored: Stored,
+    origin: Origin,
     device: Device,
     compute: Compute,
 }
@@ -118,9 +120,9 @@ impl MappedConv {
     const PANEL: usize = 512;
 
     fn product(&self, of: &Convolution, x: &Tensor<4>) -> Tensor<4> {
-        let out = self.stored.shape()[0];
+        let out = self.origin.height();
         let panel = |channel: usize| {
-            let stored = self.stored.rows(channel..(channel + Self::PANEL).min(out)).expect(WHOLE_ROWS);
+            let stored = self.origin.rows(channel..(channel + Self::PANEL).min(out));
             match cpu::is(&self.device) {
                 true => of.convolve(&packed(&stored, self.compute), x, ConvEpilogue::default()),
                 false => module::conv2d(x.clone(), dense(&stored, &self.device), None, of.options()),

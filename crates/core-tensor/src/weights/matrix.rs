@@ -4,10 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use kernels::{Compute, Epilogue, PackedMatrix};
 
-use super::{
-    Factor, Product, Residency, Stored,
-    stored::{FLOATS, WHOLE_ROWS},
-};
+use super::{Factor, Format, Product, Residency, Stored, computed::Origin, stored::FLOATS};
 use crate::{
     Device, Tensor,
     cpu::{self, Rows, Values},
@@ -31,13 +28,18 @@ impl Matrix {
     pub(super) fn held(stored: Stored, device: &Device, residency: Residency, compute: Compute) -> Self {
         let held = match residency {
             Residency::Mapped => {
-                return Self::Mapped(Arc::new(MappedMatrix { stored, device: device.clone(), compute }));
+                return Self::computed(Origin::Stored(stored), device, compute);
             }
             Residency::Unpacked if cpu::is(device) => Self::Panels(packed(&stored, compute)),
             Residency::Unpacked => Self::Dense(dense(&stored, device)),
         };
         stored.give_back();
         held
+    }
+
+    /// A matrix whose values are had anew, some rows at a time, in each multiplication.
+    pub(super) fn computed(origin: Origin, device: &Device, compute: Compute) -> Self {
+        Self::Mapped(Arc::new(MappedMatrix { origin, device: device.clone(), compute }))
     }
 }
 
@@ -74,10 +76,10 @@ fn dense(stored: &Stored, device: &Device) -> Tensor<2> {
     tensor(stored.to_f32().expect(FLOATS), [stored.shape()[0], stored.shape()[1]], device)
 }
 
-/// A matrix that stays in its file, and is unpacked some rows at a time.
+/// A matrix that stays in its file, or is computed, and is unpacked some rows at a time.
 #[derive(Debug)]
 pub struct MappedMatrix {
-    stored: Stored,
+    origin: Origin,
     device: Device,
     compute: Compute,
 }
@@ -87,11 +89,17 @@ impl MappedMatrix {
     const PANEL: usize = 512;
 
     fn product(&self, x: &Tensor<2>) -> Tensor<2> {
-        let fused = self.stored.format().product().filter(|_| cpu::is(&self.device));
-        let parts = match fused {
-            Some(product) => self.stored.segments().map(|matrix| self.fused(product, matrix, x)).collect(),
+        let stored = match &self.origin {
+            Origin::Stored(stored) => Some(stored),
+            Origin::Computed { .. } => None,
+        };
+        let fused = stored.and_then(|stored| Some((stored, stored.format().product()?)));
+        let parts = match fused.filter(|_| cpu::is(&self.device)) {
+            Some((stored, product)) => {
+                stored.segments().map(|matrix| self.fused(stored.format(), product, matrix, x)).collect()
+            }
             None => {
-                let out = self.stored.shape()[0];
+                let out = self.origin.height();
                 let panels = (0..out).step_by(Self::PANEL);
                 panels.map(|row| self.panel(x, row..(row + Self::PANEL).min(out))).collect()
             }
@@ -100,15 +108,15 @@ impl MappedMatrix {
     }
 
     fn panel(&self, x: &Tensor<2>, rows: Range<usize>) -> Tensor<2> {
-        let stored = self.stored.rows(rows).expect(WHOLE_ROWS);
+        let stored = self.origin.rows(rows);
         if cpu::is(&self.device) {
             return multiply(&packed(&stored, self.compute), x, Epilogue::default());
         }
         x.clone().matmul(dense(&stored, &self.device).transpose())
     }
 
-    fn fused(&self, product: Product, matrix: &[u8], x: &Tensor<2>) -> Tensor<2> {
-        let ([n, d_in], format) = (x.dims(), self.stored.format());
+    fn fused(&self, format: Format, product: Product, matrix: &[u8], x: &Tensor<2>) -> Tensor<2> {
+        let [n, d_in] = x.dims();
         let d_out = matrix.len() / format.bytes() * format.weights() / d_in;
         let mut out = vec![0.0; n * d_out];
         product(matrix, d_in, &Values::of(x).expect(F32), &mut out);

@@ -61,7 +61,10 @@ impl Stored {
     /// If `values` does not fill `shape`.
     pub fn of(values: &[f32], shape: Vec<usize>) -> Self {
         assert_eq!(values.len(), shape.iter().product::<usize>(), "values for shape {shape:?}");
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bytes: Vec<u8> = match cfg!(target_endian = "little") {
+            true => bytemuck::cast_slice(values).to_vec(),
+            false => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        };
         let range = 0..bytes.len();
         Self { format: Format::F32, shape, segments: vec![Segment { bytes: bytes.into(), range }] }
     }

@@ -6,7 +6,7 @@ use kernels::Compute;
 
 use super::{
     Branch, Convolution, Kind, Layout, Matrix, Need, Parameter, Residency, Stored, Table, Weight, WeightSource,
-    stored::WHOLE_ROWS,
+    computed::Origin, stored::WHOLE_ROWS,
 };
 use crate::{Device, Error};
 
@@ -209,9 +209,12 @@ impl<'a> Weights<'a> {
             let branches = branches.iter().filter_map(|branch| branch.within(rows.clone()).transpose());
             let (full, branches) = (self.full(name), branches.collect::<Result<Vec<_>, _>>()?);
             let own = hold(stored.rows(rows.clone()).expect(WHOLE_ROWS), self.residency);
-            Weight::under(own, &branches, (&full, &[rows.len(), d_in]), |factor| {
-                let [d_out, d_in] = [factor.shape()[0], factor.shape()[1]];
-                hold(factor.reshape(vec![d_out, d_in]), Residency::Unpacked)
+            Weight::under(own, &branches, (&full, &[rows.len(), d_in]), |factor| match factor {
+                Origin::Stored(factor) => {
+                    let [d_out, d_in] = [factor.shape()[0], factor.shape()[1]];
+                    hold(factor.reshape(vec![d_out, d_in]), Residency::Unpacked)
+                }
+                computed @ Origin::Computed { .. } => Matrix::computed(computed, &self.device, self.compute),
             })
         })
     }
@@ -223,9 +226,10 @@ impl<'a> Weights<'a> {
     pub fn convolution(&self, name: &str) -> Result<Weight<Convolution>, Error> {
         let (need, stored) = self.taken(name, |kind| *kind == Kind::Convolution)?;
         let hold = |stored: Stored, residency| Convolution::held(stored, &self.device, residency, self.compute);
-        let branches = self.branches(name)?;
-        Weight::under(hold(stored, self.residency), &branches, (&self.full(name), &need.shape), |factor| {
-            hold(factor, Residency::Unpacked)
+        let (branches, kernel) = (self.branches(name)?, need.shape[2]);
+        Weight::under(hold(stored, self.residency), &branches, (&self.full(name), &need.shape), |factor| match factor {
+            Origin::Stored(factor) => hold(factor, Residency::Unpacked),
+            computed @ Origin::Computed { .. } => Convolution::computed(computed, kernel, &self.device, self.compute),
         })
     }
 

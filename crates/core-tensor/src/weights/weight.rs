@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Branch, Stored, Strength};
+use super::{Branch, Change, Strength, computed::Origin};
 use crate::{Error, Tensor, ops};
 
 /// A weight of a layer: `y = W x + Σ strength · scale · up(mid(down x))`.
@@ -22,6 +22,8 @@ pub(super) struct Chain<F> {
     pub(super) factors: Vec<F>,
     scale: f32,
     strength: Strength,
+    /// Whether the factor has scale and strength in it.
+    is_computed: bool,
 }
 
 /// What weights and their branches are made of.
@@ -36,12 +38,13 @@ impl<F: Clone> Weight<F> {
         own: F,
         branches: &[Branch],
         (name, shape): (&str, &[usize]),
-        hold: impl Fn(Stored) -> F,
+        hold: impl Fn(Origin) -> F,
     ) -> Result<Self, Error> {
         let chain = |branch: &Branch| {
             let factors = branch.factors(name, shape)?.into_iter().map(&hold).collect();
-            let Branch { rows, scale, strength, .. } = branch.clone();
-            Ok::<_, Error>(Chain { rows, factors, scale, strength })
+            let Branch { rows, scale, strength, change } = branch.clone();
+            let is_computed = matches!(change, Change::Computed(_));
+            Ok::<_, Error>(Chain { rows, factors, scale, strength, is_computed })
         };
         Ok(Self { own, branches: branches.iter().map(chain).collect::<Result<_, _>>()? })
     }
@@ -73,8 +76,9 @@ impl<F> Chain<F> {
         F: Factor<D>,
     {
         let (last, first) = self.factors.split_last().expect("a branch has a factor");
+        let inner = first.iter().fold(x.clone(), |x, factor| factor.product(x));
         // Scaled where there are the fewest numbers.
-        let inner = first.iter().fold(x.clone(), |x, factor| factor.product(x)).mul_scalar(factor);
+        let inner = if self.is_computed { inner } else { inner.mul_scalar(factor) };
         add_rows(y, 1, self.rows.clone(), last.product(inner))
     }
 }
