@@ -11,6 +11,7 @@ mod duty;
 mod kind;
 mod network;
 mod part;
+mod spelling;
 pub mod t5;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use self::{
     kind::{Kind, Shapes},
     network::{Count, Is, Network, Settings, Word},
     part::{Part, Parts, Placement},
+    spelling::{Span, Spelling},
 };
 
 /// A family of models.

@@ -28,7 +28,7 @@ const WHOLE: &Modules = &[
 ];
 
 /// Its halves, shift and scale, change places.
-const LAST_MODULATION: &str = "final_layer.adaLN_modulation.1";
+pub(crate) const LAST_MODULATION: &str = "final_layer.adaLN_modulation.1";
 
 const DOUBLE: &Modules = &[
     ("img_mod.lin", &["norm1.linear"]),
@@ -74,7 +74,7 @@ const STACKS: [Stack; 2] = [
 ];
 
 /// The names in the file of the tensors that make up one of BFL's; none for a name that BFL does not have.
-fn theirs(name: &str) -> Vec<String> {
+pub(crate) fn theirs(name: &str) -> Vec<String> {
     for Stack { ours, theirs, modules, norms } in STACKS {
         let Some((i, rest)) = name.strip_prefix(ours).and_then(|n| n.strip_prefix('.')?.split_once('.')) else {
             continue;

@@ -11,7 +11,10 @@ use diffusion_engine::{
     family::{Count, Duty, Is, Kind, Network, Part, PartBytes, Parts, Placement, Role, Word, autoencoder, clip, t5},
 };
 
-use crate::{Dimensions, Flux, LATENT_SCALING, Transformer, TransformerConfig, knobs, model::card, register};
+use crate::{
+    Dimensions, Flux, LATENT_SCALING, Transformer, TransformerConfig, knobs, model::card, register,
+    spellings::spellings,
+};
 
 /// Flux of Black Forest Labs, dev and schnell.
 #[derive(Clone, Copy, Debug, Default)]
@@ -141,6 +144,7 @@ fn transformer() -> Network {
         Ok(Dimensions::of(w, &settings.read::<TransformerConfig>()?)?.layout())
     })
     .variant(move |w| if is_guided(w) { "flux-dev".into() } else { "flux-schnell".into() })
+    .spellings(spellings)
     .classes(["FluxTransformer2DModel"])
     // diffusers/models/transformers/transformer_flux.py: pixels are packed before the transformer.
     .words([Word::of("patch_size", Is::Number(1.0))])

@@ -15,6 +15,7 @@ mod knobs;
 mod model;
 mod preview;
 mod schedules;
+mod spellings;
 mod transformer;
 
 pub use bfl_names::BflNames;

@@ -85,6 +85,7 @@ fn projected_clip() -> Network {
         Ok(ClipDimensions::of_projected(w, &settings.read::<ClipConfig>()?)?.layout())
     })
     .variant(|_| "clip".into())
+    .spellings(clip::spellings)
     .classes(["CLIPTextModelWithProjection", "CLIPTextModel", "CLIPModel", "clip_text_model", "clip"])
     .half("text_config")
     .words([Word::of("layer_norm_eps", Is::Number(1e-5))]) // transformers/models/clip/modeling_clip.py

@@ -16,6 +16,7 @@ mod model;
 mod names;
 mod preview;
 mod settings;
+mod spellings;
 mod times;
 mod trained;
 mod unet;

@@ -173,6 +173,22 @@ impl Names {
     }
 }
 
+/// What diffusers calls a module that latent-diffusion calls `ours`, where `block` tells its names of the layers of blocks, such as
+/// `input_blocks.1.0`.
+pub(crate) fn diffusers_name<'b>(ours: &str, block: impl Fn(&str) -> Option<&'b str>) -> String {
+    let parts = if ours.starts_with("middle_block.") { 2 } else { 3 };
+    let (module, layer) = cut(ours, parts);
+    // Tables name what is before a leaf.
+    let with_leaf = |name: &str, table| {
+        let name = replaced(&format!("{name}.weight"), table, |(ours, theirs)| (ours, theirs));
+        name.strip_suffix(".weight").unwrap_or(&name).to_owned()
+    };
+    match block(module) {
+        Some(theirs) => format!("{theirs}.{}", with_leaf(layer, layers_of(theirs))),
+        None => with_leaf(ours, ONCE),
+    }
+}
+
 /// A number that modules may have.
 fn number(part: Option<&str>) -> Option<usize> {
     part?.parse().ok().filter(|&number| number < MAX_DEPTH)

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use core_tensor::Weights;
+use core_tensor::{Layout, Weights};
 
-use super::{Count, Duty, Is, Kind, Network, Word};
+use super::{Count, Duty, Is, Kind, Network, Spelling, Word};
 use crate::{Clip, ClipConfig, ClipDimensions, OpenClipNames};
 
 /// The id of a CLIP-L, and of any CLIP of a size that no other kind is known by, under Hugging Face's names.
@@ -68,6 +68,7 @@ pub fn network() -> Network {
         Ok(ClipDimensions::of(w, &settings.read::<ClipConfig>()?)?.layout())
     })
     .variant(|_: &Weights| "clip".into())
+    .spellings(spellings)
     .classes(["CLIPTextModel", "CLIPTextModelWithProjection", "CLIPModel", "clip_text_model", "clip", "clip_text"])
     .half("text_config")
     .words([Word::of("layer_norm_eps", Is::Number(1e-5))]) // transformers/models/clip/modeling_clip.py
@@ -79,3 +80,52 @@ pub fn network() -> Network {
         Count::dimension("max_position_embeddings", "embeddings.position_embedding.weight", 0),
     ])
 }
+
+/// How adapters call the modules of a CLIP text encoder: by Hugging Face's names with and without `text_model.`, by OpenCLIP's, by
+/// diffusers' before PEFT, and by cloneofsimo's numbers.
+pub fn spellings(layout: &Layout) -> Vec<Spelling> {
+    const TEXT_MODEL: &str = "text_model.";
+    let matrices = layout.needs().iter().filter_map(|need| Some((need.name.strip_suffix(".weight")?, need)));
+    let mut spellings = Vec::new();
+    for (module, need) in matrices {
+        let bare = module.strip_prefix(TEXT_MODEL).unwrap_or(module);
+        spellings.extend([bare.to_owned(), format!("{TEXT_MODEL}{bare}")].map(|name| Spelling::whole(name, module)));
+        let Some((layer, rest)) = bare.strip_prefix("encoder.layers.").and_then(|name| name.split_once('.')) else {
+            continue;
+        };
+        let theirs = format!("transformer.resblocks.{layer}");
+        if let Some((_, name)) = OPEN_CLIP_MODULES.iter().find(|(ours, _)| *ours == rest) {
+            spellings.push(Spelling::whole(format!("{theirs}.{name}"), module));
+        }
+        let Some(at) = ATTENTION.iter().position(|(name, _)| *name == rest) else { continue };
+        let before = module.strip_suffix(rest).unwrap_or_default();
+        let (_, old) = ATTENTION[at];
+        spellings.push(Spelling::whole(format!("{TEXT_MODEL}encoder.layers.{layer}.self_attn.{old}_lora"), module));
+        if let Ok(layer) = layer.parse::<usize>() {
+            spellings.push(Spelling::whole(format!("text_encoder:{}", layer * ATTENTION.len() + at), module));
+        }
+        if let (true, Some(&height)) = (rest == "self_attn.q_proj", need.shape.first()) {
+            let parts = ["q", "k", "v"].map(|part| (format!("{before}self_attn.{part}_proj"), height));
+            spellings.push(Spelling::stacked(format!("{theirs}.attn.in_proj"), parts));
+        }
+    }
+    spellings
+}
+
+/// A layer's modules but those of attention, and how OpenCLIP calls them.
+const OPEN_CLIP_MODULES: [(&str, &str); 5] = [
+    ("layer_norm1", "ln_1"),
+    ("layer_norm2", "ln_2"),
+    ("mlp.fc1", "mlp.c_fc"),
+    ("mlp.fc2", "mlp.c_proj"),
+    ("self_attn.out_proj", "attn.out_proj"),
+];
+
+/// A layer's attention in the order in which transformers' `CLIPAttention` makes its modules, by which cloneofsimo counts, and how
+/// diffusers' processors called them.
+const ATTENTION: [(&str, &str); 4] = [
+    ("self_attn.k_proj", "to_k"),
+    ("self_attn.v_proj", "to_v"),
+    ("self_attn.q_proj", "to_q"),
+    ("self_attn.out_proj", "to_out"),
+];

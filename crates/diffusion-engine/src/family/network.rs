@@ -4,7 +4,7 @@ use core_tensor::{Layout, Weights};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Duty;
+use super::{Duty, Spelling};
 use crate::Error;
 
 /// What is computed with a part, as far as its files must say it: which tensors it needs, and what a `config.json` with them may say.
@@ -24,10 +24,12 @@ pub struct Network {
     pub counts: Vec<Count>,
     layout: Arc<LayoutOf>,
     variant: Arc<VariantOf>,
+    spellings: Arc<SpellingsOf>,
 }
 
 type LayoutOf = dyn Fn(&Weights, &Settings) -> Result<Layout, Error> + Send + Sync;
 type VariantOf = dyn Fn(&Weights) -> String + Send + Sync;
+type SpellingsOf = dyn Fn(&Layout) -> Vec<Spelling> + Send + Sync;
 
 impl Network {
     /// A network whose layout is read off the tensors' shapes, behind the file's prefix, and what its config adds.
@@ -45,7 +47,13 @@ impl Network {
             counts: Vec::new(),
             layout: Arc::new(layout),
             variant: Arc::new(|_| String::new()),
+            spellings: Arc::new(|_| Vec::new()),
         }
+    }
+
+    /// The same with the names by which adapters call its modules beside its own.
+    pub fn spellings(self, spellings: impl Fn(&Layout) -> Vec<Spelling> + Send + Sync + 'static) -> Self {
+        Self { spellings: Arc::new(spellings), ..self }
     }
 
     /// The same with the name of the variant that tensors are of, such as `sd15`.
@@ -79,6 +87,11 @@ impl Network {
     /// Tensors that make no such network, or settings that are not its own.
     pub fn layout(&self, w: &Weights, settings: &Settings) -> Result<Layout, Error> {
         (self.layout)(w, settings)
+    }
+
+    /// The names by which adapters call the modules of such a network, beside those of its layout.
+    pub fn spellings_of(&self, layout: &Layout) -> Vec<Spelling> {
+        (self.spellings)(layout)
     }
 
     /// Which variant the tensors are of; empty where there is one only.

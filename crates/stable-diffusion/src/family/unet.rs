@@ -2,7 +2,7 @@ use core_tensor::Weights;
 use diffusion_engine::family::{Count, Duty, Is, Network, Word};
 use samplers::Prediction;
 
-use crate::{Edition, Unet, UnetConfig, UnetDimensions, model::INPAINTING, trained};
+use crate::{Edition, Unet, UnetConfig, UnetDimensions, model::INPAINTING, spellings::spellings, trained};
 
 const INPUT: &str = "input_blocks.0.0.weight";
 
@@ -12,6 +12,7 @@ pub(super) fn network() -> Network {
         Ok(UnetDimensions::of(w, &settings.read::<UnetConfig>()?)?.layout())
     })
     .variant(variant)
+    .spellings(spellings)
     .classes(["UNet2DConditionModel"])
     // diffusers/models/unets/unet_2d_condition.py, with the values of Stable Diffusion's own configs
     .words([
