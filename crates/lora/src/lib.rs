@@ -1,115 +1,29 @@
-//! LoRA files, recognised by the names of their tensors.
+//! LoRA files and their relatives: read, matched to a model's modules, and added to its weights as branches.
 //!
-//! They are not applied yet; the engine knows them so that one given in place of a model is named for what it is, and what one left
-//! in a model is told.
+//! A [`LoraFile`] is the tensors of an adapter by the modules that they change, whatever program named them. [`LoraFile::fitted`] finds
+//! each module in the [`Target`]s of a model and makes [`Branch`](core_tensor::Branch)es of its tensors; [`Adapted`] is a weight source
+//! that answers these beside a model's own tensors. No weight is touched: an [`Adapter`]'s strengths may change between any two calls.
 
 #![warn(missing_docs)]
 
-/// Whose naming a LoRA file follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Dialect {
-    /// kohya-ss sd-scripts: `lora_unet_….lora_down.weight`.
-    Kohya,
-    /// PEFT and diffusers: `….lora_A.weight`, and diffusers before PEFT: `….to_q_lora.down.weight`.
-    Peft,
-    /// cloneofsimo/lora: `unet:0:up`.
-    Cloneofsimo,
-    /// LyCORIS' algorithms other than LoRA: `….hada_w1_a`, `….lokr_w1`, `….oft_blocks`.
-    Lycoris,
-}
+mod adapted;
+mod algorithms;
+mod dialect;
+mod error;
+mod file;
+mod fit;
+mod leaf;
+mod names;
+mod report;
+mod scaling;
+mod strengths;
+mod tensors;
 
-impl Dialect {
-    /// What to call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Kohya => "kohya",
-            Self::Peft => "peft",
-            Self::Cloneofsimo => "cloneofsimo",
-            Self::Lycoris => "lycoris",
-        }
-    }
-
-    /// The dialect of a file's tensor names; `None` if they are not a LoRA's.
-    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        names.into_iter().find_map(Self::of_name)
-    }
-
-    /// The dialect of one tensor's name; `None` where it is not a LoRA's.
-    pub fn of_name(name: &str) -> Option<Self> {
-        let (before, last) = name.rsplit_once('.').unwrap_or(("", name));
-        let steps = |step: &str| before.split('.').any(|s| s == step);
-        let kohya = ["lora_unet_", "lora_te"].iter().any(|start| name.starts_with(start)) || last == "dora_scale";
-        if matches!(last, "lora_down" | "lora_up" | "lora_mid")
-            || kohya
-            || ["lora_down", "lora_up", "lora_mid"].into_iter().any(steps)
-        {
-            Some(Self::Kohya)
-        } else if ["lora_A", "lora_B"].into_iter().any(steps)
-            || matches!(last, "lora_A" | "lora_B" | "lora_magnitude_vector")
-            || is_layer(before)
-        {
-            Some(Self::Peft)
-        } else if [":up", ":down", ":alpha"].iter().any(|end| name.ends_with(end)) {
-            Some(Self::Cloneofsimo)
-        } else if ["hada_", "lokr_", "oft_", "boft_"].iter().any(|start| last.starts_with(start))
-            || [".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight"].iter().any(|end| name.ends_with(end))
-            || matches!(last, "diff" | "diff_b" | "a1" | "a2" | "b1" | "b2")
-        {
-            Some(Self::Lycoris)
-        } else if ["ia3_", "vera_lambda_", "oft_", "boft_", "lora_embedding_"]
-            .iter()
-            .any(|start| name.split('.').any(|step| step.starts_with(start)))
-        {
-            Some(Self::Peft)
-        } else {
-            None
-        }
-    }
-}
-
-/// Whether the steps before `weight` are those of a layer of diffusers' own processors, or of XLabs' and UNO's.
-fn is_layer(before: &str) -> bool {
-    let mut steps = before.rsplit('.');
-    let end = steps.next();
-    let side = steps.next().unwrap_or_default();
-    // Some have a number behind them, or a list of several between.
-    let layer = if side.bytes().all(|b| b.is_ascii_digit()) { steps.next().unwrap_or_default() } else { side };
-    let layer = layer.trim_end_matches(|c: char| c.is_ascii_digit());
-    matches!(end, Some("up" | "down"))
-        && ["lora", "loras", "lora_layer", "lora_linear_layer", "lora_conv2d_layer"].iter().any(|e| layer.ends_with(e))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_dialect_is_known_by_its_names() {
-        let of = |name| Dialect::of(["x.weight", name]);
-        assert_eq!(of("lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight"), Some(Dialect::Kohya));
-        assert_eq!(of("lora_te1_text_model_encoder_layers_0_mlp_fc1.alpha"), Some(Dialect::Kohya));
-        assert_eq!(of("diffusion_model.double_blocks.0.img_attn.qkv.lora_up.weight"), Some(Dialect::Kohya));
-        assert_eq!(of("transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight"), Some(Dialect::Peft));
-        assert_eq!(of("base_model.model.x.lora_B.default.weight"), Some(Dialect::Peft));
-        assert_eq!(of("unet.down_blocks.0.attn1.processor.to_q_lora.up.weight"), Some(Dialect::Peft));
-        assert_eq!(of("double_blocks.0.processor.qkv_lora1.down.weight"), Some(Dialect::Peft));
-        assert_eq!(of("single_blocks.0.processor.proj_lora.up.weight"), Some(Dialect::Peft));
-        assert_eq!(of("text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer.up.weight"), Some(Dialect::Peft));
-        assert_eq!(of("double_blocks.0.processor.q_loras.0.down.weight"), Some(Dialect::Peft));
-        assert_eq!(of("x.ia3_l"), Some(Dialect::Peft));
-        assert_eq!(of("base_model.model.x.vera_lambda_b"), Some(Dialect::Peft));
-        assert_eq!(of("base_model.model.x.oft_r.default"), Some(Dialect::Peft));
-        assert_eq!(of("double_blocks.0.img_attn.qkv.lora_down"), Some(Dialect::Kohya));
-        assert_eq!(of("double_blocks.0.img_attn.qkv.diff"), Some(Dialect::Lycoris));
-        assert_eq!(of("double_blocks.0.img_attn.qkv.diff_b"), Some(Dialect::Lycoris));
-        assert_eq!(of("double_blocks.0.img_attn.qkv.a1"), Some(Dialect::Lycoris));
-        assert_eq!(of("unet:0:alpha"), Some(Dialect::Cloneofsimo));
-        assert_eq!(of("down.0.downsample.weight"), None);
-        assert_eq!(of("encoder.down.0.block.0.conv1.weight"), None);
-        assert_eq!(of("text_encoder:0:down"), Some(Dialect::Cloneofsimo));
-        assert_eq!(of("lycoris_double_blocks_0_img_attn_qkv.lokr_w1"), Some(Dialect::Lycoris));
-        assert_eq!(of("double_blocks.0.img_attn.qkv.hada_w1_a"), Some(Dialect::Lycoris));
-        assert_eq!(of("double_blocks.0.img_attn.qkv.weight"), None);
-        assert_eq!(of("decoder.up.0.block.0.conv1.weight"), None);
-    }
-}
+pub use adapted::Adapted;
+pub use algorithms::{Algorithm, Dora};
+pub use dialect::Dialect;
+pub use error::{Error, Misfit};
+pub use file::LoraFile;
+pub use fit::{Fitted, Target};
+pub use report::{Report, Unmatched};
+pub use strengths::{Adapter, Blocks};

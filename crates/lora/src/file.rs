@@ -1,0 +1,132 @@
+//! A file of an adapter, by the modules that it changes.
+
+use std::collections::BTreeMap;
+
+use core_tensor::{Stored, WeightSource};
+
+use crate::{
+    Algorithm, Dialect, Error,
+    leaf::{Leaf, parsed},
+    scaling::Scaling,
+    tensors::Tensors,
+};
+
+/// An adapter's tensors, by the modules that they change.
+///
+/// Nothing of it is computed yet and nothing is known of a model: [`LoraFile::fitted`](crate::LoraFile::fitted) does both.
+#[derive(Clone, Debug)]
+pub struct LoraFile {
+    pub(crate) label: String,
+    pub(crate) modules: BTreeMap<String, Tensors>,
+    /// Tensors that belong to no module.
+    pub(crate) unknown: Vec<String>,
+    dialect: Option<Dialect>,
+    /// Vectors of words that came with it, by the words.
+    words: Vec<(String, Stored)>,
+    scaling: Vec<Scaling>,
+}
+
+/// The most modules of a file; the largest known has four thousand.
+const MOST_MODULES: usize = 1 << 16;
+
+impl LoraFile {
+    /// Reads a file's tensors.
+    ///
+    /// # Errors
+    /// [`Error::NotALora`] for one without any of an adapter, [`Error::TooMany`], or a tensor that can't be read.
+    pub fn read(source: &dyn WeightSource) -> Result<Self, Error> {
+        let label = source.label().to_owned();
+        let (mut modules, mut unknown, mut words) = (BTreeMap::<String, Tensors>::new(), Vec::new(), Vec::new());
+        for name in source.manifest().names() {
+            if let Some(word) = word(name) {
+                words.push((word.to_owned(), source.read(name)?));
+                continue;
+            }
+            let Some((module, leaf)) = parsed(name) else {
+                unknown.push(name.to_owned());
+                continue;
+            };
+            if modules.len() >= MOST_MODULES {
+                return Err(Error::TooMany { label, most: MOST_MODULES });
+            }
+            let twice = modules.entry(module).or_default().put(leaf, source.read(name)?);
+            unknown.extend(twice.map(|_| name.to_owned()));
+        }
+        let dialect = Dialect::of(source.manifest().names());
+        if dialect.is_none() || modules.is_empty() {
+            return Err(Error::NotALora { label });
+        }
+        Ok(Self { label, modules, unknown, dialect, words, scaling: Vec::new() })
+    }
+
+    /// The same with what a PEFT config says of its alphas: an `adapter_config.json`, or `lora_adapter_metadata` of a file's metadata. An
+    /// `alpha` among the tensors goes before it.
+    #[must_use]
+    pub fn configured(mut self, json: &str) -> Self {
+        self.scaling.extend(Scaling::all(json));
+        self
+    }
+
+    /// How to call it in a message.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Whose names its tensors have.
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.dialect
+    }
+
+    /// How many modules it changes.
+    pub fn modules(&self) -> usize {
+        self.modules.len()
+    }
+
+    /// The algorithms of its changes, each once; `true` where one of them has magnitudes of its own (DoRA).
+    pub fn algorithms(&self) -> Vec<(Algorithm, bool)> {
+        let of = |tensors: &Tensors| {
+            Some((Algorithm::of(tensors)?, tensors.has(Leaf::DoraScale) || tensors.has(Leaf::Magnitude)))
+        };
+        let mut algorithms: Vec<_> = self.modules.values().filter_map(of).collect();
+        algorithms.sort_unstable();
+        algorithms.dedup();
+        algorithms
+    }
+
+    /// The ranks of its changes, from the lowest, each once.
+    pub fn ranks(&self) -> Vec<usize> {
+        const RANKED: [Leaf; 5] = [Leaf::Down, Leaf::Hada1B, Leaf::Lokr2B, Leaf::Lokr1B, Leaf::A2];
+        let of = |tensors: &Tensors| RANKED.iter().find_map(|&leaf| tensors.get(leaf)?.shape().first().copied());
+        let mut ranks: Vec<_> = self.modules.values().filter_map(of).collect();
+        ranks.sort_unstable();
+        ranks.dedup();
+        ranks
+    }
+
+    /// Words that it brings vectors for, as textual inversions do, and these.
+    pub fn words(&self) -> &[(String, Stored)] {
+        &self.words
+    }
+
+    /// Bytes of its tensors.
+    pub fn bytes(&self) -> u64 {
+        let of = |tensors: &Tensors| {
+            tensors.leaves().filter_map(|leaf| tensors.get(leaf)).map(Stored::byte_len).sum::<usize>()
+        };
+        self.modules.values().map(of).sum::<usize>() as u64
+    }
+
+    /// What stands for the alpha of a module's change of a rank: its own, or what is said beside the tensors.
+    pub(crate) fn alpha(&self, module: &str, own: Option<f32>, rank: Option<usize>) -> Option<f32> {
+        own.or_else(|| Scaling::alpha(&self.scaling, module, rank?))
+    }
+}
+
+/// The word that a tensor is the vector of: cloneofsimo's `<s1>`, or A1111's `bundle_emb.NAME.string_to_param.*`.
+fn word(name: &str) -> Option<&str> {
+    if name.starts_with('<') && name.ends_with('>') {
+        return Some(name);
+    }
+    let (word, _) = name.strip_prefix("bundle_emb.")?.split_once('.')?;
+    Some(word)
+}

@@ -1,0 +1,70 @@
+//! The tensors that a file has for one module.
+
+use std::collections::BTreeMap;
+
+use core_tensor::Stored;
+
+use crate::{error::Misfit, leaf::Leaf};
+
+/// What a file has for a module, each leaf once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tensors(BTreeMap<Leaf, Stored>);
+
+impl Tensors {
+    /// Puts a tensor there; gives it back where the module has one already.
+    pub(crate) fn put(&mut self, leaf: Leaf, stored: Stored) -> Option<Stored> {
+        if self.0.contains_key(&leaf) {
+            return Some(stored);
+        }
+        self.0.insert(leaf, stored);
+        None
+    }
+
+    /// Whether there is one.
+    pub(crate) fn has(&self, leaf: Leaf) -> bool {
+        self.0.contains_key(&leaf)
+    }
+
+    /// One that is there.
+    pub(crate) fn get(&self, leaf: Leaf) -> Option<&Stored> {
+        self.0.get(&leaf)
+    }
+
+    /// One that the algorithm needs; `called` is its name in messages.
+    pub(crate) fn need(&self, leaf: Leaf, called: &'static str) -> Result<&Stored, Misfit> {
+        self.get(leaf).ok_or(Misfit::Incomplete { missing: called })
+    }
+
+    /// Which ones there are.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = Leaf> {
+        self.0.keys().copied()
+    }
+
+    /// The one number of a tensor of one; `None` where there is no such tensor.
+    pub(crate) fn number(&self, leaf: Leaf) -> Result<Option<f32>, Misfit> {
+        let Some(stored) = self.get(leaf) else { return Ok(None) };
+        match values(stored)?[..] {
+            [number] => Ok(Some(number)),
+            _ => Err(Misfit::Unknown),
+        }
+    }
+
+    /// Finds out whether all are numbers that can be computed with.
+    pub(crate) fn check(&self) -> Result<(), Misfit> {
+        self.0.values().try_for_each(|stored| values(stored).map(drop))
+    }
+}
+
+/// The values of a tensor, all of them numbers.
+pub(crate) fn values(stored: &Stored) -> Result<Vec<f32>, Misfit> {
+    let values = stored.to_f32().ok_or(Misfit::Format { found: stored.format().name() })?;
+    match values.iter().all(|value| value.is_finite()) {
+        true => Ok(values),
+        false => Err(Misfit::NotFinite),
+    }
+}
+
+/// How many numbers a shape has.
+pub(crate) fn count(shape: &[usize]) -> usize {
+    shape.iter().fold(1, |n, &d| n.saturating_mul(d))
+}

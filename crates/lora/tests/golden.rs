@@ -1,0 +1,188 @@
+//! Every algorithm on single layers against LyCORIS, and LoRAs of whole networks against PEFT.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod source;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use core_tensor::{
+    Device, Factor, Layout, Residency, Stored, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values,
+};
+use diffusion_engine::{
+    Family, Inside,
+    family::{Duty, Settings},
+};
+use fixtures::{Golden, STAGE, deviation, path, std};
+use flux::{FluxFamily, Inputs, Transformer, TransformerConfig};
+use lora::{Adapted, Blocks, Dora, Fitted, LoraFile, Target};
+use stable_diffusion::{LdmUnetNames, StableDiffusionFamily, Unet, UnetConfig};
+
+use source::Memory;
+
+/// Largest difference of a layer's outputs, as a share of their standard deviation.
+const LAYER: f64 = 1e-5;
+
+fn open(name: &str) -> Safetensors {
+    Safetensors::open(&path(&format!("golden/lora/{name}"))).unwrap()
+}
+
+/// A layer of a case with an adapter's changes at a strength.
+fn layer(weight: &Stored, adapter: &[(String, Stored)], strength: f32, residency: Residency) -> Vec<f32> {
+    let shape = weight.shape().to_vec();
+    let layout = Layout::of(|l| match shape[..] {
+        [out, d_in] => l.unbiased("l", d_in, out),
+        [out, c_in, kernel, _] => l.convolution("l", c_in, out, kernel),
+        _ => panic!("{shape:?}"),
+    });
+    let bias = (shape.len() == 4).then(|| ("l.bias", Stored::of(&vec![0.0; shape[0]], vec![shape[0]])));
+    let tensors: Vec<_> = [("l.weight", weight.clone())].into_iter().chain(bias).collect();
+    let source: Arc<dyn WeightSource> = Arc::new(Memory::of(tensors));
+    let target = Target {
+        part: "unet".into(),
+        duty: Duty::DENOISER,
+        root: String::new(),
+        layout: layout.clone(),
+        spellings: Vec::new(),
+        source: source.clone(),
+    };
+    let branches = (!adapter.is_empty()).then(|| {
+        let fitted = LoraFile::read(&Memory::of(adapter.to_vec())).unwrap();
+        let fitted = fitted.fitted("a layer", &[target], Dora::Paper).unwrap().whole().unwrap();
+        fitted.adapter.set(strength, 0.0, &Blocks::default());
+        fitted.branches(0).collect::<Vec<_>>()
+    });
+    let adapted = Adapted::of(source, branches.into_iter().flatten());
+    let w = Weights::of(&adapted, &Device::flex(), residency).laid_out(layout).at("l");
+    let wave = |n: usize| (0..n).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<_>>();
+    let device = Device::flex();
+    match shape[..] {
+        [_, d_in] => values(&w.matrix("weight").unwrap().product(tensor(wave(7 * d_in), [7, d_in], &device))),
+        [_, c_in, ..] => {
+            values(&w.convolution("weight").unwrap().product(tensor(wave(c_in * 30), [1, c_in, 5, 6], &device)))
+        }
+        _ => panic!("{shape:?}"),
+    }
+}
+
+#[test]
+fn every_algorithm_changes_a_layer_as_lycoris_merges_it() {
+    let file = open("layers.safetensors");
+    let cases: BTreeSet<&str> = file.manifest().names().filter_map(|name| Some(name.split_once('.')?.0)).collect();
+    assert_eq!(cases.len(), 26);
+    for case in cases {
+        let (mut adapter, mut merged) = (Vec::new(), Vec::new());
+        let mut weight = None;
+        for (leaf, _) in file.manifest().under(&format!("{case}.")) {
+            let stored = file.read(&format!("{case}.{leaf}")).unwrap();
+            match leaf.strip_prefix("merged") {
+                Some(at) => merged.push((at.strip_prefix('_').map_or(1.0, |at| at.parse().unwrap()), stored)),
+                None if leaf == "weight" => weight = Some(stored),
+                None => adapter.push((format!("lora_unet_l.{leaf}"), stored)),
+            }
+        }
+        let weight = weight.unwrap();
+        // Below full strength a change is that share of the whole, but where turns lie behind each other.
+        let (full, own): (Vec<f32>, Vec<f32>) = (merged[0].1.to_f32().unwrap(), weight.to_f32().unwrap());
+        if !case.starts_with("boft") {
+            let share: Vec<f32> = own.iter().zip(&full).map(|(own, full)| own + 0.5 * (full - own)).collect();
+            merged.push((0.5, Stored::of(&share, weight.shape().to_vec())));
+        }
+        for (strength, merged) in merged {
+            for residency in [Residency::Unpacked, Residency::Mapped] {
+                let expected = layer(&merged, &[], 0.0, residency);
+                let found = layer(&weight, &adapter, strength, residency);
+                let off = deviation(&found, &expected) / std(&expected);
+                assert!(off < LAYER, "{case} at {strength}, {residency:?}: {off}");
+            }
+        }
+    }
+}
+
+/// What a part of a family's models is in a file, for adapters.
+fn target(family: &dyn Family, source: Arc<dyn WeightSource>, settings: &Settings) -> Target {
+    let role = family.roles().remove(0);
+    let layout = role.network.layout(&Weights::of(&*source, &Device::flex(), Residency::Mapped), settings).unwrap();
+    let spellings = role.network.spellings_of(&layout);
+    Target { part: role.key, duty: Duty::DENOISER, root: String::new(), layout, spellings, source }
+}
+
+fn fitted(name: &str, target: &Target) -> Fitted {
+    let bytes = std::fs::read(path(&format!("golden/lora/{name}.safetensors"))).unwrap();
+    let header: usize = u64::from_le_bytes(*bytes.first_chunk().unwrap()).try_into().unwrap();
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let config = header["__metadata__"]["lora_adapter_metadata"].as_str().unwrap();
+    let file = LoraFile::read(&open(&format!("{name}.safetensors"))).unwrap().configured(config);
+    let fitted = file.fitted("a tiny model", std::slice::from_ref(target), Dora::default()).unwrap().whole().unwrap();
+    assert_eq!((fitted.report.matched, fitted.report.total), (file.modules(), file.modules()));
+    fitted
+}
+
+fn assert_agrees(name: &str, found: &[f32]) {
+    let expected = Golden::open(&format!("lora/{name}.expected.safetensors")).floats("out");
+    let off = deviation(found, &expected) / std(&expected);
+    assert!(off < STAGE, "{name}: {off}");
+}
+
+/// The network as it is alone, then under each of the adapters, and alone again.
+fn switched(
+    names: &[&str],
+    target: &Target,
+    network: impl Fn(&dyn WeightSource, Residency) -> Box<dyn Fn() -> Vec<f32>>,
+) {
+    for residency in [Residency::Unpacked, Residency::Mapped] {
+        let alone = network(&*target.source, residency)();
+        let adapters: Vec<Fitted> = names.iter().map(|name| fitted(name, target)).collect();
+        let branches: Vec<_> = adapters.iter().flat_map(|fitted| fitted.branches(0)).collect();
+        let under = network(&Adapted::of(target.source.clone(), branches), residency);
+        assert!(under() == alone, "without a strength");
+        for (name, fitted) in names.iter().zip(&adapters) {
+            fitted.adapter.set(1.0, 0.0, &Blocks::default());
+            assert_agrees(name, &under());
+            fitted.adapter.set(0.0, 1.0, &Blocks::default());
+            assert!(under() == alone, "behind {name}");
+        }
+    }
+}
+
+#[test]
+fn a_flux_under_pefts_loras_predicts_as_diffusers() {
+    let source: Arc<dyn WeightSource> =
+        Arc::new(Safetensors::open(&path("golden/tiny-dev/transformer.safetensors")).unwrap());
+    let target = target(&FluxFamily, source, &Settings::default());
+    switched(&["flux.lora", "flux.dora"], &target, |source, residency| {
+        let weights = Weights::of(source, &Device::flex(), residency);
+        let transformer = Transformer::load(&weights, &TransformerConfig::default()).unwrap();
+        let inputs = Golden::open("lora/flux.inputs.safetensors");
+        Box::new(move || {
+            let device = Device::flex();
+            let of = |name: &str| inputs.floats(name);
+            let img: Tensor<3> = tensor(of("img"), [1, 6, 64], &device);
+            let (txt, vec) = (tensor(of("txt"), [1, 5, 32], &device), tensor(of("vec"), [1, 64], &device));
+            let (timestep, guidance) = (of("timestep")[0], of("guidance")[0]);
+            let pe = transformer.positions(5, 2, 3);
+            let inputs = Inputs { img, txt, vec, timestep, guidance, pe: &pe };
+            values(&transformer.forward(inputs, &Inside::default()).unwrap())
+        })
+    });
+}
+
+#[test]
+fn a_unet_under_pefts_loras_predicts_as_diffusers() {
+    let json = std::fs::read(path("golden/sd-unet/sd1.json")).unwrap();
+    let settings = Settings::of(serde_json::from_slice(&json).unwrap());
+    let config: UnetConfig = serde_json::from_slice(&json).unwrap();
+    let file = Safetensors::open(&path("golden/sd-unet/sd1.safetensors")).unwrap();
+    let target = target(&StableDiffusionFamily, Arc::new(LdmUnetNames::over(file)), &settings);
+    switched(&["sd1.lora"], &target, |source, residency| {
+        let unet = Unet::load(&Weights::of(source, &Device::flex(), residency), &config).unwrap();
+        let golden = Golden::open("sd-unet/sd1.expected.safetensors");
+        Box::new(move || {
+            let device = Device::flex();
+            let x: Tensor<4> = tensor(golden.floats("x"), golden.shape("x").try_into().unwrap(), &device);
+            let context: Tensor<3> =
+                tensor(golden.floats("context"), golden.shape("context").try_into().unwrap(), &device);
+            values(&unet.forward(x, golden.floats("timestep")[0], context, None, &Inside::default()).unwrap())
+        })
+    });
+}

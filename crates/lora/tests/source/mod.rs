@@ -1,0 +1,31 @@
+//! Tensors in memory.
+
+use core_tensor::{Error, Manifest, Stored, WeightSource};
+
+pub struct Memory {
+    tensors: Vec<(String, Stored)>,
+    manifest: Manifest,
+}
+
+impl Memory {
+    pub fn of<N: Into<String>>(tensors: impl IntoIterator<Item = (N, Stored)>) -> Self {
+        let tensors: Vec<(String, Stored)> = tensors.into_iter().map(|(name, stored)| (name.into(), stored)).collect();
+        let manifest = tensors.iter().map(|(name, stored)| (name, stored.format(), stored.shape().to_vec())).collect();
+        Self { tensors, manifest }
+    }
+}
+
+impl WeightSource for Memory {
+    fn label(&self) -> &str {
+        "`memory`"
+    }
+
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn read(&self, name: &str) -> Result<Stored, Error> {
+        let missing = || Error::Missing { name: name.to_owned(), source_name: "memory".to_owned() };
+        self.tensors.iter().find(|(n, _)| *n == name).map(|(_, stored)| stored.clone()).ok_or_else(missing)
+    }
+}
