@@ -1,6 +1,6 @@
 //! What to do about an error, for people.
 
-use forge::{Error, NotAPath, TextError, core_tensor, diffusion_engine, memory, quant, samplers};
+use forge::{Error, NotAPath, TextError, core_tensor, diffusion_engine, lora, memory, quant, samplers};
 
 /// What to do about an error of the library, as an action, where something helps.
 pub(crate) fn hint(error: &Error) -> Option<String> {
@@ -36,6 +36,12 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Error::Overwrites { .. } | Error::JoinsModel { .. } => Some("give the output another name".into()),
         Error::LongText { .. } => Some("name a PNG or a WebP".into()),
         Error::SeveralPictures { .. } => Some("set `batch = 1`, or name a file with `{index}` in it".into()),
+        Error::NoLora { name, known, .. } => {
+            let near = nearest(name, known.iter().map(String::as_str));
+            near.map(|near| format!("did you mean `{near}`?"))
+        }
+        Error::Lora(lora::Error::Partial { .. }) => Some("`--allow-partial-lora` applies what fits".into()),
+        Error::Lora(lora::Error::NothingFits { .. }) => Some("`forge inspect` tells what the LoRA was made for".into()),
         Error::ParseConfig { source, .. } => unknown_key_hint(source.message()),
         _ => None,
     }

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use core_tensor::{
-    Branch, Change, Device, Error, Format, Layout, Manifest, Residency, Stored, Strength, Tensor, WeightSource,
-    Weights,
+    Branch, Change, Computed, Device, Error, Format, Layout, Manifest, Residency, Rule, Stored, Strength, Tensor,
+    WeightSource, Weights,
     layers::{Conv2d, Downsample, GroupNorm, LayerNorm, Linear, RmsNorm},
     ops::Activation,
     tensor, values,
@@ -360,4 +360,79 @@ fn a_branch_of_integers_is_an_error_that_names_the_tensor() {
     let w = source.view(Residency::Unpacked, Layout::of(|l| l.parameter("at", &[4])));
     let error = w.parameter::<1>("at").err().unwrap().to_string();
     assert_eq!(error, "tensor `at` of a branch in memory is stored as I8, expected F64, F32, F16 or BF16");
+}
+
+/// A change that is a wave, three times as high at half the strength, so that it is no multiple of it.
+struct Waves([usize; 4]);
+
+impl Rule for Waves {
+    fn shape(&self) -> &[usize] {
+        if self.0[2] == 1 { &self.0[..2] } else { &self.0 }
+    }
+
+    fn rows(&self, rows: std::ops::Range<usize>, strength: f32) -> Vec<f32> {
+        let columns: usize = self.0[1..].iter().product();
+        let height = if strength == 0.5 { 1.5 } else { strength };
+        (rows.start * columns..rows.end * columns).map(|i| height * (i as f32 * 0.37).sin()).collect()
+    }
+}
+
+#[test]
+fn a_change_that_is_computed_is_added_as_one_that_is_stored() {
+    // 600 rows are more than are computed at a time
+    for shape in [[600, IN, 1, 1], [600, 3, 3, 3]] {
+        let [out, d_in, kernel, _] = shape;
+        let kept = Waves(shape).shape().to_vec();
+        let layout = || {
+            Layout::of(|l| {
+                if kernel == 1 { l.stacked("l", d_in, &[200, 400]) } else { l.convolution("l", d_in, out, kernel) }
+            })
+        };
+        let weight = Stored::of(&wave(kept.iter().product(), 0.7), kept.clone());
+        let bias = stored(Format::F32, [out], 1.3);
+        let under = |change: Change, rows: std::ops::Range<usize>, strength: &Strength| {
+            let branch = Branch { rows, change, scale: 0.25, strength: strength.clone() };
+            Adapted::of([("l.weight", weight.clone()), ("l.bias", bias.clone())]).with("l.weight", branch)
+        };
+        let run = |source: &Adapted, residency| -> Vec<f32> {
+            let w = source.view(residency, layout());
+            if kernel == 1 {
+                let parts = Linear::load_stacked::<2>(&w.at("l")).unwrap();
+                let x = tensor(wave(5 * d_in, 0.3), [5, d_in], &Device::flex());
+                return parts.into_iter().flat_map(|part| values(&part.forward(x.clone()))).collect();
+            }
+            let x = tensor(wave(d_in * 20, 0.3), [1, d_in, 4, 5], &Device::flex());
+            values(&Conv2d::load(&w.at("l")).unwrap().forward(x))
+        };
+        for residency in [Residency::Unpacked, Residency::Mapped] {
+            for (strength, height) in [(0.5, 1.5), (-2.0, -2.0)] {
+                let difference = Stored::of(&Waves(shape).rows(0..out, height), kept.clone());
+                let one = Strength::of(1.0);
+                let expected = run(&under(Change::Difference(difference), 0..out, &one), residency);
+                let found = run(
+                    &under(Change::Computed(Computed::by(Waves(shape))), 0..out, &Strength::of(strength)),
+                    residency,
+                );
+                let largest = expected.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+                for (f, e) in found.iter().zip(&expected) {
+                    assert!((f - e).abs() <= 1e-5 * largest, "{f} {e}, {residency:?}");
+                }
+            }
+            // without a strength it is not there, and of another height or width it is refused
+            let zero = run(&under(Change::Computed(Computed::by(Waves(shape))), 0..out, &Strength::of(0.0)), residency);
+            let alone = Adapted::of([("l.weight", weight.clone()), ("l.bias", bias.clone())]);
+            assert!(zero == run(&alone, residency));
+            let mut wider = shape;
+            wider[1] += 1;
+            for (rows, change) in [(0..out - 1, shape), (0..out, wider)] {
+                let source = under(Change::Computed(Computed::by(Waves(change))), rows, &Strength::of(1.0));
+                let w = source.view(residency, layout());
+                let refused = match kernel {
+                    1 => Linear::load_stacked::<2>(&w.at("l")).err(),
+                    _ => Conv2d::load(&w.at("l")).err(),
+                };
+                assert!(matches!(refused, Some(Error::Branch { .. })));
+            }
+        }
+    }
 }

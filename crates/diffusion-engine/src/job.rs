@@ -3,7 +3,7 @@ use std::sync::Arc;
 use core_tensor::Latent;
 use samplers::noise::NoiseSource;
 
-use crate::{Error, Origin, Pass, Size, Txt2Img, Variation, Wrap, prompt, request};
+use crate::{Applied, Error, ExtraNetwork, Origin, Pass, Size, Txt2Img, Variation, Wrap, prompt, request};
 
 /// Pictures to draw: the seed, how many, and the passes that each goes through.
 ///
@@ -35,7 +35,7 @@ impl Job {
     pub fn of(request: Txt2Img) -> Result<Self, Error> {
         let request = request.checked()?;
         for (negative, prompt) in [(false, &request.pass.prompt), (true, &request.pass.negative)] {
-            prompt::checked(prompt).map_err(|source| Error::Prompt { negative, source })?;
+            prompt::checked(prompt, ExtraNetwork::is_lora).map_err(|source| Error::Prompt { negative, source })?;
         }
         let Txt2Img { seed, batch, noise, variation, resized_from, pass } = request;
         Ok(Self { seed, batch, noise, variation, resized_from, passes: vec![pass], given: None })
@@ -49,6 +49,18 @@ impl Job {
     /// The same job with one thing more around its model, in every pass.
     pub fn with(mut self, wrap: Arc<dyn Wrap>) -> Self {
         self.passes.iter_mut().for_each(|pass| pass.wraps.push(wrap.clone()));
+        self
+    }
+
+    /// What its prompts name in angle brackets, in their order.
+    pub fn extra_networks(&self) -> Vec<ExtraNetwork> {
+        let prompts = self.passes.iter().flat_map(|pass| [&pass.prompt, &pass.negative]);
+        prompts.flat_map(|prompt| prompt::extra_networks(prompt)).collect()
+    }
+
+    /// The same job for a model that has these LoRAs in it, by which the prompts may call them.
+    pub fn applied(mut self, loras: Vec<Applied>) -> Self {
+        self.passes.iter_mut().for_each(|pass| pass.loras.clone_from(&loras));
         self
     }
 

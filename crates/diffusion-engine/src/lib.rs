@@ -87,5 +87,5 @@ pub use unwritable::Unwritable;
 pub use vae::{AutoencoderKl, LatentScaling, Posterior, TileCost, TilePlan, VaeConfig, VaeDimensions};
 pub use vae_names::LdmNames;
 pub use whole_file::{check_writable, sweep, write_whole};
-pub use wrap::{Around, Guidance, Origin, Pass, Place, Wrap};
+pub use wrap::{Applied, Around, Guidance, Origin, Pass, Place, Wrap};
 pub use writer::Writer;

@@ -65,12 +65,17 @@ impl Script {
     /// The most prompts that the words of one may change to.
     pub(crate) const MOST: usize = 256;
 
-    /// What a positive prompt says.
+    /// What a positive prompt says; `applied` is what it may name beside its words, as that is in the model.
     ///
     /// # Errors
     /// As [`checked`], and [`PromptFault::Editions`].
-    pub(crate) fn positive(prompt: &str, emphasis: Emphasis, time: Timeline) -> Result<Self, PromptFault> {
-        let words = checked(prompt)?;
+    pub(crate) fn positive(
+        prompt: &str,
+        emphasis: Emphasis,
+        time: Timeline,
+        applied: &[ExtraNetwork],
+    ) -> Result<Self, PromptFault> {
+        let words = checked(prompt, |network| applied.contains(network))?;
         let part = |part: composition::Part| {
             let editions = editions(part.text, emphasis, time)?;
             Ok(Part { weight: part.weight, editions })
@@ -82,8 +87,13 @@ impl Script {
     ///
     /// # Errors
     /// As [`Script::positive`].
-    pub(crate) fn negative(prompt: &str, emphasis: Emphasis, time: Timeline) -> Result<Self, PromptFault> {
-        let editions = editions(&checked(prompt)?, emphasis, time)?;
+    pub(crate) fn negative(
+        prompt: &str,
+        emphasis: Emphasis,
+        time: Timeline,
+        applied: &[ExtraNetwork],
+    ) -> Result<Self, PromptFault> {
+        let editions = editions(&checked(prompt, |network| applied.contains(network))?, emphasis, time)?;
         Ok(Self { parts: vec![Part { weight: 1.0, editions }] })
     }
 }
@@ -94,13 +104,14 @@ fn editions(words: &str, emphasis: Emphasis, time: Timeline) -> Result<Vec<Editi
     editions.map(read).collect()
 }
 
-/// The words of a prompt, with all marks but comments, if nothing is wrong with it that can be told without a pass.
+/// The words of a prompt, with all marks but comments, if nothing is wrong with it that can be told without a pass; `may` says what may be
+/// named beside them.
 ///
 /// # Errors
 /// [`PromptFault::ExtraNetwork`], [`PromptFault::TooDeep`], [`PromptFault::Weight`].
-pub(crate) fn checked(prompt: &str) -> Result<String, PromptFault> {
+pub(crate) fn checked(prompt: &str, may: impl Fn(&ExtraNetwork) -> bool) -> Result<String, PromptFault> {
     let (words, networks) = extra_networks::split(&comments::stripped(prompt));
-    if let Some(network) = networks.into_iter().next() {
+    if let Some(network) = networks.into_iter().find(|network| !may(network)) {
         return Err(PromptFault::ExtraNetwork { network });
     }
     composition::parts(&words)?;

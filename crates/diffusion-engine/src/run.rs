@@ -268,6 +268,11 @@ impl Run {
         self.made.vae = vae;
     }
 
+    /// How many steps of the pass that it is in are done.
+    pub fn done(&self) -> usize {
+        self.at.done
+    }
+
     /// What was asked for.
     pub fn job(&self) -> &Job {
         &self.job

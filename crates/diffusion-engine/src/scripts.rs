@@ -25,9 +25,11 @@ impl Scripts {
         let (calls_before, shares_before) = if index == 0 { (0, 0.0) } else { (calls(first), 1.0) };
         let time = Timeline { calls: calls(pass), calls_before, shares_before };
         let wrong = |negative| move |source| Error::Prompt { negative, source };
-        let positive = Script::positive(&pass.prompt, pass.emphasis, time).map_err(wrong(false))?;
-        let negative =
-            pass.needs_negative().then(|| Script::negative(&pass.negative, pass.emphasis, time).map_err(wrong(true)));
+        let applied: Vec<_> = pass.loras.iter().map(|lora| lora.network.clone()).collect();
+        let positive = Script::positive(&pass.prompt, pass.emphasis, time, &applied).map_err(wrong(false))?;
+        let negative = pass
+            .needs_negative()
+            .then(|| Script::negative(&pass.negative, pass.emphasis, time, &applied).map_err(wrong(true)));
         Ok(Self { positive, negative: negative.transpose()? })
     }
 }

@@ -15,7 +15,7 @@ use crate::{Clock, Encoded, Error, Hooks, Moment};
 pub(crate) use count::Count;
 pub(crate) use finite::Finite;
 pub use guidance::Guidance;
-pub use pass::{Origin, Pass};
+pub use pass::{Applied, Origin, Pass};
 pub(crate) use watch::Watch;
 
 /// Something around a model's calls, and inside its networks, for the length of a pass; either may be left out.

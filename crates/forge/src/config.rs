@@ -1,6 +1,7 @@
 //! `flux.toml`: what it says, as types. The keys are in [`tables`], and a flag of the same name wins over the file.
 
 mod list;
+mod lora;
 mod read;
 mod setting;
 mod tables;
@@ -26,6 +27,7 @@ use crate::{
 };
 
 pub use list::{find, keys, tables};
+pub use lora::Lora;
 pub use tables::{Config, Device, Image, Model, Prompt, Sampling, Table};
 pub use values::{Backend, ComputeChoice, Noise, Seed};
 
@@ -70,6 +72,8 @@ impl Config {
         for key in keys() {
             self.resolve(key, &key.path(), folder)?;
         }
+        let loras = self.loras.into_iter().map(|lora| lora.within("lora.path", folder));
+        self.loras = loras.collect::<Result<_>>()?;
         Ok(self)
     }
 
@@ -170,6 +174,12 @@ impl Config {
             (given, named) => given.or(named).unwrap_or_else(samplers::simple),
         };
         let profile = registry.profile(&sampling.profile)?;
+        // A LoRA is asked for by the prompt, so that a picture's text says all of it.
+        let tags = self.loras.iter().filter_map(|lora| lora.tag([&prompt.positive, &prompt.negative]));
+        let positive = tags.fold(prompt.positive.clone(), |prompt, tag| match prompt.is_empty() {
+            true => tag,
+            false => format!("{prompt} {tag}"),
+        });
         Ok(Txt2Img {
             seed: match sampling.seed {
                 Seed::Fixed(seed) => seed,
@@ -211,7 +221,7 @@ impl Config {
                 emphasis: prompt.emphasis,
                 size: Size { width: image.width, height: image.height },
                 knobs: self.knobs.clone(),
-                ..Pass::of(prompt.positive.clone())
+                ..Pass::of(positive)
             },
         })
     }

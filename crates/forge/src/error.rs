@@ -19,6 +19,29 @@ pub enum Error {
         /// Why.
         source: TextError,
     },
+    /// A LoRA's tag that can't be read.
+    #[error("`{tag}`: expected {expected}, found `{found}`")]
+    LoraTag {
+        /// The tag as it is written.
+        tag: String,
+        /// What would do.
+        expected: String,
+        /// What there is.
+        found: String,
+    },
+    /// A LoRA that a prompt names and nobody has.
+    #[error("no LoRA is called `{name}`{}", among(folder.as_deref(), known.len()))]
+    NoLora {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+        /// Where they were looked for.
+        folder: Option<PathBuf>,
+    },
+    /// A LoRA that is none, or does not fit the model.
+    #[error(transparent)]
+    Lora(#[from] lora::Error),
     /// Something else where a path belongs.
     #[error("`{key}` is `{}`, which is {what}; expected the path of a file or folder", path.display())]
     NotAPath {
@@ -365,6 +388,8 @@ impl Error {
             Self::Overwrites { .. } | Self::JoinsModel { .. } | Self::SeveralPictures { .. } => Fault::Usage,
             Self::PartsOfSeveral { .. } | Self::NoFamily => Fault::Usage,
             Self::ReadWords { .. } | Self::Styles { .. } => Fault::Usage,
+            Self::LoraTag { .. } | Self::NoLora { .. } | Self::Lora(lora::Error::Blocks { .. }) => Fault::Usage,
+            Self::Lora(_) => Fault::Model,
             Self::Run(Engine::Prompt { .. } | Engine::EmbeddingWidth { .. } | Engine::NoEmbedding { .. }) => {
                 Fault::Usage
             }
@@ -392,6 +417,14 @@ impl Error {
 
 fn of_them(tensors: usize, model: &str) -> String {
     if tensors == 1 { format!("1 tensor of {model} is") } else { format!("{tensors} tensors of {model} are") }
+}
+
+/// Where LoRAs were looked for.
+fn among(folder: Option<&std::path::Path>, known: usize) -> String {
+    match folder {
+        Some(folder) => format!(" among {known} names in `{}`", folder.display()),
+        None => "; `prompt.loras` names the folder of LoRAs".to_owned(),
+    }
 }
 
 /// A part, and whose it is.

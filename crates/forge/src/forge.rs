@@ -1,13 +1,18 @@
 use std::{
+    collections::BTreeMap,
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use diffusion_engine::{Cancel, Encodings, Job, Model, Snapshot, Txt2Img, family::Placement};
+use diffusion_engine::{Applied, Cancel, Encodings, ExtraNetwork, Job, Model, Snapshot, Txt2Img, family::Placement};
 use memory::Plan;
 
-use crate::{Config, Families, Note, Result, Run, Threads, open::Opened};
+use crate::{
+    Config, Error, Families, Note, Result, Run, Threads,
+    loras::{Asked, LoraIndex, LoraSet, Strengths, lora_hash, metadata},
+    open::Opened,
+};
 
 /// An opened model, ready for any number of runs, several at once. Clones share it.
 ///
@@ -21,13 +26,30 @@ struct Inner {
     notes: Vec<Note>,
     threads: Threads,
     loaded: Mutex<Option<Loaded>>,
-    encodings: Arc<Encodings>,
+    /// Prompts that were encoded, by what the text encoders had in them; the last few.
+    encodings: Mutex<Vec<(String, Arc<Encodings>)>>,
+    loras: LoraIndex,
+    /// Whether a LoRA may fit in part.
+    partly: bool,
+    /// What LoRA files are known by, of those that were asked for.
+    hashes: Mutex<BTreeMap<PathBuf, String>>,
 }
+
+/// How many states of the text encoders have their prompts kept.
+const STATES: usize = 8;
 
 #[derive(Clone)]
 struct Loaded {
     placement: Placement,
     model: Arc<dyn Model>,
+    loras: LoraSet,
+}
+
+/// A LoRA that a job asks for, and its file.
+struct Wanted {
+    network: ExtraNetwork,
+    asked: Asked,
+    path: PathBuf,
 }
 
 impl Forge {
@@ -71,8 +93,19 @@ impl Forge {
     fn opened(families: &Families, config: &Config, threads: Threads) -> Result<Self> {
         let opened = threads.compute(|| Opened::of(config, families))?;
         let notes = opened.notes();
-        let (loaded, encodings) = (Mutex::default(), Arc::default());
-        Ok(Self(Arc::new(Inner { opened, notes, threads, loaded, encodings })))
+        let mut loras = config.prompt.loras.as_deref().map(LoraIndex::of).transpose()?.unwrap_or_default();
+        let files = config.loras.iter().filter_map(|lora| Some((lora.name(), lora.file()?)));
+        files.for_each(|(name, path)| loras.add(name, path.to_owned()));
+        Ok(Self(Arc::new(Inner {
+            opened,
+            notes,
+            threads,
+            loras,
+            partly: config.allow_partial_lora,
+            loaded: Mutex::default(),
+            encodings: Mutex::default(),
+            hashes: Mutex::default(),
+        })))
     }
 
     /// What a job would take, and how its model would be loaded.
@@ -80,7 +113,7 @@ impl Forge {
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory) if it does not fit.
     pub fn plan(&self, job: &Job) -> Result<Plan> {
-        self.0.opened.plan(job)
+        self.0.opened.plan(job, bytes_of(&self.wanted(job)?))
     }
 
     /// Begins a job.
@@ -96,10 +129,14 @@ impl Forge {
     /// # Errors
     /// As [`Forge::start`].
     pub fn start_until(&self, job: Job, cancel: Cancel) -> Result<Run> {
-        let Inner { threads, encodings, .. } = &*self.0;
-        let model = self.model(&job)?;
-        let run = threads.compute(|| diffusion_engine::start(model, job, encodings.clone(), cancel))?;
-        Ok(Run::new(run, threads.clone()).with_vae(self.vae()))
+        let threads = &self.0.threads;
+        let wanted = self.wanted(&job)?;
+        let (model, loras) = self.loaded(&job, &wanted)?;
+        let job = job.applied(self.applied(&wanted)?);
+        let strengths = loras.strengths(wanted.into_iter().map(|wanted| (wanted.path, wanted.asked)).collect());
+        let encodings = self.encodings(&strengths);
+        let run = threads.compute(|| diffusion_engine::start(model, job, encodings, cancel))?;
+        Ok(Run::new(run, threads.clone(), strengths).with_vae(self.vae()))
     }
 
     /// Begins a job of one pass from noise.
@@ -115,10 +152,12 @@ impl Forge {
     /// # Errors
     /// As [`Forge::start`].
     pub fn resume(&self, snapshot: Snapshot) -> Result<Run> {
-        let Inner { threads, encodings, .. } = &*self.0;
-        let model = self.model(snapshot.job())?;
-        let run = diffusion_engine::Run::resume(model, snapshot, encodings.clone(), Cancel::default());
-        Ok(Run::new(run, threads.clone()).with_vae(self.vae()))
+        let wanted = self.wanted(snapshot.job())?;
+        let (model, loras) = self.loaded(snapshot.job(), &wanted)?;
+        let strengths = loras.strengths(wanted.into_iter().map(|wanted| (wanted.path, wanted.asked)).collect());
+        let encodings = self.encodings(&strengths);
+        let run = diffusion_engine::Run::resume(model, snapshot, encodings, Cancel::default());
+        Ok(Run::new(run, self.0.threads.clone(), strengths).with_vae(self.vae()))
     }
 
     /// What the infotext calls the model.
@@ -141,25 +180,83 @@ impl Forge {
         &self.0.notes
     }
 
-    /// The model as a job needs it: the one that is loaded, or loaded now in another way.
+    /// The model as a job needs it: the one that is loaded, or loaded now in another way. The job's LoRAs are in it, and count in a
+    /// [`Run`] alone.
     ///
     /// # Errors
     /// Too little memory, or a model file that is rejected.
     pub fn model(&self, job: &Job) -> Result<Arc<dyn Model>> {
-        let Inner { opened, threads, loaded, .. } = &*self.0;
+        let (model, _) = self.loaded(job, &self.wanted(job)?)?;
+        Ok(model)
+    }
+
+    fn loaded(&self, job: &Job, wanted: &[Wanted]) -> Result<(Arc<dyn Model>, LoraSet)> {
+        let Inner { opened, threads, loaded, partly, .. } = &*self.0;
         opened.fits(job)?;
-        let plan = opened.plan(job)?;
+        let plan = opened.plan(job, bytes_of(wanted))?;
         let placement = opened.placement(&plan);
+        let paths = paths_of(wanted);
         let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Loaded { model, .. }) = loaded.as_ref().filter(|loaded| loaded.placement == placement) {
-            return Ok(model.clone());
+        let fits = |loaded: &&Loaded| loaded.placement == placement && loaded.loras.has(&paths);
+        if let Some(Loaded { model, loras, .. }) = loaded.as_ref().filter(fits) {
+            return Ok((model.clone(), loras.clone()));
         }
         // What is loaded goes first: there is no room for it twice.
         *loaded = None;
-        let model = threads.compute(|| opened.load(&plan))?;
-        *loaded = Some(Loaded { placement, model: model.clone() });
-        Ok(model)
+        let (model, loras) = threads.compute(|| opened.load(&plan, &paths, *partly))?;
+        *loaded = Some(Loaded { placement, model: model.clone(), loras: loras.clone() });
+        Ok((model, loras))
     }
+
+    /// The LoRAs that a job's prompts name.
+    fn wanted(&self, job: &Job) -> Result<Vec<Wanted>> {
+        let wanted = |network: ExtraNetwork| {
+            let asked = Asked::of(&network)?;
+            let path = self.0.loras.find(&asked.name)?.to_owned();
+            Ok(Wanted { network, asked, path })
+        };
+        job.extra_networks().into_iter().filter(ExtraNetwork::is_lora).map(wanted).collect()
+    }
+
+    /// What the infotext says of them.
+    fn applied(&self, wanted: &[Wanted]) -> Result<Vec<Applied>> {
+        let mut hashes = self.0.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut applied = |Wanted { network, path, .. }: &Wanted| {
+            let hash = match hashes.get(path) {
+                Some(known) => known.clone(),
+                None => hashes.entry(path.clone()).or_insert(lora_hash(path, &metadata(path)?)?).clone(),
+            };
+            Ok::<_, Error>(Applied { network: network.clone(), hash: Some(hash) })
+        };
+        wanted.iter().map(&mut applied).collect()
+    }
+
+    /// Prompts that were encoded under these strengths.
+    fn encodings(&self, strengths: &Strengths) -> Arc<Encodings> {
+        let state = strengths.of_text();
+        let mut all = self.0.encodings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = all.iter().find(|(of, _)| *of == state) {
+            return known.clone();
+        }
+        let new = Arc::<Encodings>::default();
+        all.insert(0, (state, new.clone()));
+        all.truncate(STATES);
+        new
+    }
+}
+
+/// Each file once.
+fn paths_of(wanted: &[Wanted]) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = wanted.iter().map(|wanted| wanted.path.clone()).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths
+}
+
+/// Bytes of their files.
+fn bytes_of(wanted: &[Wanted]) -> u64 {
+    let length = |path: &PathBuf| path.metadata().map_or(0, |metadata| metadata.len());
+    paths_of(wanted).iter().map(length).fold(0, u64::saturating_add)
 }
 
 impl fmt::Debug for Forge {

@@ -10,7 +10,8 @@ use quant::Scheme;
 use serde::Serialize;
 
 use crate::{
-    Error, Families, Finding, Group, Result,
+    Error, Families, Finding, Group, InspectedLora, Result,
+    loras::inspected,
     model_files::{Count, LORA, MOST_FAULTS, ModelConfig, ModelFile, OtherConfig, Surveyed, UNKNOWN},
 };
 
@@ -36,6 +37,9 @@ pub struct Inspection {
     pub unread: Vec<Group>,
     /// What else is odd.
     pub findings: Vec<Finding>,
+    /// What a LoRA says of itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<InspectedLora>,
 }
 
 /// A part of a model file.
@@ -77,7 +81,9 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
 pub fn inspect_with(families: &Families, path: &Path) -> Result<Inspection> {
     let file = ModelFile::open(path, families.kinds())?;
     if let Some(dialect) = file.lora() {
-        return Ok(whole(&file, LORA, dialect.name()));
+        // What is wrong with its tensors is told where it is applied.
+        let lora = inspected(path).ok();
+        return Ok(Inspection { lora, ..whole(&file, LORA, dialect.name()) });
     }
     if file.parts.is_empty() {
         return Ok(whole(&file, UNKNOWN, ""));
@@ -111,6 +117,7 @@ pub fn inspect_with(families: &Families, path: &Path) -> Result<Inspection> {
         parts,
         unread,
         findings,
+        lora: None,
     })
 }
 
@@ -128,6 +135,7 @@ fn whole(file: &ModelFile, role: &str, family: &str) -> Inspection {
         parts: Vec::new(),
         unread: Vec::new(),
         findings: Vec::new(),
+        lora: None,
     }
 }
 

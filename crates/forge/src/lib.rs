@@ -30,6 +30,7 @@ mod forge;
 mod inspect;
 pub mod keys;
 mod limits;
+mod loras;
 mod model_files;
 mod model_hash;
 mod noise_file;
@@ -43,8 +44,8 @@ mod threads;
 mod words;
 
 pub use config::{
-    Backend, ComputeChoice, Config, Device, Image as ImageConfig, Model as ModelConfig, Noise, Prompt, Sampling, Seed,
-    Table,
+    Backend, ComputeChoice, Config, Device, Image as ImageConfig, Lora as LoraConfig, Model as ModelConfig, Noise,
+    Prompt, Sampling, Seed, Table,
 };
 pub use core_tensor;
 pub use diffusion_engine::{
@@ -57,6 +58,8 @@ pub use families::{Families, catalog};
 pub use flux;
 pub use forge::Forge;
 pub use inspect::{InspectedPart, Inspection, MOST_MISSING, inspect, inspect_with};
+pub use lora;
+pub use loras::{Asked, InspectedLora, LoraIndex, Metadata, Steps, lora_hash, metadata as lora_metadata};
 pub use memory;
 pub use model_files::{Finding, Group, Note, indexed_files};
 pub use model_hash::{ModelHash, model_hash};

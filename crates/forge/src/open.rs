@@ -8,9 +8,10 @@ use std::{
 
 use core_tensor::Compute;
 use diffusion_engine::{
-    Job, Model, OpenedModel,
-    family::{PartBytes, Parts, Placement, Settings},
+    Family, Job, Model, OpenedModel,
+    family::{Duty, PartBytes, Parts, Placement, Settings},
 };
+use lora::{Adapted, Target};
 use memory::{Bytes, Part, Plan};
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     detect::{Detected, detect},
     embeddings::embeddings,
     files::Files,
+    loras::{Loaded, LoraSet, fit},
     model_files::{only_file, read_object},
     text_file,
 };
@@ -32,6 +34,9 @@ pub(crate) struct Opened {
     /// The autoencoder's file or folder, where the config names one of its own.
     vae: Option<PathBuf>,
     model: Box<dyn OpenedModel>,
+    /// Whose it is, and its parts, for what is added to them.
+    family: Arc<dyn Family>,
+    parts: Parts,
     device: core_tensor::Device,
     compute: Compute,
     ceiling: Bytes,
@@ -41,6 +46,9 @@ pub(crate) struct Opened {
 
 /// What a plan calls that which a job takes beside the parts.
 const WORK: &str = "work";
+
+/// What it calls the LoRAs.
+const LORAS: &str = "loras";
 
 impl Opened {
     /// Looks at the files of a config.
@@ -73,9 +81,9 @@ impl Opened {
             }
             None => (parts, Vec::new()),
         };
-        let model = family.open(parts).map_err(|error| in_its_file(error, &paths))?;
+        let model = family.open(parts.clone()).map_err(|error| in_its_file(error, &paths))?;
         let vae = config.model.vae.clone();
-        Ok(Self { files, paths, file, vae, model, device, compute, ceiling: config.ceiling(), notes })
+        Ok(Self { files, paths, file, vae, model, family, parts, device, compute, ceiling: config.ceiling(), notes })
     }
 
     /// What the infotext calls the model.
@@ -103,13 +111,16 @@ impl Opened {
         Ok(self.model.fits(job)?)
     }
 
-    /// What is unpacked for a job.
-    pub(crate) fn plan(&self, job: &Job) -> Result<Plan> {
+    /// What is unpacked for a job whose LoRAs have so many bytes.
+    pub(crate) fn plan(&self, job: &Job, loras: u64) -> Result<Plan> {
         let part =
             |PartBytes { key, unpacked, mapped }| Part { name: key, unpacked: Bytes(unpacked), mapped: Bytes(mapped) };
         let work = Bytes(self.model.working_bytes(job));
         let work = Part { name: WORK.to_owned(), unpacked: work, mapped: work };
-        let parts = self.model.bytes().into_iter().map(part).chain([work]).collect();
+        // As they are stored and as they are multiplied with, in up to twice as much.
+        let loras = Bytes(loras.saturating_mul(2));
+        let loras = (loras.0 > 0).then(|| Part { name: LORAS.to_owned(), unpacked: loras, mapped: loras });
+        let parts = self.model.bytes().into_iter().map(part).chain(loras).chain([work]).collect();
         Ok(Plan::under(self.ceiling, parts)?)
     }
 
@@ -121,14 +132,49 @@ impl Opened {
         Placement { device: self.device.clone(), compute: self.compute, unpacked }
     }
 
-    /// Loads the model as a plan says.
-    pub(crate) fn load(&self, plan: &Plan) -> Result<Arc<dyn Model>> {
+    /// Loads the model as a plan says, with these LoRAs, none of which counts yet; `partly` is whether one may fit in part.
+    pub(crate) fn load(&self, plan: &Plan, loras: &[PathBuf], partly: bool) -> Result<(Arc<dyn Model>, LoraSet)> {
+        let targets = if loras.is_empty() { Vec::new() } else { self.targets()? };
+        let fitted = loras.iter().map(|path| fit(path, self.name(), &targets, partly)).collect::<Result<Vec<_>>>()?;
+        let parts = self.parts.clone().map(|part| {
+            let Some(at) = targets.iter().position(|target| target.part == part.key()) else { return part };
+            let branches = fitted.iter().flat_map(|fitted| fitted.branches(at));
+            part.adapted(|source| Arc::new(Adapted::of(source, branches)))
+        });
         // What the allocator keeps for later is memory too.
         kernels::HugePages::limit(usize::try_from(self.ceiling.0 - plan.total().0).unwrap_or(usize::MAX));
-        let model = self.model.load(&self.placement(plan)).map_err(|error| in_its_file(error, &self.paths))?;
+        let at = self.placement(plan);
+        let model = match loras {
+            [] => self.model.load(&at),
+            _ => self.family.open(parts).and_then(|model| model.load(&at)),
+        };
+        let model = model.map_err(|error| in_its_file(error, &self.paths))?;
         // What single tensors gave back was read again in part with their neighbours.
         self.files.give_back();
-        Ok(model)
+        let loaded = loras.iter().zip(fitted);
+        let loaded = loaded.map(|(path, fitted)| Loaded { path: path.clone(), adapter: fitted.adapter });
+        Ok((model, LoraSet::of(loaded.collect())))
+    }
+
+    /// What LoRAs may change.
+    fn targets(&self) -> Result<Vec<Target>> {
+        let roles = self.family.roles();
+        let target = |part: &diffusion_engine::family::Part| {
+            let network = &roles.iter().find(|role| role.key == part.key())?.network;
+            if ![Duty::DENOISER, Duty::CLIP, Duty::T5].contains(&network.duty) {
+                return None;
+            }
+            let of = |(root, layout)| Target {
+                part: part.key().to_owned(),
+                duty: network.duty,
+                root,
+                spellings: network.spellings_of(&layout),
+                layout,
+                source: part.source(),
+            };
+            Some(part.layout(network).map(of).map_err(|error| in_its_file(error, &self.paths)))
+        };
+        self.parts.iter().filter_map(target).collect()
     }
 }
 

@@ -3,7 +3,7 @@ use std::{fmt, path::Path};
 use core_tensor::{Latent, Tensor};
 use diffusion_engine::{Cancel, Encoded, Error as RunError, Event, Image, Ingredient, Job, Snapshot};
 
-use crate::{ModelHash, Result, Threads};
+use crate::{ModelHash, Result, Threads, loras::Strengths};
 
 /// One job in progress: an iterator of events that the caller drives, from any thread. It computes in its `Forge`'s pool.
 pub struct Run {
@@ -11,6 +11,10 @@ pub struct Run {
     threads: Threads,
     /// The file name of the autoencoder, where it is not the model's own.
     vae: Option<String>,
+    /// How much the LoRAs in the model count.
+    loras: Strengths,
+    /// The step that comes next, from 1; `None` while the words are still to be encoded.
+    step: Option<usize>,
 }
 
 impl Iterator for Run {
@@ -18,14 +22,22 @@ impl Iterator for Run {
 
     /// Encodes the words, or takes one step; `None` when there is none left, or after an error.
     fn next(&mut self) -> Option<Self::Item> {
-        let Self { run, threads, .. } = self;
-        Some(threads.compute(|| run.next())?.map_err(Into::into))
+        let Self { run, threads, loras, step, .. } = self;
+        let turn = loras.set(*step);
+        let event = threads.compute(|| run.next());
+        drop(turn);
+        match &event {
+            Some(Ok(Event::Encoded { .. })) => *step = Some(run.done() + 1),
+            Some(Ok(Event::Step(report))) => *step = Some(report.step + 1),
+            Some(_) | None => {}
+        }
+        Some(event?.map_err(Into::into))
     }
 }
 
 impl Run {
-    pub(crate) fn new(run: diffusion_engine::Run, threads: Threads) -> Self {
-        Self { run, threads, vae: None }
+    pub(crate) fn new(run: diffusion_engine::Run, threads: Threads, loras: Strengths) -> Self {
+        Self { run, threads, vae: None, loras, step: None }
     }
 
     /// The same run, whose pictures name the autoencoder of this file.

@@ -103,6 +103,27 @@ impl LoraFile {
         ranks
     }
 
+    /// The models that it was made for, as its modules' names and widths tell; `None` where they don't.
+    pub fn made_for(&self) -> Option<&'static str> {
+        let has = |part: &str| self.modules.keys().any(|name| name.contains(part));
+        if ["double_blocks", "single_blocks", "single_transformer_blocks"].into_iter().any(has) {
+            return Some("Flux");
+        }
+        // What a prompt's vectors meet says how wide they are.
+        let met = ["attn2_to_k", "attn2.to_k", "attn2.processor.to_k_lora"];
+        let widths = self.modules.iter().filter(|(name, _)| met.iter().any(|end| name.ends_with(end)));
+        let width = widths.filter_map(|(_, tensors)| tensors.get(Leaf::Down)?.shape().get(1).copied()).next();
+        match width {
+            Some(768) => Some("Stable Diffusion 1"),
+            Some(1024) => Some("Stable Diffusion 2"),
+            Some(2048) => Some("Stable Diffusion XL"),
+            Some(1280) => Some("the refiner of Stable Diffusion XL"),
+            // Numbered modules are those of Stable Diffusion 1 or 2.
+            None if has("unet:") => Some("Stable Diffusion"),
+            Some(_) | None => None,
+        }
+    }
+
     /// Words that it brings vectors for, as textual inversions do, and these.
     pub fn words(&self) -> &[(String, Stored)] {
         &self.words

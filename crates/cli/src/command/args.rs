@@ -85,6 +85,12 @@ pub(super) struct Txt2ImgArgs {
     /// Also write every stage of the run as a safetensors file
     #[arg(long, value_name = "FILE", value_parser = flags::path(), allow_hyphen_values = true)]
     pub dump: Option<PathBuf>,
+    /// LoRA by name or file, and how much it counts; again for more
+    #[arg(long, value_name = "NAME[:X[:TEXT]]", allow_hyphen_values = true)]
+    pub lora: Vec<String>,
+    /// Apply LoRAs that fit the model in part
+    #[arg(long)]
+    pub allow_partial_lora: bool,
     /// Print events as JSON lines
     #[arg(long)]
     pub json: bool,

@@ -7,7 +7,7 @@ use diffusion_engine::{Key, Kind, Pass, Value};
 use samplers::Options;
 
 use forge::{
-    Config, STANDARD_OUTPUT, Sampling, ThreadCount,
+    Config, LoraConfig as Lora, STANDARD_OUTPUT, Sampling, ThreadCount,
     keys::keys,
     paths,
     text_file::{self, STANDARD_INPUT},
@@ -73,6 +73,13 @@ impl Txt2ImgArgs {
         for (key, flag, path) in &self.flags.files {
             config.set(key, &Value::Text(words(flag, path)?), flag)?;
         }
+        for lora in &self.lora {
+            let lora = Lora::of_flag(lora)?;
+            // A flag wins over the file.
+            config.loras.retain(|other| other.name() != lora.name());
+            config.loras.push(lora);
+        }
+        config.allow_partial_lora |= self.allow_partial_lora;
         if let Some(flag) = self.sampler_or_schedule() {
             notes.extend(drop_options(config, registry, flag)?);
         }

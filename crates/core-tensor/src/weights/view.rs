@@ -83,6 +83,11 @@ impl<'a> Weights<'a> {
         self.compute
     }
 
+    /// What stands before the names that it is asked for.
+    pub fn prefix(&self) -> String {
+        self.full("")
+    }
+
     /// How to call the source in a message.
     pub fn label(&self) -> &str {
         self.source.label()

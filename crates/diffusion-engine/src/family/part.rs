@@ -1,9 +1,9 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use core_tensor::{Compute, Device, Manifest, Residency, WeightSource, Weights};
+use core_tensor::{Compute, Device, Layout, Manifest, Residency, WeightSource, Weights};
 use serde::de::DeserializeOwned;
 
-use super::Settings;
+use super::{Network, Settings};
 use crate::{Embedding, Error};
 
 /// A part of a model in its file.
@@ -34,6 +34,28 @@ impl Part {
     /// The same, whose tensors are those of `source` under the names that its network asks for.
     pub fn renamed(self, source: Arc<dyn WeightSource>) -> Self {
         Self { source, ..self }
+    }
+
+    /// The same with what adapters add to its tensors: a source around its own.
+    #[must_use]
+    pub fn adapted(self, adapt: impl FnOnce(Arc<dyn WeightSource>) -> Arc<dyn WeightSource>) -> Self {
+        Self { source: adapt(self.source.clone()), ..self }
+    }
+
+    /// Its tensors, under the names that its network asks for behind the file's prefix.
+    pub fn source(&self) -> Arc<dyn WeightSource> {
+        self.source.clone()
+    }
+
+    /// Every tensor that a network needs of it, and what stands before their names.
+    ///
+    /// # Errors
+    /// [`Error::InPart`].
+    pub fn layout(&self, network: &Network) -> Result<(String, Layout), Error> {
+        self.look(|w| {
+            let w = w.before(&network.mark);
+            Ok((w.prefix(), network.layout(&w, &self.settings)?))
+        })
     }
 
     /// The same with what its `config.json` says.
@@ -152,6 +174,17 @@ impl Parts {
     /// The same with the text of the YAML file of the same name as the model's file, as releases of latent-diffusion have it.
     pub fn yaml(self, text: impl Into<String>) -> Self {
         Self { yaml: Some(text.into()), ..self }
+    }
+
+    /// Each of the parts.
+    pub fn iter(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter()
+    }
+
+    /// The same with what `change` makes of each part.
+    #[must_use]
+    pub fn map(self, change: impl FnMut(Part) -> Part) -> Self {
+        Self { parts: self.parts.into_iter().map(change).collect(), ..self }
     }
 
     /// The same with textual inversions, which prompts may name.

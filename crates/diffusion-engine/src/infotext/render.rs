@@ -57,6 +57,11 @@ pub fn render(request: &Txt2Img, made: &Provenance, knobs: &[Key], given_noise: 
     }
     pairs.extend(pass.template.iter().map(|template| ("Template", template.clone())));
     pairs.extend(pass.negative_template.iter().map(|template| ("Negative Template", template.clone())));
+    let hashes = pass.loras.iter().filter_map(|lora| Some(format!("{}: {}", lora.network.name, lora.hash.as_ref()?)));
+    let hashes: Vec<_> = hashes.collect();
+    if !hashes.is_empty() {
+        pairs.push(("Lora hashes", hashes.join(", ")));
+    }
     pairs.push(("Profile", pass.profile.id.clone()));
     // What would not be read back as it is stands in the last line too.
     if split_negative(&text.replace("\r\n", "\n"), true) != (pass.prompt.as_str(), pass.negative.as_str()) {

@@ -15,6 +15,13 @@ pub struct ExtraNetwork {
     pub args: Vec<String>,
 }
 
+impl ExtraNetwork {
+    /// Whether it names a LoRA, or one of its relatives, which A1111's older versions called by another word.
+    pub fn is_lora(&self) -> bool {
+        matches!(&*self.kind, "lora" | "lyco")
+    }
+}
+
 impl fmt::Display for ExtraNetwork {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "<{}:{}", self.kind, self.name)?;

@@ -5,7 +5,9 @@ use super::ExtraNetwork;
 #[non_exhaustive]
 pub enum PromptFault {
     /// Something that is named beside the words and can't be applied.
-    #[error("`{network}`: LoRA and other extra networks are not applied yet")]
+    #[error(
+        "`{network}` is not in the model: LoRAs are found in `prompt.loras`, and other extra networks are not known"
+    )]
     ExtraNetwork {
         /// What is named.
         network: ExtraNetwork,

@@ -240,9 +240,9 @@ fn parts_and_their_weights_are_those_of_forge() {
 #[test]
 fn a_negative_prompt_is_one() {
     let plain = |script: &Script| script.parts[0].editions[0].pieces.clone();
-    let positive = Script::positive("a:2 AND b", Emphasis::Original, FIRST).unwrap();
+    let positive = Script::positive("a:2 AND b", Emphasis::Original, FIRST, &[]).unwrap();
     assert_eq!((positive.parts.len(), positive.parts[0].weight, plain(&positive)), (2, 2.0, vec![Piece::plain("a")]));
-    let negative = Script::negative("a:2 AND b", Emphasis::Original, FIRST).unwrap();
+    let negative = Script::negative("a:2 AND b", Emphasis::Original, FIRST, &[]).unwrap();
     assert_eq!((negative.parts.len(), plain(&negative)), (1, vec![Piece::plain("a:2 AND b")]));
 }
 
@@ -267,22 +267,25 @@ fn names_in_angle_brackets_are_no_words_and_refused_by_name() {
     let named: Vec<_> =
         networks.iter().map(|network| (&network.kind[..], &network.name[..], &network.args[..])).collect();
     assert_eq!(named, [("lora", "fur", &["0.8".to_owned(), "1".to_owned()][..]), ("hypernet", "x", &[])]);
-    let refused = checked("a cat <lyco:fur:te=1>").unwrap_err();
-    assert_eq!(refused.to_string(), "`<lyco:fur:te=1>`: LoRA and other extra networks are not applied yet");
-    assert!(checked("a cat # <lora:fur:1>").is_ok());
+    let refused = checked("a cat <lyco:fur:te=1>", |_| false).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "`<lyco:fur:te=1>` is not in the model: LoRAs are found in `prompt.loras`, and other extra networks are not known"
+    );
+    assert!(checked("a cat # <lora:fur:1>", |_| false).is_ok());
 }
 
 #[test]
 fn what_can_not_be_drawn_is_told() {
-    assert!(matches!(checked(&"(".repeat(10_000)), Err(PromptFault::TooDeep { .. })));
-    assert!(matches!(checked(&"[(".repeat(10_000)), Err(PromptFault::TooDeep { .. })));
-    assert!(checked(&"()".repeat(30_000)).is_ok());
+    assert!(matches!(checked(&"(".repeat(10_000), |_| false), Err(PromptFault::TooDeep { .. })));
+    assert!(matches!(checked(&"[(".repeat(10_000), |_| false), Err(PromptFault::TooDeep { .. })));
+    assert!(checked(&"()".repeat(30_000), |_| false).is_ok());
     let large = format!("(a:{})", "9".repeat(99));
-    assert!(matches!(checked(&large), Err(PromptFault::Weight { words }) if words == "a"));
-    assert!(matches!(checked(&large[1..large.len() - 1]), Err(PromptFault::Weight { .. })));
+    assert!(matches!(checked(&large, |_| false), Err(PromptFault::Weight { words }) if words == "a"));
+    assert!(matches!(checked(&large[1..large.len() - 1], |_| false), Err(PromptFault::Weight { .. })));
     let many = "[a|b][a|b|c][a|b|c|d|e][a|b|c|d|e|f|g][a|b|c|d|e|f|g|h|i|j|k]";
     let time = Timeline { calls: 2000, ..FIRST };
-    let refused = Script::positive(many, Emphasis::Original, time);
+    let refused = Script::positive(many, Emphasis::Original, time, &[]);
     assert!(matches!(refused, Err(PromptFault::Editions { most: Script::MOST })));
 }
 
@@ -293,7 +296,7 @@ fn the_longest_prompts_take_no_time() {
         ["(a", "[a:", "[a|", "a:1.2)", "<a:", "#\n", "AND ", " BREAK ", "\\", "[(", "a)]", ":", "[a:b:3]", "(a:1.2)"]
     {
         let prompt: String = unit.chars().cycle().take(64 << 10).collect();
-        drop(Script::positive(&prompt, Emphasis::Original, FIRST));
+        drop(Script::positive(&prompt, Emphasis::Original, FIRST, &[]));
     }
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
 }
@@ -333,7 +336,7 @@ proptest! {
         let time = Timeline { calls, calls_before: before, shares_before: 1.0 };
         for emphasis in [Emphasis::Original, Emphasis::Ignore, Emphasis::None] {
             for read in [Script::positive, Script::negative] {
-                let Ok(script) = read(&prompt, emphasis, time) else { continue };
+                let Ok(script) = read(&prompt, emphasis, time, &[]) else { continue };
                 for part in &script.parts {
                     prop_assert!(part.weight.is_finite());
                     let untils: Vec<usize> = part.editions.iter().map(|edition| edition.until).collect();
@@ -348,7 +351,7 @@ proptest! {
     #[test]
     fn a_prompt_without_marks_is_one_piece(prompt in "[a-zA-Z0-9 ,.\n'é日-]{0,60}") {
         prop_assume!(!prompt.contains("AND") && !prompt.contains("BREAK"));
-        let script = Script::negative(&prompt, Emphasis::Original, FIRST).unwrap();
+        let script = Script::negative(&prompt, Emphasis::Original, FIRST, &[]).unwrap();
         prop_assert_eq!(&script.parts[0].editions[0].pieces, &[Piece::plain(prompt)]);
     }
 }

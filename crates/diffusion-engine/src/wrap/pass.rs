@@ -2,7 +2,7 @@ use std::{fmt, ops::RangeInclusive, sync::Arc};
 
 use samplers::{Options, Param, Sampler, Schedule};
 
-use crate::{Emphasis, Error, Key, PerStep, Profile, Size, Wrap, prompt::is_composed};
+use crate::{Emphasis, Error, ExtraNetwork, Key, PerStep, Profile, Size, Wrap, prompt::is_composed};
 
 /// One way from a noisy latent to a clean one.
 #[derive(Clone)]
@@ -35,10 +35,21 @@ pub struct Pass {
     pub size: Size,
     /// The family's own settings, by the names of its [keys](crate::Model::knobs).
     pub knobs: Options,
+    /// The LoRAs that its prompts name and that are in the model.
+    pub loras: Vec<Applied>,
     /// Where it starts.
     pub start: Origin,
     /// What is wrapped around the model's calls, the last one outermost.
     pub wraps: Vec<Arc<dyn Wrap>>,
+}
+
+/// A LoRA that is in the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// What prompts call it by.
+    pub network: ExtraNetwork,
+    /// What programs know its file by, as A1111 counts it; `None` where that was not asked for.
+    pub hash: Option<String>,
 }
 
 /// Where a pass starts.
@@ -74,6 +85,7 @@ impl Pass {
             cfg: PerStep::Same(1.0),
             size: Size { width: 1024, height: 1024 },
             knobs: Options::default(),
+            loras: Vec::new(),
             start: Origin::Noise,
             wraps: Vec::new(),
         }
@@ -136,13 +148,13 @@ impl Pass {
 impl PartialEq for Pass {
     fn eq(&self, other: &Self) -> bool {
         let Self { prompt, negative, steps, sampler, schedule, sigmas, options, .. } = self;
-        let Self { emphasis, template, negative_template, profile, cfg, size, knobs, start, wraps, .. } = self;
+        let Self { emphasis, template, negative_template, profile, cfg, size, knobs, loras, start, wraps, .. } = self;
         let same_wraps = || wraps.iter().zip(&other.wraps).all(|(a, b)| Arc::ptr_eq(a, b));
         (prompt, negative, steps, sampler, schedule)
             == (&other.prompt, &other.negative, &other.steps, &other.sampler, &other.schedule)
             && (sigmas, options, profile, cfg) == (&other.sigmas, &other.options, &other.profile, &other.cfg)
             && (emphasis, size, knobs, start) == (&other.emphasis, &other.size, &other.knobs, &other.start)
-            && (template, negative_template) == (&other.template, &other.negative_template)
+            && (template, negative_template, loras) == (&other.template, &other.negative_template, &other.loras)
             && wraps.len() == other.wraps.len()
             && same_wraps()
     }

@@ -14,6 +14,9 @@ use super::{
     tables::TABLES,
 };
 
+/// The list of tables `[[lora]]`.
+const LORA: &str = "lora";
+
 /// Reads a config, without looking at the values of some keys.
 pub(super) fn read(text: &str, without: &[&Key]) -> Result<Config, toml::de::Error> {
     Tables { without }.deserialize(toml::Deserializer::parse(text)?)
@@ -40,8 +43,12 @@ impl<'de> Visitor<'de> for Tables<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Config, A::Error> {
         let mut config = Config::default();
-        let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+        let names: Vec<&str> = TABLES.iter().map(|table| table.name).chain([LORA]).collect();
         while let Some(table) = map.next_key_seed(Known(&names))? {
+            if table == LORA {
+                config.loras = map.next_value()?;
+                continue;
+            }
             map.next_value_seed(Keys { table: &table, without: self.without, config: &mut config })?;
         }
         Ok(config)

@@ -9,6 +9,7 @@ use memory::Bytes;
 use samplers::{Options, Schedule};
 
 use super::{
+    lora::Lora,
     setting::{Setting, initial},
     values::{Backend, ComputeChoice, Noise, Seed},
 };
@@ -49,6 +50,10 @@ macro_rules! tables {
             $(#[doc = $what] pub $table: $Table,)*
             /// Settings that one family of models has, by the names of its keys.
             pub knobs: Options,
+            /// `[[lora]]`: LoRAs that every picture is drawn with.
+            pub loras: Vec<Lora>,
+            /// Whether a LoRA may be applied that fits the model in part.
+            pub allow_partial_lora: bool,
         }
 
         $(
@@ -267,6 +272,10 @@ tables! {
         embeddings: Option<PathBuf> = Key::of(Kind::Folder, open("none", "\"embeddings\""))
             .docs("a folder of textual inversions (`.safetensors`, `.pt`, `.bin`), which prompts call by their files' names")
             .flag("embeddings");
+        /// Folder of LoRAs, which prompts call by their files' names
+        loras: Option<PathBuf> = Key::of(Kind::Folder, open("none", "\"loras\""))
+            .docs("a folder of LoRAs, which prompts call by their files' names: `<lora:name:0.8>`; docs/lora.md says more")
+            .flag("loras");
         /// Styles that are put around both prompts, of the table of styles
         styles: Vec<String> = Key::of(Kind::Names, open("none", "[\"cinematic\"]"))
             .docs("styles that are put around both prompts, by their names in `styles_file`")

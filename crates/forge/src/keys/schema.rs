@@ -21,6 +21,29 @@ pub fn schema(registry: &Catalog) -> Json {
             (table.name.to_owned(), schema)
         })
         .collect();
+    let loras = json!({
+        "type": "array",
+        "description": "LoRAs that every picture is drawn with",
+        "items": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["path"],
+            "properties": {
+                "path": { "type": "string", "description": "its file, or its name in the folder `prompt.loras`" },
+                "strength": { "type": "number", "default": 1.0, "description": "how much it counts in what denoises" },
+                "text": { "type": "number", "description": "how much it counts in the text encoders; as `strength` where nothing is said" },
+                "blocks": { "type": "string", "description": "weights of blocks: a preset, a list, or names with weights" },
+                "steps": {
+                    "type": "array",
+                    "items": { "type": "integer", "minimum": 0 },
+                    "minItems": 2,
+                    "maxItems": 2,
+                    "description": "the first and the last of the steps that it counts in"
+                },
+            },
+        },
+    });
+    let tables: Map<_, _> = tables.into_iter().chain([("lora".to_owned(), loras)]).collect();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "flux.toml",

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::json;
 
 use super::{print, print_json};
-use forge::{InspectedPart, Inspection};
+use forge::{InspectedLora, InspectedPart, Inspection};
 
 use crate::error::Result;
 
@@ -35,12 +35,28 @@ pub(crate) fn show_inspection(path: &Path, found: &Inspection, as_json: bool) ->
             }
         }
     }
+    lines.extend(found.lora.iter().flat_map(of_lora));
     lines.extend(found.unread.iter().map(|group| match group.tensors {
         1 => format!("  unread      {}", group.first),
         tensors => format!("  unread      {} under {}, such as {}", grouped(tensors as u64), group.under, group.first),
     }));
     lines.extend(found.findings.iter().map(|finding| format!("  note        {finding}")));
     print(&lines.join("\n"))
+}
+
+/// What a LoRA says of itself.
+fn of_lora(lora: &InspectedLora) -> Vec<String> {
+    let InspectedLora { algorithms, ranks, modules, made_for, triggers, words } = lora;
+    let ranks = match ranks.as_slice() {
+        [] => String::new(),
+        [rank] => format!(" of rank {rank}"),
+        [first, .., last] => format!(" of ranks {first} to {last}"),
+    };
+    let line = |name: &str, list: &[String]| (!list.is_empty()).then(|| format!("  {name:<11} {}", list.join(", ")));
+    let changes = format!("  changes     {} modules by {}{ranks}", grouped(*modules as u64), algorithms.join(", "));
+    let made_for = made_for.iter().map(|model| format!("  made for    {model}"));
+    let lists = [line("triggers", triggers), line("brings", words)];
+    std::iter::once(changes).chain(made_for).chain(lists.into_iter().flatten()).collect()
 }
 
 /// What is told of a part, or of a file that is one thing.

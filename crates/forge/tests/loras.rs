@@ -1,0 +1,140 @@
+//! LoRAs of a Flux in miniature: asked for by prompts and configs, taken out again, and refused.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+use std::{fs, path::Path};
+
+use forge::{
+    ComputeChoice, Config, Error, Fault, Forge, LoraConfig, Run, Size, Txt2Img, core_tensor::values, lora,
+};
+use tempfile::TempDir;
+
+/// A folder with LoRAs of the tiny Flux and of the tiny Stable Diffusion.
+fn loras() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (from, to) in [("flux.lora", "style"), ("flux.dora", "more/dora"), ("sd1.lora", "other")] {
+        let to = folder.path().join(format!("{to}.safetensors"));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(fixtures::path(&format!("golden/lora/{from}.safetensors")), to).unwrap();
+    }
+    folder
+}
+
+/// `tiny-dev`, which computes in f32 as its goldens do.
+fn config(folder: &Path) -> Config {
+    let mut config = Config::read(&fixtures::path("golden/tiny-dev/case.toml")).unwrap();
+    config.device.compute = ComputeChoice::F32;
+    config.prompt.loras = Some(folder.to_owned());
+    config
+}
+
+fn request(config: &Config, prompt: &str) -> Txt2Img {
+    let mut config = config.clone();
+    config.prompt.positive = prompt.to_owned();
+    let request = config.request(|| 0).unwrap().steps(2).size(Size { width: 32, height: 32 });
+    Txt2Img { batch: 1, ..request }.with(|pass| pass.cfg = 1.0.into())
+}
+
+fn drawn(mut run: Run) -> (Vec<f32>, String) {
+    run.by_ref().try_for_each(|event| event.map(drop)).unwrap();
+    (values(&run.pixels().unwrap()), run.image().unwrap().infotext)
+}
+
+#[test]
+fn a_lora_counts_while_a_prompt_names_it_and_leaves_no_trace() {
+    let folder = loras();
+    let config = config(folder.path());
+    let forge = Forge::load(&config).unwrap();
+    let draw = |prompt: &str| drawn(forge.txt2img(request(&config, prompt)).unwrap());
+    // given a picture without, and with
+    let (alone, text) = draw("a cat");
+    assert!(!text.contains("Lora hashes"), "{text}");
+    let (styled, text) = draw("a cat <lora:style:1>");
+    assert_ne!(alone, styled);
+    assert!(text.starts_with("a cat <lora:style:1>\n"), "{text}");
+    let hashes = text.split("Lora hashes: ").nth(1).unwrap_or_else(|| panic!("{text}"));
+    let digits = hashes.strip_prefix("style: ").and_then(|rest| rest.get(..12)).unwrap_or_else(|| panic!("{text}"));
+    assert!(digits.bytes().all(|b| b.is_ascii_hexdigit()), "{digits}");
+    // then order does not matter, no strength is no LoRA, and another strength is another picture
+    let both = draw("<lora:style:0.5> <lyco:dora:0.7> a cat").0;
+    assert_eq!(draw("<lora:more/dora:0.7> a <lora:Style:0.5>cat").0, draw("<lyco:dora:0.7> a <lora:style:0.5>cat").0);
+    assert_ne!(both, styled);
+    assert_eq!(draw("a cat <lora:style:0>").0, alone);
+    assert_ne!(draw("a cat <lora:style:-1>").0, styled);
+    // and blocks and steps are a choice
+    assert_eq!(draw("a cat <lora:style:1:lbw=NONE>").0, alone);
+    assert_eq!(draw("a cat <lora:style:1:start=3>").0, alone);
+    assert_eq!(draw("a cat <lora:style:1:step=1-2>").0, styled);
+    let [first, last] = ["a cat <lora:style:1:stop=1>", "a cat <lora:style:1:start=2>"].map(|prompt| draw(prompt).0);
+    assert!(first != styled && last != styled && first != last);
+    assert_ne!(draw("a cat <lora:style:1:lbw=single_blocks=0>").0, styled);
+    // and after all of that the pictures are what they were
+    for _ in 0..5 {
+        assert_eq!(draw("a cat").0, alone);
+        assert_eq!(draw("a cat <lora:style:1>").0, styled);
+    }
+}
+
+#[test]
+fn runs_that_take_turns_have_their_own_strengths() {
+    let folder = loras();
+    let config = config(folder.path());
+    let forge = Forge::load(&config).unwrap();
+    let prompts = ["a cat <lora:style:1>", "a cat", "a cat <lora:style:0.5>"];
+    let alone = prompts.map(|prompt| drawn(forge.txt2img(request(&config, prompt)).unwrap()).0);
+    let mut runs = prompts.map(|prompt| forge.txt2img(request(&config, prompt)).unwrap());
+    // Each of the runs takes a step, until none has one left.
+    while runs.iter_mut().map(|run| run.next().map(Result::unwrap)).filter(Option::is_some).count() > 0 {}
+    let turned = runs.map(|mut run| values(&run.pixels().unwrap()));
+    assert!(turned == alone);
+}
+
+#[test]
+fn a_config_asks_for_loras_by_tags_of_its_prompt() {
+    let folder = loras();
+    let mut config = config(Path::new("none"));
+    config.prompt.loras = None;
+    let style = folder.path().join("style.safetensors");
+    config.loras = vec![LoraConfig::of_flag(&format!("{}:0.5", style.display())).unwrap()];
+    let (pixels, text) = drawn(Forge::load(&config).unwrap().txt2img(request(&config, "a cat")).unwrap());
+    assert!(text.starts_with("a cat <lora:style:0.5>\n"), "{text}");
+    let by_tag = self::config(folder.path());
+    let tagged = drawn(Forge::load(&by_tag).unwrap().txt2img(request(&by_tag, "a cat <lora:style:0.5>")).unwrap());
+    assert_eq!((pixels, text), tagged);
+    // as a file has it
+    let read: Config = "[[lora]]\npath = \"style\"\nstrength = 0.8\ntext = 0\nblocks = \"OUTALL\"\nsteps = [2, 9]\n[[lora]]\npath = \"b\"".parse().unwrap();
+    let prompt = request(&read, "a cat").pass.prompt;
+    assert_eq!(prompt, "a cat <lora:style:0:0.8:lbw=OUTALL:step=2-9> <lora:b:1>");
+    assert!("[[lora]]\nstrength = 1".parse::<Config>().is_err());
+    assert!("[[lora]]\npath = \"a\"\nweight = 1".parse::<Config>().is_err());
+}
+
+#[test]
+fn a_lora_that_does_not_apply_is_never_ignored() {
+    let folder = loras();
+    let config = config(folder.path());
+    let forge = Forge::load(&config).unwrap();
+    let refused = |prompt: &str| forge.txt2img(request(&config, prompt)).err().unwrap();
+    let Error::NoLora { name, known, .. } = refused("a cat <lora:stile:1>") else { panic!("it was found") };
+    assert!(name == "stile" && known.contains(&"style".to_owned()));
+    let other = refused("a cat <lora:other:1>");
+    assert!(matches!(&other, Error::Lora(lora::Error::NothingFits { report }) if report.matched == 0), "{other}");
+    assert_eq!(other.fault(), Fault::Model);
+    assert_eq!(refused("a cat <lora:style:much>").fault(), Fault::Usage);
+    assert_eq!(refused("a cat <hypernet:style:1>").fault(), Fault::Usage);
+    // One of whose modules the model lacks fits in part, which has to be allowed.
+    let bytes = fs::read(folder.path().join("style.safetensors")).unwrap();
+    let text = String::from_utf8_lossy(&bytes[8..]).into_owned();
+    assert!(text.contains("single_transformer_blocks.1.proj_mlp"));
+    let renamed = bytes.windows(36).position(|w| w == b"single_transformer_blocks.1.proj_mlp").unwrap();
+    let mut part = bytes;
+    part[renamed + 26] = b'9';
+    fs::write(folder.path().join("part.safetensors"), part).unwrap();
+    let forge = Forge::load(&config).unwrap();
+    let partial = forge.txt2img(request(&config, "a cat <lora:part:1>")).err().unwrap();
+    assert!(matches!(partial, Error::Lora(lora::Error::Partial { .. })), "{partial}");
+    let mut config = config.clone();
+    config.allow_partial_lora = true;
+    let forge = Forge::load(&config).unwrap();
+    drawn(forge.txt2img(request(&config, "a cat <lora:part:1>")).unwrap());
+}
