@@ -4,6 +4,7 @@ mod args;
 mod config;
 mod flags;
 mod overrides;
+mod replay;
 mod term;
 mod txt2img;
 
@@ -75,11 +76,12 @@ fn run(registry: &Catalog, arguments: Vec<OsString>) -> ExitCode {
 
 fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Result<()> {
     // A run ends in its own way; what only prints ends at once.
-    if !matches!(asked, Command::Txt2img(_)) {
+    if !matches!(asked, Command::Txt2img(_) | Command::Replay(_)) {
         Interrupt::at_once();
     }
     match asked {
         Command::Txt2img(args) => txt2img::run(registry, &args),
+        Command::Replay(args) => replay::run(registry, &args),
         Command::Samplers(args) => term::list_samplers(registry, args.json),
         Command::Schedules(args) => term::list_schedules(registry, args.json),
         Command::Inspect(args) => inspection(&args),

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use forge::{Fault, TextError};
+use forge::{Fault, Likeness, TextError};
 
 use crate::hints;
 
@@ -39,6 +39,16 @@ pub(crate) enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A picture that was drawn again, and is another.
+    #[error("`{}` was not drawn again: {}", picture.display(), told(likeness, *pixels))]
+    NotTheSame {
+        /// The picture.
+        picture: PathBuf,
+        /// How the new one compares.
+        likeness: Likeness,
+        /// How many pixels the new one has.
+        pixels: usize,
+    },
     /// A mistake in this program.
     #[error("this is a bug in forge: {message} ({place})")]
     Bug {
@@ -51,7 +61,7 @@ pub(crate) enum Error {
 
 impl Error {
     /// The exit code of the command: 1 the run failed, 2 usage or config, 3 not enough memory, 4 model file rejected,
-    /// 130 interrupted.
+    /// 5 a picture drawn again is another, 130 interrupted.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Forge(error) => match error.fault() {
@@ -63,6 +73,7 @@ impl Error {
             },
             Self::ReadPrompt { .. } | Self::StandardInputTwice { .. } | Self::StandardOutputTaken { .. } => 2,
             Self::Exists { .. } => 2,
+            Self::NotTheSame { .. } => 5,
             Self::Bug { .. } => 1,
         }
     }
@@ -74,7 +85,20 @@ impl Error {
             Self::Exists { .. } => Some("`--force` replaces it".into()),
             Self::Bug { .. } => Some("please report it, with the command and what it was given".into()),
             Self::ReadPrompt { .. } | Self::StandardInputTwice { .. } | Self::StandardOutputTaken { .. } => None,
+            Self::NotTheSame { .. } => Some("the notes say what differs from how it was made".into()),
         }
+    }
+}
+
+/// How a picture compares with another of so many pixels.
+pub(crate) fn told(likeness: &Likeness, pixels: usize) -> String {
+    match likeness {
+        Likeness::Equal => format!("all {pixels} pixels are equal"),
+        Likeness::Differs { pixels: differ, most } => {
+            format!("{differ} of {pixels} pixels differ, by up to {most} of 255")
+        }
+        Likeness::OtherSize { width, height } => format!("it has another size, {width}x{height}"),
+        Likeness::Lossy => "its file does not keep pixels as they were, so that they are not compared".to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use diffusion_engine::Catalog;
 
-use super::flags::{self, Flags};
+use super::flags::{self, Flags, Surroundings};
 
 /// Text to picture with Flux, on your own machine.
 #[derive(Debug, Parser)]
@@ -15,7 +15,7 @@ use super::flags::{self, Flags};
     version,
     disable_help_subcommand = true,
     after_help = "Exit codes: 0 done, 1 the run failed, 2 usage or config, 3 not enough memory, 4 model file rejected, \
-                  130 interrupted."
+                  5 a picture drawn again is another, 130 interrupted."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -26,6 +26,8 @@ pub(super) struct Args {
 pub(super) enum Command {
     /// Draw a picture from words
     Txt2img(Box<Txt2ImgArgs>),
+    /// Draw a picture again from its text, and compare
+    Replay(Box<ReplayArgs>),
     /// List samplers: how steps are taken
     Samplers(ListArgs),
     /// List schedules: how noise levels are spaced
@@ -68,6 +70,7 @@ impl Command {
     pub(super) fn json(&self) -> bool {
         match self {
             Self::Txt2img(args) => args.json,
+            Self::Replay(args) => args.json,
             Self::Samplers(args) | Self::Schedules(args) => args.json,
             Self::Inspect(args) => args.json,
             Self::Info(args) => args.json,
@@ -96,6 +99,41 @@ pub(super) struct Txt2ImgArgs {
     pub json: bool,
     #[command(flatten)]
     pub flags: Flags,
+}
+
+/// The picture says what is drawn; config and flags say with which model, and where.
+#[derive(ClapArgs, Debug)]
+pub(super) struct ReplayArgs {
+    /// Picture
+    #[arg(value_name = "IMAGE")]
+    pub image: PathBuf,
+    /// Config file, such as flux.toml, of which the model and the device count; `-` is standard input
+    #[arg(long, value_name = "FILE", value_parser = flags::path(), allow_hyphen_values = true)]
+    pub config: Option<PathBuf>,
+    /// Print events as JSON lines
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub flags: Surroundings,
+}
+
+impl ReplayArgs {
+    /// The same as for a run from words.
+    pub(super) fn as_txt2img(&self) -> Txt2ImgArgs {
+        Txt2ImgArgs {
+            config: self.config.clone(),
+            dump: None,
+            lora: Vec::new(),
+            allow_partial_lora: false,
+            json: self.json,
+            flags: self.flags.0.clone(),
+        }
+    }
+
+    /// Whether the picture is written, and not only compared.
+    pub(super) fn writes(&self) -> bool {
+        self.flags.0.text("image.output").is_some()
+    }
 }
 
 #[derive(ClapArgs, Debug)]

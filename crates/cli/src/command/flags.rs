@@ -70,6 +70,43 @@ impl Args for Flags {
     }
 }
 
+/// The flags that say with which model a picture is drawn and where it goes, and nothing of what it shows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Surroundings(pub(super) Flags);
+
+impl FromArgMatches for Surroundings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let mut flags = Self::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        for (key, flag) in flagged().into_iter().filter(|(key, _)| surrounds(key)) {
+            if let Some(texts) = matches.get_many::<String>(flag) {
+                self.0.given.push((key, texts.cloned().collect()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Args for Surroundings {
+    fn augment_args(command: Command) -> Command {
+        let flags = flagged().into_iter().filter(|(key, _)| surrounds(key));
+        flags.fold(command, |command, (key, flag)| command.arg(arg(key, flag)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+fn surrounds(key: &Key) -> bool {
+    const OTHERS: [&str; 4] = ["image.output", "image.quality", "prompt.embeddings", "sampling.noise"];
+    matches!(key.table, "model" | "device") || OTHERS.contains(&key.path().as_str())
+}
+
 /// The keys that have flags, in the order of the help.
 fn flagged() -> Vec<(&'static Key, &'static str)> {
     let mut flagged: Vec<_> = keys().filter_map(|key| Some((key, key.flag?))).collect();

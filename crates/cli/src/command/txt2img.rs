@@ -124,7 +124,7 @@ fn draw(drawing: Drawing) -> Result<()> {
     reporter.finish()
 }
 
-fn standard_output_is_free(json: bool) -> Result<()> {
+pub(super) fn standard_output_is_free(json: bool) -> Result<()> {
     if json {
         return Err(Error::StandardOutputTaken { user: "together with `--json`" });
     }
@@ -134,7 +134,7 @@ fn standard_output_is_free(json: bool) -> Result<()> {
     Ok(())
 }
 
-fn to_standard_output(image: &Image) -> Result<()> {
+pub(super) fn to_standard_output(image: &Image) -> Result<()> {
     let mut png = Vec::new();
     let written = image.encode(PictureFormat::Png, &mut png).and_then(|()| unbuffered_stdout()?.write_all(&png));
     written.map_err(|source| forge::Error::Write { path: "standard output".into(), source: source.into() }.into())

@@ -62,6 +62,13 @@ impl Infotext {
 }
 
 impl Provenance {
+    /// Whether a key of a text is read into this alone: a name or a hash of the model or its autoencoder, or the version.
+    pub fn is_named_by(key: &str) -> bool {
+        let name = plain(key);
+        let lists: [&[&str]; 5] = [&MODELS, &MODEL_HASHES, &VAES, &VAE_HASHES, &["version"]];
+        lists.iter().any(|names| names.contains(&name.as_str()))
+    }
+
     /// `Hashes`, an object by kind and name: `model`, `vae`, `lora:name`, `embed:name`.
     fn add_hashes(&mut self, value: &str) {
         let Ok(object) = serde_json::from_str::<Map<String, Value>>(value) else { return };

@@ -1,5 +1,6 @@
 use std::{
     io::{IsTerminal, Write, stderr},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -8,11 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diffusion_engine::{Cut, Event, StepReport};
+use diffusion_engine::{Cut, Event, Likeness, StepReport};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 
-use super::{print_json, shown};
-use crate::error::Result;
+use super::{print, print_json, shown};
+use crate::error::{Result, told};
 
 /// Tells a person, a log or a program how a run goes.
 pub(crate) struct Reporter {
@@ -83,6 +85,22 @@ impl Reporter {
                 seconds(self.started.elapsed())
             )),
         }
+    }
+
+    /// Tells how a picture that was drawn again compares with what it was: a result, on standard output.
+    pub(crate) fn compared(&mut self, picture: &Path, likeness: Likeness, pixels: usize) -> Result<()> {
+        self.bar = None;
+        if !self.json {
+            return print(&format!("{}: {}", picture.display(), told(&likeness, pixels)));
+        }
+        let (differ, most) = match likeness {
+            Likeness::Equal => (Some(0), Some(0)),
+            Likeness::Differs { pixels, most } => (Some(pixels), Some(most)),
+            Likeness::OtherSize { .. } | Likeness::Lossy => (None, None),
+        };
+        print_json(&json!({
+            "event": "compared", "path": picture.display().to_string(), "pixels": pixels, "differ": differ, "most": most,
+        }))
     }
 
     fn step(&mut self, step: &StepReport) {
