@@ -121,7 +121,8 @@ impl fmt::Display for PerStep {
 impl FromStr for PerStep {
     type Err = NotPerStep;
 
-    /// A number, numbers with commas between them, in brackets or not, or a ramp: `7..1.5`, with `linear` or `cosine` behind it.
+    /// A number, numbers in brackets, or a ramp: `7..1.5`, with `linear` or `cosine` behind it. Without brackets `1,5` is no list: many
+    /// write one and a half so.
     fn from_str(text: &str) -> Result<Self, NotPerStep> {
         let number = |text: &str| text.trim().parse().ok().filter(|number: &f32| number.is_finite()).ok_or(NotPerStep);
         let text = text.trim();
@@ -131,11 +132,10 @@ impl FromStr for PerStep {
             let (shape, _) = Shape::ALL.into_iter().find(|(_, name)| is_called(name)).ok_or(NotPerStep)?;
             return Ok(Self::Ramp { from: number(from)?, to: number(to)?, shape });
         }
-        let inside = text.strip_prefix('[').and_then(|inside| inside.strip_suffix(']'));
-        if inside.is_none() && !text.contains(',') {
+        let Some(inside) = text.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')) else {
             return number(text).map(Self::Same);
-        }
-        let numbers: Vec<f32> = inside.unwrap_or(text).split(',').map(number).collect::<Result<_, _>>()?;
+        };
+        let numbers: Vec<f32> = inside.split(',').map(number).collect::<Result<_, _>>()?;
         (numbers.len() <= Self::MOST).then_some(Self::Each(numbers)).ok_or(NotPerStep)
     }
 }
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn a_list_says_each_step_and_its_last_number_goes_on() {
         assert_eq!(steps("7", 3), [7.0; 3]);
-        assert_eq!(steps("7, 5,3.5", 3), [7.0, 5.0, 3.5]);
+        assert_eq!(steps("[7, 5,3.5]", 3), [7.0, 5.0, 3.5]);
         assert_eq!(steps("[7, 5]", 4), [7.0, 5.0, 5.0, 5.0]);
         assert_eq!(steps("[7, 5, 3]", 2), [7.0, 5.0]);
         assert_eq!(steps("[2]", 2), [2.0, 2.0]);
@@ -202,12 +202,15 @@ mod tests {
             "7..1 round",
             "7..1..2",
             "7 5",
+            "1,5",
+            "7, 5, 3",
             "1e99",
         ] {
             assert_eq!(text.parse::<PerStep>(), Err(NotPerStep), "{text}");
         }
-        assert!(vec!["1"; PerStep::MOST].join(",").parse::<PerStep>().is_ok());
-        assert!(vec!["1"; PerStep::MOST + 1].join(",").parse::<PerStep>().is_err());
+        let list = |count: usize| format!("[{}]", vec!["1"; count].join(","));
+        assert!(list(PerStep::MOST).parse::<PerStep>().is_ok());
+        assert!(list(PerStep::MOST + 1).parse::<PerStep>().is_err());
         assert_eq!("[7, 0.5]".parse::<PerStep>().unwrap().outside(&(1.0..=100.0)), Some(0.5));
         assert!(PerStep::Same(f32::NAN).outside(&(1.0..=100.0)).is_some());
     }

@@ -313,7 +313,7 @@ mod tests {
         let Err(Error::ParseConfig { source, .. }) = read("[prompt]\nt5_lenght = 4") else { panic!("it was read") };
         assert_eq!(
             source.message(),
-            "unknown field `t5_lenght`, expected one of `positive`, `negative`, `emphasis`, `embeddings`, `styles`, `styles_file`, `wildcards`, `t5_length`, `clip_skip`, `aesthetic_score`, `negative_aesthetic_score`"
+            "unknown field `t5_lenght`, expected one of `positive`, `negative`, `emphasis`, `embeddings`, `loras`, `styles`, `styles_file`, `wildcards`, `t5_length`, `clip_skip`, `aesthetic_score`, `negative_aesthetic_score`"
         );
         assert!(source.to_string().contains("at line 2, column 1"), "{source}");
     }

@@ -53,7 +53,7 @@ fn a_lora_counts_while_a_prompt_names_it_and_leaves_no_trace() {
     assert_ne!(alone, styled);
     assert!(text.starts_with("a cat <lora:style:1>\n"), "{text}");
     let hashes = text.split("Lora hashes: ").nth(1).unwrap_or_else(|| panic!("{text}"));
-    let digits = hashes.strip_prefix("style: ").and_then(|rest| rest.get(..12)).unwrap_or_else(|| panic!("{text}"));
+    let digits = hashes.strip_prefix("\"style: ").and_then(|rest| rest.get(..12)).unwrap_or_else(|| panic!("{text}"));
     assert!(digits.bytes().all(|b| b.is_ascii_hexdigit()), "{digits}");
     // then order does not matter, no strength is no LoRA, and another strength is another picture
     let both = draw("<lora:style:0.5> <lyco:dora:0.7> a cat").0;

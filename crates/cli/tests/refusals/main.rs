@@ -38,6 +38,7 @@ fn the_error_of_every_kind_has_its_documented_exit_code() {
     // and help names them
     let help = tiny.forge(&["--help"]).done().out;
     let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    let documented = "Exit codes: 0 done, 1 the run failed, 2 usage or config, 3 not enough memory, 4 model file rejected, 130 interrupted.";
+    let documented = "Exit codes: 0 done, 1 the run failed, 2 usage or config, 3 not enough memory, 4 model file rejected, \
+                      5 a picture drawn again is another, 130 interrupted.";
     assert!(words.contains(documented), "{words}");
 }
