@@ -21,6 +21,9 @@ struct Weighted {
     turns: Turns,
 }
 
+/// What the words of one prompt come to in a pass, each once, and how often A1111 encodes it.
+pub(crate) type Editions<'a> = Vec<(&'a [Piece], usize)>;
+
 /// From call to call: the last call of each, and the prompt's place in the list; at least one.
 #[derive(Clone, Debug)]
 struct Turns(Vec<(usize, usize)>);
@@ -33,17 +36,21 @@ impl Conditions {
         Self { positive, negative: has_negative.then(|| turns(1)), positives: 1 }
     }
 
-    /// What two prompts say, and the list of all that is to be encoded for them.
-    pub(crate) fn of<'a>(positive: &'a Script, negative: Option<&'a Script>) -> (Self, Vec<&'a [Piece]>) {
-        let mut prompts = Vec::new();
-        let of_part = |part: &'a Part, prompts: &mut Vec<&'a [Piece]>, from| Weighted {
-            weight: part.weight,
-            turns: Turns::of(part, prompts, from),
+    /// What two prompts say, and what is to be encoded for them: the list of prompts, in stretches of what one of them comes to.
+    pub(crate) fn of<'a>(positive: &'a Script, negative: Option<&'a Script>) -> (Self, Vec<Editions<'a>>) {
+        let (mut all, mut count) = (Vec::new(), 0);
+        let mut turns = |part: &'a Part| {
+            let (turns, editions) = Turns::of(part, count);
+            count += editions.len();
+            all.push(editions);
+            turns
         };
-        let positive = positive.parts.iter().map(|part| of_part(part, &mut prompts, 0)).collect();
-        let positives = prompts.len();
-        let negative = negative.map(|script| of_part(&script.parts[0], &mut prompts, positives).turns);
-        (Self { positive, negative, positives }, prompts)
+        let parts = positive.parts.iter();
+        let positive = parts.map(|part| Weighted { weight: part.weight, turns: turns(part) }).collect();
+        let negative = negative.map(|script| turns(&script.parts[0]));
+        let of_negative = if negative.is_some() { all.last().map_or(0, Vec::len) } else { 0 };
+        let positives = all.iter().map(Vec::len).sum::<usize>() - of_negative;
+        (Self { positive, negative, positives }, all)
     }
 
     /// How many of the prompts are positive; the others are negative.
@@ -68,19 +75,19 @@ impl Conditions {
 }
 
 impl Turns {
-    /// Adds what is not yet on the list behind its first `from`.
-    fn of<'a>(part: &'a Part, prompts: &mut Vec<&'a [Piece]>, from: usize) -> Self {
-        let mut place = |pieces: &'a [Piece]| {
-            let known = prompts[from..].iter().position(|known| *known == pieces);
-            known.map_or_else(
-                || {
-                    prompts.push(pieces);
-                    prompts.len() - 1
-                },
-                |known| from + known,
-            )
-        };
-        Self(part.editions.iter().map(|edition| (edition.until, place(&edition.pieces))).collect())
+    /// Those of a part, whose first edition comes to this place in the list, and its editions, each once.
+    fn of(part: &Part, first: usize) -> (Self, Editions<'_>) {
+        let (mut turns, mut editions) = (Vec::new(), Editions::new());
+        for edition in &part.editions {
+            let known = editions.iter().position(|(pieces, _)| *pieces == edition.pieces);
+            let at = known.unwrap_or_else(|| {
+                editions.push((&edition.pieces, 0));
+                editions.len() - 1
+            });
+            editions[at].1 += edition.times;
+            turns.push((edition.until, first + at));
+        }
+        (Self(turns), editions)
     }
 
     fn at(&self, call: usize) -> usize {

@@ -24,6 +24,15 @@ pub trait Model: Send + Sync {
     /// Text that has no tokens, settings that the encoders can't hold, or what [`Inside`] ends the call with.
     fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error>;
 
+    /// The prompts that the words of one prompt come to in a pass, in turn: each once, and how many of A1111's stretches of the pass it has,
+    /// for models whose encodings of them depend on each other. One by one, if nothing else is said.
+    ///
+    /// # Errors
+    /// As [`Model::encode`].
+    fn encode_all(&self, editions: &[(Prompt, usize)], inside: &Inside) -> Result<Vec<Encoded>, Error> {
+        editions.iter().map(|(prompt, _)| self.encode(prompt, inside)).collect()
+    }
+
     /// The model made ready for the steps of a pass under these prompts: positions and what else is computed once.
     ///
     /// # Errors

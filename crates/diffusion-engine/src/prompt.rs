@@ -47,6 +47,9 @@ pub(crate) struct Part {
 pub(crate) struct Edition {
     /// The last call that it is for, counted from 0; what comes last goes on behind it.
     pub(crate) until: usize,
+    /// How often it is among what A1111 encodes at once: for each time at which words change there, also where these don't.
+    pub(crate) times: usize,
+    /// None where it says nothing at all.
     pub(crate) pieces: Vec<Piece>,
 }
 
@@ -100,12 +103,14 @@ impl Script {
 
 fn editions(words: &str, emphasis: Emphasis, time: Timeline) -> Result<Vec<Edition>, PromptFault> {
     let editions = Changes::of(words).editions(time, Script::MOST)?.into_iter();
-    let read = |changes::Edition { until, text }| Ok(Edition { until, pieces: attention::pieces(&text, emphasis)? });
+    let read = |changes::Edition { until, times, text }| {
+        Ok(Edition { until, times, pieces: attention::pieces(&text, emphasis)? })
+    };
     editions.map(read).collect()
 }
 
-/// The words of a prompt, with all marks but comments, if nothing is wrong with it that can be told without a pass; `may` says what may be
-/// named beside them.
+/// The words of a prompt, with all marks but comments and without spaces around them, if nothing is wrong with it that can be told without
+/// a pass; `may` says what may be named beside them.
 ///
 /// # Errors
 /// [`PromptFault::ExtraNetwork`], [`PromptFault::TooDeep`], [`PromptFault::Weight`].
@@ -116,7 +121,7 @@ pub(crate) fn checked(prompt: &str, may: impl Fn(&ExtraNetwork) -> bool) -> Resu
     }
     composition::parts(&words)?;
     attention::pieces(&words, Emphasis::Original)?;
-    Ok(words)
+    Ok(words.trim().to_owned())
 }
 
 /// Whether a prompt is more than one that counts as it is, so that it is drawn by what it adds to the negative one.
@@ -142,7 +147,7 @@ pub fn extra_networks(prompt: &str) -> Vec<ExtraNetwork> {
 /// A prompt, and all that is said about its encoding: what encoded prompts are kept by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
-    /// Its words, and where chunks of tokens begin.
+    /// Its words, and where chunks of tokens begin; none where it says nothing at all.
     pub pieces: Vec<Piece>,
     /// The family's own settings.
     pub settings: Options,

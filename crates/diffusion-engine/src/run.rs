@@ -11,7 +11,9 @@ use samplers::{Denoiser, Step};
 
 use crate::{
     Cancel, Conditioned, Conditions, Cut, Encoded, Encodings, Error, Event, Image, Ingredient, Inside, Job, Model,
-    Piece, Preview, Provenance, Snapshot, Stage, StepReport,
+    Piece, Preview, Prompt, Provenance, Snapshot, Stage, StepReport,
+    conditions::Editions,
+    encoded::of_one_length,
     finite::finite,
     host_noise::HostNoise,
     infotext,
@@ -107,24 +109,31 @@ impl Run {
         let pass = &self.job.passes()[self.at.pass];
         let hooks = pass.wraps.iter().filter_map(|wrap| wrap.hooks());
         let inside = hooks.fold(Inside::until(&self.cancel), Inside::with);
-        let (conditions, prompts) = Conditions::of(&self.at.scripts.positive, self.at.scripts.negative.as_ref());
-        let count = prompts.len();
-        let encode = |(index, pieces): (usize, &[Piece])| {
-            let stage = if index < conditions.positives() { Stage::Prompt } else { Stage::NegativePrompt };
-            let prompt = self.model.prompt(pieces.to_vec(), pass);
-            let prompt = if index < conditions.positives() { prompt } else { prompt.negative() };
-            let encoded = self.encodings.get_or_encode(&prompt, count, || self.model.encode(&prompt, &inside))?;
-            encoded.streams.iter().try_for_each(|stream| finite(stage, &stream.tokens))?;
-            encoded.pooled.iter().try_for_each(|pooled| finite(stage, pooled))?;
+        let scripts = &self.at.scripts;
+        let (conditions, prompts) = Conditions::of(&scripts.positive, scripts.negative.as_ref());
+        let encode = |(part, editions): (usize, &Editions)| {
+            let negative = part >= scripts.positive.parts.len();
+            let stage = if negative { Stage::NegativePrompt } else { Stage::Prompt };
+            let prompt = |&(pieces, times): &(&[Piece], usize)| {
+                let prompt = self.model.prompt(pieces.to_vec(), pass);
+                (if negative { prompt.negative() } else { prompt }, times)
+            };
+            let editions: Vec<(Prompt, usize)> = editions.iter().map(prompt).collect();
+            let encode = || self.model.encode_all(&editions, &inside);
+            let encoded = self.encodings.get_or_encode(&editions, prompts.len(), encode)?;
+            same_number("the number of prompts that a model encodes", editions.len(), encoded.len())?;
+            for encoded in &encoded {
+                encoded.streams.iter().try_for_each(|stream| finite(stage, &stream.tokens))?;
+                encoded.pooled.iter().try_for_each(|pooled| finite(stage, pooled))?;
+            }
             Ok(encoded)
         };
-        let under: Vec<Arc<Encoded>> = prompts.into_iter().enumerate().map(encode).collect::<Result<_, Error>>()?;
-        let cut = longest(&under[..conditions.positives()]);
+        let under = prompts.iter().enumerate().map(encode).collect::<Result<Vec<_>, Error>>()?.concat();
+        let (positives, count) = (conditions.positives(), under.len());
+        let cut = longest(&under[..positives]);
+        let under = if scripts.positive.parts.len() > 1 { of_one_length(under, positives) } else { under };
         let under = pass.wraps.iter().try_fold(under, |under, wrap| wrap.conditioning(under))?;
-        if under.len() != count {
-            let (expected, found) = (count.to_string(), under.len().to_string());
-            return Err(Error::Request { what: "the number of prompts that a wrap leaves", expected, found });
-        }
+        same_number("the number of prompts that a wrap leaves", count, under.len())?;
         let predictor = self.model.clone().prepare(pass, under.clone())?;
         let conditioned = Conditioned::new(predictor, conditions, inside);
         let asking = pass.clone();
@@ -298,6 +307,14 @@ impl Run {
     pub fn latent(&self) -> &Latent {
         &self.at.latent
     }
+}
+
+/// That there are as many as there have to be.
+fn same_number(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::Request { what, expected: expected.to_string(), found: found.to_string() })
 }
 
 /// Where prompts were too long, by each encoder the longest.

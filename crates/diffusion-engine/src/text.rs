@@ -17,7 +17,7 @@ pub use clip_dimensions::{Activation, ClipConfig, ClipDimensions, ClipProjection
 pub use clip_tokenizer::ClipTokenizer;
 pub use embedding::Embedding;
 pub use embeddings::Embeddings;
-pub use emphasis::weighted;
+pub use emphasis::{Row, weighted, weighted_together};
 pub use open_clip_names::OpenClipNames;
 pub use t5::{T5, T5Dimensions};
 pub use t5_tokenizer::T5Tokenizer;

@@ -4,7 +4,8 @@
 
 use core_tensor::{Device, Kind, Need, Tensor, tensor, values};
 use diffusion_engine::{
-    Chunk, ClipTokenizer, Embedding, Embeddings, Emphasis, Error, Filling, Piece, chunked, joined, weighted,
+    Chunk, ClipTokenizer, Embedding, Embeddings, Emphasis, Error, Filling, Piece, Row, chunked, joined, weighted,
+    weighted_together,
 };
 use fixtures::{Made, path};
 use serde_json::Value;
@@ -102,6 +103,30 @@ fn weights_change_states_as_forge_changes_them() {
         assert_eq!(values(&weighted(both.clone(), &[&ones, &ones], emphasis)), values(&both));
         assert_eq!(joined(both).dims(), [1, 2 * weights.len(), width]);
     }
+}
+
+#[test]
+fn editions_of_a_prompt_have_one_mean_as_often_as_each_is_there() {
+    let states =
+        |by: f32| tensor::<3>((0..12).map(|i| by * (i * i % 7 + 1) as f32).collect(), [1, 3, 4], &Device::flex());
+    let (heavy, plain) = ([1.0, 2.0, 0.5], [1.0; 3]);
+    let row = |by: f32, weights, times| Row { states: states(by), weights, times };
+    let rows = || vec![row(1.0, &heavy[..], 3), row(-0.25, &plain[..], 2)];
+    let sum = |states: &Tensor<3>| values(states).iter().map(|&value| f64::from(value)).sum::<f64>();
+    let all = |rows: &[Tensor<3>]| 3.0 * sum(&rows[0]) + 2.0 * sum(&rows[1]);
+    let before = all(&[states(1.0), states(-0.25)]);
+    // the mean of all is brought back, also by what has no weights itself
+    let normed = weighted_together(rows(), Emphasis::Original);
+    assert!((all(&normed) - before).abs() < 1e-4, "{} {before}", all(&normed));
+    let plainly = weighted_together(rows(), Emphasis::NoNorm);
+    let scale = sum(&normed[1]) / sum(&plainly[1]);
+    assert!((scale - before / all(&plainly)).abs() < 1e-6 && (scale - 1.0).abs() > 0.01, "{scale}");
+    assert_eq!(values(&plainly[1]), values(&states(-0.25)));
+    // alone each has its own, and where nothing weighs nothing changes
+    let alone = weighted_together(vec![row(1.0, &heavy[..], 5)], Emphasis::Original);
+    assert_eq!(values(&alone[0]), values(&weighted(states(1.0), &[&heavy], Emphasis::Original)));
+    let unchanged = weighted_together(vec![row(1.0, &plain[..], 1), row(2.0, &plain[..], 1)], Emphasis::Original);
+    assert_eq!(values(&unchanged[1]), values(&states(2.0)));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 
 use core_tensor::{Device, Tensor, tensor};
 use diffusion_engine::{
-    Clip, ClipTokenizer, Embedding, Embeddings, Encoded, Error, Filling, Inside, Piece, Prompt, Stream, chunked,
-    weighted,
+    Chunk, Clip, ClipTokenizer, Embedding, Embeddings, Encoded, Error, Filling, Inside, Piece, Prompt, Row, Stream,
+    chunked, weighted_together,
 };
 
 use crate::{Edition, edition::NUMBER_CHANNELS, settings::Settings};
@@ -113,56 +113,119 @@ impl TextEncoders {
         }
     }
 
-    /// Encodes a prompt: its tokens by all encoders side by side, one chunk after the other, and where the edition has one, the vector
-    /// of the picture as a whole.
+    /// Encodes what a prompt comes to in turn, each with how often it counts where a mean is taken of all: its tokens by all encoders side
+    /// by side, one chunk after the other, and where the edition has one, the vector of the picture as a whole.
+    ///
+    /// All get as many chunks as the longest has. Reference: classic_engine.py `__call__`, which is given all of them at once.
     ///
     /// # Errors
     /// [`Error::Request`] for a layer that an encoder has not, [`Error::Tokenizer`], and those of [`Inside`].
-    pub(crate) fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error> {
-        let settings = Settings::of(prompt);
-        let zeroed = settings.zeroed && self.edition.has_vector() && is_empty(prompt);
-        let chunks = chunked(&self.tokenizer, &prompt.pieces, &self.embeddings, ClipTokenizer::TEXT)?;
-        let (mut streams, mut ids, mut pooled) = (Vec::new(), Vec::new(), None);
-        for (clip, second) in
-            self.first.iter().map(|clip| (clip, false)).chain(self.second.iter().map(|clip| (clip, true)))
-        {
-            let Manner { name, filling, layer, normed } = self.manner(second, settings.clip_skip);
-            let width = clip.dimensions().width;
-            ids.push((name, chunks.iter().flat_map(|chunk| chunk.ids(filling)).collect()));
-            let mut states = Vec::new();
-            // One by one, so that a long prompt takes no more memory than a short one.
-            for (i, chunk) in chunks.iter().enumerate() {
-                let tokens = [chunk.tokens(filling, name, width, &self.device)?];
-                let of_chunk = match second && i == 0 {
-                    true => {
-                        let (states, whole) = clip.states_and_pooled(&tokens, layer, normed, inside)?;
-                        // What the first chunk says stands for the whole prompt.
-                        pooled = Some(clip.projected(whole)?);
-                        states
-                    }
-                    false => clip.states(&tokens, layer, normed, inside)?,
-                };
-                states.push(weighted(of_chunk, &[chunk.weights()], settings.emphasis));
+    pub(crate) fn encode(&self, prompts: &[(Prompt, usize)], inside: &Inside) -> Result<Vec<Encoded>, Error> {
+        let Some(settings) = prompts.first().map(|(prompt, _)| Settings::of(prompt)) else { return Ok(Vec::new()) };
+        let says_nothing = prompts.iter().all(|(prompt, _)| prompt.pieces.is_empty());
+        let zeroed = settings.zeroed && self.edition.has_vector() && says_nothing;
+        let cut = |pieces: &[Piece]| chunked(&self.tokenizer, pieces, &self.embeddings, ClipTokenizer::TEXT);
+        let mut chunks = prompts.iter().map(|(prompt, _)| cut(&prompt.pieces)).collect::<Result<Vec<_>, Error>>()?;
+        let most = chunks.iter().map(Vec::len).max().unwrap_or(0);
+        let empty = cut(&[])?.remove(0);
+        chunks.iter_mut().for_each(|chunks| chunks.resize(most, empty.clone()));
+
+        let mut all: Vec<Parts> = chunks.iter().map(|_| Parts::default()).collect();
+        for (clip, second) in self.clips() {
+            let manner = self.manner(second, settings.clip_skip);
+            for (parts, chunks) in all.iter_mut().zip(&chunks) {
+                parts.ids.push((manner.name, chunks.iter().flat_map(|chunk| chunk.ids(manner.filling)).collect()));
             }
-            streams.push(Tensor::cat(states, 1));
+            for i in 0..most {
+                let rows: Vec<&Chunk> = chunks.iter().map(|chunks| &chunks[i]).collect();
+                // What the first chunk says stands for the whole prompt.
+                let seen = self.seen(clip, manner, &rows, second && i == 0, inside)?;
+                let weighed = seen.iter().zip(&rows).zip(prompts).map(|((seen, chunk), (_, times))| Row {
+                    states: seen.states.clone(),
+                    weights: chunk.weights(),
+                    times: *times,
+                });
+                let states = weighted_together(weighed.collect(), settings.emphasis);
+                for ((parts, states), seen) in all.iter_mut().zip(states).zip(seen) {
+                    parts.add(manner.name, states);
+                    parts.pooled = parts.pooled.take().or(seen.pooled);
+                }
+            }
         }
-        let context = Tensor::cat(streams, 2);
-        let tokens = if zeroed { context.zeros_like() } else { context };
-        let pooled = pooled.map(|pooled: Tensor<2>| {
-            let pooled = if zeroed { pooled.zeros_like() } else { pooled };
-            let numbers = embedded(&settings.numbers(self.edition), &pooled.device());
-            Tensor::cat(vec![pooled, numbers], 1)
-        });
-        Ok(Encoded { streams: vec![Stream { encoder: "clip", tokens }], pooled, ids, cut: Vec::new() })
+        let numbers = settings.numbers(self.edition);
+        Ok(all.into_iter().map(|parts| parts.together(zeroed, &numbers)).collect())
+    }
+
+    /// What an encoder makes of each of these chunks, and if asked for, the vector that stands for it. Equal ones are seen once, and one
+    /// after the other, so that many take no more memory than one.
+    fn seen(
+        &self,
+        clip: &Clip,
+        manner: Manner,
+        chunks: &[&Chunk],
+        whole: bool,
+        inside: &Inside,
+    ) -> Result<Vec<Seen>, Error> {
+        let Manner { name, filling, layer, normed } = manner;
+        let mut all: Vec<Seen> = Vec::new();
+        for (i, chunk) in chunks.iter().enumerate() {
+            if let Some(known) = chunks[..i].iter().position(|known| known == chunk) {
+                all.push(all[known].clone());
+                continue;
+            }
+            let tokens = [chunk.tokens(filling, name, clip.dimensions().width, &self.device)?];
+            all.push(if whole {
+                let (states, pooled) = clip.states_and_pooled(&tokens, layer, normed, inside)?;
+                Seen { states, pooled: Some(clip.projected(pooled)?) }
+            } else {
+                Seen { states: clip.states(&tokens, layer, normed, inside)?, pooled: None }
+            });
+        }
+        Ok(all)
+    }
+
+    /// The encoders, and whether each is the second one.
+    fn clips(&self) -> impl Iterator<Item = (&Clip, bool)> {
+        self.first.iter().map(|clip| (clip, false)).chain(self.second.iter().map(|clip| (clip, true)))
     }
 }
 
-/// Whether a prompt says nothing at all.
-fn is_empty(prompt: &Prompt) -> bool {
-    prompt.pieces.iter().all(|piece| match piece {
-        Piece::Words { text, .. } => text.is_empty(),
-        Piece::Break => false,
-    })
+/// What an encoder makes of a chunk: `[1, tokens, width]`, and `[1, width]` where it stands for the whole prompt.
+#[derive(Clone)]
+struct Seen {
+    states: Tensor<3>,
+    pooled: Option<Tensor<2>>,
+}
+
+/// An encoded prompt in the making.
+#[derive(Default)]
+struct Parts {
+    ids: Vec<(&'static str, Vec<usize>)>,
+    /// By encoder, one chunk after the other.
+    streams: Vec<(&'static str, Vec<Tensor<3>>)>,
+    pooled: Option<Tensor<2>>,
+}
+
+impl Parts {
+    fn add(&mut self, encoder: &'static str, states: Tensor<3>) {
+        match self.streams.last_mut() {
+            Some((name, chunks)) if *name == encoder => chunks.push(states),
+            _ => self.streams.push((encoder, vec![states])),
+        }
+    }
+
+    /// The encoders side by side, all zeros if it is to be, and beside the vector of the whole what is said in numbers.
+    fn together(self, zeroed: bool, numbers: &[f32]) -> Encoded {
+        let streams = self.streams.into_iter().map(|(_, chunks)| Tensor::cat(chunks, 1)).collect();
+        let context: Tensor<3> = Tensor::cat(streams, 2);
+        let tokens = if zeroed { context.zeros_like() } else { context };
+        let pooled = self.pooled.map(|pooled| {
+            let pooled = if zeroed { pooled.zeros_like() } else { pooled };
+            let numbers = embedded(numbers, &pooled.device());
+            Tensor::cat(vec![pooled, numbers], 1)
+        });
+        Encoded { streams: vec![Stream { encoder: "clip", tokens }], pooled, ids: self.ids, cut: Vec::new() }
+    }
 }
 
 /// Each number as cosines and then sines at falling frequencies, one after the other, `[1, numbers · 256]`; in f32 as the references.

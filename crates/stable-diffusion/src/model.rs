@@ -131,7 +131,12 @@ impl Model for StableDiffusion {
     }
 
     fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error> {
-        self.encoders.encode(prompt, inside)
+        let one = [(prompt.clone(), 1)];
+        Ok(self.encode_all(&one, inside)?.remove(0))
+    }
+
+    fn encode_all(&self, editions: &[(Prompt, usize)], inside: &Inside) -> Result<Vec<Encoded>, Error> {
+        self.encoders.encode(editions, inside)
     }
 
     fn prepare(self: Arc<Self>, pass: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error> {

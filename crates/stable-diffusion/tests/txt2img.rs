@@ -137,7 +137,7 @@ fn encoded(
     let pass = &job.passes()[0];
     let prompt = match text {
         Some(text) => sd.prompt(pieces(text), pass),
-        None => sd.prompt(pieces(""), pass).negative(),
+        None => sd.prompt(Vec::new(), pass).negative(),
     };
     sd.encode(&prompt, &Inside::default())
 }
@@ -182,4 +182,43 @@ fn an_earlier_layer_of_the_text_encoder_is_taken_as_far_as_there_are_any() {
         let error = context(case, layer).unwrap_err();
         assert!(matches!(error, Error::Request { what: "clip_skip", .. }), "{case}: {error}");
     }
+}
+
+#[test]
+fn what_a_prompt_comes_to_in_turn_is_encoded_at_once() {
+    for case in ["sd-1", "sd-xl"] {
+        let sd = model(case);
+        let job = Job::of(request(case)).unwrap();
+        let prompt = |pieces| sd.prompt(pieces, &job.passes()[0]);
+        let encode = |editions: &[_]| sd.encode_all(editions, &Inside::default()).unwrap();
+        // given an edition of one chunk, one of three, and one that says nothing
+        let short = prompt(vec![Piece::plain("a photo of a cat")]);
+        let long =
+            prompt(vec![Piece::plain("a"), Piece::Break, Piece::plain("photo"), Piece::Break, Piece::plain("cat")]);
+        let nothing = prompt(Vec::new());
+        let together = encode(&[(short.clone(), 1), (long.clone(), 2), (nothing.clone(), 1)]);
+        let [short, long, nothing] = [short, long, nothing].map(|prompt| encode(&[(prompt, 1)]).remove(0));
+        let chunk =
+            |of: &diffusion_engine::Encoded, i: usize| values(&of.streams[0].tokens.clone().narrow(1, 77 * i, 77));
+        // then all have three, of which the shorter ones' last ones are those of a prompt that says nothing
+        assert_eq!(values(&together[1].streams[0].tokens), values(&long.streams[0].tokens));
+        for (of, alone) in [(&together[0], &short), (&together[2], &nothing)] {
+            assert_eq!(chunk(of, 0), chunk(alone, 0));
+            assert!((1..3).all(|i| chunk(of, i) == chunk(&nothing, 0)), "{case}");
+            assert_eq!(of.pooled.as_ref().map(values), alone.pooled.as_ref().map(values));
+        }
+    }
+}
+
+#[test]
+fn an_edition_of_a_negative_prompt_that_says_nothing_is_zeros_only_where_all_do() {
+    let sd = model("sd-xl");
+    let drawn = |negative: &str| {
+        let request = request("sd-xl").with(|pass| (pass.negative, pass.steps) = (negative.into(), 2));
+        let run = finished(&sd, Job::of(request).unwrap());
+        let last = run.prompts().last().unwrap().clone();
+        values(&last.streams[0].tokens).iter().all(|&value| value == 0.0)
+    };
+    assert!(["", "  ", "# blurry", "[::1]"].into_iter().all(drawn));
+    assert!(!["[blurry::1]", "()", ","].into_iter().any(drawn));
 }

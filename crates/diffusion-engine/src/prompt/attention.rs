@@ -11,11 +11,14 @@ const STRESS: f64 = 1.1; // modules/prompt_parser.py round_bracket_multiplier
 /// The most brackets that are open at once.
 pub(super) const MOST_OPEN: usize = 250;
 
-/// The pieces of a text, at least one.
+/// The pieces of a text; none where there is no text, while marks without words are a piece without words.
 ///
 /// # Errors
 /// [`PromptFault::TooDeep`], [`PromptFault::Weight`].
 pub(super) fn pieces(text: &str, emphasis: Emphasis) -> Result<Vec<Piece>, PromptFault> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
     if emphasis == Emphasis::None {
         return Ok(vec![Piece::plain(text)]);
     }

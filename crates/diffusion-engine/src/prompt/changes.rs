@@ -43,6 +43,8 @@ struct When {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Edition {
     pub(super) until: usize,
+    /// How many of the times at which any words of the prompt change, and of its end, it has.
+    pub(super) times: usize,
     pub(super) text: String,
 }
 
@@ -72,13 +74,16 @@ impl<'a> Changes<'a> {
         for until in untils {
             let text = self.at(until, time);
             match editions.last_mut() {
-                Some(last) if last.text == text => last.until = until,
+                Some(last) if last.text == text => {
+                    last.until = until;
+                    last.times += 1;
+                }
                 _ => {
                     if known.len() == most && !known.contains(&text) {
                         return Err(PromptFault::Editions { most });
                     }
                     known.insert(text.clone());
-                    editions.push(Edition { until, text });
+                    editions.push(Edition { until, times: 1, text });
                 }
             }
         }

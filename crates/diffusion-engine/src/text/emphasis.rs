@@ -11,41 +11,72 @@ use crate::Emphasis;
 /// # Panics
 /// If there are not as many weights as tokens.
 pub fn weighted(states: Tensor<3>, weights: &[&[f32]], emphasis: Emphasis) -> Tensor<3> {
-    let [chunks, tokens, width] = states.dims();
+    let [chunks, tokens, _] = states.dims();
     assert!(
         weights.len() == chunks && weights.iter().all(|weights| weights.len() == tokens),
         "a weight for each token"
     );
-    let plain = weights.iter().all(|weights| weights.iter().all(|&weight| weight == 1.0));
+    let of_chunk = |(i, weights): (usize, &&[f32])| {
+        let row = Row { states: states.clone().narrow(0, i, 1), weights, times: 1 };
+        weighted_together(vec![row], emphasis).remove(0)
+    };
+    if weights.iter().all(|weights| is_plain(weights)) {
+        return states;
+    }
+    Tensor::cat(weights.iter().enumerate().map(of_chunk).collect(), 0)
+}
+
+/// A chunk of one of several editions of a prompt.
+#[derive(Debug)]
+pub struct Row<'a> {
+    /// What a text encoder made of it, `[1, tokens, width]`.
+    pub states: Tensor<3>,
+    /// A weight for each token.
+    pub weights: &'a [f32],
+    /// How often it counts in the mean of all.
+    pub times: usize,
+}
+
+/// The same chunk of all editions of a prompt, with each token's vector changed as its weight says. What brings back a mean is taken over
+/// all of them, as `Emphasis::Original` of the reference takes it over what it encodes at once.
+///
+/// # Panics
+/// If there are not as many weights as tokens.
+pub fn weighted_together(rows: Vec<Row>, emphasis: Emphasis) -> Vec<Tensor<3>> {
     let normed = match emphasis {
         Emphasis::Original => true,
         Emphasis::NoNorm => false,
-        Emphasis::Ignore | Emphasis::None => return states,
+        Emphasis::Ignore | Emphasis::None => return rows.into_iter().map(|row| row.states).collect(),
     };
-    if plain {
-        return states;
+    if rows.iter().all(|row| is_plain(row.weights)) {
+        return rows.into_iter().map(|row| row.states).collect();
     }
-    let factors = match normed {
-        false => weights.concat(),
-        true => {
-            let all = values(&states);
-            let of_chunk = |(states, weights): (&[f32], &&[f32])| {
-                let scale = scale(states, weights, width);
-                weights.iter().map(move |&weight| weight * scale).collect::<Vec<_>>()
-            };
-            all.chunks(tokens * width).zip(weights).flat_map(of_chunk).collect()
-        }
+    let scale = if normed { scale(&rows) } else { 1.0 };
+    let of_row = |Row { states, weights, .. }: Row| {
+        let [_, tokens, _] = states.dims();
+        assert_eq!(weights.len(), tokens, "a weight for each token");
+        let factors = weights.iter().map(|&weight| weight * scale).collect();
+        let factors: Tensor<3> = tensor(factors, [1, tokens, 1], &states.device());
+        states * factors
     };
-    let factors: Tensor<3> = tensor(factors, [chunks, tokens, 1], &states.device());
-    states * factors
+    rows.into_iter().map(of_row).collect()
 }
 
-/// What brings back the mean of a chunk whose vectors are multiplied by weights; 1 where nothing does.
-fn scale(states: &[f32], weights: &[f32], width: usize) -> f32 {
-    let sum_of = |vector: &[f32]| vector.iter().map(|&value| f64::from(value)).sum::<f64>();
-    let sums = || states.chunks(width).map(sum_of).zip(weights);
-    let before: f64 = sums().map(|(sum, _)| sum).sum();
-    let after: f64 = sums().map(|(sum, &weight)| sum * f64::from(weight)).sum();
+fn is_plain(weights: &[f32]) -> bool {
+    weights.iter().all(|&weight| weight == 1.0)
+}
+
+/// What brings back the mean of rows whose vectors are multiplied by weights; 1 where nothing does.
+fn scale(rows: &[Row]) -> f32 {
+    let (mut before, mut after) = (0.0, 0.0);
+    for Row { states, weights, times } in rows {
+        let width = states.dims()[2];
+        for (vector, &weight) in values(states).chunks(width).zip(*weights) {
+            let sum = vector.iter().map(|&value| f64::from(value)).sum::<f64>() * *times as f64;
+            before += sum;
+            after += sum * f64::from(weight);
+        }
+    }
     let scale = (before / after) as f32;
     if scale.is_finite() { scale } else { 1.0 }
 }
