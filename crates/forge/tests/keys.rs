@@ -95,6 +95,8 @@ fn the_schema_accepts_what_is_a_config_and_nothing_else() {
     }
     for text in [
         "[sampling]\nseed = -1",
+        "[sampling]\ncfg = [7, 5.5]",
+        "[sampling]\ncfg = \"7..1.5 cosine\"",
         "[sampling]\nseed = \"18446744073709551615\"",
         "[sampling]\nsampler = \"DPM++ 2M Karras\"",
         "[sampling.options]\neta = 1\nkind = \"x\"",
@@ -112,6 +114,8 @@ fn the_schema_accepts_what_is_a_config_and_nothing_else() {
         "[sampling]\nsteps = 1001",
         "[sampling]\nsteps = 1.5",
         "[sampling]\ncfg = 0.5",
+        "[sampling]\ncfg = [7, 0.5]",
+        "[sampling]\ncfg = []",
         "[sampling]\nseed = -2",
         "[sampling]\nsigmas = [1]",
         "[sampling]\nsigmas = [\"1\", 0]",

@@ -83,7 +83,7 @@ fn of_kind(kind: &Kind, registry: &Catalog) -> Json {
             json!({ "anyOf": [
                 number,
                 { "type": "array", "items": number, "minItems": 1, "maxItems": PerStep::MOST },
-                { "type": "string", "pattern": r"^[0-9. ]+\.\.[0-9. ]+( (linear|cosine))?$" },
+                { "type": "string" },
             ] })
         }
         Kind::Numbers { min, max } => {
