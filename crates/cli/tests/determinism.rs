@@ -149,6 +149,41 @@ fn what_a_picture_says_draws_it_again() {
     }
 }
 
+#[test]
+fn several_batches_are_the_pictures_of_one_that_is_as_large() {
+    let files = |args: &[&str], names: &[&str]| {
+        let tiny = Tiny::quick();
+        let ran = tiny.txt2img(&[args, &["--seed", "7", "--json"]].concat()).done();
+        let seeds: Vec<u64> = ran
+            .json()
+            .iter()
+            .filter(|event| event["event"] == "image")
+            .filter_map(|event| event["seed"].as_u64())
+            .collect();
+        (seeds, names.iter().map(|name| fs::read(tiny.path(name)).unwrap()).collect::<Vec<_>>())
+    };
+    for (output, names, more) in [
+        ("{seed}.png", ["7.png", "8.png", "9.png", "10.png"], &["--sampler", "euler_ancestral"][..]),
+        (
+            "{index}.png",
+            ["0.png", "1.png", "2.png", "3.png"],
+            &["--variation-seed", "3", "--variation-strength", "0.5"],
+        ),
+        ("{index}.png", ["0.png", "1.png", "2.png", "3.png"], &["--prompt", "a {cat|dog|owl|fox} [b|c]"]),
+    ] {
+        let of = |batch, batches| {
+            files(&[&["--output", output, "--batch", batch, "--batches", batches][..], more].concat(), &names)
+        };
+        let whole = of("4", "1");
+        assert!(of("2", "2") == whole && of("1", "4") == whole, "{more:?}");
+    }
+    let tiny = Tiny::quick();
+    tiny.txt2img(&["--batches", "2", "--output", "-"]).refused(2, &["2"]);
+    tiny.txt2img(&["--batches", "2", "--output", "a.png"]).refused(2, &["`{index}` or `{seed}` in it"]);
+    tiny.txt2img(&["--batches", "2", "--dump", "d.safetensors"]).refused(2, &["--dump", "2 runs"]);
+    tiny.txt2img(&["--batches", "0"]).refused(2, &["1 to 1000"]);
+}
+
 /// The bytes of red, green and blue.
 fn pixels(file: &[u8]) -> Vec<u8> {
     let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().expect("a PNG");

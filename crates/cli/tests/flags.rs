@@ -213,7 +213,7 @@ fn each_picture_of_a_batch_makes_its_own_choices_and_says_what_they_were() {
         .collect();
     assert!(prompts.len() > 1 && prompts.iter().all(|prompt| prompt.starts_with("a ")), "{prompts:?}");
     tiny.txt2img(&["--prompt", "a __birds__", "--wildcards", "cards"]).refused(2, &["no wildcard is called `birds`"]);
-    tiny.txt2img(&[&flags[..], &["--dump", "d.safetensors"]].concat()).refused(2, &["--dump", "6 prompts"]);
+    tiny.txt2img(&[&flags[..], &["--dump", "d.safetensors"]].concat()).refused(2, &["--dump", "6 runs"]);
 }
 
 #[test]

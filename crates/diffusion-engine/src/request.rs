@@ -42,6 +42,9 @@ impl Txt2Img {
     /// The most pictures at once.
     pub const MAX_BATCH: usize = 64;
 
+    /// The most batches one after the other.
+    pub const MAX_BATCHES: usize = 1000;
+
     /// The least side of a picture that noise is carried over from, in pixels.
     pub const LEAST_SIDE: usize = 16;
 
@@ -82,6 +85,16 @@ impl Txt2Img {
         let seed = if self.variation.is_some() { self.seed } else { self.seed.wrapping_add(further) };
         let variation = self.variation.map(|of| Variation { seed: of.seed.wrapping_add(further), ..of });
         Self { seed, batch: 1, variation, ..self.clone() }
+    }
+
+    /// The requests of so many batches, one after the other: the seeds of each go on where those of the one before end, so that all
+    /// pictures are those of one batch as large as all together.
+    pub fn batches(&self, count: usize) -> Vec<Self> {
+        let of_batch = |batch: usize| {
+            let Self { seed, variation, .. } = self.picture(batch.saturating_mul(self.batch));
+            Self { seed, variation, ..self.clone() }
+        };
+        (0..count).map(of_batch).collect()
     }
 
     /// The request with the random choices of its prompts made: one for each picture of the batch, as each makes its own from its seed, or
@@ -139,4 +152,22 @@ impl Txt2Img {
 pub(crate) fn seeds(first: u64, batch: usize, variation: Option<Variation>) -> Vec<u64> {
     let further = |picture: usize| if variation.is_some() { 0 } else { picture as u64 };
     (0..batch).map(|picture| first.wrapping_add(further(picture))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_of_several_batches_are_those_of_one_that_is_as_large() {
+        let alone = |request: &Txt2Img| (0..request.batch).map(|picture| request.picture(picture)).collect::<Vec<_>>();
+        for variation in [None, Some(Variation { seed: u64::MAX - 2, strength: 0.5 })] {
+            let six = Txt2Img { batch: 6, variation, ..Txt2Img::of("a").seed(u64::MAX - 3) };
+            for batch in [1, 2, 3, 6] {
+                let batches = Txt2Img { batch, ..six.clone() }.batches(6 / batch);
+                assert!(batches.iter().all(|request| request.batch == batch));
+                assert_eq!(batches.iter().flat_map(alone).collect::<Vec<_>>(), alone(&six));
+            }
+        }
+    }
 }

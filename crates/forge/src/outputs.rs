@@ -112,7 +112,7 @@ pub struct Outputs {
 impl Outputs {
     /// The places that a run writes to, once nothing speaks against any; folders are swept of what killed runs left in them.
     ///
-    /// `read` are files that are read beside those that the config names, such as the config itself.
+    /// `request` is that of the first of the config's batches. `read` are files that are read beside those that the config names, such as the config itself.
     ///
     /// # Errors
     /// Those of [`Pattern::new`], [`Error::SeveralPictures`] for standard output, [`Error::Write`] for a place that can't be written,
@@ -120,12 +120,13 @@ impl Outputs {
     pub fn of(config: &Config, request: &Txt2Img, dump: Option<PathBuf>, read: &[PathBuf]) -> Result<Self> {
         let mut places = Vec::new();
         let pictures = if config.image.output == Path::new(STANDARD_OUTPUT) {
-            if request.batch > 1 {
-                return Err(Error::SeveralPictures { batch: request.batch });
+            let pictures = request.batch.saturating_mul(config.image.batches);
+            if pictures > 1 {
+                return Err(Error::SeveralPictures { batch: pictures });
             }
             Pictures::StandardOutput
         } else {
-            let seeds = request.seeds();
+            let seeds: Vec<u64> = request.batches(config.image.batches).iter().flat_map(Txt2Img::seeds).collect();
             let quality = u8::try_from(config.image.quality).unwrap_or(u8::MAX);
             let pattern = Pattern::new(&config.image.output, quality, &seeds)?;
             places.extend(seeds.iter().enumerate().map(|(i, &seed)| ("image.output", pattern.path(seed, i))));

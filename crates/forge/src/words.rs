@@ -4,22 +4,29 @@ use std::path::{Component, Path, PathBuf};
 
 use diffusion_engine::{Styles, Txt2Img};
 
-use crate::{Config, Error, Result, text_file};
+use crate::{Config, Error, Noise, Result, text_file};
 
 /// The longest table of styles and the longest wildcard that are read, in bytes.
 const LONGEST: u64 = 8 << 20;
 
 impl Config {
     /// The requests of a request of this config, each drawn by a job of its own: with the config's styles around its prompts and their
-    /// random choices made. It is one unless the pictures of a batch differ in what they choose.
+    /// random choices made, and one for each of the config's batches. Where pictures differ in what they choose, each has its own.
     ///
     /// # Errors
-    /// [`Error::Value`] for styles without a table, [`Error::ReadWords`] or [`Error::Styles`] for a table that can't be read or lacks one,
+    /// [`Error::Value`] for styles without a table or several batches from one file of noise, [`Error::ReadWords`] or [`Error::Styles`] for a table that can't be read or lacks one,
     /// [`Error::Run`] for choices that can't be made.
     pub fn requests_of(&self, request: Txt2Img) -> Result<Vec<Txt2Img>> {
         let request = self.styled(request)?;
+        let batches = self.image.batches;
+        if batches > 1 && matches!(self.sampling.noise, Some(Noise::File(_))) {
+            let (expected, found) = ("1, as the noise is a file's".to_owned(), batches.to_string());
+            return Err(Error::Value { key: "image.batches".into(), expected, found });
+        }
         let folder = self.prompt.wildcards.as_deref();
-        Ok(request.chosen(&|name| wildcard(folder?, name))?)
+        let chosen = |request: Txt2Img| request.chosen(&|name| wildcard(folder?, name));
+        let requests = request.batches(batches).into_iter().map(chosen).collect::<std::result::Result<Vec<_>, _>>()?;
+        Ok(requests.concat())
     }
 
     fn styled(&self, mut request: Txt2Img) -> Result<Txt2Img> {
@@ -81,8 +88,13 @@ mod tests {
         assert_eq!(prompts, [cat, dog, owl].into());
         assert!(requests.iter().all(|request| request.batch == 1 && request.pass.negative == "colour"));
         assert_eq!(requests.iter().map(|request| request.seed).collect::<Vec<_>>(), (5..17).collect::<Vec<_>>());
+        // of several batches each picture has its own too, and they go on
+        let batches = drawn(&config(&format!("{cards}\nbatches = 2").replace("batch = 12", "batch = 6"))).unwrap();
+        assert_eq!(batches, requests);
         // without choices it is one request, and a name that leads out of the folder has no lines
         assert_eq!(drawn(&config("positive = \"a cat\"\n[image]\nbatch = 3")).unwrap().len(), 1);
+        let batches = drawn(&config("positive = \"a cat\"\n[image]\nbatch = 3\nbatches = 2")).unwrap();
+        assert_eq!(batches.iter().map(Txt2Img::seeds).collect::<Vec<_>>(), [[5, 6, 7], [8, 9, 10]]);
         let outside = format!("wildcards = {:?}\npositive = \"__../secret__\"", place("cards"));
         assert!(drawn(&config(&outside)).is_err());
         let unknown = "[prompt]\nstyles = [\"oil\"]";

@@ -33,8 +33,8 @@ pub(super) fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
     let requests = config.requests_of(request)?;
     requests.iter().try_for_each(|request| outputs.hold(request, registry.knobs()))?;
     if requests.len() > 1 && outputs.dump.is_some() {
-        let (expected, found) =
-            ("one run, as all of a dump is of one".to_owned(), format!("{} prompts", requests.len()));
+        let expected = "one run, as all of a dump is of one".to_owned();
+        let found = format!("{} runs, one for each batch or prompt", requests.len());
         return Err(forge::Error::Value { key: "--dump".into(), expected, found }.into());
     }
     notes.extend(requests.first().into_iter().flat_map(|request| plain_words(request, &config)));

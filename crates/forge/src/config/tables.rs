@@ -311,6 +311,14 @@ tables! {
             .flag("batch")
             .label("Batch")
             .api("batch_size");
+        /// How many batches, one after the other
+        batches: usize = Key::of(whole(1, Txt2Img::MAX_BATCHES, 1), Fallback::Whole(1))
+            .docs(
+                "how many batches are drawn one after the other; their seeds go on, so that two batches of three are the pictures of one of \
+                 six in the memory of three",
+            )
+            .flag("batches")
+            .api("n_iter");
         /// Name of the picture; {seed} and {index} are filled in; `-` is standard output
         output: PathBuf = Key::of(Kind::Output, Fallback::Text("out/{seed}-{index}.png"))
             .docs("the pictures' name, whose ending says the format; `-` writes one picture to standard output, as a PNG")
