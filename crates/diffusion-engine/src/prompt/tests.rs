@@ -113,7 +113,8 @@ const WEIGHTS: &[(&str, &[(&str, f32)])] = &[
             (".", 1.1),
         ],
     ),
-    ("", &[("", 1.0)]),
+    // Forge has a piece without words here.
+    ("", &[]),
     ("(a)", &[("a", 1.1)]),
     ("((a))", &[("a", 1.21)]),
     ("[a]", &[("a", 0.9090909)]),
@@ -185,6 +186,17 @@ fn words_change_when_forge_changes_them() {
             assert_eq!(found, *expected, "{prompt:?} in {} steps", time.calls);
         }
     }
+}
+
+#[test]
+fn editions_stand_in_forges_schedule_as_often_as_anything_changes() {
+    let times = |prompt: &str| -> Vec<(usize, usize)> {
+        let editions = Changes::of(prompt).editions(FIRST, 100).unwrap();
+        editions.iter().map(|edition| (edition.until, edition.times)).collect()
+    };
+    assert_eq!(times("a"), [(10, 1)]);
+    assert_eq!(times("[a:b:3] [c:c:5]"), [(3, 1), (10, 2)]);
+    assert_eq!(times("[a:b:3] [c|c]"), [(3, 3), (10, 7)]);
 }
 
 #[test]
@@ -342,7 +354,7 @@ proptest! {
                     let untils: Vec<usize> = part.editions.iter().map(|edition| edition.until).collect();
                     prop_assert!(untils.is_sorted_by(|a, b| a < b), "{untils:?}");
                     prop_assert_eq!(untils.last(), Some(&calls));
-                    prop_assert!(part.editions.iter().all(|edition| !edition.pieces.is_empty()));
+                    prop_assert!(part.editions.iter().all(|edition| edition.times > 0));
                 }
             }
         }
@@ -352,6 +364,8 @@ proptest! {
     fn a_prompt_without_marks_is_one_piece(prompt in "[a-zA-Z0-9 ,.\n'é日-]{0,60}") {
         prop_assume!(!prompt.contains("AND") && !prompt.contains("BREAK"));
         let script = Script::negative(&prompt, Emphasis::Original, FIRST, &[]).unwrap();
-        prop_assert_eq!(&script.parts[0].editions[0].pieces, &[Piece::plain(prompt)]);
+        let words = Some(prompt.trim()).filter(|words| !words.is_empty());
+        let pieces: Vec<Piece> = words.into_iter().map(Piece::plain).collect();
+        prop_assert_eq!(&script.parts[0].editions[0].pieces, &pieces);
     }
 }
