@@ -267,7 +267,7 @@ fn a_prompt_that_can_not_be_drawn_is_refused_before_the_run() {
 
 #[test]
 fn each_picture_makes_its_own_choices_and_says_what_they_came_to() {
-    let wildcards = |name: &str| (name == "colour").then(|| "red\ngreen\nblue".to_owned());
+    let wildcards = |name: &str| Ok((name == "colour").then(|| "red\ngreen\nblue".to_owned()));
     let template = "a {big|small|tiny} __colour__ {cat|dog|owl}";
     let size = Size { width: 16, height: 16 };
     let batch = Txt2Img { batch: 3, ..guided(template, "{x|y}", 2.0).size(size) };

@@ -42,6 +42,7 @@ mod replay;
 mod run;
 pub mod text_file;
 mod threads;
+mod wildcards;
 mod words;
 
 pub use config::{

@@ -1,12 +1,10 @@
 //! What the prompts of a config come to: styles put around them, and random choices made.
 
-use std::path::{Component, Path, PathBuf};
-
 use diffusion_engine::{Styles, Txt2Img};
 
-use crate::{Config, Error, Noise, Result, text_file};
+use crate::{Config, Error, Noise, Result, text_file, wildcards::Folder};
 
-/// The longest table of styles and the longest wildcard that are read, in bytes.
+/// The longest table of styles that is read, in bytes.
 const LONGEST: u64 = 8 << 20;
 
 impl Config {
@@ -14,8 +12,8 @@ impl Config {
     /// random choices made, and one for each of the config's batches. Where pictures differ in what they choose, each has its own.
     ///
     /// # Errors
-    /// [`Error::Value`] for styles without a table or several batches from one file of noise, [`Error::ReadWords`] or [`Error::Styles`] for a table that can't be read or lacks one,
-    /// [`Error::Run`] for choices that can't be made.
+    /// [`Error::Value`] for styles without a table or several batches from one file of noise, [`Error::ReadWords`] or [`Error::Styles`] for
+    /// a table that can't be read or lacks one, [`Error::Run`] for choices that can't be made.
     pub fn requests_of(&self, request: Txt2Img) -> Result<Vec<Txt2Img>> {
         let request = self.styled(request)?;
         let batches = self.image.batches;
@@ -23,8 +21,9 @@ impl Config {
             let (expected, found) = ("1, as the noise is a file's".to_owned(), batches.to_string());
             return Err(Error::Value { key: "image.batches".into(), expected, found });
         }
-        let folder = self.prompt.wildcards.as_deref();
-        let chosen = |request: Txt2Img| request.chosen(&|name| wildcard(folder?, name));
+        let folder = self.prompt.wildcards.as_deref().map(Folder::of);
+        let lines = |name: &str| folder.as_ref().map_or(Ok(None), |folder| folder.lines(name));
+        let chosen = |request: Txt2Img| request.chosen(&lines);
         let requests = request.batches(batches).into_iter().map(chosen).collect::<std::result::Result<Vec<_>, _>>()?;
         Ok(requests.concat())
     }
@@ -48,17 +47,6 @@ impl Config {
         [pass.prompt, pass.negative] = styled.map_err(|source| Error::Styles { path, source })?;
         Ok(request)
     }
-}
-
-/// The lines of a wildcard, if the folder has one of the name; a name may lead into folders of it and not out of it.
-fn wildcard(folder: &Path, name: &str) -> Option<String> {
-    let name = Path::new(name);
-    if !name.components().all(|component| matches!(component, Component::Normal(_))) {
-        return None;
-    }
-    let mut path = folder.join(name).into_os_string();
-    path.push(".txt");
-    text_file::read(&PathBuf::from(path), LONGEST).ok()
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Random choices: `{red|blue}`, `{2$$a|b|c}`, `__name__`, in the language of the extension sd-dynamic-prompts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{PromptFault, random::Random};
+use super::{PromptFault, comments, random::Random};
 
-/// Gives the text of a wildcard by its name, one choice a line; `None` where there is none of that name.
-pub type Wildcards<'a> = dyn Fn(&str) -> Option<String> + 'a;
+/// Gives the text of a wildcard by its name, one choice a line; `None` where there is none of that name, or why it can't be read. A name has
+/// `/` between its folders, and `*` for any characters.
+pub type Wildcards<'a> = dyn Fn(&str) -> Result<Option<String>, String> + 'a;
 
 /// The deepest that choices may lie in the choices of others, by braces and by wildcards.
 const DEEPEST: usize = 32;
@@ -16,21 +17,23 @@ const MOST: usize = 10_000;
 /// The longest prompt that choices make, in bytes.
 const LONGEST: usize = 64 << 10;
 
-/// What a prompt comes to once its choices are made: by a seed always the same.
+/// What a prompt comes to once its choices are made: by a seed always the same. Its comments are left out, and what stands in them.
 ///
 /// The negative prompt has choices of its own.
 ///
 /// # Errors
-/// [`PromptFault::NoWildcard`], [`PromptFault::Variables`], [`PromptFault::Choices`].
+/// [`PromptFault::NoWildcard`], [`PromptFault::WildcardFile`], [`PromptFault::Variables`], [`PromptFault::Choices`].
 pub fn chosen(template: &str, seed: u64, negative: bool, wildcards: &Wildcards) -> Result<String, PromptFault> {
     let mut choosing =
         Choosing { wildcards, random: Random::of(seed, u64::from(negative)), made: 0, text: String::new() };
-    choosing.write(&Template::of(template), 0, template.len(), 0)?;
-    Ok(choosing.text)
+    let words = comments::stripped(template);
+    choosing.write(&Template::of(&words), 0, words.len(), 0)?;
+    Ok(if words == template { choosing.text } else { choosing.text.trim().to_owned() })
 }
 
 /// Whether a prompt has choices.
 pub fn has_choices(prompt: &str) -> bool {
+    let prompt = &*comments::stripped(prompt);
     let template = Template::of(prompt);
     let has_braces = template.braces.values().any(Braces::is_choice);
     has_braces
@@ -149,7 +152,8 @@ impl Choosing<'_> {
     ) -> Result<(), PromptFault> {
         let text = template.text;
         let header = Header::of(text, open + 1, pair);
-        let from = header.as_ref().map_or(open + 1, |header| header.end);
+        let marked = |from: usize| if is_chosen_by_mark(&text[from..pair.end]) { from + 1 } else { from };
+        let from = header.as_ref().map_or_else(|| marked(open + 1), |header| header.end);
         let bars = || pair.bars.iter().copied().filter(|&bar| bar >= from);
         let starts = std::iter::once(from).chain(bars().map(|bar| bar + 1));
         let choices: Vec<Choice> =
@@ -167,13 +171,19 @@ impl Choosing<'_> {
 
     /// Writes some lines of a wildcard.
     fn write_wildcard(&mut self, name: &str, bounds: [usize; 2], joint: &str, depth: usize) -> Result<(), PromptFault> {
-        let missing = || PromptFault::NoWildcard { name: name.to_owned() };
-        let text = (self.wildcards)(name).ok_or_else(missing)?;
+        let unmarked = if is_chosen_by_mark(name) { &name[1..] } else { name };
+        let name = unmarked.split(['/', '\\']).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+        let text = (self.wildcards)(&name).map_err(|why| PromptFault::WildcardFile { name: name.clone(), why })?;
+        let missing = || PromptFault::NoWildcard { name: name.clone() };
+        let text = text.ok_or_else(missing)?;
         let template = Template::of(&text);
-        let (mut choices, mut from) = (Vec::new(), 0);
-        for line in text.split_inclusive('\n') {
-            let choice = Choice::of(&text, from, from + line.len());
-            if choice.from < choice.to && !line.trim_start().starts_with('#') {
+        let (mut choices, mut known, mut from) = (Vec::new(), BTreeSet::new(), 0);
+        for line in text.split_inclusive(['\n', '\r']) {
+            let marks = if from == 0 && line.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+            let words = line.find('#').unwrap_or(line.len());
+            let choice = Choice::of(&text, from + marks, from + words.max(marks));
+            // A line that stands there twice counts once.
+            if choice.from < choice.to && known.insert(&text[choice.from..choice.to]) {
                 choices.push(choice);
             }
             from += line.len();
@@ -240,7 +250,7 @@ impl<'a> Header<'a> {
     fn of(text: &'a str, from: usize, pair: &Braces) -> Option<Self> {
         let (&first, second) = (pair.dollars.first()?, pair.dollars.get(1).copied());
         let count = text[from..first].trim();
-        let count = count.strip_prefix(['~', '!', '@']).unwrap_or(count);
+        let count = if is_chosen_by_mark(count) { &count[1..] } else { count };
         let number = |text: &str| match text.trim() {
             "" => Some(None),
             text => text.parse().ok().map(Some),
@@ -264,6 +274,11 @@ impl<'a> Header<'a> {
     }
 }
 
+/// Whether something is chosen in a way of its own: `~` at random, `@` in turn, `!` all of them. Here all is chosen at random.
+fn is_chosen_by_mark(text: &str) -> bool {
+    text.starts_with(['~', '@', '!'])
+}
+
 /// The name of a wildcard that stands at a place: `__colour__`, `__folder/name__`.
 fn wildcard(text: &str, at: usize, to: usize) -> Option<&str> {
     let before = text[..at].chars().next_back();
@@ -271,13 +286,15 @@ fn wildcard(text: &str, at: usize, to: usize) -> Option<&str> {
         return None;
     }
     let rest = text[at..to].strip_prefix("__")?;
-    let is_of_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/' | '.' | '*' | ' ');
-    let mut length = 0;
+    let is_of_name = |c: char| c.is_alphanumeric() || "_-/\\.*? &+'".contains(c);
+    let mut length = usize::from(is_chosen_by_mark(rest));
     while !rest[length..].starts_with("__") {
         let c = rest[length..].chars().next().filter(|c| is_of_name(*c) && length < 200)?;
         length += c.len_utf8();
     }
-    Some(&rest[..length]).filter(|name| !name.is_empty() && name.trim() == *name)
+    let name = &rest[..length];
+    let is_name = name.contains(|c: char| c.is_alphanumeric() || c == '*') && name.trim() == name;
+    is_name.then_some(name)
 }
 
 #[cfg(test)]
@@ -288,17 +305,18 @@ mod tests {
 
     use super::*;
 
-    fn lines(name: &str) -> Option<String> {
+    fn lines(name: &str) -> Result<Option<String>, String> {
         let text = match name {
-            "colour" => "red\n# a comment\n\n  green  \n3::blue # no comment\n",
+            "colour" => "\u{feff}red\r\n# a comment\n\n  green  \rred\n3::blue # a comment\n",
             "pets/cat" => "a __colour__ cat\n{big|small} cat",
             "loop" => "a __loop__",
             "blow" => "__blow2__ __blow2__ __blow2__",
             "blow2" => "__blow__ __blow__",
             "empty" => "# nothing\n",
-            _ => return None,
+            "locked" => return Err("no".to_owned()),
+            _ => return Ok(None),
         };
-        Some(text.to_owned())
+        Ok(Some(text.to_owned()))
     }
 
     /// All that a template comes to over many seeds.
@@ -311,10 +329,20 @@ mod tests {
     }
 
     #[test]
+    fn comments_are_left_out_before_anything_is_chosen() {
+        assert_eq!(all("a {b|c} # {d|e} __nothing__\nf"), set(&["a b \nf", "a c \nf"]));
+        assert_eq!(all("# __nothing__\n{b|c}"), set(&["b", "c"]));
+        assert!(!has_choices("a # {b|c} __nothing__"));
+    }
+
+    #[test]
     fn one_of_several_is_chosen_and_all_come_up() {
         assert_eq!(all("a {red|blue} cat"), set(&["a red cat", "a blue cat"]));
         assert_eq!(all("{ a | b |}"), set(&["a", "b", ""]));
         assert_eq!(all("{a|{b|c} d}"), set(&["a", "b d", "c d"]));
+        for marked in ["{~a|b}", "{@a|b}", "{!a|b}"] {
+            assert_eq!(all(marked), set(&["a", "b"]));
+        }
         assert_eq!(all("{0::a|b}"), set(&["b"]));
         let often = (0..1000).filter(|&seed| chosen("{9::a|b}", seed, false, &lines).unwrap() == "a").count();
         assert!((860..940).contains(&often), "{often}");
@@ -334,12 +362,20 @@ mod tests {
 
     #[test]
     fn wildcards_are_lines_of_their_text() {
-        assert_eq!(all("a __colour__ cat"), set(&["a red cat", "a green cat", "a blue # no comment cat"]));
+        assert_eq!(all("a __colour__ cat"), set(&["a red cat", "a green cat", "a blue cat"]));
         let cats = all("__pets/cat__");
         assert!(cats.contains("a red cat") && cats.contains("small cat") && cats.len() == 5, "{cats:?}");
         let missing = |template| chosen(template, 0, false, &lines).unwrap_err();
         assert_eq!(missing("a __nothing__"), PromptFault::NoWildcard { name: "nothing".into() });
         assert_eq!(missing("a __empty__"), PromptFault::NoWildcard { name: "empty".into() });
+        let locked = PromptFault::WildcardFile { name: "locked".into(), why: "no".into() };
+        assert_eq!(missing("a __locked__"), locked);
+        for same in ["__pets/cat__", "__/pets//cat/__", "__pets\\cat__", "__~pets/cat__", "__@pets/cat__"] {
+            assert_eq!(all(same), cats, "{same}");
+        }
+        // red stands there twice and counts once, and blue thrice as much as another
+        let blue = (0..1000).filter(|&seed| chosen("__colour__", seed, false, &lines).unwrap() == "blue").count();
+        assert!((550..650).contains(&blue), "{blue}");
     }
 
     #[test]

@@ -36,6 +36,14 @@ pub enum PromptFault {
         /// The name.
         name: String,
     },
+    /// A wildcard that can't be read.
+    #[error("the wildcard `{name}` can't be read: {why}")]
+    WildcardFile {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Variables of the extension sd-dynamic-prompts.
     #[error("variables, `${{…}}`, are not supported")]
     Variables,
