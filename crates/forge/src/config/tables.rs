@@ -201,7 +201,7 @@ tables! {
             .flag("steps")
             .label("Steps")
             .api("steps");
-        /// Classifier-free guidance, from 1; by step `7,5,3` or `7..1.5`
+        /// Classifier-free guidance, from 1; by step `[7,5,3]` or `7..1.5`
         cfg: PerStep = Key::of(Kind::PerStep { min: 1.0, max: 100.0 }, Fallback::Number(1.0))
             .docs(
                 "classifier-free guidance; above 1 the negative prompt counts and the step calls the model twice. `[7, 5, 3]` is one for each \
