@@ -1,6 +1,8 @@
+mod gguf_fault;
+
 use std::path::PathBuf;
 
-use crate::GgufFault;
+pub use self::gguf_fault::GgufFault;
 
 /// What can be wrong with a quantised file.
 #[derive(Debug, thiserror::Error)]

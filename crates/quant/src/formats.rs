@@ -1,7 +1,7 @@
 //! The block formats of ggml: how many weights lie in how many bytes, and how they become f32.
 //!
-//! Every formula is that of ggml's reference (`ggml-quants.c`) and of its twin in Python (`gguf.quants`), operation by operation, so that
-//! each value is the same to the last bit.
+//! Every formula is that of ggml's reference (`ggml-quants.c`) and of its twin in Python (`gguf.quants`), operation by operation,
+//! so that each value is the same to the last bit.
 
 mod codebook;
 mod k;

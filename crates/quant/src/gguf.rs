@@ -1,8 +1,8 @@
 //! Files in the format GGUF, of llama.cpp and its relatives: opened, checked, and mapped where the system can.
 //!
-//! Opening reads the metadata and the list of tensors, and checks every range of bytes against the shapes, against each other and against the
-//! file's length, so that no read can leave the file. Nothing that a file claims is believed before there are bytes for it: a count must have
-//! room in the rest of the file, and all arithmetic on its numbers is checked.
+//! Opening reads the metadata and the list of tensors, and checks every range of bytes against the shapes, against each other and
+//! against the file's length, so that no read can leave the file. Nothing that a file claims is believed before there are bytes
+//! for it: a count must have room in the rest of the file, and all arithmetic on its numbers is checked.
 //!
 //! Reference: `docs/gguf.md` of ggml, versions 2 and 3.
 
@@ -11,23 +11,21 @@ mod fault;
 mod metadata;
 mod tensors;
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use core_tensor::{Format, Manifest, Mapped, Stored, WeightSource};
+use core_tensor::{Manifest, Mapped, Stored, WeightSource};
 
+pub use self::metadata::{List, Value};
 use self::{cursor::Cursor, fault::Placed, metadata::Metadata};
-pub use self::{
-    fault::GgufFault,
-    metadata::{List, Value},
-};
-use crate::Error;
+use crate::{Error, GgufFault};
+
+/// The most dimensions that a tensor may have; those of diffusion models have at most five.
+const MOST_DIMENSIONS: u32 = 8;
 
 /// An open GGUF file.
 ///
-/// Promises that every tensor lies inside the file, that none overlaps another, and that its rows are whole blocks of its format.
+/// Promises that every tensor lies inside the file, that none overlaps another, and that each is whole blocks of its format: its
+/// rows are too, unless the metadata gives it back a shape that it had before it was laid in such rows.
 #[derive(Debug)]
 pub struct Gguf {
     path: PathBuf,
@@ -37,8 +35,6 @@ pub struct Gguf {
     alignment: u64,
     metadata: Metadata,
     manifest: Manifest,
-    /// The format of tensors that are stored under another shape whose rows are whole blocks, which those of their own are not.
-    reshaped: HashMap<String, Format>,
 }
 
 impl Gguf {
@@ -60,9 +56,9 @@ impl Gguf {
 
     fn parse(path: &Path, bytes: Mapped) -> Result<Self, Error> {
         match Contents::read(&bytes) {
-            Ok(Contents { version, alignment, metadata, manifest, reshaped }) => {
+            Ok(Contents { version, alignment, metadata, manifest }) => {
                 let (path, label) = (path.to_owned(), format!("`{}`", path.display()));
-                Ok(Self { path, label, bytes, version, alignment, metadata, manifest, reshaped })
+                Ok(Self { path, label, bytes, version, alignment, metadata, manifest })
             }
             Err(Placed { at, fault }) => Err(Error::Gguf { path: path.to_owned(), at, fault }),
         }
@@ -113,15 +109,16 @@ struct Contents {
     alignment: u64,
     metadata: Metadata,
     manifest: Manifest,
-    reshaped: HashMap<String, Format>,
 }
 
 impl Contents {
     fn read(bytes: &[u8]) -> Result<Self, Placed> {
         let mut cursor = Cursor::over(bytes);
         let magic = cursor.array::<4>("the magic number")?;
-        if &magic != b"GGUF" {
-            return Err(GgufFault::Magic { found: magic }.at(0));
+        match &magic {
+            b"GGUF" => {}
+            b"FUGG" => return Err(GgufFault::BigEndian.at(0)),
+            _ => return Err(GgufFault::Magic { found: magic }.at(0)),
         }
         let version = cursor.u32("the version")?;
         match version {
@@ -133,8 +130,8 @@ impl Contents {
         let entries = cursor.count("entries of metadata", metadata::LEAST)?;
         let metadata = Metadata::read(&mut cursor, entries)?;
         let alignment = metadata.alignment(bytes)?;
-        let (manifest, reshaped) = tensors::read(cursor, tensors, alignment, &metadata)?;
-        Ok(Self { version, alignment, metadata, manifest, reshaped })
+        let manifest = tensors::read(cursor, tensors, alignment, &metadata)?;
+        Ok(Self { version, alignment, metadata, manifest })
     }
 }
 
@@ -151,12 +148,6 @@ impl WeightSource for Gguf {
         let missing = || core_tensor::Error::Missing { name: name.to_owned(), source_name: self.label.clone() };
         let form = self.manifest.get(name).ok_or_else(missing)?;
         let [start, end] = self.manifest.range(name).ok_or_else(missing)?.map(|at| at as usize);
-        let (shape, format) = (form.shape.to_vec(), self.reshaped.get(name).copied());
-        let stored = Stored::within(format.unwrap_or(form.format), shape.clone(), &self.bytes, start..end)?;
-        match format {
-            // Blocks that lie across rows: they are unpacked as a whole.
-            Some(_) => Ok(Stored::of(&stored.to_f32().ok_or_else(missing)?, shape)),
-            None => Ok(stored),
-        }
+        Stored::within(form.format, form.shape.to_vec(), &self.bytes, start..end)
     }
 }

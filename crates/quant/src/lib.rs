@@ -1,7 +1,7 @@
 //! Quantised files: their containers, their block formats, and tensors recognised by their bytes and names.
 //!
-//! [`Gguf`] reads llama.cpp's files, and [`formats`] how their blocks become weights. Containers and schemes that are not read are known, so
-//! that a file given as a model is named for what it is.
+//! [`Gguf`] reads llama.cpp's files, and [`formats`] how their blocks become weights. Containers and schemes that are not read
+//! are known, so that a file given as a model is named for what it is.
 
 #![warn(missing_docs)]
 
@@ -12,6 +12,6 @@ mod gguf;
 mod scheme;
 
 pub use container::{Container, HEAD};
-pub use error::Error;
-pub use gguf::{Gguf, GgufFault, List, Value};
+pub use error::{Error, GgufFault};
+pub use gguf::{Gguf, List, Value};
 pub use scheme::{Quantised, Scheme};

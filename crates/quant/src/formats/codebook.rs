@@ -148,8 +148,8 @@ struct Tables {
     iq1_s: Vec<[f32; 8]>,
 }
 
-/// Which words there are: four bits for each value, the earlier one lower, a number in the table's list of values. They come from ggml, by
-/// way of the Python package `gguf` 0.19 (MIT), as `fixtures/reference/gguf_blocks.py` writes them.
+/// Which words there are: four bits for each value, the earlier one lower, a number in the table's list of values. They come from
+/// ggml, by way of the Python package `gguf` 0.19 (MIT), as `fixtures/reference/gguf_blocks.py` writes them.
 static WORDS: &[u8] = include_bytes!("codebook/words.bin");
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| {

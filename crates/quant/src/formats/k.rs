@@ -100,8 +100,8 @@ pub(super) fn iq4_xs(blocks: &[u8], weights: &mut [f32]) {
     });
 }
 
-/// Scale and minimum of a part, of eight in twelve bytes: the first four parts have six bits of one byte each, the others four bits here and
-/// two there.
+/// Scale and minimum of a part, of eight in twelve bytes: the first four parts have six bits of one byte each, the others four
+/// bits here and two there.
 #[inline(always)]
 fn six_bits(bytes: &[u8], part: usize) -> [f32; 2] {
     let [scale, min] = match part {

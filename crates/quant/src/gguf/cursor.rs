@@ -1,6 +1,7 @@
 //! A place in a file's bytes, from which numbers and texts are read.
 
-use super::fault::{GgufFault, Placed};
+use super::fault::{Placed, beginning};
+use crate::GgufFault;
 
 /// Reads forward; whatever is not there is an error that says what it was and where.
 pub(super) struct Cursor<'b> {
@@ -60,7 +61,7 @@ impl<'b> Cursor<'b> {
     /// A number of things that take `least` bytes each: no more than there is room for.
     pub(super) fn count(&mut self, what: &'static str, least: u64) -> Result<u64, Placed> {
         let at = self.at();
-        let found = self.u64(what)?;
+        let found = self.u64("a count")?;
         let most = self.left() / least;
         if found > most {
             return Err(GgufFault::Count { what, found, most }.at(at));
@@ -87,9 +88,7 @@ impl<'b> Cursor<'b> {
         let name = self.text(what)?;
         match name.len() {
             0 => Err(GgufFault::NoName { what }.at(at)),
-            length if length > limit => {
-                Err(GgufFault::LongName { what, start: super::fault::beginning(name), limit }.at(at))
-            }
+            length if length > limit => Err(GgufFault::LongName { what, start: beginning(name), limit }.at(at)),
             _ => Ok(name),
         }
     }

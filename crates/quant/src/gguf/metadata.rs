@@ -3,14 +3,17 @@
 use std::ops::Range;
 
 use super::{
+    MOST_DIMENSIONS,
     cursor::Cursor,
-    fault::{GgufFault, Placed, beginning},
+    fault::{Placed, beginning},
 };
+use crate::GgufFault;
 
 /// The least that an entry takes: the length of its key and a letter, its type, and a byte.
 pub(super) const LEAST: u64 = 8 + 1 + 4 + 1;
 
-/// The most entries that are read; files of language models have a few dozen, and those with a shape for each tensor some thousands.
+/// The most entries that are read; files of language models have a few dozen, and those with a shape for each tensor some
+/// thousands.
 const MOST_ENTRIES: u64 = 1 << 16;
 
 /// The longest key; the format says so.
@@ -232,8 +235,8 @@ impl Metadata {
         Ok(found)
     }
 
-    /// The shape that a tensor had before it was laid in rows that are whole blocks, outermost dimension first, and where it stands.
-    /// ComfyUI-GGUF's converter writes it.
+    /// The shape that a tensor had before it was laid in rows that are whole blocks, outermost dimension first, and where it
+    /// stands. ComfyUI-GGUF's converter writes it.
     pub(super) fn original_shape(&self, bytes: &[u8], tensor: &str) -> Result<Option<(Vec<i64>, u64)>, Placed> {
         let key = format!("comfy.gguf.orig_shape.{tensor}");
         let Some(entry) = self.entry(bytes, &key) else { return Ok(None) };
@@ -250,7 +253,7 @@ impl Metadata {
             Value::Signed(n) => Some(n),
             Value::Float(_) | Value::Truth(_) | Value::Text(_) | Value::List(_) => None,
         };
-        let shape = list.values().take(super::tensors::MOST_DIMENSIONS as usize + 1).map(integer);
+        let shape = list.values().take(MOST_DIMENSIONS as usize + 1).map(integer);
         shape.collect::<Option<Vec<_>>>().map(|shape| Some((shape, at))).ok_or_else(wrong)
     }
 }

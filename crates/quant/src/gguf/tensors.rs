@@ -1,21 +1,17 @@
 //! The list of tensors, and where their bytes lie.
 
-use std::collections::HashMap;
-
 use core_tensor::{Format, Manifest};
 
 use super::{
+    MOST_DIMENSIONS,
     cursor::Cursor,
-    fault::{GgufFault, Placed, beginning},
+    fault::{Placed, beginning},
     metadata::Metadata,
 };
-use crate::formats as f;
+use crate::{GgufFault, formats as f};
 
 /// The least that a tensor takes in the list: the length of its name and a letter, no dimension, type and place.
 pub(super) const LEAST: u64 = 8 + 1 + 4 + 4 + 8;
-
-/// The most dimensions that a tensor may have; those of diffusion models have at most five.
-pub(super) const MOST_DIMENSIONS: u32 = 8;
 
 /// The longest name of a tensor, in bytes; those of known files have less than 200.
 const LONGEST_NAME: usize = 1024;
@@ -100,8 +96,8 @@ impl<'b> Listed<'b> {
         }
     }
 
-    /// The shape that the metadata gives back to a tensor that was laid in other rows, and whether its own rows are whole blocks.
-    fn original(&self, metadata: &Metadata, bytes: &[u8]) -> Result<Option<(Vec<u64>, bool)>, Placed> {
+    /// The shape that the metadata gives back to a tensor that was laid in other rows.
+    fn original(&self, metadata: &Metadata, bytes: &[u8]) -> Result<Option<Vec<u64>>, Placed> {
         let Some((shape, at)) = metadata.original_shape(bytes, self.name)? else { return Ok(None) };
         let weights: u64 = self.shape.iter().product();
         let dims: Option<Vec<u64>> = shape.iter().map(|&dim| u64::try_from(dim).ok().filter(|&dim| dim > 0)).collect();
@@ -112,16 +108,12 @@ impl<'b> Listed<'b> {
         let dims = dims
             .filter(is_same)
             .ok_or_else(|| GgufFault::OriginalShape { name: beginning(self.name), weights, shape }.at(at))?;
-        let row: u64 = dims.iter().skip(1).product();
-        let has_whole_rows = dims.len() < 2 || row.is_multiple_of(self.format.weights() as u64);
-        Ok(Some((dims, has_whole_rows)))
+        Ok(Some(dims))
     }
 }
 
-type Listing = (Manifest, HashMap<String, Format>);
-
 /// Reads so many tensors, of whose names and dimensions the cursor stands before the first.
-pub(super) fn read(list: Cursor, count: u64, alignment: u64, metadata: &Metadata) -> Result<Listing, Placed> {
+pub(super) fn read(list: Cursor, count: u64, alignment: u64, metadata: &Metadata) -> Result<Manifest, Placed> {
     let (bytes, start) = (list.bytes(), list.at() as usize);
     // Twice: first for the room that they take, which can't be told from their number.
     let (mut names, mut dims) = (0, 0);
@@ -134,7 +126,6 @@ pub(super) fn read(list: Cursor, count: u64, alignment: u64, metadata: &Metadata
     let data = cursor.at().next_multiple_of(alignment);
     let available = (bytes.len() as u64).saturating_sub(data);
     let mut manifest = Manifest::with_room(count as usize, names, dims);
-    let mut reshaped = HashMap::new();
     let mut cursor = Cursor::starting(bytes, start);
     for _ in 0..count {
         let listed = Listed::read(&mut cursor)?;
@@ -146,14 +137,7 @@ pub(super) fn read(list: Cursor, count: u64, alignment: u64, metadata: &Metadata
             return Err(GgufFault::Outside { name: beginning(name), offset, needs: size, available }.at(at));
         }
         let original = listed.original(metadata, bytes)?;
-        let (shape, format) = match original {
-            Some((shape, false)) => {
-                reshaped.insert(name.to_owned(), listed.format);
-                (shape, Format::F32)
-            }
-            Some((shape, true)) => (shape, listed.format),
-            None => (listed.shape, listed.format),
-        };
+        let (shape, format) = (original.unwrap_or(listed.shape), listed.format);
         // No dimension is larger than the file, as there are bytes for each.
         let shape: Vec<usize> = shape.iter().map(|&dim| dim as usize).collect();
         manifest.push(name, format, &shape, [data + offset, data + offset + size]);
@@ -169,5 +153,5 @@ pub(super) fn read(list: Cursor, count: u64, alignment: u64, metadata: &Metadata
         }
         last = Some((name, to));
     }
-    Ok((manifest, reshaped))
+    Ok(manifest)
 }

@@ -28,8 +28,11 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// What a file is, its bytes, and whether a fault is the one that it deserves.
 type Case = (&'static str, Vec<u8>, fn(&GgufFault) -> bool);
 
+/// Whether a fault is one of these.
 macro_rules! fault {
-    ($($pattern:tt)*) => { |fault: &GgufFault| matches!(fault, GgufFault::$($pattern)*) };
+    ($($fault:ident $({ $($fields:tt)* })?)|+) => {
+        |fault: &GgufFault| matches!(fault, $(GgufFault::$fault $({ $($fields)* })?)|+)
+    };
 }
 
 /// Opens every file, from a disk.
@@ -103,7 +106,7 @@ fn every_truncation_is_an_error() {
     for length in 0..whole.len() {
         let error = parse(whole[..length].to_vec()).err().unwrap_or_else(|| panic!("{length} bytes are taken"));
         let Error::Gguf { fault, .. } = &error else { panic!("{length}: {error:?}") };
-        let is_cut = fault!(Cut { .. } | Count { .. } | Outside { .. });
+        let is_cut: fn(&GgufFault) -> bool = fault!(Cut { .. } | Count { .. } | Outside { .. });
         assert!(is_cut(fault), "{length}: {error}");
     }
 }
@@ -122,7 +125,7 @@ fn headers_that_lie_are_refused() {
         ("2^61 tensors, as in CVE-2024-21802", huge(0, 1 << 61), fault!(Count { what: "tensors", .. })),
         ("2^61 keys, as in CVE-2024-23605", huge(1, 1 << 61), fault!(Count { what: "entries of metadata", .. })),
         ("one tensor more", huge(0, 2), fault!(Cut { .. } | NoName { .. } | LongName { .. } | NotText { .. })),
-        ("one key more", huge(1, 2), fault!(ValueType { .. })),
+        ("one key more", huge(1, 2), fault!(Cut { .. } | ValueType { .. })),
         (
             "more keys than any file has",
             with(|file| file.metadata = vec![entry("k", U8, &[0]); 70_000]),
