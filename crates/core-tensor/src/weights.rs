@@ -25,9 +25,12 @@ pub use matrix::Matrix;
 pub(crate) use matrix::{F32, multiply};
 pub use parameter::{Parameter, Table};
 pub use source::WeightSource;
-pub use stored::Stored;
+pub use stored::{Scaling, Stored};
 pub use view::{MAX_DEPTH, Weights};
 pub use weight::{Factor, Weight};
+
+/// Rows, or output channels, of what stays in its file that are unpacked at a time: a panel of Flux's widest matrix (15,360 columns) is 30 MB.
+const PANEL: usize = 512;
 
 /// What becomes of what inputs are multiplied with when it is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,9 +4,7 @@
 
 use std::{fs, path::Path};
 
-use forge::{
-    ComputeChoice, Config, Error, Fault, Forge, LoraConfig, Run, Size, Txt2Img, core_tensor::values, lora,
-};
+use forge::{ComputeChoice, Config, Error, Fault, Forge, LoraConfig, Run, Size, Txt2Img, core_tensor::values, lora};
 use tempfile::TempDir;
 
 /// A folder with LoRAs of the tiny Flux and of the tiny Stable Diffusion.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{module, ops::ConvOptions};
 use kernels::{Compute, ConvEpilogue, PackedConv};
 
-use super::{Factor, Residency, Stored, Weight, computed::Origin, matrix::F32, stored::FLOATS};
+use super::{Factor, PANEL, Residency, Stored, Weight, computed::Origin, matrix::F32, stored::FLOATS};
 use crate::{
     Device, Tensor,
     cpu::{self, Values},
@@ -116,18 +116,15 @@ pub(crate) struct MappedConv {
 }
 
 impl MappedConv {
-    /// Output channels unpacked at a time.
-    const PANEL: usize = 512;
-
     fn product(&self, of: &Convolution, x: &Tensor<4>) -> Tensor<4> {
         let out = self.origin.height();
         let panel = |channel: usize| {
-            let stored = self.origin.rows(channel..(channel + Self::PANEL).min(out));
+            let stored = self.origin.rows(channel..(channel + PANEL).min(out));
             match cpu::is(&self.device) {
                 true => of.convolve(&packed(&stored, self.compute), x, ConvEpilogue::default()),
                 false => module::conv2d(x.clone(), dense(&stored, &self.device), None, of.options()),
             }
         };
-        Tensor::cat((0..out).step_by(Self::PANEL).map(panel).collect(), 1)
+        Tensor::cat((0..out).step_by(PANEL).map(panel).collect(), 1)
     }
 }

@@ -65,7 +65,9 @@ impl Manifest {
     /// If a name has 4 GiB, or a tensor 65,536 dimensions.
     pub fn push(&mut self, name: &str, format: Format, shape: &[usize], [start, end]: [u64; 2]) {
         const FEW: &str = "a tensor has a name below 4 GiB, and neither 65,536 dimensions nor as many formats exist";
-        let number = self.formats.iter().position(|known| *known == format).unwrap_or_else(|| {
+        // A format of which values can be read may have the name of one of which they can't.
+        let is_same = |known: &Format| *known == format && known.is_float() == format.is_float();
+        let number = self.formats.iter().position(is_same).unwrap_or_else(|| {
             self.formats.push(format);
             self.formats.len() - 1
         });
@@ -197,6 +199,29 @@ mod tests {
         assert_eq!(under("b."), ["1.v", "1.w", "10.w", "w"]);
         assert_eq!(under("").len(), names.len());
         assert_eq!(under("d"), [""; 0]);
+    }
+
+    #[test]
+    fn a_format_whose_values_can_be_read_is_not_taken_for_one_of_its_name() {
+        struct Read;
+        impl crate::BlockFormat for Read {
+            fn name(&self) -> &'static str {
+                Format::F8_E4M3.name()
+            }
+            fn weights(&self) -> usize {
+                1
+            }
+            fn bytes(&self) -> usize {
+                1
+            }
+            fn unpack(&self) -> Option<crate::Unpack> {
+                Some(|_, weights| weights.fill(0.0))
+            }
+        }
+        let formats = [Format::F8_E4M3, Format(&Read), Format::F8_E4M3];
+        let manifest: Manifest = ["a", "b", "c"].into_iter().zip(formats).map(|(n, f)| (n, f, vec![1])).collect();
+        let are_floats: Vec<bool> = manifest.iter().map(|(_, form)| form.format.is_float()).collect();
+        assert_eq!(are_floats, [false, true, false]);
     }
 
     #[test]

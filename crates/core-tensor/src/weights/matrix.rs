@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use kernels::{Compute, Epilogue, PackedMatrix};
 
-use super::{Factor, Format, Product, Residency, Stored, computed::Origin, stored::FLOATS};
+use super::{Factor, Format, PANEL, Product, Residency, Stored, computed::Origin, stored::FLOATS};
 use crate::{
     Device, Tensor,
     cpu::{self, Rows, Values},
@@ -85,13 +85,10 @@ pub struct MappedMatrix {
 }
 
 impl MappedMatrix {
-    /// Rows unpacked at a time: a panel of 512 rows of Flux's widest matrix (15,360 columns) is 30 MB.
-    const PANEL: usize = 512;
-
     fn product(&self, x: &Tensor<2>) -> Tensor<2> {
         let stored = match &self.origin {
-            Origin::Stored(stored) => Some(stored),
-            Origin::Computed { .. } => None,
+            Origin::Stored(stored) if !stored.is_scaled() => Some(stored),
+            Origin::Stored(_) | Origin::Computed { .. } => None,
         };
         let fused = stored.and_then(|stored| Some((stored, stored.format().product()?)));
         let parts = match fused.filter(|_| cpu::is(&self.device)) {
@@ -100,8 +97,8 @@ impl MappedMatrix {
             }
             None => {
                 let out = self.origin.height();
-                let panels = (0..out).step_by(Self::PANEL);
-                panels.map(|row| self.panel(x, row..(row + Self::PANEL).min(out))).collect()
+                let panels = (0..out).step_by(PANEL);
+                panels.map(|row| self.panel(x, row..(row + PANEL).min(out))).collect()
             }
         };
         Tensor::cat(parts, 1)

@@ -1,8 +1,9 @@
 //! A tensor as it lies in its file.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
 use half::slice::HalfBitsSliceExt;
+use rayon::prelude::*;
 
 use super::{
     Format,
@@ -21,15 +22,49 @@ pub struct Stored {
     segments: Vec<Segment>,
 }
 
+/// Scales that lie elsewhere than the weights which they belong to.
+pub trait Scaling: Send + Sync + fmt::Debug {
+    /// Scales weights, of which the first is number `first` of the tensor, row-major.
+    fn scale(&self, first: usize, weights: &mut [f32]);
+}
+
 #[derive(Clone, Debug)]
 struct Segment {
     bytes: Mapped,
     range: Range<usize>,
+    scaling: Option<Scaled>,
 }
+
+/// Weights of a tensor with scales, by the number of the first.
+#[derive(Clone, Debug)]
+struct Scaled {
+    by: Arc<dyn Scaling>,
+    first: usize,
+}
+
+/// Weights that are unpacked by one thread, one after the other.
+const AT_ONCE: usize = 1 << 15;
 
 impl Segment {
     fn bytes(&self) -> &[u8] {
         &self.bytes[self.range.clone()]
+    }
+
+    /// All weights; on several threads where there are many.
+    fn unpack(&self, format: Format, unpack: Unpack, to: &mut [f32]) {
+        let part = |first: usize, bytes: &[u8], to: &mut [f32]| {
+            unpack(bytes, to);
+            if let Some(scaled) = &self.scaling {
+                scaled.by.scale(scaled.first + first, to);
+            }
+        };
+        if to.len() <= AT_ONCE {
+            return part(0, self.bytes(), to);
+        }
+        let blocks = (AT_ONCE / format.weights()).max(1);
+        let weights = blocks * format.weights();
+        let parts = to.par_chunks_mut(weights).zip(self.bytes().par_chunks(blocks * format.bytes()));
+        parts.enumerate().for_each(|(i, (to, bytes))| part(i * weights, bytes, to));
     }
 }
 
@@ -43,7 +78,33 @@ impl Stored {
         if found.is_none() || format.size_of(&shape) != found {
             return Err(Error::Size { format, shape, found });
         }
-        Ok(Self { format, shape, segments: vec![Segment { bytes: bytes.clone(), range }] })
+        Ok(Self { format, shape, segments: vec![Segment { bytes: bytes.clone(), range, scaling: None }] })
+    }
+
+    /// The same bytes in another format and shape.
+    ///
+    /// # Errors
+    /// [`Error::Size`] where they are not the bytes of such a tensor.
+    pub fn taken_as(self, format: Format, shape: Vec<usize>) -> Result<Self, Error> {
+        let found = Some(self.byte_len() as u64);
+        match format.size_of(&shape) == found
+            && self.segments.iter().all(|s| s.range.len().is_multiple_of(format.bytes()))
+        {
+            true => Ok(Self { format, shape, ..self }),
+            false => Err(Error::Size { format, shape, found }),
+        }
+    }
+
+    /// The same, whose weights are scaled once they are unpacked.
+    #[must_use]
+    pub fn scaled(mut self, by: Arc<dyn Scaling>) -> Self {
+        let (per_block, size) = (self.format.weights(), self.format.bytes());
+        let mut first = 0;
+        for segment in &mut self.segments {
+            segment.scaling = Some(Scaled { by: by.clone(), first });
+            first += segment.range.len() / size * per_block;
+        }
+        self
     }
 
     /// A tensor of bytes that were made rather than read.
@@ -66,7 +127,7 @@ impl Stored {
             false => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         };
         let range = 0..bytes.len();
-        Self { format: Format::F32, shape, segments: vec![Segment { bytes: bytes.into(), range }] }
+        Self { format: Format::F32, shape, segments: vec![Segment { bytes: bytes.into(), range, scaling: None }] }
     }
 
     /// The dimensions, outermost first.
@@ -79,7 +140,7 @@ impl Stored {
         self.format
     }
 
-    /// A copy of the stored bytes.
+    /// A copy of the stored bytes, without the scales of a tensor that has some.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.segments.iter().flat_map(Segment::bytes).copied().collect()
     }
@@ -111,13 +172,15 @@ impl Stored {
         assert!(rows.start <= rows.end && rows.end <= height, "rows {rows:?} of {height}");
         let (mut skip, mut take) = (self.bytes_of(rows.start)?, self.bytes_of(rows.len())?);
         let mut parts = Vec::new();
-        for Segment { bytes, range } in &self.segments {
+        let weights = |bytes: usize| bytes / self.format.bytes() * self.format.weights();
+        for Segment { bytes, range, scaling } in &self.segments {
             let start = range.start + skip.min(range.len());
             let end = start + take.min(range.end - start);
             skip -= start - range.start;
             take -= end - start;
             if start < end {
-                parts.push(Segment { bytes: bytes.clone(), range: start..end });
+                let from = |Scaled { by, first }: Scaled| Scaled { by, first: first + weights(start - range.start) };
+                parts.push(Segment { bytes: bytes.clone(), range: start..end, scaling: scaling.clone().map(from) });
             }
         }
         let mut shape = self.shape.clone();
@@ -165,10 +228,15 @@ impl Stored {
         let mut rest = &mut *values;
         for segment in &self.segments {
             let (part, behind) = rest.split_at_mut(weights(segment.bytes()));
-            unpack(segment.bytes(), part);
+            segment.unpack(self.format, unpack, part);
             rest = behind;
         }
         values
+    }
+
+    /// Whether its weights are scaled once they are unpacked.
+    pub(super) fn is_scaled(&self) -> bool {
+        self.segments.iter().any(|segment| segment.scaling.is_some())
     }
 
     /// Whether every byte is 0, which the values of a trained tensor never are; an empty tensor has none that is.
@@ -230,7 +298,7 @@ impl Stored {
     /// model is computed with.
     pub(super) fn with_values<T>(&self, take: impl FnOnce(kernels::Values) -> T) -> Option<T> {
         let unpack = self.format.unpack()?;
-        if ![Format::F32, Format::F16, Format::BF16].contains(&self.format) {
+        if ![Format::F32, Format::F16, Format::BF16].contains(&self.format) || self.is_scaled() {
             return Some(take(kernels::Values::F32(&self.unpacked(unpack))));
         }
         let bytes = match self.segments.as_slice() {
@@ -309,6 +377,36 @@ mod tests {
         }
         assert_eq!(stack.rows(1..5).unwrap().rows(1..3).unwrap().to_f32().unwrap(), [4.0, 5.0, 6.0, 7.0]);
         assert!(Stored::stacked(&[part(0, 1), Stored::of(&[0.0; 3], vec![1, 3])]).is_none());
+    }
+
+    /// Weights become their own numbers in the tensor.
+    #[derive(Debug)]
+    struct Numbered;
+
+    impl Scaling for Numbered {
+        fn scale(&self, first: usize, weights: &mut [f32]) {
+            weights.iter_mut().enumerate().for_each(|(i, weight)| *weight *= (first + i) as f32);
+        }
+    }
+
+    #[test]
+    fn scales_are_those_of_a_weights_place_in_its_tensor_whatever_is_cut_and_stacked() {
+        let rows = 3 * AT_ONCE / 4;
+        let ones = Stored::of(&vec![1.0; rows * 4], vec![rows, 4]).scaled(Arc::new(Numbered));
+        let expected: Vec<f32> = (0..rows * 4).map(|i| i as f32).collect();
+        assert!(ones.is_scaled() && ones.to_f32().unwrap() == expected);
+        let part = ones.rows(5..rows - 7).unwrap();
+        assert_eq!(part.to_f32().unwrap(), expected[20..4 * (rows - 7)]);
+        let stack = Stored::stacked(&[part.rows(1..3).unwrap(), ones.rows(0..1).unwrap()]).unwrap();
+        assert_eq!(stack.to_f32().unwrap(), [&expected[24..32], &expected[..4]].concat());
+        assert_eq!(stack.with_values(|v| matches!(v, kernels::Values::F32([24.0, ..]))), Some(true));
+    }
+
+    #[test]
+    fn bytes_are_taken_as_another_format_where_they_are_as_many() {
+        let bytes = Stored::of_bytes(Format::U8, vec![6, 1], vec![0; 6]).unwrap();
+        assert_eq!(bytes.clone().taken_as(Format::F4, vec![3, 4]).unwrap().shape(), [3, 4]);
+        assert!(matches!(bytes.taken_as(Format::F32, vec![2]), Err(Error::Size { found: Some(6), .. })));
     }
 
     #[test]

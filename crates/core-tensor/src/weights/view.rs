@@ -5,7 +5,7 @@ use std::{fmt::Display, sync::Arc};
 use kernels::Compute;
 
 use super::{
-    Branch, Convolution, Kind, Layout, Matrix, Need, Parameter, Residency, Stored, Table, Weight, WeightSource,
+    Branch, Convolution, Kind, Layout, Matrix, Need, PANEL, Parameter, Residency, Stored, Table, Weight, WeightSource,
     computed::Origin, stored::WHOLE_ROWS,
 };
 use crate::{Device, Error};
@@ -284,7 +284,14 @@ impl<'a> Weights<'a> {
             return Err(Error::Format { name, source_name, found: form.format });
         }
         let (weights, per_block) = (form.shape.iter().skip(1).product::<usize>(), form.format.weights());
-        if need.kind != Kind::Parameter && !weights.is_multiple_of(per_block) {
+        let is_cut_at = |rows: usize| (rows * weights).is_multiple_of(per_block);
+        let is_cut_between_blocks = match &need.kind {
+            Kind::Parameter => true,
+            Kind::Table => is_cut_at(1),
+            Kind::Convolution => is_cut_at(PANEL),
+            Kind::Matrix { rows } => is_cut_at(PANEL) && rows.iter().all(|&rows| is_cut_at(rows)),
+        };
+        if !is_cut_between_blocks {
             return Err(Error::Blocks { name, source_name, format: form.format, weights, per_block });
         }
         Ok(())

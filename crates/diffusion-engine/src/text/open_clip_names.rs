@@ -123,9 +123,11 @@ impl Taken {
     }
 }
 
-/// The format of a matrix that was turned round: blocks of several numbers lie along rows, so that these are unpacked.
+/// The format of a matrix that was turned round: blocks of several numbers lie along rows, and scales may lie elsewhere, so that all but
+/// plain numbers are unpacked.
 fn transposed_format(format: Format) -> Format {
-    if format.weights() == 1 { format } else { Format::F32 }
+    let is_plain = [Format::F64, Format::F32, Format::F16, Format::BF16].contains(&format);
+    if is_plain || !format.is_float() { format } else { Format::F32 }
 }
 
 fn third(rows: usize, part: usize) -> Range<usize> {
