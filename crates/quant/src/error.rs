@@ -1,8 +1,9 @@
+mod decode_fault;
 mod gguf_fault;
 
 use std::path::PathBuf;
 
-pub use self::gguf_fault::GgufFault;
+pub use self::{decode_fault::DecodeFault, gguf_fault::GgufFault};
 
 /// What can be wrong with a quantised file.
 #[derive(Debug, thiserror::Error)]
@@ -20,5 +21,16 @@ pub enum Error {
         at: u64,
         /// What is wrong.
         fault: GgufFault,
+    },
+    /// A quantised tensor that contradicts what belongs to it.
+    #[error("tensor `{tensor}` of {source_name} can't be read: {fault}")]
+    Decode {
+        /// The tensor.
+        tensor: String,
+        /// Where it lies.
+        source_name: String,
+        /// What is wrong.
+        #[source]
+        fault: DecodeFault,
     },
 }

@@ -6,12 +6,14 @@
 #![warn(missing_docs)]
 
 mod container;
+mod decoded;
 mod error;
 pub mod formats;
 mod gguf;
 mod scheme;
 
 pub use container::{Container, HEAD};
-pub use error::{Error, GgufFault};
+pub use decoded::{Decoded, FP4, Fp8, INT8, NF4};
+pub use error::{DecodeFault, Error, GgufFault};
 pub use gguf::{Gguf, List, Value};
 pub use scheme::{Quantised, Scheme};

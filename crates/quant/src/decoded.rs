@@ -1,0 +1,148 @@
+//! Tensors of safetensors files whose values take several tensors to be read: bitsandbytes' states, and floats of eight bits with
+//! scales.
+
+mod bnb;
+mod fp8;
+mod numbers;
+mod scalings;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use core_tensor::{Branch, Error as TensorError, Form, Format, Manifest, Scaling, Stored, WeightSource};
+
+pub use self::numbers::{FP4, INT8, NF4};
+use crate::{DecodeFault, Error};
+
+/// A source whose quantised tensors can be computed with: each has the name, shape and format of its weights, and what belongs to
+/// it, such as scales, is no tensor of its own.
+///
+/// Known are bitsandbytes' NF4 and FP4, with absmax as floats and nested, its LLM.int8, and floats of eight bits with one scale,
+/// one for each row, one for each square of 128, or none. Nothing is copied; weights are scaled when they are unpacked.
+#[derive(Debug)]
+pub struct Decoded<S> {
+    source: S,
+    manifest: Manifest,
+    tensors: BTreeMap<String, Tensor>,
+    /// How the names begin of tensors that a marker says have scales.
+    marked: Vec<String>,
+}
+
+/// How a tensor is read.
+#[derive(Clone, Debug)]
+struct Tensor {
+    format: Format,
+    shape: Vec<usize>,
+    scales: Scales,
+}
+
+/// Where a tensor's scales are.
+#[derive(Clone, Debug)]
+enum Scales {
+    None,
+    Fp8(fp8::Scale),
+    Int8(bnb::Rows),
+    FourBits(bnb::State),
+}
+
+/// What is known of a matrix of eight-bit floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fp8 {
+    /// Whether it has a scale.
+    pub is_scaled: bool,
+    /// Whether a marker in the file says that it must have one.
+    pub is_marked: bool,
+}
+
+impl<S: WeightSource> Decoded<S> {
+    /// Whether a source has tensors that are to be decoded.
+    pub fn is_needed(manifest: &Manifest) -> bool {
+        manifest.iter().any(|(name, form)| fp8::is(form.format) || bnb::is_state(name) || name.ends_with(bnb::SCB))
+    }
+
+    /// Looks at the names and forms of all tensors, and at the few bytes that say how others are to be read.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] for tensors that contradict each other.
+    pub fn over(source: S) -> Result<Self, Error> {
+        let mut found = Found { tensors: BTreeMap::new(), hidden: BTreeSet::new() };
+        let manifest = source.manifest();
+        for (name, form) in manifest.iter() {
+            bnb::find(&source, name, form, &mut found)?;
+            fp8::find(&source, name, form, &mut found)?;
+        }
+        let Found { tensors, mut hidden } = found;
+        let marked = fp8::marked(manifest, &mut hidden);
+        let seen = manifest.iter().filter(|(name, _)| !hidden.contains(*name));
+        let form = |(name, form): (&str, Form)| match tensors.get(name) {
+            Some(Tensor { format, shape, .. }) => (name.to_owned(), *format, shape.clone()),
+            None => (name.to_owned(), form.format, form.shape.to_vec()),
+        };
+        let manifest = seen.map(form).collect();
+        Ok(Self { source, manifest, tensors, marked })
+    }
+
+    /// What is known of a tensor that is a matrix of eight-bit floats; tables of words, which no converter scales, are left out.
+    pub fn fp8(&self, name: &str) -> Option<Fp8> {
+        let Tensor { shape, scales, .. } = self.tensors.get(name)?;
+        let is_scaled = match scales {
+            Scales::None => false,
+            Scales::Fp8(_) => true,
+            Scales::Int8(_) | Scales::FourBits(_) => return None,
+        };
+        let is_matrix = shape.len() == 2 && !fp8::is_table(name);
+        let is_marked = self.marked.iter().any(|prefix| name.starts_with(&**prefix));
+        is_matrix.then_some(Fp8 { is_scaled, is_marked })
+    }
+}
+
+/// What was found of a source.
+struct Found {
+    tensors: BTreeMap<String, Tensor>,
+    /// Tensors that belong to others.
+    hidden: BTreeSet<String>,
+}
+
+/// An error about a tensor of a source.
+fn refused(source: &dyn WeightSource, tensor: &str, fault: DecodeFault) -> Error {
+    Error::Decode { tensor: tensor.to_owned(), source_name: source.label().to_owned(), fault }
+}
+
+impl<S: WeightSource> WeightSource for Decoded<S> {
+    fn label(&self) -> &str {
+        self.source.label()
+    }
+
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn read(&self, name: &str) -> Result<Stored, TensorError> {
+        if !self.manifest.contains(name) {
+            return Err(TensorError::Missing { name: name.to_owned(), source_name: self.label().to_owned() });
+        }
+        let stored = self.source.read(name)?;
+        let Some(Tensor { format, shape, scales }) = self.tensors.get(name) else { return Ok(stored) };
+        let stored = stored.taken_as(*format, shape.clone())?;
+        let scaling: Arc<dyn Scaling> = match scales {
+            Scales::None => return Ok(stored),
+            Scales::Fp8(scale) => scale.read(&self.source, shape)?,
+            Scales::Int8(rows) => rows.read(&self.source, shape)?,
+            Scales::FourBits(state) => state.read(&self.source)?,
+        };
+        Ok(stored.scaled(scaling))
+    }
+
+    fn branches(&self, name: &str) -> Vec<Branch> {
+        self.source.branches(name)
+    }
+}
+
+/// The values of a tensor of floats that is read whole; none where it has no floats, which was ruled out when it was found.
+fn floats(source: &dyn WeightSource, name: &str) -> Result<Vec<f32>, TensorError> {
+    let stored = source.read(name)?;
+    let format = |found| TensorError::Format { name: name.to_owned(), source_name: source.label().to_owned(), found };
+    stored.to_f32().ok_or_else(|| format(stored.format()))
+}

@@ -1,0 +1,228 @@
+//! The states of bitsandbytes: matrices of four bits beside their scales, and LLM.int8.
+//!
+//! Reference: `QuantState.as_dict` and `_dequantize_4bit_compute` of bitsandbytes 0.50.
+
+use std::sync::Arc;
+
+use core_tensor::{Error as TensorError, Form, Format, Scaling, Stored, WeightSource};
+use serde::Deserialize;
+
+use super::{
+    FP4, Found, INT8, NF4, Scales, Tensor, floats,
+    numbers::{FP4_VALUES, NF4_VALUES},
+    refused,
+    scalings::{self, Absmax, Round},
+};
+use crate::{DecodeFault, Error};
+
+/// How the scales of an LLM.int8 matrix are called.
+pub(super) const SCB: &str = ".SCB";
+
+/// The kinds of four bits: their name, how their state is called, their format and table.
+const KINDS: [(&str, &str, Format, &[f32; 16]); 2] = [
+    ("nf4", ".quant_state.bitsandbytes__nf4", NF4, &NF4_VALUES),
+    ("fp4", ".quant_state.bitsandbytes__fp4", FP4, &FP4_VALUES),
+];
+
+/// Whether a tensor is the state of another.
+pub(super) fn is_state(name: &str) -> bool {
+    KINDS.iter().any(|(_, end, ..)| name.ends_with(end))
+}
+
+/// The longest state that is read, in bytes; they have less than 300.
+const LONGEST_STATE: u64 = 1 << 16;
+
+/// How far a table's values may be from its kind's.
+const TABLE: f32 = 1e-4;
+
+/// What the JSON of a state says.
+#[derive(Deserialize)]
+struct Described {
+    quant_type: String,
+    blocksize: u64,
+    dtype: String,
+    shape: Vec<u64>,
+    nested_blocksize: Option<u64>,
+    nested_offset: Option<f32>,
+}
+
+/// A matrix of four bits.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    weight: String,
+    blocks: usize,
+    size: usize,
+    round: Round,
+    /// The size of blocks of scales, and what is added to each, where those are nested.
+    nested: Option<(usize, f32)>,
+}
+
+/// The scales of a matrix of LLM.int8.
+#[derive(Clone, Debug)]
+pub(super) struct Rows {
+    scb: String,
+}
+
+/// Finds the matrix that a tensor is the state or the scale of.
+pub(super) fn find(source: &dyn WeightSource, name: &str, form: Form, found: &mut Found) -> Result<(), Error> {
+    if let Some((weight, kind)) = KINDS.iter().find_map(|kind| Some((name.strip_suffix(kind.1)?, kind))) {
+        let tensor = four_bits(source, weight, name, form, *kind)?;
+        let prefix = format!("{weight}.");
+        found.hidden.extend(source.manifest().under(&prefix).map(|(rest, _)| format!("{prefix}{rest}")));
+        found.tensors.insert(weight.to_owned(), tensor);
+    }
+    if let Some(layer) = name.strip_suffix(SCB) {
+        let weight = format!("{layer}.weight");
+        if let Some(matrix) = source.manifest().get(&weight).filter(|form| form.format == Format::I8) {
+            let order = format!("{layer}.weight_format");
+            let tensor = int8(source, &weight, &order, matrix, (name, form))?;
+            found.hidden.extend([name.to_owned(), order]);
+            found.tensors.insert(weight, tensor);
+        }
+    }
+    Ok(())
+}
+
+fn four_bits(
+    source: &dyn WeightSource,
+    weight: &str,
+    name: &str,
+    form: Form,
+    (kind, _, format, table): (&'static str, &str, Format, &[f32; 16]),
+) -> Result<Tensor, Error> {
+    let wrong = |fault| refused(source, weight, fault);
+    if form.bytes > LONGEST_STATE {
+        let (name, found) = (name.to_owned(), form.bytes);
+        return Err(wrong(DecodeFault::TooLong { name, found, limit: LONGEST_STATE }));
+    }
+    let json = source.read(name)?.to_bytes();
+    let described = serde_json::from_slice(&json);
+    let described: Described =
+        described.map_err(|source| wrong(DecodeFault::Json { name: name.to_owned(), source }))?;
+    let Described { quant_type, blocksize, dtype, shape, nested_blocksize, nested_offset } = described;
+    if quant_type != kind {
+        return Err(wrong(DecodeFault::Kind { expected: kind, found: abridged(&quant_type) }));
+    }
+    let round = match &*dtype {
+        "float32" => Round::No,
+        "float16" => Round::F16,
+        "bfloat16" => Round::Bf16,
+        _ => return Err(wrong(DecodeFault::Dtype { found: abridged(&dtype) })),
+    };
+    let block_size = |found: u64| {
+        let fits = found.is_power_of_two() && (32..=4096).contains(&found);
+        fits.then_some(found as usize).ok_or_else(|| wrong(DecodeFault::BlockSize { found }))
+    };
+    let size = block_size(blocksize)?;
+    let nested = match nested_blocksize {
+        Some(size) => Some((block_size(size)?, nested_offset.unwrap_or(0.0))),
+        None => None,
+    };
+    let manifest = source.manifest();
+    let packed = manifest.get(weight).ok_or_else(|| wrong(DecodeFault::Missing { name: weight.to_owned() }))?;
+    // The bytes are there, so that none of these is larger than a file.
+    let dims: Option<Vec<usize>> = shape.iter().map(|&dim| usize::try_from(dim).ok().filter(|&dim| dim > 0)).collect();
+    let bytes = dims.as_ref().and_then(|dims| format.size_of(dims));
+    let Some(dims) = dims.filter(|_| bytes == Some(packed.bytes) && shape.len() <= 8) else {
+        let expected = bytes.map_or_else(|| "another number of".to_owned(), |bytes| bytes.to_string());
+        return Err(wrong(DecodeFault::Packed {
+            shape: shape.into_iter().take(8).collect(),
+            expected,
+            found: packed.bytes,
+        }));
+    };
+    let blocks = (packed.bytes as usize * 2).div_ceil(size);
+    let state = State { weight: weight.to_owned(), blocks, size, round, nested };
+    state.check(source)?;
+    let map = format!("{weight}.quant_map");
+    if manifest.contains(&map) {
+        let values = floats(source, &map)?;
+        if !(values.len() == 16 && values.iter().zip(table).all(|(a, b)| (a - b).abs() <= TABLE)) {
+            return Err(wrong(DecodeFault::Table { name: map, kind }));
+        }
+    }
+    Ok(Tensor { format, shape: dims, scales: Scales::FourBits(state) })
+}
+
+fn int8(
+    source: &dyn WeightSource,
+    weight: &str,
+    order: &str,
+    matrix: Form,
+    (scb, scales): (&str, Form),
+) -> Result<Tensor, Error> {
+    let wrong = |fault| refused(source, weight, fault);
+    if matrix.shape.first() != Some(&scales.shape.iter().product()) || !scales.format.is_float() {
+        let expected = format!("a float for each of the rows of {:?}", matrix.shape);
+        return Err(wrong(companion(scb, scales, expected)));
+    }
+    if source.manifest().get(order).is_some_and(|form| form.bytes == 1) {
+        match source.read(order)?.to_bytes()[..] {
+            [0] => {}
+            [found, ..] => return Err(wrong(DecodeFault::Layout { found })),
+            [] => {}
+        }
+    }
+    let rows = Rows { scb: scb.to_owned() };
+    Ok(Tensor { format: INT8, shape: matrix.shape.to_vec(), scales: Scales::Int8(rows) })
+}
+
+impl State {
+    /// Whether the scales are there, one for each block.
+    fn check(&self, source: &dyn WeightSource) -> Result<(), Error> {
+        let outer = self.nested.map(|(size, _)| self.blocks.div_ceil(size));
+        let is_byte = |format: Format| format == Format::U8;
+        let needs: Vec<(String, usize, fn(Format) -> bool, &str)> = match outer {
+            None => vec![(self.named("absmax"), self.blocks, Format::is_float, "floats")],
+            Some(outer) => vec![
+                (self.named("absmax"), self.blocks, is_byte, "bytes"),
+                (self.named("nested_absmax"), outer, Format::is_float, "floats"),
+                (self.named("nested_quant_map"), 256, Format::is_float, "floats"),
+            ],
+        };
+        for (name, count, fits, what) in needs {
+            let wrong = |fault| refused(source, &self.weight, fault);
+            let Some(form) = source.manifest().get(&name) else { return Err(wrong(DecodeFault::Missing { name })) };
+            if !fits(form.format) || form.shape.iter().product::<usize>() != count {
+                return Err(wrong(companion(&name, form, format!("{count} {what}"))));
+            }
+        }
+        Ok(())
+    }
+
+    fn named(&self, part: &str) -> String {
+        format!("{}.{part}", self.weight)
+    }
+
+    pub(super) fn read(&self, source: &dyn WeightSource) -> Result<Arc<dyn Scaling>, TensorError> {
+        let list = |stored: Stored| stored.reshape(vec![self.blocks]);
+        let absmax = list(source.read(&self.named("absmax"))?);
+        let absmax = match self.nested {
+            None => Absmax::Plain(absmax),
+            Some((size, offset)) => {
+                let table = floats(source, &self.named("nested_quant_map"))?;
+                let scales = floats(source, &self.named("nested_absmax"))?;
+                Absmax::Nested { bytes: absmax, table, scales, size, offset }
+            }
+        };
+        Ok(Arc::new(scalings::Blocks { size: self.size, absmax, round: self.round }))
+    }
+}
+
+impl Rows {
+    /// Each row is `integer · scale / 127`, in bitsandbytes' order of roundings.
+    pub(super) fn read(&self, source: &dyn WeightSource, shape: &[usize]) -> Result<Arc<dyn Scaling>, TensorError> {
+        const OF_127: f32 = 7.874_015_7e-3; // bitsandbytes/_ops.py, int8_vectorwise_dequant
+        let scales = floats(source, &self.scb)?;
+        Ok(Arc::new(scalings::Rows { width: shape.iter().skip(1).product(), scales, then: OF_127 }))
+    }
+}
+
+fn companion(name: &str, form: Form, expected: String) -> DecodeFault {
+    DecodeFault::Companion { name: name.to_owned(), format: form.format, shape: form.shape.to_vec(), expected }
+}
+
+/// A text from a file as a message shows it.
+fn abridged(text: &str) -> String {
+    text.chars().take(40).collect()
+}

@@ -1,0 +1,121 @@
+//! What weights are multiplied with.
+
+use core_tensor::{Scaling, Stored};
+use half::{bf16, f16};
+
+/// One scale for all.
+#[derive(Debug)]
+pub(super) struct Whole(pub(super) f32);
+
+impl Scaling for Whole {
+    fn scale(&self, _: usize, weights: &mut [f32]) {
+        weights.iter_mut().for_each(|weight| *weight *= self.0);
+    }
+}
+
+/// A scale for each row of so many weights, and one for all after it.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) width: usize,
+    pub(super) scales: Vec<f32>,
+    pub(super) then: f32,
+}
+
+impl Scaling for Rows {
+    fn scale(&self, first: usize, weights: &mut [f32]) {
+        each_run(first, weights, self.width, |row, weights| {
+            weights.iter_mut().for_each(|weight| *weight = *weight * self.scales[row] * self.then);
+        });
+    }
+}
+
+/// A scale for each square of a matrix.
+#[derive(Debug)]
+pub(super) struct Squares {
+    pub(super) width: usize,
+    pub(super) side: usize,
+    pub(super) scales: Vec<f32>,
+}
+
+impl Scaling for Squares {
+    fn scale(&self, first: usize, weights: &mut [f32]) {
+        let columns = self.width.div_ceil(self.side);
+        each_run(first, weights, 1, |i, weight| {
+            let (row, column) = (i / self.width, i % self.width);
+            weight[0] *= self.scales[row / self.side * columns + column / self.side];
+        });
+    }
+}
+
+/// A scale for each block of so many weights, as floats in their file; the weights are then numbers of a format.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    pub(super) size: usize,
+    pub(super) absmax: Absmax,
+    pub(super) round: Round,
+}
+
+/// The scales of blocks.
+#[derive(Debug)]
+pub(super) enum Absmax {
+    /// Floats.
+    Plain(Stored),
+    /// Bytes, each of which stands for a value of a table; blocks of them have scales, and all a sum.
+    Nested { bytes: Stored, table: Vec<f32>, scales: Vec<f32>, size: usize, offset: f32 },
+}
+
+impl Absmax {
+    /// Those of some blocks.
+    fn of(&self, blocks: std::ops::Range<usize>) -> Vec<f32> {
+        const WHOLE: &str = "a list of numbers that was checked to have one for each block";
+        match self {
+            Self::Plain(floats) => floats.rows(blocks).ok().and_then(|floats| floats.to_f32()).expect(WHOLE),
+            Self::Nested { bytes, table, scales, size, offset } => {
+                let bytes = bytes.rows(blocks.clone()).expect(WHOLE).to_bytes();
+                let value = |(&byte, block): (&u8, usize)| table[usize::from(byte)] * scales[block / size] + offset;
+                bytes.iter().zip(blocks).map(value).collect()
+            }
+        }
+    }
+}
+
+impl Scaling for Blocks {
+    fn scale(&self, first: usize, weights: &mut [f32]) {
+        let blocks = first / self.size..(first + weights.len()).div_ceil(self.size);
+        let absmax = self.absmax.of(blocks.clone());
+        each_run(first, weights, self.size, |block, weights| {
+            let absmax = absmax[block - blocks.start];
+            weights.iter_mut().for_each(|weight| *weight *= absmax);
+            self.round.all(weights);
+        });
+    }
+}
+
+/// What a scaled weight is rounded to, as it would be where it was computed with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Round {
+    No,
+    F16,
+    Bf16,
+}
+
+impl Round {
+    fn all(self, weights: &mut [f32]) {
+        match self {
+            Self::No => {}
+            Self::F16 => weights.iter_mut().for_each(|weight| *weight = f16::from_f32(*weight).to_f32()),
+            Self::Bf16 => weights.iter_mut().for_each(|weight| *weight = bf16::from_f32(*weight).to_f32()),
+        }
+    }
+}
+
+/// Calls `scale` for the weights of each run of `size`, with its number.
+fn each_run(first: usize, mut weights: &mut [f32], size: usize, mut scale: impl FnMut(usize, &mut [f32])) {
+    let mut at = first;
+    while !weights.is_empty() {
+        let (run, rest) = weights.split_at_mut((size - at % size).min(weights.len()));
+        scale(at / size, run);
+        at += run.len();
+        weights = rest;
+    }
+}

@@ -1,0 +1,87 @@
+use core_tensor::Format;
+
+/// Why a quantised tensor can't be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeFault {
+    /// A description that is not the JSON which it should be.
+    #[error("`{name}` is not the JSON that it should be")]
+    Json {
+        /// The tensor that holds it.
+        name: String,
+        /// What the JSON reader says.
+        source: serde_json::Error,
+    },
+    /// A description that is longer than any.
+    #[error("`{name}` has {found} bytes, at most {limit} are read")]
+    TooLong {
+        /// The tensor that holds it.
+        name: String,
+        /// Its length.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A kind of four bits that its own description contradicts.
+    #[error("its state is of `{found}`, and its name says `{expected}`")]
+    Kind {
+        /// By the name.
+        expected: &'static str,
+        /// In the description.
+        found: String,
+    },
+    /// A size of blocks that bitsandbytes does not have.
+    #[error("its blocks have {found} weights, expected a power of two from 32 to 4096")]
+    BlockSize {
+        /// The size.
+        found: u64,
+    },
+    /// A number format that nothing is computed in.
+    #[error("its weights are to be `{found}`, expected `float32`, `float16` or `bfloat16`")]
+    Dtype {
+        /// The format.
+        found: String,
+    },
+    /// Packed weights that are not those of their shape.
+    #[error("its shape {shape:?} takes {expected} bytes, and {found} are there")]
+    Packed {
+        /// The shape in the description.
+        shape: Vec<u64>,
+        /// Bytes that it takes.
+        expected: String,
+        /// Bytes that are there.
+        found: u64,
+    },
+    /// A tensor that belongs to it and is not there.
+    #[error("`{name}` is missing")]
+    Missing {
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor that belongs to it and does not fit.
+    #[error("`{name}` is {shape:?} of {format}, expected {expected}")]
+    Companion {
+        /// The tensor.
+        name: String,
+        /// Its format.
+        format: Format,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// What fits.
+        expected: String,
+    },
+    /// A table of values that is not its kind's.
+    #[error("`{name}` is another table than that of {kind}")]
+    Table {
+        /// The tensor.
+        name: String,
+        /// The kind.
+        kind: &'static str,
+    },
+    /// Integers in an order for one generation of GPUs.
+    #[error("its integers are laid out for one kind of GPU (weight format {found}), expected rows (0)")]
+    Layout {
+        /// The number of the layout.
+        found: u8,
+    },
+}
