@@ -314,29 +314,28 @@ fn one_file_of_all_parts_is_the_four_files() {
 
 #[test]
 fn a_part_is_judged_by_its_own_tensors() {
-    // given a file whose transformer is in eight bits, and whose other parts are not
+    // given a file whose transformer is in eight bits and lacks the scales that it promises, and whose other parts are plain
     let tiny = quick_dev();
     let expected = picture(&tiny, &[]);
     let mut all = all_in_one(&tiny);
-    let mut quantised = 0;
     for Entry { name, dtype, bytes, shape } in &mut all.0 {
         if name.starts_with("model.diffusion_model.") {
             *dtype = "F8_E4M3".into();
             *bytes = vec![1; shape.iter().product::<u64>() as usize];
-            quantised += 1;
         }
     }
+    let all = all.zeros("model.diffusion_model.scaled_fp8", "F8_E4M3", &[0]);
     tiny.write("all.safetensors", all.bytes());
     // when its other parts are used, then they are those of the plain files
     let others = ["--clip", "all.safetensors", "--t5", "all.safetensors", "--vae", "all.safetensors"];
     assert!(picture(&tiny, &others) == expected);
     fs::remove_file(tiny.path("a.png")).unwrap();
     // and the transformer is refused in one sentence
-    let says = format!("{quantised} tensors of a Flux transformer are quantised (fp8), which is not supported yet");
-    refuse(&tiny, &["--transformer", "all.safetensors"], &[&says]);
+    let says = "tensor `model.diffusion_model.double_blocks.0.img_attn.proj.weight` is of eight-bit floats and lacks its scale, \
+                which others have or the file promises";
+    refuse(&tiny, &["--transformer", "all.safetensors"], &[says]);
     let told = &tiny.forge(&["inspect", "--json", "all.safetensors"]).done().json()[0];
-    let says = format!("{quantised} tensors are quantised (fp8), which is not supported yet");
-    assert_eq!((&told["quantised"], &told["missing"]), (&json!("fp8"), &json!([says])));
+    assert_eq!((&told["quantised"], &told["missing"]), (&Value::Null, &json!([says])));
     assert_eq!(told["family"], "flux-dev");
     for part in &told["parts"].as_array().unwrap()[1..] {
         assert_eq!((&part["quantised"], &part["missing"]), (&Value::Null, &json!([])), "{part}");

@@ -26,6 +26,16 @@ fn tiny_schnell_is_the_reference_pipeline_for_two_pictures_at_once() {
 }
 
 #[test]
+fn a_transformer_and_a_t5_in_gguf_are_the_reference_pipeline_with_their_values() {
+    agrees(&Tiny::of("tiny-gguf"), &[], "tiny-gguf");
+}
+
+#[test]
+fn a_transformer_in_nf4_a_clip_in_int8_and_a_t5_in_fp8_are_the_reference_pipeline_with_their_values() {
+    agrees(&Tiny::of("tiny-bnb"), &[], "tiny-bnb");
+}
+
+#[test]
 fn noise_from_a_file_stands_for_the_seed() {
     for case in ["tiny-dev", "tiny-schnell"] {
         // given the reference's noise, and a seed that makes another

@@ -80,7 +80,8 @@ pub use size::Size;
 pub use snapshot::Snapshot;
 pub use text::{
     Activation, Chunk, Clip, ClipConfig, ClipDimensions, ClipProjection, ClipTokenizer, Embedding, Embeddings, Filling,
-    OpenClipNames, Row, T5, T5Dimensions, T5Tokenizer, Tokens, chunked, joined, weighted, weighted_together,
+    LlamaNames, OpenClipNames, Row, T5, T5Dimensions, T5Tokenizer, Tokens, chunked, joined, weighted,
+    weighted_together,
 };
 pub use text_fault::TextFault;
 pub use unwritable::Unwritable;

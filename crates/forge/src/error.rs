@@ -207,6 +207,9 @@ pub enum Error {
     /// A model file or a device.
     #[error(transparent)]
     Weights(#[from] core_tensor::Error),
+    /// A file whose tensors are quantised.
+    #[error(transparent)]
+    Blocks(#[from] quant::Error),
     /// A name of the registry.
     #[error(transparent)]
     Registry(#[from] samplers::Error),
@@ -254,6 +257,12 @@ pub enum Error {
         scheme: quant::Scheme,
         /// How many of its tensors.
         tensors: usize,
+    },
+    /// A matrix of eight-bit floats without the scale that it must have.
+    #[error("tensor `{tensor}` is of eight-bit floats and lacks its scale, which others have or the file promises")]
+    Unscaled {
+        /// The tensor.
+        tensor: String,
     },
     /// An index of a model's files that makes no sense.
     #[error("the index `{}` can't be followed: {problem}", path.display())]
@@ -402,14 +411,15 @@ impl Error {
             Self::Run(Engine::Weights(_) | Engine::Model { .. } | Engine::Untold { .. }) => Fault::Model,
             Self::Run(Engine::NoPart { .. } | Engine::InPart { .. } | Engine::Settings { .. }) => Fault::Model,
             Self::NotAModel { .. } | Self::NotRegular { .. } | Self::Unfinished { .. } => Fault::Model,
-            Self::TooLong { .. } | Self::Quantised { .. } | Self::Index { .. } | Self::NotThere { .. } => Fault::Model,
+            Self::TooLong { .. } | Self::Quantised { .. } | Self::Unscaled { .. } => Fault::Model,
+            Self::Index { .. } | Self::NotThere { .. } => Fault::Model,
             Self::NotInItsFile { .. } | Self::ShardMissing { .. } | Self::SeveralSplits { .. } => Fault::Model,
             Self::InTwoFiles { .. } | Self::OneNameForTwo { .. } | Self::TooManyFiles { .. } => Fault::Model,
             Self::Contradiction { .. } | Self::NotAnObject { .. } | Self::Unsupported { .. } => Fault::Model,
             Self::OtherClass { .. } | Self::NotInCheckpoint { .. } | Self::PartOfNone { .. } => Fault::Model,
             Self::Run(Engine::Stopped { .. } | Engine::Cancelled) => Fault::Stopped,
             Self::Weights(Tensor::Device { .. }) => Fault::Run,
-            Self::Weights(_) => Fault::Model,
+            Self::Weights(_) | Self::Blocks(_) => Fault::Model,
             Self::Read { .. } | Self::Write { .. } | Self::Run(_) => Fault::Run,
         }
     }

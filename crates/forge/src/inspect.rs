@@ -152,6 +152,7 @@ fn inspect_part(
         let they = if tensors == 1 { "1 tensor is".to_owned() } else { format!("{tensors} tensors are") };
         format!("{they} {}", scheme.complaint())
     }));
+    missing.extend(file.count(part).unscaled().map(|tensor| Error::Unscaled { tensor: tensor.to_owned() }.to_string()));
     let plain_names = match quantised {
         // The matrices have their own names and shapes, and only their format is another.
         None | Some((Scheme::Fp8 | Scheme::ScaledFp8, _)) => true,

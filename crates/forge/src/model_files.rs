@@ -21,7 +21,7 @@ use core_tensor::{
 };
 use diffusion_engine::family::{Kind, Network, Role};
 use lora::Dialect;
-use quant::Quantised;
+use quant::{Decoded, Fp8, Quantised};
 
 pub(crate) use self::folder::only_file;
 pub(crate) use self::{
@@ -46,7 +46,9 @@ pub(crate) const LORA: &str = "a LoRA";
 /// A model's file or folder, opened.
 pub(crate) struct ModelFile {
     pub(crate) path: PathBuf,
-    source: Arc<Shards>,
+    shards: Arc<Shards>,
+    /// The shards, or what they are once they are decoded.
+    source: Arc<dyn WeightSource>,
     pub(crate) parts: Vec<Part>,
     /// Of each part, and behind them of what belongs to none.
     counts: Vec<Count>,
@@ -61,9 +63,25 @@ pub(crate) struct Count {
     /// Parameters by number format.
     pub(crate) dtypes: BTreeMap<String, u64>,
     pub(crate) quantised: Quantised,
+    /// Whether matrices of eight-bit floats have scales, or a marker says so.
+    has_scales: bool,
+    /// The first such matrix that has none.
+    without_scale: Option<String>,
 }
 
 impl Count {
+    /// A matrix of eight-bit floats that has no scale, though others have.
+    pub(crate) fn unscaled(&self) -> Option<&str> {
+        self.without_scale.as_deref().filter(|_| self.has_scales)
+    }
+
+    fn see_fp8(&mut self, name: &str, Fp8 { is_scaled, is_marked }: Fp8) {
+        self.has_scales |= is_scaled || is_marked;
+        if !is_scaled {
+            self.without_scale.get_or_insert_with(|| abridged(name));
+        }
+    }
+
     fn see(&mut self, name: &str, form: Form, reads: bool) {
         let parameters = form.shape.iter().fold(1u64, |n, &d| n.saturating_mul(d as u64));
         self.tensors += 1;
@@ -90,30 +108,34 @@ impl ModelFile {
     /// Opens a file or a folder, and tells its parts.
     pub(crate) fn open(path: &Path, kinds: &Kinds) -> Result<Self> {
         let load = |source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
-        let source = Arc::new(Shards::open(path).map_err(load)?);
+        let shards = Arc::new(Shards::open(path).map_err(load)?);
+        let decoded = Decoded::<Arc<Shards>>::is_needed(shards.manifest()).then(|| Decoded::over(shards.clone()));
+        let decoded = decoded.transpose().map_err(|error| load(error.into()))?.map(Arc::new);
+        let source: Arc<dyn WeightSource> = match &decoded {
+            Some(decoded) => decoded.clone(),
+            None => shards.clone(),
+        };
         let parts = parts(source.manifest(), kinds);
         let mut counts = vec![Count::default(); parts.len() + 1];
         let mut lora: Option<(Dialect, usize)> = None;
-        // One marker stands for the whole file, under whatever prefix it lies.
-        let mut marked = false;
         for (name, form) in source.manifest().iter() {
             if let Some(dialect) = Dialect::of_name(name) {
                 lora.get_or_insert((dialect, 0)).1 += 1;
             }
             let part = owner(&parts, name);
-            marked |= name.rsplit('.').next() == Some("scaled_fp8");
             let reads = part.is_none_or(|part| !notes::is_of_no_use(&parts[part], name));
-            counts[part.unwrap_or(parts.len())].see(name, form, reads);
+            let count = &mut counts[part.unwrap_or(parts.len())];
+            count.see(name, form, reads);
+            if let Some(fp8) = decoded.as_ref().and_then(|decoded| decoded.fp8(name)).filter(|_| reads) {
+                count.see_fp8(name, fp8);
+            }
         }
-        if marked {
-            counts.iter_mut().for_each(|count| count.quantised.mark_scaled());
-        }
-        Ok(Self { path: path.to_owned(), source, parts, counts, lora })
+        Ok(Self { path: path.to_owned(), shards, source, parts, counts, lora })
     }
 
     /// Lets the system have the memory in which the file was read.
     pub(crate) fn give_back(&self) {
-        self.source.give_back();
+        self.shards.give_back();
     }
 
     /// What a part holds.
@@ -168,6 +190,9 @@ impl ModelFile {
         };
         if let Some((part, kind)) = role.takes.iter().find_map(of_kind) {
             quantised(&kind.name, self.count(part).quantised.found())?;
+            if let Some(tensor) = self.count(part).unscaled() {
+                return Err(wrong(Error::Unscaled { tensor: tensor.to_owned() }));
+            }
             return Ok((part, kind));
         }
         match self.in_place_of(role).or(self.parts.first()) {
@@ -230,7 +255,7 @@ impl ModelFile {
         let mut findings = notes::leftovers(self.source.manifest(), &self.parts, used, read);
         findings.extend(notes::others(&self.parts, used));
         findings.extend(notes::zeros(&*self.source, read));
-        findings.extend(notes::unlisted(&self.source));
+        findings.extend(notes::unlisted(&self.shards));
         findings
     }
 }
@@ -266,7 +291,7 @@ pub(crate) const MOST_FAULTS: usize = 100;
 
 /// Keeps the names of the tensors that are read.
 struct Asked {
-    source: Arc<Shards>,
+    source: Arc<dyn WeightSource>,
     names: Mutex<BTreeSet<String>>,
 }
 

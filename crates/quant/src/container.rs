@@ -115,7 +115,7 @@ impl Container {
     pub fn name(self) -> &'static str {
         match self {
             Self::Safetensors => "a safetensors file",
-            Self::Gguf => "a GGUF file, which is not supported yet",
+            Self::Gguf => "a GGUF file",
             Self::Ggml => "a GGML file, the predecessor of GGUF, which is not supported",
             Self::TorchZip | Self::Pickle => "a PyTorch pickle",
             Self::Zip => "a zip archive",

@@ -132,7 +132,7 @@ impl Scheme {
             Some(Self::Mxfp4)
         } else if ends(SCALES) {
             Some(Self::ScaledFp8)
-        } else if FP8.contains(&format) {
+        } else if is_fp8(format) {
             Some(Self::Fp8)
         } else if last == "weight" && format == Format::I8 {
             Some(Self::Int8)
@@ -158,7 +158,7 @@ impl Scheme {
             Self::Hqq => last == "W_q",
             Self::CompressedTensors => last == "weight_packed",
             Self::Int8 | Self::Bnb8 => last == "weight" && format == Format::I8,
-            Self::Fp8 | Self::ScaledFp8 => FP8.contains(&format),
+            Self::Fp8 | Self::ScaledFp8 => is_fp8(format),
             Self::Mxfp4 => format == Format::F8_E8M0 || last == "weight_blocks",
             Self::Nvfp4 => last == "weight_scale_2" || format == Format::F4,
             Self::Fp4 => name.ends_with("quant_state.bitsandbytes__fp4"),
@@ -169,8 +169,11 @@ impl Scheme {
     }
 }
 
-/// Eight-bit floats.
-const FP8: &[Format] = &[Format::F8_E4M3, Format::F8_E5M2];
+/// Whether a tensor is of eight-bit floats that nobody has decoded.
+fn is_fp8(format: Format) -> bool {
+    [Format::F8_E4M3, Format::F8_E5M2].contains(&format) && !format.is_float()
+}
+
 /// What each of the schemes without a name of its own stores.
 const BOOL: &[Format] = &[Format::BOOL];
 const U8: &[Format] = &[Format::U8];
@@ -242,13 +245,6 @@ impl Quantised {
 
     fn count(&self, scheme: Scheme) -> usize {
         ALL.iter().zip(self.counts).find(|(s, _)| **s == scheme).map_or(0, |(_, count)| count)
-    }
-
-    /// Takes the word of a marker elsewhere in the file that its eight-bit floats have scales.
-    pub fn mark_scaled(&mut self) {
-        if self.scheme == Some(Scheme::Fp8) {
-            self.scheme = Some(Scheme::ScaledFp8);
-        }
     }
 }
 

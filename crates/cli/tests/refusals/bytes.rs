@@ -62,7 +62,7 @@ fn a_file_that_is_no_safetensors_file_is_rejected_for_what_it_is() {
         ("half a byte", raw(&tensor(r#"{"dtype":"F4","shape":[1],"data_offsets":[0,1]}"#), &[0]), "`a`"),
         ("data without a tensor", raw("{}", &[0; 8]), "bytes follow it"),
         ("no tensor", raw("{}", b""), "an unknown model"),
-        ("GGUF", b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec(), "this is a GGUF file"),
+        ("GGUF", b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec(), "an unknown model"),
         (
             "a zip",
             b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0archive/data.pkl".to_vec(),

@@ -34,9 +34,9 @@ fn a_file_in_anothers_place_is_called_by_its_name() {
         assert!(tiny.forge(&["inspect", "lora.safetensors"]).done().out.contains("role        a LoRA"));
     }
     let quantised =
-        Tensors::of(&tiny.role("transformer")).zeros("double_blocks.0.img_attn.qkv.weight", "F8_E4M3", &[192, 64]);
-    tiny.write("fp8.safetensors", quantised.bytes());
-    refuse(&tiny, &["--transformer", "fp8.safetensors"], 4, &["quantised (fp8), which is not supported yet"]);
+        Tensors::of(&tiny.role("transformer")).zeros("double_blocks.0.img_attn.qkv.weight", "I8", &[192, 64]);
+    tiny.write("int8.safetensors", quantised.bytes());
+    refuse(&tiny, &["--transformer", "int8.safetensors"], 4, &["quantised (int8), which is not supported yet"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this one")]
 
+pub(crate) mod gguf;
 mod pickled;
 
 use std::{

@@ -32,8 +32,13 @@ impl Duty {
             "decoder.block.",
             "decoder.final_layer_norm.",
             "decoder.embed_tokens.",
+            "token_embd.",
+            "enc.blk.",
+            "enc.output_norm.",
+            "dec.blk.",
+            "dec.output_norm.",
         ],
-        idle: &["decoder.", "lm_head."],
+        idle: &["decoder.", "lm_head.", "dec.", "output."],
         doubled: &["spiece_model", "encoder.embed_tokens.", "shared."],
     };
 

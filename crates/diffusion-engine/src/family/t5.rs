@@ -1,9 +1,11 @@
 //! T5's encoder, and its relatives that are mistaken for it.
 
+use std::sync::Arc;
+
 use core_tensor::Weights;
 
 use super::{Count, Duty, Is, Kind, Network, Shapes, Word};
-use crate::{T5 as Encoder, T5Dimensions};
+use crate::{LlamaNames, T5 as Encoder, T5Dimensions};
 
 /// The id of a T5 of version 1.1.
 pub const T5: &str = "t5";
@@ -16,11 +18,15 @@ const MT5: &str = "mT5, whose vocabulary is another than T5's";
 const BYT5: &str = "ByT5, which reads bytes and no words";
 const OLD: &str = "a T5 of version 1.0, whose layers have no gate";
 const Q: &str = "encoder.block.0.layer.0.SelfAttention.q.weight";
+/// The same under the names of llama.cpp.
+const LLAMA_Q: &str = "enc.blk.0.attn_q.weight";
 
 /// What T5s are told apart by.
 pub fn kinds() -> Vec<Kind> {
     let of = |name: &str, marks: &[&str]| Kind::of(Duty::T5, name, marks);
-    let of_words = |name: &str, fits: fn(usize) -> bool| of(name, &[Q]).shaped(move |s| words(s).is_some_and(fits));
+    let sized =
+        |name: &str, mark: &str, fits: fn(usize) -> bool| of(name, &[mark]).shaped(move |s| words(s).is_some_and(fits));
+    let of_words = |name: &str, fits: fn(usize) -> bool| sized(name, Q, fits);
     vec![
         of(UMT5, &["encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"]),
         of(UMT5, &["blocks.0.pos_embedding.embedding.weight"]),
@@ -28,6 +34,10 @@ pub fn kinds() -> Vec<Kind> {
         of_words(MT5, |words| (250_000..=250_240).contains(&words)),
         of_words(BYT5, |words| words < 2048),
         of(OLD, &["encoder.block.0.layer.1.DenseReluDense.wi.weight"]),
+        of(UMT5, &["enc.blk.1.attn_rel_b.weight"]),
+        sized(UMT5, LLAMA_Q, |words| (256_000..=256_512).contains(&words)),
+        sized(MT5, LLAMA_Q, |words| (250_000..=250_240).contains(&words)),
+        of(NAME, &[LLAMA_Q]).id(T5).renamed(|source, prefix| Arc::new(LlamaNames::under(prefix, source))),
         of(NAME, &[Q]).id(T5),
         of(NAME, &["encoder.block.0.layer.1.DenseReluDense.wi_0.weight"]).id(T5),
     ]
@@ -35,7 +45,7 @@ pub fn kinds() -> Vec<Kind> {
 
 /// How many words there are vectors for.
 fn words(shapes: &Shapes) -> Option<usize> {
-    let tables = ["shared.weight", "encoder.embed_tokens.weight"];
+    let tables = ["shared.weight", "encoder.embed_tokens.weight", "token_embd.weight"];
     let [words, _] = tables.into_iter().find_map(|table| shapes.matrix(table))?;
     Some(words)
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use core_tensor::{Error as TensorError, Manifest, Stored, WeightSource, pickle::TorchFile, safetensors::Safetensors};
-use quant::{Container, HEAD};
+use quant::{Container, Gguf, HEAD};
 
 use crate::{Error, Result};
 
@@ -15,6 +15,7 @@ use crate::{Error, Result};
 pub(crate) enum TensorFile {
     Safetensors(Safetensors),
     Torch(TorchFile),
+    Gguf(Gguf),
 }
 
 impl TensorFile {
@@ -22,6 +23,7 @@ impl TensorFile {
         match self {
             Self::Safetensors(file) => file.path(),
             Self::Torch(file) => file.path(),
+            Self::Gguf(file) => file.path(),
         }
     }
 
@@ -30,6 +32,7 @@ impl TensorFile {
         match self {
             Self::Safetensors(file) => file.give_back(),
             Self::Torch(file) => file.give_back(),
+            Self::Gguf(file) => file.give_back(),
         }
     }
 
@@ -37,6 +40,7 @@ impl TensorFile {
         match self {
             Self::Safetensors(file) => file,
             Self::Torch(file) => file,
+            Self::Gguf(file) => file,
         }
     }
 }
@@ -71,6 +75,7 @@ pub(crate) fn open_file(path: &Path) -> Result<TensorFile> {
     File::open(path).map_err(read)?.take(HEAD as u64).read_to_end(&mut head).map_err(read)?;
     match Container::of(&head) {
         Some(Container::Safetensors) | None => Ok(TensorFile::Safetensors(Safetensors::open(path)?)),
+        Some(Container::Gguf) => Ok(TensorFile::Gguf(Gguf::open(path)?)),
         Some(Container::TorchZip | Container::Pickle) => Ok(TensorFile::Torch(TorchFile::open(path)?)),
         Some(found @ Container::Unknown) => {
             let bytes: Vec<_> = head.iter().take(8).map(|byte| format!("{byte:02x}")).collect();

@@ -1,0 +1,188 @@
+//! Quantised files draw what the same values draw that are stored as floats.
+
+mod tiny;
+
+use forge::core_tensor::{
+    WeightSource,
+    safetensors::{Safetensors, Values, write},
+};
+use quant::Gguf;
+use serde_json::json;
+
+use crate::tiny::{
+    Entry, Ran, Tensors, Tiny,
+    gguf::{Kind, floats, gguf},
+    golden,
+};
+
+/// Every value of a source, as floats in a safetensors file.
+fn in_floats(source: &dyn WeightSource) -> Vec<u8> {
+    let floats = |name: &str| {
+        let stored = source.read(name).unwrap();
+        (name.to_owned(), stored.shape().to_vec(), Values::F32(stored.to_f32().unwrap()))
+    };
+    let tensors: Vec<_> = source.manifest().names().map(floats).collect();
+    let mut bytes = Vec::new();
+    write(&mut bytes, &tensors).unwrap();
+    bytes
+}
+
+/// The pixels of a picture, without what its file says of the model's name.
+fn picture(tiny: &Tiny, args: &[&str]) -> Vec<u8> {
+    tiny.forge(&[args, &["--output", "a.png", "--dump", "a.safetensors"]].concat()).done();
+    let dump = Safetensors::open(&tiny.path("a.safetensors")).unwrap();
+    dump.read("image").unwrap().to_bytes()
+}
+
+#[test]
+fn a_checkpoint_of_stable_diffusion_in_gguf_draws_what_its_values_draw() {
+    // given a checkpoint whose matrices and convolutions are in blocks, with the names of the release, as stable-diffusion.cpp
+    // keeps them
+    let tiny = Tiny::quick();
+    let tensors = floats(&Tensors::of(&golden("sd-1/model.safetensors")));
+    let in_blocks = |name: &str, shape: &[u64]| {
+        let is_large = shape.len() > 1 && shape.iter().product::<u64>() % 32 == 0;
+        let is_table = name.contains("embedding");
+        if is_large && (!is_table || shape[1] % 32 == 0) { Kind::Q8_0 } else { Kind::F32 }
+    };
+    let file = tiny.write("sd.gguf", gguf(&tensors, in_blocks));
+    tiny.write("sd.safetensors", in_floats(&Gguf::open(&file).unwrap()));
+    let config = golden("sd-1/case.toml").display().to_string();
+    let draw = |model: &str| {
+        let files = ["txt2img", "--config", &config, "--checkpoint", model, "--steps", "2", "--compute", "f32"];
+        picture(&tiny, &files)
+    };
+    // when pictures are drawn with it and with its values, then they are the same
+    assert!(draw("sd.gguf") == draw("sd.safetensors"));
+    let told = &tiny.forge(&["inspect", "--json", "sd.gguf"]).done().json()[0];
+    assert_eq!((&told["quantised"], &told["missing"]), (&json!(null), &json!([])));
+    assert!(told["dtypes"]["Q8_0"].as_u64() > told["dtypes"]["F32"].as_u64(), "{told}");
+}
+
+#[test]
+fn a_transformer_under_diffusers_names_and_a_prefix_draws_from_gguf_too() {
+    let tiny = Tiny::quick();
+    let expected = |file: &str| picture(&tiny, &["txt2img", "--config", "flux.toml", "--transformer", file]);
+    let blocks = |_: &str, shape: &[u64]| if shape.len() == 2 { Kind::Q8_0 } else { Kind::F32 };
+    let folder = golden("tiny-diffusers/transformer");
+    let parts = ["00001", "00002"].map(|i| folder.join(format!("diffusion_pytorch_model-{i}-of-00002.safetensors")));
+    let diffusers: Vec<_> = parts.iter().flat_map(|part| floats(&Tensors::of(part))).collect();
+    let mut prefixed = floats(&Tensors::of(&tiny.role("transformer")));
+    prefixed.iter_mut().for_each(|(name, ..)| name.insert_str(0, "model.diffusion_model."));
+    for (name, tensors) in [("diffusers", diffusers), ("prefixed", prefixed)] {
+        let file = tiny.write(&format!("{name}.gguf"), gguf(&tensors, blocks));
+        tiny.write(&format!("{name}.safetensors"), in_floats(&Gguf::open(&file).unwrap()));
+        assert!(expected(&format!("{name}.gguf")) == expected(&format!("{name}.safetensors")), "{name}");
+    }
+}
+
+/// The bytes of values in E4M3, each the nearest that there is, and their values.
+fn e4m3(values: &[f32], scale: f32) -> (Vec<u8>, Vec<f32>) {
+    let table = fixtures::Golden::open("fp8/values.safetensors").floats("float8_e4m3fn.values");
+    let off = |byte: &usize, value: f32| (table[*byte] - value).abs();
+    let nearest = |value: &f32| {
+        let finite = (0..256).filter(|byte| table[*byte].is_finite());
+        finite.min_by(|a, b| off(a, value / scale).total_cmp(&off(b, value / scale))).unwrap()
+    };
+    let bytes: Vec<usize> = values.iter().map(nearest).collect();
+    (bytes.iter().map(|&byte| byte as u8).collect(), bytes.iter().map(|&byte| table[byte] * scale).collect())
+}
+
+/// A transformer of tiny-schnell whose first matrix of each block is in E4M3, and the same in floats.
+fn in_fp8(tiny: &Tiny, scale: f32) -> [Tensors; 2] {
+    let whole = Tensors::of(&tiny.role("transformer"));
+    let [mut bytes, mut plain] = [whole.clone(), whole.clone()];
+    for (at, (name, shape, values)) in floats(&whole).into_iter().enumerate() {
+        let is_fp8 = name.ends_with("attn.proj.weight") || name.ends_with("linear2.weight") || name == "img_in.bias";
+        if is_fp8 {
+            let (stored, values) = e4m3(&values, if shape.len() == 1 { 1.0 } else { scale });
+            bytes.0[at] = Entry { dtype: "F8_E4M3".into(), bytes: stored, ..whole.0[at].clone() };
+            let values = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            plain.0[at] = Entry { dtype: "F32".into(), bytes: values, ..whole.0[at].clone() };
+        }
+    }
+    [bytes, plain]
+}
+
+/// Draws with a transformer.
+fn drawn(tiny: &Tiny, name: &str, file: &Tensors) -> Vec<u8> {
+    tiny.write(name, file.bytes());
+    picture(tiny, &["txt2img", "--config", "flux.toml", "--transformer", name])
+}
+
+fn with_scales(mut file: Tensors, spelling: &str, scale: f32) -> Tensors {
+    let matrices: Vec<String> = file
+        .0
+        .iter()
+        .filter(|entry| entry.dtype == "F8_E4M3" && entry.shape.len() == 2)
+        .map(|entry| entry.name.replace(".weight", &format!(".{spelling}")))
+        .collect();
+    let scale = |name| Entry { name, dtype: "F32".into(), shape: vec![], bytes: scale.to_le_bytes().to_vec() };
+    file.0.extend(matrices.into_iter().map(scale));
+    file
+}
+
+#[test]
+fn floats_of_eight_bits_draw_what_their_values_draw_with_and_without_scales() {
+    let tiny = Tiny::quick();
+    let [plain, values] = in_fp8(&tiny, 1.0);
+    assert!(drawn(&tiny, "fp8.safetensors", &plain) == drawn(&tiny, "f32.safetensors", &values));
+    let [scaled, values] = in_fp8(&tiny, 0.001);
+    let expected = drawn(&tiny, "f32.safetensors", &values);
+    for spelling in ["scale_weight", "weight_scale"] {
+        let file = with_scales(scaled.clone(), spelling, 0.001).zeros("scaled_fp8", "F8_E4M3", &[0]);
+        assert!(drawn(&tiny, "fp8.safetensors", &file) == expected, "{spelling}");
+    }
+    // and all in one file, where each part is judged by its own tensors
+    let mut all = with_scales(scaled, "weight_scale", 0.001).renamed(|name| format!("model.diffusion_model.{name}"));
+    for (role, prefix) in [("clip", "text_encoders.clip_l.transformer."), ("vae", "vae.")] {
+        all.0.extend(Tensors::of(&tiny.role(role)).renamed(|name| format!("{prefix}{name}")).0);
+    }
+    tiny.write("all.safetensors", all.bytes());
+    let parts = ["--transformer", "all.safetensors", "--clip", "all.safetensors", "--vae", "all.safetensors"];
+    assert!(picture(&tiny, &[&["txt2img", "--config", "flux.toml"][..], &parts].concat()) == expected);
+}
+
+#[test]
+fn a_matrix_of_eight_bit_floats_that_lacks_its_scale_is_refused_by_name() {
+    let tiny = Tiny::quick();
+    let refused = |file: &Tensors, words: &[&str]| -> Ran {
+        tiny.write("m.safetensors", file.bytes());
+        tiny.txt2img(&["--transformer", "m.safetensors"]).refused(4, words)
+    };
+    let [plain, _] = in_fp8(&tiny, 1.0);
+    let first = "tensor `double_blocks.0.img_attn.proj.weight` is of eight-bit floats and lacks its scale";
+    refused(&plain.clone().zeros("scaled_fp8", "F8_E4M3", &[2]), &[first]);
+    refused(&plain.clone().zeros("t5xxl.scaled_fp8", "F8_E4M3", &[2]), &[first]);
+    let scaled = with_scales(plain, "weight_scale", 0.5);
+    let one_less = scaled.without(|name| name == "double_blocks.1.txt_attn.proj.weight_scale");
+    refused(&one_less, &["tensor `double_blocks.1.txt_attn.proj.weight` is of eight-bit floats and lacks its scale"]);
+    tiny.write("m.safetensors", one_less.bytes());
+    let told = &tiny.forge(&["inspect", "--json", "m.safetensors"]).done().json()[0];
+    assert!(told["missing"][0].as_str().unwrap().contains("lacks its scale"), "{told}");
+    assert_eq!(told["parts"][0]["usable"], false);
+}
+
+#[test]
+fn a_t5_in_gguf_is_told_from_its_relatives() {
+    let tiny = Tiny::quick();
+    let t5 = |tensors: &[(&str, [u64; 2])]| {
+        let tensor = |(name, shape): &(&str, [u64; 2])| {
+            ((*name).to_owned(), shape.to_vec(), vec![0.5; (shape[0] * shape[1]) as usize])
+        };
+        gguf(&tensors.iter().map(tensor).collect::<Vec<_>>(), |_, _| Kind::F32)
+    };
+    let q = ("enc.blk.0.attn_q.weight", [2, 2]);
+    let cases = [
+        (t5(&[q, ("enc.blk.1.attn_rel_b.weight", [2, 2])]), "uMT5"),
+        (t5(&[q, ("token_embd.weight", [256_384, 2])]), "uMT5"),
+        (t5(&[q, ("token_embd.weight", [250_112, 2])]), "mT5"),
+    ];
+    for (file, name) in cases {
+        tiny.write("t5.gguf", file);
+        tiny.txt2img(&["--t5", "t5.gguf"]).refused(4, &[name]);
+    }
+    let file = golden("tiny-gguf/t5.gguf").display().to_string();
+    let told = &tiny.forge(&["inspect", "--json", &file]).done().json()[0];
+    assert_eq!((&told["role"], &told["missing"], &told["unread"]), (&json!("a T5 encoder"), &json!([]), &json!([])));
+}
