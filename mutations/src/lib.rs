@@ -8,6 +8,7 @@
 mod campaign;
 mod damage;
 mod dice;
+mod gguf;
 mod parsers;
 mod pickle;
 mod picture;

@@ -8,8 +8,9 @@ use std::{
 use core_tensor::{Error, PickleFault, WeightSource, pickle::TorchFile, safetensors::Safetensors};
 use diffusion_engine::Catalog;
 use forge::Config;
+use quant::{Decoded, Gguf, GgufFault, Value};
 
-use crate::{Dice, damage, pickle, picture, safetensors};
+use crate::{Dice, damage, gguf, pickle, picture, safetensors};
 
 /// A parser of what others wrote.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ pub enum Reached {
 pub static PARSERS: &[Parser] = &[
     Parser { name: "safetensors", read: read_safetensors, tokens: SAFETENSORS, damage: safetensors::damaged },
     Parser { name: "pickle", read: read_pickle, tokens: PICKLE, damage: pickle::damaged },
+    Parser { name: "gguf", read: read_gguf, tokens: GGUF, damage: gguf::damaged },
     Parser { name: "infotext", read: read_infotext, tokens: INFOTEXT, damage: damage::damaged },
     Parser { name: "picture_text", read: read_picture, tokens: PICTURE, damage: picture::damaged },
     Parser { name: "flux_toml", read: read_config, tokens: CONFIG, damage: damage::damaged },
@@ -80,7 +82,13 @@ fn read_safetensors(bytes: &[u8]) -> Reached {
     match Safetensors::from_bytes(Path::new("m.safetensors"), bytes.to_vec()) {
         Ok(file) => {
             read_all(&file, bytes.len());
-            Reached::Accepted
+            if !Decoded::<Safetensors>::is_needed(file.manifest()) {
+                return Reached::Accepted;
+            }
+            Decoded::over(file).map_or(Reached::Meaning, |decoded| {
+                read_all(&decoded, bytes.len());
+                Reached::Accepted
+            })
         }
         Err(Error::Extent { .. } | Error::Overflow { .. } | Error::Twice { .. } | Error::Rank { .. }) => {
             Reached::Meaning
@@ -153,6 +161,45 @@ fn read_pickle(bytes: &[u8]) -> Reached {
             _ => Reached::Form,
         },
         Err(Error::Twice { .. }) => Reached::Meaning,
+        Err(_) => Reached::Form,
+    }
+}
+
+const GGUF: &[&str] = &[
+    "GGUF",
+    "\x03\0\0\0",
+    "\0\0\0\0\0\0\0\0",
+    "\x01\0\0\0\0\0\0\0",
+    "\x11\0\0\0\0\0\0\0general.alignment\x04\0\0\0",
+    "comfy.gguf.orig_shape.",
+    "\x09\0\0\0\x05\0\0\0",
+    "\x09\0\0\0\x09\0\0\0",
+    "\x08\0\0\0",
+    "\x0c\0\0\0",
+    "\u{fffd}",
+];
+
+fn read_gguf(bytes: &[u8]) -> Reached {
+    match Gguf::from_bytes(Path::new("m.gguf"), bytes.to_vec()) {
+        Ok(file) => {
+            let values = file.keys().filter_map(|key| file.value(key));
+            for value in values {
+                if let Value::List(list) = value {
+                    assert!(list.values().count() as u64 <= list.len(), "a list has more values than it says");
+                }
+            }
+            let _ = file.architecture();
+            read_all(&file, bytes.len());
+            Reached::Accepted
+        }
+        Err(quant::Error::Gguf { fault, .. }) => match fault {
+            GgufFault::Alignment { .. } | GgufFault::WrongType { .. } | GgufFault::KeyTwice { .. } => Reached::Meaning,
+            GgufFault::Rank { .. } | GgufFault::Type { .. } | GgufFault::Empty { .. } => Reached::Meaning,
+            GgufFault::Overflow { .. } | GgufFault::Blocks { .. } | GgufFault::Unaligned { .. } => Reached::Meaning,
+            GgufFault::Outside { .. } | GgufFault::Overlap { .. } | GgufFault::TensorTwice { .. } => Reached::Meaning,
+            GgufFault::OriginalShape { .. } => Reached::Meaning,
+            _ => Reached::Form,
+        },
         Err(_) => Reached::Form,
     }
 }
