@@ -82,7 +82,8 @@ impl Replay {
         [
             (!is_own).then_some(Difference::Version { said: version }),
             (!self.unread.is_empty()).then(|| Difference::Unread(self.unread.clone())),
-            (!self.defaults.is_empty()).then(|| Difference::Open(self.defaults.clone())),
+            // This engine says all that its model takes; of others it is not known what theirs do.
+            (self.from != Writer::Forge && !self.defaults.is_empty()).then(|| Difference::Open(self.defaults.clone())),
             self.given_noise.then_some(Difference::GivenNoise),
         ]
         .into_iter()
