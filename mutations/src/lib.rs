@@ -12,6 +12,7 @@ mod gguf;
 mod parsers;
 mod pickle;
 mod picture;
+mod request;
 mod safetensors;
 
 pub use campaign::{Campaign, USAGE};

@@ -10,7 +10,7 @@ use diffusion_engine::Catalog;
 use forge::Config;
 use quant::{Decoded, Gguf, GgufFault, Value};
 
-use crate::{Dice, damage, gguf, pickle, picture, safetensors};
+use crate::{Dice, damage, gguf, pickle, picture, request, safetensors};
 
 /// A parser of what others wrote.
 #[derive(Debug)]
@@ -44,6 +44,7 @@ pub static PARSERS: &[Parser] = &[
     Parser { name: "pickle", read: read_pickle, tokens: PICKLE, damage: pickle::damaged },
     Parser { name: "gguf", read: read_gguf, tokens: GGUF, damage: gguf::damaged },
     Parser { name: "infotext", read: read_infotext, tokens: INFOTEXT, damage: damage::damaged },
+    Parser { name: "request", read: |bytes| request::read(&REGISTRY, bytes), tokens: &[], damage: request::seed },
     Parser { name: "picture_text", read: read_picture, tokens: PICTURE, damage: picture::damaged },
     Parser { name: "flux_toml", read: read_config, tokens: CONFIG, damage: damage::damaged },
     Parser { name: "index_json", read: read_index, tokens: INDEX, damage: damage::damaged },
