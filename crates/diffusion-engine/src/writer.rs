@@ -33,6 +33,10 @@ pub enum Writer {
     EasyDiffusion,
     /// A program on diffusers.
     Diffusers,
+    /// The generator of the site Civitai.
+    Civitai,
+    /// A program on the Stable Horde.
+    Horde,
     /// The text does not say who.
     #[default]
     Unknown,
@@ -56,6 +60,8 @@ impl Writer {
             Self::DrawThings => "draw-things",
             Self::EasyDiffusion => "easy-diffusion",
             Self::Diffusers => "diffusers",
+            Self::Civitai => "civitai",
+            Self::Horde => "horde",
             Self::Unknown => return None,
         })
     }
@@ -110,7 +116,8 @@ impl Writer {
             | Self::Fooocus
             | Self::InvokeAi
             | Self::Diffusers => Some(NoiseSource::Cpu),
-            Self::NovelAi | Self::DrawThings | Self::EasyDiffusion | Self::Unknown => None,
+            Self::NovelAi | Self::DrawThings | Self::EasyDiffusion => None,
+            Self::Civitai | Self::Horde | Self::Unknown => None,
         }
     }
 
@@ -129,6 +136,8 @@ impl Writer {
             | Self::NovelAi
             | Self::DrawThings
             | Self::EasyDiffusion
+            | Self::Civitai
+            | Self::Horde
             | Self::Unknown => None,
         }
     }
@@ -152,6 +161,8 @@ impl fmt::Display for Writer {
             Self::DrawThings => "Draw Things' text",
             Self::EasyDiffusion => "Easy Diffusion's text",
             Self::Diffusers => "the text of a program on diffusers",
+            Self::Civitai => "Civitai's text",
+            Self::Horde => "the text of a program on the Stable Horde",
         })
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn read(object: &Map<String, Value>) -> Infotext {
         Ok((prompt, negative)) => {
             let Walk { pairs, mut rest, seen, .. } = walk;
             let is_told = |node: &Node| {
-                !seen.contains(node.id) && !PLUMBING.contains(&node.class) && !node.class.starts_with("Primitive")
+                !seen.contains(node.id) && !is_plumbing(node.class) && !node.class.starts_with("Primitive")
             };
             let unseen = graph.nodes().filter(is_told);
             rest.extend(unseen.map(|node| node.class.to_owned()));
@@ -191,7 +191,8 @@ impl<'a> Walk<'_, 'a> {
         let mut start = Start { size: None, sampler: None, between: Vec::new() };
         let first = self.graph.first_link(sampler, &FROM, SIZE)?;
         let found = self.graph.follow(first, |(node, _)| {
-            let sides = node.class.starts_with("Empty") && node.input("width").is_some();
+            let sides = node.class.starts_with("Empty") && node.input("width").is_some()
+                || node.input(LOADED_SIDES[0]).is_some();
             if sides || is_sampler(&node) {
                 return Ok(Next::Done(node));
             }
@@ -207,13 +208,16 @@ impl<'a> Walk<'_, 'a> {
 
     fn size(&mut self, sampler: Node<'a>) -> Result<(), TextFault> {
         let Start { size, between, .. } = self.start(sampler)?;
-        self.rest
-            .extend(between.iter().filter(|node| !PLUMBING.contains(&node.class)).map(|node| node.class.to_owned()));
+        self.rest.extend(between.iter().filter(|node| !is_plumbing(node.class)).map(|node| node.class.to_owned()));
         self.seen.extend(between.iter().map(|node| node.id));
         let Some(empty) = size else { return Ok(()) };
         self.seen.insert(empty.id);
-        self.pair(empty, "width", SIZE)?;
-        self.pair(empty, "height", SIZE)?;
+        for (side, loaded) in ["width", "height"].into_iter().zip(LOADED_SIDES) {
+            let input = if empty.input(loaded).is_some() { loaded } else { side };
+            if let Some(value) = self.graph.value(empty, input, SIZE)? {
+                self.pairs.push((side.to_owned(), value));
+            }
+        }
         // Which of several pictures this is, and which part of the noise it got, the graph does not say.
         if empty.input("batch_size").is_some_and(|count| plain(count) != "1") {
             self.pair(empty, "batch_size", SIZE)?;
@@ -287,7 +291,7 @@ impl<'a> Walk<'_, 'a> {
                 name = Some(plain(found));
                 return Ok(Next::Done(()));
             }
-            if !PLUMBING.contains(&node.class) {
+            if !is_plumbing(node.class) {
                 changes.push(node.class.to_owned());
             }
             Ok(Next::Go(self.graph.first_link(node, &["model", ""], MODEL)?))
@@ -303,6 +307,7 @@ impl<'a> Walk<'_, 'a> {
     /// The prompt that a conditioning is made of. The guidance on the way is that of the positive one.
     fn prompt(&mut self, node: Node<'a>, input: &str, is_positive: bool) -> Result<String, TextFault> {
         let (mut seen, mut guidance, mut rest) = (Vec::new(), None, Vec::new());
+        let mut skip = None;
         let graph = self.graph;
         let first = graph.link(node, input, PROMPT)?;
         // Without a link a node has its prompt from somewhere else; only the negative one may be left out.
@@ -316,11 +321,26 @@ impl<'a> Walk<'_, 'a> {
             }
             match node.class {
                 "ConditioningZeroOut" => return Ok(Next::Done(String::new())),
-                class if class == "Reroute" || is_guidance(&node) => {
+                class if class.starts_with("Reroute") || is_guidance(&node) => {
                     let next = graph.first_link(node, &["conditioning", "", "*", "any", "value"], PROMPT)?;
                     return next.map_or_else(|| Err(node.unknown(PROMPT)), |next| Ok(Next::Go(Some(next))));
                 }
+                // the text that a wildcard encoder was left with
+                _ if node.input(FILLED).is_some() => {
+                    rest.push(node.class.to_owned());
+                    return Ok(Next::Done(graph.text(node, FILLED, PROMPT)?.unwrap_or_default()));
+                }
+                // a node that loads a model and encodes both prompts
+                _ if ["positive", "negative"].iter().all(|name| node.input(name).is_some_and(Value::is_string)) => {
+                    let own = if is_positive { "positive" } else { "negative" };
+                    skip = graph.skipped(node, "clip_skip");
+                    return Ok(Next::Done(graph.text(node, own, PROMPT)?.unwrap_or_default()));
+                }
                 class if class.contains("TextEncode") => {
+                    if let Some((clip, _)) = graph.link(node, "clip", PROMPT)? {
+                        skip = graph.skipped(clip, "stop_at_clip_layer");
+                        seen.extend(skip.as_ref().map(|_| clip.id));
+                    }
                     let mut texts = Vec::new();
                     let names = ["t5xxl", "text_g", "clip_g", "text", "prompt", "clip_l", "text_l"];
                     if names.iter().all(|name| node.input(name).is_none()) {
@@ -351,6 +371,9 @@ impl<'a> Walk<'_, 'a> {
         if let Some(guidance) = guidance.filter(|_| is_positive) {
             self.pairs.push(("guidance".into(), guidance));
         }
+        if let Some(skip) = skip.filter(|_| is_positive) {
+            self.pairs.push(("Clip skip".into(), skip));
+        }
         Ok(text.unwrap_or_default())
     }
 }
@@ -361,6 +384,17 @@ struct Start<'a> {
     /// The sampler before.
     sampler: Option<Node<'a>>,
     between: Vec<Node<'a>>,
+}
+
+/// What nodes that load a model call the sides of the latent that they make.
+const LOADED_SIDES: [&str; 2] = ["empty_latent_width", "empty_latent_height"];
+
+/// What nodes call the text in which wildcards are filled in.
+const FILLED: &str = "populated_text";
+
+/// Whether a node does nothing to a picture but show, keep or decode it, or only hands something on.
+fn is_plumbing(class: &str) -> bool {
+    PLUMBING.contains(&class) || class.starts_with("Reroute")
 }
 
 /// Whether a node adds a guidance to a conditioning, and does nothing else.

@@ -56,6 +56,19 @@ pub(super) fn split_brackets(prompt: &str) -> (String, String) {
     }
 }
 
+/// The Stable Horde, whose prompts stand in one text, and where `karras` says how levels are spaced.
+pub(super) fn horde(mut object: Map<String, Value>) -> Infotext {
+    let is_karras = object.remove("karras") == Some(Value::Bool(true));
+    let mut infotext = read(object, Writer::Horde);
+    if let Some((prompt, negative)) = infotext.prompt.split_once("###").filter(|_| infotext.negative.is_empty()) {
+        (infotext.prompt, infotext.negative) = (prompt.trim_end().to_owned(), negative.trim_start().to_owned());
+    }
+    if is_karras {
+        infotext.pairs.push(("scheduler".to_owned(), "karras".to_owned()));
+    }
+    infotext
+}
+
 /// NovelAI, whose prompt is in `v4_prompt` where it is nowhere else.
 pub(super) fn novel(object: Map<String, Value>) -> Infotext {
     let caption = |key: &str| Some(object.get(key)?.get("caption")?.get("base_caption")?.as_str()?.to_owned());

@@ -105,6 +105,12 @@ impl<'a> Graph<'a> {
         Err(TextFault::Endless { node: node.id.to_owned() })
     }
 
+    /// At which layer from its last a text encoder is left: what such an input says with a minus, where that is not the last.
+    pub(super) fn skipped(&self, node: Node<'a>, input: &str) -> Option<String> {
+        let layer = node.input(input)?.as_i64()?;
+        (layer < -1).then(|| layer.unsigned_abs().to_string())
+    }
+
     /// A text, which may stand in nodes of its own.
     pub(super) fn text(&self, node: Node<'a>, input: &str, what: &'static str) -> Result<Option<String>, TextFault> {
         self.text_within(node, input, what, &mut Bounds { depth: 0, left: MAX_TEXT })
@@ -150,6 +156,11 @@ impl<'a> Graph<'a> {
         let mut part = |name| Ok(self.text_within(next, name, what, &mut deeper)?.unwrap_or_default());
         if next.class == "StringConcatenate" {
             let text = part("string_a")? + &part("delimiter")? + &part("string_b")?;
+            bounds.left = deeper.left;
+            return Ok(Some(text));
+        }
+        if next.input("populated_text").is_some() {
+            let text = part("populated_text")?;
             bounds.left = deeper.left;
             return Ok(Some(text));
         }

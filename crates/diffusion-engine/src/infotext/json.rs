@@ -137,6 +137,7 @@ fn of_object(mut object: Map<String, Value>, knobs: &[Key]) -> Option<Infotext> 
     Some(match from {
         Writer::InvokeAi => flat::invoke(object),
         Writer::NovelAi => flat::novel(object),
+        Writer::Horde => flat::horde(object),
         from => flat::read(object, from),
     })
 }
@@ -163,6 +164,7 @@ fn whose(object: &Map<String, Value>, knobs: &[Key]) -> Option<Writer> {
         () if any(&["basemodel", "metadatascheme", "admguidance", "fullprompt", "refinerswapmethod"]) => {
             Some(Writer::Fooocus)
         }
+        () if any(&["workername", "workerid"]) && all(&["samplername"]) => Some(Writer::Horde),
         () if any(&["usestablediffusionmodel", "stablediffusionmodel"]) || all(&["numinferencesteps", "seed"]) => {
             Some(Writer::EasyDiffusion)
         }

@@ -5,7 +5,7 @@ use super::{
     keys::{Meaning, meaning, plain},
     pairs::{MAX_PAIRS, Pair, key, pairs},
     settings::{NEGATIVE, are_settings, is_known, is_steps},
-    unfold::unfolded,
+    unfold::{unfolded, with_one_line_end},
 };
 use crate::Key;
 
@@ -15,9 +15,13 @@ pub(super) fn read(text: &str, knobs: &[Key]) -> Result<Infotext, TextFault> {
     let end = |c: char| c.is_whitespace() || c == '\0';
     let text = windows.trim_end_matches(end);
     let (prompts, pairs) = split(text, knobs)?;
-    // This engine's own prompts may hold any line end; its last line begins with the steps.
-    if writer(&pairs) == Writer::Forge && text[prompts.len()..].trim_start_matches('\n').starts_with("Steps: ") {
-        return Ok(infotext(prompts, pairs, knobs));
+    // What is whole as it stands has the steps at the beginning of a line: whatever looks like a line's end in its values is none.
+    if text[prompts.len()..].trim_start_matches('\n').starts_with("Steps: ") {
+        return Ok(match writer(&pairs) {
+            // This engine's own prompts may hold any line end.
+            Writer::Forge => infotext(prompts, pairs, knobs),
+            _ => infotext(&with_one_line_end(prompts), pairs, knobs),
+        });
     }
     let text = unfolded(text, knobs);
     let (prompts, pairs) = split(text.trim_end_matches(end), knobs)?;
@@ -29,7 +33,7 @@ fn infotext(prompts: &str, mut pairs: Vec<Pair>, knobs: &[Key]) -> Infotext {
     let (prompt, negative) = match from {
         Writer::Forge => {
             // What this form can't hold, this engine repeats in the last line.
-            let (prompt, negative) = split_negative(prompts, true);
+            let (prompt, negative) = split_negative(prompts, Mark::Own);
             let again = |key| pairs.iter().find(|(k, _)| k == key).map(|(_, value)| value.clone());
             (
                 again("Prompt").unwrap_or_else(|| prompt.to_owned()),
@@ -37,7 +41,10 @@ fn infotext(prompts: &str, mut pairs: Vec<Pair>, knobs: &[Key]) -> Infotext {
             )
         }
         from => {
-            let (prompt, negative) = split_negative(prompts.trim_start_matches('\u{feff}'), false);
+            // What these write themselves has one spelling.
+            let exactly = matches!(from, Writer::A1111 | Writer::ForgeWebUi | Writer::SdNext);
+            let mark = if exactly { Mark::Written } else { Mark::Any };
+            let (prompt, negative) = split_negative(prompts.trim_start_matches('\u{feff}'), mark);
             let or = |plain: &str, other: Meaning| {
                 let said = || {
                     pairs
@@ -45,8 +52,8 @@ fn infotext(prompts: &str, mut pairs: Vec<Pair>, knobs: &[Key]) -> Infotext {
                         .find(|(key, _)| meaning(key, from, knobs) == Some(other))
                         .map(|(_, value)| value.clone())
                 };
-                let plain = plain.trim_end_matches('\n');
-                if plain.is_empty() { said().unwrap_or_default() } else { plain.to_owned() }
+                let plain = stripped(plain);
+                if plain.is_empty() { said().unwrap_or_default() } else { plain }
             };
             let (mut prompt, negative) = (or(prompt, Meaning::Prompt), or(negative, Meaning::Negative));
             // All in one line.
@@ -57,6 +64,15 @@ fn infotext(prompts: &str, mut pairs: Vec<Pair>, knobs: &[Key]) -> Infotext {
         }
     };
     Infotext { prompt, negative, pairs, from, rest: Vec::new(), fault: None }
+}
+
+/// A prompt as A1111 reads it: its lines without spaces around them, and what stands behind a further mark of negative prompts.
+fn stripped(prompt: &str) -> String {
+    let lines = prompt.trim_end_matches('\n').split('\n').map(|line| {
+        let line = line.trim();
+        line.strip_prefix(NEGATIVE).map_or(line, str::trim)
+    });
+    lines.collect::<Vec<_>>().join("\n").trim_matches('\n').to_owned()
 }
 
 /// What stands before the settings, and the settings.
@@ -131,19 +147,38 @@ fn writer(pairs: &[Pair]) -> Writer {
     version
         .or_else(|| said("seedmode").map(|_| Writer::DrawThings))
         .or_else(|| said("sdcpp").map(|_| Writer::StableDiffusionCpp))
+        .or_else(|| said("civitairesources").or(said("civitaimetadata")).map(|_| Writer::Civitai))
         .unwrap_or(Writer::Unknown)
 }
 
-/// Prompt and negative prompt. This engine writes the mark in one way, so that prompts may hold others.
-pub(super) fn split_negative(text: &str, exactly: bool) -> (&str, &str) {
-    let mark = |line: &str| match exactly {
-        true => line.starts_with(NEGATIVE).then_some(NEGATIVE.len()),
-        false => {
-            let start = line.len() - line.trim_start().len();
-            let end = start + line[start..].bytes().take(NEGATIVE.len() + 1).position(|b| b == b':')?;
-            (plain(&line[start..end]) == "negativeprompt").then_some(end + 1)
+/// How the mark of the negative prompt is spelt.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Mark {
+    /// As this engine writes it, so that prompts may hold others.
+    Own,
+    /// As A1111 writes it, with spaces before it or not.
+    Written,
+    /// In any case; but if it is there as A1111 writes it, so.
+    Any,
+}
+
+/// Prompt and negative prompt.
+pub(super) fn split_negative(text: &str, spelt: Mark) -> (&str, &str) {
+    let mark = |line: &str| {
+        let start = line.len() - line.trim_start().len();
+        let written = line[start..].starts_with(NEGATIVE).then_some(start + NEGATIVE.len());
+        match spelt {
+            Mark::Own => written.filter(|_| start == 0),
+            Mark::Written => written,
+            Mark::Any => written.or_else(|| {
+                let end = start + line[start..].bytes().take(NEGATIVE.len() + 1).position(|b| b == b':')?;
+                (plain(&line[start..end]) == "negativeprompt").then_some(end + 1)
+            }),
         }
     };
+    if spelt == Mark::Any && text.lines().any(|line| line.trim_start().starts_with(NEGATIVE)) {
+        return split_negative(text, Mark::Written);
+    }
     let mut at = 0;
     for line in text.split_inclusive('\n') {
         if let Some(length) = mark(line) {

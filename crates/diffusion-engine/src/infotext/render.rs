@@ -1,4 +1,8 @@
-use super::{lines::split_negative, pairs::pair_value, settings::NEGATIVE};
+use super::{
+    lines::{Mark, split_negative},
+    pairs::pair_value,
+    settings::NEGATIVE,
+};
 use crate::{Emphasis, Ingredient, Key, Provenance, Txt2Img, Variation};
 
 /// The infotext of a request, with the model and the autoencoder that it was `made` with and the family's `knobs`; `given_noise` notes that
@@ -64,7 +68,7 @@ pub fn render(request: &Txt2Img, made: &Provenance, knobs: &[Key], given_noise: 
     }
     pairs.push(("Profile", pass.profile.id.clone()));
     // What would not be read back as it is stands in the last line too.
-    if split_negative(&text.replace("\r\n", "\n"), true) != (pass.prompt.as_str(), pass.negative.as_str()) {
+    if split_negative(&text.replace("\r\n", "\n"), Mark::Own) != (pass.prompt.as_str(), pass.negative.as_str()) {
         pairs.push(("Prompt", pass.prompt.clone()));
         pairs.push(("Negative", pass.negative.clone()));
     }

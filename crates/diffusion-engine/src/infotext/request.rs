@@ -80,10 +80,11 @@ impl<'a> Said<'a> {
             // A key without a value says nothing, nor does one that leaves the choice to the program.
             let is_said = |meaning: &Meaning| {
                 // Easy Diffusion writes `false` where nothing is set.
-                let is_off = matches!(meaning, Meaning::Knob(_)) && matches!(value.trim(), "false" | "null" | "None");
+                let is_off =
+                    matches!(meaning, Meaning::Knob(_)) && matches!(value.trim(), "false" | "False" | "null" | "None");
                 !value.trim().is_empty() && !is_native(text.from, value) && !is_off
             };
-            if let Some(meaning) = meaning(key, text.from, knobs).filter(is_said) {
+            if let Some(meaning) = meaning_in(text, key, knobs).filter(is_said) {
                 by_meaning.entry(meaning).or_default().push((key.as_str(), value.as_str()));
             }
         }
@@ -274,6 +275,7 @@ impl<'a> Said<'a> {
         let per_step =
             |key: &str, value: &str| value.parse().map_err(|_| self.wrong(key, "a number, a list or a ramp", value));
         let cfg: Option<PerStep> = self.one(Meaning::Cfg, per_step)?;
+        let cfg = cfg.or(is_flux_of_civitai(self.text).then_some(PerStep::Same(1.0)));
         let Some(scale) = self.one(Meaning::Scale, |key, value| self.number(key, value))? else {
             return Ok((cfg, knobs));
         };
@@ -295,6 +297,9 @@ impl<'a> Said<'a> {
 
     /// The value of a family's key, in its range.
     fn knob(&self, knob: &Key, key: &str, value: &str) -> Result<Value, Error> {
+        // Easy Diffusion only says whether the last layer is left out.
+        let is_yes = self.text.from == Writer::EasyDiffusion && value.eq_ignore_ascii_case("true");
+        let value = if is_yes { "2" } else { value };
         let value = match knob.kind {
             Kind::Whole { .. } => crate::Value::Whole(self.whole(key, value)? as i128),
             Kind::Number { .. } => self.number(key, value).map(|_| knob.read(value.trim()))?,
@@ -343,6 +348,14 @@ impl<'a> Said<'a> {
     /// Sampler and schedule, each as the text says it.
     fn names(&self, catalog: &Catalog) -> Result<(Option<Sampler>, Option<Schedule>), Error> {
         let both = |_: &str, value: &str| {
+            // This one spaces its steps itself, whatever stands behind it (src/denoiser.hpp, master-410).
+            if self.text.from == Writer::StableDiffusionCpp && value.trim().starts_with("ddim_trailing") {
+                return Ok((catalog.sampler("ddim")?, Some(catalog.schedule("trailing")?)));
+            }
+            // Civitai leaves the sampler of Flux open; Euler with even levels comes near.
+            if self.text.from == Writer::Civitai && value.trim() == "Undefined" {
+                return Ok((catalog.sampler("euler")?, Some(catalog.schedule("simple")?)));
+            }
             // stable-diffusion.cpp's names have no spaces, and the schedule is behind one: its `euler discrete` is no `EulerDiscrete`.
             let apart = value.trim().split_once(' ').filter(|_| self.text.from == Writer::StableDiffusionCpp);
             match apart.map(|(sampler, schedule)| (catalog.sampler(sampler), catalog.schedule(schedule))) {
@@ -395,7 +408,7 @@ impl<'a> Said<'a> {
         let (mut unread, mut told) = (Vec::new(), BTreeSet::new());
         let mut set: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
         for (key, value) in &self.text.pairs {
-            let is_read = meaning(key, self.text.from, self.knobs).is_some_and(|meaning| match meaning {
+            let is_read = meaning_in(self.text, key, self.knobs).is_some_and(|meaning| match meaning {
                 Meaning::SeedMode => self.seed_mode().is_some(),
                 Meaning::Prompt => *value == self.text.prompt,
                 Meaning::Negative => *value == self.text.negative,
@@ -435,6 +448,24 @@ impl<'a> Said<'a> {
         let is_new = self.text.pairs.iter().any(|(key, _)| key == "SDCPP");
         values::number(value).is_some() && (is_new || ["ddim", "tcd"].contains(&sampler.id.as_str()))
     }
+}
+
+/// What a key means in a text. Civitai calls Flux's own guidance `CFG scale`, and writes a `Clip skip` that the model has no use for, as
+/// Forge reads it (modules/infotext_utils.py, dfdcbab).
+fn meaning_in(text: &Infotext, key: &str, knobs: &[Key]) -> Option<Meaning> {
+    let meaning = meaning(key, text.from, knobs)?;
+    if !is_flux_of_civitai(text) {
+        return Some(meaning);
+    }
+    match meaning {
+        Meaning::Cfg => own_scale(knobs).map(Meaning::Knob),
+        Meaning::Knob(_) if plain(key) == "clipskip" => None,
+        meaning => Some(meaning),
+    }
+}
+
+fn is_flux_of_civitai(text: &Infotext) -> bool {
+    text.from == Writer::Civitai && text.pairs.iter().any(|(_, value)| value.contains("FLUX"))
 }
 
 /// Whether a value is NovelAI's name for the schedule that its models come with, of which the text does not say what it is.

@@ -15,7 +15,7 @@ const WRITTEN: [&str; 5] = ["\\r\\n", "\\n", "<br>", "<br/>", "<br />"];
 
 /// The text with one `\n` for each line end, and with its three parts on lines of their own.
 pub(super) fn unfolded(text: &str, knobs: &[Key]) -> String {
-    let mut text = ENDS.iter().fold(text.to_owned(), |text, end| text.replace(end, "\n"));
+    let mut text = with_one_line_end(text);
     for end in WRITTEN {
         let is_end = |(at, _): (usize, &str)| {
             let behind = text[at + end.len()..].trim_start();
@@ -27,6 +27,11 @@ pub(super) fn unfolded(text: &str, knobs: &[Key]) -> String {
     }
     let text = plain_signs(text);
     apart(&text, knobs).unwrap_or(text)
+}
+
+/// The text with one `\n` for each line end of any system.
+pub(super) fn with_one_line_end(text: &str) -> String {
+    ENDS.iter().fold(text.to_owned(), |text, end| text.replace(end, "\n"))
 }
 
 /// The text with ASCII colons and commas in its settings, and with `Steps: 20` for `Steps=20`.
