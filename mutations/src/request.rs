@@ -1,7 +1,8 @@
 //! Requests of every setting that a picture's text has, written down and read again: what is read is what was written.
 
 use diffusion_engine::{
-    Catalog, Emphasis, Ingredient, Key, Kind, Pass, Provenance, Size, Txt2Img, Value, Variation, parse, render,
+    Catalog, Emphasis, Ingredient, Key, Kind, Pass, PerStep, Provenance, Shape, Size, Txt2Img, Value, Variation, parse,
+    render,
 };
 use samplers::{Kind as ParamKind, Value as Setting, noise::NoiseSource};
 
@@ -82,6 +83,16 @@ pub(crate) fn read(catalog: &Catalog, bytes: &[u8]) -> Reached {
     Reached::Accepted
 }
 
+/// Guidance from step to step.
+fn by_step(dice: &mut Dice) -> PerStep {
+    let cfg = |dice: &mut Dice| number(dice, 1.0, 100.0) as f32;
+    match dice.roll(4) {
+        0 => PerStep::Each((0..1 + dice.roll(20)).map(|_| cfg(dice)).collect()),
+        1 => PerStep::Ramp { from: cfg(dice), to: cfg(dice), shape: *dice.pick(&[Shape::Linear, Shape::Cosine]) },
+        _ => PerStep::Same(cfg(dice)),
+    }
+}
+
 fn request(dice: &mut Dice, catalog: &Catalog) -> Txt2Img {
     let mut pass = Pass::of(words(dice));
     if dice.one_in(2) {
@@ -94,7 +105,7 @@ fn request(dice: &mut Dice, catalog: &Catalog) -> Txt2Img {
     pass.sampler = dice.pick(catalog.samplers()).clone();
     pass.schedule = dice.pick(catalog.schedules()).clone();
     pass.profile = dice.pick(catalog.profiles()).clone();
-    pass.cfg = number(dice, 1.0, 100.0) as f32;
+    pass.cfg = by_step(dice);
     let side = |dice: &mut Dice| 16 + dice.roll(Size::MAX - 15);
     pass.size = Size { width: side(dice), height: side(dice) };
     if dice.one_in(5) {

@@ -60,14 +60,9 @@ impl Replay {
         let infotext = parse(&read_infotext(picture)?, catalog.knobs());
         let Reading { request, unread, defaults } = infotext.reading(catalog)?;
         let (noise, unread): (Vec<_>, Vec<_>) = unread.into_iter().partition(|key| *key == "Noise");
-        let made_with = infotext.provenance();
-        // A text of this version has every setting of its family, so one that it lacks belongs to another.
-        let is_own = made_with.version.as_deref() == Some(Difference::VERSION);
-        let is_knob = |name: &str| catalog.knobs().iter().any(|knob| knob.name == name);
-        let defaults = defaults.into_iter().filter(|name| !(is_own && is_knob(name))).collect();
         Ok(Self {
             request: request.picture(0),
-            made_with,
+            made_with: infotext.provenance(),
             given_noise: infotext.from == Writer::Forge && !noise.is_empty(),
             from: infotext.from,
             unread: unread.into_iter().filter(|key| !Provenance::is_named_by(key)).collect(),
