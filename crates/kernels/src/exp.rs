@@ -33,3 +33,18 @@ fn exp2<S: Simd>(s: S, x: S::V) -> S::V {
     }
     s.scale(s.fma(p, r, s.splat(1.0)), n)
 }
+
+/// `2^x` of finite numbers within 7.5e-5 of it, a twenty-fifth of what rounding to bf16 loses.
+///
+/// The polynomial of `2^r`, with `r` in 0 to 1, has the least greatest relative error of its degree (found by Remez' exchange).
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only tiles ask for it"))]
+#[inline(always)]
+pub(crate) fn coarse_exp2<S: Simd>(s: S, x: S::V) -> S::V {
+    const POLYNOMIAL: [f32; 4] = [7.802_452e-2, 2.260_671_6e-1, 6.958_335_6e-1, 9.999_252e-1];
+    let r = s.fraction(x);
+    let mut p = s.splat(POLYNOMIAL[0]);
+    for &coefficient in &POLYNOMIAL[1..] {
+        p = s.fma(p, r, s.splat(coefficient));
+    }
+    s.scale_down(p, x, r)
+}

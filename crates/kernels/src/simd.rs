@@ -81,6 +81,18 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn round(self, a: Self::V) -> Self::V;
     /// `a · 2^n` for whole `n`, of which those beyond -126 to 127 may count as these. NaN of `a` stays.
     fn scale(self, a: Self::V, n: Self::V) -> Self::V;
+    /// How far `a` is above the next whole number below it, 0 to 1.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only tiles ask for it"))]
+    #[inline(always)]
+    fn fraction(self, a: Self::V) -> Self::V {
+        self.sub(a, self.round(self.sub(a, self.splat(0.5))))
+    }
+    /// `a · 2^⌊x⌋`, where `fraction` is what [`Simd::fraction`] says of `x`; beyond -126 to 127 as [`Simd::scale`].
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only tiles ask for it"))]
+    #[inline(always)]
+    fn scale_down(self, a: Self::V, x: Self::V, fraction: Self::V) -> Self::V {
+        self.scale(a, self.sub(x, fraction))
+    }
     /// `1 / a` within 1.2e-7 of it.
     #[inline(always)]
     fn recip(self, a: Self::V) -> Self::V {
@@ -159,6 +171,21 @@ pub(crate) trait Simd: Copy + Send + Sync {
             low[i] = f32::from_bits(low_bits | high_bits << 16);
         }
         self.load(&low)
+    }
+
+    /// Rounds two vectors to bf16, one behind the other: each word of the result is a pair of neighbours.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only tiles ask for it"))]
+    #[inline(always)]
+    fn narrow(self, first: Self::V, second: Self::V) -> Self::V {
+        let mut all = [0.0; 2 * MAX_LANES];
+        self.store(&mut all, first);
+        self.store(&mut all[Self::LANES..], second);
+        let mut pairs = [0.0; MAX_LANES];
+        for (to, x) in pairs.iter_mut().zip(all.chunks_exact(2)) {
+            let [low, high] = [x[0], x[1]].map(|v| u32::from(bf16::from_f32(v).to_bits()));
+            *to = f32::from_bits(low | high << 16);
+        }
+        self.load(&pairs)
     }
 
     /// Makes what was streamed visible to other threads.

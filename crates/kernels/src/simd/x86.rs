@@ -57,6 +57,10 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
         round(a: __m512) -> __m512 = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
         scale(a: __m512, n: __m512) -> __m512 = _mm512_scalef_ps(a, n);
+        // 1: rounded down.
+        fraction(a: __m512) -> __m512 = _mm512_reduce_ps::<{ 1 | _MM_FROUND_NO_EXC }>(a);
+        // The instruction rounds the exponent down itself.
+        scale_down(a: __m512, x: __m512, _fraction: __m512) -> __m512 = _mm512_scalef_ps(a, x);
         // 14 bits, doubled by a step of Newton's method.
         recip(a: __m512) -> __m512 = {
             let near = _mm512_rcp14_ps(a);
@@ -125,6 +129,18 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
                 let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
                 _mm256_storeu_si256(to.as_mut_ptr().add(8 * half).cast(), halves);
             }
+        }
+    }
+    #[inline(always)]
+    fn narrow(self, first: __m512, second: __m512) -> __m512 {
+        // SAFETY: `self` proves the instructions, those of bf16 where `BF16`; the types are the same 64 bytes.
+        unsafe {
+            if BF16 {
+                return transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(second, first));
+            }
+            let first = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(self.rounded(first)));
+            let second = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(self.rounded(second)));
+            _mm512_castsi512_ps(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second))
         }
     }
     #[inline(always)]
