@@ -7,8 +7,9 @@ use std::{
 
 use core_tensor::{
     Compute, Declare, Device, Error, Format, Layout, Manifest, Residency, Stored, Tensor, WeightSource, Weights,
-    layers::{Conv2d, GroupNorm, Linear},
-    ops, tensor,
+    layers::{Added, Conv2d, GroupNorm, Linear},
+    ops::{self, Activation},
+    tensor,
 };
 use diffusion_engine::{Inside, Look, Site};
 use flux::{Dimensions, Inputs, Transformer, TransformerConfig};
@@ -154,9 +155,10 @@ impl Resnet {
     }
 
     fn forward(&self, x: Tensor<4>, time: Tensor<2>) -> Tensor<4> {
-        let inner = self.conv1.forward(self.norm1.forward_silu(x.clone()));
-        let time: Tensor<4> = self.time_emb_proj.forward(ops::silu(time)).unsqueeze_dims(&[2, 3]);
-        self.conv2.forward_onto(self.norm2.forward_silu(inner + time), x)
+        let silu = Some(Activation::Silu);
+        let time = Added { shift: Some(self.time_emb_proj.forward(ops::silu(time))), residual: None };
+        let inner = self.conv1.forward_normed(&self.norm1, silu, x.clone(), time);
+        self.conv2.forward_normed(&self.norm2, silu, inner, Added { shift: None, residual: Some(x) })
     }
 }
 

@@ -26,7 +26,12 @@ pub(crate) struct Values(FlexTensor);
 impl Values {
     /// `None` for a tensor of another device or number format.
     pub(crate) fn of<const D: usize>(x: &Tensor<D>) -> Option<Self> {
-        view(x).map(|x| Self(if x.is_contiguous() { x } else { x.to_contiguous() }))
+        view(x).map(|x| Self(in_order(x)))
+    }
+
+    /// The values of a map `[b, c, h, w]` in the order `[b, h, w, c]`.
+    pub(crate) fn by_pixels(x: &Tensor<4>) -> Option<Self> {
+        Self::of(&x.clone().permute(PIXELS))
     }
 }
 
@@ -35,6 +40,58 @@ impl Deref for Values {
 
     fn deref(&self) -> &[f32] {
         self.0.as_slice().expect("the values are f32 and in order")
+    }
+}
+
+/// What makes `[b, h, w, c]` of `[b, c, h, w]`.
+pub(crate) const PIXELS: [usize; 4] = [0, 2, 3, 1];
+
+/// What makes `[b, c, h, w]` of `[b, h, w, c]`.
+pub(crate) const PLANES: [usize; 4] = [0, 3, 1, 2];
+
+/// Whether the channels of each pixel of `[b, c, h, w]` lie side by side, and in no other order.
+pub(crate) fn is_by_pixels(x: &Tensor<4>) -> bool {
+    view(x).is_some_and(|x| !x.is_contiguous() && x.layout().permute(&PIXELS).is_contiguous())
+}
+
+/// The same tensor, row-major.
+pub(crate) fn row_major<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match view(&x) {
+        Some(view) if !view.is_contiguous() => Tensor::from_primitive::<Flex>(in_order(view)),
+        Some(_) | None => x,
+    }
+}
+
+/// The values row-major: as they are, or copied. Where no more than neighbouring dimensions have changed places, as between maps by
+/// planes and by pixels, the copy is a kernel's.
+fn in_order(x: FlexTensor) -> FlexTensor {
+    if x.is_contiguous() {
+        return x;
+    }
+    let Some([batch, rows, columns]) = transposed(x.layout()) else { return x.to_contiguous() };
+    let len = batch * rows * columns;
+    let values = &x.storage()[x.layout().start_offset()..][..len];
+    let values = written(len, |out| kernels::transpose(isa(), values, [batch, rows, columns], out));
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(x.layout().shape().clone()), DType::F32)
+}
+
+/// `[batch, rows, columns]` in memory of a layout that is `[batch, columns, rows]`, once dimensions that lie in order are taken as one.
+fn transposed(layout: &Layout) -> Option<[usize; 3]> {
+    let mut groups: Vec<(usize, usize)> = Vec::new();
+    for (&n, &stride) in layout.shape().iter().zip(layout.strides()) {
+        let stride = usize::try_from(stride).ok()?;
+        match groups.last_mut() {
+            _ if n == 1 => {}
+            Some(last) if stride.checked_mul(n) == Some(last.1) => *last = (last.0 * n, stride),
+            Some(_) | None => groups.push((n, stride)),
+        }
+    }
+    match groups[..] {
+        [(columns, 1), (rows, apart)] if apart == columns => Some([1, rows, columns]),
+        [(batch, whole), (columns, 1), (rows, apart)] if apart == columns && whole == rows * columns => {
+            Some([batch, rows, columns])
+        }
+        _ => None,
     }
 }
 
@@ -55,7 +112,7 @@ impl Rows {
         let count = dims[..D - 1].iter().product();
         Some(match stride(&x) {
             Some(stride) => Self { x, count, stride },
-            None => Self { x: x.to_contiguous(), count, stride: dims[D - 1] },
+            None => Self { x: in_order(x), count, stride: dims[D - 1] },
         })
     }
 
@@ -151,7 +208,7 @@ pub(crate) fn map<const D: usize>(
         in_place(&mut values[start..end]);
         return Tensor::from_primitive::<Flex>(x);
     }
-    let x = Values(if range.is_some() { x } else { x.to_contiguous() });
+    let x = Values(in_order(x));
     tensor(shape, |out| to_new(&x, out))
 }
 

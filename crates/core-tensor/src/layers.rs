@@ -8,7 +8,7 @@ mod norms;
 
 pub use self::{
     attention::Attention,
-    conv2d::Conv2d,
+    conv2d::{Added, Conv2d},
     downsample::Downsample,
     linear::Linear,
     norms::{GroupNorm, LayerNorm, RmsNorm},

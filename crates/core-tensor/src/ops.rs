@@ -4,6 +4,9 @@
 //! [`Ops`] lists the operations, and there are three bodies of them: [`Cpu`] is kernels of ours, [`Cube`] is Burn's back ends for GPUs,
 //! [`Composed`] is right everywhere. A tensor's device and number format say which one is called. Every body is held against
 //! `Composed` in f64 by [`suite`].
+//!
+//! A map `[b, c, h, w]` may lie plane by plane or pixel by pixel ([`kernels::MapOrder`]): a convolution gives it the order that its kernel
+//! writes, and the operations here leave it in the order that they find. Whoever asks for values gets them row-major in any case.
 
 mod composed;
 mod cpu;
@@ -81,6 +84,16 @@ pub trait Ops {
     /// See [`add`].
     fn add<const D: usize>(x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
         x + y
+    }
+
+    /// See [`add_maps`].
+    fn add_maps(x: Tensor<4>, y: Tensor<4>) -> Tensor<4> {
+        Self::add(x, y)
+    }
+
+    /// See [`join_channels`].
+    fn join_channels(x: Tensor<4>, y: Tensor<4>) -> Tensor<4> {
+        composed::join_channels(x, y)
     }
 
     /// See [`upsample_nearest_2x`].
@@ -232,6 +245,16 @@ pub fn gated<const D: usize>(f: Activation, x: Tensor<D>, gate: Tensor<D>) -> Te
 /// `x + y`, both of one shape.
 pub fn add<const D: usize>(x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
     at_home_of!(&x, add(x, y))
+}
+
+/// `x + y`, both `[b, c, h, w]`.
+pub fn add_maps(x: Tensor<4>, y: Tensor<4>) -> Tensor<4> {
+    at_home_of!(&x, add_maps(x, y))
+}
+
+/// The channels of `x` `[b, c, h, w]`, then those of `y`, which has the same pixels.
+pub fn join_channels(x: Tensor<4>, y: Tensor<4>) -> Tensor<4> {
+    at_home_of!(&x, join_channels(x, y))
 }
 
 /// Doubles height and width by repeating pixels, `[b, c, h, w]` to `[b, c, 2h, 2w]`.

@@ -18,7 +18,7 @@ use crate::format::{self, Format, Product};
 pub use branch::{Branch, Change, Strength};
 pub use computed::{Computed, Rule};
 pub use convolution::Convolution;
-pub(crate) use convolution::Parameters;
+pub(crate) use convolution::{Around, Parameters};
 pub use layout::{Declare, Kind, Layout, Need};
 pub use manifest::{Form, Manifest};
 pub use matrix::Matrix;

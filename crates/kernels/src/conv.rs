@@ -2,7 +2,8 @@
 //!
 //! On vectors a row of the first factor is a filter, and a panel of the second is made of some pixels' patches when it is needed.
 //! On tiles a row is a pixel of the padded picture with 32 channels side by side, so that a patch is the same rows seen from another
-//! start: nothing is copied but the picture, once.
+//! start: nothing is copied but the picture, once. That is why maps are read and written pixel by pixel there, and plane by plane
+//! elsewhere ([`MapOrder`]).
 
 #[cfg(target_arch = "x86_64")]
 mod tiled;
@@ -70,6 +71,14 @@ impl PackedConv {
         Self { isa, shape, filters: Arc::new(filters) }
     }
 
+    /// In which order it reads and writes maps.
+    pub fn order(&self) -> MapOrder {
+        match &*self.filters {
+            Filters::Singles(_) | Filters::Pairs(_) => MapOrder::Planes,
+            Filters::Tiles(_) => MapOrder::Pixels,
+        }
+    }
+
     /// Bytes that it takes in memory.
     pub fn bytes(&self) -> usize {
         match &*self.filters {
@@ -109,25 +118,81 @@ fn tiles(isa: Isa, c_out: usize, steps: usize, value: impl Fn(usize, usize) -> f
     tiles
 }
 
+/// In which order the values of a map lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapOrder {
+    /// `[batch, channels, h, w]`
+    Planes,
+    /// `[batch, h, w, channels]`
+    Pixels,
+}
+
 /// What becomes of a convolution's result: `residual + activation(result + bias)`, each part optional.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConvEpilogue<'a> {
-    /// One value for each output channel.
+    /// One value for each output channel, or for each of each batch entry, `[batch, c_out]`.
     pub bias: Option<&'a [f32]>,
     /// Applied after the bias.
     pub activation: Option<Activation>,
-    /// As large as the result.
+    /// As large as the result, and in its order.
     pub residual: Option<&'a [f32]>,
 }
 
-/// `[batch, c_in, h, w]` to `[batch, c_out, h', w']` (see [`PackedConv::size`]), the border filled up with `kernel / 2` zeros. Without
-/// input channels, or where all that the kernel sees is border, the result is what the epilogue makes of 0.
+/// What becomes of an input before a convolution sees it: `activation(x · scale + shift)`, as a group norm is once its means are known.
+#[derive(Clone, Copy, Debug)]
+pub struct Prologue<'a> {
+    /// One value for each input channel of each batch entry, `[batch, c_in]`.
+    pub scale: &'a [f32],
+    /// As many.
+    pub shift: &'a [f32],
+    /// Applied last.
+    pub activation: Option<Activation>,
+}
+
+/// `[batch, c_in, h, w]` to `[batch, c_out, h', w']` (see [`PackedConv::size`]), both in the convolution's order
+/// ([`PackedConv::order`]), the border filled up with `kernel / 2` zeros. Without input channels, or where all that the kernel sees is
+/// border, the result is what the epilogue makes of 0.
 ///
 /// # Panics
 /// If `x`, `out` or a part of the epilogue does not fit the shapes, the stride is 0, or a size can't be counted.
 pub fn conv2d<'o>(
     conv: &PackedConv,
     x: &[f32],
+    batch: usize,
+    size: [usize; 2],
+    stride: usize,
+    epilogue: ConvEpilogue,
+    out: Out<'o>,
+) -> &'o mut [f32] {
+    convolve(conv, x, None, batch, size, stride, epilogue, out)
+}
+
+/// [`conv2d`] of what `prologue` makes of `x`; the border is 0 as ever.
+///
+/// # Panics
+/// As [`conv2d`], if the prologue does not fit, and where the order is [`MapOrder::Planes`].
+#[allow(clippy::too_many_arguments, reason = "a layer's parameters")]
+pub fn conv2d_after<'o>(
+    conv: &PackedConv,
+    prologue: Prologue,
+    x: &[f32],
+    batch: usize,
+    size: [usize; 2],
+    stride: usize,
+    epilogue: ConvEpilogue,
+    out: Out<'o>,
+) -> &'o mut [f32] {
+    let count = product("values of a prologue", [batch, conv.shape[1]]);
+    assert!(prologue.scale.len() == count && prologue.shift.len() == count, "a scale and a shift for {count} channels");
+    assert_eq!(conv.order(), MapOrder::Pixels, "a prologue is part of reading pixels");
+    convolve(conv, x, Some(prologue), batch, size, stride, epilogue, out)
+}
+
+#[allow(clippy::too_many_arguments, reason = "a layer's parameters")]
+fn convolve<'o>(
+    conv: &PackedConv,
+    x: &[f32],
+    prologue: Option<Prologue>,
     batch: usize,
     [h, w]: [usize; 2],
     stride: usize,
@@ -141,7 +206,8 @@ pub fn conv2d<'o>(
     let results = product("results", [batch, c_out, oh, ow]);
     assert_eq!(x.len(), inputs, "values of [{batch}, {c_in}, {h}, {w}]");
     assert_eq!(len, results, "values of a result [{batch}, {c_out}, {oh}, {ow}]");
-    assert!(epilogue.bias.is_none_or(|bias| bias.len() == c_out), "a bias for each of {c_out} channels");
+    let biases = epilogue.bias.map_or(c_out, <[f32]>::len);
+    assert!(biases == c_out || biases == product("biases", [batch, c_out]), "a bias for each of {c_out} channels");
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == len), "a residual as large as the result");
     if len == 0 {
         return &mut [];
@@ -150,19 +216,29 @@ pub fn conv2d<'o>(
     for (entry, out) in out.chunks_exact_mut(len / batch).enumerate() {
         let x = &x[entry * (x.len() / batch)..][..x.len() / batch];
         let residual = epilogue.residual.map(|all| &all[entry * out.len()..][..out.len()]);
-        let (place, out) =
-            (Place { epilogue: ConvEpilogue { residual, ..epilogue }, pixels: oh * ow }, Output::of(out, oh * ow));
+        let bias = epilogue.bias.map(|all| if all.len() == c_out { all } else { &all[entry * c_out..][..c_out] });
+        let epilogue = ConvEpilogue { bias, residual, ..epilogue };
+        let size = if x.is_empty() { Size { c_in: 0, ..size } } else { size };
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = prologue;
+        #[cfg(target_arch = "x86_64")]
+        if let Filters::Tiles(panels) = &*conv.filters {
+            let prologue = prologue.map(|Prologue { scale, shift, activation }| {
+                let [scale, shift] = [scale, shift].map(|all| &all[entry * c_in..][..c_in]);
+                Prologue { scale, shift, activation }
+            });
+            tiled::convolve(conv.isa, panels, x, prologue, size, epilogue, out);
+            continue;
+        }
+        let (place, out) = (Place { epilogue, pixels: oh * ow }, Output::of(out, oh * ow));
         match &*conv.filters {
-            _ if x.is_empty() => in_vectors::<Singles<f32>>(conv.isa, &[], x, Size { c_in: 0, ..size }, place, out),
+            _ if x.is_empty() => in_vectors::<Singles<f32>>(conv.isa, &[], x, size, place, out),
             Filters::Singles(filters) => in_vectors::<Singles<f32>>(conv.isa, filters, x, size, place, out),
             Filters::Pairs(filters) => {
                 let pairs = pair_channels(conv.isa, x, size);
                 in_vectors::<Pairs>(conv.isa, filters, &pairs, Size { c_in: c_in.div_ceil(2), ..size }, place, out)
             }
-            #[cfg(target_arch = "x86_64")]
-            Filters::Tiles(panels) => tiled::convolve(conv.isa, panels, x, size, place, out),
-            #[cfg(not(target_arch = "x86_64"))]
-            Filters::Tiles(_) => unreachable!("only x86 has tiles"),
+            Filters::Tiles(_) => unreachable!("on x86 they have gone another way, and only x86 has tiles"),
         };
     }
     // SAFETY: every entry of the batch was written, and there are as many values as entries with theirs.

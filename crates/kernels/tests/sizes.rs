@@ -11,8 +11,8 @@ use std::{
 
 use half::f16;
 use kernels::{
-    Activation, Affine, Bias, Compute, ConvEpilogue, Epilogue, Heads, Isa, Mask, Out, PackedConv, PackedMatrix, Scores,
-    Values,
+    Activation, Affine, Bias, Compute, ConvEpilogue, Epilogue, Heads, Isa, MapOrder, Mask, Out, PackedConv,
+    PackedMatrix, Scores, Values,
 };
 
 /// Twice this is 0.
@@ -157,9 +157,12 @@ fn a_stride_past_the_picture_sees_its_first_pixel() {
 fn a_convolution_of_nothing_is_its_epilogue_or_nothing() {
     for (isa, compute) in kinds() {
         let epilogue = ConvEpilogue { bias: Some(&[1.0, -2.0]), activation: None, residual: None };
-        let bias = |pixels| [vec![1.0; pixels], vec![-2.0; pixels]].concat();
         // No input channels.
         let conv = PackedConv::pack(isa, compute, [2, 0, 3], Values::F32(&[]));
+        let bias = |pixels| match conv.order() {
+            MapOrder::Planes => [vec![1.0; pixels], vec![-2.0; pixels]].concat(),
+            MapOrder::Pixels => [1.0, -2.0].repeat(pixels),
+        };
         let y = written(2 * 2 * 15, |out| kernels::conv2d(&conv, &[], 2, [3, 5], 1, epilogue, out));
         assert_eq!(y, [bias(15), bias(15)].concat(), "{isa:?} {compute:?}");
         // An empty picture, all of which is border where the kernel is even.

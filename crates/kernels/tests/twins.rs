@@ -4,8 +4,8 @@ use std::mem::MaybeUninit;
 
 use half::{bf16, f16};
 use kernels::{
-    Activation, Affine, Bias, Compute, ConvEpilogue, Epilogue, Heads, Isa, Mask, Out, PackedConv, PackedMatrix, Scores,
-    Values,
+    Activation, Affine, Bias, Compute, ConvEpilogue, Epilogue, Heads, Isa, MapOrder, Mask, Out, PackedConv,
+    PackedMatrix, Scores, Values,
 };
 use proptest::prelude::*;
 
@@ -99,6 +99,12 @@ fn erf(x: f64) -> f64 {
         sum += term;
     }
     sum * (-x * x).exp() * 2.0 / std::f64::consts::PI.sqrt()
+}
+
+/// `[batch, rows, columns]` to `[batch, columns, rows]`.
+fn swapped(x: &[f32], [batch, rows, columns]: [usize; 3]) -> Vec<f32> {
+    let place = |i: usize| (i / (rows * columns), i % (rows * columns) / rows, i % rows);
+    (0..batch * rows * columns).map(place).map(|(b, c, r)| x[(b * rows + r) * columns + c]).collect()
 }
 
 const ACTIVATIONS: [Activation; 4] =
@@ -223,14 +229,15 @@ proptest! {
         let half = kernel / 2;
         let x = numbers(batch * c_in * h * w, seed);
         let weights = numbers(c_out * c_in * kernel * kernel, seed ^ 1);
-        let bias = numbers(c_out, seed ^ 2);
+        let bias = numbers(if seed % 2 == 0 { c_out } else { batch * c_out }, seed ^ 2);
         for (isa, compute, _) in computes() {
             let conv = PackedConv::pack(isa, compute, [c_out, c_in, kernel], Values::F32(&weights));
             let [oh, ow] = conv.size([h, w], stride);
             let residual = numbers(batch * c_out * oh * ow, seed ^ 3);
             let (expected, terms): (Vec<f64>, Vec<f64>) = (0..residual.len()).map(|i| {
                 let (b, o, y, column) = (i / ow / oh / c_out, i / ow / oh % c_out, i / ow % oh, i % ow);
-                let (mut sum, mut squares) = (f64::from(bias[o]) + f64::from(residual[i]), 0.0);
+                let bias = bias[if bias.len() == c_out { o } else { b * c_out + o }];
+                let (mut sum, mut squares) = (f64::from(bias) + f64::from(residual[i]), 0.0);
                 for c in 0..c_in { for ky in 0..kernel { for kx in 0..kernel {
                     let (y, column) = ((y * stride + ky).wrapping_sub(half), (column * stride + kx).wrapping_sub(half));
                     if y < h && column < w {
@@ -243,8 +250,14 @@ proptest! {
                 } } }
                 (sum, squares.sqrt())
             }).unzip();
+            let ordered = |map: &[f32], channels, pixels| match conv.order() {
+                MapOrder::Planes => map.to_vec(),
+                MapOrder::Pixels => swapped(map, [batch, channels, pixels]),
+            };
+            let (x, residual) = (ordered(&x, c_in, h * w), ordered(&residual, c_out, oh * ow));
             let epilogue = ConvEpilogue { bias: Some(&bias), activation: None, residual: Some(&residual) };
             let y = written(expected.len(), |out| kernels::conv2d(&conv, &x, batch, [h, w], stride, epilogue, out));
+            let y = if conv.order() == MapOrder::Planes { y } else { swapped(&y, [batch, oh * ow, c_out]) };
             let error = error_of_sums(&y, &expected, &terms);
             prop_assert!(error <= F32, "{isa:?} {compute:?}: {error}");
         }

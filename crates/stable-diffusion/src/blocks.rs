@@ -4,7 +4,7 @@
 
 use core_tensor::{
     Tensor, Weights,
-    layers::{Attention, Conv2d, GroupNorm, LayerNorm, Linear},
+    layers::{Added, Attention, Conv2d, GroupNorm, LayerNorm, Linear},
     ops::{self, Activation},
 };
 use diffusion_engine::{Error, Inside, Site};
@@ -104,14 +104,14 @@ impl ResBlock {
     }
 
     fn forward(&self, x: Tensor<4>, emb: &Tensor<2>) -> Tensor<4> {
-        let h = self.in_conv.forward(self.in_norm.forward_silu(x.clone()));
-        let emb: Tensor<4> = self.emb.forward(emb.clone()).unsqueeze_dims(&[2, 3]); // b c 1 1
-        let h = self.out_norm.forward_silu(h + emb);
+        let silu = Some(Activation::Silu);
+        let emb = Added { shift: Some(self.emb.forward(emb.clone())), residual: None };
+        let h = self.in_conv.forward_normed(&self.in_norm, silu, x.clone(), emb);
         let x = match &self.skip_connection {
             Some(conv) => conv.forward(x),
             None => x,
         };
-        self.out_conv.forward_onto(h, x)
+        self.out_conv.forward_normed(&self.out_norm, silu, h, Added { shift: None, residual: Some(x) })
     }
 }
 
@@ -146,10 +146,11 @@ impl SpatialTransformer {
 
     fn forward(&self, x: Tensor<4>, given: &Given, at: Site) -> Result<Tensor<4>, Error> {
         let [_, _, h, w] = x.dims();
-        let normal = self.norm.forward(x.clone());
         let tokens = match &self.proj {
-            Projections::Convolutions([proj_in, _]) => ops::tokens(proj_in.forward(normal)),
-            Projections::Matrices([proj_in, _]) => proj_in.forward(ops::tokens(normal)),
+            Projections::Convolutions([proj_in, _]) => {
+                ops::tokens(proj_in.forward_normed(&self.norm, None, x.clone(), Added::default()))
+            }
+            Projections::Matrices([proj_in, _]) => proj_in.forward(ops::tokens(self.norm.forward(x.clone()))),
         };
         let blocks = self.transformer_blocks.iter().enumerate();
         let tokens = blocks.into_iter().try_fold(tokens, |x, (i, block)| {
@@ -158,7 +159,7 @@ impl SpatialTransformer {
         })?;
         Ok(match &self.proj {
             Projections::Convolutions([_, proj_out]) => proj_out.forward_onto(ops::pixels(tokens, [h, w]), x),
-            Projections::Matrices([_, proj_out]) => ops::add(x, ops::pixels(proj_out.forward(tokens), [h, w])),
+            Projections::Matrices([_, proj_out]) => ops::add_maps(x, ops::pixels(proj_out.forward(tokens), [h, w])),
         })
     }
 }

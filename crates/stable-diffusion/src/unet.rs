@@ -5,7 +5,7 @@
 
 use core_tensor::{
     Blocks, Device, Tensor, Weights,
-    layers::{Conv2d, GroupNorm, Linear},
+    layers::{Added, Conv2d, GroupNorm, Linear},
     ops::{self, Activation},
     tensor,
 };
@@ -112,10 +112,10 @@ impl Unet {
         let h = self.output_blocks.each(h, |h, i, block| {
             let at = Site::block(NETWORK, "output_blocks", i);
             let skip = skips.pop().expect("a UNet has as many input blocks as output blocks");
-            let both = vec![inside.after_map(at.stream("h"), h)?, inside.after_map(at.stream("skip"), skip)?];
-            inside.after_map(at, block.forward(Tensor::cat(both, 1), &mut sizes, &given, at)?)
+            let (h, skip) = (inside.after_map(at.stream("h"), h)?, inside.after_map(at.stream("skip"), skip)?);
+            inside.after_map(at, block.forward(ops::join_channels(h, skip), &mut sizes, &given, at)?)
         })?;
-        let out = self.out_conv.forward(self.out_norm.forward_silu(h));
+        let out = self.out_conv.forward_normed(&self.out_norm, Some(Activation::Silu), h, Added::default());
         inside.after_map(Site::layer(NETWORK, "out"), out)
     }
 

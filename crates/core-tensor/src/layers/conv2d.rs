@@ -1,10 +1,11 @@
 use burn::tensor::module;
-use kernels::ConvEpilogue;
 
+use super::GroupNorm;
 use crate::{
-    Convolution, Error, Parameter, Tensor, Weight, Weights,
+    Error, Parameter, Tensor, Weight, Weights,
     cpu::Values,
-    weights::{F32, Parameters},
+    ops::Activation,
+    weights::{Around, Convolution, F32, Parameters},
 };
 
 /// A two-dimensional convolution over `[b, c, h, w]`.
@@ -12,6 +13,15 @@ use crate::{
 pub struct Conv2d {
     weight: Weight<Convolution>,
     bias: Parameter<1>,
+}
+
+/// What is added to a convolution's result, each part optional.
+#[derive(Debug, Default)]
+pub struct Added {
+    /// A number for each channel, the same for all pixels, `[b or 1, c_out]`.
+    pub shift: Option<Tensor<2>>,
+    /// As large as the result.
+    pub residual: Option<Tensor<4>>,
 }
 
 impl Conv2d {
@@ -32,7 +42,7 @@ impl Conv2d {
     /// `[b, c_in, h, w]` to `[b, c_out, h, w]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match self.weight.alone().map(|own| (own, &own.parameters)) {
-            Some((own, Parameters::Panels(conv))) => self.fused(own, conv, &x, None),
+            Some((own, Parameters::Panels(conv))) => self.fused(own, conv, &x, None, None, None),
             Some((own, Parameters::Dense(weight))) => {
                 module::conv2d(x, weight.clone(), Some(self.bias.value()), own.options())
             }
@@ -43,8 +53,31 @@ impl Conv2d {
     /// `residual + forward(x)`.
     pub fn forward_onto(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
         match self.weight.alone().map(|own| (own, &own.parameters)) {
-            Some((own, Parameters::Panels(conv))) => self.fused(own, conv, &x, Some(residual)),
+            Some((own, Parameters::Panels(conv))) => self.fused(own, conv, &x, None, None, Some(&residual)),
             Some((_, Parameters::Dense(_) | Parameters::Mapped(_))) | None => residual + self.forward(x),
+        }
+    }
+
+    /// `forward(activation(norm(x)))`, to which is added what there is.
+    pub fn forward_normed(
+        &self,
+        norm: &GroupNorm,
+        activation: Option<Activation>,
+        x: Tensor<4>,
+        added: Added,
+    ) -> Tensor<4> {
+        let Added { shift, residual } = added;
+        if let Some((own, Parameters::Panels(conv))) = self.weight.alone().map(|own| (own, &own.parameters)) {
+            return self.fused(own, conv, &x, Some((norm, activation)), shift, residual.as_ref());
+        }
+        let y = self.forward(norm.forward_then(x, activation));
+        let y = match shift {
+            Some(shift) => y + shift.unsqueeze_dims(&[2, 3]),
+            None => y,
+        };
+        match residual {
+            Some(residual) => residual + y,
+            None => y,
         }
     }
 
@@ -53,11 +86,15 @@ impl Conv2d {
         own: &Convolution,
         conv: &kernels::PackedConv,
         x: &Tensor<4>,
-        residual: Option<Tensor<4>>,
+        norm: Option<(&GroupNorm, Option<Activation>)>,
+        shift: Option<Tensor<2>>,
+        residual: Option<&Tensor<4>>,
     ) -> Tensor<4> {
-        let bias = Values::of(&self.bias.value()).expect(F32);
-        let residual = residual.map(|residual| Values::of(&residual).expect(F32));
-        own.convolve(conv, x, ConvEpilogue { bias: Some(&bias), activation: None, residual: residual.as_deref() })
+        let bias = match shift {
+            Some(shift) => Values::of(&(shift + self.bias.value().unsqueeze_dim(0))),
+            None => Values::of(&self.bias.value()),
+        };
+        own.convolve(conv, x, Around { norm, bias: Some(&bias.expect(F32)), residual })
     }
 
     fn composed(&self, x: Tensor<4>) -> Tensor<4> {

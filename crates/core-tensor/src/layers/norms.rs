@@ -1,6 +1,10 @@
+use kernels::Affines;
+
 use crate::{
     Error, Parameter, Tensor, Weights,
+    cpu::{Values, isa},
     ops::{self, Activation, Rope},
+    weights::F32,
 };
 
 /// Layer normalisation over the last dimension, with scale and shift.
@@ -73,11 +77,24 @@ impl GroupNorm {
 
     /// `[b, c, h, w]` to the same shape.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        ops::group_norm(x, self.groups, &self.weight.value(), &self.bias.value(), self.eps, None)
+        self.forward_then(x, None)
     }
 
     /// `silu(forward(x))`.
     pub fn forward_silu(&self, x: Tensor<4>) -> Tensor<4> {
-        ops::group_norm(x, self.groups, &self.weight.value(), &self.bias.value(), self.eps, Some(Activation::Silu))
+        self.forward_then(x, Some(Activation::Silu))
+    }
+
+    /// `activation(forward(x))`.
+    pub(crate) fn forward_then(&self, x: Tensor<4>, activation: Option<Activation>) -> Tensor<4> {
+        ops::group_norm(x, self.groups, &self.weight.value(), &self.bias.value(), self.eps, activation)
+    }
+
+    /// What it does to each channel of `b` maps that lie pixel by pixel.
+    pub(crate) fn affines(&self, x: &[f32], b: usize) -> Affines {
+        let [weight, bias] = [&self.weight, &self.bias].map(|p| Values::of(&p.value()).expect(F32));
+        let channels = weight.len();
+        let shape = [b, x.len().checked_div(b * channels).unwrap_or(0), channels];
+        Affines::of_groups(isa(), x, shape, self.groups, &weight, &bias, self.eps as f32)
     }
 }

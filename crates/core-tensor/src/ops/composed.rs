@@ -73,6 +73,10 @@ pub(super) fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
     x.reshape([b, c, h, 1, w, 1]).expand([b, c, h, 2, w, 2]).reshape([b, c, h * 2, w * 2])
 }
 
+pub(super) fn join_channels(x: Tensor<4>, y: Tensor<4>) -> Tensor<4> {
+    Tensor::cat(vec![x, y], 1)
+}
+
 pub(super) fn tokens(x: Tensor<4>) -> Tensor<3> {
     let [b, c, h, w] = x.dims();
     x.reshape([b, c, h * w]).swap_dims(1, 2) // b (h w) c

@@ -2,10 +2,10 @@
 
 use kernels::{Affine, Heads};
 
-use super::{Activation, Bias, Mask, Ops, Rope, Scores};
+use super::{Activation, Bias, Mask, Ops, Rope, Scores, composed};
 use crate::{
     Compute, Tensor,
-    cpu::{self, HeadsOf, Values, isa},
+    cpu::{self, HeadsOf, PIXELS, PLANES, Values, isa},
 };
 
 /// The body of f32 tensors on the CPU.
@@ -19,6 +19,10 @@ const SAME: &str = "the operands of an operation have one device and one number 
 
 fn slice<const D: usize>(x: &Tensor<D>) -> Values {
     Values::of(x).expect(SAME)
+}
+
+fn by_pixels(x: &Tensor<4>) -> Values {
+    Values::by_pixels(x).expect(SAME)
 }
 
 fn heads(x: &Tensor<4>) -> HeadsOf {
@@ -73,7 +77,13 @@ impl Ops for Cpu {
         eps: f64,
         activation: Option<Activation>,
     ) -> Tensor<4> {
-        let ([b, c, h, w], x, weight, bias) = (x.dims(), slice(&x), slice(weight), slice(bias));
+        let ([b, c, h, w], weight, bias) = (x.dims(), slice(weight), slice(bias));
+        if cpu::is_by_pixels(&x) {
+            let (x, shape) = (by_pixels(&x), [b, h * w, c]);
+            let affines = kernels::Affines::of_groups(isa(), &x, shape, groups, &weight, &bias, eps as f32);
+            return cpu::tensor([b, h, w, c], |out| affines.apply(isa(), &x, shape, activation, out)).permute(PLANES);
+        }
+        let x = slice(&x);
         cpu::tensor([b, c, h, w], |out| {
             kernels::group_norm(isa(), &x, [b, c, h * w], groups, &weight, &bias, eps as f32, activation, out)
         })
@@ -93,20 +103,45 @@ impl Ops for Cpu {
         cpu::tensor(shape, |out| kernels::add(isa(), &x, &y, out))
     }
 
+    fn add_maps(x: Tensor<4>, y: Tensor<4>) -> Tensor<4> {
+        if !cpu::is_by_pixels(&x) {
+            return Self::add(x, y);
+        }
+        let ([b, c, h, w], x, y) = (x.dims(), by_pixels(&x), by_pixels(&y));
+        cpu::tensor([b, h, w, c], |out| kernels::add(isa(), &x, &y, out)).permute(PLANES)
+    }
+
+    fn join_channels(x: Tensor<4>, y: Tensor<4>) -> Tensor<4> {
+        if !cpu::is_by_pixels(&x) {
+            return composed::join_channels(x, y);
+        }
+        let ([b, first, h, w], [_, second, _, _]) = (x.dims(), y.dims());
+        let (x, y) = (by_pixels(&x), by_pixels(&y));
+        cpu::tensor([b, h, w, first + second], |out| kernels::join_channels(&x, &y, [first, second], out))
+            .permute(PLANES)
+    }
+
     fn upsample_nearest_2x(x: Tensor<4>) -> Tensor<4> {
-        let ([b, c, h, w], x) = (x.dims(), slice(&x));
+        let [b, c, h, w] = x.dims();
+        if cpu::is_by_pixels(&x) {
+            let x = by_pixels(&x);
+            let doubled = cpu::tensor([b, 2 * h, 2 * w, c], |out| kernels::upsample_pixels_2x(&x, [w, c], out));
+            return doubled.permute(PLANES);
+        }
+        let x = slice(&x);
         cpu::tensor([b, c, 2 * h, 2 * w], |out| kernels::upsample_nearest_2x(&x, w, out))
     }
 
     fn tokens(x: Tensor<4>) -> Tensor<3> {
-        let ([b, c, h, w], x) = (x.dims(), slice(&x));
-        cpu::tensor([b, h * w, c], |out| kernels::transpose(isa(), &x, [b, c, h * w], out))
+        let [b, c, h, w] = x.dims();
+        cpu::row_major(x.permute(PIXELS)).reshape([b, h * w, c])
     }
 
     fn pixels(x: Tensor<3>, [h, w]: [usize; 2]) -> Tensor<4> {
-        let ([b, n, c], x) = (x.dims(), slice(&x));
+        let [b, n, c] = x.dims();
         assert_eq!(n, h * w, "as many tokens as pixels");
-        cpu::tensor([b, c, h, w], |out| kernels::transpose(isa(), &x, [b, n, c], out))
+        // Not copied here: a convolution that sees planes does that, and one that sees pixels need not.
+        cpu::row_major(x).reshape([b, h, w, c]).permute(PLANES)
     }
 
     fn rotate(x: Tensor<4>, norm: Option<(&Tensor<1>, f64)>, rope: &Rope) -> Tensor<4> {

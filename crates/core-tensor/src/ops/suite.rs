@@ -118,9 +118,18 @@ fn pictures<O: Ops>(x: &Inputs) -> Vec<Named> {
     let picture = || x.of([2, 6, 5, 9], 30);
     let (weight, bias) = (x.of([6], 31), x.of([6], 32));
     let norm = |f| numbers(O::group_norm(picture(), 3, &weight, &bias, 1e-6, f));
+    let by_pixels = || x.of([2, 5, 9, 6], 34).permute([0, 3, 1, 2]); // b c h w
+    let silu = Some(Activation::Silu);
     vec![
         ("group_norm", norm(None)),
         ("group_norm, silu", norm(Some(Activation::Silu))),
+        ("group_norm by pixels, silu", numbers(O::group_norm(by_pixels(), 3, &weight, &bias, 1e-6, silu))),
+        ("add_maps", numbers(O::add_maps(picture(), by_pixels()))),
+        ("add_maps by pixels", numbers(O::add_maps(by_pixels(), picture()))),
+        ("join_channels", numbers(O::join_channels(picture(), by_pixels()))),
+        ("join_channels by pixels", numbers(O::join_channels(by_pixels(), picture().narrow(1, 1, 4)))),
+        ("tokens by pixels", numbers(O::tokens(by_pixels()))),
+        ("upsample_nearest_2x by pixels", numbers(O::upsample_nearest_2x(by_pixels()))),
         ("upsample_nearest_2x", numbers(O::upsample_nearest_2x(picture()))),
         ("tokens", numbers(O::tokens(picture()))),
         ("tokens of a view", numbers(O::tokens(picture().narrow(1, 2, 3).swap_dims(2, 3)))),

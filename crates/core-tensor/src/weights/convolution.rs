@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use burn::tensor::{module, ops::ConvOptions};
-use kernels::{Compute, ConvEpilogue, PackedConv};
+use kernels::{Activation, Affines, Compute, ConvEpilogue, MapOrder, PackedConv, Prologue};
 
 use super::{Factor, PANEL, Residency, Stored, Weight, computed::Origin, matrix::F32, stored::FLOATS};
 use crate::{
     Device, Tensor,
-    cpu::{self, Values},
+    cpu::{self, PLANES, Values},
+    layers::GroupNorm,
     tensor,
 };
 
@@ -63,14 +64,50 @@ impl Convolution {
         ConvOptions::new([self.stride; 2], [self.kernel / 2; 2], [1, 1], 1)
     }
 
-    /// A product of packed parameters, and what follows it.
-    pub(crate) fn convolve(&self, conv: &PackedConv, x: &Tensor<4>, epilogue: ConvEpilogue) -> Tensor<4> {
+    /// A product of packed parameters, and what is before and after it.
+    pub(crate) fn convolve(&self, conv: &PackedConv, x: &Tensor<4>, around: Around) -> Tensor<4> {
+        let Around { norm, bias, residual } = around;
         let [b, _, h, w] = x.dims();
-        let ([c_out, _, _], [oh, ow]) = (conv.shape(), conv.size([h, w], self.stride));
-        let x = Values::of(x).expect(F32);
-        cpu::tensor([b, c_out, oh, ow], |out| kernels::conv2d(conv, &x, b, [h, w], self.stride, epilogue, out))
+        let ([c_out, _, _], [oh, ow], stride) = (conv.shape(), conv.size([h, w], self.stride), self.stride);
+        match conv.order() {
+            MapOrder::Planes => {
+                let normal = norm.map(|(norm, activation)| norm.forward_then(x.clone(), activation));
+                let x = Values::of(normal.as_ref().unwrap_or(x)).expect(F32);
+                let residual = residual.map(|residual| Values::of(residual).expect(F32));
+                let epilogue = ConvEpilogue { bias, activation: None, residual: residual.as_deref() };
+                cpu::tensor([b, c_out, oh, ow], |out| kernels::conv2d(conv, &x, b, [h, w], stride, epilogue, out))
+            }
+            MapOrder::Pixels => {
+                let x = Values::by_pixels(x).expect(F32);
+                let residual = residual.map(|residual| Values::by_pixels(residual).expect(F32));
+                let epilogue = ConvEpilogue { bias, activation: None, residual: residual.as_deref() };
+                let affines = norm.map(|(norm, activation)| (norm.affines(&x, b), activation));
+                let map = cpu::tensor([b, oh, ow, c_out], |out| match &affines {
+                    Some((Affines { scale, shift }, activation)) => {
+                        let prologue = Prologue { scale, shift, activation: *activation };
+                        kernels::conv2d_after(conv, prologue, &x, b, [h, w], stride, epilogue, out)
+                    }
+                    None => kernels::conv2d(conv, &x, b, [h, w], stride, epilogue, out),
+                });
+                let map = map.permute(PLANES);
+                if c_out < FEW { cpu::row_major(map) } else { map }
+            }
+        }
     }
 }
+
+/// What is before a convolution and after it, each part optional.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Around<'a> {
+    /// A norm of the input, and what follows it.
+    pub(crate) norm: Option<(&'a GroupNorm, Option<Activation>)>,
+    /// `[c_out]` or `[b, c_out]`
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) residual: Option<&'a Tensor<4>>,
+}
+
+/// A map of fewer channels leaves plane by plane: it is a latent or a picture, which others read.
+const FEW: usize = 64;
 
 impl Weight<Convolution> {
     /// The same over every `stride`th pixel in each direction.
@@ -92,7 +129,7 @@ impl Factor<4> for Convolution {
     fn product(&self, x: Tensor<4>) -> Tensor<4> {
         match &self.parameters {
             Parameters::Dense(weight) => module::conv2d(x, weight.clone(), None, self.options()),
-            Parameters::Panels(conv) => self.convolve(conv, &x, ConvEpilogue::default()),
+            Parameters::Panels(conv) => self.convolve(conv, &x, Around::default()),
             Parameters::Mapped(mapped) => mapped.product(self, &x),
         }
     }
@@ -121,7 +158,7 @@ impl MappedConv {
         let panel = |channel: usize| {
             let stored = self.origin.rows(channel..(channel + PANEL).min(out));
             match cpu::is(&self.device) {
-                true => of.convolve(&packed(&stored, self.compute), x, ConvEpilogue::default()),
+                true => of.convolve(&packed(&stored, self.compute), x, Around::default()),
                 false => module::conv2d(x.clone(), dense(&stored, &self.device), None, of.options()),
             }
         };

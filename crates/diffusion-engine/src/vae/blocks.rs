@@ -1,6 +1,7 @@
 use core_tensor::{
     Tensor, Weights,
-    layers::{Attention, Conv2d, GroupNorm},
+    layers::{Added, Attention, Conv2d, GroupNorm},
+    ops::{self, Activation},
 };
 
 use super::dimensions::Level;
@@ -64,12 +65,13 @@ impl ResnetBlock {
     }
 
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let h = self.conv1.forward(self.norm1.forward_silu(x.clone()));
+        let silu = Some(Activation::Silu);
+        let h = self.conv1.forward_normed(&self.norm1, silu, x.clone(), Added::default());
         let x = match &self.nin_shortcut {
             Some(conv) => conv.forward(x),
             None => x,
         };
-        self.conv2.forward_onto(self.norm2.forward_silu(h), x)
+        self.conv2.forward_normed(&self.norm2, silu, h, Added { shift: None, residual: Some(x) })
     }
 }
 
@@ -97,10 +99,11 @@ impl AttnBlock {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let [b, c, h, w] = x.dims();
+        let [_, _, h, w] = x.dims();
         let normal = self.norm.forward(x.clone());
-        let pixels = |conv: &Conv2d| conv.forward(normal.clone()).reshape([b, 1, c, h * w]).swap_dims(2, 3); // b 1 (h w) c
-        let attended = self.attention.forward(pixels(&self.q), pixels(&self.k), pixels(&self.v));
-        self.proj_out.forward_onto(attended.swap_dims(2, 3).reshape([b, c, h, w]), x)
+        let [q, k, v] =
+            [&self.q, &self.k, &self.v].map(|conv| ops::split_heads(ops::tokens(conv.forward(normal.clone())), 1));
+        let attended = ops::merge_heads(self.attention.forward(q, k, v));
+        self.proj_out.forward_onto(ops::pixels(attended, [h, w]), x)
     }
 }

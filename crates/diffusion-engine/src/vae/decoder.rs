@@ -1,7 +1,7 @@
 use core_tensor::{
     Tensor, Weights,
-    layers::{Conv2d, GroupNorm},
-    ops,
+    layers::{Added, Conv2d, GroupNorm},
+    ops::{self, Activation},
 };
 
 use super::{
@@ -53,7 +53,8 @@ impl Decoder {
         let h = self.up.iter().enumerate().try_fold(h, |h, (i, level)| {
             inside.after_map(Site::block(NETWORK, "up", levels - 1 - i), level.forward(h))
         })?;
-        inside.after_map(Site::layer(NETWORK, "out"), self.conv_out.forward(self.norm_out.forward_silu(h)))
+        let out = self.conv_out.forward_normed(&self.norm_out, Some(Activation::Silu), h, Added::default());
+        inside.after_map(Site::layer(NETWORK, "out"), out)
     }
 }
 

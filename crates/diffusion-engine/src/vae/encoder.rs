@@ -1,6 +1,7 @@
 use core_tensor::{
     Tensor, Weights,
-    layers::{Conv2d, Downsample, GroupNorm},
+    layers::{Added, Conv2d, Downsample, GroupNorm},
+    ops::Activation,
 };
 
 use super::{
@@ -51,7 +52,7 @@ impl Encoder {
             .enumerate()
             .try_fold(h, |h, (i, level)| inside.after_map(Site::block(NETWORK, "down", i), level.forward(h)))?;
         let h = inside.after_map(Site::layer(NETWORK, "mid"), self.mid.forward(h))?;
-        let moments = self.conv_out.forward(self.norm_out.forward_silu(h));
+        let moments = self.conv_out.forward_normed(&self.norm_out, Some(Activation::Silu), h, Added::default());
         Ok(match &self.quant_conv {
             Some(conv) => conv.forward(moments),
             None => moments,
