@@ -47,6 +47,13 @@ pub(crate) unsafe trait Word: Number {
         unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len()) }
     }
 
+    /// Places of words as places of numbers.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only tiles are made of words"))]
+    fn as_places(words: &mut [MaybeUninit<Self>]) -> &mut [MaybeUninit<f32>] {
+        // SAFETY: places of the same size and alignment, of which nothing is known in both types.
+        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len()) }
+    }
+
     /// The bits of words.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only tiles are made of words"))]
     fn as_bits(words: &[Self]) -> &[u32] {

@@ -4,14 +4,18 @@
 //! chapter 18). Two of each make four products, so that loading keeps up with multiplying. All of a block's inputs stay in the second
 //! cache while panel after panel of weights passes by.
 
+mod gated;
+
 use std::{arch::asm, cell::Cell, marker::PhantomData, mem::MaybeUninit, ops::Range};
 
 use rayon::prelude::*;
 
+pub(crate) use self::gated::gated;
 use crate::{
-    aligned::Aligned,
+    aligned::{Aligned, Scratch},
     epilogue::{Finish, Rows},
     isa::Isa,
+    norm::RowNorm,
     output::{Done, Order, Output, Part},
     packed::DEPTH,
     simd::{Body, Simd, vectorize},
@@ -73,20 +77,43 @@ impl<'a> Offsets<'a> {
 
 /// `input · weightᵀ`, finished and written. `panels` are pairs.
 pub(crate) fn linear<'o>(isa: Isa, panels: &[u32], input: Rows, finish: Finish, out: Output<'o>) -> &'o mut [f32] {
+    multiply(isa, panels, &rearranged(isa, input, None), [input.rows, input.d_in], finish, out)
+}
+
+/// Rows of inputs as tiles read them: for [`SIDE`] rows at a time, [`DEPTH`] values of every row after the other. `norm` is what becomes
+/// of each row before.
+pub(crate) fn rearranged(isa: Isa, input: Rows, norm: Option<RowNorm>) -> Aligned<u32> {
     let steps = input.d_in.div_ceil(DEPTH);
     let blocks = input.rows.div_ceil(SIDE);
     let words = product("words of a block", [steps, STEP_BYTES / 4]);
     let all_words = product("words of rearranged inputs", [blocks, words]);
     // SAFETY: each block's words are those of `SIDE` rows in `steps` steps, and `Rearrange` writes them all.
-    let rearranged = unsafe {
+    unsafe {
         Aligned::<u32>::written(all_words, |to| {
             if words > 0 {
                 (to.par_chunks_mut(words).enumerate())
-                    .for_each(|(block, to)| vectorize(isa, Rearrange { input, block, to }));
+                    .for_each(|(block, to)| vectorize(isa, Rearrange { input, norm, block, to }));
             }
         })
-    };
-    let offsets: Vec<u64> = (0..steps).map(|step| (step * STEP_BYTES) as u64).collect();
+    }
+}
+
+/// Where the tiles of a block's inputs begin.
+pub(crate) fn offsets(steps: usize) -> Vec<u64> {
+    (0..steps).map(|step| (step * STEP_BYTES) as u64).collect()
+}
+
+/// [`linear`] of rows that are rearranged.
+pub(crate) fn multiply<'o>(
+    isa: Isa,
+    panels: &[u32],
+    inputs: &[u32],
+    [rows, d_in]: [usize; 2],
+    finish: Finish,
+    out: Output<'o>,
+) -> &'o mut [f32] {
+    let (steps, blocks) = (d_in.div_ceil(DEPTH), rows.div_ceil(SIDE));
+    let offsets = offsets(steps);
     let panel_count = out.width().div_ceil(SIDE);
     let pass = steps.div_ceil(steps.div_ceil(PASS).max(1)).max(1);
     let (row_tasks, panel_tasks) = split(blocks, panel_count, BLOCK_BYTES / (pass * STEP_BYTES));
@@ -94,8 +121,8 @@ pub(crate) fn linear<'o>(isa: Isa, panels: &[u32], input: Rows, finish: Finish, 
     let waiting_blocks = if steps > pass { blocks.div_ceil(row_tasks) } else { 0 };
     let waiting = product("waiting bytes", [waiting_blocks, panel_count, size_of::<Sums>()]);
     let panel_tasks = panel_tasks.max(waiting.div_ceil(WAITING_BYTES)).min(panel_count);
-    let (rows, columns) = (cuts(blocks, row_tasks, input.rows), cuts(panel_count, panel_tasks, out.width()));
-    let (inputs, offsets) = (&*rearranged, Offsets::of(&offsets));
+    let (rows, columns) = (cuts(blocks, row_tasks, rows), cuts(panel_count, panel_tasks, out.width()));
+    let offsets = Offsets::of(&offsets);
     // SAFETY: a block's last pass goes through `Finish::write`, which fills every row that it is given.
     unsafe {
         out.each_part(&rows, &columns, Order::ByRows, |out| {
@@ -127,6 +154,7 @@ pub(crate) fn cuts(tiles: usize, parts: usize, end: usize) -> Vec<usize> {
 /// Rounds [`SIDE`] rows to bf16, [`DEPTH`] values of every row after the other.
 struct Rearrange<'a> {
     input: Rows<'a>,
+    norm: Option<RowNorm<'a>>,
     block: usize,
     to: &'a mut [MaybeUninit<u32>],
 }
@@ -136,10 +164,17 @@ impl Body for Rearrange<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { input, block, to } = self;
+        let Self { input, norm, block, to } = self;
         let first = block * SIDE;
+        let mut normal = Scratch::<f32>::of(if norm.is_some() { input.d_in } else { 0 });
         for r in 0..SIDE {
-            let row = if first + r < input.rows { input.row(first + r) } else { &[] };
+            let mut row = if first + r < input.rows { input.row(first + r) } else { &[] };
+            if let Some(norm) = norm
+                && !row.is_empty()
+            {
+                norm.apply(s, row, &mut normal);
+                row = &normal;
+            }
             for step in 0..to.len() / (STEP_BYTES / 4) {
                 let x = &row[row.len().min(step * DEPTH)..row.len().min((step + 1) * DEPTH)];
                 let mut pairs = [0; DEPTH / 2];

@@ -117,6 +117,30 @@ unsafe fn each_row<'o>(x: &[f32], d: usize, out: Out<'o>, f: impl Fn(usize, &[f3
     unsafe { filled(out) }
 }
 
+/// A layer norm with a weight and a bias for each column, of rows that are read by something else.
+#[derive(Clone, Copy, Debug)]
+pub struct RowNorm<'a> {
+    /// `[d]`
+    pub weight: &'a [f32],
+    /// `[d]`
+    pub bias: &'a [f32],
+    /// What is added to a variance.
+    pub eps: f32,
+}
+
+impl RowNorm<'_> {
+    /// One row, to another place.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only tiles ask for it"))]
+    #[inline(always)]
+    pub(crate) fn apply<S: Simd>(self, s: S, x: &[f32], to: &mut [f32]) {
+        let Self { weight, bias, eps } = self;
+        let affine = Affine::Columns { weight, bias: Some(bias) };
+        // SAFETY: initialised places may be written as well as others.
+        let out = unsafe { std::mem::transmute::<&mut [f32], &mut [MaybeUninit<f32>]>(to) };
+        LayerNorm { x, d: x.len(), eps, affine, first: 0, out, is_streamed: false }.run(s);
+    }
+}
+
 struct LayerNorm<'a> {
     x: &'a [f32],
     d: usize,
@@ -167,7 +191,9 @@ impl Body for LayerNorm<'_> {
                 out.write(s, whole, d - whole, affine.apply(s, y, whole, d - whole));
             }
         }
-        s.fence();
+        if is_streamed {
+            s.fence();
+        }
     }
 }
 

@@ -195,13 +195,10 @@ impl TransformerBlock {
 
     /// `[b, tokens, inner]`.
     fn forward(&self, x: Tensor<3>, given: &Given, at: Site) -> Result<Tensor<3>, Error> {
-        let normal = self.norm1.forward(x.clone());
-        let x = self.attn1.forward_onto(normal.clone(), normal, x, at.stream("attn1"), given.inside)?;
-        let normal = self.norm2.forward(x.clone());
-        let x = self.attn2.forward_onto(normal, given.context.clone(), x, at.stream("attn2"), given.inside)?;
-        let normal = self.norm3.forward(x.clone());
-        let inner = ops::gated(Activation::GeluErf, self.value.forward(normal.clone()), self.gate.forward(normal));
-        Ok(self.ff_out.forward_onto(inner, x))
+        let x = self.attn1.forward_onto(&self.norm1, x, None, at.stream("attn1"), given.inside)?;
+        let x = self.attn2.forward_onto(&self.norm2, x, Some(given.context), at.stream("attn2"), given.inside)?;
+        let feed_forward = [&self.value, &self.gate, &self.ff_out];
+        Ok(Linear::gated_feed_forward(feed_forward, Activation::GeluErf, &self.norm3, x))
     }
 }
 
@@ -228,22 +225,29 @@ impl CrossAttention {
         })
     }
 
-    /// `residual` and what `x` `[b, tokens, inner]` finds in `context` `[b, seen, width]`.
+    /// `x` and what `norm(x)` `[b, tokens, inner]` finds in `context` `[b, seen, width]`, or in itself where there is none.
     fn forward_onto(
         &self,
+        norm: &LayerNorm,
         x: Tensor<3>,
-        context: Tensor<3>,
-        residual: Tensor<3>,
+        context: Option<&Tensor<3>>,
         at: Site,
         inside: &Inside,
     ) -> Result<Tensor<3>, Error> {
-        let [q, k, v] = [self.to_q.forward(x), self.to_k.forward(context.clone()), self.to_v.forward(context)]
-            .map(|x| ops::split_heads(x, self.heads));
+        let [q, k, v] = match context {
+            Some(context) => {
+                let [q] = Linear::forward_each([&self.to_q], Some(norm), x.clone());
+                let [k, v] = Linear::forward_each([&self.to_k, &self.to_v], None, context.clone());
+                [q, k, v]
+            }
+            None => Linear::forward_each([&self.to_q, &self.to_k, &self.to_v], Some(norm), x.clone()),
+        };
+        let [q, k, v] = [q, k, v].map(|x| ops::split_heads(x, self.heads));
         let attended = match inside.attend(at, [&q, &k, &v])? {
             Some(attended) => attended,
             None => self.attention.forward(q, k, v),
         };
         let attended = inside.after(at, ops::merge_heads(attended))?;
-        Ok(self.to_out.forward_onto(attended, residual))
+        Ok(self.to_out.forward_onto(attended, x))
     }
 }

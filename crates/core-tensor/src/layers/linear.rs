@@ -1,8 +1,9 @@
-use kernels::Epilogue;
+use kernels::{Epilogue, PackedMatrix, PackedRows, RowNorm};
 
+use super::LayerNorm;
 use crate::{
     Error, Matrix, Parameter, Tensor, Weight, Weights,
-    cpu::Values,
+    cpu::{self, Rows, Values},
     ops::{self, Activation},
     weights::{F32, multiply},
 };
@@ -85,6 +86,48 @@ impl Linear {
         }
     }
 
+    /// What each layer makes of the same rows, or of what `norm` makes of them first: a kernel that has to put rows in order does it
+    /// once.
+    pub fn forward_each<const N: usize>(layers: [&Self; N], norm: Option<&LayerNorm>, x: Tensor<3>) -> [Tensor<3>; N] {
+        let weights = layers.map(Self::takes_rows);
+        if weights.iter().any(Option::is_none) {
+            let x = norm.map_or_else(|| x.clone(), |norm| norm.forward(x.clone()));
+            return layers.map(|layer| layer.forward(x.clone()));
+        }
+        let ([b, n, _], rows) = (x.dims(), packed(norm, &x));
+        std::array::from_fn(|i| {
+            let (weight, bias) = (weights[i].expect("none is missing, as was just asked"), layers[i].bias());
+            let epilogue = Epilogue { bias: bias.as_deref(), ..Epilogue::default() };
+            cpu::tensor([b, n, layers[i].d_out], |out| rows.linear(weight, epilogue, out))
+        })
+    }
+
+    /// `x + out(value(y) · f(gate(y)))` with `y = norm(x)`: a feed-forward layer with a gate, and what goes around it.
+    pub fn gated_feed_forward(
+        [value, gate, out]: [&Self; 3],
+        f: Activation,
+        norm: &LayerNorm,
+        x: Tensor<3>,
+    ) -> Tensor<3> {
+        let (Some(values), Some(gates), Some(outs)) = (value.takes_rows(), gate.takes_rows(), out.takes_rows()) else {
+            let normal = norm.forward(x.clone());
+            return out.forward_onto(ops::gated(f, value.forward(normal.clone()), gate.forward(normal)), x);
+        };
+        let biases = [value.bias(), gate.bias()];
+        let inner = packed(Some(norm), &x).gated([values, gates], [biases[0].as_deref(), biases[1].as_deref()], f);
+        let ([b, n, _], bias, residual) = (x.dims(), out.bias(), Values::of(&x).expect(F32));
+        let epilogue = Epilogue { bias: bias.as_deref(), residual: Some(&residual), ..Epilogue::default() };
+        cpu::tensor([b, n, out.d_out], |result| inner.linear(outs, epilogue, result))
+    }
+
+    /// The matrix, if it is multiplied with [`PackedRows`].
+    fn takes_rows(&self) -> Option<&PackedMatrix> {
+        match self.weight.alone() {
+            Some(Matrix::Panels(weight)) if weight.takes_rows() => Some(weight),
+            Some(Matrix::Panels(_) | Matrix::Dense(_) | Matrix::Mapped(_)) | None => None,
+        }
+    }
+
     fn bias(&self) -> Option<Values> {
         self.bias.as_ref().map(|bias| Values::of(&bias.value()).expect(F32))
     }
@@ -102,14 +145,67 @@ impl Linear {
     }
 }
 
+/// Rows of tokens, put in order once.
+fn packed(norm: Option<&LayerNorm>, x: &Tensor<3>) -> PackedRows {
+    let (d, rows) = (x.dims()[2], Rows::of(x).expect(F32));
+    let norm = norm.map(LayerNorm::parameters);
+    let norm = norm.as_ref().map(|([weight, bias], eps)| RowNorm { weight, bias, eps: *eps });
+    PackedRows::pack(cpu::isa(), norm, rows.values(), [rows.count, d], rows.stride)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        Device, Layout, Residency, Stored,
-        layers::tests::{agree, random, wave},
+        Compute, Device, Layout, Residency, Stored,
+        layers::tests::{agree, agree_within, random, wave},
         weights::tests::Memory,
     };
+
+    #[test]
+    fn layers_of_the_same_rows_are_what_each_makes_of_them_alone() {
+        // given three layers behind a norm, in memory and in their file
+        let (d, inner) = (45, 70);
+        let stored = |n: usize, shape: Vec<usize>, step: f32| Stored::of(&wave(n, step), shape);
+        let source = Memory::of([
+            ("norm.weight", stored(d, vec![d], 0.31)),
+            ("norm.bias", stored(d, vec![d], 0.77)),
+            ("value.weight", stored(d * inner, vec![inner, d], 0.7)),
+            ("value.bias", stored(inner, vec![inner], 1.3)),
+            ("gate.weight", stored(d * inner, vec![inner, d], 0.9)),
+            ("out.weight", stored(d * inner, vec![d, inner], 1.1)),
+            ("out.bias", stored(d, vec![d], 0.4)),
+        ]);
+        let layout = || {
+            Layout::of(|l| {
+                l.norm("norm", d);
+                l.linear("value", d, inner);
+                l.unbiased("gate", d, inner);
+                l.linear("out", inner, d);
+            })
+        };
+        for (compute, allowed) in [(Compute::F32, 1e-4), (Compute::Bf16, 0.3)] {
+            let of = |residency| {
+                let w = Weights::of(&source, &Device::flex(), residency).computed_in(compute).laid_out(layout());
+                let layers = ["value", "gate", "out"].map(|name| Linear::load(&w.at(name)).unwrap());
+                (LayerNorm::load(&w.at("norm"), 1e-5).unwrap(), layers)
+            };
+            let ((norm, [value, gate, out]), (plain, each)) = (of(Residency::Unpacked), of(Residency::Mapped));
+            for x in [random([2, 37, d], 0.11), random([1, 5, d + 3], 0.13).narrow(2, 3, d)] {
+                // when they are asked at once, then the answers are those of each alone
+                let found = Linear::forward_each([&value, &gate], Some(&norm), x.clone());
+                let normal = plain.forward(x.clone());
+                for (found, layer) in found.into_iter().zip(&each) {
+                    agree_within(allowed, found, layer.forward(normal.clone()));
+                }
+                let [found] = Linear::forward_each([&value], None, x.clone());
+                agree_within(allowed, found, each[0].forward(x.clone()));
+                let found = Linear::gated_feed_forward([&value, &gate, &out], Activation::GeluErf, &norm, x.clone());
+                let inner = ops::gated(Activation::GeluErf, each[0].forward(normal.clone()), each[1].forward(normal));
+                agree_within(allowed * 10.0, found, each[2].forward(inner) + x);
+            }
+        }
+    }
 
     #[test]
     fn what_follows_a_linear_layer_is_the_same_inside_it_and_after_it() {

@@ -24,6 +24,11 @@ impl LayerNorm {
         Ok(Self { weight: w.parameter("weight")?, bias: w.parameter("bias")?, eps })
     }
 
+    /// Weight and bias, and what is added to a variance.
+    pub(crate) fn parameters(&self) -> ([Values; 2], f32) {
+        ([&self.weight, &self.bias].map(|p| Values::of(&p.value()).expect(F32)), self.eps as f32)
+    }
+
     /// `[…, d]` to the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         ops::affine_layer_norm(x, &self.weight.value(), &self.bias.value(), self.eps)
