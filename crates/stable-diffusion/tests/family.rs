@@ -6,7 +6,7 @@ mod tiny;
 
 use std::sync::Arc;
 
-use core_tensor::{Device, Format, Manifest, Need, Residency, WeightSource, Weights};
+use core_tensor::{Device, Format, Manifest, Need, Residency, Stored, WeightSource, Weights};
 use diffusion_engine::{
     Error, Family, Job, Size, Txt2Img,
     family::{Duty, Kind, Part, Parts, Settings, Shapes},
@@ -185,15 +185,50 @@ fn what_a_network_predicts_is_told_by_configs_before_marks_before_nothing() {
 
 #[test]
 fn velocity_is_told_by_the_spread_of_a_bias_where_nothing_else_tells_it() {
-    // given a UNet of 2.x all of whose values are alike
-    let file = widened("sd21.ldm", 4);
-    let w = Weights::of(&*file, &Device::flex(), Residency::Mapped);
-    let dimensions = UnetDimensions::of(&w, &UnetConfig::default()).unwrap();
-    let none = TrainingConfig::default();
-    let found = Trained::of(Edition::Two, &dimensions, file.manifest(), &w, &none).unwrap();
-    assert_eq!((found.prediction, found.told_by), (Prediction::Epsilon, ToldBy::Spread));
-    let of_1 = Trained::of(Edition::One, &dimensions, file.manifest(), &w, &none).unwrap();
-    assert_eq!((of_1.prediction, of_1.told_by), (Prediction::Epsilon, ToldBy::Nothing));
+    let (eps, v) = (Prediction::Epsilon, Prediction::V);
+    // given UNets of 2.x whose bias lies this far from its mean, half of it above and half below
+    for (spread, list, channels, edition, prediction, told_by) in [
+        (0.0, "sd21.ldm", 4, Edition::Two, eps, ToldBy::Spread),
+        (0.0899, "sd21.ldm", 4, Edition::Two, eps, ToldBy::Spread),
+        (0.0901, "sd21.ldm", 4, Edition::Two, v, ToldBy::Spread),
+        (3.0, "sd21.ldm", 4, Edition::Two, v, ToldBy::Spread),
+        // as variants for inpainting predict noise, and all of 1.x
+        (3.0, "sd21.ldm", 9, Edition::Two, eps, ToldBy::Nothing),
+        (3.0, "sd21.ldm", 4, Edition::One, eps, ToldBy::Nothing),
+    ] {
+        let file = Biased { file: widened(list, channels), spread };
+        let w = Weights::of(&file, &Device::flex(), Residency::Mapped);
+        let dimensions = UnetDimensions::of(&w, &UnetConfig::default()).unwrap();
+        let none = TrainingConfig::default();
+        let found = Trained::of(edition, &dimensions, file.manifest(), &w, &none).unwrap();
+        assert_eq!((found.prediction, found.told_by), (prediction, told_by), "{spread} {channels} {edition:?}");
+    }
+}
+
+/// A file whose bias that tells has half of its values so far below 0.5 and half above.
+struct Biased {
+    file: Arc<dyn WeightSource>,
+    spread: f32,
+}
+
+impl WeightSource for Biased {
+    fn label(&self) -> &str {
+        self.file.label()
+    }
+
+    fn manifest(&self) -> &Manifest {
+        self.file.manifest()
+    }
+
+    fn read(&self, name: &str) -> Result<Stored, core_tensor::Error> {
+        let stored = self.file.read(name)?;
+        if !name.ends_with("output_blocks.11.1.transformer_blocks.0.norm1.bias") {
+            return Ok(stored);
+        }
+        let shape = stored.shape().to_vec();
+        let values = (0..shape[0]).map(|i| if i % 2 == 0 { 0.5 - self.spread } else { 0.5 + self.spread });
+        Ok(Stored::of(&values.collect::<Vec<_>>(), shape))
+    }
 }
 
 #[test]
