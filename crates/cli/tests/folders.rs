@@ -167,9 +167,12 @@ fn without_an_index_the_names_of_the_files_count() {
     fs::remove_file(tiny.path("t").join(second.replace(".safetensors", ".sft"))).unwrap();
     refuse(&tiny, &["--transformer", "t"], &[&second, "is missing: the folder has 1 of 2 files"]);
     // What else a folder may hold is named.
-    tiny.write("pickles/pytorch_model.bin", "\u{80}\u{2}");
-    refuse(&tiny, &["--transformer", "pickles"], &["this is a folder without one, but with `pytorch_model.bin`"]);
+    tiny.write("foreign/model.gguf", "GGUF");
+    refuse(&tiny, &["--transformer", "foreign"], &["this is a folder without one, but with `model.gguf`"]);
+    tiny.write("pickles/pytorch_model.bin", b"\x80\x02");
+    refuse(&tiny, &["--transformer", "pickles"], &["pytorch_model.bin"]);
     tiny.write("whole/model_index.json", "{}");
+    tiny.write("whole/v1-5-pruned.ckpt", b"\x80\x02");
     refuse(&tiny, &["--transformer", "whole"], &["this is the folder of a whole model, which `folder` takes"]);
     // A thousand files are enough.
     for i in 0..1030 {
@@ -463,5 +466,5 @@ fn a_whole_folder_is_the_pipeline_that_it_says() {
     refuse(&tiny, &["--folder", "w"], &["StableDiffusion3Pipeline"]);
     // And of one of another family that can be drawn the part that is not there.
     index("StableDiffusionXLPipeline".into());
-    refuse(&tiny, &["--folder", "w"], &["w/unet"]);
+    refuse(&tiny, &["--folder", "w"], &["cannot load `w`", "a folder in it called `unet`"]);
 }

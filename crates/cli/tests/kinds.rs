@@ -159,14 +159,6 @@ fn another_model_in_a_files_place_is_named() {
         ("clip", zeros(&[("text_model.embeddings.token_embedding.weight", &[8, 1024])]), "CLIP-H"),
         (
             "clip",
-            zeros(&[
-                ("text_model.embeddings.token_embedding.weight", &[8, 768]),
-                ("text_model.embeddings.position_embedding.weight", &[248, 768]),
-            ]),
-            "LongCLIP",
-        ),
-        (
-            "clip",
             zeros(&[("transformer.resblocks.0.attn.in_proj_weight", &[9, 3]), ("token_embedding.weight", &[8, 1280])]),
             "CLIP-G",
         ),

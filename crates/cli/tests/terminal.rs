@@ -84,9 +84,8 @@ fn an_error_never_ends_up_on_the_line_of_the_progress() {
     tiny.write("m.safetensors", file.bytes());
     let command = format!("{STEPS} --vae m.safetensors");
     let lines = screen(&on_terminal(&tiny, 100, "xterm", &command));
-    assert_eq!(
-        lines.last().map(String::as_str),
-        Some("error: the decoded picture holds a value that is not a number"),
+    assert!(
+        lines.iter().any(|line| line == "error: the decoded picture holds a value that is not a number"),
         "{lines:?}"
     );
     let long = STEPS.replace("--width 128", "--width 512").replace("--steps 30", "--steps 1000");

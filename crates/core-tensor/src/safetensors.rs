@@ -7,6 +7,7 @@
 mod header;
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -53,6 +54,7 @@ pub struct Safetensors {
     bytes: Mapped,
     data: usize,
     manifest: Manifest,
+    notes: BTreeMap<String, String>,
 }
 
 impl Safetensors {
@@ -83,9 +85,9 @@ impl Safetensors {
         }
         let data = 8 + length as usize;
         let header = bytes.get(8..data).ok_or_else(|| truncated("the header", data as u64))?;
-        let manifest = header::parse(header).map_err(|fault| refused(&path, fault))?;
+        let (manifest, notes) = header::parse(header).map_err(|fault| refused(&path, fault))?;
         check_extents(&path, &manifest, found - data as u64)?;
-        Ok(Self { label: format!("`{}`", path.display()), path, bytes, data, manifest })
+        Ok(Self { label: format!("`{}`", path.display()), path, bytes, data, manifest, notes })
     }
 
     /// The file.
@@ -113,6 +115,11 @@ impl WeightSource for Safetensors {
         let form = self.manifest.get(name).ok_or_else(missing)?;
         let [start, end] = self.manifest.range(name).ok_or_else(missing)?.map(|at| self.data + at as usize);
         Stored::within(form.format, form.shape.to_vec(), &self.bytes, start..end)
+    }
+
+    /// What stands under `__metadata__`, if it is short.
+    fn note(&self, key: &str) -> Option<&str> {
+        self.notes.get(key).map(String::as_str)
     }
 }
 
@@ -196,6 +203,8 @@ fn refused(path: &Path, fault: Fault) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::Form;
 
@@ -292,6 +301,19 @@ mod tests {
         let mut long = file(ONE, 8);
         long[..8].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(matches!(parse(long), Err(Error::HeaderTooLong { .. })));
+    }
+
+    #[test]
+    fn short_notes_are_kept_and_long_or_many_are_not() {
+        let long = "x".repeat(1000);
+        let many: String = (0..100).map(|i| format!(r#","n{i:03}":"""#)).collect();
+        let header = format!(
+            r#"{{"__metadata__":{{"modelspec.prediction_type":"v","tags":"{long}","{long}":"a"{many}}},"a":{{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}}}"#
+        );
+        let file = parse(file(&header, 1)).unwrap();
+        assert_eq!((file.note("modelspec.prediction_type"), file.note("n000")), (Some("v"), Some("")));
+        assert_eq!((file.note("tags"), file.note(&long), file.note("n099")), (None, None, None));
+        assert!(Arc::new(file).note("modelspec.prediction_type") == Some("v"));
     }
 
     #[test]

@@ -64,6 +64,12 @@ pub trait Family: Send + Sync {
         Ok(catalog)
     }
 
+    /// What the files of some of a model's parts say of its training that no shape tells, each with what told it, in words.
+    fn told(&self, parts: &Parts) -> Vec<String> {
+        let _ = parts;
+        Vec::new()
+    }
+
     /// Looks at a model's parts by their headers. Each of them was found to have what its [`Network`] needs.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use diffusion_engine::{Family, family::Role};
 use crate::{
     Config, Error, Families, Result,
     files::{Chosen, Files},
-    model_files::{abridged, read_object},
+    model_files::{MODEL_INDEX, abridged, read_object},
 };
 
 /// A family, and the parts of one of its models.
@@ -122,20 +122,35 @@ fn of_pipeline<'f>(given: &Given, families: Vec<Candidate<'f>>) -> Result<Vec<Ca
     let Some(folder) = given.folder.as_ref().filter(|_| families.iter().any(|(_, roles)| from_folder(roles))) else {
         return Ok(families);
     };
-    let Some((index, class)) = pipeline(folder)? else { return Ok(families) };
+    let Some((index, class)) = pipeline(folder)? else { return having_folder(given, folder, families) };
     let usual = families.iter().filter_map(|(family, _)| Some(format!("`{}`", family.pipelines().first()?)));
     let expected = usual.collect::<Vec<_>>().join(" or ");
     let is_of = |(family, roles): &Candidate| !from_folder(roles) || family.pipelines().contains(&class);
     let of_class: Vec<Candidate> = families.into_iter().filter(is_of).collect();
     match of_class.is_empty() {
         true => Err(Error::OtherClass { path: index, class: abridged(&class), expected }),
-        false => Ok(of_class),
+        false => having_folder(given, folder, of_class),
+    }
+}
+
+/// Those of the families for which a whole model's folder has that of what denoises, where that is to come from there.
+fn having_folder<'f>(given: &Given, folder: &Path, families: Vec<Candidate<'f>>) -> Result<Vec<Candidate<'f>>> {
+    let lacks = |roles: &[Role]| {
+        let role = roles.first()?;
+        let (bringer, path) = given.places(role).into_iter().next()?;
+        (bringer == Bringer::Folder && !path.exists()).then(|| role.folder.clone())
+    };
+    let lacking = families.iter().filter_map(|(_, roles)| lacks(roles)).collect();
+    let having: Vec<Candidate> = families.into_iter().filter(|(_, roles)| lacks(roles).is_none()).collect();
+    match having.is_empty() {
+        true => Err(Error::NotInFolder { folder: folder.to_owned(), parts: lacking }),
+        false => Ok(having),
     }
 }
 
 /// The class of pipeline that a whole model's folder is of, as its index says it, and where that stands.
 fn pipeline(folder: &Path) -> Result<Option<(PathBuf, String)>> {
-    let path = folder.join("model_index.json");
+    let path = folder.join(MODEL_INDEX);
     if !path.exists() {
         return Ok(None);
     }

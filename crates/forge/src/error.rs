@@ -130,6 +130,14 @@ pub enum Error {
         /// What was found.
         found: String,
     },
+    /// NaN or infinity came out of a run, whose model's file holds such a value itself.
+    #[error("{what}")]
+    Damaged {
+        /// What came of it.
+        what: String,
+        /// Where it is.
+        source: NotANumber,
+    },
     /// A model is described incompletely.
     #[error("the config names no `model.{key}`")]
     NoModel {
@@ -143,6 +151,17 @@ pub enum Error {
         expected: String,
         /// Its key.
         key: String,
+    },
+    /// A whole model's folder without that of what denoises.
+    #[error(
+        "cannot load `{}`: expected a folder in it called {}, as in diffusers' layout", folder.display(),
+        parts.iter().map(|part| format!("`{part}`")).collect::<Vec<_>>().join(" or ")
+    )]
+    NotInFolder {
+        /// The whole model's.
+        folder: PathBuf,
+        /// What may be there.
+        parts: Vec<String>,
     },
     /// Parts that no model has together.
     #[error("{}: no model has all of them", parts.iter().map(owned).collect::<Vec<_>>().join(", "))]
@@ -417,12 +436,23 @@ impl Error {
             Self::InTwoFiles { .. } | Self::OneNameForTwo { .. } | Self::TooManyFiles { .. } => Fault::Model,
             Self::Contradiction { .. } | Self::NotAnObject { .. } | Self::Unsupported { .. } => Fault::Model,
             Self::OtherClass { .. } | Self::NotInCheckpoint { .. } | Self::PartOfNone { .. } => Fault::Model,
+            Self::NotInFolder { .. } => Fault::Model,
             Self::Run(Engine::Stopped { .. } | Engine::Cancelled) => Fault::Stopped,
             Self::Weights(Tensor::Device { .. }) => Fault::Run,
             Self::Weights(_) | Self::Blocks(_) => Fault::Model,
-            Self::Read { .. } | Self::Write { .. } | Self::Run(_) => Fault::Run,
+            Self::Read { .. } | Self::Write { .. } | Self::Run(_) | Self::Damaged { .. } => Fault::Run,
         }
     }
+}
+
+/// A value in a model's file that is no number.
+#[derive(Debug, thiserror::Error)]
+#[error("`{tensor}` in `{}` holds NaN or infinity", path.display())]
+pub struct NotANumber {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// The first tensor that has one, by its name there.
+    pub tensor: String,
 }
 
 fn of_them(tensors: usize, model: &str) -> String {

@@ -96,8 +96,14 @@ impl Families {
 
     /// The first role that a kind can take.
     pub(crate) fn role_of(&self, kind: &Kind) -> Option<&Role> {
-        let mut roles = self.0.roles.iter().flatten();
-        roles.find(|role| role.network.duty == kind.duty && role.takes.contains(&kind.id))
+        self.place_of(kind).map(|(_, role)| role)
+    }
+
+    /// The same with the family whose models have it.
+    pub(crate) fn place_of(&self, kind: &Kind) -> Option<(&Arc<dyn Family>, &Role)> {
+        let of_family = |(family, roles)| std::iter::repeat(family).zip(roles);
+        let mut places = self.with_roles().flat_map(of_family);
+        places.find(|(_, role): &(_, &Role)| role.network.duty == kind.duty && role.takes.contains(&kind.id))
     }
 }
 

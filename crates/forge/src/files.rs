@@ -7,12 +7,15 @@ use std::{
 };
 
 use core_tensor::Compute;
-use diffusion_engine::family::{Kind, Part, Role};
+use diffusion_engine::family::{Duty, Kind, Part, Role};
 
 use crate::{
-    Error, Finding, Note, Result,
-    model_files::{Beside, Kinds, ModelConfig, ModelFile, OtherConfig, Surveyed},
+    Error, Finding, NotANumber, Note, Result,
+    model_files::{Beside, Kinds, ModelConfig, ModelFile, OtherConfig, Surveyed, abridged, added_words},
 };
+
+/// Names that a note holds.
+const KEPT: usize = 20;
 
 /// The files that were looked into, and what of them is used.
 pub(crate) struct Files {
@@ -20,6 +23,8 @@ pub(crate) struct Files {
     /// Configs of other models beside the files, which a file in the same folder may still claim.
     others: Vec<(PathBuf, OtherConfig)>,
     claimed: BTreeSet<PathBuf>,
+    /// What the tokenizers beside text encoders have of their own.
+    words: Vec<(PathBuf, Vec<String>)>,
 }
 
 /// A file, and what of it is used.
@@ -48,7 +53,7 @@ impl Chosen {
 impl Files {
     /// No files.
     pub(crate) fn new() -> Self {
-        Self { used: Vec::new(), others: Vec::new(), claimed: BTreeSet::new() }
+        Self { used: Vec::new(), others: Vec::new(), claimed: BTreeSet::new(), words: Vec::new() }
     }
 
     /// The file of a path, opened where it is not yet.
@@ -101,10 +106,12 @@ impl Files {
         read.extend(found);
         self.claimed.extend(config.as_ref().map(|config| config.path().to_owned()));
         self.others.extend(other.map(|other| (file.path.clone(), other)));
-        let prefix = file.parts[part].prefix.clone();
+        if role.network.duty == Duty::CLIP {
+            let words = added_words(&file.path);
+            self.words.extend((!words.is_empty()).then(|| (file.path.clone(), words)));
+        }
         let settings = config.as_ref().map(ModelConfig::settings).unwrap_or_default();
-        let looked_at = Part::of(role.key, kind.id.clone(), file.whole(), prefix).renamed(file.source(part, &kind));
-        Ok(looked_at.settings(settings).takes(bytes))
+        Ok(file.part((part, &kind), role.key, settings).takes(bytes))
     }
 
     /// What is odd about the files that are used.
@@ -116,6 +123,11 @@ impl Files {
         };
         let used = self.used.iter().filter(|used| !used.parts.is_empty());
         let mut notes: Vec<Note> = used.flat_map(of_file).collect();
+        let added = |(path, words): &(PathBuf, Vec<String>)| {
+            let finding = Finding::AddedWords { words: words.len(), names: words.iter().take(KEPT).cloned().collect() };
+            Note { path: path.clone(), finding }
+        };
+        notes.extend(self.words.iter().map(added));
         let mut told = BTreeSet::new();
         for (path, OtherConfig { path: config, class }) in &self.others {
             if !self.claimed.contains(config) && told.insert(config) {
@@ -124,6 +136,15 @@ impl Files {
             }
         }
         notes
+    }
+
+    /// The first tensor among those that are used that holds a value which is no number. Reads them all.
+    pub(crate) fn not_a_number(&self) -> Option<NotANumber> {
+        let of_file = |Used { file, read, .. }: &Used| {
+            let tensor = read.iter().find(|name| !file.is_finite(name))?;
+            Some(NotANumber { path: file.path.clone(), tensor: abridged(tensor) })
+        };
+        self.used.iter().filter(|used| !used.parts.is_empty()).find_map(of_file)
     }
 
     /// Lets the system have the memory in which the files were read.

@@ -22,7 +22,7 @@ use crate::{
 pub struct Forge(Arc<Inner>);
 
 struct Inner {
-    opened: Opened,
+    opened: Arc<Opened>,
     notes: Vec<Note>,
     threads: Threads,
     loaded: Mutex<Option<Loaded>>,
@@ -91,7 +91,7 @@ impl Forge {
     }
 
     fn opened(families: &Families, config: &Config, threads: Threads) -> Result<Self> {
-        let opened = threads.compute(|| Opened::of(config, families))?;
+        let opened = Arc::new(threads.compute(|| Opened::of(config, families))?);
         let notes = opened.notes();
         let mut loras = config.prompt.loras.as_deref().map(LoraIndex::of).transpose()?.unwrap_or_default();
         let files = config.loras.iter().filter_map(|lora| Some((lora.name(), lora.file()?)));
@@ -129,14 +129,14 @@ impl Forge {
     /// # Errors
     /// As [`Forge::start`].
     pub fn start_until(&self, job: Job, cancel: Cancel) -> Result<Run> {
-        let threads = &self.0.threads;
+        let Inner { opened, threads, .. } = &*self.0;
         let wanted = self.wanted(&job)?;
         let (model, loras) = self.loaded(&job, &wanted)?;
         let job = job.applied(self.applied(&wanted)?);
         let strengths = loras.strengths(wanted.into_iter().map(|wanted| (wanted.path, wanted.asked)).collect());
         let encodings = self.encodings(&strengths);
         let run = threads.compute(|| diffusion_engine::start(model, job, encodings, cancel))?;
-        Ok(Run::new(run, threads.clone(), strengths).with_vae(self.vae()))
+        Ok(Run::new(run, opened.clone(), threads.clone(), strengths).with_vae(self.vae()))
     }
 
     /// Begins a job of one pass from noise.
@@ -152,12 +152,13 @@ impl Forge {
     /// # Errors
     /// As [`Forge::start`].
     pub fn resume(&self, snapshot: Snapshot) -> Result<Run> {
+        let Inner { opened, threads, .. } = &*self.0;
         let wanted = self.wanted(snapshot.job())?;
         let (model, loras) = self.loaded(snapshot.job(), &wanted)?;
         let strengths = loras.strengths(wanted.into_iter().map(|wanted| (wanted.path, wanted.asked)).collect());
         let encodings = self.encodings(&strengths);
         let run = diffusion_engine::Run::resume(model, snapshot, encodings, Cancel::default());
-        Ok(Run::new(run, self.0.threads.clone(), strengths).with_vae(self.vae()))
+        Ok(Run::new(run, opened.clone(), threads.clone(), strengths).with_vae(self.vae()))
     }
 
     /// What the infotext calls the model.

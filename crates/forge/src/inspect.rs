@@ -5,12 +5,13 @@ use std::{
     path::Path,
 };
 
-use diffusion_engine::family::Role;
+use diffusion_engine::family::{Parts, Role, Settings};
 use quant::Scheme;
 use serde::Serialize;
 
 use crate::{
     Error, Families, Finding, Group, InspectedLora, Result,
+    beside::beside,
     loras::inspected,
     model_files::{Count, LORA, MOST_FAULTS, ModelConfig, ModelFile, OtherConfig, Surveyed, UNKNOWN},
 };
@@ -61,6 +62,9 @@ pub struct InspectedPart {
     pub quantised: Option<&'static str>,
     /// As [`Inspection::missing`].
     pub missing: Vec<String>,
+    /// What its files say of its training that no shape tells, and what told it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub training: Vec<String>,
 }
 
 /// The most complaints about a part that are told one by one.
@@ -160,10 +164,13 @@ fn inspect_part(
     };
     let mut family = String::new();
     let mut read = None;
-    let role = families.role_of(&found.kind);
-    if let Some(role) = role {
+    let mut training = Vec::new();
+    let place = families.place_of(&found.kind);
+    if let Some((of_family, role)) = place {
         let seen = Seen::of(file, part, role)?;
         family = seen.family;
+        let looked_at = file.part((part, &found.kind), role.key.clone(), seen.settings);
+        training = of_family.told(&beside(Some(&file.path), Parts::of("", [looked_at]))?);
         if plain_names {
             if seen.complaints.is_empty() && missing.is_empty() {
                 read = Some(seen.read);
@@ -182,11 +189,12 @@ fn inspect_part(
         prefix: found.prefix.clone(),
         family,
         role: found.kind.name.clone(),
-        usable: role.is_some() && missing.is_empty(),
+        usable: place.is_some() && missing.is_empty(),
         parameters,
         dtypes,
         quantised: quantised.map(|(scheme, _)| scheme.name()),
         missing,
+        training,
     };
     Ok((inspected, read))
 }
@@ -196,6 +204,7 @@ struct Seen {
     family: String,
     complaints: Vec<String>,
     read: BTreeSet<String>,
+    settings: Settings,
 }
 
 impl Seen {
@@ -213,7 +222,8 @@ impl Seen {
         };
         let contradiction = agrees.err().map(|error| error.to_string());
         let complaints = faults.iter().map(ToString::to_string).chain(failed).chain(contradiction).collect();
-        Ok(Self { family: variant, complaints, read })
+        let settings = config.as_ref().map(ModelConfig::settings).unwrap_or_default();
+        Ok(Self { family: variant, complaints, read, settings })
     }
 }
 

@@ -19,6 +19,7 @@
 
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 
+mod beside;
 mod config;
 mod detect;
 mod dump;
@@ -55,7 +56,7 @@ pub use diffusion_engine::{
     Snapshot, StepReport, Txt2Img, Wrap, read_infotext,
 };
 pub use dump::dump;
-pub use error::{Error, Fault, Result};
+pub use error::{Error, Fault, NotANumber, Result};
 pub use families::{Families, catalog};
 pub use flux;
 pub use forge::Forge;

@@ -8,6 +8,7 @@ mod known;
 mod model_config;
 mod notes;
 mod parts;
+mod tokenizer;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,17 +20,18 @@ use core_tensor::{
     Branch, Compute, Device, Error as TensorError, Form, Format, Layout, Manifest, Residency, Stored, WeightSource,
     Weights,
 };
-use diffusion_engine::family::{Kind, Network, Role};
+use diffusion_engine::family::{self, Kind, Network, Role, Settings};
 use lora::Dialect;
 use quant::{Decoded, Fp8, Quantised};
 
-pub(crate) use self::folder::only_file;
+pub(crate) use self::folder::{MODEL_INDEX, only_file};
 pub(crate) use self::{
     container::open_file,
     kinds::Kinds,
     known::kinds as known_kinds,
     model_config::{Beside, ModelConfig, OtherConfig, read_object},
     parts::{Part, parts},
+    tokenizer::added_words,
 };
 use self::{folder::Shards, parts::owner};
 pub use self::{
@@ -209,14 +211,16 @@ impl ModelFile {
         self.parts.iter().find(|part| part.kind.duty == role.network.duty)
     }
 
-    /// All tensors, by their names in the file.
-    pub(crate) fn whole(&self) -> Arc<dyn WeightSource> {
-        self.source.clone()
-    }
-
     /// A part's tensors as those of a kind, under the names that its network asks for.
     pub(crate) fn source(&self, part: usize, kind: &Kind) -> Arc<dyn WeightSource> {
         kind.source(self.source.clone(), &self.parts[part].prefix)
+    }
+
+    /// A part as one of a kind, for the role of a key, with what its config says.
+    pub(crate) fn part(&self, (part, kind): (usize, &Kind), key: String, settings: Settings) -> family::Part {
+        let prefix = self.parts[part].prefix.clone();
+        let of_file = family::Part::of(key, kind.id.clone(), self.source.clone(), prefix);
+        of_file.renamed(self.source(part, kind)).settings(settings)
     }
 
     /// What a network would find in a part, as one of a kind, and take of memory, by the headers alone, where it computes on the CPU in `on_cpu`, or elsewhere.
@@ -250,10 +254,16 @@ impl ModelFile {
         surveyed
     }
 
+    /// Whether a tensor holds nothing but numbers, as far as it can be read.
+    pub(crate) fn is_finite(&self, tensor: &str) -> bool {
+        self.source.read(tensor).is_ok_and(|stored| stored.is_finite())
+    }
+
     /// What is odd about the file, once the parts that were surveyed are known to fit.
     pub(crate) fn findings(&self, used: &[usize], read: &BTreeSet<String>) -> Vec<Finding> {
         let mut findings = notes::leftovers(self.source.manifest(), &self.parts, used, read);
         findings.extend(notes::others(&self.parts, used));
+        findings.extend(notes::average(self.source.manifest()));
         findings.extend(notes::zeros(&*self.source, read));
         findings.extend(notes::unlisted(&self.shards));
         findings

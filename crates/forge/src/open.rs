@@ -2,26 +2,28 @@
 
 use std::{
     collections::BTreeMap,
+    error::Error as StdError,
+    iter,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use core_tensor::Compute;
 use diffusion_engine::{
-    Family, Job, Model, OpenedModel,
-    family::{Duty, PartBytes, Parts, Placement, Settings},
+    Error as RunError, Family, Job, Model, OpenedModel,
+    family::{Duty, PartBytes, Parts, Placement},
 };
 use lora::{Adapted, Target};
 use memory::{Bytes, Part, Plan};
 
 use crate::{
     Config, Error, Families, Note, Result,
+    beside::{beside, scheduler},
     detect::{Detected, detect},
     embeddings::embeddings,
     files::Files,
     loras::{Loaded, LoraSet, fit},
-    model_files::{only_file, read_object},
-    text_file,
+    model_files::only_file,
 };
 
 /// The files of a model, looked at by their headers: nothing is wrong with them, and nothing is loaded yet.
@@ -81,7 +83,12 @@ impl Opened {
             }
             None => (parts, Vec::new()),
         };
-        let model = family.open(parts.clone()).map_err(|error| in_its_file(error, &paths))?;
+        let model =
+            family.open(parts.clone()).map_err(|error| match (error, first.as_deref().and_then(scheduler)) {
+                // What a part's own config has wrong is told with the part.
+                (RunError::Settings { source }, Some(path)) => Error::ModelConfig { path, source },
+                (error, _) => in_its_file(error, &paths),
+            })?;
         let vae = config.model.vae.clone();
         Ok(Self { files, paths, file, vae, model, family, parts, device, compute, ceiling: config.ceiling(), notes })
     }
@@ -104,6 +111,22 @@ impl Opened {
     /// What is odd about the files.
     pub(crate) fn notes(&self) -> Vec<Note> {
         [self.files.notes(), self.notes.clone()].concat()
+    }
+
+    /// An error of a run, with the tensor that it comes from where that is one of a file's values.
+    pub(crate) fn explained(&self, error: RunError) -> Error {
+        let is_not_finite = |error: &(dyn StdError + 'static)| {
+            matches!(error.downcast_ref(), Some(RunError::NotFinite { .. }))
+                || matches!(error.downcast_ref(), Some(samplers::Error::NotFinite { .. }))
+        };
+        let chain = || iter::successors(Some(&error as &(dyn StdError + 'static)), |&error| error.source());
+        match chain().any(is_not_finite).then(|| self.files.not_a_number()).flatten() {
+            Some(source) => {
+                let what = chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+                Error::Damaged { what, source }
+            }
+            None => error.into(),
+        }
     }
 
     /// Finds out what the model can't do of a job, before anything is loaded for it.
@@ -187,27 +210,6 @@ fn in_its_file(error: diffusion_engine::Error, paths: &BTreeMap<String, PathBuf>
         },
         diffusion_engine::Error::NoPart { key } => Error::NoModel { key },
         error => error.into(),
-    }
-}
-
-/// The longest YAML file that is read beside a model, in bytes; those of releases have a few thousand.
-const LONGEST_YAML: u64 = 1 << 20;
-
-/// A model's parts with what stands beside the first of them: the config of its folder's scheduler, or a YAML file of its file's name.
-fn beside(first: Option<&Path>, parts: Parts) -> Result<Parts> {
-    let Some(first) = first else { return Ok(parts) };
-    let scheduler = first.parent().map(|folder| folder.join("scheduler").join("scheduler_config.json"));
-    if let (true, Some(path)) = (first.is_dir(), scheduler.filter(|path| path.is_file())) {
-        let settings = Settings::of(read_object(&path)?);
-        return Ok(parts.scheduler(settings));
-    }
-    let path = first.with_extension("yaml");
-    if first.is_dir() || !path.is_file() {
-        return Ok(parts);
-    }
-    match text_file::read(&path, LONGEST_YAML) {
-        Ok(text) => Ok(parts.yaml(text)),
-        Err(source) => Err(Error::ReadConfig { path, source }),
     }
 }
 

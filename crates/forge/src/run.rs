@@ -1,13 +1,15 @@
-use std::{fmt, path::Path};
+use std::{fmt, path::Path, sync::Arc};
 
 use core_tensor::{Latent, Tensor};
 use diffusion_engine::{Cancel, Encoded, Error as RunError, Event, Image, Ingredient, Job, Snapshot};
 
-use crate::{ModelHash, Result, Threads, loras::Strengths};
+use crate::{ModelHash, Result, Threads, loras::Strengths, open::Opened};
 
 /// One job in progress: an iterator of events that the caller drives, from any thread. It computes in its `Forge`'s pool.
 pub struct Run {
     run: diffusion_engine::Run,
+    /// What the model was opened from.
+    opened: Arc<Opened>,
     threads: Threads,
     /// The file name of the autoencoder, where it is not the model's own.
     vae: Option<String>,
@@ -22,7 +24,7 @@ impl Iterator for Run {
 
     /// Encodes the words, or takes one step; `None` when there is none left, or after an error.
     fn next(&mut self) -> Option<Self::Item> {
-        let Self { run, threads, loras, step, .. } = self;
+        let Self { run, opened, threads, loras, step, .. } = self;
         let turn = loras.set(*step);
         let event = threads.compute(|| run.next());
         drop(turn);
@@ -31,13 +33,13 @@ impl Iterator for Run {
             Some(Ok(Event::Step(report))) => *step = Some(report.step + 1),
             Some(_) | None => {}
         }
-        Some(event?.map_err(Into::into))
+        Some(event?.map_err(|error| opened.explained(error)))
     }
 }
 
 impl Run {
-    pub(crate) fn new(run: diffusion_engine::Run, threads: Threads, loras: Strengths) -> Self {
-        Self { run, threads, vae: None, loras, step: None }
+    pub(crate) fn new(run: diffusion_engine::Run, opened: Arc<Opened>, threads: Threads, loras: Strengths) -> Self {
+        Self { run, opened, threads, vae: None, loras, step: None }
     }
 
     /// The same run, whose pictures name the autoencoder of this file.
@@ -72,8 +74,8 @@ impl Run {
     }
 
     fn compute<T: Send>(&mut self, work: fn(&diffusion_engine::Run) -> std::result::Result<T, RunError>) -> Result<T> {
-        let Self { run, threads, .. } = self;
-        Ok(threads.compute(move || work(run))?)
+        let Self { run, opened, threads, .. } = self;
+        threads.compute(move || work(run)).map_err(|error| opened.explained(error))
     }
 
     /// What stops the run when it is asked to, from any thread: within a block of a network.
@@ -113,7 +115,7 @@ impl Run {
     }
 
     /// The encoded prompts, the positive one first; none before they are encoded.
-    pub fn prompts(&self) -> &[std::sync::Arc<Encoded>] {
+    pub fn prompts(&self) -> &[Arc<Encoded>] {
         self.run.prompts()
     }
 

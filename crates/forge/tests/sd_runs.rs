@@ -65,7 +65,7 @@ fn two_jobs_of_one_model_on_two_threads_draw_what_each_draws_alone() {
         let requests = || {
             let one = request(case, "euler", 3);
             let other = request(case, "dpmpp_sde", 4).seed(9).size(Size { width: 72, height: 64 });
-            [one, other.with(|pass| (pass.prompt, pass.cfg) = ("blurry, low quality".into(), 2.0))]
+            [one, other.with(|pass| (pass.prompt, pass.cfg) = ("blurry, low quality".into(), 2.0.into()))]
         };
         let expected = requests().map(|request| pixels(forge.txt2img(request).unwrap()));
         let drawn = requests().map(|request| {

@@ -39,7 +39,7 @@ impl Family for StableDiffusionFamily {
                 .optional(),
             Role::of(CLIP_G, "a CLIP-G with its projection", projected_clip())
                 .folder("text_encoder_2")
-                .takes([clip::CLIP_G, clip::OPEN_CLIP])
+                .takes([clip::CLIP_G, clip::OPEN_CLIP, kinds::PROJECTED])
                 .optional(),
             Role::of(VAE, "an autoencoder whose latents have 4 channels", vae)
                 .takes([autoencoder::id(kinds::CHANNELS)]),
@@ -47,7 +47,7 @@ impl Family for StableDiffusionFamily {
     }
 
     fn kinds(&self) -> Vec<Kind> {
-        [kinds::unets(), clip::kinds(), kinds::autoencoders()].concat()
+        [kinds::unets(), kinds::projected(), clip::kinds(), kinds::autoencoders()].concat()
     }
 
     fn pipelines(&self) -> Vec<String> {
@@ -59,6 +59,10 @@ impl Family for StableDiffusionFamily {
             "StableDiffusionInpaintPipeline",
             "StableDiffusionXLInpaintPipeline",
             "StableDiffusionInstructPix2PixPipeline",
+            "StableDiffusionXLInstructPix2PixPipeline",
+            "StableDiffusionControlNetPipeline",
+            "StableDiffusionXLControlNetPipeline",
+            "LatentConsistencyModelPipeline",
         ]
         .map(str::to_owned)
         .to_vec()
@@ -70,6 +74,11 @@ impl Family for StableDiffusionFamily {
 
     fn takes_embeddings(&self) -> bool {
         true
+    }
+
+    fn told(&self, parts: &Parts) -> Vec<String> {
+        // What is wrong with the parts, their layouts and the opening tell.
+        opened::told(parts).unwrap_or_default()
     }
 
     fn open(&self, parts: Parts) -> Result<Box<dyn OpenedModel>, Error> {

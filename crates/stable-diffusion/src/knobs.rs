@@ -22,7 +22,7 @@ pub const CLIP_SKIP: Key = Key::of(Kind::Whole { min: 1, max: 12, step: 1 }, ope
 pub const PREDICTION: Key = Key::of(Kind::Choice(&["auto", "eps", "v"]), open("`auto`", "\"v\""))
     .at("sampling", "prediction", "What the UNet predicts")
     .docs("what the UNet predicts, noise (`eps`) or velocity (`v`); `auto` is what a config or a YAML file beside the model says, or the mark \
-         `v_pred` in it, or in 2.x the spread of its last transformer's first bias")
+         `v_pred` in it, or `modelspec` in its metadata, or in 2.x the spread of its last transformer's first bias")
     .flag("prediction")
     .label("Prediction");
 

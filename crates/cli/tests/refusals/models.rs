@@ -189,7 +189,8 @@ fn a_value_that_is_not_a_number_ends_the_run_with_its_place() {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let file = Tensors::of(&tiny.role(role)).poisoned(name, value);
             tiny.write("m.safetensors", file.bytes());
-            refuse(&tiny, &[&format!("--{role}"), "m.safetensors"], 1, &[says]);
+            let cause = format!("`{name}` in `m.safetensors` holds NaN or infinity");
+            refuse(&tiny, &[&format!("--{role}"), "m.safetensors"], 1, &[says, &cause]);
         }
     }
 }

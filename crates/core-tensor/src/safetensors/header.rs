@@ -1,6 +1,6 @@
-//! A header's JSON, read into a [`Manifest`] without keeping anything else.
+//! A header's JSON, read into a [`Manifest`] and its short notes, without keeping anything else.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
 
@@ -16,21 +16,26 @@ pub(super) const NAME_LIMIT: usize = 1024;
 /// The least that a tensor takes in a header: `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]},`.
 const LEAST: usize = 50;
 
-/// Reads a header of less than 4 GiB.
-pub(super) fn parse(json: &[u8]) -> Result<Manifest, Fault> {
+/// The longest note that is kept, in bytes, and how many are; what a model says of itself is short, and what a training kept is not.
+const NOTE_LIMIT: usize = 256;
+const MOST_NOTES: usize = 64;
+
+/// Reads a header of less than 4 GiB: its tensors, and its short notes by their keys.
+pub(super) fn parse(json: &[u8]) -> Result<(Manifest, BTreeMap<String, String>), Fault> {
     // A copy, as nothing may change the text behind a `str`; whole, as the reference checks also what is skipped below.
     let json = String::from_utf8(json.to_vec()).map_err(|e| Fault::Json(serde_json::Error::custom(e)))?;
-    let mut reading = Reading { manifest: Manifest::for_header(json.len(), LEAST, RANK_LIMIT), fault: None };
+    let manifest = Manifest::for_header(json.len(), LEAST, RANK_LIMIT);
+    let mut reading = Reading { manifest, notes: BTreeMap::new(), fault: None };
     let mut deserializer = serde_json::Deserializer::from_str(&json);
     let read = Header(&mut reading).deserialize(&mut deserializer).and_then(|()| deserializer.end());
     drop(json);
-    let Reading { mut manifest, fault } = reading;
+    let Reading { mut manifest, notes, fault } = reading;
     match (read, fault) {
         (Err(_), Some(fault)) => Err(fault),
         (Err(error), None) => Err(Fault::Json(error)),
         (Ok(()), _) => match manifest.close() {
             Some(name) => Err(Fault::Twice(name.to_owned())),
-            None => Ok(manifest),
+            None => Ok((manifest, notes)),
         },
     }
 }
@@ -53,6 +58,7 @@ pub(super) enum Fault {
 /// A manifest in the making, and the fault that ended it, which a JSON error has no place for.
 struct Reading {
     manifest: Manifest,
+    notes: BTreeMap<String, String>,
     fault: Option<Fault>,
 }
 
@@ -106,7 +112,7 @@ impl<'de> Visitor<'de> for Header<'_> {
                 map.next_value_seed(Tensor { reading: self.0, name })?;
                 continue;
             }
-            map.next_value_seed(Notes)?;
+            map.next_value_seed(Notes(self.0))?;
             if std::mem::replace(&mut annotated, true) {
                 return Err(self.0.fail(Fault::Twice(name)));
             }
@@ -294,12 +300,12 @@ impl Visitor<'_> for Count {
     }
 }
 
-/// `__metadata__`: notes, which nothing here reads but which have a form, or `null`.
-struct Notes;
+/// `__metadata__`: notes, of which the short ones are kept, or `null`.
+struct Notes<'r>(&'r mut Reading);
 
-seed!(Notes, (), deserialize_any);
+seed!(Notes<'_>, (), deserialize_any);
 
-impl<'de> Visitor<'de> for Notes {
+impl<'de> Visitor<'de> for Notes<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -313,10 +319,31 @@ impl<'de> Visitor<'de> for Notes {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(()) = map.next_key_seed(Text)? {
-            map.next_value_seed(Text)?;
+        while let Some(key) = map.next_key_seed(Short)? {
+            if let (Some(key), Some(note)) = (key, map.next_value_seed(Short)?)
+                && self.0.notes.len() < MOST_NOTES
+            {
+                self.0.notes.entry(key).or_insert(note);
+            }
         }
         Ok(())
+    }
+}
+
+/// A string that is kept if it is short.
+struct Short;
+
+seed!(Short, Option<String>, deserialize_str);
+
+impl Visitor<'_> for Short {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Option<String>, E> {
+        Ok((text.len() <= NOTE_LIMIT).then(|| text.to_owned()))
     }
 }
 

@@ -19,6 +19,12 @@ pub trait WeightSource: Send + Sync {
     /// [`Error::Missing`], or why else there is nothing to read.
     fn read(&self, name: &str) -> Result<Stored, Error>;
 
+    /// What a file says of itself under a key, in words beside its tensors; `None` where it says nothing.
+    fn note(&self, key: &str) -> Option<&str> {
+        let _ = key;
+        None
+    }
+
     /// What is added to a tensor. A stack of adapters is a source around another that has these alone; every other wrapper passes
     /// on those of what it wraps.
     fn branches(&self, name: &str) -> Vec<Branch> {
@@ -38,6 +44,10 @@ impl<S: WeightSource + ?Sized> WeightSource for Arc<S> {
 
     fn read(&self, name: &str) -> Result<Stored, Error> {
         (**self).read(name)
+    }
+
+    fn note(&self, key: &str) -> Option<&str> {
+        (**self).note(key)
     }
 
     fn branches(&self, name: &str) -> Vec<Branch> {

@@ -277,6 +277,19 @@ impl Stored {
         self.are_zeros(half)
     }
 
+    /// Whether no value is NaN or infinite as f32; true of a format that a model is not computed with. Reads all of it.
+    pub fn is_finite(&self) -> bool {
+        const BLOCKS: usize = 4096;
+        let Some(unpack) = self.format.unpack() else { return true };
+        let (bytes, weights) = (self.format.bytes(), self.format.weights());
+        let mut values = vec![0.0; BLOCKS * weights];
+        self.segments().flat_map(|segment| segment.chunks(BLOCKS * bytes)).all(|chunk| {
+            let values = &mut values[..chunk.len() / bytes * weights];
+            unpack(chunk, values);
+            values.iter().all(|value| value.is_finite())
+        })
+    }
+
     /// Whether these bytes, which begin with a value's first, are zeros of either sign.
     fn are_zeros(&self, bytes: &[u8]) -> bool {
         let width = self.format.bytes();
@@ -344,6 +357,20 @@ mod tests {
         assert_eq!(stored.to_f32().unwrap(), [1.0, -0.1, f32::INFINITY]);
         let packed = stored.with_values(|v| matches!(v, kernels::Values::F32([1.0, _, f32::INFINITY])));
         assert_eq!(packed, Some(true));
+    }
+
+    #[test]
+    fn a_value_that_is_no_number_is_found_wherever_it_stands() {
+        for (at, value) in [(0, f32::NAN), (4095, f32::INFINITY), (4096, f32::NEG_INFINITY), (9999, f32::NAN)] {
+            let mut values = vec![1.0; 10_000];
+            assert!(Stored::of(&values, vec![10_000]).is_finite());
+            values[at] = value;
+            assert!(!Stored::of(&values, vec![10_000]).is_finite(), "{at}");
+        }
+        assert!(halves(Format::F16, &[0x7bff, 0xfbff], vec![2]).is_finite());
+        assert!(!halves(Format::F16, &[0, 0x7c00], vec![2]).is_finite());
+        assert!(!halves(Format::BF16, &[0x7fc0, 0], vec![2]).is_finite());
+        assert!(Stored::of_bytes(Format::I64, vec![1], vec![0xff; 8]).unwrap().is_finite());
     }
 
     #[test]

@@ -22,7 +22,8 @@ const RESBLOCKS: [&str; 2] = ["transformer.resblocks.0.attn.in_proj_weight", "to
 
 const G: &str = "CLIP-G, a text encoder of width 1280";
 const H: &str = "CLIP-H, a text encoder of width 1024";
-const LONG: &str = "LongCLIP, which has 248 positions in place of 77";
+// Prompts are cut into chunks of 75 tokens for it too, so that it draws what it was trained for with any family.
+const LONG: &str = "LongCLIP, a CLIP text encoder of which 77 of its 248 positions are used";
 const VISION: &str = "the vision half of a CLIP";
 
 /// What CLIPs are told apart by.
@@ -35,15 +36,15 @@ pub fn kinds() -> Vec<Kind> {
         |marks: &[&str], positions: &'static str| of(LONG, marks).shaped(move |s| s.of(positions, 0) == Some(248));
     vec![
         of("a SigLIP, whose vocabulary is another than CLIP's", &[TABLE, "text_model.head.weight"]),
-        long(&[TABLE], "text_model.embeddings.position_embedding.weight"),
-        long(&[BARE_TABLE], "embeddings.position_embedding.weight"),
+        long(&[TABLE], "text_model.embeddings.position_embedding.weight").id(CLIP),
+        long(&[BARE_TABLE], "embeddings.position_embedding.weight").id(CLIP),
         sized(G, &[TABLE], TABLE, 1280).id(CLIP_G),
         sized(H, &[TABLE], TABLE, 1024).id(CLIP_H),
         sized(G, &[BARE_TABLE], BARE_TABLE, 1280).id(CLIP_G),
         sized(H, &[BARE_TABLE], BARE_TABLE, 1024).id(CLIP_H),
         renamed(sized(G, &RESBLOCKS, RESBLOCKS[1], 1280).id(CLIP_G)),
         renamed(sized(H, &RESBLOCKS, RESBLOCKS[1], 1024).id(CLIP_H)),
-        long(&RESBLOCKS, "positional_embedding"),
+        renamed(long(&RESBLOCKS, "positional_embedding").id(OPEN_CLIP)),
         renamed(of("a CLIP in OpenCLIP's layout", &RESBLOCKS).id(OPEN_CLIP)),
         of(NAME, &[TABLE]).id(CLIP),
         of(NAME, &[BARE_TABLE]).id(CLIP),

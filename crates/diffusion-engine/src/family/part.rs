@@ -88,6 +88,11 @@ impl Part {
         self.file.manifest()
     }
 
+    /// What the file that it lies in says of itself under a key.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        self.file.note(key)
+    }
+
     /// What its `config.json` says beside the tensors.
     ///
     /// # Errors
@@ -210,6 +215,11 @@ impl Parts {
     /// What infotexts call the model.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The part of a role, where there is one.
+    pub fn part(&self, key: &str) -> Option<&Part> {
+        self.parts.iter().find(|part| part.key == key)
     }
 
     /// Takes the part of a role out, where there is one.

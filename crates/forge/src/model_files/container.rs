@@ -57,6 +57,10 @@ impl WeightSource for TensorFile {
     fn read(&self, name: &str) -> std::result::Result<Stored, TensorError> {
         self.source().read(name)
     }
+
+    fn note(&self, key: &str) -> Option<&str> {
+        self.source().note(key)
+    }
 }
 
 /// Opens a file of tensors, whatever its name says; anything else is named for what it is.

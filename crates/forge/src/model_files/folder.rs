@@ -174,6 +174,11 @@ impl WeightSource for Shards {
         };
         self.holding(stored).ok_or_else(missing)?.read(stored)
     }
+
+    /// What the first file says that says anything.
+    fn note(&self, key: &str) -> Option<&str> {
+        self.shards.iter().find_map(|shard| shard.note(key))
+    }
 }
 
 /// A file of a folder; an error says which.
@@ -192,57 +197,103 @@ struct Listing {
     models: Vec<String>,
     /// The plain one first.
     indexes: Vec<String>,
-    /// A model in a format that is not read.
-    foreign: Option<String>,
-    /// Whether it is the folder around a model's parts.
-    is_whole_model: bool,
 }
 
+/// A format that a folder's model may be in.
+struct Kept {
+    /// How the names of its files end.
+    ends: &'static [&'static str],
+    /// What stands in the name of an index of several.
+    index: &'static str,
+}
+
+/// The formats that are read, of which the first that a folder has counts: a hub's folders hold a model in several.
+const KEPT: [Kept; 2] = [
+    Kept { ends: &[".safetensors", ".sft"], index: ".safetensors.index." },
+    Kept { ends: PICKLES, index: ".bin.index." },
+];
+
+/// What diffusers writes about a whole model, beside the folders of its parts.
+pub(crate) const MODEL_INDEX: &str = "model_index.json";
+
+const PICKLES: &[&str] = &[".bin", ".ckpt", ".pt", ".pth"];
+
+/// How the names of models begin that diffusers and transformers pickle. Beside them lie what else a training pickled: its optimizer, its
+/// state, its arguments.
+const PICKLED: &[&str] = &["diffusion_pytorch_model", "pytorch_model", "model"];
+
 /// How the names of models in other formats end.
-const FOREIGN: &[&str] = &[".bin", ".ckpt", ".pt", ".pth", ".gguf", ".onnx", ".msgpack", ".h5"];
+const FOREIGN: &[&str] = &[".gguf", ".onnx", ".msgpack", ".h5"];
+
+impl Kept {
+    /// Those of a folder's files that are in this format.
+    fn of(&self, names: &[String]) -> Listing {
+        let ending = |ends: &[&str]| -> Vec<String> {
+            let ends_so = |name: &&String| ends.iter().any(|end| name.to_lowercase().ends_with(end));
+            names.iter().filter(ends_so).cloned().collect()
+        };
+        let (mut models, mut indexes) = (ending(self.ends), ending(&[".json"]));
+        indexes.retain(|name| name.to_lowercase().contains(self.index));
+        let is_usual = |name: &String| PICKLED.iter().any(|start| stem_begins(name, start));
+        if self.ends == PICKLES && models.iter().any(is_usual) {
+            models.retain(is_usual);
+        }
+        Listing { models, indexes }
+    }
+}
+
+/// Whether a name is this, or this before a point or a hyphen.
+fn stem_begins(name: &str, start: &str) -> bool {
+    name.to_lowercase().strip_prefix(start).is_some_and(|rest| rest.starts_with(['.', '-']))
+}
 
 impl Listing {
     /// Dot files, among them what macOS writes beside each file on a foreign disk, are nobody's model.
     fn of(folder: &Path) -> Result<Self> {
         let read = |source| Error::Read { path: folder.to_owned(), source };
-        let mut listing = Self::default();
+        let (mut names, mut foreign) = (Vec::new(), None);
         for entry in folder.read_dir().map_err(read)? {
             let Ok(name) = entry.map_err(read)?.file_name().into_string() else { continue };
             let lower = name.to_lowercase();
-            if name.starts_with('.') {
-                continue;
+            if FOREIGN.iter().any(|end| lower.ends_with(end)) && !name.starts_with('.') {
+                foreign.get_or_insert(name.clone());
             }
-            listing.is_whole_model |= name == "model_index.json";
-            if FOREIGN.iter().any(|end| lower.ends_with(end)) {
-                listing.foreign.get_or_insert(name.clone());
+            let is_read = [KEPT[0].ends, KEPT[1].ends, &[".json"]].concat().iter().any(|end| lower.ends_with(end));
+            if is_read && !name.starts_with('.') {
+                names.push(name);
             }
-            if lower.ends_with(".safetensors") || lower.ends_with(".sft") {
-                listing.models.push(name);
-            } else if lower.ends_with(".json") && lower.contains(".safetensors.index.") {
-                listing.indexes.push(name);
-            }
-            if listing.models.len() > MOST_FILES || listing.indexes.len() > MOST_FILES {
+            if names.len() > MOST_FILES {
                 return Err(Error::TooManyFiles { limit: MOST_FILES });
             }
         }
-        // Folders from the hub hold several precisions of one model; the plain one is the model.
-        plain_only(&mut listing.models);
-        plain_only(&mut listing.indexes);
-        // An index of half precision is not that of a plain model beside it.
-        if listing.indexes.iter().any(|index| is_variant(index))
-            && listing.models.iter().any(|model| !is_variant(model))
-        {
-            listing.indexes.clear();
+        let is_whole_model = folder.join(MODEL_INDEX).exists();
+        // Beside the folders of a whole model's parts lie single files of it.
+        let kept = if is_whole_model { &KEPT[..1] } else { &KEPT[..] };
+        let found = kept.iter().map(|kept| kept.of(&names)).find(|found| !found.is_empty());
+        if let Some(found) = found {
+            return Ok(found.of_one_precision());
         }
-        if !(listing.models.is_empty() && listing.indexes.is_empty()) {
-            return Ok(listing);
-        }
-        let found = match listing.foreign {
-            _ if listing.is_whole_model => "the folder of a whole model, which `folder` takes, not one part".into(),
+        let found = match foreign {
+            _ if is_whole_model => "the folder of a whole model, which `folder` takes, not one part".into(),
             Some(foreign) => format!("a folder without one, but with `{foreign}`"),
             None => "a folder without one".into(),
         };
-        Err(Error::WrongFile { expected: "a safetensors file".into(), found })
+        Err(Error::WrongFile { expected: "a safetensors file, or one of PyTorch's".into(), found })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.models.is_empty() && self.indexes.is_empty()
+    }
+
+    /// Folders from the hub hold several precisions of one model; the plain one is the model.
+    fn of_one_precision(mut self) -> Self {
+        plain_only(&mut self.models);
+        plain_only(&mut self.indexes);
+        // An index of half precision is not that of a plain model beside it.
+        if self.indexes.iter().any(|index| is_variant(index)) && self.models.iter().any(|model| !is_variant(model)) {
+            self.indexes.clear();
+        }
+        self
     }
 }
 
@@ -281,7 +332,9 @@ fn chosen(mut names: Vec<String>) -> Result<Vec<String>> {
     for ((stem, of), numbers) in &splits {
         // The numbers of a split begin with 1.
         if let Some(missing) = (1..=*of).find(|number| !numbers.contains(number)) {
-            let missing = format!("{stem}-{missing:05}-of-{of:05}.safetensors");
+            let ending = names.iter().find(|name| place(name).is_some()).and_then(|name| name.rsplit('.').next());
+            let ending = ending.unwrap_or("safetensors").to_lowercase();
+            let missing = format!("{stem}-{missing:05}-of-{of:05}.{ending}");
             return Err(Error::ShardMissing { missing, found: numbers.len(), of: *of });
         }
     }
@@ -341,6 +394,33 @@ mod tests {
             Err(Error::SeveralSplits { .. })
         ));
         assert!(chosen(names(&["a.safetensors", "b.sft"])).unwrap().len() == 2);
+    }
+
+    #[test]
+    fn a_folder_is_its_safetensors_and_without_them_its_pickled_model() {
+        let listing = |listed: &[&str]| {
+            let found = KEPT.iter().map(|kept| kept.of(&names(listed))).find(|found| !found.is_empty());
+            found.map(Listing::of_one_precision).unwrap_or_default()
+        };
+        let model = "diffusion_pytorch_model.bin";
+        for (listed, models) in [
+            (
+                &[model, "diffusion_pytorch_model.fp16.safetensors"][..],
+                &["diffusion_pytorch_model.fp16.safetensors"][..],
+            ),
+            (&["diffusion_pytorch_model.fp16.bin", model, "diffusion_pytorch_model.non_ema.bin"], &[model]),
+            (&["optimizer.bin", "pytorch_model.bin", "training_args.bin", "scheduler.bin"], &["pytorch_model.bin"]),
+            (&["openvino_model.bin", "model.ckpt"], &["model.ckpt"]),
+            (&["anything.pt"], &["anything.pt"]),
+            (&["config.json", "README.md"], &[]),
+        ] {
+            assert_eq!(listing(listed).models, models, "{listed:?}");
+        }
+        let index = "pytorch_model.bin.index.json";
+        let split = [index, "pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"];
+        assert_eq!(listing(&split).indexes, [index]);
+        let missing = chosen(names(&split[1..2])).unwrap_err().to_string();
+        assert!(missing.contains("pytorch_model-00002-of-00002.bin"), "{missing}");
     }
 
     #[test]

@@ -68,6 +68,11 @@ pub enum Finding {
         /// The same of the one that is not.
         prefix: String,
     },
+    /// The average of a model's training that lies beside it, as latent-diffusion writes it; the model itself is used.
+    Average {
+        /// How many tensors.
+        tensors: usize,
+    },
     /// Tensors in a folder's files that its index does not list; they are not part of the model.
     Unlisted {
         /// How many.
@@ -86,6 +91,13 @@ pub enum Finding {
     NotAnEmbedding {
         /// Why not.
         why: String,
+    },
+    /// Words that a folder's tokenizer has behind CLIP's own; prompts are cut into tokens by CLIP's.
+    AddedWords {
+        /// How many.
+        words: usize,
+        /// The first of them.
+        names: Vec<String>,
     },
     /// Matrices whose second half holds nothing but zeros, as a download that did not finish leaves it.
     HalfZeros {
@@ -128,11 +140,19 @@ impl fmt::Display for Finding {
                 };
                 write!(f, "{role} {} is not used, that {} is", named(prefix), named(used))
             }
+            Self::Average { tensors } => {
+                write!(f, "the average of the training under `{AVERAGE}` is not used, {}", counted(*tensors))
+            }
             Self::Unlisted { tensors, names } => {
                 write!(f, "the folder's index does not list {}: {}", counted(*tensors), listed(names, *tensors))
             }
             Self::OtherConfig { config, class } => {
                 write!(f, "`{}` is of a `{class}` and left alone", config.display())
+            }
+            Self::AddedWords { words, names } => {
+                let words_of_its_own = if *words == 1 { "a word".into() } else { format!("{words} words") };
+                let listed = listed(names, *words);
+                write!(f, "its tokenizer has {words_of_its_own} that CLIP's has not, and prompts can't name: {listed}")
             }
             Self::NotAnEmbedding { why } => write!(f, "this is no textual inversion: {why}"),
             Self::HalfZeros { tensors, names } => {
@@ -277,6 +297,12 @@ pub(crate) fn others(parts: &[Part], used: &[usize]) -> Vec<Finding> {
         Some(Finding::Another { role: part.kind.name.clone(), used: first(part)?, prefix: part.prefix.clone() })
     };
     unused.filter_map(another).collect()
+}
+
+/// An average of the training beside a model.
+pub(crate) fn average(manifest: &Manifest) -> Option<Finding> {
+    let tensors = manifest.under(AVERAGE).count();
+    (tensors > 0).then_some(Finding::Average { tensors })
 }
 
 /// What a folder's index leaves out.

@@ -118,6 +118,19 @@ fn relatives(names: Names) -> Vec<Kind> {
     vec![of(VIDEO_UNET, video), unclip, taking(UPSCALER, 7), taking(DEPTH, 5)]
 }
 
+/// The id of a CLIP under Hugging Face's names that has a projection, and a size that nobody published: it may be a second encoder.
+pub(super) const PROJECTED: &str = "clip-projected";
+
+/// Widths of the published text encoders, which say themselves what they are: CLIP-L, CLIP-H and CLIP-G.
+const CLIPS: [usize; 3] = [768, 1024, 1280];
+
+/// Text encoders with a projection, of other sizes than the published ones.
+pub(super) fn projected() -> Vec<Kind> {
+    const TABLE: &str = "text_model.embeddings.token_embedding.weight";
+    let kind = Kind::of(Duty::CLIP, "a CLIP text encoder with a projection", [TABLE, "text_projection.weight"]);
+    vec![kind.id(PROJECTED).shaped(|s| s.of(TABLE, 1).is_some_and(|width| !CLIPS.contains(&width)))]
+}
+
 /// Autoencoders, of which those of the own latents are known by their channels.
 pub(super) fn autoencoders() -> Vec<Kind> {
     let name = "the autoencoder of Stable Diffusion 1, 2 or XL, whose latents have 4 channels";

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use core_tensor::Residency;
 use diffusion_engine::{
-    Activation, AutoencoderKl, Card, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Embedding, Error, Job, Model,
-    OpenedModel, Pass, Size, VaeConfig, VaeDimensions,
+    Activation, AutoencoderKl, Card, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Embedding, Error, Job,
+    LatentScaling, Model, OpenedModel, Pass, Size, VaeConfig, VaeDimensions,
     family::{Part, PartBytes, Parts, Placement, clip},
 };
 
@@ -12,6 +12,7 @@ use crate::{
     Edition, StableDiffusion, TextEncoders, Trained, TrainingConfig, Unet, UnetConfig, UnetDimensions,
     edition::NUMBER_CHANNELS,
     model::{INPAINTING, card, draws_from_noise},
+    trained,
 };
 
 /// A Stable Diffusion whose files fit each other.
@@ -26,6 +27,8 @@ pub(super) struct Opened {
     /// Layers of the first encoder that nothing is taken from.
     unused: usize,
     vae: (Part, VaeConfig),
+    /// How latents are scaled where the autoencoder's own config doesn't say it.
+    scaling: LatentScaling,
     embeddings: Vec<Embedding>,
     /// Channels of the decoder's finest level.
     decoder: usize,
@@ -43,10 +46,7 @@ impl Opened {
         let (unet_config, vae_config): (UnetConfig, VaeConfig) = (unet.config()?, vae.config()?);
         let dimensions = unet.look(|w| UnetDimensions::of(w, &unet_config))?;
         let name = parts.name().to_owned();
-        let training = match parts.yaml_text() {
-            Some(text) => TrainingConfig::of_yaml(text),
-            None => parts.scheduler_settings().read()?,
-        };
+        let training = training(&parts, &unet)?;
         let (mut clip, clip_g) = (parts.find(CLIP), parts.find(CLIP_G));
         // An encoder in OpenCLIP's layout of a size that nobody published may be either.
         let is_either = |part: &mut Part| part.kind() == clip::OPEN_CLIP;
@@ -74,6 +74,8 @@ impl Opened {
             _ => VaeDimensions::of(w, vae_config.groups()),
         })?;
         StableDiffusion::fit(&dimensions, width, vector, &decoder)?;
+        let scaling = VaeConfig { scaling_factor: training.scale_factor, ..VaeConfig::default() };
+        let scaling = edition.latent_scaling().replaced_by(&scaling)?;
         let trained = unet.look(|w| Trained::of(edition, &dimensions, unet.file(), w, &training))?;
         let unused = first.as_ref().filter(|_| edition == Edition::Two).is_some_and(Encoder::is_whole_open_clip);
         let gelu = |encoder: Encoder| {
@@ -95,6 +97,7 @@ impl Opened {
             second: second.map(gelu),
             unused: usize::from(unused),
             vae: (vae, vae_config),
+            scaling,
             embeddings: parts.take_embeddings(),
             decoder: decoder.width(),
         })
@@ -113,6 +116,26 @@ impl Opened {
         let pictures = times(&[width, height, 8, batch]);
         unet.max(decoder.saturating_mul(4)).saturating_add(pictures.saturating_mul(4)).saturating_add(TOKENIZER)
     }
+}
+
+/// What is said of the UNet's training, beside its file and in it.
+fn training(parts: &Parts, unet: &Part) -> Result<TrainingConfig, Error> {
+    let config = match parts.yaml_text() {
+        Some(text) => TrainingConfig::of_yaml(text),
+        None => parts.scheduler_settings().read()?,
+    };
+    Ok(TrainingConfig { noted: trained::noted(|key| unet.note(key)), ..config })
+}
+
+/// What tells the training of a UNet, of whose model nothing else is looked at.
+pub(super) fn told(parts: &Parts) -> Result<Vec<String>, Error> {
+    let Some(unet) = parts.part(UNET) else { return Ok(Vec::new()) };
+    let (config, training): (UnetConfig, _) = (unet.config()?, training(parts, unet)?);
+    unet.look(|w| {
+        let dimensions = UnetDimensions::of(w, &config)?;
+        let edition = Edition::of(&dimensions, w, None);
+        Ok(Trained::of(edition, &dimensions, unet.file(), w, &training)?.told())
+    })
 }
 
 /// How often the decoder holds its finest level at most, measured at nine.
@@ -181,7 +204,7 @@ impl OpenedModel for Opened {
             TextEncoders::new(self.edition, first.transpose()?, second.transpose()?, self.unused, &at.device)?;
         let encoders = encoders.with_embeddings(self.embeddings.clone())?;
         let (part, config) = &self.vae;
-        let scaling = self.edition.latent_scaling();
+        let scaling = self.scaling;
         let vae = part.load(at, Residency::Unpacked, |w| match self.dimensions.in_channels {
             INPAINTING => AutoencoderKl::load_both(w, config, scaling),
             _ => AutoencoderKl::load(w, config, scaling),

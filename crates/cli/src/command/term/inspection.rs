@@ -23,6 +23,7 @@ pub(crate) fn show_inspection(path: &Path, found: &Inspection, as_json: bool) ->
             dtypes: &found.dtypes,
             quantised: found.quantised,
             missing: &found.missing,
+            training: &[],
             is_other: false,
         })),
         parts => {
@@ -67,6 +68,7 @@ struct Described<'a> {
     dtypes: &'a BTreeMap<String, u64>,
     quantised: Option<&'a str>,
     missing: &'a [String],
+    training: &'a [String],
     /// Whether it is a model that no role here takes.
     is_other: bool,
 }
@@ -80,6 +82,7 @@ impl<'a> From<&'a InspectedPart> for Described<'a> {
             dtypes: &part.dtypes,
             quantised: part.quantised,
             missing: &part.missing,
+            training: &part.training,
             is_other: !part.usable && part.missing.is_empty(),
         }
     }
@@ -93,6 +96,7 @@ fn described(d: &Described) -> Vec<String> {
         format!("  parameters  {}", grouped(d.parameters)),
         format!("  dtypes      {}", dtypes.join(", ")),
     ];
+    lines.extend(d.training.iter().map(|told| format!("  training    {told}")));
     lines.extend(d.quantised.map(|scheme| format!("  quantised   {scheme}")));
     match d.missing {
         [] if d.is_other => lines.push("  usable      no, this engine has no place for it".to_owned()),
