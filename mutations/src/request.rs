@@ -213,7 +213,7 @@ fn everything(request: &Txt2Img) -> String {
     } = &request.pass;
     format!(
         "{request:?} {prompt:?} {negative:?} {emphasis:?} {template:?} {negative_template:?} {steps} {} {} {sigmas:?} {options:?} \
-         {} {cfg} {size:?} {knobs:?}",
+         {} {cfg:?} {size:?} {knobs:?}",
         request.pass.sampler.id, request.pass.schedule.id, request.pass.profile.id
     )
 }

@@ -81,7 +81,7 @@ fn fields<'a>(catalog: &Catalog, infotext: &Infotext, reading: Reading) -> BTree
         ("steps", json!(pass.steps)),
         ("sampler", json!(pass.sampler.id)),
         ("schedule", json!(pass.schedule.id)),
-        ("cfg", json!(pass.cfg.same())),
+        ("cfg", json!(pass.cfg.to_string().parse::<f64>().ok())),
         ("width", json!(pass.size.width)),
         ("height", json!(pass.size.height)),
         ("noise", json!(request.noise.id())),

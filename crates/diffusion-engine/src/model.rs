@@ -24,8 +24,8 @@ pub trait Model: Send + Sync {
     /// Text that has no tokens, settings that the encoders can't hold, or what [`Inside`] ends the call with.
     fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error>;
 
-    /// The prompts that the words of one prompt come to in a pass, in turn: each once, and how many of A1111's stretches of the pass it has,
-    /// for models whose encodings of them depend on each other. One by one, if nothing else is said.
+    /// The prompts that the words of one prompt come to in a pass, in turn: each once, and how many of A1111's stretches of the
+    /// pass it has, for models whose encodings of them depend on each other. One by one, if nothing else is said.
     ///
     /// # Errors
     /// As [`Model::encode`].

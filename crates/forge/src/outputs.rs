@@ -112,7 +112,8 @@ pub struct Outputs {
 impl Outputs {
     /// The places that a run writes to, once nothing speaks against any; folders are swept of what killed runs left in them.
     ///
-    /// `request` is that of the first of the config's batches. `read` are files that are read beside those that the config names, such as the config itself.
+    /// `request` is that of the first of the config's batches. `read` are files that are read beside those that the config names,
+    /// such as the config itself.
     ///
     /// # Errors
     /// Those of [`Pattern::new`], [`Error::SeveralPictures`] for standard output, [`Error::Write`] for a place that can't be written,

@@ -7,7 +7,7 @@ mod source;
 use std::{collections::BTreeSet, sync::Arc};
 
 use core_tensor::{
-    Device, Factor, Layout, Residency, Stored, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values,
+    Device, Layout, Residency, Stored, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values,
 };
 use diffusion_engine::{
     Family, Inside,

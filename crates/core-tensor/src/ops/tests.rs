@@ -111,7 +111,17 @@ fn the_suite_names_what_a_wrong_body_has_wrong_and_nothing_else() {
             x
         }
     }
-    assert_eq!(named::<Unfinished>(), ["add", "upsample_nearest_2x", "upsample_nearest_2x of a view"]);
+    assert_eq!(
+        named::<Unfinished>(),
+        [
+            "add",
+            "add_maps",
+            "add_maps by pixels",
+            "upsample_nearest_2x by pixels",
+            "upsample_nearest_2x",
+            "upsample_nearest_2x of a view",
+        ]
+    );
 }
 
 #[test]

@@ -17,11 +17,10 @@ pub(super) fn read(text: &str, knobs: &[Key]) -> Result<Infotext, TextFault> {
     let (prompts, pairs) = split(text, knobs)?;
     // What is whole as it stands has the steps at the beginning of a line: whatever looks like a line's end in its values is none.
     if text[prompts.len()..].trim_start_matches('\n').starts_with("Steps: ") {
-        return Ok(match writer(&pairs) {
-            // This engine's own prompts may hold any line end.
-            Writer::Forge => infotext(prompts, pairs, knobs),
-            _ => infotext(&with_one_line_end(prompts), pairs, knobs),
-        });
+        // This engine's own prompts may hold any line end.
+        let is_own = writer(&pairs) == Writer::Forge;
+        let prompts = if is_own { prompts.to_owned() } else { with_one_line_end(prompts) };
+        return Ok(infotext(&prompts, pairs, knobs));
     }
     let text = unfolded(text, knobs);
     let (prompts, pairs) = split(text.trim_end_matches(end), knobs)?;

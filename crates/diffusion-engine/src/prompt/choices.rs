@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{PromptFault, comments, random::Random};
 
-/// Gives the text of a wildcard by its name, one choice a line; `None` where there is none of that name, or why it can't be read. A name has
-/// `/` between its folders, and `*` for any characters.
+/// Gives the text of a wildcard by its name, one choice a line; `None` where there is none of that name, or why it can't be read. A
+/// name has `/` between its folders, and `*` for any characters.
 pub type Wildcards<'a> = dyn Fn(&str) -> Result<Option<String>, String> + 'a;
 
 /// The deepest that choices may lie in the choices of others, by braces and by wildcards.

@@ -6,8 +6,8 @@ use crate::{Clock, Moment, Pass, PerStep};
 
 /// Classifier-free guidance: away from the negative prompt, towards the positive one (Ho and Salimans 2022).
 ///
-/// Its answer is `negative + cfg · (positive - negative)`, with the pass's `cfg` of the step; the answer to the negative prompt stays beside it, and in steps
-/// whose `cfg` is 1 the model is not asked for it.
+/// Its answer is `negative + cfg · (positive - negative)`, with the pass's `cfg` of the step; the answer to the negative prompt
+/// stays beside it, and in steps whose `cfg` is 1 the model is not asked for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Guidance;
 

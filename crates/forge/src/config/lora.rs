@@ -109,8 +109,8 @@ mod tests {
             |text: &str| Lora::of_flag(text).map(|lora| (lora.path.display().to_string(), lora.strength, lora.text));
         assert_eq!(of("fur").unwrap(), ("fur".into(), 1.0, None));
         assert_eq!(of("fur:0.8").unwrap(), ("fur".into(), 0.8, None));
-        let (path, strength, text) = of("d:a/a.safetensors:0.8:-1").unwrap();
-        assert!(path.ends_with("d:a/a.safetensors"), "{path}");
+        let (path, strength, text) = of("d/a.safetensors:0.8:-1").unwrap();
+        assert!(path.ends_with("d/a.safetensors"), "{path}");
         assert_eq!((strength, text), (0.8, Some(-1.0)));
         for wrong in ["", ":0.8", "fur:x", "fur:0.8:x", "fur:nan"] {
             assert!(matches!(of(wrong), Err(Error::Value { .. })), "{wrong}");

@@ -2,13 +2,13 @@
 
 use core_tensor::{Error, Manifest, Stored, WeightSource};
 
-pub struct Memory {
+pub(crate) struct Memory {
     tensors: Vec<(String, Stored)>,
     manifest: Manifest,
 }
 
 impl Memory {
-    pub fn of<N: Into<String>>(tensors: impl IntoIterator<Item = (N, Stored)>) -> Self {
+    pub(crate) fn of<N: Into<String>>(tensors: impl IntoIterator<Item = (N, Stored)>) -> Self {
         let tensors: Vec<(String, Stored)> = tensors.into_iter().map(|(name, stored)| (name.into(), stored)).collect();
         let manifest = tensors.iter().map(|(name, stored)| (name, stored.format(), stored.shape().to_vec())).collect();
         Self { tensors, manifest }
