@@ -10,6 +10,7 @@ mod peers;
 mod report;
 mod stepping;
 mod unet;
+mod whole;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
@@ -18,13 +19,15 @@ use kernels::{HugePages, Isa};
 use crate::{
     peers::Peers,
     report::{Peaks, Report},
+    whole::Programs,
 };
 
 /// As in the command, so that results are measured where they are used.
 #[global_allocator]
 static ALLOCATOR: HugePages = HugePages::new(1 << 30);
 
-const USAGE: &str = "usage: cargo xtask bench [--case TEXT] [--json FILE] [--python PATH]";
+const USAGE: &str = "usage: cargo xtask bench [--case TEXT] [--json FILE] [--python PATH] \
+                     [--checkpoint FILE [--forge PATH] [--sdcpp PATH]]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -39,11 +42,15 @@ fn main() -> ExitCode {
 
 fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     let (mut json, mut filter, mut python) = (None, "", None);
+    let mut programs = Programs::default();
     for pair in args.chunks(2) {
         match pair {
             [flag, file] if flag == "--json" => json = Some(PathBuf::from(file)),
             [flag, text] if flag == "--case" => filter = text,
             [flag, path] if flag == "--python" => python = Some(path),
+            [flag, path] if flag == "--checkpoint" => programs.checkpoint = Some(path),
+            [flag, path] if flag == "--forge" => programs.forge = Some(path),
+            [flag, path] if flag == "--sdcpp" => programs.sdcpp = Some(path),
             _ => return Err(USAGE.into()),
         }
     }
@@ -63,6 +70,9 @@ fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     blocks::flux(&mut report)?;
     blocks::resnets(&mut report)?;
     unet::sd15(&mut report)?;
+    unet::decoder(&mut report)?;
+    unet::load(programs.checkpoint, &mut report)?;
+    whole::pictures(&programs, threads, &mut report)?;
     stepping::samplers(&mut report)?;
     demo::picture(&mut report)?;
     report.finish(json.as_deref())?;

@@ -61,6 +61,8 @@ struct Line {
     peer: Option<String>,
     /// How many times longer the peer takes.
     ratio: Option<f64>,
+    /// The most memory that a whole program had, bytes.
+    peak_memory: Option<u64>,
 }
 
 impl Report {
@@ -102,6 +104,7 @@ impl Report {
             share_of_peak: Some(share),
             peer: None,
             ratio: None,
+            peak_memory: None,
         };
         self.lines.push(line);
         if compute == Some(Compute::Bf16)
@@ -124,10 +127,24 @@ impl Report {
 
     /// A whole program's time, which no single limit bounds.
     pub(crate) fn whole(&mut self, case: &str, seconds: f64) {
-        println!("{case:36}        {:10.3} ms", seconds * 1e3);
-        let (case, none) = (case.to_owned(), None);
-        let line = Line { case, peak: none, seconds, gflops: None, share_of_peak: None, peer: None, ratio: None };
-        self.lines.push(line);
+        self.program(case, seconds, None);
+    }
+
+    /// [`Report::whole`] with the most memory that the program had, bytes.
+    pub(crate) fn program(&mut self, case: &str, seconds: f64, peak_memory: Option<u64>) {
+        let memory = peak_memory.map(|bytes| format!("{:8.2} GB at most", bytes as f64 / 1e9)).unwrap_or_default();
+        println!("{case:43} {:10.3} ms {memory}", seconds * 1e3);
+        let case = case.to_owned();
+        self.lines.push(Line {
+            case,
+            peak: None,
+            seconds,
+            gflops: None,
+            share_of_peak: None,
+            peer: None,
+            ratio: None,
+            peak_memory,
+        });
     }
 
     /// Writes the lines of JSON, where a file is asked for.
