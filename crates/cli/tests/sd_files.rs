@@ -36,6 +36,9 @@ fn noted(file: &[u8], key: &str, note: &str) -> Vec<u8> {
     raw(&header.replacen('{', &format!(r#"{{"__metadata__":{{"{key}":"{note}"}},"#), 1), &data)
 }
 
+/// A file, the YAML beside it, what `inspect` says of it, and the pixels that it draws, if it is another's.
+type Told<'t> = (Vec<u8>, Option<&'t str>, &'t str, Option<&'t Vec<f32>>);
+
 #[test]
 fn what_tells_how_a_file_was_trained_is_said_by_inspect_and_drawn_with() {
     let tiny = Tiny::quick();
@@ -48,7 +51,7 @@ fn what_tells_how_a_file_was_trained_is_said_by_inspect_and_drawn_with() {
     let plain = model("sd-2").bytes();
     let with = |mark: &str, shape: &[u64]| model("sd-2").zeros(mark, "F32", shape).bytes();
     let yaml = "model:\n  params:\n    parameterization: \"v\"\n    scale_factor: 0.18215\n";
-    let cases: [(Vec<u8>, Option<&str>, &str, Option<&Vec<f32>>); 8] = [
+    let cases: [Told; 8] = [
         (plain.clone(), None, "it predicts noise: as usual", Some(&noise)),
         (plain.clone(), Some(yaml), "it predicts velocity: a config beside it says so", Some(&velocity)),
         (with("v_pred", &[]), None, "it predicts velocity: the mark `v_pred` says so", Some(&velocity)),
