@@ -71,13 +71,18 @@ pub(crate) fn seed(dice: &mut Dice, _: &[Vec<u8>], _: &[&str]) -> Vec<u8> {
 pub(crate) fn read(catalog: &Catalog, bytes: &[u8]) -> Reached {
     let number = bytes.iter().fold(0, |sum: u64, byte| sum.wrapping_mul(257).wrapping_add(u64::from(*byte)));
     let dice = &mut Dice::of(number, "request", bytes.len() as u64);
-    let request = request(dice, catalog);
+    let request = trimmed(request(dice, catalog));
     let (made, given) = (provenance(dice), dice.one_in(4));
     let text = render(&request, &made, catalog.knobs(), given);
     let infotext = parse(&text, catalog.knobs());
     let reading = infotext.reading(catalog).unwrap_or_else(|error| panic!("{error}\n{text:?}"));
-    let (found, expected) = (everything(&reading.request), everything(&request));
-    assert!(reading.request == request, "read is\n{found}\nand written was\n{expected}\nas {text:?}");
+    let found = trimmed(reading.request);
+    assert!(
+        found == request,
+        "read is\n{}\nand written was\n{}\nas {text:?}",
+        everything(&found),
+        everything(&request)
+    );
     assert!(infotext.provenance() == made, "{:?} is not {made:?} in {text:?}", infotext.provenance());
     assert!(reading.defaults.is_empty(), "{:?} are open in {text:?}", reading.defaults);
     Reached::Accepted
@@ -204,6 +209,15 @@ fn knob(dice: &mut Dice, key: &Key) -> Option<Setting> {
         _ => return None,
     };
     value.option()
+}
+
+/// The same request without spaces and line ends around its prompts, which no model is given.
+fn trimmed(mut request: Txt2Img) -> Txt2Img {
+    let Pass { prompt, negative, template, negative_template, .. } = &mut request.pass;
+    for text in [Some(prompt), Some(negative), template.as_mut(), negative_template.as_mut()].into_iter().flatten() {
+        *text = text.trim().to_owned();
+    }
+    request
 }
 
 /// A request with all that its own debug form leaves out.

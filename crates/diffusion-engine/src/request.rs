@@ -11,7 +11,7 @@ use crate::{
 /// use diffusion_engine::{Size, Txt2Img};
 ///
 /// let request = Txt2Img::of("a lighthouse in a storm").seed(42).steps(4).size(Size { width: 768, height: 512 });
-/// let guided = request.with(|pass| pass.cfg = 2.0);
+/// let guided = request.with(|pass| pass.cfg = 2.0.into());
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Txt2Img {

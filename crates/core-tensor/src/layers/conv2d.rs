@@ -42,7 +42,7 @@ impl Conv2d {
     /// `[b, c_in, h, w]` to `[b, c_out, h, w]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match self.weight.alone().map(|own| (own, &own.parameters)) {
-            Some((own, Parameters::Panels(conv))) => self.fused(own, conv, &x, None, None, None),
+            Some((own, Parameters::Panels(conv))) => self.fused(own, conv, x, None, None, None),
             Some((own, Parameters::Dense(weight))) => {
                 module::conv2d(x, weight.clone(), Some(self.bias.value()), own.options())
             }
@@ -53,7 +53,7 @@ impl Conv2d {
     /// `residual + forward(x)`.
     pub fn forward_onto(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
         match self.weight.alone().map(|own| (own, &own.parameters)) {
-            Some((own, Parameters::Panels(conv))) => self.fused(own, conv, &x, None, None, Some(&residual)),
+            Some((own, Parameters::Panels(conv))) => self.fused(own, conv, x, None, None, Some(&residual)),
             Some((_, Parameters::Dense(_) | Parameters::Mapped(_))) | None => residual + self.forward(x),
         }
     }
@@ -68,7 +68,7 @@ impl Conv2d {
     ) -> Tensor<4> {
         let Added { shift, residual } = added;
         if let Some((own, Parameters::Panels(conv))) = self.weight.alone().map(|own| (own, &own.parameters)) {
-            return self.fused(own, conv, &x, Some((norm, activation)), shift, residual.as_ref());
+            return self.fused(own, conv, x, Some((norm, activation)), shift, residual.as_ref());
         }
         let y = self.forward(norm.forward_then(x, activation));
         let y = match shift {
@@ -85,7 +85,7 @@ impl Conv2d {
         &self,
         own: &Convolution,
         conv: &kernels::PackedConv,
-        x: &Tensor<4>,
+        x: Tensor<4>,
         norm: Option<(&GroupNorm, Option<Activation>)>,
         shift: Option<Tensor<2>>,
         residual: Option<&Tensor<4>>,

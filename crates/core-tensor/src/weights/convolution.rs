@@ -65,20 +65,24 @@ impl Convolution {
     }
 
     /// A product of packed parameters, and what is before and after it.
-    pub(crate) fn convolve(&self, conv: &PackedConv, x: &Tensor<4>, around: Around) -> Tensor<4> {
+    pub(crate) fn convolve(&self, conv: &PackedConv, x: Tensor<4>, around: Around) -> Tensor<4> {
         let Around { norm, bias, residual } = around;
         let [b, _, h, w] = x.dims();
         let ([c_out, _, _], [oh, ow], stride) = (conv.shape(), conv.size([h, w], self.stride), self.stride);
         match conv.order() {
             MapOrder::Planes => {
-                let normal = norm.map(|(norm, activation)| norm.forward_then(x.clone(), activation));
-                let x = Values::of(normal.as_ref().unwrap_or(x)).expect(F32);
+                // What the norm has read is gone before there is a map of the result.
+                let x = match norm {
+                    Some((norm, activation)) => norm.forward_then(x, activation),
+                    None => x,
+                };
+                let x = Values::of(&x).expect(F32);
                 let residual = residual.map(|residual| Values::of(residual).expect(F32));
                 let epilogue = ConvEpilogue { bias, activation: None, residual: residual.as_deref() };
                 cpu::tensor([b, c_out, oh, ow], |out| kernels::conv2d(conv, &x, b, [h, w], stride, epilogue, out))
             }
             MapOrder::Pixels => {
-                let x = Values::by_pixels(x).expect(F32);
+                let x = Values::by_pixels(&x).expect(F32);
                 let residual = residual.map(|residual| Values::by_pixels(residual).expect(F32));
                 let epilogue = ConvEpilogue { bias, activation: None, residual: residual.as_deref() };
                 let affines = norm.map(|(norm, activation)| (norm.affines(&x, b), activation));
@@ -107,7 +111,7 @@ pub(crate) struct Around<'a> {
 }
 
 /// A map of fewer channels leaves plane by plane: it is a latent or a picture, which others read.
-const FEW: usize = 64;
+const FEW: usize = 17;
 
 impl Weight<Convolution> {
     /// The same over every `stride`th pixel in each direction.
@@ -129,7 +133,7 @@ impl Factor<4> for Convolution {
     fn product(&self, x: Tensor<4>) -> Tensor<4> {
         match &self.parameters {
             Parameters::Dense(weight) => module::conv2d(x, weight.clone(), None, self.options()),
-            Parameters::Panels(conv) => self.convolve(conv, &x, Around::default()),
+            Parameters::Panels(conv) => self.convolve(conv, x, Around::default()),
             Parameters::Mapped(mapped) => mapped.product(self, &x),
         }
     }
@@ -158,7 +162,7 @@ impl MappedConv {
         let panel = |channel: usize| {
             let stored = self.origin.rows(channel..(channel + PANEL).min(out));
             match cpu::is(&self.device) {
-                true => of.convolve(&packed(&stored, self.compute), x, Around::default()),
+                true => of.convolve(&packed(&stored, self.compute), x.clone(), Around::default()),
                 false => module::conv2d(x.clone(), dense(&stored, &self.device), None, of.options()),
             }
         };

@@ -301,7 +301,7 @@ pub(crate) fn others(parts: &[Part], used: &[usize]) -> Vec<Finding> {
 
 /// An average of the training beside a model.
 pub(crate) fn average(manifest: &Manifest) -> Option<Finding> {
-    let tensors = manifest.under(AVERAGE).count();
+    let tensors = manifest.under(AVERAGE).filter(|(name, _)| !COUNTERS.contains(name)).count();
     (tensors > 0).then_some(Finding::Average { tensors })
 }
 
@@ -344,6 +344,9 @@ fn is_harmless(part: Option<&Part>, name: &str) -> bool {
 
 /// How names begin of an average of a training that lies beside the model, as latent-diffusion writes it.
 const AVERAGE: &str = "model_ema.";
+
+/// What counts the steps of an average, and is kept where there is none.
+const COUNTERS: [&str; 2] = ["decay", "num_updates"];
 
 /// Buffers by the last step of their names: positions, schedules, and factors of a training.
 const BUFFERS: &[&str] = &[
