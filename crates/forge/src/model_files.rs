@@ -262,8 +262,9 @@ impl ModelFile {
     /// What is odd about the file, once the parts that were surveyed are known to fit.
     pub(crate) fn findings(&self, used: &[usize], read: &BTreeSet<String>) -> Vec<Finding> {
         let mut findings = notes::leftovers(self.source.manifest(), &self.parts, used, read);
-        findings.extend(notes::others(&self.parts, used));
-        findings.extend(notes::average(self.source.manifest()));
+        let others = notes::others(&self.parts, used);
+        findings.extend(notes::average(self.source.manifest(), &others));
+        findings.extend(others);
         findings.extend(notes::zeros(&*self.source, read));
         findings.extend(notes::unlisted(&self.shards));
         findings

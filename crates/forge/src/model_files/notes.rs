@@ -299,8 +299,12 @@ pub(crate) fn others(parts: &[Part], used: &[usize]) -> Vec<Finding> {
     unused.filter_map(another).collect()
 }
 
-/// An average of the training beside a model.
-pub(crate) fn average(manifest: &Manifest) -> Option<Finding> {
+/// An average of the training beside a model, if it is not told as a second model already.
+pub(crate) fn average(manifest: &Manifest, told: &[Finding]) -> Option<Finding> {
+    let is_it = |finding: &Finding| matches!(finding, Finding::Another { prefix, .. } if prefix.starts_with(AVERAGE));
+    if told.iter().any(is_it) {
+        return None;
+    }
     let tensors = manifest.under(AVERAGE).filter(|(name, _)| !COUNTERS.contains(name)).count();
     (tensors > 0).then_some(Finding::Average { tensors })
 }
