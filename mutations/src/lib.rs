@@ -12,12 +12,14 @@ mod gguf;
 mod parsers;
 mod pickle;
 mod picture;
+mod reached;
 mod request;
 mod safetensors;
 
 pub use campaign::{Campaign, USAGE};
 pub use dice::Dice;
-pub use parsers::{PARSERS, Parser, Reached};
+pub use parsers::{PARSERS, Parser};
+pub use reached::Reached;
 
 use std::{fs, io, path::Path};
 

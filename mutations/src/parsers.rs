@@ -10,7 +10,7 @@ use diffusion_engine::Catalog;
 use forge::Config;
 use quant::{Decoded, Gguf, GgufFault, Value};
 
-use crate::{Dice, damage, gguf, pickle, picture, request, safetensors};
+use crate::{Dice, Reached, damage, gguf, pickle, picture, request, safetensors};
 
 /// A parser of what others wrote.
 #[derive(Debug)]
@@ -26,17 +26,6 @@ pub struct Parser {
 
 /// Makes an input of dice, seed files and tokens.
 type Damage = fn(&mut Dice, &[Vec<u8>], &[&str]) -> Vec<u8>;
-
-/// How far an input came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reached {
-    /// Turned away for its form.
-    Form,
-    /// Understood, and refused for what it says.
-    Meaning,
-    /// Taken.
-    Accepted,
-}
 
 /// Every parser that reads what others wrote. The reader of `*.index.json` belongs here, with the seeds of `fuzz/seeds/index_json`.
 pub static PARSERS: &[Parser] = &[
@@ -193,7 +182,7 @@ fn read_gguf(bytes: &[u8]) -> Reached {
             read_all(&file, bytes.len());
             Reached::Accepted
         }
-        Err(quant::Error::Gguf { fault, .. }) => match fault {
+        Err(quant::Error::Gguf { fault, .. }) => match *fault {
             GgufFault::Alignment { .. } | GgufFault::WrongType { .. } | GgufFault::KeyTwice { .. } => Reached::Meaning,
             GgufFault::Rank { .. } | GgufFault::Type { .. } | GgufFault::Empty { .. } => Reached::Meaning,
             GgufFault::Overflow { .. } | GgufFault::Blocks { .. } | GgufFault::Unaligned { .. } => Reached::Meaning,

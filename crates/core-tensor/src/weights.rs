@@ -10,15 +10,16 @@ mod matrix;
 mod parameter;
 mod source;
 mod stored;
+mod strength;
 mod view;
 mod weight;
 
 use crate::format::{self, Format, Product};
 
-pub use branch::{Branch, Change, Strength};
+pub use branch::{Branch, Change};
 pub use computed::{Computed, Rule};
 pub use convolution::Convolution;
-pub(crate) use convolution::{Around, Parameters};
+pub(crate) use convolution::{Around, Before, Parameters};
 pub use layout::{Declare, Kind, Layout, Need};
 pub use manifest::{Form, Manifest};
 pub use matrix::Matrix;
@@ -26,6 +27,7 @@ pub(crate) use matrix::{F32, multiply};
 pub use parameter::{Parameter, Table};
 pub use source::WeightSource;
 pub use stored::{Scaling, Stored};
+pub use strength::Strength;
 pub use view::{MAX_DEPTH, Weights};
 pub use weight::{Factor, Weight};
 

@@ -47,7 +47,10 @@ impl Image {
         let path = path.as_ref();
         match PictureFormat::of(path, PictureFormat::QUALITY) {
             Some(format) => self.save_as(path, format),
-            None => Err(Error::Write { path: path.to_owned(), source: Unwritable::Ending }),
+            None => Err(Error::Write {
+                path: path.to_owned(),
+                source: Unwritable::Ending { endings: PictureFormat::ENDINGS },
+            }),
         }
     }
 

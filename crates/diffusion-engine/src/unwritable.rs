@@ -1,7 +1,5 @@
 use std::{io, path::PathBuf};
 
-use crate::PictureFormat;
-
 /// Bytes of a name, on every common file system.
 pub(crate) const LONGEST_NAME: usize = 255;
 
@@ -25,8 +23,11 @@ pub enum Unwritable {
     #[error("it names no file")]
     NoName,
     /// The name ends in no format that pictures are written in.
-    #[error("its name does not end in {}", PictureFormat::ENDINGS)]
-    Ending,
+    #[error("its name does not end in {endings}")]
+    Ending {
+        /// How it may end.
+        endings: &'static str,
+    },
     /// A part of the path that no file system can hold.
     #[error("`{start}…` has {bytes} bytes, a name has at most {LONGEST_NAME}")]
     LongName {

@@ -10,8 +10,8 @@ use core_tensor::{Change, Computed, Rule, Stored};
 use std::ops::Range;
 
 use crate::{
-    error::Misfit,
     leaf::Leaf,
+    misfit::Misfit,
     tensors::{Tensors, count, values},
 };
 use delta::Delta;

@@ -1,5 +1,3 @@
-use std::fmt;
-
 use crate::Report;
 
 /// What can be wrong with a LoRA.
@@ -43,69 +41,4 @@ pub enum Error {
         /// What would do.
         expected: String,
     },
-}
-
-/// Why a module's tensors can't be added to a model's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Misfit {
-    /// The model has no such module.
-    NoModule {
-        /// The module of the model's whose name is the most like it.
-        nearest: Option<String>,
-    },
-    /// A tensor that no algorithm has a use for.
-    Unknown,
-    /// A tensor that the algorithm needs beside it is missing.
-    Incomplete {
-        /// Which one.
-        missing: &'static str,
-    },
-    /// It has another shape than the module.
-    Shape {
-        /// The module of the model.
-        module: String,
-        /// Its shape.
-        expected: Vec<usize>,
-        /// That of what would be added.
-        found: Vec<usize>,
-    },
-    /// It widens the input of the model, for a control picture.
-    Widens {
-        /// Inputs that the model has.
-        expected: usize,
-        /// Inputs that it would have.
-        found: usize,
-    },
-    /// A value that is no number.
-    NotFinite,
-    /// A number format that nothing can be computed with.
-    Format {
-        /// Its name.
-        found: &'static str,
-    },
-}
-
-impl fmt::Display for Misfit {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::NoModule { nearest: Some(near) } => {
-                write!(f, "the model has no such module; the nearest is `{near}`")
-            }
-            Self::NoModule { nearest: None } => f.write_str("the model has no such module"),
-            Self::Unknown => f.write_str("no tensor of a LoRA that is known"),
-            Self::Incomplete { missing } => write!(f, "its `{missing}` is missing"),
-            Self::Shape { module, expected, found } => {
-                write!(f, "it changes {found:?}, and `{module}` is {expected:?}")
-            }
-            Self::Widens { expected, found } => write!(
-                f,
-                "it is made for a model with {found} inputs, of which a control picture takes some, and this one has {expected}"
-            ),
-            Self::NotFinite => f.write_str("it holds a value that is no number"),
-            Self::Format { found } => {
-                write!(f, "it is stored as {found}, which is no number that a model is computed with")
-            }
-        }
-    }
 }

@@ -1,42 +1,16 @@
 //! Where a file's changes belong in a model.
 
-use std::sync::Arc;
-
-use core_tensor::{Branch, Change, Kind, Layout, Need, Stored, Strength, WeightSource};
-use diffusion_engine::family::{Duty, Span, Spelling};
+use core_tensor::{Branch, Change, Kind, Need, Stored, Strength, WeightSource};
+use diffusion_engine::family::{Duty, Span};
 
 use crate::{
-    Adapter, Algorithm, Dora, Error, LoraFile, Report, Unmatched,
+    Adapter, Algorithm, Dora, Error, LoraFile, Misfit, Report, Target, Unmatched,
     algorithms::{Scaled, Site},
-    error::Misfit,
     leaf::Leaf,
     names::Names,
     strengths::Place,
     tensors::{Tensors, count, values},
 };
-
-/// A part of a model that adapters may change.
-#[derive(Clone)]
-pub struct Target {
-    /// Its key, such as `unet` or `clip_g`.
-    pub part: String,
-    /// What it is there for.
-    pub duty: Duty,
-    /// What stands before the names of its layout in the source.
-    pub root: String,
-    /// Every tensor that it needs.
-    pub layout: Layout,
-    /// Other names of its modules.
-    pub spellings: Vec<Spelling>,
-    /// Where its tensors come from.
-    pub source: Arc<dyn WeightSource>,
-}
-
-impl std::fmt::Debug for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.debug_struct("Target").field("part", &self.part).field("root", &self.root).finish_non_exhaustive()
-    }
-}
 
 /// An adapter's changes as branches of a model's tensors.
 #[derive(Debug)]

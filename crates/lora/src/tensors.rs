@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use core_tensor::Stored;
 
-use crate::{error::Misfit, leaf::Leaf};
+use crate::{leaf::Leaf, misfit::Misfit};
 
 /// What a file has for a module, each leaf once.
 #[derive(Clone, Debug, Default)]

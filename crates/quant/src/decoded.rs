@@ -107,7 +107,7 @@ struct Found {
 
 /// An error about a tensor of a source.
 fn refused(source: &dyn WeightSource, tensor: &str, fault: DecodeFault) -> Error {
-    Error::Decode { tensor: tensor.to_owned(), source_name: source.label().to_owned(), fault }
+    Error::Decode { tensor: tensor.to_owned(), source_name: source.label().to_owned(), fault: fault.into() }
 }
 
 impl<S: WeightSource> WeightSource for Decoded<S> {

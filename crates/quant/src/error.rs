@@ -20,7 +20,7 @@ pub enum Error {
         /// Where in the file it was found.
         at: u64,
         /// What is wrong.
-        fault: GgufFault,
+        fault: Box<GgufFault>,
     },
     /// A quantised tensor that contradicts what belongs to it.
     #[error("tensor `{tensor}` of {source_name} can't be read: {fault}")]
@@ -31,6 +31,6 @@ pub enum Error {
         source_name: String,
         /// What is wrong.
         #[source]
-        fault: DecodeFault,
+        fault: Box<DecodeFault>,
     },
 }

@@ -60,7 +60,7 @@ impl Gguf {
                 let (path, label) = (path.to_owned(), format!("`{}`", path.display()));
                 Ok(Self { path, label, bytes, version, alignment, metadata, manifest })
             }
-            Err(Placed { at, fault }) => Err(Error::Gguf { path: path.to_owned(), at, fault }),
+            Err(Placed { at, fault }) => Err(Error::Gguf { path: path.to_owned(), at, fault: fault.into() }),
         }
     }
 

@@ -63,7 +63,7 @@ fn state(prefix: &str) -> Memory {
 
 fn fault(memory: Memory) -> DecodeFault {
     match Decoded::over(memory) {
-        Err(Error::Decode { fault, .. }) => fault,
+        Err(Error::Decode { fault, .. }) => *fault,
         other => panic!("{other:?}"),
     }
 }

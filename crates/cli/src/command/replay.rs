@@ -81,7 +81,7 @@ fn drawn(
     model.iter().for_each(|hash| run.set_model_hash(hash));
     vae.iter().for_each(|hash| run.set_vae_hash(hash));
     reporter.begin("encode");
-    while let Some(event) = run.next() {
+    for event in &mut run {
         let event = event?;
         reporter.event(&event);
         if let Event::Encoded { .. } = event {

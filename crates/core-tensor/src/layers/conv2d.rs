@@ -1,11 +1,12 @@
 use burn::tensor::module;
+use kernels::Affines;
 
 use super::GroupNorm;
 use crate::{
     Error, Parameter, Tensor, Weight, Weights,
     cpu::Values,
     ops::Activation,
-    weights::{Around, Convolution, F32, Parameters},
+    weights::{Around, Before, Convolution, F32, Parameters},
 };
 
 /// A two-dimensional convolution over `[b, c, h, w]`.
@@ -22,6 +23,22 @@ pub struct Added {
     pub shift: Option<Tensor<2>>,
     /// As large as the result.
     pub residual: Option<Tensor<4>>,
+}
+
+/// A norm of the input of a convolution, and what follows it.
+struct Normed<'a> {
+    norm: &'a GroupNorm,
+    activation: Option<Activation>,
+}
+
+impl Before for Normed<'_> {
+    fn maps(&self, x: Tensor<4>) -> Tensor<4> {
+        self.norm.forward_then(x, self.activation)
+    }
+
+    fn affines(&self, x: &[f32], b: usize) -> (Affines, Option<Activation>) {
+        (self.norm.affines(x, b), self.activation)
+    }
 }
 
 impl Conv2d {
@@ -68,7 +85,7 @@ impl Conv2d {
     ) -> Tensor<4> {
         let Added { shift, residual } = added;
         if let Some((own, Parameters::Panels(conv))) = self.weight.alone().map(|own| (own, &own.parameters)) {
-            return self.fused(own, conv, x, Some((norm, activation)), shift, residual.as_ref());
+            return self.fused(own, conv, x, Some(&Normed { norm, activation }), shift, residual.as_ref());
         }
         let y = self.forward(norm.forward_then(x, activation));
         let y = match shift {
@@ -86,7 +103,7 @@ impl Conv2d {
         own: &Convolution,
         conv: &kernels::PackedConv,
         x: Tensor<4>,
-        norm: Option<(&GroupNorm, Option<Activation>)>,
+        norm: Option<&dyn Before>,
         shift: Option<Tensor<2>>,
         residual: Option<&Tensor<4>>,
     ) -> Tensor<4> {

@@ -9,7 +9,6 @@ use super::{Factor, PANEL, Residency, Stored, Weight, computed::Origin, matrix::
 use crate::{
     Device, Tensor,
     cpu::{self, PLANES, Values},
-    layers::GroupNorm,
     tensor,
 };
 
@@ -73,7 +72,7 @@ impl Convolution {
             MapOrder::Planes => {
                 // What the norm has read is gone before there is a map of the result.
                 let x = match norm {
-                    Some((norm, activation)) => norm.forward_then(x, activation),
+                    Some(norm) => norm.maps(x),
                     None => x,
                 };
                 let x = Values::of(&x).expect(F32);
@@ -85,7 +84,7 @@ impl Convolution {
                 let x = Values::by_pixels(&x).expect(F32);
                 let residual = residual.map(|residual| Values::by_pixels(residual).expect(F32));
                 let epilogue = ConvEpilogue { bias, activation: None, residual: residual.as_deref() };
-                let affines = norm.map(|(norm, activation)| (norm.affines(&x, b), activation));
+                let affines = norm.map(|norm| norm.affines(&x, b));
                 let map = cpu::tensor([b, oh, ow, c_out], |out| match &affines {
                     Some((Affines { scale, shift }, activation)) => {
                         let prologue = Prologue { scale, shift, activation: *activation };
@@ -100,11 +99,19 @@ impl Convolution {
     }
 }
 
+/// What is done to maps before they are convolved: a norm, and what follows it.
+pub(crate) trait Before {
+    /// The maps that it makes.
+    fn maps(&self, x: Tensor<4>) -> Tensor<4>;
+
+    /// What it does to each channel of `b` maps that lie pixel by pixel, and the function that follows.
+    fn affines(&self, x: &[f32], b: usize) -> (Affines, Option<Activation>);
+}
+
 /// What is before a convolution and after it, each part optional.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Around<'a> {
-    /// A norm of the input, and what follows it.
-    pub(crate) norm: Option<(&'a GroupNorm, Option<Activation>)>,
+    pub(crate) norm: Option<&'a dyn Before>,
     /// `[c_out]` or `[b, c_out]`
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) residual: Option<&'a Tensor<4>>,

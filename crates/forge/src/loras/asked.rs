@@ -61,18 +61,12 @@ impl Asked {
         let step = |text: &str| text.trim().parse::<usize>().map_err(|_| wrong("the number of a step", text));
         let (mut text, mut model) = (None, None);
         let (mut blocks, mut steps) = (Blocks::default(), Steps::ALL);
-        let mut place = 0;
-        for arg in &network.args {
-            let Some((name, value)) = arg.split_once('=') else {
-                match place {
-                    0 => text = Some(weight(arg)?),
-                    1 => model = Some(weight(arg)?),
-                    // The third is `dyn`, the rank that Forge reads and leaves out too.
-                    _ => {}
-                }
-                place += 1;
-                continue;
-            };
+        // The third without a name is `dyn`, the rank that Forge reads and leaves out too.
+        let mut places = network.args.iter().filter(|arg| !arg.contains('='));
+        for strength in [&mut text, &mut model] {
+            *strength = places.next().map(|arg| weight(arg)).transpose()?;
+        }
+        for (name, value) in network.args.iter().filter_map(|arg| arg.split_once('=')) {
             match name.trim() {
                 "te" => text = Some(weight(value)?),
                 "unet" => model = Some(weight(value)?),

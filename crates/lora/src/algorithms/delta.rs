@@ -6,8 +6,8 @@ use core_tensor::{Device, Stored, tensor};
 
 use super::{Site, scale};
 use crate::{
-    error::Misfit,
     leaf::Leaf,
+    misfit::Misfit,
     tensors::{Tensors, count, values},
 };
 

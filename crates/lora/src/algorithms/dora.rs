@@ -6,8 +6,8 @@ use core_tensor::{Change, Computed, Rule, Stored};
 
 use super::{Delta, Dora, Scaled, Site};
 use crate::{
-    error::Misfit,
     leaf::Leaf,
+    misfit::Misfit,
     tensors::{Tensors, count, values},
 };
 

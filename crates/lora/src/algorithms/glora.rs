@@ -4,8 +4,8 @@ use core_tensor::{Change, Stored};
 
 use super::{Scaled, Site, delta::product, scale};
 use crate::{
-    error::Misfit,
     leaf::Leaf,
+    misfit::Misfit,
     tensors::{Tensors, count, values},
 };
 

@@ -8,8 +8,8 @@ use super::{
     scale,
 };
 use crate::{
-    error::Misfit,
     leaf::Leaf,
+    misfit::Misfit,
     tensors::{Tensors, count, values},
 };
 

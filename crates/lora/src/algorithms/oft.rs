@@ -11,8 +11,8 @@ use core_tensor::{Change, Computed, Rule, Stored};
 
 use super::{Scaled, Site, delta::product};
 use crate::{
-    error::Misfit,
     leaf::Leaf,
+    misfit::Misfit,
     tensors::{Tensors, count, values},
 };
 

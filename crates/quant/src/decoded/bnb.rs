@@ -32,6 +32,9 @@ pub(super) fn is_state(name: &str) -> bool {
 /// The longest state that is read, in bytes; they have less than 300.
 const LONGEST_STATE: u64 = 1 << 16;
 
+/// A tensor of scales: its name, how many there have to be, which formats do, and how these are called.
+type Need = (String, usize, fn(Format) -> bool, &'static str);
+
 /// How far a table's values may be from its kind's.
 const TABLE: f32 = 1e-4;
 
@@ -172,7 +175,7 @@ impl State {
     fn check(&self, source: &dyn WeightSource) -> Result<(), Error> {
         let outer = self.nested.map(|(size, _)| self.blocks.div_ceil(size));
         let is_byte = |format: Format| format == Format::U8;
-        let needs: Vec<(String, usize, fn(Format) -> bool, &str)> = match outer {
+        let needs: Vec<Need> = match outer {
             None => vec![(self.named("absmax"), self.blocks, Format::is_float, "floats")],
             Some(outer) => vec![
                 (self.named("absmax"), self.blocks, is_byte, "bytes"),
@@ -212,7 +215,7 @@ impl State {
 impl Rows {
     /// Each row is `integer · scale / 127`, in bitsandbytes' order of roundings.
     pub(super) fn read(&self, source: &dyn WeightSource, shape: &[usize]) -> Result<Arc<dyn Scaling>, TensorError> {
-        const OF_127: f32 = 7.874_015_7e-3; // bitsandbytes/_ops.py, int8_vectorwise_dequant
+        const OF_127: f32 = 7.874_016e-3; // bitsandbytes/_ops.py, int8_vectorwise_dequant
         let scales = floats(source, &self.scb)?;
         Ok(Arc::new(scalings::Rows { width: shape.iter().skip(1).product(), scales, then: OF_127 }))
     }

@@ -11,7 +11,7 @@ pub(super) fn tq1_0(blocks: &[u8], weights: &mut [f32]) {
             for (power, weights) in [1, 3, 9, 27, 81].into_iter().zip(weights.chunks_mut(bytes.len())) {
                 for (weight, &byte) in weights.iter_mut().zip(bytes) {
                     // The byte is a fraction of 256, of which this is one digit to the base of 3.
-                    let digit = u16::from(byte.wrapping_mul(power)) * 3 >> 8;
+                    let digit = (u16::from(byte.wrapping_mul(power)) * 3) >> 8;
                     *weight = d * (f32::from(digit) - 1.0);
                 }
             }

@@ -138,9 +138,8 @@ fn headers_that_lie_are_refused() {
 fn metadata_that_lies_is_refused() {
     let alignment = |found: u32| with_entry("general.alignment", U32, &found.to_le_bytes());
     let nested = |depth: usize| {
-        (0..depth).fold(vec![U8.to_le_bytes().to_vec(), 0u64.to_le_bytes().to_vec()].concat(), |inner, _| {
-            list(LIST, 1, &inner)
-        })
+        (0..depth)
+            .fold([U8.to_le_bytes().to_vec(), 0u64.to_le_bytes().to_vec()].concat(), |inner, _| list(LIST, 1, &inner))
     };
     let mut long = text(&[b'k'; 65_536]);
     long.extend([0, 0, 0, 0, 0]);
