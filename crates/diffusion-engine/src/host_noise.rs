@@ -1,6 +1,6 @@
 use core_tensor::{Device, Latent, tensor};
 use samplers::{
-    Noise,
+    Noise, Sampler,
     noise::{Brownian, Generator, NoiseSource, resized, varied},
 };
 
@@ -39,8 +39,13 @@ impl HostNoise {
         self.paths.clear();
     }
 
-    /// From here on steps draw: anew, where the pass or its profile says so.
-    pub(crate) fn begin_steps(&mut self, pass: &Pass) {
+    /// From here on steps draw: anew, where the sampler, the pass or its profile says so.
+    pub(crate) fn begin_steps(&mut self, pass: &Pass, sampler: &Sampler) {
+        let own: Option<Vec<u64>> = self.seeds.iter().map(|&seed| sampler.seed_of_steps(seed)).collect();
+        if let Some(own) = own {
+            self.streams = own.into_iter().map(|seed| Generator::new(self.source, seed)).collect();
+            return;
+        }
         let delta = match pass.options.get(&samplers::ENSD) {
             0 => pass.profile.ensd,
             given => given as u64,
@@ -85,6 +90,11 @@ impl Noise for HostNoise {
         self.draw(like.0.dims(), &like.0.device())
     }
 
+    fn of_picture(&mut self, picture: usize, like: &Latent) -> Latent {
+        let shape = like.0.dims();
+        Latent(tensor(self.streams[picture].randn(shape.iter().product()), shape, &like.0.device()))
+    }
+
     fn between(&mut self, like: &Latent, sigma: f32, sigma_next: f32) -> Latent {
         let shape = like.0.dims();
         if self.paths.is_empty() {
@@ -110,7 +120,8 @@ mod tests {
         let mut noise = HostNoise::of(&job);
         noise.over(&[1.0, 0.0]);
         let start = noise.draw([request.batch, 1, 4, 4], &Device::flex());
-        noise.begin_steps(&job.passes()[0]);
+        let pass = &job.passes()[0];
+        noise.begin_steps(pass, &pass.sampler);
         values(&noise.next(&start).0)
     }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use core_tensor::{Device, Latent, Tensor};
-use samplers::SigmaSpace;
+use samplers::{Options, SigmaSpace};
 
 use crate::{Encoded, Error, Inside, Key, Pass, Piece, Prompt, Size};
 
@@ -14,6 +14,11 @@ pub trait Model: Send + Sync {
 
     /// The noise levels that it was trained on, for a pass.
     fn sigma_space(&self, pass: &Pass) -> SigmaSpace;
+
+    /// What options of schedules are with it if they aren't set, where that is not their default.
+    fn schedule_options(&self) -> Options {
+        Options::default()
+    }
 
     /// The pieces of a prompt as [`Model::encode`] takes them: with all that the pass says about their encoding.
     fn prompt(&self, pieces: Vec<Piece>, pass: &Pass) -> Prompt;

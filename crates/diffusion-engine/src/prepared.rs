@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use core_tensor::Latent;
-use samplers::{Denoiser, Process, SigmaSpace, Sigmas, Start, Stepper};
+use samplers::{Denoiser, Process, Sampler, SigmaSpace, Sigmas, Start, Stepper};
 
 use crate::{
     Around, Clock, Encoded, Error, Guidance, Job, Model, Moment, Origin, Pass, Place, Stage, Wrap,
@@ -44,12 +44,12 @@ impl Prepared {
         pass.size.checked(model.card().size_multiple)?;
         let scripts = Scripts::of(job, 0)?;
         let space = model.sigma_space(pass);
-        let (sigmas, stepper) = spaced(pass, space)?;
+        let Spaced { sigmas, stepper, sampler, scale } = Spaced::of(pass, model)?;
         source.over(&sigmas);
         let [c, h, w] = model.card().latent_shape(pass.size);
         // Drawn in any case, so that what stochastic samplers draw later does not depend on whether the start was given.
         let drawn = source.start(job, [job.batch(), c, h, w], model.card().factor, model.device());
-        source.begin_steps(pass);
+        source.begin_steps(pass, &sampler);
         let noise = match job.given() {
             None => drawn,
             Some(noise) if noise.0.dims() == drawn.0.dims() => Latent(noise.0.clone().to_device(model.device())),
@@ -59,7 +59,7 @@ impl Prepared {
             }
         };
         finite(Stage::Noise, &noise.0)?;
-        let latent = Latent(noise.0.clone() * sigmas[0]);
+        let latent = Latent(noise.0.clone() * scale);
         Ok(Self::begun(0, space, (sigmas, stepper), (noise, latent), scripts))
     }
 
@@ -74,10 +74,10 @@ impl Prepared {
         let pass = &job.passes()[index];
         let scripts = Scripts::of(job, index)?;
         let space = model.sigma_space(pass);
-        let (sigmas, stepper) = spaced(pass, space)?;
+        let Spaced { sigmas, stepper, sampler, .. } = Spaced::of(pass, model)?;
         source.over(&sigmas);
         let noise = source.draw(clean.0.dims(), model.device());
-        source.begin_steps(pass);
+        source.begin_steps(pass, &sampler);
         let sigma = sigmas[0];
         let kept = match space.process() {
             Process::Diffusion => 1.0,
@@ -146,26 +146,45 @@ pub(crate) fn wants_negative(pass: &Pass, at: &Moment) -> bool {
 }
 
 /// The noise levels of a pass, and what steps from one to the next.
-fn spaced(pass: &Pass, space: SigmaSpace) -> Result<(Sigmas, Box<dyn Stepper>), Error> {
-    let Pass { sampler, profile, options, .. } = pass;
-    let schedule = profile.variant(&pass.schedule.resolved(sampler, &space));
-    // With this model `automatic` stands for one schedule alone.
-    options.checked(&[&sampler.params[..], &schedule.params].concat())?;
-    let (steps, taken) = match pass.start {
-        Origin::Noise => (pass.steps, None),
-        Origin::Last(strength) => {
-            let (steps, taken) = profile.img2img_steps(pass.steps, strength);
-            (steps, Some(taken))
-        }
-    };
-    let start = Start { space, steps, options };
-    let levels = match &pass.sigmas {
-        Some(levels) => Sigmas::literal(levels)?,
-        None => profile.levels(&schedule, sampler, &start)?,
-    };
-    let levels = match taken {
-        Some(taken) => levels.last_steps(taken),
-        None => levels,
-    };
-    Ok(sampler.begin(&start, levels)?)
+struct Spaced {
+    sigmas: Sigmas,
+    stepper: Box<dyn Stepper>,
+    /// What the profile means by the pass's sampler.
+    sampler: Sampler,
+    /// What noise of unit variance is multiplied by to start.
+    scale: f32,
+}
+
+impl Spaced {
+    fn of(pass: &Pass, model: &dyn Model) -> Result<Self, Error> {
+        let Pass { profile, .. } = pass;
+        let space = model.sigma_space(pass);
+        let sampler = match &pass.sigmas {
+            // What has levels of its own would not take those that are given.
+            Some(_) => pass.sampler.clone(),
+            None => profile.sampler(&pass.sampler, &space),
+        };
+        let schedule = profile.variant(&pass.schedule.resolved(&sampler, &space));
+        // With this model `automatic` stands for one schedule alone.
+        pass.options.checked(&[&sampler.params[..], &schedule.params].concat())?;
+        let options = pass.options.clone().or(&model.schedule_options(), &schedule.params);
+        let (steps, taken) = match pass.start {
+            Origin::Noise => (pass.steps, None),
+            Origin::Last(strength) => {
+                let (steps, taken) = profile.img2img_steps(pass.steps, strength);
+                (steps, Some(taken))
+            }
+        };
+        let start = Start { space, steps, options: &options };
+        let levels = match &pass.sigmas {
+            Some(levels) => Sigmas::literal(levels)?,
+            None => profile.levels(&schedule, &sampler, &start)?,
+        };
+        let levels = match taken {
+            Some(taken) => levels.last_steps(taken),
+            None => levels,
+        };
+        let (sigmas, stepper) = sampler.begin(&start, levels.clone())?;
+        Ok(Self { scale: sampler.starts_with(&levels, &sigmas), sigmas, stepper, sampler })
+    }
 }

@@ -1,6 +1,6 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
-use samplers::{Error, Sampler, Schedule, Sigmas, Start, noise::NoiseSource};
+use samplers::{Error, Process, Sampler, Schedule, SigmaSpace, Sigmas, Start, noise::NoiseSource};
 
 /// Whose habits a run follows where the engines disagree: an entry of the [`Catalog`](crate::Catalog), cheap to clone and equal to
 /// another by its id.
@@ -32,6 +32,8 @@ pub struct ProfileEntry {
     pub ensd: u64,
     /// What is meant by a schedule's id, where that is another schedule.
     variants: Vec<(String, Schedule)>,
+    /// What is meant by the ids of samplers on [`Process::Diffusion`], where that is something else.
+    samplers: Vec<Sampler>,
     /// The ids of the samplers with which the last level above 0 is left out.
     dropping: Vec<String>,
     img2img: Arc<PartlyNoised>,
@@ -53,6 +55,7 @@ impl Profile {
             noise: NoiseSource::Cpu,
             ensd: 0,
             variants: Vec::new(),
+            samplers: Vec::new(),
             dropping: Vec::new(),
             img2img: Arc::new(a_share_and_one),
         }))
@@ -71,6 +74,11 @@ impl Profile {
     /// One more schedule that is meant by another's id.
     pub fn means(self, id: impl Into<String>, schedule: Schedule) -> Self {
         self.with(|entry| entry.variants.push((id.into(), schedule)))
+    }
+
+    /// Samplers that are meant by their ids on [`Process::Diffusion`], where others mean something else by them.
+    pub fn samples(self, samplers: impl IntoIterator<Item = Sampler>) -> Self {
+        self.with(|entry| entry.samplers = samplers.into_iter().collect())
     }
 
     /// Leaves out the last level above 0 with the samplers of these ids, and spaces one step more for it.
@@ -94,6 +102,12 @@ impl Profile {
         own.map_or(schedule, |(_, own)| own).clone()
     }
 
+    /// What is meant by a sampler's id on a model's noise levels.
+    pub fn sampler(&self, sampler: &Sampler, space: &SigmaSpace) -> Sampler {
+        let own = self.samplers.iter().find(|own| *own == sampler && space.process() == Process::Diffusion);
+        own.unwrap_or(sampler).clone()
+    }
+
     /// Whether the last level above 0 is left out with a sampler, and one step more is spaced for it.
     pub fn is_dropping(&self, sampler: &Sampler) -> bool {
         self.dropping.contains(&sampler.id)
@@ -104,7 +118,8 @@ impl Profile {
     /// # Errors
     /// As [`Schedule::sigmas`].
     pub fn levels(&self, schedule: &Schedule, sampler: &Sampler, start: &Start) -> Result<Sigmas, Error> {
-        let Start { space, steps, options } = *start;
+        let Start { steps, options, .. } = *start;
+        let space = sampler.spaces(start.space);
         if self.is_dropping(sampler) && steps < Schedule::MAX_STEPS {
             Ok(schedule.sigmas(&space, steps + 1, options)?.without_penultimate())
         } else {

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use samplers::{Registry, noise::NoiseSource};
+use samplers::{Registry, WebUi, noise::NoiseSource};
 
 use crate::Profile;
 
@@ -19,13 +19,13 @@ impl Default for Profile {
 }
 
 fn forge() -> Profile {
-    static FORGE: LazyLock<Profile> = LazyLock::new(|| of_web_ui("forge"));
+    static FORGE: LazyLock<Profile> = LazyLock::new(|| of_web_ui("forge").samples(WebUi::Forge.samplers()));
     FORGE.clone()
 }
 
 /// Stable Diffusion WebUI, whose default is the graphics card's noise.
 fn a1111() -> Profile {
-    of_web_ui("a1111").noise(NoiseSource::Nv)
+    of_web_ui("a1111").noise(NoiseSource::Nv).samples(WebUi::A1111.samplers())
 }
 
 /// ComfyUI.

@@ -37,6 +37,21 @@ impl Ancestral {
         self.between([at.sigma(), at.sigma_next()])
     }
 
+    /// Whether no noise is drawn.
+    pub(crate) fn is_plain(self) -> bool {
+        self.eta == 0.0
+    }
+
+    /// The same between two levels, but no further down than the `last` level of a run, which is not 0 (k-diffusion `dpm_solver_fast`).
+    pub(crate) fn above(self, last: f32, [sigma, sigma_next]: [f32; 2]) -> Down {
+        let down = Down::diffusion(sigma, sigma_next, self.eta);
+        if down.sigma >= last {
+            return Down { renoise: down.renoise * self.s_noise, ..down };
+        }
+        let up = (sigma_next.powi(2) - last.powi(2)).max(0.0).sqrt();
+        Down { sigma: last, signal: 1.0, renoise: up * self.s_noise }
+    }
+
     /// The same between two levels.
     pub(crate) fn between(self, [sigma, sigma_next]: [f32; 2]) -> Down {
         let half = match self.process {

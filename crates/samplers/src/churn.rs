@@ -52,7 +52,14 @@ impl Churn {
         let sigma = f64::from(at.sigma());
         let most = std::f64::consts::SQRT_2 - 1.0; // k-diffusion sample_euler
         let gamma = (self.s_churn / (at.sigmas().len() - 1) as f64).min(most);
-        if gamma == 0.0 || !(self.s_tmin..=self.s_tmax).contains(&sigma) {
+        if gamma == 0.0 {
+            return (x, at.sigma());
+        }
+        if !(self.s_tmin..=self.s_tmax).contains(&sigma) {
+            // k-diffusion draws in every step, whether it adds what it draws or not.
+            if self.process == Process::Diffusion {
+                noise.next(&x);
+            }
             return (x, at.sigma());
         }
         let (up, signal) = match self.process {

@@ -83,6 +83,10 @@ impl Noise for NoiseOfFlow<'_> {
         self.inner.next(like)
     }
 
+    fn of_picture(&mut self, picture: usize, like: &Latent) -> Latent {
+        self.inner.of_picture(picture, like)
+    }
+
     fn between(&mut self, like: &Latent, sigma: f32, sigma_next: f32) -> Latent {
         self.inner.between(like, self.flow.sigma(sigma), self.flow.sigma(sigma_next))
     }

@@ -33,7 +33,7 @@ pub use options::{ENSD, Kind, Options, Param, Setting, Value};
 pub use prediction::Prediction;
 pub use registry::Registry;
 pub use sampler::{Calls, Processes, Sampler, SamplerEntry, Start};
-pub use samplers::euler::sampler as euler;
+pub use samplers::{euler::sampler as euler, web_ui::WebUi};
 pub use schedule::{End, Schedule, ScheduleEntry, Spaces};
 pub use schedules::simple::schedule as simple;
 pub use sigmas::Sigmas;

@@ -132,6 +132,14 @@ impl Options {
         }
     }
 
+    /// The same with those of `others` that are among `params` and not set.
+    pub fn or(mut self, others: &Self, params: &[Param]) -> Self {
+        for (name, value) in others.iter().filter(|(name, _)| params.iter().any(|param| param.name == *name)) {
+            self.0.entry(name.to_owned()).or_insert_with(|| value.clone());
+        }
+        self
+    }
+
     /// What is set, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))

@@ -49,6 +49,9 @@ pub struct SamplerEntry {
     /// modules/sd_samplers_kdiffusion.py `scheduler`).
     pub automatic: Schedule,
     levels: Option<Arc<Levels>>,
+    noise_scale: Option<Arc<NoiseScale>>,
+    over: fn(SigmaSpace) -> SigmaSpace,
+    steps_seed: Option<fn(u64) -> u64>,
     start: Arc<Begin>,
 }
 
@@ -59,6 +62,7 @@ impl std::fmt::Debug for SamplerEntry {
 }
 
 type Levels = dyn Fn(&Start, &[f32]) -> Result<Vec<f32>, Error> + Send + Sync;
+type NoiseScale = dyn Fn(&[f32], &[f32]) -> f32 + Send + Sync;
 type Begin = dyn Fn(&Start) -> Result<Box<dyn Stepper>, Error> + Send + Sync;
 
 /// How often a sampler calls the model in a run.
@@ -70,6 +74,8 @@ pub enum Calls {
     Ahead(u8),
     /// Once in each step, and twice in the first of several.
     TwiceFirst,
+    /// So often in each step, of which there may be others than were asked for.
+    EachOfOwn(u8),
     /// As often in the whole run as steps were asked for.
     Steps,
     /// As often as it finds necessary.
@@ -84,14 +90,14 @@ impl Calls {
             Self::Ahead(n) => Some((1..=steps).map(|left| left.min(n.into())).sum()),
             Self::TwiceFirst => Some(steps + usize::from(steps > 1)),
             Self::Steps => Some(steps),
-            Self::Varying => None,
+            Self::EachOfOwn(_) | Self::Varying => None,
         }
     }
 
     /// How often in a step in the midst of a run, if that can be told.
     pub fn per_step(self) -> Option<u8> {
         match self {
-            Self::Each(n) | Self::Ahead(n) => Some(n),
+            Self::Each(n) | Self::EachOfOwn(n) | Self::Ahead(n) => Some(n),
             Self::TwiceFirst | Self::Steps => Some(1),
             Self::Varying => None,
         }
@@ -141,6 +147,9 @@ impl Sampler {
             processes: Processes::All,
             automatic: normal::schedule(),
             levels: None,
+            noise_scale: None,
+            over: |space| space,
+            steps_seed: None,
             start: Arc::new(start),
         }))
     }
@@ -192,6 +201,30 @@ impl Sampler {
         self.with(|entry| entry.levels = Some(Arc::new(levels)))
     }
 
+    /// What noise of unit variance is multiplied by to start a run: by the schedule's levels and those that are then taken, of which it is
+    /// the first for other samplers.
+    pub fn noise_scale(self, scale: impl Fn(&[f32], &[f32]) -> f32 + Send + Sync + 'static) -> Self {
+        self.with(|entry| entry.noise_scale = Some(Arc::new(scale)))
+    }
+
+    /// Has schedules space other levels for it than the model's own.
+    pub(crate) fn over(self, space: fn(SigmaSpace) -> SigmaSpace) -> Self {
+        self.with(|entry| entry.over = space)
+    }
+
+    /// Has the noise of its steps begin anew, from another seed than the picture's.
+    pub(crate) fn steps_seeded(self, seed: fn(u64) -> u64) -> Self {
+        self.with(|entry| entry.steps_seed = Some(seed))
+    }
+
+    /// The same entry with something else that begins a run.
+    pub(crate) fn begun_by(
+        self,
+        start: impl Fn(&Start) -> Result<Box<dyn Stepper>, Error> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|entry| entry.start = Arc::new(start))
+    }
+
     fn with(mut self, change: impl FnOnce(&mut SamplerEntry)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
@@ -205,6 +238,21 @@ impl Sampler {
     /// Whether it takes levels of its own in place of a schedule's.
     pub fn has_own_levels(&self) -> bool {
         self.levels.is_some()
+    }
+
+    /// What noise of unit variance is multiplied by to start a run: by the schedule's levels and those of [`Sampler::begin`].
+    pub fn starts_with(&self, given: &[f32], taken: &[f32]) -> f32 {
+        self.noise_scale.as_ref().map_or(taken[0], |scale| scale(given, taken))
+    }
+
+    /// The levels that schedules space for it on a model's.
+    pub fn spaces(&self, space: SigmaSpace) -> SigmaSpace {
+        (self.over)(space)
+    }
+
+    /// The seed of the noise that its steps draw in a picture of a seed, where that begins anew whatever is asked for.
+    pub fn seed_of_steps(&self, seed: u64) -> Option<u64> {
+        self.steps_seed.map(|of| of(seed))
     }
 
     /// Begins a run, over whatever levels its steps are then given; [`Sampler::begin`] chooses and checks them.

@@ -47,6 +47,7 @@ mod seeds_3;
 mod tcd;
 mod unipc;
 mod unipc_bh2;
+pub(crate) mod web_ui;
 
 use crate::Sampler;
 

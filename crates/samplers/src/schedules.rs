@@ -34,7 +34,7 @@ mod turbo;
 mod vp;
 
 use crate::{
-    Schedule,
+    Schedule, SigmaSpace,
     ends::{SIGMA_MAX, SIGMA_MIN, ends},
 };
 
@@ -94,4 +94,18 @@ fn log_linear(given: &[f64], n: usize) -> Vec<f64> {
 fn linspace(first: f64, last: f64, n: usize) -> impl Iterator<Item = f64> {
     let step = (last - first) / (n.max(2) - 1) as f64;
     (0..n).map(move |i| if i > 0 && i + 1 == n { last } else { first + step * i as f64 })
+}
+
+/// So many even steps from the first to the last: on a table's levels rounded as torch's `linspace` rounds in f32, counting from both
+/// ends. Samplers that take their noise from a path see a level's last bits, as it is rough.
+fn torch_linspace(space: &SigmaSpace, first: f64, last: f64, n: usize) -> Vec<f64> {
+    if !space.is_table() {
+        return linspace(first, last, n).collect();
+    }
+    let [first, last] = [first as f32, last as f32];
+    let step = (last - first) / (n.max(2) - 1) as f32;
+    let at = |i: usize| {
+        if i < n / 2 || i == 0 { step.mul_add(i as f32, first) } else { (-step).mul_add((n - 1 - i) as f32, last) }
+    };
+    (0..n).map(|i| f64::from(at(i))).collect()
 }

@@ -17,6 +17,12 @@ pub enum SigmaSpace {
     /// The same table rescaled so that its last level has no signal left: v-prediction models trained with zero terminal
     /// signal-to-noise ratio. Its last level is 4518.
     ZeroSnr,
+    /// Every twentieth level of `Discrete`, or of `ZeroSnr`, up to the last: the fifty that latent consistency models are distilled on; time
+    /// is the place among them, from 0.
+    Distilled {
+        /// Whether it is of `ZeroSnr`.
+        zero_snr: bool,
+    },
     /// 1000 levels in even steps of log sigma, as EDM and its relatives have it; time is the place among them, from 0.
     Edm {
         /// The lowest level.
@@ -34,6 +40,8 @@ pub enum SigmaSpace {
 }
 
 const TABLE_LEVELS: usize = 1000;
+const DISTILLED_LEVELS: usize = 50; // Forge modules/sd_samplers_lcm.py LCMCompVisDenoiser: original_timesteps
+const DISTILLED_STRIDE: usize = TABLE_LEVELS / DISTILLED_LEVELS;
 const FLOW_LEVELS: usize = 10_000; // comfy/model_sampling.py ModelSamplingFlux: timesteps
 
 /// The share of the data in each level's variance: the product of all `1 - beta` so far, where the root of beta rises evenly
@@ -71,6 +79,7 @@ impl SigmaSpace {
         match self {
             Self::Discrete => "discrete",
             Self::ZeroSnr => "zero_snr",
+            Self::Distilled { .. } => "distilled",
             Self::Edm { .. } => "edm",
             Self::Flow { .. } => "flow",
         }
@@ -79,7 +88,7 @@ impl SigmaSpace {
     /// How its data turn into noise.
     pub fn process(&self) -> Process {
         match self {
-            Self::Discrete | Self::ZeroSnr | Self::Edm { .. } => Process::Diffusion,
+            Self::Discrete | Self::ZeroSnr | Self::Distilled { .. } | Self::Edm { .. } => Process::Diffusion,
             Self::Flow { .. } => Process::Flow,
         }
     }
@@ -96,19 +105,52 @@ impl SigmaSpace {
                 let t = t.clamp(0.0, (TABLE_LEVELS - 1) as f64) / (TABLE_LEVELS - 1) as f64;
                 (min.ln() + (max / min).ln() * t).exp()
             }
-            Self::Discrete | Self::ZeroSnr => {
-                let t = t.clamp(0.0, (TABLE_LEVELS - 1) as f64);
+            Self::Discrete | Self::ZeroSnr | Self::Distilled { .. } => {
+                let t = t.clamp(0.0, (self.levels() - 1) as f64);
                 let (below, above) = (self.level(t.floor() as usize).ln(), self.level(t.ceil() as usize).ln());
                 (below + (above - below) * t.fract()).exp()
             }
         }
     }
 
+    /// Whether its levels are a table, which the engines hold and interpolate in f32.
+    pub(crate) fn is_table(&self) -> bool {
+        matches!(self, Self::Discrete | Self::ZeroSnr | Self::Distilled { .. })
+    }
+
+    /// The same, rounded on a table as torch rounds it in f32 (ComfyUI and Forge `sigma` of a model's levels).
+    pub(crate) fn rounded_sigma(&self, t: f64) -> f64 {
+        if !self.is_table() {
+            return self.sigma(t);
+        }
+        let t = t.clamp(0.0, (self.levels() - 1) as f64) as f32;
+        let log = |place: f32| f64::from(self.level(place as usize) as f32).ln() as f32;
+        f64::from((1.0 - t.fract()) * log(t.floor()) + t.fract() * log(t.ceil())).exp()
+    }
+
     /// The noise level at a thousandth of the model's time, from 0: as a table of 1000 has it.
     pub(crate) fn thousandth(&self, t: f64) -> f64 {
         match self {
             Self::Flow { .. } => self.sigma((t + 1.0) / TABLE_LEVELS as f64),
-            _ => self.sigma(t),
+            _ => self.whole().sigma(t),
+        }
+    }
+
+    /// The space itself, or the whole table of one that knows but some of its levels.
+    pub(crate) fn whole(self) -> Self {
+        match self {
+            Self::Distilled { zero_snr: true } => Self::ZeroSnr,
+            Self::Distilled { zero_snr: false } => Self::Discrete,
+            other => other,
+        }
+    }
+
+    /// The fifty levels of a table that latent consistency models are distilled on; of another space the space itself.
+    pub(crate) fn distilled(self) -> Self {
+        match self {
+            Self::Discrete => Self::Distilled { zero_snr: false },
+            Self::ZeroSnr => Self::Distilled { zero_snr: true },
+            other => other,
         }
     }
 
@@ -117,7 +159,7 @@ impl SigmaSpace {
     pub(crate) fn after(&self, share: f64) -> f64 {
         match self {
             Self::Flow { .. } => self.sigma(1.0 - share),
-            _ => self.sigma((1.0 - share) * (TABLE_LEVELS - 1) as f64),
+            _ => self.sigma((1.0 - share) * (self.levels() - 1) as f64),
         }
     }
 
@@ -128,7 +170,7 @@ impl SigmaSpace {
     pub(crate) fn times(&self) -> (f64, f64) {
         match self {
             Self::Flow { .. } => self.ends(),
-            _ => ((TABLE_LEVELS - 1) as f64, 0.0),
+            _ => ((self.levels() - 1) as f64, 0.0),
         }
     }
 
@@ -136,6 +178,7 @@ impl SigmaSpace {
     pub(crate) fn levels(&self) -> usize {
         match self {
             Self::Flow { .. } => FLOW_LEVELS,
+            Self::Distilled { .. } => DISTILLED_LEVELS,
             _ => TABLE_LEVELS,
         }
     }
@@ -146,8 +189,15 @@ impl SigmaSpace {
             Self::Flow { .. } => self.sigma((index + 1) as f64 / FLOW_LEVELS as f64),
             Self::Discrete => DISCRETE[index],
             Self::ZeroSnr => ZERO_SNR[index],
+            Self::Distilled { .. } => self.whole().level((index + 1) * DISTILLED_STRIDE - 1),
             Self::Edm { .. } => self.sigma(index as f64),
         }
+    }
+
+    /// The place of the table's level that is nearest in log sigma; of two the lower.
+    pub(crate) fn nearest(&self, sigma: f64) -> usize {
+        let distance = |i: &usize| (self.level(*i).ln() - sigma.ln()).abs();
+        (0..self.levels()).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(0)
     }
 
     /// The highest noise level and the lowest above 0.
@@ -166,6 +216,18 @@ mod tests {
         assert!((plain.level(0) - rescaled.level(0)).abs() < 1e-6);
         assert!((rescaled.level(999) - 4518.76).abs() < 0.01, "{}", rescaled.level(999));
         assert!((1..1000).all(|i| rescaled.level(i) > rescaled.level(i - 1)));
+    }
+
+    #[test]
+    fn distilled_models_know_every_twentieth_level_of_the_table() {
+        for plain in [SigmaSpace::Discrete, SigmaSpace::ZeroSnr] {
+            let fifty = plain.distilled();
+            assert_eq!((fifty.levels(), fifty.ends()), (50, (plain.level(999), plain.level(19))));
+            assert_eq!(fifty.level(7), plain.level(159));
+            assert!((fifty.sigma(6.5) - (plain.level(139) * plain.level(159)).sqrt()).abs() < 1e-9);
+        }
+        let flow = SigmaSpace::Flow { shift: None, tokens: 4096 };
+        assert_eq!(flow.distilled(), flow);
     }
 
     #[test]

@@ -93,6 +93,13 @@ pub trait Noise: Send {
     /// The next standard normal values in the shape of `like`.
     fn next(&mut self, like: &Latent) -> Latent;
 
+    /// The next ones of one picture of a batch alone, counted from 0; `like` is that picture.
+    ///
+    /// Unless it is written otherwise, all pictures share one stream.
+    fn of_picture(&mut self, _picture: usize, like: &Latent) -> Latent {
+        self.next(like)
+    }
+
     /// Standard normal values for the step from `sigma` to `sigma_next`, in the shape of `like`: what one Brownian path for the
     /// whole run gains over it, divided by the root of its length.
     fn between(&mut self, like: &Latent, sigma: f32, sigma_next: f32) -> Latent;

@@ -7,7 +7,7 @@ mod analytic;
 use core_tensor::{Device, Latent, tensor, values};
 use samplers::{
     Denoised, Denoiser, Error, Kind, Noise, Options, Param, Process, Processes, Registry, Sampler, Sigmas, Start, Step,
-    Value,
+    Value, WebUi,
     noise::{Generator, NoiseSource},
 };
 
@@ -163,4 +163,33 @@ fn does_what_it_declares(sampler: &Sampler, process: Process, steps: usize) {
     // CFG++ goes all of the way to the prompt in each step, and a thousand of them leave the data behind.
     let bounded = !sampler.needs_negative || steps <= 20;
     assert!(!bounded || values(&x.0).iter().all(|v| v.abs() < LARGEST), "{id}, {steps} steps: {:?}", values(&x.0));
+}
+
+#[test]
+fn samplers_of_the_web_uis_have_the_options_of_those_that_they_stand_for_and_take_any_number_of_steps() {
+    for sampler in [WebUi::A1111, WebUi::Forge].into_iter().flat_map(WebUi::samplers) {
+        let names = |sampler: &Sampler| sampler.params.iter().map(|p| p.name.to_string()).collect::<Vec<_>>();
+        let plain = Registry::builtin().sampler(&sampler.id).unwrap();
+        assert_eq!((names(&sampler), &sampler.label), (names(&plain), &plain.label));
+        for steps in [1, 2, 3, 20, 36, 150, 1000] {
+            let (options, id) = (Options::default(), &sampler.id);
+            let start = Start { space: space(Process::Diffusion), steps, options: &options };
+            let levels = samplers::simple().sigmas(&sampler.spaces(start.space), steps, &options).unwrap();
+            let (sigmas, mut stepper) = sampler.begin(&start, levels.clone()).unwrap();
+            let mut noise = Counted { inner: Generator::new(NoiseSource::Cpu, 1), calls: 0 };
+            let scale = sampler.starts_with(&levels, &sigmas);
+            let mut x = Latent(tensor(noise.inner.randn(16), [1, 1, 4, 4], &Device::flex()) * scale);
+            let mut model = Analytic(Process::Diffusion);
+            for index in 0..sigmas.steps() {
+                x = stepper.step(Step::of(&sigmas, index).unwrap(), x, &mut model, &mut noise).unwrap();
+            }
+            let ends = values(&x.0);
+            // as above of CFG++
+            let bounded = !sampler.needs_negative || steps <= 36;
+            assert!(
+                ends.iter().all(|v| v.is_finite() && (!bounded || v.abs() < 100.0)),
+                "{id}, {steps} steps: {ends:?}"
+            );
+        }
+    }
 }

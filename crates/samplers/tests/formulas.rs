@@ -253,3 +253,52 @@ fn align_your_steps_for_a_model_is_that_option_of_it() {
         }
     }
 }
+
+#[test]
+fn churn_draws_noise_in_every_step_even_where_it_adds_none() {
+    // given levels of which the first is above those that are churned
+    let levels = [10.0, 5.0, 1.0, 0.5, 0.0];
+    let mut options = Options::default();
+    [("s_churn", 1.0), ("s_tmax", 6.0)].into_iter().for_each(|(name, value)| options.set(name, Value::Number(value)));
+    let model = |x: f64, sigma: f64| x / (1.0 + sigma * sigma);
+    // when k-diffusion's `sample_euler` (0.1.1) is followed, whose noise is drawn before it is known whether it counts
+    let mut x: Vec<f64> = (0..SIZE).map(|i| begun(levels[0], i)).collect();
+    let step = |(step, ends): (usize, &[f64])| {
+        let gamma = if ends[0] <= 6.0 { 0.25 } else { 0.0 };
+        let up = ends[0] * (1.0 + gamma);
+        let next = |(i, x): (usize, &f64)| {
+            let x = x + draw(step, i) * (up * up - ends[0] * ends[0]).sqrt();
+            x + (x - model(x, up)) / up * (ends[1] - up)
+        };
+        x = x.iter().enumerate().map(next).collect();
+        x.clone()
+    };
+    let expected: Vec<Vec<f64>> = levels.windows(2).enumerate().map(step).collect();
+    // then it is where the sampler goes
+    agree("euler", &taken("euler", Process::Diffusion, &options, &levels, model), &expected);
+}
+
+#[test]
+fn simple_falls_one_short_where_the_engines_round_its_stride() {
+    // Python: int(19 * (1000 / 38)) is 499
+    let (space, simple) = (SigmaSpace::Discrete, Registry::builtin().schedule("simple").unwrap());
+    let levels = simple.sigmas(&space, 38, &Options::default()).unwrap();
+    assert_eq!(levels[19], space.sigma(500.0) as f32);
+    assert_eq!(levels[18], space.sigma(999.0 - 473.0) as f32);
+}
+
+#[test]
+fn levels_are_rounded_as_torch_rounds_them() {
+    // k-diffusion 0.1.1 with torch 2: `get_sigmas_*` between the table's ends, and `DiscreteSchedule.get_sigmas`, in f32
+    let expected: [(&str, [f32; 7]); 4] = [
+        ("karras", [14.614643, 7.094411, 3.1686049, 1.2741008, 0.44691858, 0.13030769, 0.029167177]),
+        ("exponential", [14.61464, 5.1856804, 1.8400236, 0.6528918, 0.23166418, 0.0822009, 0.02916716]),
+        ("polyexponential", [14.614643, 5.1856813, 1.8400236, 0.65289176, 0.23166418, 0.0822009, 0.02916716]),
+        ("normal", [14.61464, 5.9488993, 2.918307, 1.6155803, 0.93235797, 0.49355173, 0.02916716]),
+    ];
+    for (name, expected) in expected {
+        let schedule = Registry::builtin().schedule(name).unwrap();
+        let found = schedule.sigmas(&SigmaSpace::Discrete, 7, &Options::default()).unwrap();
+        assert_eq!(found[..7], expected, "{name}");
+    }
+}

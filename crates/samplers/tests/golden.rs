@@ -149,6 +149,17 @@ impl Noise for Given {
     }
 }
 
+/// The rows that are drawn where churn counts in `CHURNED` alone, whose rows are given, but draws in every step.
+fn churned(sigmas: &[f32], given: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+    let nothing = vec![0.0; given[0].len()];
+    let mut given = given.into_iter();
+    let row = |sigma: &f32| if CHURNED.contains(sigma) { given.next().unwrap() } else { nothing.clone() };
+    sigmas[..sigmas.len() - 1].iter().map(row).collect()
+}
+
+/// Between which levels churn counts in the goldens.
+const CHURNED: std::ops::RangeInclusive<f32> = 0.05..=10.0;
+
 /// Follows a golden: `name` is a sampler, and its options behind a point, with `rf.` before it on a flow.
 fn trajectory_agrees(name: &str, options: &[(&str, &str)]) {
     const STEPS: usize = 20;
@@ -184,7 +195,7 @@ fn trajectory_agrees(name: &str, options: &[(&str, &str)]) {
         let off = |(found, expected): (&f32, &f32)| (found - expected).abs() <= 2e-3 * expected;
         assert!(found.iter().zip(&sigmas).all(off), "{name}: {found:?}, expected {sigmas:?}");
     }
-    let mut noise = Given(noise.into_iter());
+    let mut noise = Given(if name.ends_with(".churn") { churned(&sigmas, noise) } else { noise }.into_iter());
     let mut stepper = sampler.start(&start).unwrap();
     let mut x = Latent(tensor(expected[0].clone(), [shape[1], shape[2], shape[3], shape[4]], &Device::flex()));
     for index in 0..sigmas.len() - 1 {

@@ -4,7 +4,7 @@ use core_tensor::{Device, Latent, Tensor};
 use diffusion_engine::{
     Autoencoder, AutoencoderKl, Card, Encoded, Error, Inside, Key, Model, Pass, Piece, Predictor, Prompt, VaeDimensions,
 };
-use samplers::{Prediction, SigmaSpace};
+use samplers::{Options, Prediction, SigmaSpace, Value};
 
 use crate::{
     Edition, TextEncoders, Trained, Unet, UnetDimensions,
@@ -124,6 +124,15 @@ impl Model for StableDiffusion {
             _ => self.trained.zero_snr,
         };
         if zero_snr { SigmaSpace::ZeroSnr } else { SigmaSpace::Discrete }
+    }
+
+    /// The levels of Align Your Steps are the edition's own (Forge modules/sd_schedulers.py: `is_sdxl`, dfdcbab).
+    fn schedule_options(&self) -> Options {
+        let mut options = Options::default();
+        if self.edition.has_vector() {
+            options.set("ays_model", Value::Name("sdxl".into()));
+        }
+        options
     }
 
     fn prompt(&self, pieces: Vec<Piece>, pass: &Pass) -> Prompt {

@@ -23,21 +23,35 @@ const LEVELS: usize = 1000;
 impl Times {
     /// The levels of a space of 1000.
     pub(crate) fn of(space: &SigmaSpace, timing: Timing) -> Self {
-        Self { log_sigmas: (0..LEVELS).map(|t| space.sigma(t as f64).ln()).collect(), timing }
+        let log = |t: usize| match (space.sigma(t as f64), timing) {
+            (sigma, Timing::Nearest) => log_in_f32(sigma as f32),
+            (sigma, Timing::Between) => sigma.ln(),
+        };
+        Self { log_sigmas: (0..LEVELS).map(log).collect(), timing }
     }
 
     /// 0 to 999.
     pub(crate) fn at(&self, sigma: f32) -> f32 {
-        let log_sigma = f64::from(sigma).ln();
+        let log_sigma = match self.timing {
+            Timing::Nearest => log_in_f32(sigma),
+            Timing::Between => f64::from(sigma).ln(),
+        };
         let above = self.log_sigmas.partition_point(|&level| level <= log_sigma).clamp(1, LEVELS - 1);
         let [low, high] = [above - 1, above].map(|i| self.log_sigmas[i]);
-        let share = ((log_sigma - low) / (high - low)).clamp(0.0, 1.0);
         match self.timing {
-            // Halfway it is the lower one, as the first of the nearest.
-            Timing::Nearest => (above - usize::from(share <= 0.5)) as f32,
-            Timing::Between => ((above - 1) as f64 + share) as f32,
+            Timing::Nearest => {
+                let [to_low, to_high] = [low, high].map(|entry| (log_sigma - entry).abs() as f32);
+                // Halfway it is the lower one, as the first of the nearest.
+                (above - usize::from(to_low <= to_high)) as f32
+            }
+            Timing::Between => ((above - 1) as f64 + ((log_sigma - low) / (high - low)).clamp(0.0, 1.0)) as f32,
         }
     }
+}
+
+/// As the engines take it: even steps of time may lie halfway between two entries, and then its rounding decides.
+fn log_in_f32(sigma: f32) -> f64 {
+    f64::from(f64::from(sigma).ln() as f32)
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use crate::{
 pub(crate) fn sampler() -> Sampler {
     Sampler::new("ddim", "DDIM", |start| Ok(Box::new(EulerAncestral { ancestral: Ancestral::of(start, &ETA_0) })))
         .aliases(["k_ddim", "ddim_trailing", "DDIMScheduler"])
-        .about("Towards the denoised latent, with as much new noise as `eta` says. A1111 and Forge run it on `ddim_uniform` levels and stop \
-            at the lowest of them; ComfyUI's sampler of that name is Euler, as this is where `eta` is 0.")
+        .about("Towards the denoised latent, with as much new noise as `eta` says. ComfyUI's sampler of that name is Euler, as this is where \
+            `eta` is 0. With the profiles `forge` and `a1111` it takes no schedule's levels but evenly strided times, and stops at the second \
+            level of the table: a little noise stays.")
         .params([ETA_0.param(), S_NOISE.param()])
         .diffusion_alone("euler")
         .automatic(schedules::ddim_uniform::schedule())

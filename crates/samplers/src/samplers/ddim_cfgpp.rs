@@ -10,12 +10,16 @@ use crate::{
     schedules,
 };
 
+/// How much the guidance counts (A1111 modules/sd_samplers_timesteps_impl.py `ddim_cfgpp`: cond_scale_miltiplier, 1.10).
+pub(super) const SHARE: f32 = 1.0 / 12.5;
+
 pub(crate) fn sampler() -> Sampler {
     Sampler::new("ddim_cfgpp", "DDIM CFG++", |start| {
-        Ok(Box::new(EulerCfgPp { ancestral: Ancestral::of(start, &ETA_0), guidance: 1.0 / 12.5 }))
+        Ok(Box::new(EulerCfgPp { ancestral: Ancestral::of(start, &ETA_0), guidance: SHARE }))
     })
     .aliases(["k_ddim_cfgpp"])
-    .about("DDIM whose noise is what the model sees without the prompt, and whose guidance counts for a 12.5th.")
+    .about("DDIM whose noise is what the model sees without the prompt, and whose guidance counts for a 12.5th. The profile `forge` counts \
+        all of it, and that and `a1111` change its levels as they do DDIM's.")
     .needs_negative()
     .params([ETA_0.param(), S_NOISE.param()])
     .diffusion_alone("euler_cfg_pp")

@@ -9,7 +9,8 @@ use crate::{Sampler, ancestral::Ancestral};
 pub(crate) fn sampler() -> Sampler {
     Sampler::new("ddpm", "DDPM", |start| Ok(Box::new(EulerAncestral { ancestral: Ancestral::fixed(start, 1.0) })))
         .aliases(["DDPMScheduler"])
-        .about("The posterior's mean and its noise, as models are trained.")
+        .about("The posterior's mean and its noise, as models are trained. With the profile `forge` the noise of its steps has a seed of its \
+            own.")
         .stochastic()
         .diffusion_alone("euler_ancestral")
 }

@@ -1,7 +1,7 @@
 //! DPM-Solver with steps as long as an estimate of their error allows.
 //!
 //! References: Lu et al. 2022 (DPM-Solver, arXiv 2206.00927), appendix C; k-diffusion `sample_dpm_adaptive`, commit 4601bf0. A
-//! picture's steps depend on that picture alone, where k-diffusion measures the error over a batch; noise (`eta`) is not offered.
+//! picture's steps depend on that picture alone, where k-diffusion measures the error over a batch.
 
 use std::iter;
 
@@ -9,15 +9,24 @@ use core_tensor::{Latent, Tensor, values};
 
 use super::dpm_solver::{Slopes, first_order, second_order, third_order};
 use crate::{
-    Calls, Denoiser, Error, Noise, Param, Sampler, Schedule, Setting, Step, Stepper,
-    options::{number, whole},
+    Calls, Denoiser, Error, Noise, Param, Sampler, Schedule, Setting, Start, Step, Stepper,
+    ancestral::Ancestral,
+    options::{ETA_0, S_NOISE, number, whole},
 };
 
 pub(crate) fn sampler() -> Sampler {
-    Sampler::new("dpm_adaptive", "DPM adaptive", |start| {
+    with(&ETA_0)
+}
+
+/// The sampler with an `eta` of another default.
+pub(super) fn with(eta: &'static Setting<f64>) -> Sampler {
+    Sampler::new("dpm_adaptive", "DPM adaptive", move |start| {
         let [rtol, atol, h_init, pcoeff, icoeff, dcoeff, accept_safety] = NUMBERS.map(|param| start.get(param));
         let order = start.get(&ORDER);
-        let rate = order as f64; Ok(Box::new(DpmAdaptive {
+        let ancestral = Ancestral::of(start, eta);
+        // k-diffusion dpm_solver_adaptive: half an order is lost with the noise.
+        let rate = if ancestral.is_plain() { order as f64 } else { 1.5 }; Ok(Box::new(DpmAdaptive {
+            ancestral,
             order,
             rtol,
             atol,
@@ -27,11 +36,17 @@ pub(crate) fn sampler() -> Sampler {
         })) })
         .aliases(["k_dpm_ad", "k_dpm_adaptive", "DPMAdaptive"])
         .about("Steps as long as an estimate of their error allows. It takes neither a schedule's levels nor a number of steps, and ends in \
-            the model's lowest level: a little noise stays. It gives up after 3000 model calls for a picture.")
+            the model's lowest level: a little noise stays. It gives up after 3000 model calls for a picture. With the \
+            profiles `forge` and `a1111` `eta` is 1 unless it is set.")
         .calls(Calls::Varying)
-        .params(params())
+        .params(params().chain([eta.param(), S_NOISE.param()]))
         .diffusion_alone("dpmpp_2m")
-        .levels(|start, given| Ok(vec![given[0], start.space.ends().1 as f32]))
+        .levels(|start, given| Ok(levels(start, given[0].into())))
+}
+
+/// The levels of a run that begins at the `first`.
+pub(super) fn levels(start: &Start, first: f64) -> Vec<f32> {
+    vec![first as f32, start.space.ends().1 as f32]
 }
 
 /// The most model calls for one picture: those of [`Schedule::MAX_STEPS`] steps of order 3. A model whose answers don't hang together
@@ -69,6 +84,7 @@ fn params() -> impl Iterator<Item = Param> {
 
 #[derive(Clone)]
 struct DpmAdaptive {
+    ancestral: Ancestral,
     order: usize,
     rtol: f64,
     atol: f64,
@@ -79,10 +95,13 @@ struct DpmAdaptive {
 }
 
 impl Stepper for DpmAdaptive {
-    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
+    fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, noise: &mut dyn Noise) -> Result<Latent, Error> {
         let [pictures, ..] = x.0.dims();
-        let each =
-            (0..pictures).map(|i| self.whole(Latent(x.0.clone().narrow(0, i, 1)), at.sigma(), at.sigma_next(), model));
+        let ends = [at.sigma(), at.sigma_next()];
+        let each = (0..pictures).map(|picture| {
+            let mut of_picture = |like: &Latent| noise.of_picture(picture, like);
+            self.whole(Latent(x.0.clone().narrow(0, picture, 1)), ends, model, &mut of_picture)
+        });
         Ok(Latent(Tensor::cat(each.collect::<Result<Vec<_>, _>>()?, 0)))
     }
 
@@ -93,7 +112,13 @@ impl Stepper for DpmAdaptive {
 
 impl DpmAdaptive {
     /// One picture's whole way, in as many steps as it takes.
-    fn whole(&self, mut x: Latent, first: f32, last: f32, model: &mut dyn Denoiser) -> Result<Tensor<4>, Error> {
+    fn whole(
+        &self,
+        mut x: Latent,
+        [first, last]: [f32; 2],
+        model: &mut dyn Denoiser,
+        noise: &mut dyn FnMut(&Latent) -> Latent,
+    ) -> Result<Tensor<4>, Error> {
         const NEAR: f64 = 1e-5; // k-diffusion dpm_solver_adaptive
         const LEAST: f64 = 1e-8; // k-diffusion PIDStepSizeController: eps
         let end = -f64::from(last).ln();
@@ -106,12 +131,13 @@ impl DpmAdaptive {
                 return Err(Error::TooManyCalls { sampler: "dpm_adaptive".to_owned(), max: MOST_CALLS });
             }
             let (sigma, next) = ((-t).exp() as f32, (-(t + h).min(end)).exp() as f32);
+            let down = self.ancestral.above(last, [sigma, next]);
             let mut slopes = Slopes::of(&x, sigma, model)?;
             let (low, high) = if self.order == 2 {
-                (first_order(&x, &slopes, next), second_order(&x, &mut slopes, next, 0.5, model)?)
+                (first_order(&x, &slopes, down.sigma), second_order(&x, &mut slopes, down.sigma, 0.5, model)?)
             } else {
-                let low = second_order(&x, &mut slopes, next, 1.0 / 3.0, model)?;
-                (low, third_order(&x, &mut slopes, next, model)?)
+                let low = second_order(&x, &mut slopes, down.sigma, 1.0 / 3.0, model)?;
+                (low, third_order(&x, &mut slopes, down.sigma, model)?)
             };
             let inverse = 1.0 / (self.error(&low, &high, &before) + LEAST);
             if !inverse.is_finite() {
@@ -125,7 +151,8 @@ impl DpmAdaptive {
             errors = Some(if accepted { [inverse, inverse, one] } else { [inverse, one, two] });
             if accepted {
                 t = (t + h).min(end);
-                (before, x) = (low, Latent(high));
+                let drawn = (down.renoise > 0.0).then(|| noise(&x).0 * down.renoise);
+                (before, x) = (low, Latent(drawn.map_or(high.clone(), |drawn| high + drawn)));
             }
             h *= factor;
         }

@@ -6,20 +6,26 @@ use core_tensor::Latent;
 
 use super::dpm_solver::{Slopes, first_order, second_order, third_order};
 use crate::{
-    Calls, Denoiser, Error, Noise, Sampler, Start, Step, Stepper,
+    Calls, Denoiser, Error, Noise, Sampler, Setting, Start, Step, Stepper,
     ancestral::Ancestral,
     options::{ETA_0, S_NOISE},
 };
 
 pub(crate) fn sampler() -> Sampler {
-    Sampler::new("dpm_fast", "DPM fast", |start| Ok(Box::new(DpmFast { ancestral: Ancestral::of(start, &ETA_0), calls: start.steps })))
+    with(&ETA_0)
+}
+
+/// The sampler with an `eta` of another default.
+pub(super) fn with(eta: &'static Setting<f64>) -> Sampler {
+    Sampler::new("dpm_fast", "DPM fast", move |start| Ok(Box::new(DpmFast { ancestral: Ancestral::of(start, eta), calls: start.steps })))
         .aliases(["k_dpm_fast", "DPMFast"])
         .about("Steps of the third order with as many model calls as steps were asked for. It takes no schedule's levels but its own, even in \
-            log sigma, and ends in the model's lowest: a little noise stays.")
+            log sigma, and ends in the model's lowest: a little noise stays. With the profiles `forge` and `a1111` \
+            `eta` is 1 unless it is set.")
         .calls(Calls::Steps)
-        .params([ETA_0.param(), S_NOISE.param()])
+        .params([eta.param(), S_NOISE.param()])
         .diffusion_alone("dpmpp_2m")
-        .levels(|start, given| Ok(levels(start, given)))
+        .levels(|start, given| Ok(levels(start, given[0].into())))
 }
 
 #[derive(Clone)]
@@ -37,7 +43,8 @@ impl Stepper for DpmFast {
             (n, 1) => n,
             _ => 3,
         };
-        let down = self.ancestral.down(at);
+        let last = at.sigmas()[at.sigmas().len() - 1];
+        let down = self.ancestral.above(last, [at.sigma(), at.sigma_next()]);
         let mut slopes = Slopes::of(&x, at.sigma(), model)?;
         let lower = match order {
             1 => first_order(&x, &slopes, down.sigma),
@@ -52,7 +59,8 @@ impl Stepper for DpmFast {
     }
 }
 
-fn levels(start: &Start, given: &[f32]) -> Vec<f32> {
-    let (steps, [first, last]) = (start.steps / 3 + 1, [f64::from(given[0]), start.space.ends().1]);
+/// The levels of a run that begins at the `first`.
+pub(super) fn levels(start: &Start, first: f64) -> Vec<f32> {
+    let (steps, last) = (start.steps / 3 + 1, start.space.ends().1);
     (0..=steps).map(|i| (first * (last / first).powf(i as f64 / steps as f64)) as f32).collect()
 }

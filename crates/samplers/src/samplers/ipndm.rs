@@ -8,9 +8,10 @@ use super::euler::slope;
 use crate::{Denoiser, Error, Noise, Sampler, Step, Stepper, past_slopes::PastSlopes};
 
 pub(crate) fn sampler() -> Sampler {
-    Sampler::new("ipndm", "IPNDM", |_| Ok(Box::new(Ipndm { slopes: PastSlopes::new(WEIGHTS.len()) })))
+    Sampler::new("ipndm", "IPNDM", |_| Ok(Box::new(Ipndm::new(false))))
         .aliases(["IPNDMScheduler"])
-        .about("Adams-Bashforth over the last four slopes, as if the steps were even.")
+        .about("Adams-Bashforth over the last four slopes, as if the steps were even. It ends in the denoised latent, but with the \
+            profile `forge` on Stable Diffusion in a step like all others.")
 }
 
 /// The weights of the newest slope and those before it, by how many there are (Zhang and Chen 2022, equations 36 to 39).
@@ -21,15 +22,28 @@ pub(super) const WEIGHTS: [&[f64]; 4] = [
     &[55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0],
 ];
 
+/// The same with a last step like all others, as Forge `sample_ipndm` (k_diffusion/sampling.py, dfdcbab) has it.
+pub(super) fn to_the_end() -> Sampler {
+    sampler().begun_by(|_| Ok(Box::new(Ipndm::new(true))))
+}
+
 #[derive(Clone)]
 struct Ipndm {
     slopes: PastSlopes,
+    /// Whether the step to 0 is a step like all others.
+    to_the_end: bool,
+}
+
+impl Ipndm {
+    fn new(to_the_end: bool) -> Self {
+        Self { slopes: PastSlopes::new(WEIGHTS.len()), to_the_end }
+    }
 }
 
 impl Stepper for Ipndm {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
         let denoised = model.denoise(&x, at.sigma())?.latent;
-        if at.sigma_next() == 0.0 {
+        if at.sigma_next() == 0.0 && !self.to_the_end {
             return Ok(denoised);
         }
         self.slopes.push(slope(x.0.clone(), denoised.0, at.sigma()));

@@ -8,26 +8,40 @@
 use core_tensor::Latent;
 
 use super::euler::slope;
-use crate::{Denoiser, Error, Noise, Sampler, Setting, Step, Stepper, options::whole, past_slopes::PastSlopes};
+use crate::{Denoiser, Error, Noise, Sampler, Setting, Start, Step, Stepper, options::whole, past_slopes::PastSlopes};
 
 pub(crate) fn sampler() -> Sampler {
-    Sampler::new("ipndm_v", "IPNDM_V", |start| Ok(Box::new(IpndmV { slopes: PastSlopes::new(start.get(&ORDER)) })))
-        .about("Adams-Bashforth over the last slopes, with weights for uneven steps.")
+    Sampler::new("ipndm_v", "IPNDM_V", |start| Ok(Box::new(IpndmV::of(start, false))))
+        .about("Adams-Bashforth over the last slopes, with weights for uneven steps. It ends in the denoised latent, but with the \
+            profile `forge` on Stable Diffusion in a step like all others.")
         .params([ORDER.param()])
 }
 
 /// ComfyUI sample_ipndm_v: max_order.
 static ORDER: Setting<usize> = whole("order", "Order", [4, 1, 4], "How many slopes count.");
 
+/// The same with a last step like all others, as Forge `sample_ipndm_v` (k_diffusion/sampling.py, dfdcbab) has it.
+pub(super) fn to_the_end() -> Sampler {
+    sampler().begun_by(|start| Ok(Box::new(IpndmV::of(start, true))))
+}
+
 #[derive(Clone)]
 struct IpndmV {
     slopes: PastSlopes,
+    /// Whether the step to 0 is a step like all others.
+    to_the_end: bool,
+}
+
+impl IpndmV {
+    fn of(start: &Start, to_the_end: bool) -> Self {
+        Self { slopes: PastSlopes::new(start.get(&ORDER)), to_the_end }
+    }
 }
 
 impl Stepper for IpndmV {
     fn step(&mut self, at: Step, x: Latent, model: &mut dyn Denoiser, _: &mut dyn Noise) -> Result<Latent, Error> {
         let denoised = model.denoise(&x, at.sigma())?.latent;
-        if at.sigma_next() == 0.0 {
+        if at.sigma_next() == 0.0 && !self.to_the_end {
             return Ok(denoised);
         }
         self.slopes.push(slope(x.0.clone(), denoised.0, at.sigma()));

@@ -9,7 +9,10 @@ use crate::{Denoiser, Error, Noise, Process, Sampler, Step, Stepper};
 pub(crate) fn sampler() -> Sampler {
     Sampler::new("lcm", "LCM", |start| Ok(Box::new(Lcm { process: start.space.process() })))
         .aliases(["k_lcm", "LCMScheduler", "FlowMatchLCMScheduler"])
-        .about("Denoise at once, then noise to the next level: for models distilled to a few steps.")
+        .about(
+            "Denoise at once, then noise to the next level: for models distilled to a few steps. With the profiles \
+            `forge` and `a1111` schedules space the fifty levels for it that such models were distilled on.",
+        )
         .stochastic()
 }
 

@@ -9,17 +9,24 @@ use super::{euler::slope, heun, ipndm::WEIGHTS};
 use crate::{Calls, Denoiser, Error, Noise, Sampler, Step, Stepper, past_slopes::PastSlopes, schedules};
 
 pub(crate) fn sampler() -> Sampler {
-    Sampler::new("plms", "PLMS", |_| Ok(Box::new(Plms { slopes: PastSlopes::new(WEIGHTS.len()) })))
+    Sampler::new("plms", "PLMS", |_| Ok(Box::new(Plms::default())))
         .aliases(["k_plms", "PNDM", "PNDMScheduler"])
-        .about("Adams-Bashforth over the last four slopes, begun with the mean of two.")
+        .about("Adams-Bashforth over the last four slopes, begun with the mean of two. The profiles `forge` and `a1111` change its levels as \
+            they do DDIM's.")
         .calls(Calls::TwiceFirst)
         .diffusion_alone("ipndm")
         .automatic(schedules::ddim_uniform::schedule())
 }
 
 #[derive(Clone)]
-struct Plms {
+pub(super) struct Plms {
     slopes: PastSlopes,
+}
+
+impl Default for Plms {
+    fn default() -> Self {
+        Self { slopes: PastSlopes::new(WEIGHTS.len()) }
+    }
 }
 
 impl Stepper for Plms {

@@ -14,7 +14,7 @@ pub(crate) fn sampler() -> Sampler {
     Sampler::new("restart", "Restart", |start| Ok(Box::new(Restart { s_noise: start.get(&S_NOISE) as f32 })))
         .about("Heun's steps down, and from sigma 0.1 back up to 2 with new noise, once from 20 steps and twice from 36. Its levels are \
             `karras` ones between the ends of the schedule's.")
-        .calls(Calls::Varying)
+        .calls(Calls::EachOfOwn(2))
         .stochastic()
         .params([S_NOISE.param()])
         .diffusion_alone("heun")
@@ -48,7 +48,7 @@ impl Stepper for Restart {
     }
 }
 
-fn levels(_: &Start, given: &[f32]) -> Vec<f32> {
+fn levels(Start { space, .. }: &Start, given: &[f32]) -> Vec<f32> {
     let steps = given.len() - 1;
     let (back, times) = match steps {
         0..20 => return given.to_vec(),
@@ -56,7 +56,7 @@ fn levels(_: &Start, given: &[f32]) -> Vec<f32> {
         36.. => (steps / 4, 2),
     };
     let [first, last] = [given[0], given[steps - 1]].map(f64::from);
-    let mut main: Vec<f64> = karras::between(first, last, steps - back * times, karras::RHO).collect();
+    let mut main = karras::between(space, first, last, steps - back * times, karras::RHO);
     main.push(0.0);
     let nearest = |to: f64| {
         let distance = |i: &usize| (main[*i] - to).abs();
@@ -66,7 +66,7 @@ fn levels(_: &Start, given: &[f32]) -> Vec<f32> {
     let mut visited = main[..=low].to_vec();
     if high < low && low > 0 {
         for _ in 0..times {
-            visited.extend(karras::between(main[high], main[low], back + 1, karras::RHO));
+            visited.extend(karras::between(space, main[high], main[low], back + 1, karras::RHO));
             // Back to the very level, where rounding would make it another.
             visited.pop();
             visited.push(main[low]);

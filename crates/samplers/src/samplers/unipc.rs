@@ -15,8 +15,9 @@ use crate::{
 pub(crate) fn sampler() -> Sampler {
     Sampler::new("unipc", "UniPC", |start| Ok(exploding(start, UniPc::of(start, Variant::Bh1))))
         .aliases(["uni_pc", "k_unipc", "UniPCMultistep", "UniPCMultistepScheduler"])
-        .about("A multistep method that predicts the next latent and corrects it there, with B(h) = h. A1111 and Forge run it on \
-            timesteps of their own; here as in ComfyUI it takes any schedule.")
+        .about("A multistep method that predicts the next latent and corrects it there, with B(h) = h. As in ComfyUI it \
+            takes any schedule; with the profiles `forge` and `a1111` it takes none on Stable Diffusion, but even steps of time down to the \
+            table's lowest level: a little noise stays.")
         .params([ORDER.param()])
 }
 

@@ -15,7 +15,12 @@ pub(crate) fn schedule() -> Schedule {
 }
 
 pub(super) fn model() -> Setting<usize> {
-    Setting::choice("ays_model", "AYS model", ["sd15", "sdxl"], "The model that the levels were optimised for.")
+    Setting::choice(
+        "ays_model",
+        "AYS model",
+        ["sd15", "sdxl"],
+        "The model that the levels were optimised for: that of the run unless it is set.",
+    )
 }
 
 const TABLES: [[f64; 11]; 2] = [

@@ -2,7 +2,7 @@
 //!
 //! Reference: k-diffusion `get_sigmas_exponential`, commit 4601bf0.
 
-use super::{SIGMA_MAX, SIGMA_MIN, ends, linspace};
+use super::{SIGMA_MAX, SIGMA_MIN, ends, torch_linspace};
 use crate::{Options, Schedule, SigmaSpace};
 
 pub(crate) fn schedule() -> Schedule {
@@ -13,5 +13,5 @@ pub(crate) fn schedule() -> Schedule {
 
 fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
     let (last, first) = ends(space, options);
-    linspace(last.ln(), first.ln(), steps).map(f64::exp).collect()
+    torch_linspace(space, last.ln(), first.ln(), steps).into_iter().map(f64::exp).collect()
 }

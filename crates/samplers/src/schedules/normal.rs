@@ -3,7 +3,7 @@
 //! Reference: ComfyUI `normal_scheduler` (comfy/samplers.py, v0.3.64), which is Forge's `uniform` for Stable Diffusion. For a
 //! flow it shifts time twice, see [`SigmaSpace::times`].
 
-use super::linspace;
+use super::torch_linspace;
 use crate::{Options, Schedule, SigmaSpace};
 
 pub(crate) fn schedule() -> Schedule {
@@ -15,5 +15,5 @@ pub(crate) fn schedule() -> Schedule {
 
 pub(super) fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let (last, first) = space.times();
-    linspace(last, first, steps).map(|t| space.sigma(t)).collect()
+    torch_linspace(space, last, first, steps).into_iter().map(|t| space.rounded_sigma(t)).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! Reference: k-diffusion `get_sigmas_polyexponential`, commit 4601bf0.
 
-use super::{SIGMA_MAX, SIGMA_MIN, ends, linspace};
+use super::{SIGMA_MAX, SIGMA_MIN, ends, torch_linspace};
 use crate::{Options, Schedule, Setting, SigmaSpace, options::number};
 
 pub(crate) fn schedule() -> Schedule {
@@ -20,5 +20,10 @@ static RHO: Setting<f64> =
 fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {
     let rho = options.get(&RHO);
     let (last, first) = ends(space, options);
-    linspace(1.0, 0.0, steps).map(|t| (first.ln() + (last / first).ln() * t.powf(rho)).exp()).collect()
+    let shares = torch_linspace(space, 1.0, 0.0, steps).into_iter().map(|share| share.powf(rho));
+    if !space.is_table() {
+        return shares.map(|share| (first.ln() + (last / first).ln() * share).exp()).collect();
+    }
+    let (start, span) = (first.ln() as f32, (last.ln() - first.ln()) as f32);
+    shares.map(|share| f64::from(share as f32 * span + start).exp()).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! Reference: ComfyUI `normal_scheduler` with `sgm` (comfy/samplers.py, v0.3.64), after Stability AI's generative-models.
 
-use super::linspace;
+use super::torch_linspace;
 use crate::{Options, Schedule, SigmaSpace};
 
 pub(crate) fn schedule() -> Schedule {
@@ -14,5 +14,5 @@ pub(crate) fn schedule() -> Schedule {
 
 fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
     let (last, first) = space.times();
-    linspace(last, first, steps + 1).take(steps).map(|t| space.sigma(t)).collect()
+    torch_linspace(space, last, first, steps + 1).into_iter().take(steps).map(|t| space.rounded_sigma(t)).collect()
 }

@@ -2,12 +2,13 @@
 //!
 //! Reference: as [`super::normal_forge`].
 
-use super::normal_forge;
+use super::{SIGMA_MAX, SIGMA_MIN, normal_forge};
 use crate::{Options, Schedule, SigmaSpace};
 
 pub(crate) fn schedule() -> Schedule {
     Schedule::of("sgm_uniform_forge", "SGM Uniform (Forge)", levels)
-        .about("`sgm_uniform`, but even steps of sigma on a flow.")
+        .about("`sgm_uniform`, but even steps of sigma on a flow, and between levels that can be set.")
+        .params([SIGMA_MIN.param(), SIGMA_MAX.param()])
 }
 
 fn levels(space: &SigmaSpace, steps: usize, options: &Options) -> Vec<f64> {

@@ -11,7 +11,8 @@ pub(crate) fn schedule() -> Schedule {
 }
 
 fn levels(space: &SigmaSpace, steps: usize, _: &Options) -> Vec<f64> {
+    let space = space.whole();
     let table = space.levels();
-    let last_of = |share: usize| (share as f64 * table as f64 / steps as f64 - 1.0).round_ties_even() as usize;
-    (1..=steps).rev().map(|share| space.level(last_of(share).min(table - 1))).collect()
+    let last_of = |share: usize| (share as f64 * table as f64 / steps as f64 - 1.0).round_ties_even();
+    (1..=steps).rev().map(|share| space.rounded_sigma(last_of(share))).collect()
 }
