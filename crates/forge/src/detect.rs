@@ -136,7 +136,7 @@ fn of_pipeline<'f>(given: &Given, families: Vec<Candidate<'f>>) -> Result<Vec<Ca
 /// Those of the families for which a whole model's folder has that of what denoises, where that is to come from there.
 fn having_folder<'f>(given: &Given, folder: &Path, families: Vec<Candidate<'f>>) -> Result<Vec<Candidate<'f>>> {
     // What is no folder is told by the system when it is read.
-    if !folder.is_dir() {
+    if folder.exists() && !folder.is_dir() {
         return Ok(families);
     }
     let lacks = |roles: &[Role]| {
