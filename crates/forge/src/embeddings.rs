@@ -1,21 +1,17 @@
 //! Textual inversions of a folder: each file is one, and prompts call it by the file's name.
 
-use std::{
-    fs, iter,
-    path::{Path, PathBuf},
-};
+use std::{iter, path::Path};
 
 use core_tensor::WeightSource;
 use diffusion_engine::Embedding;
 
-use crate::{Error, Finding, Note, Result, model_files::open_file};
+use crate::{Finding, Note, Result, listed::listed, model_files::open_file};
 
 /// How the names of such files end; what else lies there, such as previews, is left alone.
 const ENDINGS: [&str; 4] = ["safetensors", "pt", "bin", "pth"];
 
-/// The most files that are read, and how deep folders may lie in each other.
+/// The most files that are read.
 const MOST_FILES: usize = 10_000;
-const DEEPEST: usize = 8;
 
 /// The most numbers of an embedding: a hundred words of SDXL are two hundred thousand.
 const MOST_NUMBERS: usize = 16 << 20;
@@ -25,10 +21,8 @@ const MOST_NUMBERS: usize = 16 << 20;
 /// # Errors
 /// [`Error::Read`] for a folder that can't be read.
 pub(crate) fn embeddings(folder: &Path) -> Result<(Vec<Embedding>, Vec<Note>)> {
-    let mut files = Vec::new();
-    list(folder, 0, &mut files)?;
     let (mut embeddings, mut notes) = (Vec::new(), Vec::new());
-    for path in files {
+    for path in listed(folder, &ENDINGS, MOST_FILES)? {
         match embedding(&path) {
             Ok(embedding) => embeddings.push(embedding),
             Err(error) => {
@@ -52,20 +46,4 @@ fn embedding(path: &Path) -> Result<Embedding> {
         return Err(diffusion_engine::Error::NotAnEmbedding { name: name.into_owned(), source_name }.into());
     }
     Ok(Embedding::read(name, &file)?)
-}
-
-fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
-    let read = |source| Error::Read { path: folder.to_owned(), source };
-    let mut entries = fs::read_dir(folder).map_err(read)?.collect::<std::io::Result<Vec<_>>>().map_err(read)?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for path in entries.iter().map(fs::DirEntry::path) {
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-        if path.is_dir() && depth < DEEPEST {
-            list(&path, depth + 1, files)?;
-        } else if ending.is_some_and(|ending| ENDINGS.contains(&&*ending)) && path.is_file() && files.len() < MOST_FILES
-        {
-            files.push(path);
-        }
-    }
-    Ok(())
 }

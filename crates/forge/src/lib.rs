@@ -31,6 +31,7 @@ mod forge;
 mod inspect;
 pub mod keys;
 mod limits;
+mod listed;
 mod loras;
 mod model_files;
 mod model_hash;

@@ -1,17 +1,15 @@
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, listed::listed};
 
 /// How the names of such files end; what else lies there, such as previews, is left alone.
 const ENDINGS: [&str; 4] = ["safetensors", "pt", "bin", "ckpt"];
 
-/// The most files that are listed, and how deep folders may lie in each other.
+/// The most files that are listed.
 const MOST_FILES: usize = 100_000;
-const DEEPEST: usize = 16;
 
 /// LoRA files by the names that prompts call them by, found once: a file's name without its ending, with or without the folders before it.
 #[derive(Clone, Debug, Default)]
@@ -27,10 +25,8 @@ impl LoraIndex {
     /// # Errors
     /// [`Error::Read`] for a folder that can't be read.
     pub fn of(folder: &Path) -> Result<Self> {
-        let mut found = Vec::new();
-        list(folder, 0, &mut found)?;
         let mut index = Self { files: BTreeMap::new(), folder: Some(folder.to_owned()) };
-        for path in found {
+        for path in listed(folder, &ENDINGS, MOST_FILES)? {
             let within = path.strip_prefix(folder).unwrap_or(&path).with_extension("");
             let long: Vec<_> = within.components().map(|part| part.as_os_str().to_string_lossy()).collect();
             let short = long.last().map(|name| name.clone().into_owned());
@@ -63,24 +59,10 @@ impl LoraIndex {
     }
 }
 
-fn list(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
-    let read = |source| Error::Read { path: folder.to_owned(), source };
-    let mut entries = fs::read_dir(folder).map_err(read)?.collect::<std::io::Result<Vec<_>>>().map_err(read)?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for path in entries.iter().map(fs::DirEntry::path) {
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-        if path.is_dir() && depth < DEEPEST {
-            list(&path, depth + 1, files)?;
-        } else if ending.is_some_and(|ending| ENDINGS.contains(&&*ending)) && path.is_file() && files.len() < MOST_FILES
-        {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
