@@ -3,18 +3,16 @@
 use std::{
     cell::{OnceCell, RefCell},
     collections::BTreeMap,
-    fs, io,
     path::{Path, PathBuf},
 };
 
-use crate::text_file;
+use crate::{Error, listed::listed, text_file};
 
 /// The longest wildcard that is read, in bytes.
 const LONGEST: u64 = 8 << 20;
 
-/// The most files that are looked at, and how deep folders may lie in each other.
+/// The most files that are looked at.
 const MOST_FILES: usize = 10_000;
-const DEEPEST: usize = 8;
 
 /// A folder whose files are found by their names without the ending, with `/` between folders: what is found once is kept.
 pub(crate) struct Folder<'a> {
@@ -40,9 +38,10 @@ impl<'a> Folder<'a> {
         let files = match self.files.get() {
             Some(files) => files,
             None => {
-                let mut found = BTreeMap::new();
-                let why = |error: io::Error| format!("{}: {error}", self.path.display());
-                list(self.path, "", 0, &mut found).map_err(why)?;
+                let found = list(self.path).map_err(|error| match error {
+                    Error::Read { path, source } => format!("{}: {source}", path.display()),
+                    other => other.to_string(),
+                })?;
                 self.files.get_or_init(|| found)
             }
         };
@@ -64,20 +63,16 @@ impl<'a> Folder<'a> {
     }
 }
 
-/// The text files of a folder and of those in it, by their names; what begins with a point is left alone.
-fn list(folder: &Path, prefix: &str, depth: usize, files: &mut BTreeMap<String, PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = |part: Option<&std::ffi::OsStr>| format!("{prefix}{}", part.unwrap_or_default().to_string_lossy());
-        let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if path.is_dir() && !is_hidden && depth < DEEPEST {
-            list(&path, &format!("{}/", name(path.file_name())), depth + 1, files)?;
-        } else if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("txt")) && files.len() < MOST_FILES
-        {
-            files.insert(name(path.file_stem()), path);
-        }
-    }
-    Ok(())
+/// The text files of a folder and of those in it, by their names; folders whose names begin with a point are left alone.
+fn list(folder: &Path) -> Result<BTreeMap<String, PathBuf>, Error> {
+    let named = |path: PathBuf| {
+        let within = path.strip_prefix(folder).unwrap_or(&path).with_extension("");
+        let steps: Vec<_> = within.iter().map(|step| step.to_string_lossy()).collect();
+        let (_, folders) = steps.split_last()?;
+        let is_hidden = folders.iter().any(|folder| folder.starts_with('.'));
+        (!is_hidden).then(|| (steps.join("/"), path.clone()))
+    };
+    Ok(listed(folder, &["txt"], MOST_FILES)?.into_iter().filter_map(named).collect())
 }
 
 /// Whether a name fits a pattern, in which `*` stands for any characters and `?` for one.
@@ -104,6 +99,8 @@ fn fits(name: &str, pattern: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
