@@ -136,7 +136,7 @@ impl Forge {
         let strengths = loras.strengths(wanted.into_iter().map(|wanted| (wanted.path, wanted.asked)).collect());
         let encodings = self.encodings(&strengths);
         let run = threads.compute(|| diffusion_engine::start(model, job, encodings, cancel))?;
-        Ok(Run::new(run, opened.clone(), threads.clone(), strengths).with_vae(self.vae()))
+        Ok(Run::new(run, opened.clone(), threads.clone(), strengths))
     }
 
     /// Begins a job of one pass from noise.
@@ -158,7 +158,7 @@ impl Forge {
         let strengths = loras.strengths(wanted.into_iter().map(|wanted| (wanted.path, wanted.asked)).collect());
         let encodings = self.encodings(&strengths);
         let run = diffusion_engine::Run::resume(model, snapshot, encodings, Cancel::default());
-        Ok(Run::new(run, opened.clone(), threads.clone(), strengths).with_vae(self.vae()))
+        Ok(Run::new(run, opened.clone(), threads.clone(), strengths))
     }
 
     /// What the infotext calls the model.

@@ -38,15 +38,10 @@ impl Iterator for Run {
 }
 
 impl Run {
-    pub(crate) fn new(run: diffusion_engine::Run, opened: Arc<Opened>, threads: Threads, loras: Strengths) -> Self {
-        Self { run, opened, threads, vae: None, loras, step: None }
-    }
-
-    /// The same run, whose pictures name the autoencoder of this file.
-    pub(crate) fn with_vae(mut self, file: Option<&Path>) -> Self {
-        self.vae = file.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-        self.vae.iter().for_each(|name| self.run.set_vae(Ingredient::named(name)));
-        self
+    pub(crate) fn new(mut run: diffusion_engine::Run, opened: Arc<Opened>, threads: Threads, loras: Strengths) -> Self {
+        let vae = opened.vae().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        vae.iter().for_each(|name| run.set_vae(Ingredient::named(name)));
+        Self { run, opened, threads, vae, loras, step: None }
     }
 
     /// The pictures, decoded: one for each of the batch.

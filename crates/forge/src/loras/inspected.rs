@@ -2,7 +2,7 @@ use std::{cmp::Reverse, collections::BTreeMap, path::Path};
 
 use serde::Serialize;
 
-use super::{Metadata, loaded::read, metadata};
+use super::{Metadata, loaded::read};
 use crate::Result;
 
 /// What a LoRA file holds, as its header and its metadata tell.
@@ -27,7 +27,7 @@ const MOST_WORDS: usize = 10;
 
 /// Reads a LoRA file.
 pub(crate) fn inspected(path: &Path) -> Result<InspectedLora> {
-    let (file, metadata) = (read(path)?, metadata(path)?);
+    let (file, metadata) = read(path)?;
     let algorithms = file.algorithms().into_iter().map(|(algorithm, is_dora)| match is_dora {
         true => format!("{} with DoRA", algorithm.name()),
         false => algorithm.name().to_owned(),

@@ -88,15 +88,15 @@ impl Strengths {
 /// A file that is none or does not fit, or fits in part where that is not allowed.
 pub(crate) fn fit(path: &Path, model: &str, targets: &[Target], partly: bool) -> Result<lora::Fitted> {
     let load = |source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
-    let file = read(path).map_err(load)?;
+    let (file, _) = read(path).map_err(load)?;
     let fitted = file.fitted(model, targets, Dora::default())?;
     Ok(if partly { fitted } else { fitted.whole()? })
 }
 
-/// Reads a LoRA file with what is said in it and beside it.
-pub(crate) fn read(path: &Path) -> Result<LoraFile> {
+/// Reads a LoRA file with what is said in it and beside it, and its metadata.
+pub(crate) fn read(path: &Path) -> Result<(LoraFile, Metadata)> {
     let file = open_file(path)?;
-    let metadata: Metadata = metadata(path)?;
+    let metadata = metadata(path)?;
     let read = LoraFile::read(&file)?;
     let read = match metadata.get("lora_adapter_metadata") {
         Some(config) => read.configured(config),
@@ -107,9 +107,9 @@ pub(crate) fn read(path: &Path) -> Result<LoraFile> {
     if is_pefts && beside.is_file() {
         let text = crate::text_file::read(&beside, LONGEST_CONFIG);
         let text = text.map_err(|source| Error::ReadConfig { path: beside, source })?;
-        return Ok(read.configured(&text));
+        return Ok((read.configured(&text), metadata));
     }
-    Ok(read)
+    Ok((read, metadata))
 }
 
 /// The longest `adapter_config.json` that is read, in bytes.
