@@ -26,6 +26,13 @@ pub fn device(name: &str) -> Result<Device, Error> {
     Ok(device)
 }
 
+/// Gives back to the system what a device keeps of freed memory for operations of the same sizes: for between two stages, whose sizes
+/// differ.
+pub fn give_back_freed(device: &Device) {
+    kernels::HugePages::give_back_all();
+    device.memory_cleanup();
+}
+
 /// Whether `work`, the square of a small matrix, comes out right. Burn's back ends panic where a driver, an adapter or a compiler is
 /// missing, and where an index is too high.
 fn answers(name: &str, work: impl FnOnce() -> Vec<f32>) -> Result<(), Error> {

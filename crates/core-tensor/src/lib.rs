@@ -22,7 +22,7 @@ mod weights;
 pub use blocks::Blocks;
 use burn::tensor::TensorData;
 pub use burn::tensor::{Device, Tensor};
-pub use device::device;
+pub use device::{device, give_back_freed};
 pub use error::{Error, PickleFault};
 pub use format::{BlockFormat, Format, Product, Unpack};
 pub use kernels::Compute;

@@ -6,7 +6,7 @@
 
 use std::{cell::OnceCell, sync::Arc};
 
-use core_tensor::{Latent, Tensor};
+use core_tensor::{Latent, Tensor, give_back_freed};
 use samplers::{Denoiser, Step};
 
 use crate::{
@@ -204,6 +204,10 @@ impl Run {
             return Ok(pixels.clone());
         }
         let latent = self.at.latent.0.clone().narrow(0, picture, 1);
+        if self.pixels.iter().all(|pixels| pixels.get().is_none()) {
+            // The decoder's maps have other sizes than the network's: what those have left would be kept beside them.
+            give_back_freed(&latent.device());
+        }
         let pixels = self.model.vae().decode(latent, &self.inside).map_err(|error| self.told(error))?;
         finite(Stage::Image, &pixels)?;
         Ok(self.pixels[picture].get_or_init(|| pixels.clamp(-1.0, 1.0)).clone())

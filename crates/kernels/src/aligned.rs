@@ -76,7 +76,6 @@ impl<T: Number> Aligned<T> {
     ///
     /// # Safety
     /// `write` initialises every number that it is given.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only tiles are filled at once"))]
     pub(crate) unsafe fn written(len: usize, write: impl FnOnce(&mut [MaybeUninit<T>])) -> Self {
         let count = Self::lines(len);
         // Panics where the lines take more than an `isize` of bytes: what follows can't wrap.
@@ -99,6 +98,16 @@ impl<T: Number> Aligned<T> {
     /// If their bytes can't be counted.
     fn lines(len: usize) -> usize {
         product("bytes", [len, size_of::<T>()]).div_ceil(size_of::<Line>())
+    }
+}
+
+/// Zeros in the places.
+pub(crate) fn zeroed<T: Number>(places: &mut [MaybeUninit<T>]) -> &mut [T] {
+    let start = places.as_mut_ptr().cast::<T>();
+    // SAFETY: the places are ours alone, and zero bytes are a number by `Number`'s promise.
+    unsafe {
+        start.write_bytes(0, places.len());
+        std::slice::from_raw_parts_mut(start, places.len())
     }
 }
 

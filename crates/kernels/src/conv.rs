@@ -17,7 +17,7 @@ use crate::{
     elementwise::Activation,
     isa::{Isa, Level},
     output::{Done, Order, Out, Output, Part, cuts, filled},
-    packed::{Compute, Values, pack_pairs, width},
+    packed::{Compute, Values, each_panel, pack_pairs, width},
     simd::{Body, Simd, vectorize},
     size::{product, sum},
     vector::{Pairs, Singles, Weights, products, tile_rows, tile_rows_of},
@@ -105,17 +105,13 @@ impl PackedConv {
 
 fn tiles(isa: Isa, c_out: usize, steps: usize, value: impl Fn(usize, usize) -> f32 + Sync) -> Aligned<f32> {
     let rows = tile_rows_of(isa);
-    let mut tiles = Aligned::zeros(product("weights", [c_out.div_ceil(rows), steps, rows]));
-    if steps > 0 {
-        tiles.par_chunks_mut(steps * rows).enumerate().for_each(|(tile, to)| {
-            for (r, o) in (tile * rows..c_out.min((tile + 1) * rows)).enumerate() {
-                for step in 0..steps {
-                    to[step * rows + r] = value(o, step);
-                }
+    each_panel(c_out.div_ceil(rows), product("weights of a tile", [steps, rows]), |tile, to| {
+        for (r, o) in (tile * rows..c_out.min((tile + 1) * rows)).enumerate() {
+            for step in 0..steps {
+                to[step * rows + r] = value(o, step);
             }
-        });
-    }
-    tiles
+        }
+    })
 }
 
 /// In which order the values of a map lie.

@@ -28,6 +28,9 @@ const TRIES: usize = 256;
 /// What [`HugePages::limit`] was told last.
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
+/// How often [`HugePages::give_back_all`] was called.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
 /// An allocator that keeps up to so many bytes of free blocks for the next request of nearly the same size.
 ///
 /// A program makes it its own with `#[global_allocator]`. Large blocks are filled up to whole sixteenths of their size, so that
@@ -44,6 +47,8 @@ pub struct HugePages<A: GlobalAlloc = System> {
     free: Mutex<Free>,
     /// What `free` holds, for those who only ask.
     kept: AtomicUsize,
+    /// Of the [`CALLS`], how many were followed.
+    followed: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -65,13 +70,19 @@ impl HugePages {
     pub fn limit(bytes: usize) {
         LIMIT.store(bytes, Relaxed);
     }
+
+    /// Makes every allocator of this type in the process give back the free blocks that it keeps now, each with its next large request
+    /// or large block that is freed: for between two works whose blocks have other sizes.
+    pub fn give_back_all() {
+        CALLS.fetch_add(1, Relaxed);
+    }
 }
 
 impl<A: GlobalAlloc> HugePages<A> {
     /// The same over another allocator than the system's.
     pub const fn over(system: A, bound: usize) -> Self {
         let free = Free { blocks: [(0, 0); SLOTS], count: 0, bytes: 0 };
-        Self { system, bound, end: None, free: Mutex::new(free), kept: AtomicUsize::new(0) }
+        Self { system, bound, end: None, free: Mutex::new(free), kept: AtomicUsize::new(0), followed: AtomicUsize::new(0) }
     }
 
     /// The same, which calls `end` with the bytes of a request that the system refuses for good, and so never returns null: Rust ends
@@ -96,6 +107,12 @@ impl<A: GlobalAlloc> HugePages<A> {
         self.bound.min(LIMIT.load(Relaxed))
     }
 
+    /// What may be kept of the blocks that are free now.
+    fn bound_now(&self) -> usize {
+        let calls = CALLS.load(Relaxed);
+        if self.followed.swap(calls, Relaxed) == calls { self.bound() } else { 0 }
+    }
+
     /// The free blocks, unless another thread keeps them to itself.
     fn lock(&self) -> Option<MutexGuard<'_, Free>> {
         for _ in 0..TRIES {
@@ -118,7 +135,7 @@ impl<A: GlobalAlloc> HugePages<A> {
             let mut free = self.lock()?;
             let at = free.blocks[..free.count].iter().rposition(|&(_, have)| have == size);
             let found = at.map(|at| free.remove(at));
-            let leaving = free.above(self.bound(), SLOTS);
+            let leaving = free.above(self.bound_now(), SLOTS);
             self.kept.store(free.bytes, Relaxed);
             (found, leaving)
         };
@@ -131,9 +148,10 @@ impl<A: GlobalAlloc> HugePages<A> {
         let block = (block.expose_provenance(), size);
         let bound = self.bound();
         let Some(mut free) = self.lock() else { return self.give_back(Leaving::one(block)) };
+        let now = self.bound_now();
         let mut leaving = match bound.checked_sub(size) {
-            Some(room) => free.above(room, SLOTS - 1),
-            None => free.above(bound, SLOTS),
+            Some(room) => free.above(room.min(now), SLOTS - 1),
+            None => free.above(now, SLOTS),
         };
         if size <= bound {
             free.push(block);

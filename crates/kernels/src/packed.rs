@@ -2,13 +2,13 @@
 
 mod pairs;
 
-use std::sync::Arc;
+use std::{mem::MaybeUninit, sync::Arc};
 
 use half::{bf16, f16};
 
 pub(crate) use self::pairs::pack_pairs;
 use crate::{
-    aligned::{Aligned, Number},
+    aligned::{Aligned, Number, zeroed},
     isa::{Isa, Level},
     size::product,
 };
@@ -169,8 +169,7 @@ pub(crate) fn width(isa: Isa) -> usize {
 
 fn pack_panels<T: Number>(values: &[T], d_out: usize, d_in: usize, width: usize) -> Aligned<T> {
     let panel_size = product("weights of a panel", [d_in, width]);
-    let mut panels = Aligned::zeros(product("weights", [d_out.div_ceil(width), panel_size]));
-    each_panel(&mut panels, panel_size, |panel, chunk| {
+    each_panel(d_out.div_ceil(width), panel_size, |panel, chunk| {
         // A few columns at a time, so that the rows' cache lines are used up before they go.
         for start in (0..d_in).step_by(16) {
             for o in 0..width.min(d_out - panel * width) {
@@ -180,13 +179,18 @@ fn pack_panels<T: Number>(values: &[T], d_out: usize, d_in: usize, width: usize)
                 }
             }
         }
-    });
-    panels
+    })
 }
 
-fn each_panel<T: Send>(panels: &mut [T], size: usize, pack: impl Fn(usize, &mut [T]) + Sync) {
+/// So many panels, each of `size` zeros before `pack` gets it. A panel's memory is first touched by the thread that packs it: page
+/// faults are most of the time that clearing takes, and so no thread waits for another's.
+pub(crate) fn each_panel<T: Number>(count: usize, size: usize, pack: impl Fn(usize, &mut [T]) + Sync) -> Aligned<T> {
     use rayon::prelude::*;
-    if size > 0 {
-        panels.par_chunks_mut(size).enumerate().for_each(|(panel, chunk)| pack(panel, chunk));
-    }
+    let fill = |places: &mut [MaybeUninit<T>]| {
+        if size > 0 {
+            places.par_chunks_mut(size).enumerate().for_each(|(panel, places)| pack(panel, zeroed(places)));
+        }
+    };
+    // SAFETY: `fill` zeroes every panel, which together are all the places; without a size there are none.
+    unsafe { Aligned::written(product("weights", [count, size]), fill) }
 }

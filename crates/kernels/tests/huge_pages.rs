@@ -292,6 +292,35 @@ fn a_limit_of_the_process_bounds_every_allocator_and_can_be_raised_again() {
 
 #[test]
 #[cfg(not(miri))]
+fn what_is_free_goes_back_once_when_all_of_it_is_called_back() {
+    let _alone = alone();
+    let system = Counting::up_to(usize::MAX);
+    let allocator = HugePages::over(&system, 100 * MIB);
+    let (eight, three) = (layout(8 * MIB, 8), layout(3 * MIB, 8));
+    // SAFETY: sizes that are not 0, and each block goes back once with its layout.
+    unsafe {
+        let blocks: Vec<_> = (0..4).map(|_| allocator.alloc(eight)).collect();
+        let other = allocator.alloc(three);
+        blocks.into_iter().for_each(|block| allocator.dealloc(block, eight));
+        HugePages::give_back_all();
+        assert_eq!(allocator.kept() / MIB, 32);
+        allocator.dealloc(other, three);
+        // By a block that is freed, which itself is kept, and later ones are too;
+        assert_eq!(allocator.kept() / MIB, 3);
+        let block = allocator.alloc(eight);
+        allocator.dealloc(block, eight);
+        assert_eq!(allocator.kept() / MIB, 11);
+        // by a request, whose own block is used again.
+        HugePages::give_back_all();
+        let block = allocator.alloc(eight);
+        assert_eq!((allocator.kept(), system.out.load(Relaxed) / MIB), (0, 8));
+        allocator.dealloc(block, eight);
+    }
+    assert_eq!(allocator.kept() / MIB, 8);
+}
+
+#[test]
+#[cfg(not(miri))]
 fn free_blocks_go_back_before_a_request_is_refused() {
     let _alone = alone();
     let system = Counting::up_to(100 * MIB);

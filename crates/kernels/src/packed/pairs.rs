@@ -2,7 +2,7 @@
 
 use super::{DEPTH, PAIR_WIDTH, Values, each_panel};
 use crate::{
-    aligned::{Aligned, Scratch},
+    aligned::{Aligned, Scratch, Word},
     isa::Isa,
     simd::{Body, Simd, Stored, vectorize},
     size::product,
@@ -15,12 +15,10 @@ const SIDE: usize = 16;
 /// inputs, earlier ones first; missing outputs and inputs are 0.
 pub(crate) fn pack_pairs(isa: Isa, values: Values, [d_out, d_in, taps]: [usize; 3]) -> Aligned<u32> {
     let panel_size = product("weights of a panel", [d_in.div_ceil(DEPTH), taps, DEPTH / 2 * PAIR_WIDTH]);
-    let mut panels = Aligned::zeros(product("weights", [d_out.div_ceil(PAIR_WIDTH), panel_size]));
-    each_panel(&mut panels, panel_size, |panel, to| {
+    each_panel(d_out.div_ceil(PAIR_WIDTH), panel_size, |panel, to| {
         let first = panel * PAIR_WIDTH;
         vectorize(isa, Panel { values, outputs: PAIR_WIDTH.min(d_out - first), first, d_in, taps, to });
-    });
-    panels
+    })
 }
 
 /// Some outputs from `first` on.
@@ -39,34 +37,43 @@ impl Body for Panel<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { values, first, outputs, d_in, taps, to } = self;
-        let mut unpacked = Scratch::<f32>::of(product("inputs", [SIDE, DEPTH, taps]));
+        let row = product("inputs", [DEPTH, taps]);
+        let mut rows = Scratch::<f32>::of(product("inputs", [SIDE, row]));
+        let mut columns = Scratch::<f32>::of(product("inputs", [SIDE, row]));
         for start in (0..d_in).step_by(DEPTH) {
-            let depth = DEPTH.min(d_in - start);
+            let len = DEPTH.min(d_in - start) * taps;
             for side in (0..outputs).step_by(SIDE) {
                 let outputs = SIDE.min(outputs - side);
-                for o in 0..outputs {
-                    let from = ((first + side + o) * d_in + start) * taps;
-                    unpack(s, values, from, &mut unpacked[o * DEPTH * taps..][..depth * taps]);
+                for (o, to) in rows.chunks_exact_mut(row).enumerate().take(outputs) {
+                    unpack(s, values, ((first + side + o) * d_in + start) * taps, &mut to[..len]);
                 }
+                transpose(s, &rows, row, outputs, &mut columns);
+                columns[len * SIDE..].fill(0.0);
+                let to = &mut to[start / DEPTH * taps * (DEPTH / 2 * PAIR_WIDTH)..];
                 for tap in 0..taps {
-                    let mut square = [[0.0f32; SIDE]; SIDE];
-                    for (o, to) in square.iter_mut().enumerate().take(outputs) {
-                        let from = &unpacked[o * DEPTH * taps..][..depth * taps];
-                        let (mut inputs, mut pairs) = ([0.0; DEPTH], [0; SIDE]);
-                        for i in 0..depth {
-                            inputs[i] = from[i * taps + tap];
+                    for pair in 0..DEPTH / 2 {
+                        let [low, high] = [0, 1].map(|i| &columns[((2 * pair + i) * taps + tap) * SIDE..][..SIDE]);
+                        let to = &mut to[(tap * (DEPTH / 2) + pair) * PAIR_WIDTH + side..][..SIDE];
+                        for at in (0..SIDE).step_by(S::LANES) {
+                            s.store(u32::as_floats(&mut to[at..]), s.join(s.load(&low[at..]), s.load(&high[at..])));
                         }
-                        s.round_to_pairs(&inputs, &mut pairs);
-                        *to = pairs.map(f32::from_bits);
-                    }
-                    s.transpose(&mut square);
-                    let to = &mut to[(start / DEPTH * taps + tap) * (DEPTH / 2 * PAIR_WIDTH)..];
-                    for (pair, from) in square.iter().enumerate() {
-                        to[pair * PAIR_WIDTH + side..][..SIDE].copy_from_slice(&from.map(f32::to_bits));
                     }
                 }
             }
         }
+    }
+}
+
+/// Columns of [`SIDE`] numbers of the rows, which are as many and 0 from `outputs` on.
+#[inline(always)]
+fn transpose<S: Simd>(s: S, rows: &[f32], row: usize, outputs: usize, columns: &mut [f32]) {
+    for (start, to) in (0..row).step_by(SIDE).zip(columns.chunks_exact_mut(SIDE * SIDE)) {
+        let mut square = [[0.0f32; SIDE]; SIDE];
+        for (o, to) in square.iter_mut().enumerate().take(outputs) {
+            to.copy_from_slice(&rows[o * row + start..][..SIDE]);
+        }
+        s.transpose(&mut square);
+        to.copy_from_slice(square.as_flattened());
     }
 }
 

@@ -21,6 +21,17 @@ pub(super) unsafe fn run_avx2<B: Body>(body: B) -> B::Output {
     body.run(Avx2(()))
 }
 
+/// 0, 16, 1, 17, …: numbers of two halves in turns.
+static TURNS: [u16; 32] = {
+    let mut turns = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        turns[i] = (i / 2 + i % 2 * 16) as u16;
+        i += 1;
+    }
+    turns
+};
+
 /// 512-bit vectors; with dot products of pairs of bf16 where `BF16`.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512<const BF16: bool>(());
@@ -105,6 +116,12 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     fn join(self, first: __m512, second: __m512) -> __m512 {
         // SAFETY: `self` proves the instructions.
         unsafe {
+            if BF16 {
+                // Two halves of 16 numbers each, whose numbers take turns in the result.
+                let halves = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+                let turns = _mm512_loadu_si512(TURNS.as_ptr().cast());
+                return _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, halves));
+            }
             let (low, high) = (_mm512_srli_epi32::<16>(self.rounded(first)), self.rounded(second));
             // 0xea is the truth table of "(a and b) or c" with the operands in this order.
             let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
