@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use core_tensor::{Compute, Device, Residency, Weights, safetensors::Safetensors};
+use core_tensor::{Compute, Device, Residency, Tensor, Weights, safetensors::Safetensors};
 use diffusion_engine::{Autoencoder, AutoencoderKl, Inside, LatentScaling, VaeConfig};
 use fixtures::Listed;
 use stable_diffusion::{LdmUnetNames, Unet, UnetConfig};
@@ -17,6 +17,7 @@ use crate::{
 };
 
 const STEP: &str = "sd15 unet 64x64, 77 tokens";
+const PAIR: &str = "sd15 unet 64x64, two as one batch";
 const DECODER: &str = "sd15 decoder 64x64";
 const LOAD: &str = "sd15 load of a file";
 const SIDE: usize = 64; // a picture of 512 x 512
@@ -31,9 +32,9 @@ const DECODER_WORK: f64 = 2_514_518_933_504.0;
 
 const SCALING: LatentScaling = LatentScaling { scale: 0.182_15, shift: 0.0 }; // stable-diffusion-v1-5, vae/config.json
 
-/// One step of SD 1.5 at 512 x 512 without guidance.
+/// One step of SD 1.5 at 512 x 512 without guidance, and two calls of a step with guidance as one, of a batch.
 pub(crate) fn sd15(report: &mut Report) -> Result<(), Box<dyn Error>> {
-    if !report.wants(STEP) {
+    if !report.wants(STEP) && !report.wants(PAIR) {
         return Ok(());
     }
     let source = LdmUnetNames::over(Random::like(&Listed::open("sd15.diffusers-unet")));
@@ -42,7 +43,15 @@ pub(crate) fn sd15(report: &mut Report) -> Result<(), Box<dyn Error>> {
         let unet = Unet::load(&weights, &UnetConfig::default())?;
         let (x, context) = (random([1, 4, SIDE, SIDE]), random([1, TOKENS, CONTEXT]));
         let mut step = || unet.forward(x.clone(), 500.0, context.clone(), None, &Inside::default()).map(drop);
-        report.measured(STEP, Some(compute), WORK, timed(&mut step)?);
+        if report.wants(STEP) {
+            report.measured(STEP, Some(compute), WORK, timed(&mut step)?);
+        }
+        if report.wants(PAIR) {
+            let x = Tensor::cat(vec![x.clone(), x.clone()], 0);
+            let context = Tensor::cat(vec![context.clone(), context.clone()], 0);
+            let mut both = || unet.forward(x.clone(), 500.0, context.clone(), None, &Inside::default()).map(drop);
+            report.measured(PAIR, Some(compute), 2.0 * WORK, timed(&mut both)?);
+        }
     }
     Ok(())
 }

@@ -49,8 +49,8 @@ pub trait Model: Send + Sync {
         &[]
     }
 
-    /// What makes pixels of a latent.
-    fn vae(&self) -> &dyn Autoencoder;
+    /// What makes pixels of a latent. It should hold on to no network, which may leave before the pixels are made.
+    fn vae(self: Arc<Self>) -> Arc<dyn Autoencoder>;
 
     /// The device that its tensors are on.
     fn device(&self) -> &Device;
@@ -67,7 +67,7 @@ pub trait Predictor: Send {
 }
 
 /// Makes pixels of latents.
-pub trait Autoencoder {
+pub trait Autoencoder: Send + Sync {
     /// The latent of one picture, `[1, channels, h, w]`, as pixels, `[1, 3, h · factor, w · factor]`, about -1 to 1.
     ///
     /// # Errors

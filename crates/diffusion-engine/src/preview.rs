@@ -33,7 +33,7 @@ impl Preview {
         let latent = latent.0.narrow(0, 0, 1);
         let pixels = match &self.model.card().preview {
             Some(colours) => projected(&latent, colours),
-            None => self.model.vae().decode(latent, &Inside::default())?,
+            None => self.model.clone().vae().decode(latent, &Inside::default())?,
         };
         finite(Stage::Preview, &pixels)?;
         Ok(Some(Image::of(pixels.clamp(-1.0, 1.0), String::new())))

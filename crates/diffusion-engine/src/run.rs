@@ -10,8 +10,8 @@ use core_tensor::{Latent, Tensor, give_back_freed};
 use samplers::{Denoiser, Step};
 
 use crate::{
-    Cancel, Conditioned, Conditions, Cut, Encoded, Encodings, Error, Event, Image, Ingredient, Inside, Job, Model,
-    Piece, Preview, Prompt, Provenance, Snapshot, Stage, StepReport,
+    Autoencoder, Cancel, Conditioned, Conditions, Cut, Encoded, Encodings, Error, Event, Image, Ingredient, Inside,
+    Job, Model, Piece, Preview, Prompt, Provenance, Snapshot, Stage, StepReport,
     conditions::Editions,
     encoded::of_one_length,
     finite::finite,
@@ -68,7 +68,7 @@ impl Iterator for Run {
         }
         let event = self.advance().transpose()?;
         self.failed = event.is_err();
-        Some(event.map_err(|error| self.told(error)))
+        Some(event.map_err(|error| told(error, self.place())))
     }
 }
 
@@ -154,21 +154,32 @@ impl Run {
         self.encode().map(Some)
     }
 
-    /// An error as it is told: where somebody asked to stop, that is what happened.
-    fn told(&self, error: Error) -> Error {
-        let (step, steps) = (self.at.done, self.at.sigmas.steps());
-        match error {
-            Error::Cancelled | Error::Step { source: samplers::Error::Cancelled, .. } => Error::Stopped { step, steps },
-            error => error,
-        }
-    }
-
     /// The pictures, decoded: one for each of the batch.
     ///
     /// # Errors
     /// [`Error::Unfinished`] while steps are left, [`Error::NotFinite`] if the decoder fails, [`Error::Stopped`].
     pub fn images(&self) -> Result<Vec<Image>, Error> {
         (0..self.job.batch()).map(|picture| self.picture(picture)).collect()
+    }
+
+    /// The same of a run that is done with: its hold on the model is let go first, so that a network that nobody else holds makes room
+    /// for the decoder.
+    ///
+    /// # Errors
+    /// As [`Run::images`].
+    pub fn into_images(self) -> Result<Vec<Image>, Error> {
+        let end = self.sampled()?;
+        let texts: Vec<_> = (0..self.job.batch()).map(|picture| self.text(picture)).collect();
+        let vae = self.model.clone().vae();
+        let Self { model, denoiser, at, inside, pixels, .. } = self;
+        let latent = at.latent;
+        drop((model, denoiser, at.stepper, at.under));
+        give_back_freed(&latent.0.device());
+        let image = |(picture, (text, known)): (usize, (String, OnceCell<_>))| {
+            let pixels = known.into_inner().map_or_else(|| decoded(&*vae, &latent, picture, &inside), Ok);
+            Ok(Image::of(pixels.map_err(|error| told(error, end))?, text))
+        };
+        texts.into_iter().zip(pixels).enumerate().map(image).collect()
     }
 
     /// The first picture; the others of a batch are not decoded.
@@ -180,9 +191,12 @@ impl Run {
     }
 
     fn picture(&self, picture: usize) -> Result<Image, Error> {
-        let text =
-            infotext::render(&self.job.request(picture), &self.made, self.model.knobs(), self.job.given().is_some());
-        Ok(Image::of(self.decoded(picture)?, text))
+        Ok(Image::of(self.decoded(picture)?, self.text(picture)))
+    }
+
+    /// The infotext of a picture.
+    fn text(&self, picture: usize) -> String {
+        infotext::render(&self.job.request(picture), &self.made, self.model.knobs(), self.job.given().is_some())
     }
 
     /// The decoded pixels before rounding, `[batch, 3, height, width]`, -1 to 1.
@@ -196,21 +210,31 @@ impl Run {
 
     /// The pixels of one picture, `[1, 3, height, width]`; each is decoded once.
     fn decoded(&self, picture: usize) -> Result<Tensor<4>, Error> {
-        let (step, steps) = (self.at.done, self.at.sigmas.steps());
-        if self.at.pass + 1 < self.job.passes().len() || step < steps {
-            return Err(Error::Unfinished { step, steps });
-        }
+        let end = self.sampled()?;
         if let Some(pixels) = self.pixels[picture].get() {
             return Ok(pixels.clone());
         }
-        let latent = self.at.latent.0.clone().narrow(0, picture, 1);
         if self.pixels.iter().all(|pixels| pixels.get().is_none()) {
             // The decoder's maps have other sizes than the network's: what those have left would be kept beside them.
-            give_back_freed(&latent.device());
+            give_back_freed(&self.at.latent.0.device());
         }
-        let pixels = self.model.vae().decode(latent, &self.inside).map_err(|error| self.told(error))?;
-        finite(Stage::Image, &pixels)?;
-        Ok(self.pixels[picture].get_or_init(|| pixels.clamp(-1.0, 1.0)).clone())
+        let vae = self.model.clone().vae();
+        let pixels = decoded(&*vae, &self.at.latent, picture, &self.inside).map_err(|error| told(error, end))?;
+        Ok(self.pixels[picture].get_or_init(|| pixels).clone())
+    }
+
+    /// The steps of the last pass, all of which are done.
+    fn sampled(&self) -> Result<[usize; 2], Error> {
+        let [step, steps] = self.place();
+        if self.at.pass + 1 < self.job.passes().len() || step < steps {
+            return Err(Error::Unfinished { step, steps });
+        }
+        Ok([step, steps])
+    }
+
+    /// Steps of the pass that are done, and all of them.
+    fn place(&self) -> [usize; 2] {
+        [self.at.done, self.at.sigmas.steps()]
     }
 
     /// What stops the run when it is asked to: within a block of a network.
@@ -310,6 +334,21 @@ impl Run {
     /// Where the run is now.
     pub fn latent(&self) -> &Latent {
         &self.at.latent
+    }
+}
+
+/// The pixels of one picture of a batch, `[1, 3, height, width]`, -1 to 1.
+fn decoded(vae: &dyn Autoencoder, latent: &Latent, picture: usize, inside: &Inside) -> Result<Tensor<4>, Error> {
+    let pixels = vae.decode(latent.0.clone().narrow(0, picture, 1), inside)?;
+    finite(Stage::Image, &pixels)?;
+    Ok(pixels.clamp(-1.0, 1.0))
+}
+
+/// An error as it is told: where somebody asked to stop, that is what happened.
+fn told(error: Error, [step, steps]: [usize; 2]) -> Error {
+    match error {
+        Error::Cancelled | Error::Step { source: samplers::Error::Cancelled, .. } => Error::Stopped { step, steps },
+        error => error,
     }
 }
 

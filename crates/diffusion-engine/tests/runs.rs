@@ -16,7 +16,7 @@ use diffusion_engine::{
 };
 use samplers::{Denoised, Denoiser, Noise, Processes, Registry, Sampler, Step, Stepper};
 
-use crate::toy::{BLOCKS, Toy, request};
+use crate::toy::{BLOCKS, Painter, Toy, request};
 
 fn run(model: &Arc<Toy>, job: Job) -> Run {
     start(model.clone() as Arc<dyn Model>, job, Arc::default(), Cancel::default()).unwrap()
@@ -195,7 +195,7 @@ fn a_prompt_is_encoded_once_for_all_runs_that_share_its_encodings() {
 fn one_picture_of_a_batch_is_decoded_alone_and_each_once() {
     let model = Toy::new();
     let run = finished(run(&model, Job::of(Txt2Img { batch: 3, ..request("words") }).unwrap()));
-    let decoded = || model.decoded.load(Ordering::Relaxed);
+    let decoded = || model.painter.decoded.load(Ordering::Relaxed);
     let first = run.image().unwrap();
     assert_eq!(decoded(), 1);
     let all = run.images().unwrap();
@@ -203,6 +203,37 @@ fn one_picture_of_a_batch_is_decoded_alone_and_each_once() {
     assert_eq!(all[0], first);
     assert_eq!(run.pixels().unwrap().dims(), [3, 3, 4, 8]);
     assert_eq!(decoded(), 3);
+}
+
+#[test]
+fn the_last_pictures_are_decoded_after_the_network_left_and_are_the_same() {
+    let job = || Job::of(Txt2Img { batch: 3, ..request("words") }).unwrap();
+    let model = Toy::new();
+    let expected = finished(run(&model, job())).images().unwrap();
+    let beside = |painter: &Painter| painter.beside.load(Ordering::Relaxed);
+    assert_eq!(beside(&model.painter), 3);
+
+    // While somebody else holds the model, it stays.
+    let held = finished(run(&model, job()));
+    assert_eq!(held.into_images().unwrap(), expected);
+    assert_eq!(beside(&model.painter), 6);
+
+    let painter = model.painter.clone();
+    let last = finished(run(&model, job()));
+    let first = last.image().unwrap();
+    assert_eq!((beside(&painter), &first), (7, &expected[0]));
+    drop(model);
+    assert_eq!(last.into_images().unwrap(), expected);
+    // The one that was decoded before is not decoded again.
+    assert_eq!((beside(&painter), painter.decoded.load(Ordering::Relaxed)), (7, 9));
+}
+
+#[test]
+fn a_run_with_steps_left_has_no_last_pictures() {
+    let mut run = run(&Toy::new(), Job::of(request("words").steps(2)).unwrap());
+    run.next().unwrap().unwrap();
+    run.next().unwrap().unwrap();
+    assert!(matches!(run.into_images(), Err(Error::Unfinished { step: 1, steps: 2 })));
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub struct Flux {
     clip_tokenizer: ClipTokenizer,
     t5: T5,
     t5_tokenizer: T5Tokenizer,
-    vae: AutoencoderKl,
+    vae: Arc<AutoencoderKl>,
     device: Device,
 }
 
@@ -64,7 +64,7 @@ impl Flux {
             transformer,
             clip,
             t5,
-            vae,
+            vae: Arc::new(vae),
         })
     }
 
@@ -209,8 +209,8 @@ impl Model for Flux {
         knobs()
     }
 
-    fn vae(&self) -> &dyn Autoencoder {
-        &self.vae
+    fn vae(self: Arc<Self>) -> Arc<dyn Autoencoder> {
+        self.vae.clone()
     }
 
     fn device(&self) -> &Device {

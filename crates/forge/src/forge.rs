@@ -191,6 +191,11 @@ impl Forge {
         Ok(model)
     }
 
+    /// Lets the loaded model go. Runs that there are go on with it, and the next job loads it again.
+    pub fn unload(&self) {
+        *self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn loaded(&self, job: &Job, wanted: &[Wanted]) -> Result<(Arc<dyn Model>, LoraSet)> {
         let Inner { opened, threads, loaded, partly, .. } = &*self.0;
         opened.fits(job)?;

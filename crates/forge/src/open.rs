@@ -155,6 +155,11 @@ impl Opened {
         Placement { device: self.device.clone(), compute: self.compute, unpacked }
     }
 
+    /// Gives back the memory in which files were read; what is read of them again, the system brings back.
+    pub(crate) fn give_back(&self) {
+        self.files.give_back();
+    }
+
     /// Loads the model as a plan says, with these LoRAs, none of which counts yet; `partly` is whether one may fit in part.
     pub(crate) fn load(&self, plan: &Plan, loras: &[PathBuf], partly: bool) -> Result<(Arc<dyn Model>, LoraSet)> {
         let targets = if loras.is_empty() { Vec::new() } else { self.targets()? };
@@ -173,7 +178,7 @@ impl Opened {
         };
         let model = model.map_err(|error| in_its_file(error, &self.paths))?;
         // What single tensors gave back was read again in part with their neighbours.
-        self.files.give_back();
+        self.give_back();
         let loaded = loras.iter().zip(fitted);
         let loaded = loaded.map(|(path, fitted)| Loaded { path: path.clone(), adapter: fitted.adapter });
         Ok((model, LoraSet::of(loaded.collect())))

@@ -29,7 +29,11 @@ impl Iterator for Run {
         let event = threads.compute(|| run.next());
         drop(turn);
         match &event {
-            Some(Ok(Event::Encoded { .. })) => *step = Some(run.done() + 1),
+            Some(Ok(Event::Encoded { .. })) => {
+                *step = Some(run.done() + 1);
+                // Text encoders stay in their files, and the next prompt may never come.
+                opened.give_back();
+            }
             Some(Ok(Event::Step(report))) => *step = Some(report.step + 1),
             Some(_) | None => {}
         }
@@ -50,6 +54,17 @@ impl Run {
     /// [`RunError::Unfinished`] while steps are left, [`RunError::NotFinite`] if the decoder fails, [`RunError::Stopped`].
     pub fn images(&mut self) -> Result<Vec<Image>> {
         self.compute(diffusion_engine::Run::images)
+    }
+
+    /// The same of a run that is done with, which lets the model go first: where the [`Forge`](crate::Forge) is gone too, its network makes
+    /// room for the decoder.
+    ///
+    /// # Errors
+    /// As [`Run::images`].
+    pub fn into_images(self) -> Result<Vec<Image>> {
+        let Self { run, opened, threads, loras, .. } = self;
+        drop(loras);
+        threads.compute(|| run.into_images()).map_err(|error| opened.explained(error))
     }
 
     /// The first picture; the others of a batch are not decoded.

@@ -82,7 +82,14 @@ impl<A: GlobalAlloc> HugePages<A> {
     /// The same over another allocator than the system's.
     pub const fn over(system: A, bound: usize) -> Self {
         let free = Free { blocks: [(0, 0); SLOTS], count: 0, bytes: 0 };
-        Self { system, bound, end: None, free: Mutex::new(free), kept: AtomicUsize::new(0), followed: AtomicUsize::new(0) }
+        Self {
+            system,
+            bound,
+            end: None,
+            free: Mutex::new(free),
+            kept: AtomicUsize::new(0),
+            followed: AtomicUsize::new(0),
+        }
     }
 
     /// The same, which calls `end` with the bytes of a request that the system refuses for good, and so never returns null: Rust ends

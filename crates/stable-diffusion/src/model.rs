@@ -23,7 +23,7 @@ pub struct StableDiffusion {
     trained: Trained,
     unet: Unet,
     encoders: TextEncoders,
-    vae: AutoencoderKl,
+    vae: Arc<AutoencoderKl>,
     device: Device,
 }
 
@@ -46,7 +46,7 @@ impl StableDiffusion {
     ) -> Result<Self, Error> {
         Self::fit(unet.dimensions(), encoders.width(), encoders.vector_width(), vae.dimensions())?;
         let card = card(name, edition, vae.dimensions());
-        Ok(Self { card, edition, trained, unet, encoders, vae, device: device.clone() })
+        Ok(Self { card, edition, trained, unet, encoders, vae: Arc::new(vae), device: device.clone() })
     }
 
     /// Whether parts fit each other, which their headers tell: `width` is that of a token's vector of all text encoders, `vector` that of
@@ -175,8 +175,8 @@ impl Model for StableDiffusion {
         knobs()
     }
 
-    fn vae(&self) -> &dyn Autoencoder {
-        &self.vae
+    fn vae(self: Arc<Self>) -> Arc<dyn Autoencoder> {
+        self.vae.clone()
     }
 
     fn device(&self) -> &Device {

@@ -92,7 +92,7 @@ impl Model for Remembering {
     fn prepare(self: Arc<Self>, _: &Pass, _: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>> {
         Ok(Box::new(Predicting(self)))
     }
-    fn vae(&self) -> &dyn Autoencoder {
+    fn vae(self: Arc<Self>) -> Arc<dyn Autoencoder> {
         self
     }
     fn device(&self) -> &Device {

@@ -66,14 +66,13 @@ fn draw(drawing: Drawing) -> Result<()> {
     notes.into_iter().for_each(|note| reporter.event(&Event::Note { note }));
     reporter.begin("load");
     let forge = Forge::load_on(config, threads)?;
-    // A picture whose folder can't be synced is there, and so are those after it: that is told when all are.
-    let mut unsynced: Result<()> = Ok(());
-    let mut drawn = 0;
+    let mut saving = Saving { outputs, drawn: 0, unsynced: Ok(()) };
     let mut hashes = None;
-    for job in jobs {
+    let mut jobs = jobs.into_iter();
+    while let Some(job) = jobs.next() {
         let seeds = job.seeds();
         let mut run = forge.start_until(job, cancel.clone())?;
-        if drawn == 0 {
+        if saving.drawn == 0 {
             reporter.event(&Event::Loaded { model: forge.name().to_owned() });
             forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: note.to_string() }));
             hashes = Some(Hashing::of(&forge));
@@ -94,14 +93,42 @@ fn draw(drawing: Drawing) -> Result<()> {
             hashes.model.iter().for_each(|hash| run.set_model_hash(hash));
             hashes.vae.iter().for_each(|hash| run.set_vae_hash(hash));
         }
-        let images = run.images()?;
+        if jobs.len() == 0 {
+            // No step is left that the network could take.
+            forge.unload();
+        }
+        match &outputs.dump {
+            Some(path) => {
+                saving.save(&run.images()?, &seeds, &mut reporter)?;
+                dump(&mut run, &latents, path)?;
+            }
+            None => saving.save(&run.into_images()?, &seeds, &mut reporter)?,
+        }
+    }
+    saving.unsynced?;
+    reporter.finish()
+}
+
+/// Where pictures go, and how it went.
+struct Saving<'a> {
+    outputs: &'a Outputs,
+    drawn: usize,
+    /// A picture whose folder can't be synced is there, and so are those after it: that is told when all are.
+    unsynced: Result<()>,
+}
+
+impl Saving<'_> {
+    fn save(&mut self, images: &[Image], seeds: &[u64], reporter: &mut Reporter) -> Result<()> {
         reporter.event(&Event::Decoded);
-        for (image, seed) in images.iter().zip(seeds) {
-            let path = match &outputs.pictures {
+        for (image, &seed) in images.iter().zip(seeds) {
+            let path = match &self.outputs.pictures {
                 Pictures::Files(pattern) => {
-                    let path = pattern.path(seed, drawn);
+                    let path = pattern.path(seed, self.drawn);
                     match image.save_as(&path, pattern.format()) {
-                        Err(error @ RunError::Unsynced { .. }) => unsynced = unsynced.and(Err(error.into())),
+                        Err(error @ RunError::Unsynced { .. }) if self.unsynced.is_ok() => {
+                            self.unsynced = Err(error.into());
+                        }
+                        Err(RunError::Unsynced { .. }) => {}
                         saved => saved?,
                     }
                     path
@@ -112,16 +139,10 @@ fn draw(drawing: Drawing) -> Result<()> {
                 }
             };
             reporter.event(&Event::Image { path, width: image.width, height: image.height, seed });
-            drawn += 1;
+            self.drawn += 1;
         }
-        if let Some(path) = &outputs.dump {
-            dump(&mut run, &latents, path)?;
-        }
+        Ok(())
     }
-    // The process ends with the runs: the system takes the model back at once, and freeing its pieces takes as long as some steps.
-    std::mem::forget(forge);
-    unsynced?;
-    reporter.finish()
 }
 
 pub(super) fn standard_output_is_free(json: bool) -> Result<()> {

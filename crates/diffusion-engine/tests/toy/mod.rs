@@ -1,7 +1,7 @@
 //! A model without weights: it draws the grey that its prompt's length stands for, in the space of pixels.
 
 use std::sync::{
-    Arc,
+    Arc, Weak,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -16,7 +16,16 @@ pub(crate) struct Toy {
     card: Card,
     device: Device,
     pub encoded: AtomicUsize,
+    _network: Arc<()>,
+    pub painter: Arc<Painter>,
+}
+
+/// Its autoencoder.
+pub(crate) struct Painter {
+    network: Weak<()>,
     pub decoded: AtomicUsize,
+    /// How many of them while the model was still held.
+    pub beside: AtomicUsize,
 }
 
 /// Blocks of its network.
@@ -25,7 +34,15 @@ pub(crate) const BLOCKS: usize = 3;
 impl Toy {
     pub(crate) fn new() -> Arc<Self> {
         let card = Card { name: "toy".into(), channels: 3, factor: 1, size_multiple: 4, preview: None };
-        Arc::new(Self { card, device: Device::flex(), encoded: AtomicUsize::new(0), decoded: AtomicUsize::new(0) })
+        let network = Arc::new(());
+        let painter = Painter { network: Arc::downgrade(&network), decoded: 0.into(), beside: 0.into() };
+        Arc::new(Self {
+            card,
+            device: Device::flex(),
+            encoded: 0.into(),
+            _network: network,
+            painter: Arc::new(painter),
+        })
     }
 }
 
@@ -55,8 +72,8 @@ impl Model for Toy {
         Ok(Box::new(Grey(under)))
     }
 
-    fn vae(&self) -> &dyn Autoencoder {
-        self
+    fn vae(self: Arc<Self>) -> Arc<dyn Autoencoder> {
+        self.painter.clone()
     }
 
     fn device(&self) -> &Device {
@@ -64,9 +81,10 @@ impl Model for Toy {
     }
 }
 
-impl Autoencoder for Toy {
+impl Autoencoder for Painter {
     fn decode(&self, latent: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error> {
         self.decoded.fetch_add(1, Ordering::Relaxed);
+        self.beside.fetch_add(self.network.strong_count(), Ordering::Relaxed);
         inside.after_map(Site::layer("decoder", "out"), latent)
     }
 }
