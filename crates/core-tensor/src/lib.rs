@@ -29,7 +29,7 @@ pub use kernels::Compute;
 pub use mapped::Mapped;
 pub use weights::{
     Branch, Change, Computed, Convolution, Declare, Factor, Form, Kind, Layout, MAX_DEPTH, Manifest, Matrix, Need,
-    Parameter, Residency, Rule, Scaling, Stored, Strength, Weight, WeightSource, Weights,
+    Parameter, Residency, Rule, Scaling, Socket, Stored, Strength, Weight, WeightSource, Weights,
 };
 
 /// A picture in a VAE's space, `[batch, channels, height / 8, width / 8]`, f32.

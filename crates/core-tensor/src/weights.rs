@@ -1,13 +1,17 @@
 //! Parameters by name: where they come from, what a network needs of them, and how layers hold them.
 
 mod branch;
+mod branches;
 mod computed;
 mod convolution;
 mod footprint;
+mod joined;
 mod layout;
 mod manifest;
 mod matrix;
+mod merged;
 mod parameter;
+mod socket;
 mod source;
 mod stored;
 mod strength;
@@ -25,6 +29,7 @@ pub use manifest::{Form, Manifest};
 pub use matrix::Matrix;
 pub(crate) use matrix::{F32, multiply};
 pub use parameter::{Parameter, Table};
+pub use socket::Socket;
 pub use source::WeightSource;
 pub use stored::{Scaling, Stored};
 pub use strength::Strength;

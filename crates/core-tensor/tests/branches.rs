@@ -359,7 +359,7 @@ fn a_branch_of_integers_is_an_error_that_names_the_tensor() {
     let source = Adapted::of([("at", Stored::of(&[0.0; 4], vec![4]))]).with("at", branch);
     let w = source.view(Residency::Unpacked, Layout::of(|l| l.parameter("at", &[4])));
     let error = w.parameter::<1>("at").err().unwrap().to_string();
-    assert_eq!(error, "tensor `at` of a branch in memory is stored as I8, expected F64, F32, F16 or BF16");
+    assert_eq!(error, "tensor `at` of a branch is stored as I8, expected F64, F32, F16 or BF16");
 }
 
 /// A change that is a wave, three times as high at half the strength, so that it is no multiple of it.

@@ -42,48 +42,55 @@ impl Linear {
 
     /// `[…, d_in]` to `[…, d_out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        match self.weight.alone() {
-            Some(Matrix::Panels(weight)) => {
-                multiply(weight, &x, Epilogue { bias: self.bias().as_deref(), ..Epilogue::default() })
-            }
-            Some(Matrix::Dense(_) | Matrix::Mapped(_)) | None => self.composed(x),
-        }
+        self.fused(&x, Then::Nothing).unwrap_or_else(|| self.composed(x))
     }
 
     /// `f(forward(x))`.
     pub fn forward_then<const D: usize>(&self, x: Tensor<D>, f: Activation) -> Tensor<D> {
-        match self.weight.alone() {
-            Some(Matrix::Panels(weight)) => {
-                let bias = self.bias();
-                let epilogue = Epilogue { bias: bias.as_deref(), activation: Some(f), ..Epilogue::default() };
-                multiply(weight, &x, epilogue)
-            }
-            Some(Matrix::Dense(_) | Matrix::Mapped(_)) | None => ops::activate(f, self.composed(x)),
-        }
+        self.fused(&x, Then::Activated(f)).unwrap_or_else(|| ops::activate(f, self.composed(x)))
     }
 
     /// `residual + forward(x)`.
     pub fn forward_onto<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
-        match self.weight.alone() {
-            Some(Matrix::Panels(weight)) => {
-                let (bias, residual) = (self.bias(), Values::of(&residual).expect(F32));
-                let epilogue = Epilogue { bias: bias.as_deref(), residual: Some(&residual), ..Epilogue::default() };
-                multiply(weight, &x, epilogue)
-            }
-            Some(Matrix::Dense(_) | Matrix::Mapped(_)) | None => ops::add(residual, self.composed(x)),
-        }
+        let fused = self.fused(&x, Then::Onto { gate: None, residual: &residual });
+        fused.unwrap_or_else(|| ops::add(residual, self.composed(x)))
     }
 
     /// `residual + gate · forward(x)`, with a gate for each of the batch, `[b, 1, d_out]`.
     pub fn forward_gated_onto(&self, x: Tensor<3>, gate: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
-        match self.weight.alone() {
-            Some(Matrix::Panels(weight)) => {
-                let (bias, gate, residual) = (self.bias(), Values::of(&gate), Values::of(&residual));
-                let (gate, residual) = (Some(&*gate.expect(F32)), Some(&*residual.expect(F32)));
-                multiply(weight, &x, Epilogue { bias: bias.as_deref(), gate, residual, ..Epilogue::default() })
-            }
-            Some(Matrix::Dense(_) | Matrix::Mapped(_)) | None => residual + gate * self.composed(x),
-        }
+        let fused = self.fused(&x, Then::Onto { gate: Some(&gate), residual: &residual });
+        fused.unwrap_or_else(|| residual + gate * self.composed(x))
+    }
+
+    /// The product and what follows it in a kernel's own pass over the result; `None` where no kernel has one. What a pair of small
+    /// factors adds is a residual of it.
+    fn fused<const D: usize>(&self, x: &Tensor<D>, then: Then<D>) -> Option<Tensor<D>> {
+        let Matrix::Panels(own) = self.weight.own() else { return None };
+        let beside = self.weight.beside();
+        let pair = beside.at_most_a_pair()?;
+        let (activation, gate, residual) = match then {
+            Then::Nothing => (None, None, None),
+            Then::Activated(f) => (Some(f), None, None),
+            Then::Onto { gate, residual } => (None, gate.map(values_of), Some(values_of(residual))),
+        };
+        let bias = self.bias();
+        let after = Epilogue { gate: gate.as_deref(), residual: residual.as_deref(), ..Epilogue::default() };
+        let Some(pair) = pair else {
+            return Some(multiply(own, x, Epilogue { bias: bias.as_deref(), activation, ..after }));
+        };
+        let (Matrix::Panels(down), Matrix::Panels(up)) = (pair.down(), pair.up()) else { return None };
+        let packed = (own.takes_rows() && down.takes_rows()).then(|| packed(None, x));
+        let of_x = |weight, epilogue| match &packed {
+            Some(rows) => of_rows(rows, weight, x, epilogue),
+            None => multiply(weight, x, epilogue),
+        };
+        let inner = pair.scaled(of_x(down, Epilogue::default()), D - 1);
+        let added = values_of(&multiply(up, &inner, after));
+        let y = of_x(own, Epilogue { bias: bias.as_deref(), residual: Some(&added), ..after });
+        Some(match activation {
+            Some(f) => ops::activate(f, y),
+            None => y,
+        })
     }
 
     /// What each layer makes of the same rows, or of what `norm` makes of them first: a kernel that has to put rows in order does it
@@ -94,11 +101,10 @@ impl Linear {
             let x = norm.map_or_else(|| x.clone(), |norm| norm.forward(x.clone()));
             return layers.map(|layer| layer.forward(x.clone()));
         }
-        let ([b, n, _], rows) = (x.dims(), packed(norm, &x));
+        let rows = packed(norm, &x);
         std::array::from_fn(|i| {
             let (weight, bias) = (weights[i].expect("none is missing, as was just asked"), layers[i].bias());
-            let epilogue = Epilogue { bias: bias.as_deref(), ..Epilogue::default() };
-            cpu::tensor([b, n, layers[i].d_out], |out| rows.linear(weight, epilogue, out))
+            of_rows(&rows, weight, &x, Epilogue { bias: bias.as_deref(), ..Epilogue::default() })
         })
     }
 
@@ -115,9 +121,9 @@ impl Linear {
         };
         let biases = [value.bias(), gate.bias()];
         let inner = packed(Some(norm), &x).gated([values, gates], [biases[0].as_deref(), biases[1].as_deref()], f);
-        let ([b, n, _], bias, residual) = (x.dims(), out.bias(), Values::of(&x).expect(F32));
+        let (bias, residual) = (out.bias(), values_of(&x));
         let epilogue = Epilogue { bias: bias.as_deref(), residual: Some(&residual), ..Epilogue::default() };
-        cpu::tensor([b, n, out.d_out], |result| inner.linear(outs, epilogue, result))
+        of_rows(&inner, outs, &x, epilogue)
     }
 
     /// The matrix, if it is multiplied with [`PackedRows`].
@@ -129,7 +135,7 @@ impl Linear {
     }
 
     fn bias(&self) -> Option<Values> {
-        self.bias.as_ref().map(|bias| Values::of(&bias.value()).expect(F32))
+        self.bias.as_ref().map(|bias| values_of(&bias.value()))
     }
 
     fn composed<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
@@ -145,12 +151,34 @@ impl Linear {
     }
 }
 
-/// Rows of tokens, put in order once.
-fn packed(norm: Option<&LayerNorm>, x: &Tensor<3>) -> PackedRows {
-    let (d, rows) = (x.dims()[2], Rows::of(x).expect(F32));
+/// What follows a layer's product.
+enum Then<'a, const D: usize> {
+    Nothing,
+    Activated(Activation),
+    /// `residual + gate · product`
+    Onto {
+        gate: Option<&'a Tensor<3>>,
+        residual: &'a Tensor<D>,
+    },
+}
+
+fn values_of<const D: usize>(x: &Tensor<D>) -> Values {
+    Values::of(x).expect(F32)
+}
+
+/// Rows along the last dimension, put in order once.
+fn packed<const D: usize>(norm: Option<&LayerNorm>, x: &Tensor<D>) -> PackedRows {
+    let (d, rows) = (x.dims()[D - 1], Rows::of(x).expect(F32));
     let norm = norm.map(LayerNorm::parameters);
     let norm = norm.as_ref().map(|([weight, bias], eps)| RowNorm { weight, bias, eps: *eps });
     PackedRows::pack(cpu::isa(), norm, rows.values(), [rows.count, d], rows.stride)
+}
+
+/// The product of rows that were put in order, in the shape of `x` but for the outputs.
+fn of_rows<const D: usize>(rows: &PackedRows, w: &PackedMatrix, x: &Tensor<D>, epilogue: Epilogue) -> Tensor<D> {
+    let mut shape = x.dims();
+    shape[D - 1] = w.d_out();
+    cpu::tensor(shape, |out| rows.linear(w, epilogue, out))
 }
 
 #[cfg(test)]

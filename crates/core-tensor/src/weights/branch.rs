@@ -86,6 +86,14 @@ impl Branch {
         [first, second, third].into_iter().flatten()
     }
 
+    /// Finds out whether it is all numbers that can be computed with.
+    pub(super) fn check(&self, name: &str) -> Result<(), Error> {
+        match self.tensors().map(Stored::format).find(|format| !format.is_float()) {
+            Some(found) => Err(Error::Format { name: name.to_owned(), source_name: "a branch".to_owned(), found }),
+            None => Ok(()),
+        }
+    }
+
     /// Everything that its change is multiplied with, now.
     pub(super) fn factor(&self) -> f32 {
         self.scale * self.strength.get()

@@ -124,16 +124,19 @@ impl Weight<Convolution> {
     /// The same over every `stride`th pixel in each direction.
     #[must_use]
     pub(crate) fn strided(mut self, stride: usize) -> Self {
-        let kernel = self.own.kernel;
         self.own.stride = stride;
-        for branch in &mut self.branches {
-            // The other factors are of 1 × 1 and see what this one leaves.
-            if let Some(factor) = branch.factors.iter_mut().find(|factor| factor.kernel == kernel) {
-                factor.stride = stride;
-            }
-        }
+        self.branches.strided(stride);
         self
     }
+}
+
+/// The factors of a branch of a convolution. The first that has its kernel has its stride: the others are of 1 × 1 and see what this one
+/// leaves.
+pub(super) fn strided(mut factors: Vec<Convolution>, kernel: usize, stride: usize) -> Vec<Convolution> {
+    if let Some(factor) = factors.iter_mut().find(|factor| factor.kernel == kernel) {
+        factor.stride = stride;
+    }
+    factors
 }
 
 impl Factor<4> for Convolution {

@@ -1,8 +1,8 @@
 //! Where parameters come from.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use super::{Branch, Manifest, Stored};
+use super::{Branch, Manifest, Socket, Stored};
 use crate::Error;
 
 /// Where a model's parameters come from: a file, several files, or a wrapper around either.
@@ -31,6 +31,16 @@ pub trait WeightSource: Send + Sync {
         let _ = name;
         Vec::new()
     }
+
+    /// Takes note of a layer's hold of a tensor, into which branches may be put that the tensor did not have when the layer was built. The
+    /// outermost source alone is asked; one whose branches stay what they are has no use for it.
+    ///
+    /// # Errors
+    /// As [`Socket::put`].
+    fn plug(&self, name: &str, socket: Weak<dyn Socket>) -> Result<(), Error> {
+        _ = (name, socket);
+        Ok(())
+    }
 }
 
 impl<S: WeightSource + ?Sized> WeightSource for Arc<S> {
@@ -52,5 +62,9 @@ impl<S: WeightSource + ?Sized> WeightSource for Arc<S> {
 
     fn branches(&self, name: &str) -> Vec<Branch> {
         (**self).branches(name)
+    }
+
+    fn plug(&self, name: &str, socket: Weak<dyn Socket>) -> Result<(), Error> {
+        (**self).plug(name, socket)
     }
 }

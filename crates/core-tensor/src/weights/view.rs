@@ -1,12 +1,15 @@
 //! A view of a source, from which layers are built.
 
-use std::{fmt::Display, sync::Arc};
+use std::{fmt::Display, ops::Range, sync::Arc};
 
 use kernels::Compute;
 
 use super::{
-    Branch, Convolution, Kind, Layout, Matrix, Need, PANEL, Parameter, Residency, Stored, Table, Weight, WeightSource,
-    computed::Origin, stored::WHOLE_ROWS,
+    Convolution, Kind, Layout, Matrix, Need, PANEL, Parameter, Residency, Stored, Table, Weight, WeightSource,
+    branches::{Hold, Place},
+    computed::Origin,
+    convolution::strided,
+    stored::WHOLE_ROWS,
 };
 use crate::{Device, Error};
 
@@ -163,7 +166,8 @@ impl<'a> Weights<'a> {
         let shape = self.need(name).ok().and_then(|need| <[usize; D]>::try_from(&*need.shape).ok());
         let shape = shape.ok_or_else(|| self.undeclared(name))?;
         let (_, stored) = self.taken(name, |kind| *kind == Kind::Parameter)?;
-        Parameter::under(&stored, &self.branches(name)?, (&self.full(name), shape), &self.device)
+        let rows = 0..shape.first().copied().unwrap_or(0);
+        self.part_of(name, &stored, rows, shape)
     }
 
     /// Vectors that are stored as one, one behind the other, in parts as high as those of the matrix `of`.
@@ -171,14 +175,24 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// As [`Weights::parameter`].
     pub fn vectors<const N: usize>(&self, name: &str, of: &str) -> Result<[Parameter<1>; N], Error> {
-        let (need, stored) = self.taken(name, |kind| *kind == Kind::Parameter)?;
-        let branches = self.branches(name)?;
-        branches.iter().try_for_each(|branch| branch.difference(&self.full(name), &need.shape).map(drop))?;
-        self.parts(of, |rows| {
-            let branches = branches.iter().filter_map(|branch| branch.within(rows.clone()).transpose());
-            let (full, branches) = (self.full(name), branches.collect::<Result<Vec<_>, _>>()?);
-            Parameter::under(&stored.rows(rows.clone())?, &branches, (&full, [rows.len()]), &self.device)
-        })
+        let (_, stored) = self.taken(name, |kind| *kind == Kind::Parameter)?;
+        self.parts(of, |rows| self.part_of(name, &stored, rows.clone(), [rows.len()]))
+    }
+
+    /// Rows of a tensor that is read whole, of this shape.
+    fn part_of<const D: usize>(
+        &self,
+        name: &str,
+        stored: &Stored,
+        rows: Range<usize>,
+        shape: [usize; D],
+    ) -> Result<Parameter<D>, Error> {
+        let full = self.full(name);
+        let part = stored.rows(rows.clone())?;
+        let of = (full.clone(), stored.shape().to_vec(), rows);
+        let parameter = Parameter::under(&part, &self.source.branches(&full), of, shape, &self.device)?;
+        self.source.plug(&full, parameter.socket())?;
+        Ok(parameter)
     }
 
     /// The outputs of each of the matrices that are stored as one.
@@ -206,21 +220,19 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// As [`Weights::parameter`]; [`Error::Undeclared`] where the layout has another number of them.
     pub fn matrices<const N: usize>(&self, name: &str) -> Result<[Weight<Matrix>; N], Error> {
-        let (need, stored) = self.taken(name, |kind| matches!(kind, Kind::Matrix { .. }))?;
-        let (branches, d_in) = (self.branches(name)?, need.shape[1]);
-        branches.iter().try_for_each(|branch| branch.factors(&self.full(name), &need.shape).map(drop))?;
-        let hold = |stored: Stored, residency| Matrix::held(stored, &self.device, residency, self.compute);
+        let (_, stored) = self.taken(name, |kind| matches!(kind, Kind::Matrix { .. }))?;
         self.parts(name, |rows| {
-            let branches = branches.iter().filter_map(|branch| branch.within(rows.clone()).transpose());
-            let (full, branches) = (self.full(name), branches.collect::<Result<Vec<_>, _>>()?);
-            let own = hold(stored.rows(rows.clone()).expect(WHOLE_ROWS), self.residency);
-            Weight::under(own, &branches, (&full, &[rows.len(), d_in]), |factor| match factor {
+            let (device, compute) = (self.device.clone(), self.compute);
+            let hold = move |factor: &Origin| match factor {
                 Origin::Stored(factor) => {
                     let [d_out, d_in] = [factor.shape()[0], factor.shape()[1]];
-                    hold(factor.reshape(vec![d_out, d_in]), Residency::Unpacked)
+                    Matrix::held(factor.clone().reshape(vec![d_out, d_in]), &device, Residency::Unpacked, compute)
                 }
-                computed @ Origin::Computed { .. } => Matrix::computed(computed, &self.device, self.compute),
-            })
+                computed @ Origin::Computed { .. } => Matrix::computed(computed.clone(), &device, compute),
+            };
+            let own = stored.rows(rows.clone()).expect(WHOLE_ROWS);
+            let own = Matrix::held(own, &self.device, self.residency, self.compute);
+            self.weight(name, &stored, rows, own, Box::new(move |factors, _| factors.iter().map(&hold).collect()))
         })
     }
 
@@ -230,12 +242,30 @@ impl<'a> Weights<'a> {
     /// As [`Weights::parameter`].
     pub fn convolution(&self, name: &str) -> Result<Weight<Convolution>, Error> {
         let (need, stored) = self.taken(name, |kind| *kind == Kind::Convolution)?;
-        let hold = |stored: Stored, residency| Convolution::held(stored, &self.device, residency, self.compute);
-        let (branches, kernel) = (self.branches(name)?, need.shape[2]);
-        Weight::under(hold(stored, self.residency), &branches, (&self.full(name), &need.shape), |factor| match factor {
-            Origin::Stored(factor) => hold(factor, Residency::Unpacked),
-            computed @ Origin::Computed { .. } => Convolution::computed(computed, kernel, &self.device, self.compute),
-        })
+        let (device, compute, kernel) = (self.device.clone(), self.compute, need.shape[2]);
+        let hold = move |factor: &Origin| match factor {
+            Origin::Stored(factor) => Convolution::held(factor.clone(), &device, Residency::Unpacked, compute),
+            computed @ Origin::Computed { .. } => Convolution::computed(computed.clone(), kernel, &device, compute),
+        };
+        let own = Convolution::held(stored.clone(), &self.device, self.residency, self.compute);
+        let hold = move |factors: &[Origin], stride| strided(factors.iter().map(&hold).collect(), kernel, stride);
+        self.weight(name, &stored, 0..need.shape[0], own, Box::new(hold))
+    }
+
+    /// Rows of a tensor that inputs are multiplied with, and what is added to them.
+    fn weight<F: Clone + Send + Sync + 'static>(
+        &self,
+        name: &str,
+        stored: &Stored,
+        rows: Range<usize>,
+        own: F,
+        hold: Hold<F>,
+    ) -> Result<Weight<F>, Error> {
+        let full = self.full(name);
+        let place = Place { name: full.clone(), shape: stored.shape().to_vec(), rows, hold };
+        let weight = Weight::under(own, place, &self.source.branches(&full))?;
+        self.source.plug(&full, weight.socket())?;
+        Ok(weight)
     }
 
     /// A table of which single rows are looked up; it stays as it is stored.
@@ -244,14 +274,17 @@ impl<'a> Weights<'a> {
     /// As [`Weights::parameter`].
     pub fn table(&self, name: &str) -> Result<Table, Error> {
         let (_, stored) = self.taken(name, |kind| *kind == Kind::Table)?;
-        Table::under(stored, self.branches(name)?, &self.full(name), &self.device)
+        let full = self.full(name);
+        let table = Table::under(stored, &self.source.branches(&full), &full, &self.device)?;
+        self.source.plug(&full, table.socket())?;
+        Ok(table)
     }
 
     /// `make` of each part of a matrix, by its rows.
     fn parts<T, const N: usize>(
         &self,
         name: &str,
-        make: impl Fn(std::ops::Range<usize>) -> Result<T, Error>,
+        make: impl Fn(Range<usize>) -> Result<T, Error>,
     ) -> Result<[T; N], Error> {
         let ends = self.heights(name)?.iter().scan(0, |end, rows| {
             let start = *end;
@@ -295,18 +328,6 @@ impl<'a> Weights<'a> {
             return Err(Error::Blocks { name, source_name, format: form.format, weights, per_block });
         }
         Ok(())
-    }
-
-    /// What is added to a tensor, all of it numbers that can be computed with.
-    fn branches(&self, name: &str) -> Result<Vec<Branch>, Error> {
-        let branches = self.source.branches(&self.full(name));
-        let mut formats = branches.iter().flat_map(Branch::tensors).map(Stored::format);
-        if let Some(found) = formats.find(|format| !format.is_float()) {
-            let (name, source_name) = (self.full(name), format!("a branch in {}", self.label()));
-            return Err(Error::Format { name, source_name, found });
-        }
-        drop(formats);
-        Ok(branches)
     }
 
     fn needs(&self) -> &[Need] {

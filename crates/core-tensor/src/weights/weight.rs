@@ -1,29 +1,25 @@
 //! Weights that layers multiply with, and what is added to them.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::{Arc, Weak},
+};
 
-use super::{Branch, Change, Strength, computed::Origin};
+use super::{
+    Branch, Socket,
+    branches::{Branches, Chain, Counting, Place},
+    joined::Pair,
+};
 use crate::{Error, Tensor, ops};
 
 /// A weight of a layer: `y = W x + Σ strength · scale · up(mid(down x))`.
 ///
-/// `F` is a [`Matrix`](super::Matrix) or a [`Convolution`](super::Convolution), in whatever number format and wherever it is held.
+/// `F` is a [`Matrix`](super::Matrix) or a [`Convolution`](super::Convolution), in whatever number format and wherever it is held. Clones
+/// share their branches.
 #[derive(Clone, Debug)]
 pub struct Weight<F> {
     pub(super) own: F,
-    pub(super) branches: Vec<Chain<F>>,
-}
-
-/// A branch, ready to be multiplied with.
-#[derive(Clone, Debug)]
-pub(super) struct Chain<F> {
-    rows: Range<usize>,
-    /// First the one that the input meets; there is at least one.
-    pub(super) factors: Vec<F>,
-    scale: f32,
-    strength: Strength,
-    /// Whether the factor has scale and strength in it.
-    is_computed: bool,
+    pub(super) branches: Arc<Branches<F>>,
 }
 
 /// What weights and their branches are made of.
@@ -32,26 +28,54 @@ pub trait Factor<const D: usize>: Clone {
     fn product(&self, x: Tensor<D>) -> Tensor<D>;
 }
 
-impl<F: Clone> Weight<F> {
-    /// A weight `name` of this shape under branches, with `hold` for whatever it is multiplied with.
-    pub(super) fn under(
-        own: F,
-        branches: &[Branch],
-        (name, shape): (&str, &[usize]),
-        hold: impl Fn(Origin) -> F,
-    ) -> Result<Self, Error> {
-        let chain = |branch: &Branch| {
-            let factors = branch.factors(name, shape)?.into_iter().map(&hold).collect();
-            let Branch { rows, scale, strength, change } = branch.clone();
-            let is_computed = matches!(change, Change::Computed(_));
-            Ok::<_, Error>(Chain { rows, factors, scale, strength, is_computed })
-        };
-        Ok(Self { own, branches: branches.iter().map(chain).collect::<Result<_, _>>()? })
+/// What counts beside a weight now.
+pub(crate) struct Beside<F> {
+    /// One pair of factors, of all branches that are one.
+    pair: Option<Pair<F>>,
+    others: Counting<F>,
+}
+
+impl<F> Beside<F> {
+    /// The pair, if it is all there is; `None` inside where there is nothing.
+    pub(crate) fn at_most_a_pair(&self) -> Option<Option<&Pair<F>>> {
+        self.others.is_empty().then_some(self.pair.as_ref())
+    }
+}
+
+impl<F: Clone + Send + Sync + 'static> Weight<F> {
+    /// A weight under branches that its source has.
+    pub(super) fn under(own: F, place: Place<F>, branches: &[Branch]) -> Result<Self, Error> {
+        let beside = Branches::at(place);
+        beside.put("", branches)?;
+        Ok(Self { own, branches: Arc::new(beside) })
+    }
+
+    /// Where further branches are put in.
+    pub(super) fn socket(&self) -> Weak<dyn Socket> {
+        let branches: Arc<dyn Socket> = self.branches.clone();
+        Arc::downgrade(&branches)
+    }
+
+    /// The weight itself.
+    pub(crate) fn own(&self) -> &F {
+        &self.own
     }
 
     /// The weight, where no branch counts now.
     pub(crate) fn alone(&self) -> Option<&F> {
-        self.counting().next().is_none().then_some(&self.own)
+        (!self.branches.count()).then_some(&self.own)
+    }
+
+    /// What counts beside it now.
+    pub(crate) fn beside(&self) -> Beside<F> {
+        let (pairs, mut others): (Counting<F>, _) =
+            self.branches.counting().into_iter().partition(|(chain, _)| chain.pair().is_some());
+        let joined = if pairs.is_empty() { None } else { self.branches.joined(&pairs) };
+        let pair = joined.map(|joined| Pair::at(joined, &pairs));
+        if pair.is_none() {
+            others.splice(0..0, pairs);
+        }
+        Beside { pair, others }
     }
 
     /// The weight's product with `x`, and what the branches add to it.
@@ -59,27 +83,24 @@ impl<F: Clone> Weight<F> {
     where
         F: Factor<D>,
     {
+        let Beside { pair, others } = self.beside();
         let y = self.own.product(x.clone());
-        self.counting().fold(y, |y, (branch, factor)| branch.added(&x, factor, y))
+        let y = match pair {
+            Some(pair) => ops::add(y, pair.product(x.clone())),
+            None => y,
+        };
+        others.iter().fold(y, |y, (chain, factor)| self.added(chain, &x, *factor, y))
     }
 
-    /// The branches that count now, and how much.
-    fn counting(&self) -> impl Iterator<Item = (&Chain<F>, f32)> {
-        let now = |branch: &Chain<F>| branch.scale * branch.strength.get();
-        self.branches.iter().map(move |branch| (branch, now(branch))).filter(|(_, factor)| *factor != 0.0)
-    }
-}
-
-impl<F> Chain<F> {
-    fn added<const D: usize>(&self, x: &Tensor<D>, factor: f32, y: Tensor<D>) -> Tensor<D>
+    fn added<const D: usize>(&self, chain: &Chain<F>, x: &Tensor<D>, factor: f32, y: Tensor<D>) -> Tensor<D>
     where
         F: Factor<D>,
     {
-        let (last, first) = self.factors.split_last().expect("a branch has a factor");
+        let (last, first) = self.branches.factors(chain).split_last().expect("a branch has a factor");
         let inner = first.iter().fold(x.clone(), |x, factor| factor.product(x));
         // Scaled where there are the fewest numbers.
-        let inner = if self.is_computed { inner } else { inner.mul_scalar(factor) };
-        add_rows(y, 1, self.rows.clone(), last.product(inner))
+        let inner = if chain.is_computed() { inner } else { inner.mul_scalar(factor) };
+        add_rows(y, 1, chain.rows.clone(), last.product(inner))
     }
 }
 

@@ -1,0 +1,125 @@
+//! Branches of a small rank, one below and beside the other: one pair of factors for all of them.
+
+use std::{ops::Range, sync::Arc};
+
+use super::{Factor, Format, Stored, branches::Chain, computed::Origin, stored::FLOATS};
+use crate::{Tensor, tensor};
+
+/// The most that the ranks of a pair come to; beyond it one product is no cheaper than several.
+const MOST_RANKS: usize = 1024;
+
+/// Factors of several branches as one: `up · diag(factors) · down`.
+pub(super) struct Joined<F> {
+    of: Vec<Arc<Chain<F>>>,
+    /// The rank of each.
+    ranks: Vec<usize>,
+    down: F,
+    up: F,
+}
+
+/// A pair of factors, and what they are multiplied with now.
+pub(crate) struct Pair<F> {
+    joined: Arc<Joined<F>>,
+    /// One number for each branch.
+    factors: Vec<f32>,
+}
+
+impl<F> Joined<F> {
+    /// One pair for these branches of a weight of so many rows; `None` where one is none itself, or all together are no small rank.
+    pub(super) fn of(
+        chains: &[(Arc<Chain<F>>, f32)],
+        height: usize,
+        hold: impl Fn(&[Origin]) -> Vec<F>,
+    ) -> Option<Self> {
+        let pairs: Vec<_> = chains.iter().map(|(chain, _)| chain.pair()).collect::<Option<_>>()?;
+        let ranks: Vec<usize> = pairs.iter().map(|[down, _]| down.shape()[0]).collect();
+        if ranks.iter().sum::<usize>() > MOST_RANKS {
+            return None;
+        }
+        let rows = || chains.iter().map(|(chain, _)| chain.rows.clone());
+        let (down, up) = match pairs[..] {
+            [[down, up]] if up.shape()[0] == height => (down.clone(), up.clone()),
+            _ => {
+                let [downs, ups] = [0, 1].map(|i| pairs.iter().map(|pair| pair[i].clone()).collect::<Vec<_>>());
+                (below(&downs), beside(&ups, rows(), height))
+            }
+        };
+        let [down, up] = hold(&[Origin::Stored(down), Origin::Stored(up)]).try_into().ok()?;
+        Some(Self { of: chains.iter().map(|(chain, _)| chain.clone()).collect(), ranks, down, up })
+    }
+
+    /// Whether it is the pair of these.
+    pub(super) fn is_of(&self, chains: &[(Arc<Chain<F>>, f32)]) -> bool {
+        self.of.len() == chains.len() && self.of.iter().zip(chains).all(|(of, (chain, _))| Arc::ptr_eq(of, chain))
+    }
+}
+
+impl<F> Pair<F> {
+    pub(super) fn at(joined: Arc<Joined<F>>, chains: &[(Arc<Chain<F>>, f32)]) -> Self {
+        Self { joined, factors: chains.iter().map(|(_, factor)| *factor).collect() }
+    }
+
+    /// What the input meets.
+    pub(crate) fn down(&self) -> &F {
+        &self.joined.down
+    }
+
+    /// What makes outputs of it.
+    pub(crate) fn up(&self) -> &F {
+        &self.joined.up
+    }
+
+    /// What lies between the factors, whose ranks are along `dim`, as much as each counts.
+    pub(crate) fn scaled<const D: usize>(&self, inner: Tensor<D>, dim: usize) -> Tensor<D> {
+        let first = self.factors[0];
+        if self.factors.iter().all(|&factor| factor == first) {
+            return if first == 1.0 { inner } else { inner.mul_scalar(first) };
+        }
+        let each = self.factors.iter().zip(&self.joined.ranks);
+        let each: Vec<f32> = each.flat_map(|(&factor, &rank)| std::iter::repeat_n(factor, rank)).collect();
+        let shape = std::array::from_fn(|i| if i == dim { each.len() } else { 1 });
+        let device = inner.device();
+        inner * tensor::<D>(each, shape, &device)
+    }
+
+    /// What the pair adds.
+    pub(super) fn product<const D: usize>(&self, x: Tensor<D>) -> Tensor<D>
+    where
+        F: Factor<D>,
+    {
+        self.up().product(self.scaled(self.down().product(x), 1))
+    }
+}
+
+/// The first factors, one below the other.
+fn below(downs: &[Stored]) -> Stored {
+    Stored::stacked(downs).unwrap_or_else(|| {
+        let mut shape = downs[0].shape().to_vec();
+        shape[0] = downs.iter().map(|down| down.shape()[0]).sum();
+        let values: Vec<f32> = downs.iter().flat_map(|down| down.to_f32().expect(FLOATS)).collect();
+        Stored::of(&values, shape)
+    })
+}
+
+/// The last factors side by side, each in its rows.
+fn beside(ups: &[Stored], rows: impl Iterator<Item = Range<usize>>, height: usize) -> Stored {
+    let format = ups[0].format();
+    let is_same = [Format::F32, Format::F16, Format::BF16].contains(&format)
+        && ups.iter().all(|up| up.format() == format && !up.is_scaled());
+    let format = if is_same { format } else { Format::F32 };
+    let (size, width) = (format.bytes(), ups.iter().map(|up| up.shape()[1]).sum::<usize>());
+    let mut bytes = vec![0; height * width * size];
+    let mut start = 0;
+    for (up, rows) in ups.iter().zip(rows) {
+        let part = match is_same {
+            true => up.to_bytes(),
+            false => up.to_f32().expect(FLOATS).iter().flat_map(|value| value.to_le_bytes()).collect(),
+        };
+        let rank = up.shape()[1];
+        for (row, part) in rows.zip(part.chunks(rank * size)) {
+            bytes[(row * width + start) * size..][..rank * size].copy_from_slice(part);
+        }
+        start += rank;
+    }
+    Stored::of_bytes(format, vec![height, width, 1, 1], bytes).expect("there are as many bytes as the shape has")
+}
