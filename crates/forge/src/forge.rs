@@ -10,7 +10,7 @@ use memory::Plan;
 
 use crate::{
     Config, Error, Families, Note, Result, Run, Threads,
-    loras::{Asked, LoraIndex, LoraSet, Strengths, lora_hash, metadata},
+    loras::{Asked, LoadedLora, LoraIndex, Strengths, Version, lora_hash, metadata, version},
     open::Opened,
 };
 
@@ -32,7 +32,7 @@ struct Inner {
     /// Whether a LoRA may fit in part.
     partly: bool,
     /// What LoRA files are known by, of those that were asked for.
-    hashes: Mutex<BTreeMap<PathBuf, String>>,
+    hashes: Mutex<BTreeMap<(PathBuf, Version), String>>,
 }
 
 /// How many states of the text encoders have their prompts kept.
@@ -42,7 +42,8 @@ const STATES: usize = 8;
 struct Loaded {
     placement: Placement,
     model: Arc<dyn Model>,
-    loras: LoraSet,
+    /// Those of the last job; one that neither it nor a run has any more leaves the model.
+    loras: Vec<Arc<LoadedLora>>,
 }
 
 /// A LoRA that a job asks for, and its file.
@@ -133,7 +134,7 @@ impl Forge {
         let wanted = self.wanted(&job)?;
         let (model, loras) = self.loaded(&job, &wanted)?;
         let job = job.applied(self.applied(&wanted)?);
-        let strengths = loras.strengths(wanted.into_iter().map(|wanted| (wanted.path, wanted.asked)).collect());
+        let strengths = self.strengths(loras, wanted);
         let encodings = self.encodings(&strengths);
         let run = threads.compute(|| diffusion_engine::start(model, job, encodings, cancel))?;
         Ok(Run::new(run, opened.clone(), threads.clone(), strengths))
@@ -155,7 +156,7 @@ impl Forge {
         let Inner { opened, threads, .. } = &*self.0;
         let wanted = self.wanted(snapshot.job())?;
         let (model, loras) = self.loaded(snapshot.job(), &wanted)?;
-        let strengths = loras.strengths(wanted.into_iter().map(|wanted| (wanted.path, wanted.asked)).collect());
+        let strengths = self.strengths(loras, wanted);
         let encodings = self.encodings(&strengths);
         let run = diffusion_engine::Run::resume(model, snapshot, encodings, Cancel::default());
         Ok(Run::new(run, opened.clone(), threads.clone(), strengths))
@@ -196,22 +197,34 @@ impl Forge {
         *self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn loaded(&self, job: &Job, wanted: &[Wanted]) -> Result<(Arc<dyn Model>, LoraSet)> {
+    /// The model as a job needs it, and each of its LoRAs.
+    fn loaded(&self, job: &Job, wanted: &[Wanted]) -> Result<(Arc<dyn Model>, Vec<Arc<LoadedLora>>)> {
         let Inner { opened, threads, loaded, partly, .. } = &*self.0;
         opened.fits(job)?;
         let plan = opened.plan(job, bytes_of(wanted))?;
         let placement = opened.placement(&plan);
-        let paths = paths_of(wanted);
         let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |loaded: &&Loaded| loaded.placement == placement && loaded.loras.has(&paths);
-        if let Some(Loaded { model, loras, .. }) = loaded.as_ref().filter(fits) {
-            return Ok((model.clone(), loras.clone()));
+        // A LoRA that does not fit is told before a model is loaded for it.
+        // Of one that is asked for twice, the last time counts.
+        let dora = |path: &Path| wanted.iter().rfind(|wanted| wanted.path == path).map(|last| last.asked.dora);
+        let lora = |path: &Path| opened.lora(path, dora(path).unwrap_or_default(), *partly);
+        let loras = wanted.iter().map(|wanted| threads.compute(|| lora(&wanted.path)));
+        let loras = loras.collect::<Result<Vec<_>>>()?;
+        if let Some(loaded) = loaded.as_mut().filter(|loaded| loaded.placement == placement) {
+            loaded.loras.clone_from(&loras);
+            return Ok((loaded.model.clone(), loras));
         }
         // What is loaded goes first: there is no room for it twice.
         *loaded = None;
-        let (model, loras) = threads.compute(|| opened.load(&plan, &paths, *partly))?;
+        let model = threads.compute(|| opened.load(&plan))?;
         *loaded = Some(Loaded { placement, model: model.clone(), loras: loras.clone() });
         Ok((model, loras))
+    }
+
+    /// How much each LoRA counts in a run.
+    fn strengths(&self, loras: Vec<Arc<LoadedLora>>, wanted: Vec<Wanted>) -> Strengths {
+        let asked = wanted.into_iter().map(|wanted| wanted.asked);
+        self.0.opened.loras().strengths(loras.into_iter().zip(asked).collect())
     }
 
     /// The LoRAs that a job's prompts name.
@@ -228,9 +241,10 @@ impl Forge {
     fn applied(&self, wanted: &[Wanted]) -> Result<Vec<Applied>> {
         let mut hashes = self.0.hashes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut applied = |Wanted { network, path, .. }: &Wanted| {
-            let hash = match hashes.get(path) {
+            let state = (path.clone(), version(path));
+            let hash = match hashes.get(&state) {
                 Some(known) => known.clone(),
-                None => hashes.entry(path.clone()).or_insert(lora_hash(path, &metadata(path)?)?).clone(),
+                None => hashes.entry(state).or_insert(lora_hash(path, &metadata(path)?)?).clone(),
             };
             Ok::<_, Error>(Applied { network: network.clone(), hash: Some(hash) })
         };

@@ -10,5 +10,5 @@ pub use asked::{Asked, Steps};
 pub use index::LoraIndex;
 pub use inspected::InspectedLora;
 pub(crate) use inspected::inspected;
-pub(crate) use loaded::{Loaded, LoraSet, Strengths, fit};
+pub(crate) use loaded::{LoadedLora, LoraSet, Strengths, Version, version};
 pub use metadata::{Metadata, lora_hash, metadata};

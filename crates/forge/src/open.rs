@@ -13,7 +13,7 @@ use diffusion_engine::{
     Error as RunError, Family, Job, Model, OpenedModel,
     family::{Duty, PartBytes, Parts, Placement},
 };
-use lora::{Adapted, Target};
+use lora::{Adapted, Dora, Target};
 use memory::{Bytes, Part, Plan};
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     detect::{Detected, detect},
     embeddings::embeddings,
     files::Files,
-    loras::{Loaded, LoraSet, fit},
+    loras::{LoadedLora, LoraSet},
     model_files::only_file,
 };
 
@@ -39,6 +39,7 @@ pub(crate) struct Opened {
     /// Whose it is, and its parts, for what is added to them.
     family: Arc<dyn Family>,
     parts: Parts,
+    loras: LoraSet,
     device: core_tensor::Device,
     compute: Compute,
     ceiling: Bytes,
@@ -83,6 +84,7 @@ impl Opened {
             }
             None => (parts, Vec::new()),
         };
+        let (parts, loras) = adaptable(parts, &*family);
         let model =
             family.open(parts.clone()).map_err(|error| match (error, first.as_deref().and_then(scheduler)) {
                 // What a part's own config has wrong is told with the part.
@@ -90,7 +92,8 @@ impl Opened {
                 (error, _) => in_its_file(error, &paths),
             })?;
         let vae = config.model.vae.clone();
-        Ok(Self { files, paths, file, vae, model, family, parts, device, compute, ceiling: config.ceiling(), notes })
+        let ceiling = config.ceiling();
+        Ok(Self { files, paths, file, vae, model, family, parts, loras, device, compute, ceiling, notes })
     }
 
     /// What the infotext calls the model.
@@ -160,38 +163,31 @@ impl Opened {
         self.files.give_back();
     }
 
-    /// Loads the model as a plan says, with these LoRAs, none of which counts yet; `partly` is whether one may fit in part.
-    pub(crate) fn load(&self, plan: &Plan, loras: &[PathBuf], partly: bool) -> Result<(Arc<dyn Model>, LoraSet)> {
-        let targets = if loras.is_empty() { Vec::new() } else { self.targets()? };
-        let fitted = loras.iter().map(|path| fit(path, self.name(), &targets, partly)).collect::<Result<Vec<_>>>()?;
-        let parts = self.parts.clone().map(|part| {
-            let Some(at) = targets.iter().position(|target| target.part == part.key()) else { return part };
-            let branches = fitted.iter().flat_map(|fitted| fitted.branches(at));
-            part.adapted(|source| Arc::new(Adapted::of(source, branches)))
-        });
+    /// Loads the model as a plan says. The LoRAs that are in the loaded one are in it too.
+    pub(crate) fn load(&self, plan: &Plan) -> Result<Arc<dyn Model>> {
         // What the allocator keeps for later is memory too.
         kernels::HugePages::limit(usize::try_from(self.ceiling.0 - plan.total().0).unwrap_or(usize::MAX));
-        let at = self.placement(plan);
-        let model = match loras {
-            [] => self.model.load(&at),
-            _ => self.family.open(parts).and_then(|model| model.load(&at)),
-        };
-        let model = model.map_err(|error| in_its_file(error, &self.paths))?;
+        let model = self.model.load(&self.placement(plan)).map_err(|error| in_its_file(error, &self.paths))?;
         // What single tensors gave back was read again in part with their neighbours.
         self.give_back();
-        let loaded = loras.iter().zip(fitted);
-        let loaded = loaded.map(|(path, fitted)| Loaded { path: path.clone(), adapter: fitted.adapter });
-        Ok((model, LoraSet::of(loaded.collect())))
+        Ok(model)
+    }
+
+    /// The LoRAs that are in the model.
+    pub(crate) fn loras(&self) -> &LoraSet {
+        &self.loras
+    }
+
+    /// Puts a LoRA into the model, where it does not count yet; `partly` is whether it may fit in part.
+    pub(crate) fn lora(&self, path: &Path, dora: Dora, partly: bool) -> Result<Arc<LoadedLora>> {
+        self.loras.get((path, dora), || Ok((self.name().to_owned(), self.targets()?)), partly)
     }
 
     /// What LoRAs may change.
     fn targets(&self) -> Result<Vec<Target>> {
         let roles = self.family.roles();
         let target = |part: &diffusion_engine::family::Part| {
-            let network = &roles.iter().find(|role| role.key == part.key())?.network;
-            if ![Duty::DENOISER, Duty::CLIP, Duty::T5].contains(&network.duty) {
-                return None;
-            }
+            let network = &roles.iter().find(|role| role.key == part.key() && is_adaptable(role.network.duty))?.network;
             let of = |(root, layout)| Target {
                 part: part.key().to_owned(),
                 duty: network.duty,
@@ -204,6 +200,29 @@ impl Opened {
         };
         self.parts.iter().filter_map(target).collect()
     }
+}
+
+/// Whether LoRAs may change such a part.
+fn is_adaptable(duty: Duty) -> bool {
+    [Duty::DENOISER, Duty::CLIP, Duty::T5].contains(&duty)
+}
+
+/// The parts with whatever LoRAs are put into those that they may change.
+fn adaptable(parts: Parts, family: &dyn Family) -> (Parts, LoraSet) {
+    let roles = family.roles();
+    let mut places = BTreeMap::new();
+    let parts = parts.map(|part| {
+        if !roles.iter().any(|role| role.key == part.key() && is_adaptable(role.network.duty)) {
+            return part;
+        }
+        let key = part.key().to_owned();
+        part.adapted(|source| {
+            let adapted = Arc::new(Adapted::over(source));
+            places.insert(key, adapted.clone());
+            adapted
+        })
+    });
+    (parts, LoraSet::of(places))
 }
 
 /// A family's error, with the file of the part that it is about.

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
-use forge::{ComputeChoice, Config, Error, Fault, Forge, LoraConfig, Run, Size, Txt2Img, core_tensor::values, lora};
+use forge::{
+    ComputeChoice, Config, Error, Fault, Forge, Job, LoraConfig, Run, Size, Txt2Img, core_tensor::values, lora,
+};
 use tempfile::TempDir;
 
 /// A folder with LoRAs of the tiny Flux and of the tiny Stable Diffusion.
@@ -71,6 +73,47 @@ fn a_lora_counts_while_a_prompt_names_it_and_leaves_no_trace() {
         assert_eq!(draw("a cat").0, alone);
         assert_eq!(draw("a cat <lora:style:1>").0, styled);
     }
+}
+
+#[test]
+fn a_hundred_changes_of_loras_leave_the_model_where_it_is_and_the_pictures_what_they_were() {
+    let folder = loras();
+    let config = config(folder.path());
+    let forge = Forge::load(&config).unwrap();
+    let stacks = [
+        "a cat",
+        "a cat <lora:style:1>",
+        "a cat <lora:dora:-0.7>",
+        "<lora:style:0.5> a cat <lora:dora:1>",
+        "a cat <lora:dora:1:lbw=double_blocks=0> <lora:style:0.5>",
+    ];
+    let request = |prompt: &str| request(&config, prompt).steps(1);
+    let model = |prompt: &str| forge.model(&Job::of(request(prompt)).unwrap()).unwrap();
+    let draw = |prompt: &str| drawn(forge.txt2img(request(prompt)).unwrap()).0;
+    let loaded = model("a cat");
+    let first = stacks.map(draw);
+    assert!((0..5).all(|i| (0..i).all(|j| first[i] != first[j])));
+    for i in 0..100 {
+        let at = i * 7 % 5 * (i % 3 + 1) % 5;
+        assert!(draw(stacks[at]) == first[at], "{} in turn {i}", stacks[at]);
+    }
+    assert!(stacks.iter().all(|stack| Arc::ptr_eq(&loaded, &model(stack))));
+}
+
+#[test]
+fn a_lora_that_was_written_anew_is_read_anew() {
+    let folder = loras();
+    let config = config(folder.path());
+    let forge = Forge::load(&config).unwrap();
+    let draw = |prompt: &str| drawn(forge.txt2img(request(&config, prompt)).unwrap());
+    let (dora, _) = draw("a cat <lora:dora:1>");
+    let (style, text) = draw("a cat <lora:style:1>");
+    assert_ne!(dora, style);
+    fs::rename(folder.path().join("more/dora.safetensors"), folder.path().join("style.safetensors")).unwrap();
+    let (again, new) = draw("a cat <lora:style:1>");
+    assert_eq!(again, dora);
+    let hashes = |text: &str| text.split("Lora hashes: ").nth(1).map(|hashes| hashes[..21].to_owned()).unwrap();
+    assert_ne!(hashes(&new), hashes(&text));
 }
 
 #[test]

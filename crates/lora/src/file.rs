@@ -107,7 +107,7 @@ impl LoraFile {
     pub fn made_for(&self) -> Option<&'static str> {
         let has = |part: &str| self.modules.keys().any(|name| name.contains(part));
         if ["double_blocks", "single_blocks", "single_transformer_blocks"].into_iter().any(has) {
-            return Some("Flux");
+            return Some(if self.takes_a_picture() { "Flux with a control picture" } else { "Flux" });
         }
         // What a prompt's vectors meet says how wide they are.
         let met = ["attn2_to_k", "attn2.to_k", "attn2.processor.to_k_lora"];
@@ -122,6 +122,14 @@ impl LoraFile {
             None if has("unet:") => Some("Stable Diffusion"),
             Some(_) | None => None,
         }
+    }
+
+    /// Whether it widens Flux's input for a control picture beside the latent, as BFL's Canny and Depth do.
+    fn takes_a_picture(&self) -> bool {
+        const LATENT: usize = 64; // of Flux: 16 channels of 2 by 2
+        let is_input = |name: &str| ["img_in", "x_embedder"].iter().any(|input| name.ends_with(input));
+        let width = |tensors: &Tensors| tensors.get(Leaf::Down).and_then(|down| down.shape().get(1).copied());
+        self.modules.iter().any(|(name, tensors)| is_input(name) && width(tensors) > Some(LATENT))
     }
 
     /// Words that it brings vectors for, as textual inversions do, and these.

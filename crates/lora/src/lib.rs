@@ -2,7 +2,7 @@
 //!
 //! A [`LoraFile`] is the tensors of an adapter by the modules that they change, whatever program named them. [`LoraFile::fitted`] finds
 //! each module in the [`Target`]s of a model and makes [`Branch`](core_tensor::Branch)es of its tensors; [`Adapted`] is a weight source
-//! that answers these beside a model's own tensors. No weight is touched: an [`Adapter`]'s strengths may change between any two calls.
+//! that puts these into a model's layers and takes them out again. No weight is touched: an [`Adapter`]'s strengths may change between any two calls.
 
 #![warn(missing_docs)]
 
@@ -13,6 +13,7 @@ mod error;
 mod file;
 mod fit;
 mod leaf;
+mod merged;
 mod misfit;
 mod names;
 mod report;
@@ -27,6 +28,7 @@ pub use dialect::Dialect;
 pub use error::Error;
 pub use file::LoraFile;
 pub use fit::Fitted;
+pub use merged::Merged;
 pub use misfit::Misfit;
 pub use report::{Report, Unmatched};
 pub use strengths::{Adapter, Blocks};

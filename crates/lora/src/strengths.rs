@@ -79,13 +79,14 @@ struct Pattern {
 
 /// Presets of sd-webui-lora-block-weight, `lbwpresets.txt`, for the 17 blocks of a LoRA of Stable Diffusion 1; two of one number for all.
 const PRESETS: &[(&str, &str)] = &[
-    ("INS", "1,1,1,0,0,0,0,0,0,0,0,0,0,0,0,0,0"),
+    ("INS", "1,1,1,1,0,0,0,0,0,0,0,0,0,0,0,0,0"),
     ("IND", "1,0,0,0,1,1,1,0,0,0,0,0,0,0,0,0,0"),
     ("INALL", "1,1,1,1,1,1,1,0,0,0,0,0,0,0,0,0,0"),
     ("MIDD", "1,0,0,0,1,1,1,1,1,1,1,1,0,0,0,0,0"),
     ("OUTD", "1,0,0,0,0,0,0,0,1,1,1,1,0,0,0,0,0"),
     ("OUTS", "1,0,0,0,0,0,0,0,0,0,0,0,1,1,1,1,1"),
     ("OUTALL", "1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1"),
+    ("ALL0.5", "0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5,0.5"),
 ];
 
 /// The blocks of a UNet that lists of fewer numbers mean: input blocks, and output blocks; `BASE` and the middle block are in all.
@@ -146,6 +147,12 @@ impl Blocks {
         let numbers = items.iter().map(|item| number(item)).collect::<Result<Vec<_>, _>>()?;
         let names = listed(numbers.len()).ok_or_else(|| wrong("12, 17, 20, 26 or 61 numbers".into()))?;
         Ok(Self(Rules::Listed(names.into_iter().zip(numbers).collect())))
+    }
+
+    /// Whether this is a preset's name.
+    pub fn is_preset(text: &str) -> bool {
+        let mut known = ["ALL", "NONE"].into_iter().chain(PRESETS.iter().map(|(name, _)| *name));
+        known.any(|name| name.eq_ignore_ascii_case(text.trim()))
     }
 
     /// What a place is multiplied with.
@@ -215,6 +222,10 @@ mod tests {
         assert_eq!(weight("outall", "unet", "input_blocks.4.1.x"), 0.0);
         assert_eq!(weight("MIDD", "unet", "middle_block.1.x"), 1.0);
         assert_eq!(weight("INS", "clip", "text_model.x"), 1.0);
+        // IN01, IN02 and IN04 are what its list has beside the text encoders.
+        let inputs = [1, 2, 4, 5].map(|i| weight("INS", "unet", &format!("input_blocks.{i}.1.x")));
+        assert_eq!(inputs, [1.0, 1.0, 1.0, 0.0]);
+        assert_eq!(weight("ALL0.5", "unet", "output_blocks.11.1.x"), 0.5);
         assert_eq!(weight("ALL", "unet", "time_embed.0"), 1.0);
         assert_eq!(weight("NONE", "clip", "text_model.x"), 0.0);
         let twelve: Vec<_> = (0..12).map(|i| i.to_string()).collect();

@@ -194,6 +194,26 @@ fn rows_of_a_fused_matrix_are_where_bfl_has_them() {
 }
 
 #[test]
+fn a_control_lora_is_known_and_refused_for_what_it_lacks() {
+    // given tensors as BFL's Canny LoRA has them: a wider input, and the rest as ever
+    let zeros = |shape: &[usize]| Stored::of(&vec![0.0; shape.iter().product()], shape.to_vec());
+    let tensors = [
+        ("img_in.lora_A.weight", zeros(&[128, 128])),
+        ("img_in.lora_B.weight", zeros(&[3072, 128])),
+        ("img_in.lora_B.bias", zeros(&[3072])),
+        ("single_blocks.0.linear2.lora_A.weight", zeros(&[128, 15360])),
+        ("single_blocks.0.linear2.lora_B.weight", zeros(&[3072, 128])),
+    ];
+    let file = LoraFile::read(&Memory::of(tensors)).unwrap();
+    assert_eq!(file.made_for(), Some("Flux with a control picture"));
+    let fitted = file.fitted("flux", &flux(), Dora::default()).unwrap();
+    assert_eq!(fitted.report.matched, 1);
+    let [input] = &fitted.report.unmatched[..] else { panic!("{}", fitted.report) };
+    assert_eq!((&*input.name, &input.why), ("img_in", &Misfit::Widens { expected: 64, found: 128 }));
+    assert!(matches!(fitted.whole(), Err(Error::Partial { .. })));
+}
+
+#[test]
 fn another_familys_lora_is_an_error_and_what_is_left_over_is_told() {
     let (flux, sd1) = (flux(), sd1());
     let file = lora(&matrices(&flux[0]), kohya("lora_unet_"));

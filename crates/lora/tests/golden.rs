@@ -7,7 +7,7 @@ mod source;
 use std::{collections::BTreeSet, sync::Arc};
 
 use core_tensor::{
-    Device, Layout, Residency, Stored, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values,
+    Device, Format, Layout, Residency, Stored, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values,
 };
 use diffusion_engine::{
     Family, Inside,
@@ -15,7 +15,7 @@ use diffusion_engine::{
 };
 use fixtures::{Golden, STAGE, deviation, path, std};
 use flux::{FluxFamily, Inputs, Transformer, TransformerConfig};
-use lora::{Adapted, Blocks, Dora, Fitted, LoraFile, Target};
+use lora::{Adapted, Blocks, Dora, Fitted, LoraFile, Merged, Target};
 use stable_diffusion::{LdmUnetNames, StableDiffusionFamily, Unet, UnetConfig};
 
 use source::Memory;
@@ -27,10 +27,10 @@ fn open(name: &str) -> Safetensors {
     Safetensors::open(&path(&format!("golden/lora/{name}"))).unwrap()
 }
 
-/// A layer of a case with an adapter's changes at a strength.
-fn layer(weight: &Stored, adapter: &[(String, Stored)], strength: f32, residency: Residency) -> Vec<f32> {
-    let shape = weight.shape().to_vec();
-    let layout = Layout::of(|l| match shape[..] {
+/// A model of one layer.
+fn alone(weight: &Stored) -> (Arc<dyn WeightSource>, Target, Layout) {
+    let shape = weight.shape();
+    let layout = Layout::of(|l| match *shape {
         [out, d_in] => l.unbiased("l", d_in, out),
         [out, c_in, kernel, _] => l.convolution("l", c_in, out, kernel),
         _ => panic!("{shape:?}"),
@@ -46,13 +46,21 @@ fn layer(weight: &Stored, adapter: &[(String, Stored)], strength: f32, residency
         spellings: Vec::new(),
         source: source.clone(),
     };
+    (source, target, layout)
+}
+
+/// A layer of a case with an adapter's changes at a strength.
+fn layer(weight: &Stored, adapter: &[(String, Stored)], strength: f32, residency: Residency) -> Vec<f32> {
+    let shape = weight.shape().to_vec();
+    let (source, target, layout) = alone(weight);
     let branches = (!adapter.is_empty()).then(|| {
         let fitted = LoraFile::read(&Memory::of(adapter.to_vec())).unwrap();
         let fitted = fitted.fitted("a layer", &[target], Dora::Paper).unwrap().whole().unwrap();
         fitted.adapter.set(strength, 0.0, &Blocks::default());
         fitted.branches(0).collect::<Vec<_>>()
     });
-    let adapted = Adapted::of(source, branches.into_iter().flatten());
+    let adapted = Adapted::over(source);
+    adapted.put("adapter", branches.into_iter().flatten()).unwrap();
     let w = Weights::of(&adapted, &Device::flex(), residency).laid_out(layout).at("l");
     let wave = |n: usize| (0..n).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<_>>();
     let device = Device::flex();
@@ -63,6 +71,17 @@ fn layer(weight: &Stored, adapter: &[(String, Stored)], strength: f32, residency
         }
         _ => panic!("{shape:?}"),
     }
+}
+
+/// The weight with an adapter's changes merged into it.
+fn merged_layer(weight: &Stored, adapter: &[(String, Stored)], strength: f32) -> Vec<f32> {
+    let (source, target, _) = alone(weight);
+    let fitted = LoraFile::read(&Memory::of(adapter.to_vec())).unwrap();
+    let fitted = fitted.fitted("a layer", &[target], Dora::Paper).unwrap().whole().unwrap();
+    fitted.adapter.set(strength, 0.0, &Blocks::default());
+    let merged = Merged::of(source, fitted.branches(0));
+    assert_eq!(merged.manifest().get("l.weight").unwrap().format, Format::F32);
+    merged.read("l.weight").unwrap().to_f32().unwrap()
 }
 
 #[test]
@@ -95,6 +114,9 @@ fn every_algorithm_changes_a_layer_as_lycoris_merges_it() {
                 let off = deviation(&found, &expected) / std(&expected);
                 assert!(off < LAYER, "{case} at {strength}, {residency:?}: {off}");
             }
+            let found = merged_layer(&weight, &adapter, strength);
+            let off = deviation(&found, &merged.to_f32().unwrap()) / std(&found);
+            assert!(off < LAYER, "{case} merged at {strength}: {off}");
         }
     }
 }
@@ -133,14 +155,19 @@ fn switched(
     for residency in [Residency::Unpacked, Residency::Mapped] {
         let alone = network(&*target.source, residency)();
         let adapters: Vec<Fitted> = names.iter().map(|name| fitted(name, target)).collect();
-        let branches: Vec<_> = adapters.iter().flat_map(|fitted| fitted.branches(0)).collect();
-        let under = network(&Adapted::of(target.source.clone(), branches), residency);
+        let adapted = Adapted::over(target.source.clone());
+        let under = network(&adapted, residency);
+        // They are put in while the network is loaded.
+        names.iter().zip(&adapters).for_each(|(name, fitted)| adapted.put(name, fitted.branches(0)).unwrap());
         assert!(under() == alone, "without a strength");
         for (name, fitted) in names.iter().zip(&adapters) {
             fitted.adapter.set(1.0, 0.0, &Blocks::default());
             assert_agrees(name, &under());
             fitted.adapter.set(0.0, 1.0, &Blocks::default());
             assert!(under() == alone, "behind {name}");
+            fitted.adapter.set(1.0, 0.0, &Blocks::default());
+            adapted.take(name);
+            assert!(under() == alone, "without {name}");
         }
     }
 }

@@ -24,6 +24,9 @@ pub struct Lora {
     /// The first and the last of the steps that it counts in, from 1.
     #[serde(default)]
     pub steps: Option<[usize; 2]>,
+    /// How DoRA's magnitudes are understood where its file does not say it: `forge` or `paper`.
+    #[serde(default)]
+    pub dora: Option<String>,
 }
 
 fn whole() -> f32 {
@@ -54,7 +57,8 @@ impl Lora {
             return Err(wrong());
         }
         let (strength, text) = (numbers.first().copied().unwrap_or(1.0), numbers.get(1).copied());
-        Self { path: name.into(), strength, text, blocks: None, steps: None }.within("--lora", Path::new(""))
+        Self { path: name.into(), strength, text, blocks: None, steps: None, dora: None }
+            .within("--lora", Path::new(""))
     }
 
     /// What prompts call it.
@@ -72,10 +76,8 @@ impl Lora {
             diffusion_engine::extra_networks(prompt).iter().any(|network| network.is_lora() && network.name == name)
         });
         let steps = self.steps.map(|[first, last]| format!("{first}-{last}"));
-        let more: Vec<(&str, &str)> = [("lbw", self.blocks.as_deref()), ("step", steps.as_deref())]
-            .into_iter()
-            .filter_map(|(k, v)| Some((k, v?)))
-            .collect();
+        let more = [("lbw", self.blocks.as_deref()), ("step", steps.as_deref()), ("dora", self.dora.as_deref())];
+        let more: Vec<(&str, &str)> = more.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
         (!is_named).then(|| Asked::tag(&name, self.strength, self.text.unwrap_or(self.strength), &more))
     }
 
@@ -122,9 +124,10 @@ mod tests {
         let lora = Lora {
             blocks: Some("OUTALL".into()),
             steps: Some([2, 9]),
+            dora: Some("paper".into()),
             ..Lora::of_flag("a/fur.safetensors:0.8:0.5").unwrap()
         };
-        assert_eq!(lora.tag(["a cat", ""]).unwrap(), "<lora:fur:0.5:0.8:lbw=OUTALL:step=2-9>");
+        assert_eq!(lora.tag(["a cat", ""]).unwrap(), "<lora:fur:0.5:0.8:lbw=OUTALL:step=2-9:dora=paper>");
         assert_eq!(lora.tag(["a <lora:fur:0.2> cat", ""]), None);
     }
 }

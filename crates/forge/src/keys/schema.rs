@@ -40,6 +40,7 @@ pub fn schema(registry: &Catalog) -> Json {
                     "maxItems": 2,
                     "description": "the first and the last of the steps that it counts in"
                 },
+                "dora": { "enum": ["forge", "paper"], "default": "forge", "description": "whose norm DoRA's magnitudes are held against" },
             },
         },
     });

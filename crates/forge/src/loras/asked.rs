@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
 use diffusion_engine::ExtraNetwork;
-use lora::Blocks;
+use lora::{Blocks, Dora};
 
 use crate::{Error, Result};
 
@@ -18,6 +18,8 @@ pub struct Asked {
     pub blocks: Blocks,
     /// The steps that it counts in.
     pub steps: Steps,
+    /// How DoRA's magnitudes are understood where its file does not say it.
+    pub dora: Dora,
 }
 
 /// Steps of a pass, from 1, of which the last counts too.
@@ -43,8 +45,8 @@ impl Steps {
 const MOST: f32 = 100.0;
 
 impl Asked {
-    /// What a tag asks for: `<lora:name:te:unet>` as A1111 and Forge have it, and `te=`, `unet=`, `lbw=`, `start=`, `stop=` and
-    /// `step=A-B` as sd-webui-lora-block-weight adds them; `<lyco:…>` means the same.
+    /// What a tag asks for: `<lora:name:te:unet>` as A1111 and Forge have it; `te=`, `unet=`, `lbw=`, `start=`, `stop=` and `step=A-B` as
+    /// sd-webui-lora-block-weight adds them, also a preset's name in the second place; and `dora=paper`. `<lyco:…>` means the same.
     ///
     /// # Errors
     /// [`Error::LoraTag`].
@@ -60,11 +62,16 @@ impl Asked {
         };
         let step = |text: &str| text.trim().parse::<usize>().map_err(|_| wrong("the number of a step", text));
         let (mut text, mut model) = (None, None);
-        let (mut blocks, mut steps) = (Blocks::default(), Steps::ALL);
+        let (mut blocks, mut steps, mut dora) = (Blocks::default(), Steps::ALL, Dora::default());
         // The third without a name is `dyn`, the rank that Forge reads and leaves out too.
         let mut places = network.args.iter().filter(|arg| !arg.contains('='));
-        for strength in [&mut text, &mut model] {
-            *strength = places.next().map(|arg| weight(arg)).transpose()?;
+        if let Some(arg) = places.next() {
+            text = Some(weight(arg)?);
+        }
+        match places.next() {
+            Some(preset) if Blocks::is_preset(preset) => blocks = Blocks::read(preset)?,
+            Some(arg) => model = Some(weight(arg)?),
+            None => {}
         }
         for (name, value) in network.args.iter().filter_map(|arg| arg.split_once('=')) {
             match name.trim() {
@@ -78,11 +85,18 @@ impl Asked {
                     let (first, last) = value.split_once('-').ok_or_else(|| wrong("`step=FIRST-LAST`", value))?;
                     steps = Steps { first: step(first)?.max(1), last: step(last)? };
                 }
-                other => return Err(wrong("te, unet, lbw, start, stop or step", other)),
+                "dora" => {
+                    dora = match value.trim() {
+                        "forge" => Dora::Forge,
+                        "paper" => Dora::Paper,
+                        other => return Err(wrong("`dora=forge` or `dora=paper`", other)),
+                    }
+                }
+                other => return Err(wrong("te, unet, lbw, start, stop, step or dora", other)),
             }
         }
         let text = text.unwrap_or(1.0);
-        Ok(Self { name: network.name.trim().to_owned(), model: model.unwrap_or(text), text, blocks, steps })
+        Ok(Self { name: network.name.trim().to_owned(), model: model.unwrap_or(text), text, blocks, steps, dora })
     }
 
     /// The tag that asks for a LoRA with these strengths, and what else stands in it.
@@ -121,7 +135,11 @@ mod tests {
         assert_eq!(of("<lora:a:1:start=3:stop=9>").3, Steps { first: 3, last: 9 });
         assert_eq!(of("<lora:a:1:step=0-4>").3, Steps { first: 1, last: 4 });
         assert!(Steps { first: 2, last: 3 }.contain(3) && !Steps { first: 2, last: 3 }.contain(4));
-        assert_eq!(asked("<lora:a:1:lbw=OUTALL>").unwrap().blocks, Blocks::read("OUTALL").unwrap());
+        for tag in ["<lora:a:1:lbw=OUTALL>", "<lora:a:1:OUTALL>", "<lora:a:1:outall>"] {
+            assert_eq!(asked(tag).unwrap().blocks, Blocks::read("OUTALL").unwrap(), "{tag}");
+        }
+        assert_eq!(asked("<lora:a:1:dora=paper>").unwrap().dora, Dora::Paper);
+        assert_eq!(asked("<lora:a:1>").unwrap().dora, Dora::Forge);
     }
 
     #[test]
@@ -133,6 +151,9 @@ mod tests {
             "<lora:a:1:x=1>",
             "<lora:a:1:step=4>",
             "<lora:a:1:start=-1>",
+            "<lora:a:1:dora=pager>",
+            "<lora:a:1:OUTAL>",
+            "<lora:a:OUTALL>",
         ] {
             assert!(matches!(asked(tag), Err(Error::LoraTag { .. })), "{tag}");
         }

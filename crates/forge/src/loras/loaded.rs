@@ -1,96 +1,153 @@
 //! The LoRAs that are in a loaded model, and how much each of them counts now.
 
 use std::{
+    collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak},
+    time::SystemTime,
 };
 
-use lora::{Adapter, Blocks, Dora, LoraFile, Target};
+use lora::{Adapted, Adapter, Blocks, Dora, LoraFile, Target};
 
 use super::{Asked, Metadata, metadata};
 use crate::{Error, Result, model_files::open_file};
 
-/// A LoRA in a model.
+/// Which state of a file it is: its length and when it was written.
+pub(crate) type Version = Option<(u64, SystemTime)>;
+
+/// The state of a file now.
+pub(crate) fn version(path: &Path) -> Version {
+    fs::metadata(path).ok().and_then(|file| Some((file.len(), file.modified().ok()?)))
+}
+
+/// A LoRA in a model. It leaves it when nobody holds it any more.
 #[derive(Debug)]
-pub(crate) struct Loaded {
-    pub(crate) path: PathBuf,
-    pub(crate) adapter: Adapter,
+pub(crate) struct LoadedLora {
+    path: PathBuf,
+    /// Which state of the file it was read from.
+    version: Version,
+    dora: Dora,
+    /// What it is called in the parts.
+    key: String,
+    adapter: Adapter,
+    places: Vec<Arc<Adapted>>,
+}
+
+impl Drop for LoadedLora {
+    fn drop(&mut self) {
+        self.places.iter().for_each(|place| place.take(&self.key));
+    }
 }
 
 /// All that are in a model.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LoraSet {
-    pub(crate) loras: Arc<Vec<Loaded>>,
-    /// Runs of one model take turns, as its strengths are those of one of them.
-    turn: Arc<Mutex<()>>,
+#[derive(Clone, Debug)]
+pub(crate) struct LoraSet(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// What they are put into, by the parts' keys.
+    places: BTreeMap<String, Arc<Adapted>>,
+    loaded: Mutex<Vec<Weak<LoadedLora>>>,
+    /// Runs take turns, as the strengths are those of one of them; those between which no LoRA is in the model go on side by side.
+    turn: RwLock<()>,
 }
 
 /// The strengths of a run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Strengths {
     set: LoraSet,
-    /// By their places in the set.
-    asked: Vec<(usize, Asked)>,
+    asked: Vec<(Arc<LoadedLora>, Asked)>,
+}
+
+/// A time in which nobody else sets strengths.
+#[must_use]
+#[derive(Debug)]
+pub(crate) enum Turn<'s> {
+    /// Others without a LoRA compute beside it.
+    Shared(#[expect(dead_code, reason = "held until it is dropped")] RwLockReadGuard<'s, ()>),
+    /// Nobody does.
+    Alone(#[expect(dead_code, reason = "held until it is dropped")] RwLockWriteGuard<'s, ()>),
 }
 
 impl LoraSet {
-    pub(crate) fn of(loras: Vec<Loaded>) -> Self {
-        Self { loras: Arc::new(loras), turn: Arc::default() }
+    /// None, in parts that they may be put into.
+    pub(crate) fn of(places: BTreeMap<String, Arc<Adapted>>) -> Self {
+        Self(Arc::new(Inner { places, loaded: Mutex::default(), turn: RwLock::default() }))
     }
 
-    /// Whether all of these files are in it.
-    pub(crate) fn has(&self, paths: &[PathBuf]) -> bool {
-        paths.iter().all(|path| self.place(path).is_some())
+    /// The LoRA of a file, which is put in if it is not yet, into parts of a model by its name and targets.
+    ///
+    /// # Errors
+    /// A file that is none or does not fit, or fits in part where that is not allowed.
+    pub(crate) fn get(
+        &self,
+        (path, dora): (&Path, Dora),
+        model: impl FnOnce() -> Result<(String, Vec<Target>)>,
+        partly: bool,
+    ) -> Result<Arc<LoadedLora>> {
+        let Inner { places, loaded, .. } = &*self.0;
+        let version = version(path);
+        let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |lora: &Arc<LoadedLora>| lora.path == path && lora.version == version && lora.dora == dora;
+        if let Some(known) = loaded.iter().filter_map(Weak::upgrade).find(is_it) {
+            return Ok(known);
+        }
+        let (model, targets) = model()?;
+        let load = |source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
+        let (file, _) = read(path).map_err(load)?;
+        let fitted = file.fitted(&model, &targets, dora)?;
+        let fitted = if partly { fitted } else { fitted.whole()? };
+        let key = format!("{} {version:?} {dora:?}", path.display());
+        let put: Vec<_> = targets.iter().enumerate().filter_map(|(at, t)| Some((at, places.get(&t.part)?))).collect();
+        let places: Vec<_> = put.iter().map(|(_, place)| (*place).clone()).collect();
+        let put = |key: &str| put.iter().try_for_each(|(at, place)| place.put(key, fitted.branches(*at)));
+        put(&key).map_err(|error| {
+            places.iter().for_each(|place: &Arc<Adapted>| place.take(&key));
+            load(error.into())
+        })?;
+        let lora = Arc::new(LoadedLora { path: path.to_owned(), version, dora, key, adapter: fitted.adapter, places });
+        loaded.retain(|lora| lora.strong_count() > 0);
+        loaded.push(Arc::downgrade(&lora));
+        Ok(lora)
     }
 
-    fn place(&self, path: &Path) -> Option<usize> {
-        self.loras.iter().position(|loaded| loaded.path == path)
-    }
-
-    /// What a run asks for of it; of one that is asked for twice, the last time counts.
-    pub(crate) fn strengths(&self, asked: Vec<(PathBuf, Asked)>) -> Strengths {
-        let asked = asked.into_iter().filter_map(|(path, asked)| Some((self.place(&path)?, asked)));
-        Strengths { set: self.clone(), asked: asked.collect() }
+    /// What a run asks for; of one that is asked for twice, the last time counts.
+    pub(crate) fn strengths(&self, asked: Vec<(Arc<LoadedLora>, Asked)>) -> Strengths {
+        Strengths { set: self.clone(), asked }
     }
 }
 
 impl Strengths {
     /// Sets them for a step, from 1, or for the encoding of the words; nobody else does until what is given back is dropped.
-    pub(crate) fn set(&self, step: Option<usize>) -> Option<MutexGuard<'_, ()>> {
-        if self.set.loras.is_empty() {
-            return None;
+    pub(crate) fn set(&self, step: Option<usize>) -> Turn<'_> {
+        let Inner { loaded, turn, .. } = &*self.set.0;
+        let all = || {
+            let loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+            loaded.iter().filter_map(Weak::upgrade).collect::<Vec<_>>()
+        };
+        let shared = turn.read().unwrap_or_else(PoisonError::into_inner);
+        // One that is put in from now on counts when somebody sets it, which takes the turn alone.
+        if all().is_empty() {
+            return Turn::Shared(shared);
         }
-        let turn = self.set.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        for (place, loaded) in self.set.loras.iter().enumerate() {
-            let asked = self.asked.iter().rfind(|(of, _)| *of == place).map(|(_, asked)| asked);
+        drop(shared);
+        let alone = turn.write().unwrap_or_else(PoisonError::into_inner);
+        for lora in all() {
+            let asked = self.asked.iter().rfind(|(of, _)| Arc::ptr_eq(of, &lora)).map(|(_, asked)| asked);
             match asked.filter(|asked| step.is_none_or(|step| asked.steps.contain(step))) {
-                Some(Asked { model, text, blocks, .. }) => loaded.adapter.set(*model, *text, blocks),
-                None => loaded.adapter.set(0.0, 0.0, &Blocks::default()),
+                Some(Asked { model, text, blocks, .. }) => lora.adapter.set(*model, *text, blocks),
+                None => lora.adapter.set(0.0, 0.0, &Blocks::default()),
             }
         }
-        Some(turn)
+        Turn::Alone(alone)
     }
 
     /// What text encoders make of a prompt under them is another than under others.
     pub(crate) fn of_text(&self) -> String {
         let counts = self.asked.iter().filter(|(_, asked)| asked.text != 0.0);
-        counts
-            .map(|(place, asked)| {
-                format!("{}={}/{:?};", self.set.loras[*place].path.display(), asked.text, asked.blocks)
-            })
-            .collect()
+        counts.map(|(lora, asked)| format!("{}={}/{:?};", lora.key, asked.text, asked.blocks)).collect()
     }
-}
-
-/// Reads a LoRA file and finds its place in a model.
-///
-/// # Errors
-/// A file that is none or does not fit, or fits in part where that is not allowed.
-pub(crate) fn fit(path: &Path, model: &str, targets: &[Target], partly: bool) -> Result<lora::Fitted> {
-    let load = |source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
-    let (file, _) = read(path).map_err(load)?;
-    let fitted = file.fitted(model, targets, Dora::default())?;
-    Ok(if partly { fitted } else { fitted.whole()? })
 }
 
 /// Reads a LoRA file with what is said in it and beside it, and its metadata.
