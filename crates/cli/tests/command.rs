@@ -229,14 +229,14 @@ fn json_events_tell_the_run_in_order_one_a_line() {
     let ran = tiny.txt2img(&["--json", "--output", "{index}.png"]).done();
     let events = ran.json();
     let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
-    assert_eq!(names, ["loaded", "encoded", "step", "step", "step", "decoded", "image", "image"]);
+    assert_eq!(names, ["planned", "loaded", "encoded", "step", "step", "step", "decoded", "image", "image"]);
     assert_eq!(ran.err, "");
-    for (i, step) in events[2..5].iter().enumerate() {
+    for (i, step) in events[3..6].iter().enumerate() {
         assert_eq!((step["step"].as_u64(), step["steps"].as_u64()), (Some(i as u64 + 1), Some(3)));
         assert!(step["sigma"].as_f64().unwrap() > step["sigma_next"].as_f64().unwrap());
         assert!(step["seconds"].as_f64().unwrap() >= 0.0);
     }
-    for (i, image) in events[6..].iter().enumerate() {
+    for (i, image) in events[7..].iter().enumerate() {
         assert_eq!((image["seed"].as_u64(), image["width"].as_u64()), (Some(7 + i as u64), Some(64)));
         assert!(tiny.path(image["path"].as_str().unwrap()).is_file());
     }

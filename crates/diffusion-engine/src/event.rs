@@ -16,6 +16,11 @@ pub enum Event {
         /// One sentence.
         note: String,
     },
+    /// The job fits into memory; before anything is loaded.
+    Planned {
+        /// What it takes at most, in bytes.
+        bytes: u64,
+    },
     /// The model is loaded.
     Loaded {
         /// Its name in infotexts.
@@ -72,6 +77,7 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Note { note } => write!(f, "note: {note}"),
+            Self::Planned { bytes } => write!(f, "takes {bytes} bytes of memory at most"),
             Self::Loaded { model } => write!(f, "loaded {model}"),
             Self::Encoded { .. } => f.write_str("encoded the prompt"),
             Self::Step(step) => step.fmt(f),

@@ -71,6 +71,9 @@ fn draw(drawing: Drawing) -> Result<()> {
     let mut jobs = jobs.into_iter();
     while let Some(job) = jobs.next() {
         let seeds = job.seeds();
+        if saving.drawn == 0 {
+            reporter.event(&Event::Planned { bytes: forge.plan(&job)?.total().0 });
+        }
         let mut run = forge.start_until(job, cancel.clone())?;
         if saving.drawn == 0 {
             reporter.event(&Event::Loaded { model: forge.name().to_owned() });

@@ -11,6 +11,7 @@ use std::{
 
 use diffusion_engine::{Cut, Event, Likeness, StepReport};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use memory::Bytes;
 use serde_json::json;
 
 use super::{print, print_json, shown};
@@ -56,7 +57,7 @@ impl Reporter {
     /// Tells of one event.
     pub(crate) fn event(&mut self, event: &Event) {
         let took = self.last.elapsed();
-        if !matches!(event, Event::Note { .. }) {
+        if !matches!(event, Event::Note { .. } | Event::Planned { .. }) {
             self.last = Instant::now();
         }
         if let Event::Step(_) = event {
@@ -70,6 +71,9 @@ impl Reporter {
         }
         match event {
             Event::Note { note } => self.line(&format!("note: {note}")),
+            Event::Planned { bytes } => {
+                self.line(&format!("plan    {:>9}  of memory at most", Bytes(*bytes).to_string()))
+            }
             Event::Loaded { model } => self.line(&format!("load     {:>8}  {model}", seconds(took))),
             Event::Encoded { cut } => {
                 self.line(&format!("encode   {:>8}", seconds(took)));
@@ -137,7 +141,7 @@ impl Reporter {
     fn json_event(&self, event: &Event, took: Duration) -> serde_json::Value {
         let mut value = serde_json::to_value(event).expect("an event is an object of texts and numbers");
         let seconds = match event {
-            Event::Note { .. } => None,
+            Event::Note { .. } | Event::Planned { .. } => None,
             Event::Image { .. } => Some(self.started.elapsed()),
             Event::Loaded { .. } | Event::Encoded { .. } | Event::Step(_) | Event::Decoded => Some(took),
         };
