@@ -5,16 +5,21 @@
 //! cache while panel after panel of weights passes by.
 
 mod gated;
+mod kept;
 
 use std::{arch::asm, cell::Cell, marker::PhantomData, mem::MaybeUninit, ops::Range};
 
 use rayon::prelude::*;
 
-pub(crate) use self::gated::gated;
+pub(crate) use self::{
+    gated::{Panels, gated},
+    kept::multiply as multiply_kept,
+};
 use crate::{
     aligned::{Aligned, Scratch},
     epilogue::{Finish, Rows},
     isa::Isa,
+    kept::KeptMatrix,
     norm::RowNorm,
     output::{Done, Order, Output, Part},
     packed::DEPTH,
@@ -78,6 +83,17 @@ impl<'a> Offsets<'a> {
 /// `input · weightᵀ`, finished and written. `panels` are pairs.
 pub(crate) fn linear<'o>(isa: Isa, panels: &[u32], input: Rows, finish: Finish, out: Output<'o>) -> &'o mut [f32] {
     multiply(isa, panels, &rearranged(isa, input, None), [input.rows, input.d_in], finish, out)
+}
+
+/// The same with a matrix that stays as it is stored.
+pub(crate) fn linear_kept<'o>(
+    isa: Isa,
+    matrix: KeptMatrix,
+    input: Rows,
+    finish: Finish,
+    out: Output<'o>,
+) -> &'o mut [f32] {
+    multiply_kept(isa, matrix, &rearranged(isa, input, None), [input.rows, input.d_in], finish, out)
 }
 
 /// Rows of inputs as tiles read them: for [`SIDE`] rows at a time, [`DEPTH`] values of every row after the other. `norm` is what becomes

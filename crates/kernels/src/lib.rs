@@ -15,12 +15,14 @@ mod aligned;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
+mod blocks;
 mod conv;
 mod elementwise;
 mod epilogue;
 mod exp;
 mod huge_pages;
 mod isa;
+mod kept;
 mod layout;
 mod linear;
 mod norm;
@@ -35,11 +37,13 @@ mod size;
 mod vector;
 
 pub use attention::{Bias, Mask, Scores, attention};
+pub use blocks::{choose, each_block, widen_f16};
 pub use conv::{ConvEpilogue, MapOrder, PackedConv, Prologue, conv2d, conv2d_after};
 pub use elementwise::{Activation, activate, activate_in_place, add, gated, is_finite, upsample_nearest_2x};
 pub use epilogue::Epilogue;
 pub use huge_pages::HugePages;
 pub use isa::{Isa, Level};
+pub use kept::{KEPT_COLUMNS, KeptMatrix, MatrixRef, RowSource};
 pub use layout::transpose;
 pub use linear::linear;
 pub use norm::{Affine, RowNorm, group_norm, layer_norm, rms_norm};

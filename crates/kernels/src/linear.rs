@@ -4,8 +4,9 @@
 use crate::{amx, isa::Level};
 use crate::{
     epilogue::{Epilogue, Finish, Rows},
+    kept::MatrixRef,
     output::{Out, Output},
-    packed::{PackedMatrix, Panels},
+    packed::{Panels, width},
     size::product,
     vector,
 };
@@ -16,14 +17,15 @@ use crate::{
 ///
 /// # Panics
 /// If `x`, `out` or a part of the epilogue does not fit the shapes, or a shape has more values than can be counted.
-pub fn linear<'o>(
-    weight: &PackedMatrix,
+pub fn linear<'o, 'w>(
+    weight: impl Into<MatrixRef<'w>>,
     x: &[f32],
     rows: usize,
     stride: usize,
     epilogue: Epilogue,
     out: Out<'o>,
 ) -> &'o mut [f32] {
+    let weight = weight.into();
     let (d_in, d_out) = (weight.d_in(), weight.d_out());
     assert_eq!(out.len(), product("results", [rows, d_out]), "values for a result [{rows}, {d_out}]");
     if out.is_empty() {
@@ -34,6 +36,21 @@ pub fn linear<'o>(
     let finish = Finish::of(epilogue, rows, d_out);
     let input = Rows { x, stride, rows, d_in };
     let (isa, out) = (weight.isa(), Output::of(out, d_out));
+    let weight = match weight {
+        MatrixRef::Packed(weight) => weight,
+        #[cfg(target_arch = "x86_64")]
+        MatrixRef::Kept(weight) if weight.is_pairs() && isa.level() == Level::Amx => {
+            return amx::linear_kept(isa, weight, input, finish, out);
+        }
+        MatrixRef::Kept(weight) if weight.is_pairs() => {
+            let panels = |panels| weight.panels_of_pairs(panels);
+            return vector::linear_kept(isa, panels, input, finish, out);
+        }
+        MatrixRef::Kept(weight) => {
+            let panels = |panels| weight.panels_of_singles(panels, width(isa));
+            return vector::linear_kept(isa, panels, input, finish, out);
+        }
+    };
     match (weight.panels(), isa.level()) {
         #[cfg(target_arch = "x86_64")]
         (Panels::Pairs(panels), Level::Amx) => amx::linear(isa, panels, input, finish, out),

@@ -62,17 +62,39 @@ impl<'a> Output<'a> {
     /// # Safety
     /// `write` fills all places that [`Part::row`] gives it.
     pub(crate) unsafe fn each_part(
-        self,
+        mut self,
         rows: &[usize],
         columns: &[usize],
         order: Order,
         write: impl Fn(Part) -> Done + Sync,
     ) -> &'a mut [f32] {
-        for (cuts, end) in [(rows, self.rows), (columns, self.width)] {
-            assert!(cuts.first() == Some(&0) && cuts.last() == Some(&end) && cuts.is_sorted(), "{cuts:?} for {end}");
-        }
+        assert!(columns.first() == Some(&0) && columns.last() == Some(&self.width), "{columns:?} for {}", self.width);
+        self.each_part_of(rows, columns, order, write);
+        // SAFETY: the parts cover the result, each was given out whole, as its `Done` says, and was written by the caller's promise.
+        unsafe { self.filled() }
+    }
+
+    /// The same for the columns between the first cut and the last.
+    ///
+    /// # Panics
+    /// If the cuts leave the result, or don't cover its rows.
+    pub(crate) fn each_part_of(
+        &mut self,
+        rows: &[usize],
+        columns: &[usize],
+        order: Order,
+        write: impl Fn(Part) -> Done + Sync,
+    ) {
+        let are_cuts = |cuts: &[usize], end: usize| cuts.is_sorted() && cuts.last().is_some_and(|&last| last <= end);
+        assert!(
+            are_cuts(rows, self.rows) && rows.first() == Some(&0) && rows.last() == Some(&self.rows),
+            "{rows:?} for {}",
+            self.rows
+        );
+        assert!(are_cuts(columns, self.width), "{columns:?} for {}", self.width);
         let (down, across) = (rows.len() - 1, columns.len() - 1);
-        let output = &self;
+        // Nobody else has parts of it meanwhile.
+        let output = &*self;
         (0..product("parts", [down, across])).into_par_iter().for_each(|i| {
             let (row, column) = match order {
                 Order::ByRows => (i / across, i % across),
@@ -83,8 +105,14 @@ impl<'a> Output<'a> {
                 let Done(()) = write(part);
             }
         });
-        // SAFETY: this is the memory that `self` has borrowed; the parts cover it, each was given out whole, as its `Done` says, and
-        // was written by the caller's promise.
+    }
+
+    /// The result as values.
+    ///
+    /// # Safety
+    /// All of them have been written.
+    pub(crate) unsafe fn filled(self) -> &'a mut [f32] {
+        // SAFETY: this is the memory that `self` has borrowed, and the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.rows * self.width) }
     }
 

@@ -1,10 +1,13 @@
 //! Inputs of several products, rounded and put in order once.
 
+#[cfg(target_arch = "x86_64")]
+use crate::amx;
 use crate::{
     aligned::Aligned,
     elementwise::Activation,
     epilogue::{Epilogue, Finish, Rows},
     isa::Isa,
+    kept::MatrixRef,
     norm::RowNorm,
     output::{Out, Output},
     packed::{PackedMatrix, Panels},
@@ -42,7 +45,7 @@ impl PackedRows {
         assert!(end.is_some_and(|end| end <= x.len()), "{} values for rows [{rows}, {d}], {stride} apart", x.len());
         let input = Rows { x, stride, rows, d_in: d };
         #[cfg(target_arch = "x86_64")]
-        let words = crate::amx::rearranged(isa, input, norm);
+        let words = amx::rearranged(isa, input, norm);
         #[cfg(not(target_arch = "x86_64"))]
         let words = unreachable!("only x86 has tiles: {:?} {:?}", input.x.len(), norm);
         Self { isa, rows, d, words }
@@ -57,9 +60,10 @@ impl PackedRows {
     ///
     /// # Panics
     /// If the matrix does not take rows, or does not fit them, or `out` or a part of the epilogue does not fit the result.
-    pub fn linear<'o>(&self, weight: &PackedMatrix, epilogue: Epilogue, out: Out<'o>) -> &'o mut [f32] {
+    pub fn linear<'o, 'w>(&self, weight: impl Into<MatrixRef<'w>>, epilogue: Epilogue, out: Out<'o>) -> &'o mut [f32] {
+        let weight = weight.into();
         let (rows, d_out) = (self.rows, weight.d_out());
-        let panels = self.panels(weight);
+        self.check(weight);
         assert_eq!(out.len(), product("results", [rows, d_out]), "values for a result [{rows}, {d_out}]");
         if out.is_empty() {
             return &mut [];
@@ -67,9 +71,12 @@ impl PackedRows {
         let finish = Finish::of(epilogue, rows, d_out);
         let out = Output::of(out, d_out);
         #[cfg(target_arch = "x86_64")]
-        return crate::amx::multiply(self.isa, panels, &self.words, self.shape(), finish, out);
+        return match weight {
+            MatrixRef::Packed(matrix) => amx::multiply(self.isa, pairs(matrix), &self.words, self.shape(), finish, out),
+            MatrixRef::Kept(matrix) => amx::multiply_kept(self.isa, matrix, &self.words, self.shape(), finish, out),
+        };
         #[cfg(not(target_arch = "x86_64"))]
-        unreachable!("only x86 has tiles: {panels:?} {}", {
+        unreachable!("only x86 has tiles: {}", {
             _ = finish;
             out.width()
         })
@@ -80,28 +87,41 @@ impl PackedRows {
     ///
     /// # Panics
     /// If the matrices don't take rows, or don't fit them or each other, or a bias does not fit.
-    pub fn gated(
+    pub fn gated<'w>(
         &self,
-        [value, gate]: [&PackedMatrix; 2],
+        [value, gate]: [impl Into<MatrixRef<'w>>; 2],
         biases: [Option<&[f32]>; 2],
         activation: Activation,
     ) -> Self {
-        let d = value.d_out();
-        assert_eq!(gate.d_out(), d, "a gate for each value");
+        let both = [value.into(), gate.into()];
+        let d = both[0].d_out();
+        assert_eq!(both[1].d_out(), d, "a gate for each value");
         assert!(biases.iter().flatten().all(|bias| bias.len() == d), "a bias for each of {d} outputs");
-        let panels = [self.panels(value), self.panels(gate)];
+        both.iter().for_each(|matrix| self.check(*matrix));
         #[cfg(target_arch = "x86_64")]
-        let words = crate::amx::gated(self.isa, panels, &self.words, self.shape(), d, biases, activation);
+        let words = {
+            let panels = both.map(|matrix| match matrix {
+                MatrixRef::Packed(matrix) => amx::Panels::Packed(pairs(matrix)),
+                MatrixRef::Kept(matrix) => amx::Panels::Kept(matrix),
+            });
+            amx::gated(self.isa, panels, &self.words, self.shape(), d, biases, activation)
+        };
         #[cfg(not(target_arch = "x86_64"))]
-        let words = unreachable!("only x86 has tiles: {panels:?} {activation:?}");
+        let words = unreachable!("only x86 has tiles: {activation:?}");
         Self { isa: self.isa, rows: self.rows, d, words }
     }
 
-    fn panels<'w>(&self, weight: &'w PackedMatrix) -> &'w [u32] {
+    fn check(&self, weight: MatrixRef) {
         assert_eq!(weight.d_in(), self.d, "inputs of a matrix [{}, {}]", weight.d_out(), weight.d_in());
-        match weight.panels() {
-            Panels::Pairs(panels) if weight.takes_rows() => panels,
-            _ => panic!("a matrix for vectors takes no packed rows"),
-        }
+        assert!(weight.takes_rows(), "a matrix for vectors takes no packed rows");
+    }
+}
+
+/// The panels of a matrix that takes packed rows.
+#[cfg(target_arch = "x86_64")]
+fn pairs(matrix: &PackedMatrix) -> &[u32] {
+    match matrix.panels() {
+        Panels::Pairs(panels) => panels,
+        Panels::F32(_) | Panels::F16(_) | Panels::Bf16(_) => unreachable!("such a matrix takes no packed rows"),
     }
 }

@@ -188,6 +188,14 @@ pub(crate) trait Simd: Copy + Send + Sync {
         self.load(&pairs)
     }
 
+    /// Writes the value of a table that each number chooses by its lower four bits.
+    #[inline(always)]
+    fn choose(self, table: &[f32; 16], numbers: &[u8; 16], to: &mut [f32; 16]) {
+        for (to, number) in to.iter_mut().zip(numbers) {
+            *to = table[usize::from(number & 15)];
+        }
+    }
+
     /// Makes what was streamed visible to other threads.
     #[inline(always)]
     fn fence(self) {}
@@ -200,6 +208,22 @@ pub(crate) trait Simd: Copy + Send + Sync {
                 let (a, b) = (square[i][j], square[j][i]);
                 (square[i][j], square[j][i]) = (b, a);
             }
+        }
+    }
+
+    /// Rounds the first 32 numbers of 16 rows, `apart` numbers from each other, to bf16, two to a word with the first one in the lower
+    /// half, and writes the rows' words of each pair side by side, at places `to_apart` from each other.
+    #[inline(always)]
+    fn columns_to_pairs(self, rows: &[f32], apart: usize, to: &mut [u32], to_apart: usize) {
+        let mut square = [[0.0f32; 16]; 16];
+        for (row, words) in square.iter_mut().enumerate() {
+            let mut pairs = [0; 16];
+            self.round_to_pairs(&rows[row * apart..][..32], &mut pairs);
+            *words = pairs.map(f32::from_bits);
+        }
+        self.transpose(&mut square);
+        for (pair, words) in square.iter().enumerate() {
+            to[pair * to_apart..][..16].copy_from_slice(&words.map(f32::to_bits));
         }
     }
 

@@ -3,8 +3,10 @@
 //! The scheme is that of Goto and van de Geijn (2008): a block of inputs is rearranged so that the innermost loop reads both
 //! factors in order, and chosen so large that the caches hold what is used again.
 
+use std::ops::Range;
+
 use crate::{
-    aligned::Scratch,
+    aligned::{Aligned, Scratch},
     epilogue::{Finish, Rows},
     isa::Isa,
     output::{Done, Order, Output, Part, cuts},
@@ -21,6 +23,9 @@ const TASK_ROWS: usize = 168;
 
 /// Panels of a task; more would leave threads without work at the end, fewer would rearrange the inputs too often.
 const TASK_PANELS: usize = 24;
+
+/// Panels that are made at a time of a matrix that stays as it is stored.
+const KEPT_PANELS: usize = 24;
 
 /// Panels of weights, and how a step over them is taken.
 pub(crate) trait Weights: Copy + Send + Sync {
@@ -120,20 +125,78 @@ pub(crate) fn linear<'o, W: Weights>(
     weights: W,
     input: Rows,
     finish: Finish,
-    out: Output<'o>,
+    mut out: Output<'o>,
 ) -> &'o mut [f32] {
-    let panels = out.width().div_ceil(width(isa));
+    let all = 0..out.width();
+    columns(isa, weights, input, finish, &mut out, all);
+    // SAFETY: all columns are written.
+    unsafe { out.filled() }
+}
+
+/// The same with panels that are made a few at a time.
+pub(crate) fn linear_kept<'o, P: Made>(
+    isa: Isa,
+    panels: impl Fn(Range<usize>) -> P,
+    input: Rows,
+    finish: Finish,
+    mut out: Output<'o>,
+) -> &'o mut [f32] {
+    let (width, all) = (width(isa), out.width().div_ceil(width(isa)));
+    for first in (0..all).step_by(KEPT_PANELS) {
+        let last = all.min(first + KEPT_PANELS);
+        let made = panels(first..last);
+        let of = first * width..out.width().min(last * width);
+        columns(isa, made.weights(), input, finish, &mut out, of);
+    }
+    // SAFETY: all columns are written, group by group.
+    unsafe { out.filled() }
+}
+
+/// Panels that were made.
+pub(crate) trait Made {
+    /// How they are multiplied with.
+    type Weights<'a>: Weights
+    where
+        Self: 'a;
+
+    fn weights(&self) -> Self::Weights<'_>;
+}
+
+impl Made for Aligned<u32> {
+    type Weights<'a> = Pairs<'a>;
+
+    fn weights(&self) -> Pairs<'_> {
+        Pairs(self)
+    }
+}
+
+impl Made for Aligned<f32> {
+    type Weights<'a> = Singles<'a, f32>;
+
+    fn weights(&self) -> Singles<'_, f32> {
+        Singles(self)
+    }
+}
+
+/// Writes all places of some columns of the result, the panels of which are all of `weights`.
+fn columns<W: Weights>(isa: Isa, weights: W, input: Rows, finish: Finish, out: &mut Output, of: Range<usize>) {
+    let panels = of.len().div_ceil(width(isa));
     let row_tasks = input.rows.div_ceil(TASK_ROWS);
     // Where few blocks of rows are all there is, their panels are the work to share: in few tasks, as each rearranges its rows.
     let tasks = 2 * rayon::current_num_threads();
     let panels_per_task = product("tasks", [panels, row_tasks]).div_ceil(tasks).clamp(1, TASK_PANELS);
-    let (rows, columns) = (cuts(input.rows, TASK_ROWS), cuts(out.width(), panels_per_task * width(isa)));
-    // SAFETY: a tile's last block of steps goes through `Finish::write`, which fills every row that it is given.
-    unsafe { out.each_part(&rows, &columns, Order::ByRows, |out| vectorize(isa, Task { weights, input, finish, out })) }
+    let rows = cuts(input.rows, TASK_ROWS);
+    let columns: Vec<usize> =
+        cuts(of.len(), panels_per_task * width(isa)).into_iter().map(|column| of.start + column).collect();
+    out.each_part_of(&rows, &columns, Order::ByRows, |out| {
+        vectorize(isa, Task { weights, first: of.start, input, finish, out })
+    });
 }
 
 struct Task<'a, W> {
     weights: W,
+    /// The column of the weights' first panel.
+    first: usize,
     input: Rows<'a>,
     finish: Finish<'a>,
     out: Part<'a>,
@@ -144,7 +207,7 @@ impl<W: Weights> Body for Task<'_, W> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Done {
-        let Self { weights, input, finish, mut out } = self;
+        let Self { weights, first: first_column, input, finish, mut out } = self;
         let tile_rows = tile_rows::<S>();
         let width = 2 * S::LANES;
         let (rows, columns) = (out.rows(), out.columns());
@@ -160,7 +223,8 @@ impl<W: Weights> Body for Task<'_, W> {
             let end = steps.min(start + BLOCK);
             rearrange::<W, S>(s, &mut block, input, rows.clone(), start..end);
             for (i, panel) in panels.clone().enumerate() {
-                let values = &weights.values()[(panel * steps + start) * width..(panel * steps + end) * width];
+                let place = (panel - first_column / width) * steps;
+                let values = &weights.values()[(place + start) * width..(place + end) * width];
                 let columns = panel * width..columns.end.min((panel + 1) * width);
                 for tile in 0..tiles {
                     let first = rows.start + tile * tile_rows;

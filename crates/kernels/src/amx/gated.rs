@@ -1,10 +1,11 @@
 //! The first half of a gated feed-forward layer on tiles.
 
-use super::{BLOCK_BYTES, Offsets, SIDE, STEP_BYTES, Sums, Tiles, cuts, offsets, split};
+use super::{BLOCK_BYTES, Offsets, SIDE, STEP_BYTES, Sums, Tiles, cuts, kept::tasks, offsets, split};
 use crate::{
-    aligned::{Aligned, Word},
+    aligned::{Aligned, Scratch, Word},
     elementwise::Activation,
     isa::Isa,
+    kept::KeptMatrix,
     output::{Done, Order, Output, Part},
     packed::DEPTH,
     simd::{Body, Simd, vectorize},
@@ -14,11 +15,23 @@ use crate::{
 /// Words of a tile pair.
 const WORDS: usize = STEP_BYTES / 4;
 
+/// A matrix of a gated layer.
+#[derive(Clone, Copy)]
+pub(crate) enum Panels<'a> {
+    /// Pairs.
+    Packed(&'a [u32]),
+    /// What they are made of in each task.
+    Kept(KeptMatrix<'a>),
+}
+
+/// Bytes of panels that a task has at a time, where they are made in it.
+const KEPT_BYTES: usize = 1_200_000;
+
 /// `value · activation(gate)` of rows that are rearranged, rearranged again: the sums of [`SIDE`] rows and a panel are a step of the next
 /// product's inputs, as a panel has as many outputs as a step has inputs. `d` is how many outputs there are.
 pub(crate) fn gated(
     isa: Isa,
-    panels: [&[u32]; 2],
+    panels: [Panels; 2],
     inputs: &[u32],
     [rows, d_in]: [usize; 2],
     d: usize,
@@ -30,7 +43,12 @@ pub(crate) fn gated(
     let offsets = offsets(steps);
     let offsets = Offsets::of(&offsets);
     let width = product("words of a block", [panel_count, WORDS]);
-    let (row_tasks, panel_tasks) = split(blocks, panel_count, BLOCK_BYTES / (steps.max(1) * STEP_BYTES));
+    let panel_bytes = steps.max(1) * STEP_BYTES;
+    let (row_tasks, panel_tasks) = match panels {
+        [Panels::Packed(_), Panels::Packed(_)] => split(blocks, panel_count, BLOCK_BYTES / panel_bytes),
+        // Rows that were cut would have the weights made again for each part.
+        _ => (1, tasks(panel_count, (KEPT_BYTES / (2 * panel_bytes)).max(1))),
+    };
     let row_cuts: Vec<usize> = cuts(blocks, row_tasks, blocks * SIDE).into_iter().map(|row| row / SIDE).collect();
     let column_cuts: Vec<usize> =
         cuts(panel_count, panel_tasks, panel_count * SIDE).into_iter().map(|column| column / SIDE * WORDS).collect();
@@ -50,7 +68,7 @@ pub(crate) fn gated(
 
 struct Task<'a> {
     isa: Isa,
-    panels: [&'a [u32]; 2],
+    panels: [Panels<'a>; 2],
     inputs: &'a [u32],
     offsets: Offsets<'a>,
     d: usize,
@@ -67,9 +85,32 @@ impl Body for Task<'_> {
         let Self { isa, panels, inputs, offsets, d, biases, activation, mut to } = self;
         let (blocks, columns) = (to.rows(), to.columns());
         let steps = offsets.len();
+        let columns = columns.start / WORDS..columns.end / WORDS;
+        let size = steps * WORDS;
+        let mut made = panels.map(|panels| match panels {
+            Panels::Packed(_) => Scratch::<u32>::of(0),
+            Panels::Kept(_) => Scratch::of(columns.len() * size),
+        });
+        for (made, panels) in made.iter_mut().zip(panels) {
+            if let Panels::Kept(matrix) = panels {
+                for (panel, to) in columns.clone().zip(made.chunks_exact_mut(size.max(1))) {
+                    matrix.pairs(s, panel, 0..steps, to);
+                }
+            }
+        }
+        // Not before the matrices have given their values, which may be work for other tasks of this thread.
         let tiles = Tiles::configure(isa);
+        let weights: [&[u32]; 2] = std::array::from_fn(|i| match panels[i] {
+            Panels::Packed(panels) => &panels[columns.start * size..],
+            Panels::Kept(_) => &made[i],
+        });
         let mut sums = [Sums([0.0; SIDE * SIDE]); 2];
-        for panel in columns.start / WORDS..columns.end / WORDS {
+        let are_kept = matches!(panels, [Panels::Kept(_), _] | [_, Panels::Kept(_)]);
+        // What stays in the second cache is the rows, or else the panels.
+        let (outer, inner) = if are_kept { (blocks.len(), columns.len()) } else { (columns.len(), blocks.len()) };
+        for (first, second) in (0..outer).flat_map(|first| (0..inner).map(move |second| (first, second))) {
+            let (i, j) = if are_kept { (first, second) } else { (second, first) };
+            let (block, panel) = (blocks.start + i, columns.start + j);
             let mut bias = [[0.0; SIDE]; 2];
             for (to, from) in bias.iter_mut().zip(biases) {
                 if let Some(from) = from {
@@ -77,25 +118,26 @@ impl Body for Task<'_> {
                     to[..count].copy_from_slice(&from[panel * SIDE..][..count]);
                 }
             }
-            for (i, block) in blocks.clone().enumerate() {
-                let input = &inputs[block * steps * WORDS..][..steps * WORDS];
-                for (sums, panels) in sums.iter_mut().zip(panels) {
-                    let weights = &panels[panel * steps * WORDS..][..steps * WORDS];
-                    let ahead = weights.as_ptr().wrapping_add((steps + i * steps / blocks.len()) * WORDS);
-                    tiles.multiply(input, offsets, weights, sums, true, true, ahead);
-                }
-                let to = to.row(block, panel * WORDS, WORDS);
-                for r in 0..SIDE {
-                    for at in (0..SIDE).step_by(2 * S::LANES) {
-                        let mut both = [s.splat(0.0); 2];
-                        for (half, v) in both.iter_mut().enumerate() {
-                            let at = at + half * S::LANES;
-                            let value = s.add(s.load(&sums[0].0[r * SIDE + at..]), s.load(&bias[0][at..]));
-                            let gate = s.add(s.load(&sums[1].0[r * SIDE + at..]), s.load(&bias[1][at..]));
-                            *v = s.mul(value, activation.apply(s, gate));
-                        }
-                        s.write(&mut to[(r * SIDE + at) / 2..], s.narrow(both[0], both[1]));
+            let input = &inputs[block * size..][..size];
+            for (sums, weights) in sums.iter_mut().zip(weights) {
+                let weights = &weights[j * size..][..size];
+                let ahead = match are_kept {
+                    true => input.as_ptr().wrapping_add((steps + j * steps / columns.len()) * WORDS),
+                    false => weights.as_ptr().wrapping_add((steps + i * steps / blocks.len()) * WORDS),
+                };
+                tiles.multiply(input, offsets, weights, sums, true, true, ahead);
+            }
+            let to = to.row(block, panel * WORDS, WORDS);
+            for r in 0..SIDE {
+                for at in (0..SIDE).step_by(2 * S::LANES) {
+                    let mut both = [s.splat(0.0); 2];
+                    for (half, v) in both.iter_mut().enumerate() {
+                        let at = at + half * S::LANES;
+                        let value = s.add(s.load(&sums[0].0[r * SIDE + at..]), s.load(&bias[0][at..]));
+                        let gate = s.add(s.load(&sums[1].0[r * SIDE + at..]), s.load(&bias[1][at..]));
+                        *v = s.mul(value, activation.apply(s, gate));
                     }
+                    s.write(&mut to[(r * SIDE + at) / 2..], s.narrow(both[0], both[1]));
                 }
             }
         }

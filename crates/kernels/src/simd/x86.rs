@@ -5,6 +5,7 @@ use std::{arch::x86_64::*, mem::transmute};
 use half::{bf16, f16};
 
 use super::{Body, Simd};
+use crate::aligned::Word as _;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 pub(super) unsafe fn run_avx512<B: Body>(body: B) -> B::Output {
@@ -49,6 +50,40 @@ impl<const BF16: bool> Avx512<BF16> {
             // NaN stays one by having its quiet bit set.
             let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
             _mm512_mask_mov_epi32(up, nan, _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000)))
+        }
+    }
+
+    /// Rows of columns.
+    #[inline(always)]
+    fn transposed(self, row: [__m512; 16]) -> [__m512; 16] {
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            // Two by two, then four by four numbers change places; then the quarters of rows.
+            let mut two = row;
+            for i in (0..16).step_by(2) {
+                two[i] = _mm512_unpacklo_ps(row[i], row[i + 1]);
+                two[i + 1] = _mm512_unpackhi_ps(row[i], row[i + 1]);
+            }
+            let mut four = two;
+            for q in [0, 4, 8, 12] {
+                for low in [0, 1] {
+                    let (a, b) = (_mm512_castps_pd(two[q + low]), _mm512_castps_pd(two[q + low + 2]));
+                    four[q + 2 * low] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                    four[q + 2 * low + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                }
+            }
+            let mut column = row;
+            for i in 0..4 {
+                let even = _mm512_shuffle_f32x4::<0x88>(four[i], four[i + 4]);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(four[i], four[i + 4]);
+                let even_high = _mm512_shuffle_f32x4::<0x88>(four[i + 8], four[i + 12]);
+                let odd_high = _mm512_shuffle_f32x4::<0xdd>(four[i + 8], four[i + 12]);
+                column[i] = _mm512_shuffle_f32x4::<0x88>(even, even_high);
+                column[i + 4] = _mm512_shuffle_f32x4::<0x88>(odd, odd_high);
+                column[i + 8] = _mm512_shuffle_f32x4::<0xdd>(even, even_high);
+                column[i + 12] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_high);
+            }
+            column
         }
     }
 }
@@ -172,37 +207,35 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
     #[inline(always)]
     fn transpose(self, square: &mut [[f32; 16]; 16]) {
-        // SAFETY: every row is a vector; `self` proves the instructions.
-        unsafe {
-            // Loops and no closures, which would be compiled for the least CPU.
-            let mut row = [_mm512_setzero_ps(); 16];
-            for i in 0..16 {
-                row[i] = _mm512_loadu_ps(square[i].as_ptr());
-            }
-            // Two by two, then four by four numbers change places; then the quarters of rows.
-            let mut two = row;
-            for i in (0..16).step_by(2) {
-                two[i] = _mm512_unpacklo_ps(row[i], row[i + 1]);
-                two[i + 1] = _mm512_unpackhi_ps(row[i], row[i + 1]);
-            }
-            let mut four = two;
-            for q in [0, 4, 8, 12] {
-                for low in [0, 1] {
-                    let (a, b) = (_mm512_castps_pd(two[q + low]), _mm512_castps_pd(two[q + low + 2]));
-                    four[q + 2 * low] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-                    four[q + 2 * low + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-                }
-            }
-            for i in 0..4 {
-                let even = _mm512_shuffle_f32x4::<0x88>(four[i], four[i + 4]);
-                let odd = _mm512_shuffle_f32x4::<0xdd>(four[i], four[i + 4]);
-                let even_high = _mm512_shuffle_f32x4::<0x88>(four[i + 8], four[i + 12]);
-                let odd_high = _mm512_shuffle_f32x4::<0xdd>(four[i + 8], four[i + 12]);
-                _mm512_storeu_ps(square[i].as_mut_ptr(), _mm512_shuffle_f32x4::<0x88>(even, even_high));
-                _mm512_storeu_ps(square[i + 4].as_mut_ptr(), _mm512_shuffle_f32x4::<0x88>(odd, odd_high));
-                _mm512_storeu_ps(square[i + 8].as_mut_ptr(), _mm512_shuffle_f32x4::<0xdd>(even, even_high));
-                _mm512_storeu_ps(square[i + 12].as_mut_ptr(), _mm512_shuffle_f32x4::<0xdd>(odd, odd_high));
-            }
+        // Loops and no closures, which would be compiled for the least CPU.
+        let mut row = [self.splat(0.0); 16];
+        for i in 0..16 {
+            row[i] = self.load(&square[i]);
+        }
+        let column = self.transposed(row);
+        for i in 0..16 {
+            self.store(&mut square[i], column[i]);
+        }
+    }
+    #[inline(always)]
+    fn choose(self, table: &[f32; 16], numbers: &[u8; 16], to: &mut [f32; 16]) {
+        // SAFETY: 16 bytes are read; `self` proves the instructions, which look at four bits of each number.
+        let values = unsafe {
+            let numbers = _mm512_cvtepu8_epi32(_mm_loadu_si128(numbers.as_ptr().cast()));
+            _mm512_permutexvar_ps(numbers, self.load(table))
+        };
+        self.store(to, values);
+    }
+    #[inline(always)]
+    fn columns_to_pairs(self, rows: &[f32], apart: usize, to: &mut [u32], to_apart: usize) {
+        let mut row = [self.splat(0.0); 16];
+        for i in 0..16 {
+            let values = &rows[i * apart..][..32];
+            row[i] = self.narrow(self.load(values), self.load(&values[16..]));
+        }
+        let column = self.transposed(row);
+        for i in 0..16 {
+            self.store(u32::as_floats(&mut to[i * to_apart..][..16]), column[i]);
         }
     }
     #[inline(always)]
