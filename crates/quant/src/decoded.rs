@@ -13,6 +13,7 @@ use std::{
 
 use core_tensor::{Branch, Error as TensorError, Form, Format, Manifest, Scaling, Stored, WeightSource};
 
+pub(crate) use self::numbers::{E4M3, E4M3_VALUES, E5M2, FP4_VALUES, NF4_VALUES};
 pub use self::numbers::{FP4, INT8, NF4};
 use crate::{DecodeFault, Error};
 
@@ -133,6 +134,10 @@ impl<S: WeightSource> WeightSource for Decoded<S> {
             Scales::FourBits(state) => state.read(&self.source)?,
         };
         Ok(stored.scaled(scaling))
+    }
+
+    fn note(&self, key: &str) -> Option<&str> {
+        self.source.note(key)
     }
 
     fn branches(&self, name: &str) -> Vec<Branch> {

@@ -125,7 +125,8 @@ fn u32_at(block: &[u8], at: usize) -> u32 {
 }
 
 /// What the four bits of `IQ4_NL` and `IQ4_XS` stand for (ggml, `kvalues_iq4nl`).
-const UNEVEN: [f32; 16] = [-127., -104., -83., -65., -49., -35., -22., -10., 1., 13., 25., 38., 53., 69., 89., 113.];
+pub(crate) const UNEVEN: [f32; 16] =
+    [-127., -104., -83., -65., -49., -35., -22., -10., 1., 13., 25., 38., 53., 69., 89., 113.];
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use core_tensor::{Manifest, Mapped, Stored, WeightSource};
 
 pub use self::metadata::{List, Value};
+pub(crate) use self::tensors::type_number;
 use self::{cursor::Cursor, fault::Placed, metadata::Metadata};
 use crate::{Error, GgufFault};
 
@@ -149,5 +150,15 @@ impl WeightSource for Gguf {
         let form = self.manifest.get(name).ok_or_else(missing)?;
         let [start, end] = self.manifest.range(name).ok_or_else(missing)?.map(|at| at as usize);
         Stored::within(form.format, form.shape.to_vec(), &self.bytes, start..end)
+    }
+
+    /// A text of the metadata.
+    fn note(&self, key: &str) -> Option<&str> {
+        match self.value(key) {
+            Some(Value::Text(text)) => Some(text),
+            Some(Value::Unsigned(_) | Value::Signed(_) | Value::Float(_) | Value::Truth(_) | Value::List(_)) | None => {
+                None
+            }
+        }
     }
 }

@@ -34,12 +34,12 @@ pub const FP4: Format = Format(&Numbers { name: "FP4", weights: 2, unpack: |b, w
 /// Integers of eight bits, as bitsandbytes has them; scaled by the largest value of their row.
 pub const INT8: Format = Format(&Numbers { name: "INT8", weights: 1, unpack: int8 });
 /// `F8_E4M3`, of which values can be read.
-pub(super) const E4M3: Format = Format(&Numbers { name: "F8_E4M3", weights: 1, unpack: e4m3 });
+pub(crate) const E4M3: Format = Format(&Numbers { name: "F8_E4M3", weights: 1, unpack: e4m3 });
 /// `F8_E5M2`, of which values can be read.
-pub(super) const E5M2: Format = Format(&Numbers { name: "F8_E5M2", weights: 1, unpack: e5m2 });
+pub(crate) const E5M2: Format = Format(&Numbers { name: "F8_E5M2", weights: 1, unpack: e5m2 });
 
 /// Quantiles of the normal distribution (Dettmers et al. 2023, appendix E).
-pub(super) const NF4_VALUES: [f32; 16] = [
+pub(crate) const NF4_VALUES: [f32; 16] = [
     -1.0,
     -0.696_192_8,
     -0.525_073_05,
@@ -59,7 +59,7 @@ pub(super) const NF4_VALUES: [f32; 16] = [
 ];
 
 /// A sign, two bits of exponent and one of mantissa, as bitsandbytes orders them: twelfths.
-pub(super) const FP4_VALUES: [f32; 16] = {
+pub(crate) const FP4_VALUES: [f32; 16] = {
     let mut values = [0.0, 0.0625, 8.0, 12.0, 4.0, 6.0, 2.0, 3.0, 0.0, -0.0625, -8.0, -12.0, -4.0, -6.0, -2.0, -3.0];
     let mut i = 0;
     while i < 16 {
@@ -89,7 +89,7 @@ fn e4m3(bytes: &[u8], weights: &mut [f32]) {
 }
 
 /// Four bits of exponent, three of mantissa, no infinities (Micikevicius et al. 2022).
-static E4M3_VALUES: [f32; 256] = {
+pub(crate) static E4M3_VALUES: [f32; 256] = {
     let mut values = [0.0; 256];
     let mut byte = 0;
     while byte < 256 {

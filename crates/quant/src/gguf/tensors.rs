@@ -16,43 +16,50 @@ pub(super) const LEAST: u64 = 8 + 1 + 4 + 4 + 8;
 /// The longest name of a tensor, in bytes; those of known files have less than 200.
 const LONGEST_NAME: usize = 1024;
 
-/// The format of a type's number (ggml.h, `enum ggml_type`); `None` for one that is not read.
+/// The formats that are read, by the numbers of their types (ggml.h, `enum ggml_type`).
+const TYPES: [(u32, Format); 32] = [
+    (0, Format::F32),
+    (1, Format::F16),
+    (2, f::Q4_0),
+    (3, f::Q4_1),
+    (6, f::Q5_0),
+    (7, f::Q5_1),
+    (8, f::Q8_0),
+    (10, f::Q2_K),
+    (11, f::Q3_K),
+    (12, f::Q4_K),
+    (13, f::Q5_K),
+    (14, f::Q6_K),
+    (15, f::Q8_K),
+    (16, f::IQ2_XXS),
+    (17, f::IQ2_XS),
+    (18, f::IQ3_XXS),
+    (19, f::IQ1_S),
+    (20, f::IQ4_NL),
+    (21, f::IQ3_S),
+    (22, f::IQ2_S),
+    (23, f::IQ4_XS),
+    (24, Format::I8),
+    (25, Format::I16),
+    (26, Format::I32),
+    (27, Format::I64),
+    (28, Format::F64),
+    (29, f::IQ1_M),
+    (30, Format::BF16),
+    (34, f::TQ1_0),
+    (35, f::TQ2_0),
+    (39, f::MXFP4),
+    (40, f::NVFP4),
+];
+
+/// The format of a type's number; `None` for one that is not read.
 fn format(number: u32) -> Option<Format> {
-    Some(match number {
-        0 => Format::F32,
-        1 => Format::F16,
-        2 => f::Q4_0,
-        3 => f::Q4_1,
-        6 => f::Q5_0,
-        7 => f::Q5_1,
-        8 => f::Q8_0,
-        10 => f::Q2_K,
-        11 => f::Q3_K,
-        12 => f::Q4_K,
-        13 => f::Q5_K,
-        14 => f::Q6_K,
-        15 => f::Q8_K,
-        16 => f::IQ2_XXS,
-        17 => f::IQ2_XS,
-        18 => f::IQ3_XXS,
-        19 => f::IQ1_S,
-        20 => f::IQ4_NL,
-        21 => f::IQ3_S,
-        22 => f::IQ2_S,
-        23 => f::IQ4_XS,
-        24 => Format::I8,
-        25 => Format::I16,
-        26 => Format::I32,
-        27 => Format::I64,
-        28 => Format::F64,
-        29 => f::IQ1_M,
-        30 => Format::BF16,
-        34 => f::TQ1_0,
-        35 => f::TQ2_0,
-        39 => f::MXFP4,
-        40 => f::NVFP4,
-        _ => return None,
-    })
+    TYPES.iter().find(|(known, _)| *known == number).map(|(_, format)| *format)
+}
+
+/// The number of a format's type; `None` for one that no such file holds.
+pub(crate) fn type_number(format: Format) -> Option<u32> {
+    TYPES.iter().find(|(_, known)| *known == format).map(|(number, _)| *number)
 }
 
 /// A tensor as the list has it.

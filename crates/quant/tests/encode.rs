@@ -1,0 +1,126 @@
+//! Every format that is written against what the Python packages `gguf`, `bitsandbytes` and `torch` write, byte by byte, and what
+//! is searched for against the errors of ggml's own search.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+use core_tensor::{Format, WeightSource, safetensors::Safetensors};
+use quant::encode::{EightBits, FourBits, WRITTEN, packed};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+const KINDS: [FourBits; 2] = [FourBits::Nf4, FourBits::Fp4];
+
+fn golden() -> Safetensors {
+    Safetensors::open(&fixtures::path("golden/encode/few.safetensors")).unwrap()
+}
+
+fn digests() -> Value {
+    serde_json::from_str(&std::fs::read_to_string(fixtures::path("golden/encode/digests.json")).unwrap()).unwrap()
+}
+
+/// Whether a format is packed in one way only, which all writers agree on.
+fn is_plain(format: Format) -> bool {
+    ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "MXFP4"].contains(&format.name())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// A thousand rows of 256, as `fixtures/reference/encode.py` makes them: splitmix64 (Steele, Lea and Flood 2014), two numbers of
+/// 16 bits for each weight.
+fn random() -> Vec<f32> {
+    let number = |i: u64| {
+        let z = 16u64.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    let sixteen = |bits: u64| f32::from(bits as u16 as i16);
+    let pairs = (1..=128_000).map(number).flat_map(|bits| [bits, bits >> 32]);
+    pairs.map(|bits| sixteen(bits) * sixteen(bits >> 16) / (1u32 << 30) as f32).collect()
+}
+
+/// Rows of the trained demo model.
+fn real() -> Vec<f32> {
+    let file = Safetensors::open(&fixtures::path("models/flux-demo.safetensors")).unwrap();
+    let names = ["double_blocks.0.img_mlp.0.weight", "single_blocks.0.linear2.weight", "txt_in.weight"];
+    let mut weights: Vec<f32> = names.iter().flat_map(|name| file.read(name).unwrap().to_f32().unwrap()).collect();
+    weights.truncate(weights.len() / 256 * 256);
+    weights
+}
+
+#[test]
+fn rows_that_are_hard_on_a_format_are_packed_as_the_references_pack_them() {
+    let golden = golden();
+    let weights = golden.read("weights").unwrap().to_f32().unwrap();
+    for format in WRITTEN.into_iter().filter(|format| is_plain(*format)) {
+        let (found, expected) = (packed(format, &weights).unwrap(), golden.read(format.name()).unwrap().to_bytes());
+        let size = format.bytes();
+        for (i, (found, expected)) in found.chunks(size).zip(expected.chunks(size)).enumerate() {
+            assert_eq!(
+                found,
+                expected,
+                "{format}, block {i}: {:?}",
+                &weights[i * format.weights()..][..format.weights()]
+            );
+        }
+    }
+    for kind in KINDS {
+        for (part, weights) in [("", &weights[..]), (".odd", &weights[..1001])] {
+            let name = format!("{}{part}", kind.name());
+            let (blocks, scales) = kind.packed(weights);
+            let expected = golden.read(&format!("{name}.absmax")).unwrap().to_bytes();
+            assert_eq!(bytes_of(&scales), expected, "{name}");
+            assert_eq!(blocks, golden.read(&name).unwrap().to_bytes(), "{name}");
+        }
+    }
+    for (kind, name) in [(EightBits::E4m3, "float8_e4m3fn"), (EightBits::E5m2, "float8_e5m2")] {
+        for scale in [1.0, 0.37] {
+            let expected = golden.read(&format!("{name}.{scale:?}")).unwrap().to_bytes();
+            for ((found, expected), x) in kind.packed(&weights, scale).iter().zip(expected).zip(&weights) {
+                assert_eq!(*found, expected, "{name}, {x} / {scale}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_thousand_random_blocks_and_those_of_a_trained_model_are_packed_as_the_references_pack_them() {
+    let digests = digests();
+    for (name, weights) in [("random", random()), ("real", real())] {
+        let expected = |key: &str| digests[name][key].as_str().unwrap().to_owned();
+        for format in WRITTEN.into_iter().filter(|format| is_plain(*format)) {
+            assert_eq!(sha256(&packed(format, &weights).unwrap()), expected(format.name()), "{name}: {format}");
+        }
+        for kind in KINDS {
+            let (blocks, scales) = kind.packed(&weights);
+            assert_eq!(sha256(&blocks), expected(kind.name()), "{name}: {}", kind.name());
+            assert_eq!(sha256(&bytes_of(&scales)), expected(&format!("{}.absmax", kind.name())), "{name}");
+        }
+    }
+}
+
+#[test]
+fn scales_that_are_searched_for_lose_no_more_than_those_of_ggml() {
+    let digests = digests();
+    for (name, weights) in [("random", random()), ("real", real())] {
+        let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>();
+        let whole = squares(&mut weights.iter().copied());
+        let of_ggml = digests[name]["errors of ggml"].as_object().unwrap();
+        assert_eq!(of_ggml.len(), 7);
+        for (format, of_ggml) in of_ggml {
+            let format = WRITTEN.into_iter().find(|known| known.name() == format).unwrap();
+            let mut values = vec![0.0; weights.len()];
+            format.unpack().unwrap()(&packed(format, &weights).unwrap(), &mut values);
+            let off = squares(&mut values.iter().zip(&weights).map(|(value, weight)| value - weight));
+            let (found, of_ggml) = ((off / whole).sqrt(), of_ggml.as_f64().unwrap());
+            println!("{name}: {format} loses {found:.6}, ggml {of_ggml:.6}");
+            assert!(found <= of_ggml, "{name}: {format} loses {found}, ggml {of_ggml}");
+        }
+    }
+}
