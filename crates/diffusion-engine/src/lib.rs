@@ -80,7 +80,7 @@ pub use size::Size;
 pub use snapshot::Snapshot;
 pub use text::{
     Activation, Chunk, Clip, ClipConfig, ClipDimensions, ClipProjection, ClipTokenizer, Embedding, Embeddings, Filling,
-    LlamaNames, OpenClipNames, Row, T5, T5Dimensions, T5Tokenizer, Tokens, chunked, joined, weighted,
+    LentEmbeddings, LlamaNames, OpenClipNames, Row, T5, T5Dimensions, T5Tokenizer, Tokens, chunked, joined, weighted,
     weighted_together,
 };
 pub use text_fault::TextFault;

@@ -17,7 +17,7 @@ pub use clip::{Clip, Tokens};
 pub use clip_dimensions::{Activation, ClipConfig, ClipDimensions, ClipProjection};
 pub use clip_tokenizer::ClipTokenizer;
 pub use embedding::Embedding;
-pub use embeddings::Embeddings;
+pub use embeddings::{Embeddings, LentEmbeddings};
 pub use emphasis::{Row, weighted, weighted_together};
 pub use llama_names::LlamaNames;
 pub use open_clip_names::OpenClipNames;

@@ -19,6 +19,14 @@ pub enum Error {
         /// Why.
         source: TextError,
     },
+    /// A LoRA that brings vectors of words for a model that takes none.
+    #[error("it brings vectors of {} for prompts, and {model} takes no textual inversions", words.join(", "))]
+    LoraWords {
+        /// The model.
+        model: String,
+        /// The words.
+        words: Vec<String>,
+    },
     /// A LoRA's tag that can't be read.
     #[error("`{tag}`: expected {expected}, found `{found}`")]
     LoraTag {
@@ -417,7 +425,7 @@ impl Error {
             Self::PartsOfSeveral { .. } | Self::NoFamily => Fault::Usage,
             Self::ReadWords { .. } | Self::Styles { .. } => Fault::Usage,
             Self::LoraTag { .. } | Self::NoLora { .. } | Self::Lora(lora::Error::Blocks { .. }) => Fault::Usage,
-            Self::Lora(_) => Fault::Model,
+            Self::Lora(_) | Self::LoraWords { .. } => Fault::Model,
             Self::Run(Engine::Prompt { .. } | Engine::EmbeddingWidth { .. } | Engine::NoEmbedding { .. }) => {
                 Fault::Usage
             }

@@ -132,7 +132,7 @@ impl Forge {
     pub fn start_until(&self, job: Job, cancel: Cancel) -> Result<Run> {
         let Inner { opened, threads, .. } = &*self.0;
         let wanted = self.wanted(&job)?;
-        let (model, loras) = self.loaded(&job, &wanted)?;
+        let Loaded { model, loras, .. } = self.loaded(&job, &wanted)?;
         let job = job.applied(self.applied(&wanted)?);
         let strengths = self.strengths(loras, wanted);
         let encodings = self.encodings(&strengths);
@@ -155,7 +155,7 @@ impl Forge {
     pub fn resume(&self, snapshot: Snapshot) -> Result<Run> {
         let Inner { opened, threads, .. } = &*self.0;
         let wanted = self.wanted(snapshot.job())?;
-        let (model, loras) = self.loaded(snapshot.job(), &wanted)?;
+        let Loaded { model, loras, .. } = self.loaded(snapshot.job(), &wanted)?;
         let strengths = self.strengths(loras, wanted);
         let encodings = self.encodings(&strengths);
         let run = diffusion_engine::Run::resume(model, snapshot, encodings, Cancel::default());
@@ -188,8 +188,7 @@ impl Forge {
     /// # Errors
     /// Too little memory, or a model file that is rejected.
     pub fn model(&self, job: &Job) -> Result<Arc<dyn Model>> {
-        let (model, _) = self.loaded(job, &self.wanted(job)?)?;
-        Ok(model)
+        Ok(self.loaded(job, &self.wanted(job)?)?.model)
     }
 
     /// Lets the loaded model go. Runs that there are go on with it, and the next job loads it again.
@@ -198,7 +197,7 @@ impl Forge {
     }
 
     /// The model as a job needs it, and each of its LoRAs.
-    fn loaded(&self, job: &Job, wanted: &[Wanted]) -> Result<(Arc<dyn Model>, Vec<Arc<LoadedLora>>)> {
+    fn loaded(&self, job: &Job, wanted: &[Wanted]) -> Result<Loaded> {
         let Inner { opened, threads, loaded, partly, .. } = &*self.0;
         opened.fits(job)?;
         let plan = opened.plan(job, bytes_of(wanted))?;
@@ -211,14 +210,13 @@ impl Forge {
         let loras = wanted.iter().map(|wanted| threads.compute(|| lora(&wanted.path)));
         let loras = loras.collect::<Result<Vec<_>>>()?;
         if let Some(loaded) = loaded.as_mut().filter(|loaded| loaded.placement == placement) {
-            loaded.loras.clone_from(&loras);
-            return Ok((loaded.model.clone(), loras));
+            loaded.loras = loras;
+            return Ok(loaded.clone());
         }
         // What is loaded goes first: there is no room for it twice.
         *loaded = None;
         let model = threads.compute(|| opened.load(&plan))?;
-        *loaded = Some(Loaded { placement, model: model.clone(), loras: loras.clone() });
-        Ok((model, loras))
+        Ok(loaded.insert(Loaded { placement, model, loras }).clone())
     }
 
     /// How much each LoRA counts in a run.

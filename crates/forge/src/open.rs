@@ -222,7 +222,8 @@ fn adaptable(parts: Parts, family: &dyn Family) -> (Parts, LoraSet) {
             adapted
         })
     });
-    (parts, LoraSet::of(places))
+    let lent = family.takes_embeddings().then(|| parts.lent_embeddings());
+    (parts, LoraSet::of(places, lent))
 }
 
 /// A family's error, with the file of the part that it is about.

@@ -33,6 +33,14 @@ pub enum Error {
     /// A tensor that could not be read.
     #[error(transparent)]
     Tensor(#[from] core_tensor::Error),
+    /// Vectors of words that are none.
+    #[error("{label} brings vectors of words that can't be used")]
+    Words {
+        /// The file.
+        label: String,
+        /// Why.
+        source: Box<diffusion_engine::Error>,
+    },
     /// Weights of blocks that can't be read.
     #[error("block weights `{given}`: expected {expected}")]
     Blocks {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use core_tensor::{Stored, WeightSource};
+use diffusion_engine::Embedding;
 
 use crate::{
     Algorithm, Dialect, Error,
@@ -22,7 +23,7 @@ pub struct LoraFile {
     pub(crate) unknown: Vec<String>,
     dialect: Option<Dialect>,
     /// Vectors of words that came with it, by the words.
-    words: Vec<(String, Stored)>,
+    words: BTreeMap<String, Vec<(String, Stored)>>,
     scaling: Vec<Scaling>,
 }
 
@@ -36,10 +37,11 @@ impl LoraFile {
     /// [`Error::NotALora`] for one without any of an adapter, [`Error::TooMany`], or a tensor that can't be read.
     pub fn read(source: &dyn WeightSource) -> Result<Self, Error> {
         let label = source.label().to_owned();
-        let (mut modules, mut unknown, mut words) = (BTreeMap::<String, Tensors>::new(), Vec::new(), Vec::new());
+        let (mut modules, mut unknown) = (BTreeMap::<String, Tensors>::new(), Vec::new());
+        let mut words = BTreeMap::<String, Vec<(String, Stored)>>::new();
         for name in source.manifest().names() {
-            if let Some(word) = word(name) {
-                words.push((word.to_owned(), source.read(name)?));
+            if let Some((word, leaf)) = word(name) {
+                words.entry(word.to_owned()).or_default().push((leaf.to_owned(), source.read(name)?));
                 continue;
             }
             let Some((module, leaf)) = parsed(name) else {
@@ -132,9 +134,19 @@ impl LoraFile {
         self.modules.iter().any(|(name, tensors)| is_input(name) && width(tensors) > Some(LATENT))
     }
 
-    /// Words that it brings vectors for, as textual inversions do, and these.
-    pub fn words(&self) -> &[(String, Stored)] {
-        &self.words
+    /// Words that it brings vectors for, as textual inversions do.
+    pub fn words(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.words.keys().map(String::as_str)
+    }
+
+    /// These as textual inversions.
+    ///
+    /// # Errors
+    /// [`Error::Words`] for what is none.
+    pub fn embeddings(&self) -> Result<Vec<Embedding>, Error> {
+        let of = |(word, vectors): (&String, &Vec<_>)| Embedding::bundled(word, &self.label, vectors.iter().cloned());
+        let embeddings: Result<_, _> = self.words.iter().map(of).collect();
+        embeddings.map_err(|source| Error::Words { label: self.label.clone(), source: Box::new(source) })
     }
 
     /// Bytes of its tensors.
@@ -151,11 +163,10 @@ impl LoraFile {
     }
 }
 
-/// The word that a tensor is the vector of: cloneofsimo's `<s1>`, or A1111's `bundle_emb.NAME.string_to_param.*`.
-fn word(name: &str) -> Option<&str> {
+/// The word that a tensor is the vector of, and what stands behind it: cloneofsimo's `<s1>`, or A1111's `bundle_emb.NAME.string_to_param.*`.
+fn word(name: &str) -> Option<(&str, &str)> {
     if name.starts_with('<') && name.ends_with('>') {
-        return Some(name);
+        return Some((name, "emb_params"));
     }
-    let (word, _) = name.strip_prefix("bundle_emb.")?.split_once('.')?;
-    Some(word)
+    name.strip_prefix("bundle_emb.")?.split_once('.')
 }

@@ -3,8 +3,8 @@
 
 use core_tensor::{Device, Tensor, tensor};
 use diffusion_engine::{
-    Chunk, Clip, ClipTokenizer, Embedding, Embeddings, Encoded, Error, Filling, Inside, Piece, Prompt, Row, Stream,
-    chunked, weighted_together,
+    Chunk, Clip, ClipTokenizer, Embedding, Embeddings, Encoded, Error, Filling, Inside, LentEmbeddings, Piece, Prompt,
+    Row, Stream, chunked, weighted_together,
 };
 
 use crate::{Edition, edition::NUMBER_CHANNELS, settings::Settings};
@@ -15,6 +15,8 @@ pub struct TextEncoders {
     edition: Edition,
     tokenizer: ClipTokenizer,
     embeddings: Embeddings,
+    /// Those that LoRAs bring.
+    lent: LentEmbeddings,
     /// CLIP-L, or OpenCLIP-H of 2.x; not in the refiner.
     first: Option<Clip>,
     /// OpenCLIP-bigG of XL and its refiner, with its projection.
@@ -69,6 +71,7 @@ impl TextEncoders {
             edition,
             tokenizer: ClipTokenizer::new()?,
             embeddings: Embeddings::default(),
+            lent: LentEmbeddings::default(),
             first: first
                 .filter(|_| needs[0])
                 .map(|clip| clip.called(if edition == Edition::Two { "clip_h" } else { "clip_l" })),
@@ -84,6 +87,11 @@ impl TextEncoders {
     /// [`Error::Tokenizer`].
     pub fn with_embeddings(self, embeddings: Vec<Embedding>) -> Result<Self, Error> {
         Ok(Self { embeddings: Embeddings::of(&self.tokenizer, embeddings)?, ..self })
+    }
+
+    /// The same with textual inversions that come and go.
+    pub fn with_lent(self, lent: LentEmbeddings) -> Self {
+        Self { lent, ..self }
     }
 
     /// Width of a token's vector.
@@ -124,7 +132,8 @@ impl TextEncoders {
         let Some(settings) = prompts.first().map(|(prompt, _)| Settings::of(prompt)) else { return Ok(Vec::new()) };
         let says_nothing = prompts.iter().all(|(prompt, _)| prompt.pieces.is_empty());
         let zeroed = settings.zeroed && self.edition.has_vector() && says_nothing;
-        let cut = |pieces: &[Piece]| chunked(&self.tokenizer, pieces, &self.embeddings, ClipTokenizer::TEXT);
+        let known = self.embeddings.clone().and(&self.tokenizer, self.lent.get())?;
+        let cut = |pieces: &[Piece]| chunked(&self.tokenizer, pieces, &known, ClipTokenizer::TEXT);
         let mut chunks = prompts.iter().map(|(prompt, _)| cut(&prompt.pieces)).collect::<Result<Vec<_>, Error>>()?;
         let most = chunks.iter().map(Vec::len).max().unwrap_or(0);
         let empty = cut(&[])?.remove(0);

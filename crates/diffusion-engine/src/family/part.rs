@@ -4,7 +4,7 @@ use core_tensor::{Compute, Device, Layout, Manifest, Residency, WeightSource, We
 use serde::de::DeserializeOwned;
 
 use super::{Network, Settings};
-use crate::{Embedding, Error};
+use crate::{Embedding, Error, LentEmbeddings};
 
 /// A part of a model in its file.
 #[derive(Clone)]
@@ -157,6 +157,7 @@ pub struct Parts {
     scheduler: Settings,
     yaml: Option<String>,
     embeddings: Vec<Embedding>,
+    lent: LentEmbeddings,
 }
 
 impl Parts {
@@ -168,6 +169,7 @@ impl Parts {
             scheduler: Settings::default(),
             yaml: None,
             embeddings: Vec::new(),
+            lent: LentEmbeddings::default(),
         }
     }
 
@@ -195,6 +197,11 @@ impl Parts {
     /// The same with textual inversions, which prompts may name.
     pub fn embeddings(self, embeddings: Vec<Embedding>) -> Self {
         Self { embeddings, ..self }
+    }
+
+    /// Textual inversions that come and go while the model is in use, which prompts may name beside the others.
+    pub fn lent_embeddings(&self) -> LentEmbeddings {
+        self.lent.clone()
     }
 
     /// Takes the textual inversions out.

@@ -1,6 +1,6 @@
 //! Textual inversion (Gal et al. 2022): vectors that a text encoder is given in the place of a word's.
 
-use core_tensor::{Device, Manifest, Tensor, WeightSource, tensor};
+use core_tensor::{Device, Manifest, Stored, Tensor, WeightSource, tensor};
 
 use crate::Error;
 
@@ -58,6 +58,19 @@ impl Embedding {
         Ok(Self { name, count, parts })
     }
 
+    /// The vectors of a word that a file of other things brings, each by what stands behind the word: as in a file of its own, or nothing
+    /// for a single one.
+    ///
+    /// # Errors
+    /// As [`Embedding::read`]; messages call the file `label`.
+    pub fn bundled(
+        name: impl Into<String>,
+        label: &str,
+        vectors: impl IntoIterator<Item = (String, Stored)>,
+    ) -> Result<Self, Error> {
+        Self::read(name, &Bundle::of(label, vectors))
+    }
+
     /// What prompts call it.
     pub fn name(&self) -> &str {
         &self.name
@@ -81,6 +94,36 @@ impl Embedding {
             found: self.parts.iter().map(|part| part.width).collect(),
         })?;
         Ok(tensor(part.values.clone(), [self.count, width], device))
+    }
+}
+
+/// Tensors of a file, by other names.
+struct Bundle {
+    label: String,
+    vectors: Vec<(String, Stored)>,
+    manifest: Manifest,
+}
+
+impl Bundle {
+    fn of(label: &str, vectors: impl IntoIterator<Item = (String, Stored)>) -> Self {
+        let vectors: Vec<_> = vectors.into_iter().collect();
+        let manifest = vectors.iter().map(|(name, stored)| (name, stored.format(), stored.shape().to_vec())).collect();
+        Self { label: label.to_owned(), vectors, manifest }
+    }
+}
+
+impl WeightSource for Bundle {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn read(&self, name: &str) -> Result<Stored, core_tensor::Error> {
+        let missing = || core_tensor::Error::Missing { name: name.to_owned(), source_name: self.label.clone() };
+        self.vectors.iter().find(|(of, _)| of == name).map(|(_, stored)| stored.clone()).ok_or_else(missing)
     }
 }
 

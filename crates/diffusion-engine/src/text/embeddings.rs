@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{clip_tokenizer::ClipTokenizer, embedding::Embedding};
 use crate::Error;
@@ -13,6 +13,22 @@ pub struct Embeddings {
     by_tokens: Vec<(Vec<usize>, Arc<Embedding>)>,
     /// In lower case, longer names first.
     by_name: Vec<(String, Arc<Embedding>)>,
+}
+
+/// Textual inversions that come and go while a model is in use, as LoRAs bring some. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct LentEmbeddings(Arc<Mutex<Vec<Embedding>>>);
+
+impl LentEmbeddings {
+    /// Has prompts find these from now on, and none of those before.
+    pub fn set(&self, embeddings: Vec<Embedding>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = embeddings;
+    }
+
+    /// Those that prompts find now.
+    pub fn get(&self) -> Vec<Embedding> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A stretch of a text.
@@ -35,7 +51,15 @@ impl Embeddings {
     /// # Errors
     /// [`Error::Tokenizer`].
     pub fn of(tokenizer: &ClipTokenizer, embeddings: Vec<Embedding>) -> Result<Self, Error> {
-        let mut known = Self::default();
+        Self::default().and(tokenizer, embeddings)
+    }
+
+    /// These and others.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
+    pub fn and(self, tokenizer: &ClipTokenizer, embeddings: Vec<Embedding>) -> Result<Self, Error> {
+        let mut known = self;
         for embedding in embeddings.into_iter().map(Arc::new) {
             let (ids, name) = (tokenizer.text(embedding.name())?, embedding.name().to_lowercase());
             known.by_tokens.retain(|(_, other)| other.name() != embedding.name());

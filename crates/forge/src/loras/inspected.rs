@@ -38,7 +38,7 @@ pub(crate) fn inspected(path: &Path) -> Result<InspectedLora> {
         modules: file.modules(),
         made_for: file.made_for().map(str::to_owned).or_else(|| base(&metadata)),
         triggers: triggers(&metadata),
-        words: file.words().iter().map(|(word, _)| word.clone()).collect(),
+        words: file.words().map(str::to_owned).collect(),
     })
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::SystemTime,
 };
 
+use diffusion_engine::{Embedding, LentEmbeddings};
 use lora::{Adapted, Adapter, Blocks, Dora, LoraFile, Target};
 
 use super::{Asked, Metadata, metadata};
@@ -32,6 +33,8 @@ pub(crate) struct LoadedLora {
     key: String,
     adapter: Adapter,
     places: Vec<Arc<Adapted>>,
+    /// Words that it brings, which prompts may name beside it.
+    embeddings: Vec<Embedding>,
 }
 
 impl Drop for LoadedLora {
@@ -48,6 +51,8 @@ pub(crate) struct LoraSet(Arc<Inner>);
 struct Inner {
     /// What they are put into, by the parts' keys.
     places: BTreeMap<String, Arc<Adapted>>,
+    /// Where prompts find the words that they bring; `None` where the model takes none.
+    lent: Option<LentEmbeddings>,
     loaded: Mutex<Vec<Weak<LoadedLora>>>,
     /// Runs take turns, as the strengths are those of one of them; those between which no LoRA is in the model go on side by side.
     turn: RwLock<()>,
@@ -71,9 +76,9 @@ pub(crate) enum Turn<'s> {
 }
 
 impl LoraSet {
-    /// None, in parts that they may be put into.
-    pub(crate) fn of(places: BTreeMap<String, Arc<Adapted>>) -> Self {
-        Self(Arc::new(Inner { places, loaded: Mutex::default(), turn: RwLock::default() }))
+    /// None, in parts that they may be put into; what they bring of words goes to `lent`.
+    pub(crate) fn of(places: BTreeMap<String, Arc<Adapted>>, lent: Option<LentEmbeddings>) -> Self {
+        Self(Arc::new(Inner { places, lent, loaded: Mutex::default(), turn: RwLock::default() }))
     }
 
     /// The LoRA of a file, which is put in if it is not yet, into parts of a model by its name and targets.
@@ -86,7 +91,7 @@ impl LoraSet {
         model: impl FnOnce() -> Result<(String, Vec<Target>)>,
         partly: bool,
     ) -> Result<Arc<LoadedLora>> {
-        let Inner { places, loaded, .. } = &*self.0;
+        let Inner { places, lent, loaded, .. } = &*self.0;
         let version = version(path);
         let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |lora: &Arc<LoadedLora>| lora.path == path && lora.version == version && lora.dora == dora;
@@ -98,6 +103,14 @@ impl LoraSet {
         let (file, _) = read(path).map_err(load)?;
         let fitted = file.fitted(&model, &targets, dora)?;
         let fitted = if partly { fitted } else { fitted.whole()? };
+        let embeddings = match lent {
+            Some(_) => file.embeddings()?,
+            None if partly || file.words().len() == 0 => Vec::new(),
+            None => {
+                let words = file.words().map(str::to_owned).collect();
+                return Err(load(Error::LoraWords { model, words }));
+            }
+        };
         let key = format!("{} {version:?} {dora:?}", path.display());
         let put: Vec<_> = targets.iter().enumerate().filter_map(|(at, t)| Some((at, places.get(&t.part)?))).collect();
         let places: Vec<_> = put.iter().map(|(_, place)| (*place).clone()).collect();
@@ -106,7 +119,15 @@ impl LoraSet {
             places.iter().for_each(|place: &Arc<Adapted>| place.take(&key));
             load(error.into())
         })?;
-        let lora = Arc::new(LoadedLora { path: path.to_owned(), version, dora, key, adapter: fitted.adapter, places });
+        let lora = Arc::new(LoadedLora {
+            path: path.to_owned(),
+            version,
+            dora,
+            key,
+            adapter: fitted.adapter,
+            places,
+            embeddings,
+        });
         loaded.retain(|lora| lora.strong_count() > 0);
         loaded.push(Arc::downgrade(&lora));
         Ok(lora)
@@ -121,18 +142,21 @@ impl LoraSet {
 impl Strengths {
     /// Sets them for a step, from 1, or for the encoding of the words; nobody else does until what is given back is dropped.
     pub(crate) fn set(&self, step: Option<usize>) -> Turn<'_> {
-        let Inner { loaded, turn, .. } = &*self.set.0;
+        let Inner { lent, loaded, turn, .. } = &*self.set.0;
         let all = || {
             let loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
             loaded.iter().filter_map(Weak::upgrade).collect::<Vec<_>>()
         };
         let shared = turn.read().unwrap_or_else(PoisonError::into_inner);
         // One that is put in from now on counts when somebody sets it, which takes the turn alone.
-        if all().is_empty() {
+        if all().is_empty() && lent.as_ref().is_none_or(|lent| lent.get().is_empty()) {
             return Turn::Shared(shared);
         }
         drop(shared);
         let alone = turn.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lent) = lent {
+            lent.set(self.asked.iter().flat_map(|(lora, _)| lora.embeddings.clone()).collect());
+        }
         for lora in all() {
             let asked = self.asked.iter().rfind(|(of, _)| Arc::ptr_eq(of, &lora)).map(|(_, asked)| asked);
             match asked.filter(|asked| step.is_none_or(|step| asked.steps.contain(step))) {
@@ -145,7 +169,7 @@ impl Strengths {
 
     /// What text encoders make of a prompt under them is another than under others.
     pub(crate) fn of_text(&self) -> String {
-        let counts = self.asked.iter().filter(|(_, asked)| asked.text != 0.0);
+        let counts = self.asked.iter().filter(|(lora, asked)| asked.text != 0.0 || !lora.embeddings.is_empty());
         counts.map(|(lora, asked)| format!("{}={}/{:?};", lora.key, asked.text, asked.blocks)).collect()
     }
 }

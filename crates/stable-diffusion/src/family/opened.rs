@@ -3,7 +3,7 @@ use std::sync::Arc;
 use core_tensor::Residency;
 use diffusion_engine::{
     Activation, AutoencoderKl, Card, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Embedding, Error, Job,
-    LatentScaling, Model, OpenedModel, Pass, Size, VaeConfig, VaeDimensions,
+    LatentScaling, LentEmbeddings, Model, OpenedModel, Pass, Size, VaeConfig, VaeDimensions,
     family::{Part, PartBytes, Parts, Placement, clip},
 };
 
@@ -29,6 +29,7 @@ pub(super) struct Opened {
     vae: (Part, VaeConfig),
     /// How latents are scaled where the autoencoder's own config doesn't say it.
     scaling: LatentScaling,
+    lent: LentEmbeddings,
     embeddings: Vec<Embedding>,
     /// Channels of the decoder's finest level.
     decoder: usize,
@@ -98,6 +99,7 @@ impl Opened {
             unused: usize::from(unused),
             vae: (vae, vae_config),
             scaling,
+            lent: parts.lent_embeddings(),
             embeddings: parts.take_embeddings(),
             decoder: decoder.width(),
         })
@@ -202,7 +204,7 @@ impl OpenedModel for Opened {
             .map(|(part, config)| part.load(at, Residency::Mapped, |w| Clip::load_projected(w, config)));
         let encoders =
             TextEncoders::new(self.edition, first.transpose()?, second.transpose()?, self.unused, &at.device)?;
-        let encoders = encoders.with_embeddings(self.embeddings.clone())?;
+        let encoders = encoders.with_embeddings(self.embeddings.clone())?.with_lent(self.lent.clone());
         let (part, config) = &self.vae;
         let scaling = self.scaling;
         let vae = part.load(at, Residency::Unpacked, |w| match self.dimensions.in_channels {
