@@ -21,10 +21,10 @@ use crate::{
 
 const HIDDEN: usize = 3072; // black-forest-labs/FLUX.1-dev: hidden_size
 const HEADS: usize = 24; // the same: num_heads
-const IMAGE_SIDE: usize = 32; // a picture of 512 x 512
-const TEXT: usize = 512; // T5 tokens of dev
+pub(crate) const IMAGE_SIDE: usize = 32; // a picture of 512 x 512
+pub(crate) const TEXT: usize = 512; // T5 tokens of dev
 /// Width of what goes into the transformer; small, as only its blocks are timed.
-const INPUT: usize = 64;
+pub(crate) const INPUT: usize = 64;
 
 /// One block of each kind of Flux, hidden 3072, 24 heads, 1024 image and 512 text tokens.
 pub(crate) fn flux(report: &mut Report) -> Result<(), Box<dyn std::error::Error>> {
@@ -91,7 +91,7 @@ fn locked(clock: &Mutex<Clock>) -> MutexGuard<'_, Clock> {
 }
 
 /// A transformer of one block of each kind.
-const FLUX: Dimensions = Dimensions {
+pub(crate) const FLUX: Dimensions = Dimensions {
     in_channels: INPUT,
     context: INPUT,
     pooled: INPUT,
@@ -166,7 +166,7 @@ impl Resnet {
 pub(crate) struct Random(Manifest);
 
 impl Random {
-    fn of(layout: &Layout) -> Self {
+    pub(crate) fn of(layout: &Layout) -> Self {
         Self(layout.needs().iter().map(|need| (need.name.as_str(), Format::F32, need.shape.clone())).collect())
     }
 

@@ -3,6 +3,7 @@
 //! The machine's own limits are measured first, in the same run and on the same threads. Shapes are those of Flux (hidden 3072, 24
 //! heads) and of the UNet and the decoder of SD 1.5.
 
+mod adapters;
 mod blocks;
 mod demo;
 mod operations;
@@ -68,6 +69,8 @@ fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     operations::attention(isa, &mut report);
     operations::rows(isa, &mut report);
     blocks::flux(&mut report)?;
+    adapters::steps(&mut report)?;
+    adapters::load(&mut report)?;
     blocks::resnets(&mut report)?;
     unet::sd15(&mut report)?;
     unet::decoder(&mut report)?;
