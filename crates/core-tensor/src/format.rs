@@ -2,10 +2,7 @@
 
 use std::{borrow::Cow, fmt, ops::Deref};
 
-use half::{
-    bf16, f16,
-    slice::{HalfBitsSliceExt, HalfFloatSliceExt},
-};
+use kernels::Isa;
 
 /// A number format, open to whoever implements [`BlockFormat`]. Two of one name are the same.
 #[derive(Clone, Copy)]
@@ -188,25 +185,23 @@ impl BlockFormat for Opaque {
 }
 
 fn f64s(bytes: &[u8], weights: &mut [f32]) {
-    for (weight, &bytes) in weights.iter_mut().zip(bytes.as_chunks().0) {
-        *weight = f64::from_le_bytes(bytes) as f32;
-    }
+    each(bytes, weights, |&bytes| f64::from_le_bytes(bytes) as f32);
 }
 
 fn f32s(bytes: &[u8], weights: &mut [f32]) {
-    for (weight, &bytes) in weights.iter_mut().zip(bytes.as_chunks().0) {
-        *weight = f32::from_le_bytes(bytes);
-    }
+    each(bytes, weights, |&bytes| f32::from_le_bytes(bytes));
 }
 
 fn f16s(bytes: &[u8], weights: &mut [f32]) {
-    numbers(bytes, u16::from_le_bytes).reinterpret_cast::<f16>().convert_to_f32_slice(weights);
+    kernels::widen_f16(Isa::best(), bytes, weights);
 }
 
 fn bf16s(bytes: &[u8], weights: &mut [f32]) {
-    for (weight, &bytes) in weights.iter_mut().zip(bytes.as_chunks().0) {
-        *weight = bf16::from_le_bytes(bytes).to_f32();
-    }
+    each(bytes, weights, |&bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16));
+}
+
+fn each<const N: usize>(bytes: &[u8], weights: &mut [f32], value: impl Fn(&[u8; N]) -> f32) {
+    kernels::each_block(Isa::best(), bytes, weights, |bytes, weight: &mut [f32; 1]| weight[0] = value(bytes));
 }
 
 /// Little-endian numbers, where they lie if that is at an address for numbers of their size.

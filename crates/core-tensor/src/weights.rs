@@ -11,6 +11,7 @@ mod manifest;
 mod matrix;
 mod merged;
 mod parameter;
+mod segment;
 mod socket;
 mod source;
 mod stored;
@@ -29,9 +30,10 @@ pub use manifest::{Form, Manifest};
 pub use matrix::Matrix;
 pub(crate) use matrix::{F32, multiply};
 pub use parameter::{Parameter, Table};
+pub use segment::Scaling;
 pub use socket::Socket;
 pub use source::WeightSource;
-pub use stored::{Scaling, Stored};
+pub use stored::Stored;
 pub use strength::Strength;
 pub use view::{MAX_DEPTH, Weights};
 pub use weight::{Factor, Weight};
@@ -45,8 +47,8 @@ pub enum Residency {
     /// Brought into the order that it is multiplied in, at once: fastest. On the CPU it keeps its precision or that which is
     /// computed in, elsewhere it becomes f32.
     Unpacked,
-    /// Left where and as it is stored, and unpacked a panel at a time in each multiplication: slower, no memory but one panel
-    /// and the system's file cache.
+    /// Left where and as it is stored, and unpacked a few panels at a time in each multiplication: on the CPU about as fast, with no
+    /// memory but these panels and the system's file cache.
     Mapped,
 }
 

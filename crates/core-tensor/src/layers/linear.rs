@@ -1,4 +1,4 @@
-use kernels::{Epilogue, PackedMatrix, PackedRows, RowNorm};
+use kernels::{Epilogue, MatrixRef, PackedRows, RowNorm};
 
 use super::LayerNorm;
 use crate::{
@@ -65,7 +65,7 @@ impl Linear {
     /// The product and what follows it in a kernel's own pass over the result; `None` where no kernel has one. What a pair of small
     /// factors adds is a residual of it.
     fn fused<const D: usize>(&self, x: &Tensor<D>, then: Then<D>) -> Option<Tensor<D>> {
-        let Matrix::Panels(own) = self.weight.own() else { return None };
+        let own = self.weight.own().for_kernels()?;
         let beside = self.weight.beside();
         let pair = beside.at_most_a_pair()?;
         let (activation, gate, residual) = match then {
@@ -78,7 +78,7 @@ impl Linear {
         let Some(pair) = pair else {
             return Some(multiply(own, x, Epilogue { bias: bias.as_deref(), activation, ..after }));
         };
-        let (Matrix::Panels(down), Matrix::Panels(up)) = (pair.down(), pair.up()) else { return None };
+        let (down, up) = (pair.down().for_kernels()?, pair.up().for_kernels()?);
         let packed = (own.takes_rows() && down.takes_rows()).then(|| packed(None, x));
         let of_x = |weight, epilogue| match &packed {
             Some(rows) => of_rows(rows, weight, x, epilogue),
@@ -126,12 +126,14 @@ impl Linear {
         of_rows(&inner, outs, &x, epilogue)
     }
 
+    /// The matrix, if no branch counts and kernels multiply with it.
+    fn for_kernels(&self) -> Option<MatrixRef<'_>> {
+        self.weight.alone().and_then(Matrix::for_kernels)
+    }
+
     /// The matrix, if it is multiplied with [`PackedRows`].
-    fn takes_rows(&self) -> Option<&PackedMatrix> {
-        match self.weight.alone() {
-            Some(Matrix::Panels(weight)) if weight.takes_rows() => Some(weight),
-            Some(Matrix::Panels(_) | Matrix::Dense(_) | Matrix::Mapped(_)) | None => None,
-        }
+    fn takes_rows(&self) -> Option<MatrixRef<'_>> {
+        self.for_kernels().filter(|weight| weight.takes_rows())
     }
 
     fn bias(&self) -> Option<Values> {
@@ -175,7 +177,7 @@ fn packed<const D: usize>(norm: Option<&LayerNorm>, x: &Tensor<D>) -> PackedRows
 }
 
 /// The product of rows that were put in order, in the shape of `x` but for the outputs.
-fn of_rows<const D: usize>(rows: &PackedRows, w: &PackedMatrix, x: &Tensor<D>, epilogue: Epilogue) -> Tensor<D> {
+fn of_rows<const D: usize>(rows: &PackedRows, w: MatrixRef, x: &Tensor<D>, epilogue: Epilogue) -> Tensor<D> {
     let mut shape = x.dims();
     shape[D - 1] = w.d_out();
     cpu::tensor(shape, |out| rows.linear(w, epilogue, out))

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use kernels::{Compute, Epilogue, PackedMatrix};
+use kernels::{Compute, Epilogue, KeptMatrix, MatrixRef, PackedMatrix, RowSource};
 
 use super::{Factor, Format, PANEL, Product, Residency, Stored, computed::Origin, stored::FLOATS};
 use crate::{
@@ -43,19 +43,30 @@ impl Matrix {
     }
 }
 
+impl Matrix {
+    /// What the kernels of the CPU multiply with, where they do, with what follows a product as part of it.
+    pub(crate) fn for_kernels(&self) -> Option<MatrixRef<'_>> {
+        match self {
+            Self::Panels(matrix) => Some(matrix.into()),
+            Self::Mapped(mapped) => mapped.kept().map(MatrixRef::from),
+            Self::Dense(_) => None,
+        }
+    }
+}
+
 impl Factor<2> for Matrix {
     /// `x · selfᵀ`: `[n, in]` to `[n, out]`.
     fn product(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Dense(w) => x.matmul(w.clone().transpose()),
-            Self::Panels(w) => multiply(w, &x, Epilogue::default()),
+            Self::Panels(w) => multiply(w.into(), &x, Epilogue::default()),
             Self::Mapped(w) => w.product(&x),
         }
     }
 }
 
 /// `[…, in]` to `[…, out]`.
-pub(crate) fn multiply<const D: usize>(w: &PackedMatrix, x: &Tensor<D>, epilogue: Epilogue) -> Tensor<D> {
+pub(crate) fn multiply<const D: usize>(w: MatrixRef, x: &Tensor<D>, epilogue: Epilogue) -> Tensor<D> {
     let mut shape = x.dims();
     assert_eq!(shape[D - 1], w.d_in(), "columns for a matrix [{}, {}]", w.d_out(), w.d_in());
     shape[D - 1] = w.d_out();
@@ -85,17 +96,25 @@ pub struct MappedMatrix {
 }
 
 impl MappedMatrix {
+    /// As the kernels of the CPU take it: stored there, in a format without a product of its own.
+    fn kept(&self) -> Option<KeptMatrix<'_>> {
+        let Origin::Stored(stored) = &self.origin else { return None };
+        let has_product = !stored.is_scaled() && stored.format().product().is_some();
+        let shape = [stored.shape()[0], stored.shape()[1]];
+        let is_kept = cpu::is(&self.device) && !has_product;
+        is_kept.then(|| KeptMatrix::of(cpu::isa(), self.compute, shape, stored))
+    }
+
     fn product(&self, x: &Tensor<2>) -> Tensor<2> {
-        let stored = match &self.origin {
-            Origin::Stored(stored) if !stored.is_scaled() => Some(stored),
-            Origin::Stored(_) | Origin::Computed { .. } => None,
-        };
-        let fused = stored.and_then(|stored| Some((stored, stored.format().product()?)));
-        let parts = match fused.filter(|_| cpu::is(&self.device)) {
-            Some((stored, product)) => {
+        if let Some(kept) = self.kept() {
+            return multiply(kept.into(), x, Epilogue::default());
+        }
+        let parts = match (&self.origin, cpu::is(&self.device)) {
+            (Origin::Stored(stored), true) => {
+                let product = stored.format().product().expect("a format without one is kept");
                 stored.segments().map(|matrix| self.fused(stored.format(), product, matrix, x)).collect()
             }
-            None => {
+            (Origin::Stored(_) | Origin::Computed { .. }, _) => {
                 let out = self.origin.height();
                 let panels = (0..out).step_by(PANEL);
                 panels.map(|row| self.panel(x, row..(row + PANEL).min(out))).collect()
@@ -107,7 +126,7 @@ impl MappedMatrix {
     fn panel(&self, x: &Tensor<2>, rows: Range<usize>) -> Tensor<2> {
         let stored = self.origin.rows(rows);
         if cpu::is(&self.device) {
-            return multiply(&packed(&stored, self.compute), x, Epilogue::default());
+            return multiply((&packed(&stored, self.compute)).into(), x, Epilogue::default());
         }
         x.clone().matmul(dense(&stored, &self.device).transpose())
     }
@@ -118,5 +137,11 @@ impl MappedMatrix {
         let mut out = vec![0.0; n * d_out];
         product(matrix, d_in, &Values::of(x).expect(F32), &mut out);
         tensor(out, [n, d_out], &self.device)
+    }
+}
+
+impl RowSource for Stored {
+    fn read(&self, row: usize, first: usize, to: &mut [f32]) {
+        Stored::read(self, row * self.shape()[1] + first, to);
     }
 }

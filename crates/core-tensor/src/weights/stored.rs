@@ -1,13 +1,13 @@
 //! A tensor as it lies in its file.
 
-use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use half::slice::HalfBitsSliceExt;
-use rayon::prelude::*;
 
 use super::{
     Format,
     format::{Unpack, numbers},
+    segment::{Scaled, Scaling, Segment},
 };
 use crate::{Error, Mapped};
 
@@ -20,52 +20,6 @@ pub struct Stored {
     shape: Vec<usize>,
     /// One after the other, each of whole blocks; more than one where a tensor was put together from several.
     segments: Vec<Segment>,
-}
-
-/// Scales that lie elsewhere than the weights which they belong to.
-pub trait Scaling: Send + Sync + fmt::Debug {
-    /// Scales weights, of which the first is number `first` of the tensor, row-major.
-    fn scale(&self, first: usize, weights: &mut [f32]);
-}
-
-#[derive(Clone, Debug)]
-struct Segment {
-    bytes: Mapped,
-    range: Range<usize>,
-    scaling: Option<Scaled>,
-}
-
-/// Weights of a tensor with scales, by the number of the first.
-#[derive(Clone, Debug)]
-struct Scaled {
-    by: Arc<dyn Scaling>,
-    first: usize,
-}
-
-/// Weights that are unpacked by one thread, one after the other.
-const AT_ONCE: usize = 1 << 15;
-
-impl Segment {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[self.range.clone()]
-    }
-
-    /// All weights; on several threads where there are many.
-    fn unpack(&self, format: Format, unpack: Unpack, to: &mut [f32]) {
-        let part = |first: usize, bytes: &[u8], to: &mut [f32]| {
-            unpack(bytes, to);
-            if let Some(scaled) = &self.scaling {
-                scaled.by.scale(scaled.first + first, to);
-            }
-        };
-        if to.len() <= AT_ONCE {
-            return part(0, self.bytes(), to);
-        }
-        let blocks = (AT_ONCE / format.weights()).max(1);
-        let weights = blocks * format.weights();
-        let parts = to.par_chunks_mut(weights).zip(self.bytes().par_chunks(blocks * format.bytes()));
-        parts.enumerate().for_each(|(i, (to, bytes))| part(i * weights, bytes, to));
-    }
 }
 
 impl Stored {
@@ -145,6 +99,17 @@ impl Stored {
         self.segments.iter().flat_map(Segment::bytes).copied().collect()
     }
 
+    /// Some of the stored bytes, copied only where they are in several places.
+    ///
+    /// # Panics
+    /// If it has not so many.
+    pub fn bytes_of(&self, range: Range<usize>) -> Cow<'_, [u8]> {
+        match self.segments.as_slice() {
+            [one] => Cow::Borrowed(&one.bytes()[range]),
+            _ => Cow::Owned(self.to_bytes()[range].to_vec()),
+        }
+    }
+
     /// How many bytes it takes as it is stored.
     pub fn byte_len(&self) -> usize {
         self.segments.iter().map(|segment| segment.range.len()).sum()
@@ -170,7 +135,7 @@ impl Stored {
     pub fn rows(&self, rows: Range<usize>) -> Result<Self, Error> {
         let height = self.shape[0];
         assert!(rows.start <= rows.end && rows.end <= height, "rows {rows:?} of {height}");
-        let (mut skip, mut take) = (self.bytes_of(rows.start)?, self.bytes_of(rows.len())?);
+        let (mut skip, mut take) = (self.size_of_rows(rows.start)?, self.size_of_rows(rows.len())?);
         let mut parts = Vec::new();
         let weights = |bytes: usize| bytes / self.format.bytes() * self.format.weights();
         for Segment { bytes, range, scaling } in &self.segments {
@@ -189,7 +154,7 @@ impl Stored {
     }
 
     /// Bytes of so many rows along the first dimension: within the tensor's own, which were counted when it was made.
-    fn bytes_of(&self, rows: usize) -> Result<usize, Error> {
+    fn size_of_rows(&self, rows: usize) -> Result<usize, Error> {
         let (width, per_block) = (self.shape[1..].iter().product::<usize>(), self.format.weights());
         if !(rows * width).is_multiple_of(per_block) {
             return Err(Error::Rows { format: self.format, weights: width, per_block });
@@ -232,6 +197,29 @@ impl Stored {
             rest = behind;
         }
         values
+    }
+
+    /// Writes the values from number `first` on, as many as `to` has room for.
+    ///
+    /// # Panics
+    /// If the tensor has not so many, or none that a model is computed with.
+    pub fn read(&self, first: usize, to: &mut [f32]) {
+        let unpack = self.format.unpack().expect(FLOATS);
+        let (mut start, mut to) = (first, to);
+        for segment in &self.segments {
+            let held = segment.range.len() / self.format.bytes() * self.format.weights();
+            if start >= held {
+                start -= held;
+                continue;
+            }
+            let (part, rest) = to.split_at_mut((held - start).min(to.len()));
+            segment.read(self.format, unpack, start, part);
+            (start, to) = (0, rest);
+            if to.is_empty() {
+                return;
+            }
+        }
+        assert!(to.is_empty(), "values that the tensor does not have");
     }
 
     /// Whether its weights are scaled once they are unpacked.
@@ -387,46 +375,6 @@ mod tests {
         let mut values = zeros;
         values[30_000] = 1.0;
         assert!(is_zero(&values, 0));
-    }
-
-    #[test]
-    fn rows_of_a_stack_run_across_its_parts() {
-        let part = |from: i32, rows: usize| {
-            Stored::of(&(from..from + 2 * rows as i32).map(|v| v as f32).collect::<Vec<_>>(), vec![rows, 2])
-        };
-        let stack = Stored::stacked(&[part(0, 2), part(4, 1), part(6, 3)]).unwrap();
-        assert_eq!(stack.shape(), [6, 2]);
-        for start in 0..=6 {
-            for end in start..=6 {
-                let expected: Vec<f32> = (2 * start..2 * end).map(|v| v as f32).collect();
-                assert_eq!(stack.rows(start..end).unwrap().to_f32().unwrap(), expected, "{start}..{end}");
-            }
-        }
-        assert_eq!(stack.rows(1..5).unwrap().rows(1..3).unwrap().to_f32().unwrap(), [4.0, 5.0, 6.0, 7.0]);
-        assert!(Stored::stacked(&[part(0, 1), Stored::of(&[0.0; 3], vec![1, 3])]).is_none());
-    }
-
-    /// Weights become their own numbers in the tensor.
-    #[derive(Debug)]
-    struct Numbered;
-
-    impl Scaling for Numbered {
-        fn scale(&self, first: usize, weights: &mut [f32]) {
-            weights.iter_mut().enumerate().for_each(|(i, weight)| *weight *= (first + i) as f32);
-        }
-    }
-
-    #[test]
-    fn scales_are_those_of_a_weights_place_in_its_tensor_whatever_is_cut_and_stacked() {
-        let rows = 3 * AT_ONCE / 4;
-        let ones = Stored::of(&vec![1.0; rows * 4], vec![rows, 4]).scaled(Arc::new(Numbered));
-        let expected: Vec<f32> = (0..rows * 4).map(|i| i as f32).collect();
-        assert!(ones.is_scaled() && ones.to_f32().unwrap() == expected);
-        let part = ones.rows(5..rows - 7).unwrap();
-        assert_eq!(part.to_f32().unwrap(), expected[20..4 * (rows - 7)]);
-        let stack = Stored::stacked(&[part.rows(1..3).unwrap(), ones.rows(0..1).unwrap()]).unwrap();
-        assert_eq!(stack.to_f32().unwrap(), [&expected[24..32], &expected[..4]].concat());
-        assert_eq!(stack.with_values(|v| matches!(v, kernels::Values::F32([24.0, ..]))), Some(true));
     }
 
     #[test]

@@ -1,0 +1,180 @@
+//! A piece of a tensor: blocks in one place of a file, and the scales that belong to them.
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use rayon::prelude::*;
+
+use super::format::{Format, Unpack};
+use crate::Mapped;
+
+/// Scales that lie elsewhere than the weights which they belong to.
+pub trait Scaling: Send + Sync + fmt::Debug {
+    /// Scales weights, of which the first is number `first` of the tensor, row-major.
+    fn scale(&self, first: usize, weights: &mut [f32]);
+}
+
+/// Bytes of whole blocks that lie one after the other.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) bytes: Mapped,
+    pub(super) range: Range<usize>,
+    pub(super) scaling: Option<Scaled>,
+}
+
+/// Weights of a tensor with scales, by the number of the first.
+#[derive(Clone, Debug)]
+pub(super) struct Scaled {
+    pub(super) by: Arc<dyn Scaling>,
+    pub(super) first: usize,
+}
+
+/// Weights that are unpacked by one thread, one after the other.
+pub(super) const AT_ONCE: usize = 1 << 15;
+
+impl Segment {
+    /// As they are stored.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.range.clone()]
+    }
+
+    /// All weights; on several threads where there are many.
+    pub(super) fn unpack(&self, format: Format, unpack: Unpack, to: &mut [f32]) {
+        let part = |first: usize, bytes: &[u8], to: &mut [f32]| {
+            unpack(bytes, to);
+            if let Some(scaled) = &self.scaling {
+                scaled.by.scale(scaled.first + first, to);
+            }
+        };
+        if to.len() <= AT_ONCE {
+            return part(0, self.bytes(), to);
+        }
+        let blocks = (AT_ONCE / format.weights()).max(1);
+        let weights = blocks * format.weights();
+        let parts = to.par_chunks_mut(weights).zip(self.bytes().par_chunks(blocks * format.bytes()));
+        parts.enumerate().for_each(|(i, (to, bytes))| part(i * weights, bytes, to));
+    }
+
+    /// Some weights from number `first` of the segment on.
+    pub(super) fn read(&self, format: Format, unpack: Unpack, first: usize, to: &mut [f32]) {
+        let (per_block, size) = (format.weights(), format.bytes());
+        let bytes = |blocks: Range<usize>| &self.bytes()[blocks.start * size..blocks.end * size];
+        let end = first + to.len();
+        // Whole blocks become weights in their place, the others beside it.
+        let whole = first.div_ceil(per_block)..end / per_block;
+        let beside = |block: usize, to: &mut [f32]| {
+            let mut all = vec![0.0; per_block];
+            unpack(bytes(block..block + 1), &mut all);
+            let from = first.max(block * per_block);
+            to.copy_from_slice(&all[from - block * per_block..][..to.len()]);
+        };
+        if whole.start > whole.end {
+            beside(whole.end, to);
+        } else {
+            let (head, rest) = to.split_at_mut(whole.start * per_block - first);
+            let (middle, tail) = rest.split_at_mut(whole.len() * per_block);
+            if !head.is_empty() {
+                beside(whole.start - 1, head);
+            }
+            unpack(bytes(whole.clone()), middle);
+            if !tail.is_empty() {
+                beside(whole.end, tail);
+            }
+        }
+        if let Some(scaled) = &self.scaling {
+            scaled.by.scale(scaled.first + first, to);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::AssertUnwindSafe;
+
+    use super::*;
+    use crate::{BlockFormat, Stored};
+
+    #[test]
+    fn rows_of_a_stack_run_across_its_parts() {
+        let part = |from: i32, rows: usize| {
+            Stored::of(&(from..from + 2 * rows as i32).map(|v| v as f32).collect::<Vec<_>>(), vec![rows, 2])
+        };
+        let stack = Stored::stacked(&[part(0, 2), part(4, 1), part(6, 3)]).unwrap();
+        assert_eq!(stack.shape(), [6, 2]);
+        for start in 0..=6 {
+            for end in start..=6 {
+                let expected: Vec<f32> = (2 * start..2 * end).map(|v| v as f32).collect();
+                assert_eq!(stack.rows(start..end).unwrap().to_f32().unwrap(), expected, "{start}..{end}");
+            }
+        }
+        assert_eq!(stack.rows(1..5).unwrap().rows(1..3).unwrap().to_f32().unwrap(), [4.0, 5.0, 6.0, 7.0]);
+        assert!(Stored::stacked(&[part(0, 1), Stored::of(&[0.0; 3], vec![1, 3])]).is_none());
+    }
+
+    /// Weights become their own numbers in the tensor.
+    #[derive(Debug)]
+    struct Numbered;
+
+    impl Scaling for Numbered {
+        fn scale(&self, first: usize, weights: &mut [f32]) {
+            weights.iter_mut().enumerate().for_each(|(i, weight)| *weight *= (first + i) as f32);
+        }
+    }
+
+    #[test]
+    fn scales_are_those_of_a_weights_place_in_its_tensor_whatever_is_cut_and_stacked() {
+        let rows = 3 * AT_ONCE / 4;
+        let ones = Stored::of(&vec![1.0; rows * 4], vec![rows, 4]).scaled(Arc::new(Numbered));
+        let expected: Vec<f32> = (0..rows * 4).map(|i| i as f32).collect();
+        assert!(ones.is_scaled() && ones.to_f32().unwrap() == expected);
+        let part = ones.rows(5..rows - 7).unwrap();
+        assert_eq!(part.to_f32().unwrap(), expected[20..4 * (rows - 7)]);
+        let stack = Stored::stacked(&[part.rows(1..3).unwrap(), ones.rows(0..1).unwrap()]).unwrap();
+        assert_eq!(stack.to_f32().unwrap(), [&expected[24..32], &expected[..4]].concat());
+        assert_eq!(stack.with_values(|v| matches!(v, kernels::Values::F32([24.0, ..]))), Some(true));
+    }
+
+    /// Three weights in two bytes.
+    struct Threes;
+
+    impl BlockFormat for Threes {
+        fn name(&self) -> &'static str {
+            "THREES"
+        }
+
+        fn weights(&self) -> usize {
+            3
+        }
+
+        fn bytes(&self) -> usize {
+            2
+        }
+
+        fn unpack(&self) -> Option<Unpack> {
+            Some(|blocks, weights| {
+                for (block, weights) in blocks.as_chunks::<2>().0.iter().zip(weights.as_chunks_mut::<3>().0) {
+                    let [a, b] = block.map(f32::from);
+                    *weights = [a, b, a + b];
+                }
+            })
+        }
+    }
+
+    #[test]
+    fn any_part_is_read_as_it_is_in_the_whole_wherever_blocks_and_parts_end() {
+        let part = |blocks: usize, seed: u8| {
+            let bytes = (0..2 * blocks as u8).map(|i| i.wrapping_mul(37).wrapping_add(seed)).collect();
+            Stored::of_bytes(Format(&Threes), vec![blocks, 3], bytes).unwrap()
+        };
+        let stack = Stored::stacked(&[part(4, 1).scaled(Arc::new(Numbered)), part(1, 2), part(3, 3)]).unwrap();
+        let all = stack.to_f32().unwrap();
+        for first in 0..=all.len() {
+            for end in first..=all.len() {
+                let mut found = vec![f32::NAN; end - first];
+                stack.read(first, &mut found);
+                assert_eq!(found, all[first..end], "{first}..{end}");
+            }
+        }
+        let beyond = std::panic::catch_unwind(AssertUnwindSafe(|| stack.read(all.len() - 1, &mut [0.0; 2])));
+        assert!(beyond.is_err());
+    }
+}
