@@ -10,6 +10,7 @@ mod low;
 
 use core_tensor::{BlockFormat, Format, Unpack};
 use half::f16;
+use kernels::Isa;
 
 /// A format of blocks.
 struct Packed {
@@ -41,7 +42,12 @@ macro_rules! formats {
     ($($(#[$about:meta])* $name:ident = $weights:literal in $bytes:literal, $unpack:path;)*) => {
         $($(#[$about])*
         pub const $name: Format =
-            Format(&Packed { name: stringify!($name), weights: $weights, bytes: $bytes, unpack: $unpack });)*
+            Format(&Packed {
+                name: stringify!($name),
+                weights: $weights,
+                bytes: $bytes,
+                unpack: |blocks, weights| kernels::each_block(Isa::best(), blocks, weights, $unpack),
+            });)*
 
         /// Every format of blocks that ggml stores weights in.
         pub const BLOCK_FORMATS: &[Format] = &[$($name),*];
@@ -97,13 +103,6 @@ formats! {
     MXFP4 = 32 in 17, low::mxfp4;
     /// Floats of four bits, and floats of eight bits as scales for 16, four of them together.
     NVFP4 = 64 in 36, low::nvfp4;
-}
-
-/// Calls `unpack` for each block of `B` bytes and its `W` weights.
-#[inline(always)]
-fn each<const B: usize, const W: usize>(blocks: &[u8], weights: &mut [f32], unpack: impl Fn(&[u8; B], &mut [f32; W])) {
-    let (blocks, weights) = (blocks.as_chunks::<B>().0, weights.as_chunks_mut::<W>().0);
-    blocks.iter().zip(weights).for_each(|(block, weights)| unpack(block, weights));
 }
 
 /// The f16 at a place of a block.

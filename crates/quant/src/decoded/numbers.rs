@@ -1,7 +1,7 @@
 //! How single numbers of four and eight bits become f32, before they are scaled.
 
 use core_tensor::{BlockFormat, Format, Unpack};
-use half::f16;
+use kernels::Isa;
 
 struct Numbers {
     name: &'static str,
@@ -71,43 +71,75 @@ pub(crate) const FP4_VALUES: [f32; 16] = {
 
 /// Two in a byte, the first one in the upper half.
 fn fours(bytes: &[u8], weights: &mut [f32], values: &[f32; 16]) {
-    for (&byte, pair) in bytes.iter().zip(weights.as_chunks_mut::<2>().0) {
-        *pair = [values[usize::from(byte >> 4)], values[usize::from(byte & 15)]];
+    const AT_ONCE: usize = 256;
+    let isa = Isa::best();
+    for (bytes, weights) in bytes.chunks(AT_ONCE / 2).zip(weights.chunks_mut(AT_ONCE)) {
+        let mut numbers = [0; AT_ONCE];
+        for (&byte, pair) in bytes.iter().zip(numbers.as_chunks_mut().0) {
+            *pair = [byte >> 4, byte & 15];
+        }
+        kernels::choose(isa, values, &numbers[..weights.len()], weights);
     }
 }
 
 fn int8(bytes: &[u8], weights: &mut [f32]) {
-    for (&byte, weight) in bytes.iter().zip(weights) {
-        *weight = f32::from(byte.cast_signed());
-    }
-}
-
-fn e4m3(bytes: &[u8], weights: &mut [f32]) {
-    for (&byte, weight) in bytes.iter().zip(weights) {
-        *weight = E4M3_VALUES[usize::from(byte)];
-    }
+    each(bytes, weights, |byte| f32::from(byte.cast_signed()));
 }
 
 /// Four bits of exponent, three of mantissa, no infinities (Micikevicius et al. 2022).
-pub(crate) static E4M3_VALUES: [f32; 256] = {
-    let mut values = [0.0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let (exponent, mantissa) = ((byte >> 3 & 15) as u32, (byte & 7) as u32);
-        let magnitude = match (exponent, mantissa) {
-            (15, 7) => f32::NAN,
-            (0, mantissa) => mantissa as f32 / 512.0,
-            (exponent, mantissa) => f32::from_bits((exponent + 120) << 23 | mantissa << 20),
-        };
-        values[byte] = if byte < 128 { magnitude } else { -magnitude };
-        byte += 1;
-    }
-    values
-};
+#[inline(always)]
+pub(crate) fn e4m3_value(byte: u8) -> f32 {
+    let magnitude = u32::from(byte & 0x7f);
+    // The exponent is 120 less than that of an f32; without one, the mantissa counts 512ths.
+    let value = if magnitude < 8 { magnitude as f32 / 512.0 } else { f32::from_bits((magnitude << 20) + (120 << 23)) };
+    let value = if magnitude == 0x7f { f32::NAN } else { value };
+    f32::from_bits(value.to_bits() | u32::from(byte & 0x80) << 24)
+}
+
+fn e4m3(bytes: &[u8], weights: &mut [f32]) {
+    each(bytes, weights, e4m3_value);
+}
 
 /// Five bits of exponent, two of mantissa: the upper half of an f16.
 fn e5m2(bytes: &[u8], weights: &mut [f32]) {
-    for (&byte, weight) in bytes.iter().zip(weights) {
-        *weight = f16::from_le_bytes([0, byte]).to_f32();
+    const AT_ONCE: usize = 256;
+    for (bytes, weights) in bytes.chunks(AT_ONCE).zip(weights.chunks_mut(AT_ONCE)) {
+        let mut halves = [0; 2 * AT_ONCE];
+        for (&byte, half) in bytes.iter().zip(halves.as_chunks_mut::<2>().0) {
+            half[1] = byte;
+        }
+        kernels::widen_f16(Isa::best(), &halves, weights);
+    }
+}
+
+fn each(bytes: &[u8], weights: &mut [f32], value: impl Fn(u8) -> f32) {
+    kernels::each_block(Isa::best(), bytes, weights, |&[byte], weight: &mut [f32; 1]| weight[0] = value(byte));
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::*;
+
+    #[test]
+    fn every_float_of_eight_bits_has_the_value_that_its_parts_say() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let (mut fours, mut fives) = (vec![9.0; 256], vec![9.0; 256]);
+        e4m3(&bytes, &mut fours);
+        e5m2(&bytes, &mut fives);
+        for byte in 0..=255u8 {
+            let (sign, exponent, mantissa) = (byte >> 7, i32::from(byte >> 3 & 15), f64::from(byte & 7));
+            let magnitude = match (exponent, byte & 7) {
+                (15, 7) => f64::NAN,
+                (0, _) => mantissa / 512.0,
+                _ => (1.0 + mantissa / 8.0) * 2f64.powi(exponent - 7),
+            };
+            let expected = if sign == 1 { -magnitude } else { magnitude } as f32;
+            let found = fours[usize::from(byte)];
+            assert!(found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(), "{byte:x}");
+            let (expected, found) = (f16::from_bits(u16::from(byte) << 8).to_f32(), fives[usize::from(byte)]);
+            assert!(found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(), "{byte:x}");
+        }
     }
 }

@@ -65,15 +65,15 @@ pub(super) enum Absmax {
 }
 
 impl Absmax {
-    /// Those of some blocks.
-    fn of(&self, blocks: std::ops::Range<usize>) -> Vec<f32> {
-        const WHOLE: &str = "a list of numbers that was checked to have one for each block";
+    /// Those of some blocks from `first` on.
+    fn read(&self, first: usize, to: &mut [f32]) {
         match self {
-            Self::Plain(floats) => floats.rows(blocks).ok().and_then(|floats| floats.to_f32()).expect(WHOLE),
+            Self::Plain(floats) => floats.read(first, to),
             Self::Nested { bytes, table, scales, size, offset } => {
-                let bytes = bytes.rows(blocks.clone()).expect(WHOLE).to_bytes();
-                let value = |(&byte, block): (&u8, usize)| table[usize::from(byte)] * scales[block / size] + offset;
-                bytes.iter().zip(blocks).map(value).collect()
+                let bytes = bytes.bytes_of(first..first + to.len());
+                for ((to, &byte), block) in to.iter_mut().zip(&*bytes).zip(first..) {
+                    *to = table[usize::from(byte)] * scales[block / size] + offset;
+                }
             }
         }
     }
@@ -81,13 +81,22 @@ impl Absmax {
 
 impl Scaling for Blocks {
     fn scale(&self, first: usize, weights: &mut [f32]) {
-        let blocks = first / self.size..(first + weights.len()).div_ceil(self.size);
-        let absmax = self.absmax.of(blocks.clone());
-        each_run(first, weights, self.size, |block, weights| {
-            let absmax = absmax[block - blocks.start];
-            weights.iter_mut().for_each(|weight| *weight *= absmax);
-            self.round.all(weights);
-        });
+        const AT_ONCE: usize = 64;
+        let mut absmax = [0.0; AT_ONCE];
+        let (mut at, mut weights) = (first, weights);
+        while !weights.is_empty() {
+            let (start, end) = (at / self.size, (at + weights.len()).div_ceil(self.size));
+            let blocks = start..end.min(start + AT_ONCE);
+            self.absmax.read(start, &mut absmax[..blocks.len()]);
+            let (part, rest) = weights.split_at_mut((blocks.end * self.size - at).min(weights.len()));
+            each_run(at, part, self.size, |block, weights| {
+                let absmax = absmax[block - start];
+                weights.iter_mut().for_each(|weight| *weight *= absmax);
+                self.round.all(weights);
+            });
+            at += part.len();
+            weights = rest;
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use half::f16;
 use rayon::prelude::*;
 
-use crate::decoded::E4M3_VALUES;
+use crate::decoded::e4m3_value;
 
 /// The largest number of [`EightBits::E4m3`].
 pub const LARGEST_E4M3: f32 = 448.0;
@@ -31,7 +31,7 @@ impl EightBits {
     /// What a byte stands for.
     pub fn value(self, byte: u8) -> f32 {
         match self {
-            Self::E4m3 => E4M3_VALUES[usize::from(byte)],
+            Self::E4m3 => e4m3_value(byte),
             Self::E5m2 => f16::from_le_bytes([0, byte]).to_f32(),
         }
     }

@@ -2,108 +2,99 @@
 
 use std::sync::LazyLock;
 
-use super::{each, half, u16_at, u32_at};
+use super::{half, u16_at, u32_at};
 
-pub(super) fn iq2_xxs(blocks: &[u8], weights: &mut [f32]) {
+#[inline(always)]
+pub(super) fn iq2_xxs(block: &[u8; 66], weights: &mut [f32; 256]) {
     let words = &TABLES.iq2_xxs;
-    each(blocks, weights, |block: &[u8; 66], weights: &mut [f32; 256]| {
-        let d = half(block, 0);
-        for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let (indices, signs) = (&block[2 + part * 8..][..4], u32_at(block, 6 + part * 8));
-            let scale = d * (0.5 + (signs >> 28) as f32) * 0.25;
-            for (i, weights) in weights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                signed(scale, &words[usize::from(indices[i])], paired(signs >> (7 * i)), weights);
-            }
+    let d = half(block, 0);
+    for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let (indices, signs) = (&block[2 + part * 8..][..4], u32_at(block, 6 + part * 8));
+        let scale = d * (0.5 + (signs >> 28) as f32) * 0.25;
+        for (i, weights) in weights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            signed(scale, &words[usize::from(indices[i])], paired(signs >> (7 * i)), weights);
         }
-    });
+    }
 }
 
-pub(super) fn iq2_xs(blocks: &[u8], weights: &mut [f32]) {
+#[inline(always)]
+pub(super) fn iq2_xs(block: &[u8; 74], weights: &mut [f32; 256]) {
     let words = &TABLES.iq2_xs;
-    each(blocks, weights, |block: &[u8; 74], weights: &mut [f32; 256]| {
-        let (d, scales) = (half(block, 0), &block[66..]);
-        for (i, weights) in weights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let index = u16_at(block, 2 + i * 2);
-            let scale = d * (0.5 + four(scales, i / 2)) * 0.25;
-            signed(scale, &words[usize::from(index & 511)], paired(u32::from(index >> 9)), weights);
-        }
-    });
+    let (d, scales) = (half(block, 0), &block[66..]);
+    for (i, weights) in weights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let index = u16_at(block, 2 + i * 2);
+        let scale = d * (0.5 + four(scales, i / 2)) * 0.25;
+        signed(scale, &words[usize::from(index & 511)], paired(u32::from(index >> 9)), weights);
+    }
 }
 
-pub(super) fn iq2_s(blocks: &[u8], weights: &mut [f32]) {
+#[inline(always)]
+pub(super) fn iq2_s(block: &[u8; 82], weights: &mut [f32; 256]) {
     let words = &TABLES.iq2_s;
-    each(blocks, weights, |block: &[u8; 82], weights: &mut [f32; 256]| {
-        let (d, low, signs, high, scales) =
-            (half(block, 0), &block[2..34], &block[34..66], &block[66..74], &block[74..]);
-        for (i, weights) in weights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let index = usize::from(low[i]) | usize::from(high[i / 4] >> (i % 4 * 2) & 3) << 8;
-            signed(d * (0.5 + four(scales, i / 2)) * 0.25, &words[index], signs[i], weights);
-        }
-    });
+    let (d, low, signs, high, scales) = (half(block, 0), &block[2..34], &block[34..66], &block[66..74], &block[74..]);
+    for (i, weights) in weights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let index = usize::from(low[i]) | usize::from(high[i / 4] >> (i % 4 * 2) & 3) << 8;
+        signed(d * (0.5 + four(scales, i / 2)) * 0.25, &words[index], signs[i], weights);
+    }
 }
 
-pub(super) fn iq3_xxs(blocks: &[u8], weights: &mut [f32]) {
+#[inline(always)]
+pub(super) fn iq3_xxs(block: &[u8; 98], weights: &mut [f32; 256]) {
     let words = &TABLES.iq3_xxs;
-    each(blocks, weights, |block: &[u8; 98], weights: &mut [f32; 256]| {
-        let (d, indices) = (half(block, 0), &block[2..66]);
-        for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let signs = u32_at(block, 66 + part * 4);
-            let scale = d * (0.5 + (signs >> 28) as f32) * 0.5;
-            for (i, weights) in weights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                let [first, second] = [0, 1].map(|side| &words[usize::from(indices[part * 8 + i * 2 + side])]);
-                signed(scale, &joined(first, second), paired(signs >> (7 * i)), weights);
-            }
+    let (d, indices) = (half(block, 0), &block[2..66]);
+    for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let signs = u32_at(block, 66 + part * 4);
+        let scale = d * (0.5 + (signs >> 28) as f32) * 0.5;
+        for (i, weights) in weights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            let [first, second] = [0, 1].map(|side| &words[usize::from(indices[part * 8 + i * 2 + side])]);
+            signed(scale, &joined(first, second), paired(signs >> (7 * i)), weights);
         }
-    });
+    }
 }
 
-pub(super) fn iq3_s(blocks: &[u8], weights: &mut [f32]) {
+#[inline(always)]
+pub(super) fn iq3_s(block: &[u8; 110], weights: &mut [f32; 256]) {
     let words = &TABLES.iq3_s;
-    each(blocks, weights, |block: &[u8; 110], weights: &mut [f32; 256]| {
-        let (d, low, high, signs, scales) =
-            (half(block, 0), &block[2..66], &block[66..74], &block[74..106], &block[106..]);
-        for (i, weights) in weights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let word = |at: usize| &words[usize::from(low[at]) | usize::from(high[at / 8] >> (at % 8) & 1) << 8];
-            let scale = d * (1.0 + 2.0 * four(scales, i / 4));
-            signed(scale, &joined(word(i * 2), word(i * 2 + 1)), signs[i], weights);
-        }
-    });
+    let (d, low, high, signs, scales) = (half(block, 0), &block[2..66], &block[66..74], &block[74..106], &block[106..]);
+    for (i, weights) in weights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let word = |at: usize| &words[usize::from(low[at]) | usize::from(high[at / 8] >> (at % 8) & 1) << 8];
+        let scale = d * (1.0 + 2.0 * four(scales, i / 4));
+        signed(scale, &joined(word(i * 2), word(i * 2 + 1)), signs[i], weights);
+    }
 }
 
 /// How far the words of one bit lie beside whole numbers (ggml, `IQ1S_DELTA`).
 const SHIFT: f32 = 0.125;
 
-pub(super) fn iq1_s(blocks: &[u8], weights: &mut [f32]) {
+#[inline(always)]
+pub(super) fn iq1_s(block: &[u8; 50], weights: &mut [f32; 256]) {
     let words = &TABLES.iq1_s;
-    each(blocks, weights, |block: &[u8; 50], weights: &mut [f32; 256]| {
-        let (d, low) = (half(block, 0), &block[2..34]);
-        for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let high = u16_at(block, 34 + part * 2);
-            let scale = d * f32::from(2 * (high >> 12 & 7) + 1);
-            let shift = if high & 0x8000 == 0 { SHIFT } else { -SHIFT };
-            for (i, weights) in weights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                let index = usize::from(low[part * 4 + i]) | usize::from(high >> (3 * i) & 7) << 8;
-                shifted(scale, &words[index], shift, weights);
-            }
+    let (d, low) = (half(block, 0), &block[2..34]);
+    for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let high = u16_at(block, 34 + part * 2);
+        let scale = d * f32::from(2 * (high >> 12 & 7) + 1);
+        let shift = if high & 0x8000 == 0 { SHIFT } else { -SHIFT };
+        for (i, weights) in weights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            let index = usize::from(low[part * 4 + i]) | usize::from(high >> (3 * i) & 7) << 8;
+            shifted(scale, &words[index], shift, weights);
         }
-    });
+    }
 }
 
 /// The scale of the block is an f16 of which each of four numbers has four bits, above its own scales.
-pub(super) fn iq1_m(blocks: &[u8], weights: &mut [f32]) {
+#[inline(always)]
+pub(super) fn iq1_m(block: &[u8; 56], weights: &mut [f32; 256]) {
     let words = &TABLES.iq1_s;
-    each(blocks, weights, |block: &[u8; 56], weights: &mut [f32; 256]| {
-        let (low, high) = (&block[..32], &block[32..48]);
-        let scales = [0, 1, 2, 3].map(|i| u16_at(block, 48 + i * 2));
-        let d = scales.iter().enumerate().fold(0, |d, (i, scales)| d | scales >> 12 << (4 * i));
-        let d = half::f16::from_bits(d).to_f32();
-        for (i, weights) in weights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let scale = d * f32::from(2 * (scales[i / 8] >> (i / 2 % 4 * 3) & 7) + 1);
-            let high = high[i / 2] >> (i % 2 * 4);
-            let shift = if high & 8 == 0 { SHIFT } else { -SHIFT };
-            shifted(scale, &words[usize::from(low[i]) | usize::from(high & 7) << 8], shift, weights);
-        }
-    });
+    let (low, high) = (&block[..32], &block[32..48]);
+    let scales = [0, 1, 2, 3].map(|i| u16_at(block, 48 + i * 2));
+    let d = scales.iter().enumerate().fold(0, |d, (i, scales)| d | scales >> 12 << (4 * i));
+    let d = half::f16::from_bits(d).to_f32();
+    for (i, weights) in weights.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let scale = d * f32::from(2 * (scales[i / 8] >> (i / 2 % 4 * 3) & 7) + 1);
+        let high = high[i / 2] >> (i % 2 * 4);
+        let shift = if high & 8 == 0 { SHIFT } else { -SHIFT };
+        shifted(scale, &words[usize::from(low[i]) | usize::from(high & 7) << 8], shift, weights);
+    }
 }
 
 /// One of many numbers of four bits.

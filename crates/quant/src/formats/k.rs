@@ -1,103 +1,107 @@
 //! Blocks of 256 weights, whose parts have scales of few bits.
 
-use super::{UNEVEN, each, half, u16_at};
+use super::{UNEVEN, half, u16_at};
 
-pub(super) fn q2_k(blocks: &[u8], weights: &mut [f32]) {
-    each(blocks, weights, |block: &[u8; 84], weights: &mut [f32; 256]| {
-        let (scales, quants) = (&block[..16], &block[16..80]);
-        let (d, dmin) = (half(block, 80), half(block, 82));
-        for (part, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let (scale, min) = (d * f32::from(scales[part] & 15), dmin * f32::from(scales[part] >> 4));
-            let (quants, shift) = (&quants[part / 8 * 32 + part % 2 * 16..][..16], part % 8 / 2 * 2);
-            for (weight, &q) in weights.iter_mut().zip(quants) {
-                *weight = scale * f32::from(q >> shift & 3) - min;
-            }
+#[inline(always)]
+pub(super) fn q2_k(block: &[u8; 84], weights: &mut [f32; 256]) {
+    let (scales, quants) = (&block[..16], &block[16..80]);
+    let (d, dmin) = (half(block, 80), half(block, 82));
+    let mut numbers = [0; 256];
+    for (row, numbers) in numbers.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        for (number, &q) in numbers.iter_mut().zip(&quants[row / 4 * 32..][..32]) {
+            *number = q >> (row % 4 * 2) & 3;
         }
-    });
+    }
+    for (part, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let (scale, min) = (d * f32::from(scales[part] & 15), dmin * f32::from(scales[part] >> 4));
+        for (weight, &q) in weights.iter_mut().zip(&numbers[part * 16..][..16]) {
+            *weight = scale * f32::from(q) - min;
+        }
+    }
 }
 
-pub(super) fn q3_k(blocks: &[u8], weights: &mut [f32]) {
-    each(blocks, weights, |block: &[u8; 110], weights: &mut [f32; 256]| {
-        let (high, quants, scales) = (&block[..32], &block[32..96], &block[96..108]);
-        let d = half(block, 108);
-        for (part, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            // Six bits: four of eight bytes' halves, two of four bytes' quarters.
-            let (low, top) = (scales[part % 8] >> (part / 8 * 4) & 15, scales[8 + part % 4] >> (part / 4 * 2) & 3);
-            let scale = d * (f32::from(low | top << 4) - 32.0);
-            let (side, shift) = (part % 2 * 16, part % 8 / 2 * 2);
-            let (quants, high) = (&quants[part / 8 * 32 + side..][..16], &high[side..][..16]);
-            for ((weight, &q), &h) in weights.iter_mut().zip(quants).zip(high) {
-                let below = if h >> (part / 2) & 1 == 0 { 4.0 } else { 0.0 };
-                *weight = scale * (f32::from(q >> shift & 3) - below);
-            }
+#[inline(always)]
+pub(super) fn q3_k(block: &[u8; 110], weights: &mut [f32; 256]) {
+    let (high, quants, scales) = (&block[..32], &block[32..96], &block[96..108]);
+    let d = half(block, 108);
+    for (part, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        // Six bits: four of eight bytes' halves, two of four bytes' quarters.
+        let (low, top) = (scales[part % 8] >> (part / 8 * 4) & 15, scales[8 + part % 4] >> (part / 4 * 2) & 3);
+        let scale = d * (f32::from(low | top << 4) - 32.0);
+        let (side, shift) = (part % 2 * 16, part % 8 / 2 * 2);
+        let (quants, high) = (&quants[part / 8 * 32 + side..][..16], &high[side..][..16]);
+        for ((weight, &q), &h) in weights.iter_mut().zip(quants).zip(high) {
+            let below = if h >> (part / 2) & 1 == 0 { 4.0 } else { 0.0 };
+            *weight = scale * (f32::from(q >> shift & 3) - below);
         }
-    });
+    }
 }
 
-pub(super) fn q4_k(blocks: &[u8], weights: &mut [f32]) {
-    each(blocks, weights, |block: &[u8; 144], weights: &mut [f32; 256]| {
-        let (d, dmin, quants) = (half(block, 0), half(block, 2), &block[16..]);
-        for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let [scale, min] = six_bits(&block[4..16], part);
-            let (scale, min, shift) = (d * scale, dmin * min, part % 2 * 4);
-            for (weight, &q) in weights.iter_mut().zip(&quants[part / 2 * 32..]) {
-                *weight = scale * f32::from(q >> shift & 15) - min;
-            }
+#[inline(always)]
+pub(super) fn q4_k(block: &[u8; 144], weights: &mut [f32; 256]) {
+    let (d, dmin, quants) = (half(block, 0), half(block, 2), &block[16..]);
+    for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let [scale, min] = six_bits(&block[4..16], part);
+        let (scale, min, shift) = (d * scale, dmin * min, part % 2 * 4);
+        for (weight, &q) in weights.iter_mut().zip(&quants[part / 2 * 32..][..32]) {
+            *weight = scale * f32::from(q >> shift & 15) - min;
         }
-    });
+    }
 }
 
-pub(super) fn q5_k(blocks: &[u8], weights: &mut [f32]) {
-    each(blocks, weights, |block: &[u8; 176], weights: &mut [f32; 256]| {
-        let (d, dmin, high, quants) = (half(block, 0), half(block, 2), &block[16..48], &block[48..]);
-        for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let [scale, min] = six_bits(&block[4..16], part);
-            let (scale, min, shift) = (d * scale, dmin * min, part % 2 * 4);
-            for ((weight, &q), &h) in weights.iter_mut().zip(&quants[part / 2 * 32..]).zip(high) {
-                *weight = scale * f32::from(q >> shift & 15 | (h >> part & 1) << 4) - min;
-            }
+#[inline(always)]
+pub(super) fn q5_k(block: &[u8; 176], weights: &mut [f32; 256]) {
+    let (d, dmin, high, quants) = (half(block, 0), half(block, 2), &block[16..48], &block[48..]);
+    for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let [scale, min] = six_bits(&block[4..16], part);
+        let (scale, min, shift) = (d * scale, dmin * min, part % 2 * 4);
+        for ((weight, &q), &h) in weights.iter_mut().zip(&quants[part / 2 * 32..][..32]).zip(high) {
+            *weight = scale * f32::from(q >> shift & 15 | (h >> part & 1) << 4) - min;
         }
-    });
+    }
 }
 
-pub(super) fn q6_k(blocks: &[u8], weights: &mut [f32]) {
-    each(blocks, weights, |block: &[u8; 210], weights: &mut [f32; 256]| {
-        let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], half(block, 208));
-        for (part, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let scale = d * f32::from(scales[part].cast_signed());
-            // Each half of the block has four rows of 32, of which the lower bits lie in two.
-            let (of, row, side) = (part / 8, part % 8 / 2, part % 2 * 16);
-            let (low, high) = (&low[of * 64 + row % 2 * 32 + side..][..16], &high[of * 32 + side..][..16]);
-            for ((weight, &l), &h) in weights.iter_mut().zip(low).zip(high) {
-                *weight = scale * (f32::from(l >> (row / 2 * 4) & 15 | (h >> (row * 2) & 3) << 4) - 32.0);
-            }
+#[inline(always)]
+pub(super) fn q6_k(block: &[u8; 210], weights: &mut [f32; 256]) {
+    let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], half(block, 208));
+    let mut numbers = [0; 256];
+    // Each half of the block has four rows of 32, of which the lower bits lie in two.
+    for (row, numbers) in numbers.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let (of, row) = (row / 4, row % 4);
+        let (low, high) = (&low[of * 64 + row % 2 * 32..][..32], &high[of * 32..][..32]);
+        for ((number, &l), &h) in numbers.iter_mut().zip(low).zip(high) {
+            *number = l >> (row / 2 * 4) & 15 | (h >> (row * 2) & 3) << 4;
         }
-    });
+    }
+    for (part, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let scale = d * f32::from(scales[part].cast_signed());
+        for (weight, &q) in weights.iter_mut().zip(&numbers[part * 16..][..16]) {
+            *weight = scale * (f32::from(q) - 32.0);
+        }
+    }
 }
 
 /// Behind the weights stand sums of them, which nothing but a product of integers needs.
-pub(super) fn q8_k(blocks: &[u8], weights: &mut [f32]) {
-    each(blocks, weights, |block: &[u8; 292], weights: &mut [f32; 256]| {
-        let d = f32::from_le_bytes([block[0], block[1], block[2], block[3]]);
-        for (weight, &q) in weights.iter_mut().zip(&block[4..260]) {
-            *weight = d * f32::from(q.cast_signed());
-        }
-    });
+#[inline(always)]
+pub(super) fn q8_k(block: &[u8; 292], weights: &mut [f32; 256]) {
+    let d = f32::from_le_bytes([block[0], block[1], block[2], block[3]]);
+    for (weight, &q) in weights.iter_mut().zip(&block[4..260]) {
+        *weight = d * f32::from(q.cast_signed());
+    }
 }
 
-pub(super) fn iq4_xs(blocks: &[u8], weights: &mut [f32]) {
-    each(blocks, weights, |block: &[u8; 136], weights: &mut [f32; 256]| {
-        let (d, top, low, quants) = (half(block, 0), u16_at(block, 2), &block[4..8], &block[8..]);
-        for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let scale = low[part / 2] >> (part % 2 * 4) & 15 | ((top >> (part * 2) & 3) << 4) as u8;
-            let scale = d * (f32::from(scale) - 32.0);
-            let (lower, upper) = weights.split_at_mut(16);
-            for ((&q, lower), upper) in quants[part * 16..].iter().zip(lower).zip(upper) {
-                *lower = scale * UNEVEN[usize::from(q & 15)];
-                *upper = scale * UNEVEN[usize::from(q >> 4)];
-            }
+#[inline(always)]
+pub(super) fn iq4_xs(block: &[u8; 136], weights: &mut [f32; 256]) {
+    let (d, top, low, quants) = (half(block, 0), u16_at(block, 2), &block[4..8], &block[8..]);
+    for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let scale = low[part / 2] >> (part % 2 * 4) & 15 | ((top >> (part * 2) & 3) << 4) as u8;
+        let scale = d * (f32::from(scale) - 32.0);
+        let (lower, upper) = weights.split_at_mut(16);
+        for ((&q, lower), upper) in quants[part * 16..][..16].iter().zip(lower).zip(upper) {
+            *lower = scale * UNEVEN[usize::from(q & 15)];
+            *upper = scale * UNEVEN[usize::from(q >> 4)];
         }
-    });
+    }
 }
 
 /// Scale and minimum of a part, of eight in twelve bytes: the first four parts have six bits of one byte each, the others four

@@ -1,55 +1,51 @@
 //! Weights of three values, and of four-bit floats.
 
-use super::{each, half};
+use super::half;
 
-pub(super) fn tq1_0(blocks: &[u8], weights: &mut [f32]) {
-    each(blocks, weights, |block: &[u8; 54], weights: &mut [f32; 256]| {
-        let d = half(block, 52);
-        let (first, rest) = weights.split_at_mut(160);
-        let (second, third) = rest.split_at_mut(80);
-        for (bytes, weights) in [(&block[..32], first), (&block[32..48], second), (&block[48..52], third)] {
-            for (power, weights) in [1, 3, 9, 27, 81].into_iter().zip(weights.chunks_mut(bytes.len())) {
-                for (weight, &byte) in weights.iter_mut().zip(bytes) {
-                    // The byte is a fraction of 256, of which this is one digit to the base of 3.
-                    let digit = (u16::from(byte.wrapping_mul(power)) * 3) >> 8;
-                    *weight = d * (f32::from(digit) - 1.0);
-                }
+#[inline(always)]
+pub(super) fn tq1_0(block: &[u8; 54], weights: &mut [f32; 256]) {
+    let d = half(block, 52);
+    let (first, rest) = weights.split_at_mut(160);
+    let (second, third) = rest.split_at_mut(80);
+    for (bytes, weights) in [(&block[..32], first), (&block[32..48], second), (&block[48..52], third)] {
+        for (power, weights) in [1, 3, 9, 27, 81].into_iter().zip(weights.chunks_mut(bytes.len())) {
+            for (weight, &byte) in weights.iter_mut().zip(bytes) {
+                // The byte is a fraction of 256, of which this is one digit to the base of 3.
+                let digit = (u16::from(byte.wrapping_mul(power)) * 3) >> 8;
+                *weight = d * (f32::from(digit) - 1.0);
             }
         }
-    });
+    }
 }
 
-pub(super) fn tq2_0(blocks: &[u8], weights: &mut [f32]) {
-    each(blocks, weights, |block: &[u8; 66], weights: &mut [f32; 256]| {
-        let d = half(block, 64);
-        for (row, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            for (weight, &q) in weights.iter_mut().zip(&block[row / 4 * 32..]) {
-                *weight = d * (f32::from(q >> (row % 4 * 2) & 3) - 1.0);
-            }
+#[inline(always)]
+pub(super) fn tq2_0(block: &[u8; 66], weights: &mut [f32; 256]) {
+    let d = half(block, 64);
+    for (row, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        for (weight, &q) in weights.iter_mut().zip(&block[row / 4 * 32..]) {
+            *weight = d * (f32::from(q >> (row % 4 * 2) & 3) - 1.0);
         }
-    });
+    }
 }
 
 /// What four bits stand for, doubled: a sign, two bits of exponent, one of mantissa (OCP Microscaling Formats 1.0, E2M1).
 const E2M1: [f32; 16] = [0., 1., 2., 3., 4., 6., 8., 12., 0., -1., -2., -3., -4., -6., -8., -12.];
 
-pub(super) fn mxfp4(blocks: &[u8], weights: &mut [f32]) {
-    each(blocks, weights, |block: &[u8; 17], weights: &mut [f32; 32]| {
-        // Half of 2 to the power of e - 127; the two lowest are subnormal.
-        let bits = match u32::from(block[0]) {
-            e @ 0..2 => 0x0020_0000 << e,
-            e => (e - 1) << 23,
-        };
-        four_bits(f32::from_bits(bits), &block[1..], weights);
-    });
+#[inline(always)]
+pub(super) fn mxfp4(block: &[u8; 17], weights: &mut [f32; 32]) {
+    // Half of 2 to the power of e - 127; the two lowest are subnormal.
+    let bits = match u32::from(block[0]) {
+        e @ 0..2 => 0x0020_0000 << e,
+        e => (e - 1) << 23,
+    };
+    four_bits(f32::from_bits(bits), &block[1..], weights);
 }
 
-pub(super) fn nvfp4(blocks: &[u8], weights: &mut [f32]) {
-    each(blocks, weights, |block: &[u8; 36], weights: &mut [f32; 64]| {
-        for (part, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            four_bits(half_of_e4m3(block[part]), &block[4 + part * 8..][..8], weights);
-        }
-    });
+#[inline(always)]
+pub(super) fn nvfp4(block: &[u8; 36], weights: &mut [f32; 64]) {
+    for (part, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        four_bits(half_of_e4m3(block[part]), &block[4 + part * 8..][..8], weights);
+    }
 }
 
 /// Of bytes the lower halves, then the upper ones.
