@@ -53,10 +53,10 @@ impl Body for Widen<'_> {
         let (to, rest) = self.to.as_chunks_mut::<MAX_LANES>();
         let (bytes, last) = self.bytes.split_at(self.bytes.len().min(2 * MAX_LANES * to.len()));
         for (to, bytes) in to.iter_mut().zip(bytes.as_chunks::<{ 2 * MAX_LANES }>().0) {
-            let mut halves = [f16::ZERO; MAX_LANES];
-            for (half, &bytes) in halves.iter_mut().zip(bytes.as_chunks().0) {
-                *half = f16::from_le_bytes(bytes);
-            }
+            // SAFETY: as many bytes as these halves take are read from an array of them; any bits are a half.
+            let halves = unsafe { bytes.as_ptr().cast::<[f16; MAX_LANES]>().read_unaligned() };
+            #[cfg(target_endian = "big")]
+            let halves = halves.map(|half| f16::from_bits(half.to_bits().swap_bytes()));
             for at in (0..MAX_LANES).step_by(S::LANES) {
                 // SAFETY: the vector from `at` on lies in `halves`, whose length is a multiple of every vector's.
                 let v = unsafe { s.load_f16_ptr(halves[at..].as_ptr()) };

@@ -25,7 +25,18 @@ pub fn linear<'o, 'w>(
     epilogue: Epilogue,
     out: Out<'o>,
 ) -> &'o mut [f32] {
-    let weight = weight.into();
+    multiply(weight.into(), x, rows, stride, epilogue, out)
+}
+
+/// What is compiled in this crate, and not where it is called.
+fn multiply<'o>(
+    weight: MatrixRef,
+    x: &[f32],
+    rows: usize,
+    stride: usize,
+    epilogue: Epilogue,
+    out: Out<'o>,
+) -> &'o mut [f32] {
     let (d_in, d_out) = (weight.d_in(), weight.d_out());
     assert_eq!(out.len(), product("results", [rows, d_out]), "values for a result [{rows}, {d_out}]");
     if out.is_empty() {

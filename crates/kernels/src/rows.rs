@@ -61,7 +61,10 @@ impl PackedRows {
     /// # Panics
     /// If the matrix does not take rows, or does not fit them, or `out` or a part of the epilogue does not fit the result.
     pub fn linear<'o, 'w>(&self, weight: impl Into<MatrixRef<'w>>, epilogue: Epilogue, out: Out<'o>) -> &'o mut [f32] {
-        let weight = weight.into();
+        self.multiply(weight.into(), epilogue, out)
+    }
+
+    fn multiply<'o>(&self, weight: MatrixRef, epilogue: Epilogue, out: Out<'o>) -> &'o mut [f32] {
         let (rows, d_out) = (self.rows, weight.d_out());
         self.check(weight);
         assert_eq!(out.len(), product("results", [rows, d_out]), "values for a result [{rows}, {d_out}]");
@@ -93,7 +96,10 @@ impl PackedRows {
         biases: [Option<&[f32]>; 2],
         activation: Activation,
     ) -> Self {
-        let both = [value.into(), gate.into()];
+        self.gated_by([value.into(), gate.into()], biases, activation)
+    }
+
+    fn gated_by(&self, both: [MatrixRef; 2], biases: [Option<&[f32]>; 2], activation: Activation) -> Self {
         let d = both[0].d_out();
         assert_eq!(both[1].d_out(), d, "a gate for each value");
         assert!(biases.iter().flatten().all(|bias| bias.len() == d), "a bias for each of {d} outputs");
