@@ -6,6 +6,7 @@
 mod adapters;
 mod blocks;
 mod demo;
+mod kept;
 mod operations;
 mod peers;
 mod report;
@@ -65,6 +66,7 @@ fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     };
     let mut report = Report::new(peaks, filter, peers);
     operations::products(isa, &mut report);
+    kept::products(&mut report)?;
     operations::convolutions(isa, &mut report);
     operations::attention(isa, &mut report);
     operations::rows(isa, &mut report);
