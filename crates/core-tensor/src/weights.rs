@@ -2,8 +2,10 @@
 
 mod branch;
 mod branches;
+mod chain;
 mod computed;
 mod convolution;
+mod factor;
 mod footprint;
 mod joined;
 mod layout;
@@ -25,6 +27,7 @@ pub use branch::{Branch, Change};
 pub use computed::{Computed, Rule};
 pub use convolution::Convolution;
 pub(crate) use convolution::{Around, Before, Parameters};
+pub use factor::Factor;
 pub use layout::{Declare, Kind, Layout, Need};
 pub use manifest::{Form, Manifest};
 pub use matrix::Matrix;
@@ -36,7 +39,7 @@ pub use source::WeightSource;
 pub use stored::Stored;
 pub use strength::Strength;
 pub use view::{MAX_DEPTH, Weights};
-pub use weight::{Factor, Weight};
+pub use weight::Weight;
 
 /// Rows, or output channels, of what stays in its file that are unpacked at a time: a panel of Flux's widest matrix (15,360 columns) is 30 MB.
 const PANEL: usize = 512;

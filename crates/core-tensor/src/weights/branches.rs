@@ -7,7 +7,12 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
 };
 
-use super::{Branch, Socket, Stored, Strength, computed::Origin, joined::Joined};
+use super::{
+    Branch, Socket,
+    chain::{Chain, Counting},
+    computed::Origin,
+    joined::Joined,
+};
 use crate::Error;
 
 /// The branches of a weight, by the adapters that they are of.
@@ -32,19 +37,6 @@ pub(super) struct Place<F> {
 }
 
 pub(super) type Hold<F> = Box<dyn Fn(&[Origin], usize) -> Vec<F> + Send + Sync>;
-
-/// A branch, ready to be multiplied with.
-pub(super) struct Chain<F> {
-    pub(super) rows: Range<usize>,
-    /// First the one that the input meets; there is at least one.
-    origins: Vec<Origin>,
-    factors: OnceLock<Vec<F>>,
-    scale: f32,
-    strength: Strength,
-}
-
-/// Branches, and how much each counts.
-pub(super) type Counting<F> = Vec<(Arc<Chain<F>>, f32)>;
 
 impl<F> Branches<F> {
     pub(super) fn at(place: Place<F>) -> Self {
@@ -117,20 +109,5 @@ impl<F: Send + Sync> Socket for Branches<F> {
 impl<F> fmt::Debug for Branches<F> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_struct("Branches").field("name", &self.place.name).finish_non_exhaustive()
-    }
-}
-
-impl<F> Chain<F> {
-    /// `down` and `up` of a pair of factors, of which only the first has a kernel.
-    pub(super) fn pair(&self) -> Option<[&Stored; 2]> {
-        match &self.origins[..] {
-            [Origin::Stored(down), Origin::Stored(up)] if up.shape()[2..] == [1, 1] => Some([down, up]),
-            _ => None,
-        }
-    }
-
-    /// Whether its factor has scale and strength in it.
-    pub(super) fn is_computed(&self) -> bool {
-        matches!(self.origins[..], [Origin::Computed { .. }])
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::{Factor, Format, Stored, branches::Chain, computed::Origin, stored::FLOATS};
+use super::{Factor, Format, Stored, chain::Chain, computed::Origin, stored::FLOATS};
 use crate::{Tensor, tensor};
 
 /// The most that the ranks of a pair come to; beyond it one product is no cheaper than several.

@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::{
-    Branch, Socket,
-    branches::{Branches, Chain, Counting, Place},
+    Branch, Factor, Socket,
+    branches::{Branches, Place},
+    chain::{Chain, Counting},
     joined::Pair,
 };
 use crate::{Error, Tensor, ops};
@@ -20,12 +21,6 @@ use crate::{Error, Tensor, ops};
 pub struct Weight<F> {
     pub(super) own: F,
     pub(super) branches: Arc<Branches<F>>,
-}
-
-/// What weights and their branches are made of.
-pub trait Factor<const D: usize>: Clone {
-    /// What it makes of an input. The outputs are along dimension 1.
-    fn product(&self, x: Tensor<D>) -> Tensor<D>;
 }
 
 /// What counts beside a weight now.
