@@ -188,3 +188,31 @@ fn a_t5_in_gguf_is_told_from_its_relatives() {
     let told = &tiny.forge(&["inspect", "--json", &file]).done().json()[0];
     assert_eq!((&told["role"], &told["missing"], &told["unread"]), (&json!("a T5 encoder"), &json!([]), &json!([])));
 }
+
+/// A GGUF file with the pieces of a tokenizer in its metadata.
+fn with_pieces(file: &[u8], pieces: &[&str]) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let [kind_of_text, kind_of_list] = [8u32, 9].map(u32::to_le_bytes);
+    let mut entries = [text("tokenizer.ggml.tokens"), [kind_of_list, kind_of_text].concat()].concat();
+    entries.extend((pieces.len() as u64).to_le_bytes());
+    pieces.iter().for_each(|piece| entries.extend(text(piece)));
+    // Tensors stay where they are behind the header if that grows by as much as they are aligned to.
+    entries.extend([&text("filler")[..], &kind_of_text].concat());
+    let filled = (entries.len() + 8).next_multiple_of(32) - entries.len() - 8;
+    entries.extend(text(&" ".repeat(filled)));
+    let count = u64::from_le_bytes(file[16..24].try_into().unwrap()) + 2;
+    [&file[..16], &count.to_le_bytes(), &entries, &file[24..]].concat()
+}
+
+#[test]
+fn a_t5_whose_file_brings_another_vocabulary_is_refused_where_it_differs() {
+    let tiny = Tiny::quick();
+    let file = std::fs::read(golden("tiny-gguf/t5.gguf")).unwrap();
+    let refused = |pieces: &[&str], words: &str| {
+        tiny.write("t5.gguf", with_pieces(&file, pieces));
+        tiny.txt2img(&["--t5", "t5.gguf"]).refused(4, &["t5.gguf", words]);
+    };
+    refused(&[], "piece 0 of the file's vocabulary is missing, T5's is `<pad>`");
+    refused(&["<pad>", "</s>"], "piece 2 of the file's vocabulary is missing, T5's is `<unk>`");
+    refused(&["<pad>", "<eos>"], "piece 1 of the file's vocabulary is `<eos>`, T5's is `</s>`");
+}

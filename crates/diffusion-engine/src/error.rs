@@ -283,6 +283,19 @@ pub enum Error {
         /// Why.
         fault: TextFault,
     },
+    /// A text encoder's file that brings a vocabulary, which is another than its family's.
+    #[error(
+        "piece {id} of the file's vocabulary is {}, T5's is `{expected}`",
+        found.as_ref().map_or_else(|| "missing".to_owned(), |found| format!("`{found}`"))
+    )]
+    OtherPiece {
+        /// Its number.
+        id: u32,
+        /// What it is in the vocabulary that prompts are read with.
+        expected: String,
+        /// What the file has, cut.
+        found: Option<String>,
+    },
     /// A text of another program that asks for something unknown.
     #[error("{text}: {error}")]
     Foreign {

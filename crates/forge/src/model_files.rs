@@ -20,7 +20,10 @@ use core_tensor::{
     Branch, Compute, Device, Error as TensorError, Form, Format, Layout, Manifest, Residency, Stored, WeightSource,
     Weights,
 };
-use diffusion_engine::family::{self, Kind, Network, Role, Settings};
+use diffusion_engine::{
+    T5Tokenizer,
+    family::{self, Duty, Kind, Network, Role, Settings},
+};
 use lora::Dialect;
 use quant::{Decoded, Fp8, Quantised};
 
@@ -194,6 +197,10 @@ impl ModelFile {
             quantised(&kind.name, self.count(part).quantised.found())?;
             if let Some(tensor) = self.count(part).unscaled() {
                 return Err(wrong(Error::Unscaled { tensor: tensor.to_owned() }));
+            }
+            if let Some(pieces) = self.shards.pieces().filter(|_| duty == Duty::T5) {
+                let known = T5Tokenizer::new().and_then(|tokenizer| tokenizer.agrees(pieces));
+                known.map_err(|error| wrong(error.into()))?;
             }
             return Ok((part, kind));
         }

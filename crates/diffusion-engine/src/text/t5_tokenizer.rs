@@ -53,6 +53,25 @@ impl T5Tokenizer {
         let encoding = self.0.encode_fast(prompt, false).map_err(failed)?;
         Ok(encoding.get_ids().iter().map(|&id| id as usize).collect())
     }
+
+    /// Holds the pieces that a file brings, in the order of their ids, against these. Those behind the first 32,000 stand for gaps
+    /// in a text, and every converter has its own names for them.
+    ///
+    /// # Errors
+    /// [`Error::OtherPiece`] for the first that is another.
+    pub fn agrees<'p>(&self, pieces: impl IntoIterator<Item = Option<&'p str>>) -> Result<(), Error> {
+        /// As much of a piece as a message shows.
+        const SHOWN: usize = 40;
+        let mut pieces = pieces.into_iter();
+        for id in 0..Self::VOCABULARY as u32 - 100 {
+            let (found, expected) = (pieces.next().flatten(), self.0.id_to_token(id).unwrap_or_default());
+            if found != Some(&*expected) {
+                let found = found.map(|piece| piece.chars().take(SHOWN).collect());
+                return Err(Error::OtherPiece { id, expected, found });
+            }
+        }
+        Ok(())
+    }
 }
 
 fn failed(source: tokenizers::Error) -> Error {
@@ -69,5 +88,28 @@ mod tests {
         assert_eq!(tokenizer.encode("a photo of a cat", 10).unwrap(), [3, 9, 1202, 13, 3, 9, 1712, 1, 0, 0]);
         assert_eq!(tokenizer.encode("a photo of a cat", 4).unwrap(), [3, 9, 1202, 1]);
         assert_eq!(tokenizer.encode("", 2).unwrap(), [1, 0]);
+    }
+
+    #[test]
+    fn a_files_pieces_are_compared_one_by_one_and_the_first_other_one_is_named() {
+        // given the pieces as their own file lists them
+        let json = miniz_oxide::inflate::decompress_to_vec_zlib(VOCABULARY).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        let pieces = json["model"]["vocab"].as_array().unwrap().iter().map(|piece| piece[0].as_str().unwrap());
+        let mut pieces: Vec<Option<&str>> = pieces.map(Some).collect();
+        let tokenizer = T5Tokenizer::new().unwrap();
+        // then they are these, and so they are with other words for gaps
+        tokenizer.agrees(pieces.clone()).unwrap();
+        tokenizer.agrees(pieces[..32_000].iter().copied().chain([Some("[PAD32000]")])).unwrap();
+        // but not with fewer, others, or what is no text
+        let refused = |pieces: &[Option<&str>]| match tokenizer.agrees(pieces.iter().copied()) {
+            Err(Error::OtherPiece { id, found, .. }) => (id, found),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(&pieces[..31_999]), (31_999, None));
+        pieces[7] = Some("other");
+        assert_eq!(refused(&pieces), (7, Some("other".to_owned())));
+        pieces[3] = None;
+        assert_eq!(refused(&pieces), (3, None));
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use core_tensor::{Error as TensorError, Manifest, Stored, WeightSource, pickle::TorchFile, safetensors::Safetensors};
-use quant::{Container, Gguf, HEAD};
+use quant::{Container, Gguf, HEAD, Value};
 
 use crate::{Error, Result};
 
@@ -34,6 +34,13 @@ impl TensorFile {
             Self::Torch(file) => file.give_back(),
             Self::Gguf(file) => file.give_back(),
         }
+    }
+
+    /// The pieces of a tokenizer that the file brings, as llama.cpp's converters write them; what is no text is none.
+    pub(crate) fn pieces(&self) -> Option<impl Iterator<Item = Option<&str>>> {
+        let Self::Gguf(file) = self else { return None };
+        let Value::List(pieces) = file.value("tokenizer.ggml.tokens")? else { return None };
+        Some(pieces.values().map(|piece| if let Value::Text(piece) = piece { Some(piece) } else { None }))
     }
 
     fn source(&self) -> &dyn WeightSource {

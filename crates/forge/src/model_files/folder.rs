@@ -35,6 +35,11 @@ impl Shards {
         self.shards.iter().for_each(TensorFile::give_back);
     }
 
+    /// The pieces of a tokenizer that the first file brings that brings any.
+    pub(crate) fn pieces(&self) -> Option<impl Iterator<Item = Option<&str>>> {
+        self.shards.iter().find_map(TensorFile::pieces)
+    }
+
     /// Opens a file, or what a folder's index lists, or all of a folder's files.
     ///
     /// # Errors
