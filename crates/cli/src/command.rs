@@ -2,7 +2,9 @@
 
 mod args;
 mod config;
+mod convert;
 mod flags;
+mod ops;
 mod overrides;
 mod replay;
 mod term;
@@ -76,7 +78,7 @@ fn run(registry: &Catalog, arguments: Vec<OsString>) -> ExitCode {
 
 fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Result<()> {
     // A run ends in its own way; what only prints ends at once.
-    if !matches!(asked, Command::Txt2img(_) | Command::Replay(_)) {
+    if !matches!(asked, Command::Txt2img(_) | Command::Replay(_) | Command::Convert(_)) {
         Interrupt::at_once();
     }
     match asked {
@@ -85,6 +87,8 @@ fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Re
         Command::Samplers(args) => term::list_samplers(registry, args.json),
         Command::Schedules(args) => term::list_schedules(registry, args.json),
         Command::Inspect(args) => inspection(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Ops(args) => ops::run(&args),
         Command::Info(args) => info(registry, &args),
         Command::Config { command: ConfigCommand::Init(args) } => config::init(&args),
         Command::Config { command: ConfigCommand::Schema } => term::print(&format!("{:#}", schema(registry))),

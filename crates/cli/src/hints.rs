@@ -1,6 +1,6 @@
 //! What to do about an error, for people.
 
-use forge::{Error, NotAPath, TextError, core_tensor, diffusion_engine, lora, memory, quant, samplers};
+use forge::{ConvertFault, Error, NotAPath, TextError, core_tensor, diffusion_engine, lora, memory, quant, samplers};
 
 /// What to do about an error of the library, as an action, where something helps.
 pub(crate) fn hint(error: &Error) -> Option<String> {
@@ -42,7 +42,21 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         }
         Error::Lora(lora::Error::Partial { .. }) => Some("`--allow-partial-lora` applies what fits".into()),
         Error::Lora(lora::Error::NothingFits { .. }) => Some("`forge inspect` tells what the LoRA was made for".into()),
+        Error::Convert(fault) => convert_hint(fault),
         Error::ParseConfig { source, .. } => unknown_key_hint(source.message()),
+        _ => None,
+    }
+}
+
+fn convert_hint(fault: &ConvertFault) -> Option<String> {
+    match fault {
+        ConvertFault::Type { found, known } => {
+            let near = nearest(found, known.iter().map(String::as_str));
+            let all = format!("there are {}", known.join(", "));
+            Some(near.map_or(all.clone(), |near| format!("did you mean `{near}`? {all}")))
+        }
+        ConvertFault::Range { .. } => Some("a rule such as `NAME=bf16` or `NAME=f32` stores it in another type".into()),
+        ConvertFault::NotHeld { .. } => Some("name the output so that it ends in the other kind's ending".into()),
         _ => None,
     }
 }

@@ -159,6 +159,8 @@ fn words_change_only_on_purpose() {
         ("help", &["--help"][..]),
         ("help_txt2img", &["txt2img", "--help"]),
         ("help_inspect", &["inspect", "--help"]),
+        ("help_convert", &["convert", "--help"]),
+        ("help_ops", &["ops", "--help"]),
         ("help_info", &["info", "--help"]),
         ("list_samplers", &["samplers"]),
         ("list_schedules", &["schedules"]),

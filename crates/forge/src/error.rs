@@ -2,7 +2,7 @@ use std::{io, path::PathBuf};
 
 use diffusion_engine::{PictureFormat, PromptFault, Unwritable};
 
-use crate::{TextError, not_a_path::NotAPath};
+use crate::{TextError, convert_fault::ConvertFault, not_a_path::NotAPath};
 
 /// What the library returns.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -240,6 +240,9 @@ pub enum Error {
     /// A name of the registry.
     #[error(transparent)]
     Registry(#[from] samplers::Error),
+    /// A conversion that can't be done as asked.
+    #[error(transparent)]
+    Convert(Box<ConvertFault>),
     /// The run.
     #[error(transparent)]
     Run(#[from] diffusion_engine::Error),
@@ -419,6 +422,8 @@ impl Error {
         use diffusion_engine::Error as Engine;
         match self {
             Self::ReadConfig { .. } | Self::ParseConfig { .. } => Fault::Usage,
+            Self::Convert(fault) if fault.is_of_usage() => Fault::Usage,
+            Self::Convert(_) => Fault::Model,
             Self::Value { .. } | Self::NoModel { .. } | Self::NotAPath { .. } | Self::Format { .. } => Fault::Usage,
             Self::LongText { .. } => Fault::Usage,
             Self::Overwrites { .. } | Self::JoinsModel { .. } | Self::SeveralPictures { .. } => Fault::Usage,

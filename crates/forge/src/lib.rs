@@ -21,6 +21,8 @@
 
 mod beside;
 mod config;
+mod convert;
+mod convert_fault;
 mod detect;
 mod dump;
 mod embeddings;
@@ -51,6 +53,8 @@ pub use config::{
     Backend, ComputeChoice, Config, Device, Image as ImageConfig, Lora as LoraConfig, Model as ModelConfig, Noise,
     Prompt, Sampling, Seed, Table,
 };
+pub use convert::{Converted, Recipe, Rule, Target, Written, convert};
+pub use convert_fault::ConvertFault;
 pub use core_tensor;
 pub use diffusion_engine::{
     self, Cancel, Event, Family, Image, Ingredient, Job, Key, Likeness, Pass, PictureFormat, Provenance, Size,

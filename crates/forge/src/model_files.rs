@@ -27,16 +27,16 @@ use diffusion_engine::{
 use lora::Dialect;
 use quant::{Decoded, Fp8, Quantised};
 
+use self::folder::Shards;
 pub(crate) use self::folder::{MODEL_INDEX, only_file};
 pub(crate) use self::{
     container::open_file,
     kinds::Kinds,
     known::kinds as known_kinds,
     model_config::{Beside, ModelConfig, OtherConfig, read_object},
-    parts::{Part, parts},
+    parts::{Part, owner, parts},
     tokenizer::added_words,
 };
-use self::{folder::Shards, parts::owner};
 pub use self::{
     index::indexed_files,
     notes::{Finding, Group, Note},
@@ -221,6 +221,16 @@ impl ModelFile {
     /// A part's tensors as those of a kind, under the names that its network asks for.
     pub(crate) fn source(&self, part: usize, kind: &Kind) -> Arc<dyn WeightSource> {
         kind.source(self.source.clone(), &self.parts[part].prefix)
+    }
+
+    /// What the file says of itself under a key.
+    pub(crate) fn note(&self, key: &str) -> Option<&str> {
+        self.shards.note(key)
+    }
+
+    /// All tensors, under the names that they have in the file.
+    pub(crate) fn tensors(&self) -> Arc<dyn WeightSource> {
+        self.source.clone()
     }
 
     /// A part as one of a kind, for the role of a key, with what its config says.

@@ -209,6 +209,24 @@ fn apart(places: &[(&'static str, PathBuf)], config: &Config, read: &[PathBuf]) 
     Ok(())
 }
 
+/// Refuses an output that is the file that is read, by whatever name, or would belong to the folder of one.
+pub(crate) fn apart_from(output: &Path, read: &Path) -> Result<()> {
+    const OUTPUT: &str = "OUT";
+    let mut known = Known::default();
+    let inside = |folder: &Path| folder.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    match read.is_dir() {
+        true => inside(read).filter(|path| path.is_file()).for_each(|path| known.add("a file of the model", path)),
+        false => known.add("the model", read.to_owned()),
+    }
+    if let Some((what, of)) = known.find(output) {
+        return Err(Error::Overwrites { output: OUTPUT, path: output.to_owned(), what, of });
+    }
+    if read.is_dir() && resolved(output).parent() == Some(&*resolved(read)) {
+        return Err(Error::JoinsModel { output: OUTPUT, path: output.to_owned(), folder: read.to_owned() });
+    }
+    Ok(())
+}
+
 /// What the streams are called, where the system has names for them.
 const STDIN: [&str; 2] = ["/dev/stdin", "/proc/self/fd/0"];
 const STDOUT: [&str; 2] = ["/dev/stdout", "/proc/self/fd/1"];

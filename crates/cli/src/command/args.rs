@@ -34,6 +34,10 @@ pub(super) enum Command {
     Schedules(ListArgs),
     /// Tell what model files contain, from their headers
     Inspect(InspectArgs),
+    /// Store a model's tensors in other formats
+    Convert(ConvertArgs),
+    /// List the formats of weights, and what is done with each
+    Ops(OpsArgs),
     /// Print how a picture was made
     Info(InfoArgs),
     /// Make a config file, or tell editors about it
@@ -73,6 +77,8 @@ impl Command {
             Self::Replay(args) => args.json,
             Self::Samplers(args) | Self::Schedules(args) => args.json,
             Self::Inspect(args) => args.json,
+            Self::Convert(args) => args.json,
+            Self::Ops(args) => args.json,
             Self::Info(args) => args.json,
             Self::Config { .. } | Self::Completions { .. } => false,
         }
@@ -149,6 +155,41 @@ pub(super) struct InspectArgs {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(super) struct ConvertArgs {
+    /// Model file, or the folder of one part of a model in diffusers' layout
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// File to write, which ends in .gguf or .safetensors
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// What matrices are stored in, such as q4_k, q8_0, f16 or nf4; what is small or odd stays in floats
+    #[arg(long = "type", value_name = "TYPE")]
+    pub target: String,
+    /// What tensors of some names are stored in, such as `norm|bias=f32`; the first rule that speaks of a tensor counts
+    #[arg(long = "rule", value_name = "PATTERN=TYPE")]
+    pub rules: Vec<String>,
+    /// Print how far each tensor is off
+    #[arg(long)]
+    pub report: bool,
+    /// Replace a file that is there
+    #[arg(long)]
+    pub force: bool,
+    /// Print events as JSON lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(super) struct OpsArgs {
+    /// Measure how fast this machine multiplies matrices of each format, and how far products are off
+    #[arg(long)]
+    pub measure: bool,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }

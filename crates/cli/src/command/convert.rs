@@ -1,0 +1,29 @@
+//! `forge convert`: a model's tensors in other formats.
+
+use std::path::Path;
+
+use forge::{Recipe, Rule, Target, convert, paths};
+
+use super::{args::ConvertArgs, term::Conversion};
+use crate::{
+    error::{Error, Result},
+    signals::Interrupt,
+};
+
+/// Writes the file, and tells how far it is off.
+pub(super) fn run(args: &ConvertArgs) -> Result<()> {
+    let interrupt = Interrupt::awaited();
+    let target = args.target.parse::<Target>().map_err(forge::Error::from)?;
+    let rule = |rule: &String| -> Result<Rule> { Ok(rule.parse::<Rule>().map_err(forge::Error::from)?) };
+    let rules: Vec<Rule> = args.rules.iter().map(rule).collect::<Result<_>>()?;
+    let input = paths::to_read("IN", &args.input, Path::new(""))?;
+    let output = paths::to_write("OUT", &args.output, Path::new(""))?;
+    if output.exists() && !args.force {
+        return Err(Error::Exists { path: output });
+    }
+    let mut conversion = Conversion::new(args.json, args.report);
+    let converted = convert(&input, &output, &Recipe { target, rules }, &interrupt.cancel(), |written| {
+        conversion.written(written);
+    });
+    conversion.finish(&output, &converted?)
+}

@@ -1,0 +1,63 @@
+//! `forge ops`, and the table in `docs/operators.md`, which `UPDATE_DOCS=1 cargo test -p forge-cli --test ops` writes.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod tiny;
+
+use std::{env, fs};
+
+use quant::operators::{Operator, Place, bits, computed, how, is_written};
+
+use crate::tiny::Tiny;
+
+const START: &str = "<!-- formats -->\n";
+const END: &str = "<!-- end of the formats -->";
+
+fn table() -> String {
+    let head = "| format | bits | linear, CPU | elsewhere | embedding | conv2d, CPU | elsewhere | parameter | `forge convert` |\n\
+        |---|---|---|---|---|---|---|---|---|\n";
+    let row = |format| {
+        let of = |operator, place| how(format, operator, place).name();
+        let writes = if is_written(format) { "writes it" } else { "" };
+        format!(
+            "| {format} | {} | {} | {} | {} | {} | {} | {} | {writes} |\n",
+            (bits(format) * 10_000.0).round() / 10_000.0,
+            of(Operator::Linear, Place::Cpu),
+            of(Operator::Linear, Place::Other),
+            of(Operator::Embedding, Place::Cpu),
+            of(Operator::Conv2d, Place::Cpu),
+            of(Operator::Conv2d, Place::Other),
+            of(Operator::Parameter, Place::Cpu),
+        )
+    };
+    head.to_owned() + &computed().map(row).collect::<String>()
+}
+
+#[test]
+fn the_docs_are_what_the_code_does() {
+    let path = fixtures::path("../docs/operators.md");
+    let found = fs::read_to_string(&path).unwrap();
+    let (before, rest) = found.split_once(START).unwrap();
+    let (_, after) = rest.split_once(END).unwrap();
+    let expected = format!("{before}{START}\n{}\n{END}{after}", table());
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, &expected).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap();
+    assert!(found == expected, "docs/operators.md is stale: UPDATE_DOCS=1 cargo test -p forge-cli --test ops");
+}
+
+#[test]
+fn every_format_is_listed_once_for_people_and_for_programs() {
+    let tiny = Tiny::quick();
+    let text = tiny.forge(&["ops"]).done().out;
+    let told = tiny.forge(&["ops", "--json"]).done().json();
+    let formats = told[0]["formats"].as_array().unwrap();
+    assert_eq!(formats.len(), computed().count());
+    for (format, told) in computed().zip(formats) {
+        let lines = text.lines().filter(|line| line.split_whitespace().next() == Some(format.name()));
+        assert_eq!((lines.count(), told["format"].as_str()), (1, Some(format.name())), "{format}");
+        assert!(told["cpu"]["linear"].is_string() && told["other"]["conv2d"].is_string(), "{told}");
+        assert!(told["measured"].is_null());
+    }
+}

@@ -1,0 +1,90 @@
+//! What speaks against a conversion.
+
+use std::path::PathBuf;
+
+/// Why a file can't be converted as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConvertFault {
+    /// A type that tensors are not written in.
+    #[error("tensors are not written in `{found}`")]
+    Type {
+        /// What was asked for.
+        found: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// A rule that is none.
+    #[error("the rule `{rule}` is not `PATTERN=TYPE`, such as `norm|bias=f32`")]
+    Rule {
+        /// The rule.
+        rule: String,
+    },
+    /// A rule that speaks of no tensor, as it happens when a name is mistyped.
+    #[error("no tensor's name matches the rule `{rule}`")]
+    Unmatched {
+        /// The rule.
+        rule: String,
+    },
+    /// A name that does not say which kind of file is wanted.
+    #[error("`{}` ends neither in .gguf nor in .safetensors", path.display())]
+    Ending {
+        /// The output.
+        path: PathBuf,
+    },
+    /// A type that a kind of file does not hold.
+    #[error("{kept} does not hold {target}, {other} does")]
+    NotHeld {
+        /// The kind of file.
+        kept: &'static str,
+        /// The type.
+        target: &'static str,
+        /// The other kind.
+        other: &'static str,
+    },
+    /// A LoRA, whose small matrices nobody reads in blocks.
+    #[error("this is a LoRA, and only models are converted")]
+    Lora,
+    /// Numbers that a kind of file does not hold.
+    #[error("tensor `{tensor}` is of {format}, which {kept} does not hold")]
+    Numbers {
+        /// The tensor.
+        tensor: String,
+        /// What its numbers are.
+        format: String,
+        /// The kind of file.
+        kept: &'static str,
+    },
+    /// More dimensions than a GGUF file's readers take.
+    #[error("tensor `{tensor}` has {found} dimensions, a GGUF file's have at most {most}")]
+    Rank {
+        /// The tensor.
+        tensor: String,
+        /// How many.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// Weights that a format can't hold.
+    #[error("tensor `{tensor}` has weights beyond what {target} holds")]
+    Range {
+        /// The tensor.
+        tensor: String,
+        /// The format.
+        target: &'static str,
+    },
+    /// A file that would be larger than any can be.
+    #[error("the file would have more bytes than can be counted")]
+    Size,
+}
+
+impl ConvertFault {
+    /// Whether what was asked for is wrong, and not the file.
+    pub(crate) fn is_of_usage(&self) -> bool {
+        match self {
+            Self::Type { .. } | Self::Rule { .. } | Self::Unmatched { .. } | Self::Ending { .. } => true,
+            Self::NotHeld { .. } => true,
+            Self::Lora | Self::Numbers { .. } | Self::Rank { .. } | Self::Range { .. } | Self::Size => false,
+        }
+    }
+}
