@@ -2,6 +2,7 @@
 //!
 //! Names, formats and shapes are those of a list of `fixtures/keys`. Numbers are scaled so that what goes through the network stays finite.
 
+mod blocks;
 mod keys;
 mod numbers;
 mod tensors;
@@ -14,6 +15,7 @@ use std::{
 };
 
 use self::{
+    blocks::{ALIGNMENT, Blocks, Listed, header},
     keys::{DType, Tensor},
     numbers::Numbers,
 };
@@ -40,15 +42,17 @@ struct Arguments {
     list: PathBuf,
     to: PathBuf,
     dtype: Option<DType>,
+    blocks: Option<Blocks>,
     seed: u64,
 }
 
-/// Runs `MODEL OUT [--dtype f16|bf16|f32] [--seed N]`.
+/// Runs `MODEL OUT [--dtype f16|bf16|f32] [--type q4_k|…] [--seed N]`; with `--type` the file is a GGUF.
 pub(crate) fn run(arguments: &[&str]) -> Done {
-    let Arguments { list, to, dtype, seed } = parse(arguments)?;
+    let Arguments { list, to, dtype, blocks, seed } = parse(arguments)?;
     let text = fs::read_to_string(&list).map_err(|error| format!("cannot read `{}`: {error}", list.display()))?;
     let tensors = keys::read(&text, dtype).map_err(|error| format!("{}: {error}", list.display()))?;
-    let bytes = write(&tensors, seed, &to).map_err(|error| format!("cannot write `{}`: {error}", to.display()))?;
+    let bytes =
+        write(&tensors, blocks, seed, &to).map_err(|error| format!("cannot write `{}`: {error}", to.display()))?;
     println!("{}: {} tensors, {:.2} GB", to.display(), tensors.len(), bytes as f64 / 1e9);
     Ok(())
 }
@@ -61,7 +65,7 @@ fn parse(arguments: &[&str]) -> Result<Arguments, Box<dyn std::error::Error>> {
     // Any list by its own name, too.
     let list = MODELS.iter().find(|(known, _)| known == model).map_or(*model, |(_, list)| *list);
     let list = root().join("fixtures/keys").join(format!("{list}.txt"));
-    let (mut dtype, mut seed) = (None, 0);
+    let (mut dtype, mut blocks, mut seed) = (None, None, 0);
     let (pairs, rest) = flags.as_chunks::<2>();
     for [flag, value] in pairs {
         match *flag {
@@ -69,29 +73,42 @@ fn parse(arguments: &[&str]) -> Result<Arguments, Box<dyn std::error::Error>> {
                 let known = DType::named(&value.to_uppercase());
                 dtype = Some(known.ok_or_else(|| format!("`--dtype` is `f16`, `bf16` or `f32`, not `{value}`"))?);
             }
+            "--type" => {
+                let known = Blocks::named(value);
+                blocks = Some(known.ok_or_else(|| format!("`--type` is one of {}, not `{value}`", Blocks::names()))?);
+            }
             "--seed" => seed = value.parse().map_err(|_| format!("`--seed` takes a number, not `{value}`"))?,
             _ => return Err(unknown(flag)),
         }
     }
     match rest {
-        [] => Ok(Arguments { list, to: PathBuf::from(to), dtype, seed }),
+        [] => Ok(Arguments { list, to: PathBuf::from(to), dtype, blocks, seed }),
         [flag, ..] => Err(unknown(flag)),
     }
 }
 
 fn unknown(flag: &str) -> Box<dyn std::error::Error> {
-    format!("`{flag}` is not a flag of `synth`, or lacks its value; it takes `--dtype f16|bf16|f32` and `--seed N`")
+    format!("`{flag}` is not a flag of `synth`, or lacks its value; it takes `--dtype f16|bf16|f32`, `--type q4_k|…` and `--seed N`")
         .into()
 }
 
 /// Writes a file that is there whole or not at all, and none over another. Its size in bytes.
-fn write(tensors: &BTreeMap<String, Tensor>, seed: u64, to: &Path) -> Result<u64, Box<dyn std::error::Error>> {
+fn write(
+    tensors: &BTreeMap<String, Tensor>,
+    blocks: Option<Blocks>,
+    seed: u64,
+    to: &Path,
+) -> Result<u64, Box<dyn std::error::Error>> {
     if to.try_exists()? {
         return Err("there is such a file already".into());
     }
     let name = to.file_name().ok_or("it is no file's name")?;
     let part = to.with_file_name(format!("{}.part-{}", name.to_string_lossy(), std::process::id()));
-    let written = stream(tensors, seed, &part).and_then(|bytes| {
+    let streamed = match blocks {
+        Some(blocks) => stream_gguf(tensors, blocks, seed, &part),
+        None => stream(tensors, seed, &part),
+    };
+    let written = streamed.and_then(|bytes| {
         // Unlike renaming, a second name for it fails where another program has written the file meanwhile.
         fs::hard_link(&part, to)?;
         Ok(bytes)
@@ -131,6 +148,49 @@ fn stream(tensors: &BTreeMap<String, Tensor>, seed: u64, to: &Path) -> Result<u6
     Ok(8 + header.len() as u64 + end)
 }
 
+/// The format of GGUF: matrices whose rows are whole blocks are in blocks, all else in floats as the list says.
+fn stream_gguf(
+    tensors: &BTreeMap<String, Tensor>,
+    blocks: Blocks,
+    seed: u64,
+    to: &Path,
+) -> Result<u64, Box<dyn std::error::Error>> {
+    let (number, per_block, size) = blocks.layout();
+    let spread = |name: &str, tensor: &Tensor| {
+        let is_whole = tensor.shape.last().is_some_and(|width| width.is_multiple_of(per_block));
+        tensors::spread(name, &tensor.shape).filter(|_| is_whole)
+    };
+    let mut listed = Vec::new();
+    for (name, tensor) in tensors {
+        let count = tensor.len().ok_or("it would be too large")? as u64;
+        let (number, bytes) = match (spread(name, tensor), tensor.dtype) {
+            (Some(_), _) => (number, count / per_block as u64 * size as u64),
+            (None, DType::F32) => (0, count * 4),
+            (None, DType::F16) => (1, count * 2),
+            (None, DType::Bf16) => (30, count * 2),
+        };
+        listed.push(Listed { name, shape: &tensor.shape, number, bytes });
+    }
+    let known = [("shared.weight", "t5encoder"), ("img_in.weight", "flux")];
+    let architecture = known.iter().find(|(tensor, _)| tensors.contains_key(*tensor)).map(|(_, name)| *name);
+    let header = header(architecture, &listed);
+    let mut file = BufWriter::with_capacity(CHUNK, File::create_new(to)?);
+    file.write_all(&header)?;
+    let mut numbers = Numbers::of(seed);
+    let mut end = header.len() as u64;
+    for (listed, (name, tensor)) in listed.iter().zip(tensors) {
+        match spread(name, tensor) {
+            Some(spread) => blocks.write(tensor.len().unwrap_or(0), spread, &mut numbers, &mut file)?,
+            None => tensors::write(name, tensor, &mut numbers, &mut file)?,
+        }
+        let padded = listed.bytes.next_multiple_of(ALIGNMENT);
+        file.write_all(&vec![0; (padded - listed.bytes) as usize])?;
+        end += padded;
+    }
+    file.into_inner()?.sync_all()?;
+    Ok(end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,7 +207,7 @@ mod tests {
 
     fn made(dtype: Option<DType>, seed: u64, to: &Path) -> Vec<u8> {
         let tensors = keys::read(LIST, dtype).unwrap();
-        let bytes = write(&tensors, seed, to).unwrap();
+        let bytes = write(&tensors, None, seed, to).unwrap();
         let file = fs::read(to).unwrap();
         assert_eq!(file.len() as u64, bytes);
         file
@@ -192,10 +252,32 @@ mod tests {
         let there = folder.join("there");
         fs::write(&there, "mine").unwrap();
         let tensors = keys::read(LIST, None).unwrap();
-        assert!(write(&tensors, 0, &there).is_err());
-        assert!(write(&tensors, 0, &folder.join("none/other")).is_err());
+        assert!(write(&tensors, None, 0, &there).is_err());
+        assert!(write(&tensors, None, 0, &folder.join("none/other")).is_err());
         assert_eq!(fs::read(&there).unwrap(), b"mine");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_blocks_is_read_with_its_matrices_in_blocks_and_the_rest_in_floats() {
+        let folder = folder("blocks");
+        let to = folder.join("a.gguf");
+        let list =
+            "m.{0..2}.weight BF16 [8,512]\nm.odd.weight BF16 [8,30]\nm.bias BF16 [64]\nshared.weight F16 [16,256]\n";
+        let tensors = keys::read(list, None).unwrap();
+        let bytes = write(&tensors, Some(Blocks::Q4K), 3, &to).unwrap();
+        assert_eq!(fs::metadata(&to).unwrap().len(), bytes);
+        let file = quant::Gguf::open(&to).unwrap();
+        assert_eq!(file.architecture(), Some("t5encoder"));
+        let form = |name: &str| {
+            let form = core_tensor::WeightSource::manifest(&file).get(name).unwrap();
+            (form.format.name(), form.shape.to_vec())
+        };
+        assert_eq!(form("m.1.weight"), ("Q4_K", vec![8, 512]));
+        assert_eq!(form("m.odd.weight"), ("BF16", vec![8, 30]));
+        assert_eq!(form("m.bias"), ("BF16", vec![64]));
+        assert_eq!(form("shared.weight"), ("Q4_K", vec![16, 256]));
         fs::remove_dir_all(folder).unwrap();
     }
 
@@ -207,6 +289,7 @@ mod tests {
             &["sd15", "x", "--seed"],
             &["sd15", "x", "--dtype", "i8"],
             &["sd15", "x", "--sed", "1"],
+            &["flux-schnell", "x", "--type", "q5_k"],
         ] {
             assert!(parse(arguments).is_err(), "{arguments:?}");
         }

@@ -34,6 +34,13 @@ impl Numbers {
         [bits, bits >> 16, bits >> 32, bits >> 48].map(|bits| bits as usize % NORMALS)
     }
 
+    /// Any bits.
+    pub(super) fn fill(&mut self, bytes: &mut [u8]) {
+        for bytes in bytes.chunks_mut(8) {
+            bytes.copy_from_slice(&self.next().to_le_bytes()[..bytes.len()]);
+        }
+    }
+
     /// In (0, 1].
     fn uniform(&mut self) -> f64 {
         ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64

@@ -42,6 +42,14 @@ impl Content {
     }
 }
 
+/// The spread of the numbers of a matrix; `None` for what is no matrix of random numbers.
+pub(super) fn spread(name: &str, shape: &[usize]) -> Option<f32> {
+    match (Content::of(name, shape), shape) {
+        (Content::Normal(spread), [_, _]) => Some(spread),
+        _ => None,
+    }
+}
+
 /// Writes a tensor's numbers.
 pub(super) fn write(name: &str, tensor: &Tensor, numbers: &mut Numbers, to: &mut impl Write) -> io::Result<()> {
     let count = tensor.len().ok_or(io::ErrorKind::InvalidInput)?;
