@@ -2,12 +2,10 @@
 
 use std::{fmt, ops::Range};
 
-use rayon::prelude::*;
-
 use crate::{
     aligned::{Aligned, Scratch},
     isa::{Isa, Level},
-    packed::{Compute, DEPTH, PAIR_WIDTH, PackedMatrix},
+    packed::{Compute, DEPTH, PAIR_WIDTH, PackedMatrix, each_panel},
     simd::{Body, Simd, vectorize},
     size::product,
 };
@@ -167,27 +165,17 @@ impl<'a> KeptMatrix<'a> {
     pub(crate) fn panels_of_pairs(self, panels: Range<usize>) -> Aligned<u32> {
         let steps = self.d_in.div_ceil(DEPTH);
         let size = product("weights of a panel", [steps, DEPTH / 2 * PAIR_WIDTH]);
-        let mut all = Aligned::zeros(product("weights", [panels.len(), size]));
-        each(&mut all, size, |i, to| {
+        each_panel(panels.len(), size, |i, to| {
             vectorize(self.isa, Pairs { matrix: self, panel: panels.start + i, steps, to });
-        });
-        all
+        })
     }
 
     /// Panels of `width` outputs.
     pub(crate) fn panels_of_singles(self, panels: Range<usize>, width: usize) -> Aligned<f32> {
         let size = product("weights of a panel", [self.d_in, width]);
-        let mut all = Aligned::zeros(product("weights", [panels.len(), size]));
-        each(&mut all, size, |i, to| {
+        each_panel(panels.len(), size, |i, to| {
             vectorize(self.isa, Singles { matrix: self, panel: panels.start + i, width, to });
-        });
-        all
-    }
-}
-
-fn each<T: Send>(panels: &mut [T], size: usize, work: impl Fn(usize, &mut [T]) + Sync) {
-    if size > 0 {
-        panels.par_chunks_mut(size).enumerate().for_each(|(i, panel)| work(i, panel));
+        })
     }
 }
 

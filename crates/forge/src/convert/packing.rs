@@ -109,7 +109,7 @@ impl<'a> Packing<'a> {
         let table = kind.values();
         self.each(planned, stored, |packing, weights| {
             let (bytes, of_blocks) = kind.packed(weights);
-            let number = |i: usize| usize::from(bytes[i / 2] >> (if i % 2 == 0 { 4 } else { 0 }) & 15);
+            let number = |i: usize| usize::from(bytes[i / 2] >> (if i.is_multiple_of(2) { 4 } else { 0 }) & 15);
             values.clear();
             values.extend((0..weights.len()).map(|i| table[number(i)] * of_blocks[i / BLOCK]));
             packing.see(planned, &mut loss, weights, &values)?;
