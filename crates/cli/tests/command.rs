@@ -270,7 +270,7 @@ fn progress_is_plain_lines_where_there_is_no_terminal() {
     assert_eq!(out, "");
     assert!(!err.contains(['\r', '\x1b']), "{err:?}");
     let starts: Vec<_> = err.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
-    assert_eq!(starts, ["load", "encode", "note:", "step", "step", "step", "decode", "a.png"]);
+    assert_eq!(starts, ["plan", "load", "encode", "note:", "step", "step", "step", "decode", "a.png"]);
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn progress_leaves_one_line_for_each_part_of_the_run() {
     let sent = on_terminal(&tiny, 100, "xterm-256color", STEPS);
     assert!(sent.contains("\x1b["), "{sent:?}");
     let starts: Vec<_> = screen(&sent).iter().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect();
-    assert_eq!(starts, ["load", "encode", "note:", "sample", "decode", "a.png"], "{sent:?}");
+    assert_eq!(starts, ["plan", "load", "encode", "note:", "sample", "decode", "a.png"], "{sent:?}");
 }
 
 #[test]

@@ -112,8 +112,9 @@ impl Forge {
     /// What a job would take, and how its model would be loaded.
     ///
     /// # Errors
-    /// [`Error::Memory`](crate::Error::Memory) if it does not fit.
+    /// [`Error::Memory`](crate::Error::Memory) if it does not fit, or a size that the model can't draw.
     pub fn plan(&self, job: &Job) -> Result<Plan> {
+        self.0.opened.fits(job)?;
         self.0.opened.plan(job, bytes_of(&self.wanted(job)?))
     }
 
