@@ -50,7 +50,7 @@ pub enum Residency {
     /// Brought into the order that it is multiplied in, at once: fastest. On the CPU it keeps its precision or that which is
     /// computed in, elsewhere it becomes f32.
     Unpacked,
-    /// Left where and as it is stored, and unpacked a few panels at a time in each multiplication: on the CPU about as fast, with no
+    /// Left where and as it is stored, and unpacked a few panels at a time in each multiplication: slower in most formats, with no
     /// memory but these panels and the system's file cache.
     Mapped,
 }
