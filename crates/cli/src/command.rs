@@ -3,6 +3,7 @@
 mod args;
 mod config;
 mod convert;
+mod devices;
 mod flags;
 mod ops;
 mod overrides;
@@ -26,6 +27,7 @@ use self::args::{Args, Command, ConfigCommand, InfoArgs, InspectArgs};
 use forge::{inspect, keys::schema, paths};
 
 use crate::{
+    caches,
     error::{Error, Result},
     out_of_memory::tell_as_json,
     signals::Interrupt,
@@ -81,6 +83,9 @@ fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Re
     if !matches!(asked, Command::Txt2img(_) | Command::Replay(_) | Command::Convert(_)) {
         Interrupt::at_once();
     }
+    if let Some(folder) = caches::kernels() {
+        core_tensor::keep_kernels_in(folder);
+    }
     match asked {
         Command::Txt2img(args) => txt2img::run(registry, &args),
         Command::Replay(args) => replay::run(registry, &args),
@@ -89,6 +94,7 @@ fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Re
         Command::Inspect(args) => inspection(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Ops(args) => ops::run(&args),
+        Command::Devices(args) => devices::run(&args),
         Command::Info(args) => info(registry, &args),
         Command::Config { command: ConfigCommand::Init(args) } => config::init(&args),
         Command::Config { command: ConfigCommand::Schema } => term::print(&format!("{:#}", schema(registry))),

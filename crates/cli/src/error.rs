@@ -49,6 +49,12 @@ pub(crate) enum Error {
         /// How many pixels the new one has.
         pixels: usize,
     },
+    /// A device that computes wrongly.
+    #[error("computed wrongly: {}", operations.join("; "))]
+    Wrong {
+        /// Operation, number format and device.
+        operations: Vec<String>,
+    },
     /// A mistake in this program.
     #[error("this is a bug in forge: {message} ({place})")]
     Bug {
@@ -74,7 +80,7 @@ impl Error {
             Self::ReadPrompt { .. } | Self::StandardInputTwice { .. } | Self::StandardOutputTaken { .. } => 2,
             Self::Exists { .. } => 2,
             Self::NotTheSame { .. } => 5,
-            Self::Bug { .. } => 1,
+            Self::Wrong { .. } | Self::Bug { .. } => 1,
         }
     }
 
@@ -83,6 +89,7 @@ impl Error {
         match self {
             Self::Forge(error) => hints::hint(error),
             Self::Exists { .. } => Some("`--force` replaces it".into()),
+            Self::Wrong { .. } => Some("compute on another device, and please report it".into()),
             Self::Bug { .. } => Some("please report it, with the command and what it was given".into()),
             Self::ReadPrompt { .. } | Self::StandardInputTwice { .. } | Self::StandardOutputTaken { .. } => None,
             Self::NotTheSame { .. } => Some("the notes say what differs from how it was made".into()),

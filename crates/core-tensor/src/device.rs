@@ -1,4 +1,8 @@
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::OnceLock,
+};
 
 use crate::{Device, Error, tensor, values};
 
@@ -19,11 +23,113 @@ pub fn device(name: &str) -> Result<Device, Error> {
         "vulkan" => vulkan(index)?,
         _ => return Err(unknown()),
     };
-    answers(name, || {
-        let x = tensor(vec![1.0, 2.0, 3.0, 4.0], [2, 2], &device);
-        values(&x.clone().matmul(x))
-    })?;
+    answers(name, || square(&device))?;
     Ok(device)
+}
+
+/// Has kernels that a GPU's compiler was asked for kept in a folder of their own, where the next process finds them. It counts from the
+/// first device on, and for the whole process.
+pub fn keep_kernels_in(folder: PathBuf) {
+    // Whoever comes second has come too late.
+    let _ = KERNELS.set(folder);
+}
+
+static KERNELS: OnceLock<PathBuf> = OnceLock::new();
+
+/// `[[1, 2], [3, 4]]` squared, by the kernels that layers multiply with.
+fn square(device: &Device) -> Vec<f32> {
+    // As many columns as a kernel reads at once.
+    let row = |a: f32, b: f32| [a, b, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+    let x = tensor([row(1.0, 2.0), row(3.0, 4.0)].concat(), [2, 8], device);
+    let transposed = [row(1.0, 3.0), row(2.0, 4.0)].concat();
+    let own = crate::cuda::matrix(kernels::Values::F32(&transposed), [2, 8], kernels::Compute::F32, device);
+    let w = own.unwrap_or_else(|| tensor(transposed, [2, 8], device));
+    let product = crate::cuda::linear(&x, &w, crate::cuda::After::default());
+    values(&product.unwrap_or_else(|| x.matmul(w.transpose())))
+}
+
+/// A device that a config can name, or a back end without one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What a config calls it; a back end's name where there is no device.
+    pub name: String,
+    /// What it is.
+    pub about: String,
+    /// Bytes of its own memory, where its driver tells.
+    pub memory: Option<u64>,
+    /// Why nothing can be computed there.
+    pub fault: Option<String>,
+}
+
+/// The CPU, and what every other back end finds on this machine. Nothing is computed on any.
+pub fn devices() -> Vec<Listed> {
+    let cpu = Listed {
+        name: "cpu".into(),
+        about: format!("{:?} instructions", kernels::Isa::best()),
+        memory: None,
+        fault: None,
+    };
+    [vec![cpu], listed_cuda(), listed_vulkan()].concat()
+}
+
+fn without(backend: &str, fault: String) -> Vec<Listed> {
+    vec![Listed { name: backend.into(), about: String::new(), memory: None, fault: Some(fault) }]
+}
+
+#[cfg(feature = "cuda")]
+fn listed_cuda() -> Vec<Listed> {
+    let listed = |(index, card): (usize, crate::cuda::Card)| {
+        let (major, minor) = card.capability;
+        Listed {
+            name: format!("cuda:{index}"),
+            about: format!("{}, compute capability {major}.{minor}", card.name),
+            memory: Some(card.memory),
+            fault: crate::cuda::ready(index).err(),
+        }
+    };
+    match crate::cuda::cards() {
+        Ok(cards) if cards.is_empty() => without("cuda", "the driver knows no card".into()),
+        Ok(cards) => cards.into_iter().enumerate().map(listed).collect(),
+        Err(fault) => without("cuda", fault),
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn listed_cuda() -> Vec<Listed> {
+    without("cuda", Error::MissingBackend { backend: "cuda" }.to_string())
+}
+
+#[cfg(feature = "vulkan")]
+fn listed_vulkan() -> Vec<Listed> {
+    use burn::tensor::DeviceType;
+    // Burn's back end panics where there is no library to ask.
+    let found = catch_unwind(|| Device::enumerate(DeviceType::Vulkan).iter().count());
+    match found {
+        Ok(0) => without("vulkan", "there is no adapter".into()),
+        Ok(count) => (0..count)
+            .map(|index| Listed {
+                name: format!("vulkan:{index}"),
+                about: "a Vulkan adapter".into(),
+                memory: None,
+                fault: None,
+            })
+            .collect(),
+        Err(_) => without("vulkan", "the loader, libvulkan, can't be asked for adapters".into()),
+    }
+}
+
+#[cfg(not(feature = "vulkan"))]
+fn listed_vulkan() -> Vec<Listed> {
+    without("vulkan", Error::MissingBackend { backend: "vulkan" }.to_string())
+}
+
+/// Bytes of a device's own memory that nobody uses; `None` for the CPU, and where its driver does not tell.
+pub fn free_memory(name: &str) -> Option<u64> {
+    match name.split_once(':').unwrap_or((name, "0")) {
+        #[cfg(feature = "cuda")]
+        ("cuda", index) => crate::cuda::free_memory(index.parse().ok()?),
+        _ => None,
+    }
 }
 
 /// Gives back to the system what a device keeps of freed memory for operations of the same sizes: for between two stages, whose sizes
@@ -52,6 +158,9 @@ fn answers(name: &str, work: impl FnOnce() -> Vec<f32>) -> Result<(), Error> {
 
 #[cfg(feature = "cuda")]
 fn cuda(index: usize) -> Result<Device, Error> {
+    let broken = |reason| Error::Device { name: format!("cuda:{index}"), reason };
+    crate::cuda::ready(index).map_err(broken)?;
+    crate::cuda::configure(KERNELS.get().map(PathBuf::as_path));
     Ok(Device::cuda(index))
 }
 

@@ -9,6 +9,11 @@
 
 mod blocks;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "no_cuda.rs"]
+mod cuda;
 mod device;
 mod error;
 mod format;
@@ -20,16 +25,16 @@ pub mod safetensors;
 mod weights;
 
 pub use blocks::Blocks;
-use burn::tensor::TensorData;
+use burn::tensor::{DType, TensorData};
 pub use burn::tensor::{Device, Tensor};
-pub use device::{device, give_back_freed};
+pub use device::{Listed, device, devices, free_memory, give_back_freed, keep_kernels_in};
 pub use error::{Error, PickleFault};
 pub use format::{BlockFormat, Format, Product, Unpack};
 pub use kernels::Compute;
 pub use mapped::Mapped;
 pub use weights::{
     Branch, Change, Computed, Convolution, Declare, Factor, Form, Kind, Layout, MAX_DEPTH, Manifest, Matrix, Need,
-    Parameter, Residency, Rule, Scaling, Socket, Stored, Strength, Weight, WeightSource, Weights,
+    Parameter, Place, Residency, Rule, Scaling, Socket, Stored, Strength, Weight, WeightSource, Weights,
 };
 
 /// A picture in a VAE's space, `[batch, channels, height / 8, width / 8]`, f32.
@@ -56,6 +61,14 @@ pub fn is_finite<const D: usize>(tensor: &Tensor<D>) -> bool {
     cpu::is_finite(tensor).unwrap_or_else(|| tensor.clone().is_finite().all().into_scalar())
 }
 
+/// The same values in f32, in which latents and pictures are.
+pub fn in_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    match tensor.dtype() {
+        DType::F32 => tensor,
+        _ => tensor.cast(DType::F32),
+    }
+}
+
 /// The values of a tensor on the host, row-major, f32.
 pub fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
     tensor.to_data().convert::<f32>().try_to_vec().expect("the data was just converted to f32")
@@ -71,8 +84,6 @@ pub fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Devi
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::DType;
-
     use super::*;
 
     #[test]

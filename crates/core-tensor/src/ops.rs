@@ -1,8 +1,8 @@
 //! Operations without parameters. Models call the functions of this file and never a back end's own, so that a faster body reaches
 //! them all.
 //!
-//! [`Ops`] lists the operations, and there are three bodies of them: [`Cpu`] is kernels of ours, [`Cube`] is Burn's back ends for GPUs,
-//! [`Composed`] is right everywhere. A tensor's device and number format say which one is called. Every body is held against
+//! [`Ops`] lists the operations, and there are four bodies of them: [`Cpu`] and `Cuda` are kernels of ours, [`Cube`] is Burn's back ends for
+//! GPUs, [`Composed`] is right everywhere. A tensor's device and number format say which one is called. Every body is held against
 //! `Composed` in f64 by [`suite`].
 //!
 //! A map `[b, c, h, w]` may lie plane by plane or pixel by pixel ([`kernels::MapOrder`]): a convolution gives it the order that its kernel
@@ -11,6 +11,8 @@
 mod composed;
 mod cpu;
 mod cube;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod scores;
 #[doc(hidden)]
 pub mod suite;
@@ -21,6 +23,8 @@ use burn::tensor::DType;
 pub use burn::tensor::activation::softmax;
 pub use kernels::Activation;
 
+#[cfg(feature = "cuda")]
+pub use self::cuda::Cuda;
 pub use self::{
     composed::Composed,
     cpu::Cpu,
@@ -125,6 +129,8 @@ pub trait Ops {
 enum Home {
     Cpu,
     Cube,
+    #[cfg(feature = "cuda")]
+    Cuda,
     Composed,
 }
 
@@ -133,6 +139,8 @@ impl Home {
         match (crate::cpu::is(&x.device()), x.dtype()) {
             (true, DType::F32) => Home::Cpu,
             (true, _) => Home::Composed,
+            #[cfg(feature = "cuda")]
+            (false, _) if crate::cuda::takes(x) => Home::Cuda,
             (false, _) => Home::Cube,
         }
     }
@@ -144,6 +152,8 @@ macro_rules! at_home_of {
         match Home::of($x) {
             Home::Cpu => Cpu::$operation($($argument),*),
             Home::Cube => Cube::$operation($($argument),*),
+            #[cfg(feature = "cuda")]
+            Home::Cuda => Cuda::$operation($($argument),*),
             Home::Composed => Composed::$operation($($argument),*),
         }
     };

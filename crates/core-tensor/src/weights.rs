@@ -28,6 +28,7 @@ pub use computed::{Computed, Rule};
 pub use convolution::Convolution;
 pub(crate) use convolution::{Around, Before, Parameters};
 pub use factor::Factor;
+pub use footprint::Place;
 pub use layout::{Declare, Kind, Layout, Need};
 pub use manifest::{Form, Manifest};
 pub use matrix::Matrix;

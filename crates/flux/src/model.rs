@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use core_tensor::{Device, Latent, Tensor, ops::Rope};
+use core_tensor::{Device, Latent, Tensor, in_f32, ops::Rope};
 use diffusion_engine::{
     Autoencoder, AutoencoderKl, Card, Clip, ClipDimensions, ClipTokenizer, Cut, Encoded, Error, Inside, Job, Key,
     LatentScaling, Model, Pass, Piece, Predictor, Prompt, Size, Stream, T5, T5Dimensions, T5Tokenizer, VaeDimensions,
@@ -245,7 +245,7 @@ impl Predictor for Predicting {
                 guidance: *guidance,
                 pe: &prompted.pe,
             };
-            let velocity = flux.transformer.forward(inputs, inside)?;
+            let velocity = in_f32(flux.transformer.forward(inputs, inside)?);
             Ok(Prediction::Flow.denoised(picture, unpack(velocity, h, w), sigma).0)
         };
         let of_batch = |&prompt: &usize| {

@@ -226,17 +226,26 @@ impl Config {
         })
     }
 
-    /// The memory ceiling: the config's, or what Linux has free; elsewhere none.
+    /// The memory ceiling: the config's, or what the device has free, which on the CPU Linux tells; elsewhere none.
     pub fn ceiling(&self) -> Bytes {
-        self.device.memory.or_else(limits::available).unwrap_or(Bytes(u64::MAX))
+        let free = || match self.device.backend {
+            Backend::Cpu => limits::available(),
+            backend => core_tensor::free_memory(&backend.to_string()).map(Bytes).or_else(limits::available),
+        };
+        self.device.memory.or_else(free).unwrap_or(Bytes(u64::MAX))
     }
 
-    /// The number format that products are computed in on the CPU; other back ends compute in f32.
+    /// The number format that products are computed in: bf16 where the CPU has instructions for it and on CUDA, f32 elsewhere, unless the
+    /// config asks for f32.
     ///
     /// # Errors
     /// [`Error::Value`] for `bf16` where nothing computes in it.
     pub fn compute(&self) -> Result<Compute> {
-        let bf16 = kernels::Isa::best().has_bf16() && self.device.backend == Backend::Cpu;
+        let bf16 = match self.device.backend {
+            Backend::Cpu => kernels::Isa::best().has_bf16(),
+            Backend::Cuda(_) => true,
+            Backend::Vulkan(_) => false,
+        };
         match self.device.compute {
             ComputeChoice::Auto | ComputeChoice::Bf16 if bf16 => Ok(Compute::Bf16),
             ComputeChoice::Auto | ComputeChoice::F32 => Ok(Compute::F32),
@@ -363,7 +372,8 @@ mod tests {
         let best = if kernels::Isa::best().has_bf16() { Compute::Bf16 } else { Compute::F32 };
         assert_eq!(compute("compute = \"auto\"").unwrap(), best);
         assert_eq!(compute("compute = \"f32\"").unwrap(), Compute::F32);
-        assert_eq!(compute("compute = \"auto\"\nbackend = \"cuda:0\"").unwrap(), Compute::F32);
+        assert_eq!(compute("compute = \"auto\"\nbackend = \"cuda:0\"").unwrap(), Compute::Bf16);
+        assert_eq!(compute("compute = \"auto\"\nbackend = \"vulkan:0\"").unwrap(), Compute::F32);
         assert_eq!(compute("compute = \"bf16\"").is_ok(), best == Compute::Bf16);
         let refused = compute("compute = \"bf16\"\nbackend = \"vulkan:0\"").err().unwrap();
         assert_eq!(refused.fault(), Fault::Usage);

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use core_tensor::Compute;
+use core_tensor::Place;
 use diffusion_engine::family::{Duty, Kind, Part, Role};
 
 use crate::{
@@ -84,11 +84,11 @@ impl Files {
     }
 
     /// Looks at a part by its header, which is used from then on; the first fault ends it.
-    pub(crate) fn look(&mut self, chosen: Chosen, on_cpu: Option<Compute>) -> Result<Part> {
+    pub(crate) fn look(&mut self, chosen: Chosen, at: Place) -> Result<Part> {
         let Chosen { role, file, part, kind, beside: Beside { config, other } } = chosen;
         let Used { file, parts, read } = &mut self.used[file];
         let rejected = |source: Error| Error::Load { path: file.path.clone(), source: Box::new(source) };
-        let surveyed = file.survey((part, &kind), &role.network, config.as_ref(), on_cpu);
+        let surveyed = file.survey((part, &kind), &role.network, config.as_ref(), at);
         let Surveyed { fits, agrees, faults, bytes, read: found, .. } = surveyed;
         let fits = match (fits, &config) {
             (Err(error), Some(config)) => Err(config.fault(error, rejected)),

@@ -211,7 +211,12 @@ impl Seen {
     fn of(file: &ModelFile, part: usize, role: &Role) -> Result<Self> {
         let config = ModelConfig::beside(&file.path, &role.network)?.config;
         // How much memory it would take is of no interest here, so neither is the device.
-        let surveyed = file.survey((part, &file.parts[part].kind), &role.network, config.as_ref(), None);
+        let surveyed = file.survey(
+            (part, &file.parts[part].kind),
+            &role.network,
+            config.as_ref(),
+            core_tensor::Place::Device(core_tensor::Compute::F32),
+        );
         let Surveyed { variant, fits, agrees, faults, read, .. } = surveyed;
         let failed = match (fits, &config) {
             (Err(error), Some(config)) => match config.fault(error, |error| error) {

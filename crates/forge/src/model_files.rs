@@ -17,7 +17,7 @@ use std::{
 };
 
 use core_tensor::{
-    Branch, Compute, Device, Error as TensorError, Form, Format, Layout, Manifest, Residency, Stored, WeightSource,
+    Branch, Device, Error as TensorError, Form, Format, Layout, Manifest, Place, Residency, Stored, WeightSource,
     Weights,
 };
 use diffusion_engine::{
@@ -240,13 +240,13 @@ impl ModelFile {
         of_file.renamed(self.source(part, kind)).settings(settings)
     }
 
-    /// What a network would find in a part, as one of a kind, and take of memory, by the headers alone, where it computes on the CPU in `on_cpu`, or elsewhere.
+    /// What a network would find in a part, as one of a kind, and take of memory, by the headers alone, at a place.
     pub(crate) fn survey(
         &self,
         (part, kind): (usize, &Kind),
         network: &Network,
         config: Option<&ModelConfig>,
-        on_cpu: Option<Compute>,
+        at: Place,
     ) -> Surveyed {
         let asked = Arc::new(Asked { source: self.source.clone(), names: Mutex::default() });
         let prefix = &self.parts[part].prefix;
@@ -263,7 +263,7 @@ impl ModelFile {
         let mut surveyed =
             Surveyed { variant, fits: Ok(()), agrees, faults: vec![], bytes: [0; 2], read: BTreeSet::new() };
         match network.layout(&w, &settings) {
-            Ok(layout) => surveyed.see(&w, layout, on_cpu, || {
+            Ok(layout) => surveyed.see(&w, layout, at, || {
                 std::mem::take(&mut *asked.names.lock().unwrap_or_else(PoisonError::into_inner))
             }),
             Err(error) => surveyed.fits = Err(error),
@@ -305,12 +305,12 @@ pub(crate) struct Surveyed {
 }
 
 impl Surveyed {
-    fn see(&mut self, w: &Weights, layout: Layout, on_cpu: Option<Compute>, read: impl FnOnce() -> BTreeSet<String>) {
+    fn see(&mut self, w: &Weights, layout: Layout, at: Place, read: impl FnOnce() -> BTreeSet<String>) {
         let w = w.laid_out(layout);
         w.read_all().for_each(drop);
         self.read = read();
         self.faults = w.faults().filter(|fault| !is_eight_bits(fault)).take(MOST_FAULTS).collect();
-        self.bytes = w.bytes(on_cpu);
+        self.bytes = w.bytes(at);
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use core_tensor::Compute;
+use core_tensor::{Compute, Place};
 use diffusion_engine::{
     Error as RunError, Family, Job, Model, OpenedModel,
     family::{Duty, PartBytes, Parts, Placement},
@@ -17,7 +17,7 @@ use lora::{Adapted, Dora, Target};
 use memory::{Bytes, Part, Plan};
 
 use crate::{
-    Config, Error, Families, Note, Result,
+    Backend, Config, Error, Families, Note, Result,
     beside::{beside, scheduler},
     detect::{Detected, detect},
     embeddings::embeddings,
@@ -58,7 +58,7 @@ impl Opened {
     pub(crate) fn of(config: &Config, families: &Families) -> Result<Self> {
         let compute = config.compute()?;
         let device = core_tensor::device(&config.device.backend.to_string())?;
-        let on_cpu = (device == core_tensor::Device::flex()).then_some(compute);
+        let at = if config.device.backend == Backend::Cpu { Place::Cpu(compute) } else { Place::Device(compute) };
         let mut files = Files::new();
         // All parts are told for what they are before any is looked into.
         let Detected { family, parts } = detect(config, families, &mut files)?;
@@ -68,7 +68,7 @@ impl Opened {
         let first = parts.first().map(|part| files.path(part).to_owned());
         let file = first.as_deref().and_then(only_file);
         // By the headers alone: what is missing, what doesn't fit, and what it takes.
-        let parts = parts.into_iter().map(|part| files.look(part, on_cpu)).collect::<Result<Vec<_>>>()?;
+        let parts = parts.into_iter().map(|part| files.look(part, at)).collect::<Result<Vec<_>>>()?;
         let parts = beside(first.as_deref(), Parts::of(first.as_deref().map_or_else(String::new, name), parts))?;
         let (parts, notes) = match &config.prompt.embeddings {
             Some(_) if !family.takes_embeddings() => {

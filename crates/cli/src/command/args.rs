@@ -38,6 +38,8 @@ pub(super) enum Command {
     Convert(ConvertArgs),
     /// List the formats of weights, and what is done with each
     Ops(OpsArgs),
+    /// List the devices of this machine, and what keeps one from computing
+    Devices(DevicesArgs),
     /// Print how a picture was made
     Info(InfoArgs),
     /// Make a config file, or tell editors about it
@@ -76,6 +78,7 @@ impl Command {
             Self::Txt2img(args) => args.json,
             Self::Replay(args) => args.json,
             Self::Samplers(args) | Self::Schedules(args) => args.json,
+            Self::Devices(args) => args.json,
             Self::Inspect(args) => args.json,
             Self::Convert(args) => args.json,
             Self::Ops(args) => args.json,
@@ -144,6 +147,16 @@ impl ReplayArgs {
 
 #[derive(ClapArgs, Debug)]
 pub(super) struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+pub(super) struct DevicesArgs {
+    /// Compute every operation on each device, and hold it against the same in f64 on the CPU
+    #[arg(long)]
+    pub check: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -5,6 +5,7 @@ use super::GroupNorm;
 use crate::{
     Error, Parameter, Tensor, Weight, Weights,
     cpu::Values,
+    cuda::{self, Window},
     ops::Activation,
     weights::{Around, Before, Convolution, F32, Parameters},
 };
@@ -63,6 +64,7 @@ impl Conv2d {
             Some((own, Parameters::Dense(weight))) => {
                 module::conv2d(x, weight.clone(), Some(self.bias.value()), own.options())
             }
+            Some((own, Parameters::Device(conv))) => self.on_device(own, conv, x, None, None),
             Some((_, Parameters::Mapped(_))) | None => self.composed(x),
         }
     }
@@ -71,7 +73,11 @@ impl Conv2d {
     pub fn forward_onto(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
         match self.weight.alone().map(|own| (own, &own.parameters)) {
             Some((own, Parameters::Panels(conv))) => self.fused(own, conv, x, None, None, Some(&residual)),
-            Some((_, Parameters::Dense(_) | Parameters::Mapped(_))) | None => residual + self.forward(x),
+            Some((own, Parameters::Device(conv))) => self.on_device(own, conv, x, None, Some(residual)),
+            Some((_, Parameters::Dense(_) | Parameters::Mapped(_))) | None => {
+                let y = self.forward(x).cast(residual.dtype());
+                residual + y
+            }
         }
     }
 
@@ -87,13 +93,23 @@ impl Conv2d {
         if let Some((own, Parameters::Panels(conv))) = self.weight.alone().map(|own| (own, &own.parameters)) {
             return self.fused(own, conv, x, Some(&Normed { norm, activation }), shift, residual.as_ref());
         }
-        let y = self.forward(norm.forward_then(x, activation));
+        let x = norm.forward_then(x, activation);
+        if let Some((own, Parameters::Device(conv))) = self.weight.alone().map(|own| (own, &own.parameters)) {
+            return self.on_device(own, conv, x, shift, residual);
+        }
+        let y = self.forward(x);
         let y = match shift {
-            Some(shift) => y + shift.unsqueeze_dims(&[2, 3]),
+            Some(shift) => {
+                let shift = shift.cast(y.dtype());
+                y + shift.unsqueeze_dims(&[2, 3])
+            }
             None => y,
         };
         match residual {
-            Some(residual) => residual + y,
+            Some(residual) => {
+                let y = y.cast(residual.dtype());
+                residual + y
+            }
             None => y,
         }
     }
@@ -114,9 +130,39 @@ impl Conv2d {
         own.convolve(conv, x, Around { norm, bias: Some(&bias.expect(F32)), residual })
     }
 
+    /// The same by a device's own kernels.
+    fn on_device(
+        &self,
+        own: &Convolution,
+        conv: &cuda::Conv,
+        x: Tensor<4>,
+        shift: Option<Tensor<2>>,
+        residual: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        let bias = self.bias.value().unsqueeze_dim(0); // 1 c_out
+        let bias = match shift {
+            Some(shift) => shift + bias,
+            None => bias,
+        };
+        let window = own.window(&x);
+        conv.convolve(x, window, Some(bias), residual)
+    }
+
+    /// `[b, c_in, h, w]` to `[b, c_out, h / 2, w / 2]`, rounded down, of a convolution that pads below and to the right alone; `None`
+    /// where no kernel does.
+    pub(crate) fn forward_below(&self, x: &Tensor<4>) -> Option<Tensor<4>> {
+        let Some((own, Parameters::Device(conv))) = self.weight.alone().map(|own| (own, &own.parameters)) else {
+            return None;
+        };
+        let [_, _, h, w] = x.dims();
+        let window = Window { pad: 0, size: [h / 2, w / 2], ..own.window(x) };
+        Some(conv.convolve(x.clone(), window, Some(self.bias.value().unsqueeze_dim(0)), None))
+    }
+
     fn composed(&self, x: Tensor<4>) -> Tensor<4> {
-        let bias: Tensor<2> = self.bias.value().unsqueeze_dim(1); // c_out 1
-        self.weight.product(x) + bias.unsqueeze_dims(&[0, 3])
+        let y = self.weight.product(x);
+        let bias: Tensor<2> = self.bias.value().cast(y.dtype()).unsqueeze_dim(1); // c_out 1
+        y + bias.unsqueeze_dims(&[0, 3])
     }
 }
 

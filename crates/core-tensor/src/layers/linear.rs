@@ -4,6 +4,7 @@ use super::LayerNorm;
 use crate::{
     Error, Matrix, Parameter, Tensor, Weight, Weights,
     cpu::{self, Rows, Values},
+    cuda::{self, After},
     ops::{self, Activation},
     weights::{F32, multiply},
 };
@@ -53,18 +54,24 @@ impl Linear {
     /// `residual + forward(x)`.
     pub fn forward_onto<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
         let fused = self.fused(&x, Then::Onto { gate: None, residual: &residual });
-        fused.unwrap_or_else(|| ops::add(residual, self.composed(x)))
+        fused.unwrap_or_else(|| ops::add(residual.clone(), self.composed(x).cast(residual.dtype())))
     }
 
     /// `residual + gate · forward(x)`, with a gate for each of the batch, `[b, 1, d_out]`.
     pub fn forward_gated_onto(&self, x: Tensor<3>, gate: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
         let fused = self.fused(&x, Then::Onto { gate: Some(&gate), residual: &residual });
-        fused.unwrap_or_else(|| residual + gate * self.composed(x))
+        fused.unwrap_or_else(|| {
+            let dtype = residual.dtype();
+            residual + gate.cast(dtype) * self.composed(x).cast(dtype)
+        })
     }
 
     /// The product and what follows it in a kernel's own pass over the result; `None` where no kernel has one. What a pair of small
     /// factors adds is a residual of it.
     fn fused<const D: usize>(&self, x: &Tensor<D>, then: Then<D>) -> Option<Tensor<D>> {
+        if let Some(Matrix::Dense(w)) = self.weight.alone() {
+            return self.on_device(x, w, then);
+        }
         let own = self.weight.own().for_kernels()?;
         let beside = self.weight.beside();
         let pair = beside.at_most_a_pair()?;
@@ -91,6 +98,21 @@ impl Linear {
             Some(f) => ops::activate(f, y),
             None => y,
         })
+    }
+
+    /// The same by a device's own kernels.
+    fn on_device<const D: usize>(&self, x: &Tensor<D>, w: &Tensor<2>, then: Then<D>) -> Option<Tensor<D>> {
+        let bias = self.bias.as_ref().map(Parameter::value);
+        let after = After { bias: bias.as_ref(), ..After::default() };
+        cuda::linear(
+            x,
+            w,
+            match then {
+                Then::Nothing => after,
+                Then::Activated(f) => After { activation: Some(f), ..after },
+                Then::Onto { gate, residual } => After { gate, residual: Some(residual), ..after },
+            },
+        )
     }
 
     /// What each layer makes of the same rows, or of what `norm` makes of them first: a kernel that has to put rows in order does it
@@ -147,7 +169,10 @@ impl Linear {
         shape[D - 1] = self.d_out;
         let y = self.weight.product(x.reshape([rows, d_in]));
         match &self.bias {
-            Some(bias) => (y + bias.value().unsqueeze()).reshape(shape),
+            Some(bias) => {
+                let bias = bias.value().cast(y.dtype());
+                (y + bias.unsqueeze()).reshape(shape)
+            }
             None => y.reshape(shape),
         }
     }

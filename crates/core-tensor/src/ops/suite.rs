@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use burn::tensor::DType;
 
-use super::{Activation, Bias, Composed, Mask, Ops, Rope, Scores};
+#[cfg(feature = "cuda")]
+use super::Cuda;
+use super::{Activation, Bias, Composed, Cpu, Cube, Home, Mask, Ops, Rope, Scores};
 use crate::{Compute, Device, Tensor, tensor};
 
 /// Where a body is held against the composition.
@@ -37,6 +39,24 @@ pub fn differences<O: Ops>(setting: &Setting) -> Vec<Difference> {
     let difference =
         |((operation, found), (_, expected)): (Named, Named)| Difference { operation, share: share(&found, &expected) };
     found.into_iter().zip(expected).map(difference).collect()
+}
+
+/// The differences of the body that a model's tensors reach on a device, where products are computed in `compute`.
+pub fn of_device(device: &Device, compute: Compute) -> Vec<Difference> {
+    let dtype = match compute {
+        Compute::F32 => DType::F32,
+        // The CPU's tensors are f32 whatever its products are.
+        Compute::Bf16 if crate::cpu::is(device) => DType::F32,
+        Compute::Bf16 => DType::BF16,
+    };
+    let setting = Setting { device: device.clone(), dtype, compute };
+    match Home::of(&Tensor::<1>::empty([1], (device, dtype))) {
+        Home::Cpu => differences::<Cpu>(&setting),
+        Home::Cube => differences::<Cube>(&setting),
+        #[cfg(feature = "cuda")]
+        Home::Cuda => differences::<Cuda>(&setting),
+        Home::Composed => differences::<Composed>(&setting),
+    }
 }
 
 /// An operation's name and its result.

@@ -53,6 +53,15 @@ fn the_bodies_are_the_compositions_on_every_back_end_of_this_build() {
     }
 }
 
+#[cfg(feature = "cuda")]
+#[test]
+fn kernels_for_a_card_are_the_compositions_in_every_number_format_that_models_are_computed_in() {
+    for (dtype, compute) in [(DType::F32, Compute::F32), (DType::BF16, Compute::Bf16), (DType::F16, Compute::Bf16)] {
+        let setting = Setting { device: device("cuda").expect("a card"), dtype, compute };
+        assert_eq!(wrong::<Cuda>(&setting), [], "{dtype:?}");
+    }
+}
+
 #[test]
 fn the_suite_names_what_a_wrong_body_has_wrong_and_nothing_else() {
     fn named<O: Ops>() -> Vec<&'static str> {

@@ -9,6 +9,7 @@ use super::{Factor, PANEL, Residency, Stored, Weight, computed::Origin, matrix::
 use crate::{
     Device, Tensor,
     cpu::{self, PLANES, Values},
+    cuda::{self, Window},
     tensor,
 };
 
@@ -28,6 +29,8 @@ pub(crate) enum Parameters {
     Dense(Tensor<4>),
     /// On the CPU, in the order that its kernels read.
     Panels(PackedConv),
+    /// On a device that has kernels of ours, in the order that they read.
+    Device(cuda::Conv),
     /// Where and as they are stored.
     Mapped(Arc<MappedConv>),
 }
@@ -39,11 +42,9 @@ impl Convolution {
         let parameters = match residency {
             Residency::Mapped => return Self::computed(Origin::Stored(stored), kernel, device, compute),
             Residency::Unpacked => {
-                let is_on_cpu = cpu::is(device);
-                let held = if is_on_cpu {
-                    Parameters::Panels(packed(&stored, compute))
-                } else {
-                    Parameters::Dense(dense(&stored, device))
+                let held = match cpu::is(device) {
+                    true => Parameters::Panels(packed(&stored, compute)),
+                    false => on_device(&stored, device, compute),
                 };
                 stored.give_back();
                 held
@@ -56,6 +57,13 @@ impl Convolution {
     pub(super) fn computed(origin: Origin, kernel: usize, device: &Device, compute: Compute) -> Self {
         let parameters = Parameters::Mapped(Arc::new(MappedConv { origin, device: device.clone(), compute }));
         Self { parameters, kernel, stride: 1 }
+    }
+
+    /// Where it begins and ends in a map.
+    pub(crate) fn window(&self, x: &Tensor<4>) -> Window {
+        let ([_, _, h, w], pad) = (x.dims(), self.kernel / 2);
+        let size = [h, w].map(|side| (side + 2 * pad - self.kernel) / self.stride + 1);
+        Window { pad, stride: self.stride, size }
     }
 
     /// What Burn calls border and stride.
@@ -144,6 +152,7 @@ impl Factor<4> for Convolution {
         match &self.parameters {
             Parameters::Dense(weight) => module::conv2d(x, weight.clone(), None, self.options()),
             Parameters::Panels(conv) => self.convolve(conv, x, Around::default()),
+            Parameters::Device(conv) => conv.convolve(x.clone(), self.window(&x), None, None),
             Parameters::Mapped(mapped) => mapped.product(self, &x),
         }
     }
@@ -152,6 +161,13 @@ impl Factor<4> for Convolution {
 fn packed(stored: &Stored, compute: Compute) -> PackedConv {
     let [c_out, c_in, kernel] = [0, 1, 2].map(|i| stored.shape()[i]);
     stored.with_values(|values| PackedConv::pack(cpu::isa(), compute, [c_out, c_in, kernel], values)).expect(FLOATS)
+}
+
+fn on_device(stored: &Stored, device: &Device, compute: Compute) -> Parameters {
+    let [c_out, c_in, kernel] = [0, 1, 2].map(|i| stored.shape()[i]);
+    let values = stored.to_f32().expect(FLOATS);
+    let own = cuda::Conv::upload(&values, [c_out, c_in, kernel], compute, device);
+    own.map_or_else(|| Parameters::Dense(dense(stored, device)), Parameters::Device)
 }
 
 fn dense(stored: &Stored, device: &Device) -> Tensor<4> {
@@ -173,7 +189,10 @@ impl MappedConv {
             let stored = self.origin.rows(channel..(channel + PANEL).min(out));
             match cpu::is(&self.device) {
                 true => of.convolve(&packed(&stored, self.compute), x.clone(), Around::default()),
-                false => module::conv2d(x.clone(), dense(&stored, &self.device), None, of.options()),
+                false => match on_device(&stored, &self.device, self.compute) {
+                    Parameters::Device(conv) => conv.convolve(x.clone(), of.window(x), None, None),
+                    _ => module::conv2d(x.clone(), dense(&stored, &self.device), None, of.options()),
+                },
             }
         };
         Tensor::cat((0..out).step_by(PANEL).map(panel).collect(), 1)

@@ -7,24 +7,44 @@ use kernels::{Compute, PackedConv, PackedMatrix, Values};
 use super::Format;
 use crate::cpu;
 
+/// Where layers are held, and the number format that they are multiplied in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the order of the CPU's kernels.
+    Cpu(Compute),
+    /// On another device.
+    Device(Compute),
+}
+
+/// Bytes of a number.
+fn width(compute: Compute) -> u64 {
+    match compute {
+        Compute::F32 => 4,
+        Compute::Bf16 => 2,
+    }
+}
+
 /// Bytes of f32.
 pub(super) fn floats(shape: &[usize]) -> u64 {
     product(4, shape)
 }
 
 /// Bytes of a matrix `[d_out, d_in]`.
-pub(super) fn matrix(format: Format, on_cpu: Option<Compute>, [d_out, d_in]: [usize; 2]) -> u64 {
-    match on_cpu {
-        Some(compute) => Tile::of_matrix(compute, format).times(d_out, d_in, 1),
-        None => floats(&[d_out, d_in]),
+pub(super) fn matrix(format: Format, at: Place, [d_out, d_in]: [usize; 2]) -> u64 {
+    match at {
+        Place::Cpu(compute) => Tile::of_matrix(compute, format).times(d_out, d_in, 1),
+        Place::Device(compute) => product(width(compute), &[d_out, d_in]),
     }
 }
 
 /// Bytes of a convolution's parameters, `[c_out, c_in, kernel, kernel]`.
-pub(super) fn convolution(on_cpu: Option<Compute>, [c_out, c_in, kernel]: [usize; 3]) -> u64 {
-    match on_cpu {
-        Some(compute) => Tile::of_convolution(compute).times(c_out, c_in, kernel.saturating_mul(kernel)),
-        None => floats(&[c_out, c_in, kernel, kernel]),
+pub(super) fn convolution(at: Place, [c_out, c_in, kernel]: [usize; 3]) -> u64 {
+    match at {
+        Place::Cpu(compute) => Tile::of_convolution(compute).times(c_out, c_in, kernel.saturating_mul(kernel)),
+        // Channels are filled up to what a kernel reads at once.
+        Place::Device(compute) => {
+            product(width(compute), &[c_out, c_in.checked_next_multiple_of(8).unwrap_or(c_in), kernel, kernel])
+        }
     }
 }
 
@@ -106,16 +126,21 @@ mod tests {
                 let Some(Matrix::Panels(packed)) = matrix.matrix("matrix.weight").unwrap().alone().cloned() else {
                     panic!()
                 };
-                assert_eq!(matrix.bytes(Some(compute)), [packed.bytes() as u64, 0], "{rows} {columns} {compute:?}");
+                assert_eq!(
+                    matrix.bytes(Place::Cpu(compute)),
+                    [packed.bytes() as u64, 0],
+                    "{rows} {columns} {compute:?}"
+                );
                 let convolution = filter.convolution("filter.weight").unwrap();
                 let Some(Parameters::Panels(packed)) = convolution.alone().map(|c| &c.parameters) else { panic!() };
                 let bias = 4 * rows as u64;
                 assert_eq!(
-                    filter.bytes(Some(compute)),
+                    filter.bytes(Place::Cpu(compute)),
                     [packed.bytes() as u64 + bias, bias],
                     "{rows} {columns} {kernel}"
                 );
-                assert_eq!(matrix.bytes(None), [4 * (rows * columns) as u64, 0]);
+                let width = if compute == Compute::F32 { 4 } else { 2 };
+                assert_eq!(matrix.bytes(Place::Device(compute)), [width * (rows * columns) as u64, 0]);
             }
         }
     }

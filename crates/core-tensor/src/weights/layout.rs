@@ -2,9 +2,7 @@
 
 use std::{collections::HashMap, fmt::Display};
 
-use kernels::Compute;
-
-use super::{Format, footprint};
+use super::{Format, Place, footprint};
 
 /// A tensor that a network needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,17 +33,15 @@ pub enum Kind {
 
 impl Need {
     /// Bytes that a layer holds of it in memory, unpacked and with as much as possible left in its file.
-    pub(super) fn bytes(&self, format: Format, on_cpu: Option<Compute>) -> [u64; 2] {
+    pub(super) fn bytes(&self, format: Format, at: Place) -> [u64; 2] {
         let floats = footprint::floats(&self.shape);
         match (&self.kind, &*self.shape) {
             (Kind::Parameter, _) => [floats; 2],
             (Kind::Matrix { rows }, &[_, d_in]) => {
-                let of_rows = |&rows| footprint::matrix(format, on_cpu, [rows, d_in]);
+                let of_rows = |&rows| footprint::matrix(format, at, [rows, d_in]);
                 [rows.iter().map(of_rows).fold(0, u64::saturating_add), 0]
             }
-            (Kind::Convolution, &[c_out, c_in, kernel, _]) => {
-                [footprint::convolution(on_cpu, [c_out, c_in, kernel]), 0]
-            }
+            (Kind::Convolution, &[c_out, c_in, kernel, _]) => [footprint::convolution(at, [c_out, c_in, kernel]), 0],
             (Kind::Matrix { .. } | Kind::Convolution, _) => [floats, 0],
             (Kind::Table, _) => [0, 0],
         }

@@ -8,6 +8,7 @@ use super::{Factor, Format, PANEL, Product, Residency, Stored, computed::Origin,
 use crate::{
     Device, Tensor,
     cpu::{self, Rows, Values},
+    cuda::{self, After},
     tensor,
 };
 
@@ -15,7 +16,7 @@ use crate::{
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "a tensor is a handle of fixed size, and a model has few hundred")]
 pub enum Matrix {
-    /// Unpacked, f32.
+    /// Unpacked: f32, or on a device that multiplies in another number format, in that.
     Dense(Tensor<2>),
     /// On the CPU, in the order that its kernels read.
     Panels(PackedMatrix),
@@ -31,7 +32,7 @@ impl Matrix {
                 return Self::computed(Origin::Stored(stored), device, compute);
             }
             Residency::Unpacked if cpu::is(device) => Self::Panels(packed(&stored, compute)),
-            Residency::Unpacked => Self::Dense(dense(&stored, device)),
+            Residency::Unpacked => Self::Dense(dense(&stored, device, compute)),
         };
         stored.give_back();
         held
@@ -58,7 +59,7 @@ impl Factor<2> for Matrix {
     /// `x · selfᵀ`: `[n, in]` to `[n, out]`.
     fn product(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Dense(w) => x.matmul(w.clone().transpose()),
+            Self::Dense(w) => cuda::linear(&x, w, After::default()).unwrap_or_else(|| of_burn(x, w)),
             Self::Panels(w) => multiply(w.into(), &x, Epilogue::default()),
             Self::Mapped(w) => w.product(&x),
         }
@@ -83,8 +84,15 @@ fn packed(stored: &Stored, compute: Compute) -> PackedMatrix {
     stored.with_values(|values| PackedMatrix::pack(cpu::isa(), compute, d_out, d_in, values)).expect(FLOATS)
 }
 
-fn dense(stored: &Stored, device: &Device) -> Tensor<2> {
-    tensor(stored.to_f32().expect(FLOATS), [stored.shape()[0], stored.shape()[1]], device)
+fn dense(stored: &Stored, device: &Device, compute: Compute) -> Tensor<2> {
+    let shape = [stored.shape()[0], stored.shape()[1]];
+    let own = stored.with_values(|values| cuda::matrix(values, shape, compute, device)).expect(FLOATS);
+    own.unwrap_or_else(|| tensor(stored.to_f32().expect(FLOATS), shape, device))
+}
+
+/// The product of Burn's, in the number format of the matrix.
+fn of_burn(x: Tensor<2>, w: &Tensor<2>) -> Tensor<2> {
+    x.cast(w.dtype()).matmul(w.clone().transpose())
 }
 
 /// A matrix that stays in its file, or is computed, and is unpacked some rows at a time.
@@ -116,8 +124,10 @@ impl MappedMatrix {
             }
             (Origin::Stored(_) | Origin::Computed { .. }, _) => {
                 let out = self.origin.height();
-                let panels = (0..out).step_by(PANEL);
-                panels.map(|row| self.panel(x, row..(row + PANEL).min(out))).collect()
+                // What goes to another device goes there whole: fewer and larger products.
+                let step = if cpu::is(&self.device) { PANEL } else { out };
+                let panels = (0..out).step_by(step);
+                panels.map(|row| self.panel(x, row..(row + step).min(out))).collect()
             }
         };
         Tensor::cat(parts, 1)
@@ -128,7 +138,7 @@ impl MappedMatrix {
         if cpu::is(&self.device) {
             return multiply((&packed(&stored, self.compute)).into(), x, Epilogue::default());
         }
-        x.clone().matmul(dense(&stored, &self.device).transpose())
+        Matrix::Dense(dense(&stored, &self.device, self.compute)).product(x.clone())
     }
 
     fn fused(&self, format: Format, product: Product, matrix: &[u8], x: &Tensor<2>) -> Tensor<2> {

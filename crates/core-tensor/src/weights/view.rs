@@ -5,8 +5,8 @@ use std::{fmt::Display, ops::Range, sync::Arc};
 use kernels::Compute;
 
 use super::{
-    Convolution, Kind, Layout, Matrix, Need, PANEL, Parameter, Residency, Stored, Table, Weight, WeightSource,
-    branches::{Hold, Place},
+    Convolution, Kind, Layout, Matrix, Need, PANEL, Parameter, Place, Residency, Stored, Table, Weight, WeightSource,
+    branches::{self, Hold},
     computed::Origin,
     convolution::strided,
     stored::WHOLE_ROWS,
@@ -144,11 +144,11 @@ impl<'a> Weights<'a> {
         self.needs().iter().filter_map(|need| self.source.read(&format!("{}{}", self.root, need.name)).ok())
     }
 
-    /// Bytes that the layout's layers hold in memory, unpacked and with what is multiplied with left in its file, on a CPU that
-    /// computes in `on_cpu`, or for `None` on another device, in f32. Tables always stay in their file.
-    pub fn bytes(&self, on_cpu: Option<Compute>) -> [u64; 2] {
+    /// Bytes that the layout's layers hold in memory, unpacked and with what is multiplied with left in its file. Tables always
+    /// stay in their file.
+    pub fn bytes(&self, at: Place) -> [u64; 2] {
         let form = |need: &Need| self.source.manifest().get(&format!("{}{}", self.root, need.name));
-        let bytes = self.needs().iter().filter_map(|need| Some(need.bytes(form(need)?.format, on_cpu)));
+        let bytes = self.needs().iter().filter_map(|need| Some(need.bytes(form(need)?.format, at)));
         bytes.fold([0, 0], |[u, m], [unpacked, mapped]| [u.saturating_add(unpacked), m.saturating_add(mapped)])
     }
 
@@ -262,7 +262,7 @@ impl<'a> Weights<'a> {
         hold: Hold<F>,
     ) -> Result<Weight<F>, Error> {
         let full = self.full(name);
-        let place = Place { name: full.clone(), shape: stored.shape().to_vec(), rows, hold };
+        let place = branches::Place { name: full.clone(), shape: stored.shape().to_vec(), rows, hold };
         let weight = Weight::under(own, place, &self.source.branches(&full))?;
         self.source.plug(&full, weight.socket())?;
         Ok(weight)

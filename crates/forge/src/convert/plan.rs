@@ -228,7 +228,7 @@ fn as_network(file: &ModelFile, families: &Families) -> (Arc<dyn WeightSource>, 
 fn variant(file: &ModelFile, families: &Families) -> Option<String> {
     let kind = &file.parts.first()?.kind;
     let role = families.role_of(kind)?;
-    Some(file.survey((0, kind), &role.network, None, None).variant)
+    Some(file.survey((0, kind), &role.network, None, core_tensor::Place::Device(core_tensor::Compute::F32)).variant)
 }
 
 /// What ComfyUI-GGUF and stable-diffusion.cpp call the architecture of a variant.

@@ -1,0 +1,77 @@
+//! `forge devices`: what can compute on this machine, and whether it computes rightly.
+
+use core_tensor::{
+    Compute, Listed, device, devices,
+    ops::suite::{self, Difference},
+};
+use memory::Bytes;
+use serde_json::{Value, json};
+
+use super::{
+    args::DevicesArgs,
+    term::{print, print_json},
+};
+use crate::error::{Error, Result};
+
+/// How far an operation may be from the same in f64, as a share of it: one rounding of every value makes 3e-8 in f32 and 2e-3 in bf16,
+/// and an operation has several.
+const ALLOWED: [(Compute, &str, f64); 2] = [(Compute::F32, "f32", 1e-6), (Compute::Bf16, "bf16", 2e-2)];
+
+/// Prints a line for each device, or a JSON object.
+pub(super) fn run(args: &DevicesArgs) -> Result<()> {
+    let mut wrong = Vec::new();
+    let mut lines = Vec::new();
+    let mut objects = Vec::new();
+    let all = devices();
+    let width = all.iter().map(|device| device.name.len()).max().unwrap_or(0);
+    for listed in all {
+        let checks = if args.check && listed.fault.is_none() { checks(&listed)? } else { Vec::new() };
+        lines.push(line(&listed, width));
+        for (format, allowed, differences) in &checks {
+            let furthest = differences.iter().max_by(|a, b| a.share.total_cmp(&b.share));
+            let furthest =
+                furthest.map_or_else(String::new, |it| format!(", at most {:.1e} off ({})", it.share, it.operation));
+            lines.push(format!("{:width$}  {} operations in {format}{furthest}", "", differences.len()));
+            for it in differences.iter().filter(|it| it.share > *allowed) {
+                lines.push(format!("{:width$}  wrong in {format}: {}, {:.1e} off", "", it.operation, it.share));
+                wrong.push(format!("{} in {format} on {}", it.operation, listed.name));
+            }
+        }
+        objects.push(object(&listed, &checks));
+    }
+    match args.json {
+        true => print_json(&json!({ "devices": objects }))?,
+        false => print(&lines.join("\n"))?,
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Error::Wrong { operations: wrong }) }
+}
+
+/// A number format, what is allowed in it, and what was found.
+type Check = (&'static str, f64, Vec<Difference>);
+
+fn checks(listed: &Listed) -> Result<Vec<Check>> {
+    let device = device(&listed.name).map_err(forge::Error::from)?;
+    let is_here = |compute| match (compute, listed.name.split(':').next()) {
+        (Compute::F32, _) => true,
+        (Compute::Bf16, Some("cpu")) => kernels::Isa::best().has_bf16(),
+        (Compute::Bf16, backend) => backend == Some("cuda"),
+    };
+    let of = |(compute, format, allowed)| (format, allowed, suite::of_device(&device, compute));
+    Ok(ALLOWED.into_iter().filter(|(compute, ..)| is_here(*compute)).map(of).collect())
+}
+
+fn line(Listed { name, about, memory, fault }: &Listed, width: usize) -> String {
+    let memory = memory.map_or_else(String::new, |bytes| format!(", {}", Bytes(bytes)));
+    let about = Some([about.clone(), memory].concat()).filter(|about| !about.is_empty());
+    let fault = fault.as_ref().map(|fault| format!("can't compute: {fault}"));
+    format!("{name:width$}  {}", about.into_iter().chain(fault).collect::<Vec<_>>().join("; "))
+}
+
+fn object(Listed { name, about, memory, fault }: &Listed, checks: &[Check]) -> Value {
+    let of_format = |(format, _, differences): &Check| {
+        let each = differences.iter().map(|it| json!({ "operation": it.operation, "off": it.share }));
+        json!({ "format": format, "operations": each.collect::<Vec<_>>() })
+    };
+    let checks: Vec<Value> = checks.iter().map(of_format).collect();
+    json!({ "name": name, "about": about, "memory": memory, "fault": fault, "checks": checks })
+}

@@ -1,0 +1,45 @@
+//! Kernels of ours for NVIDIA's devices from compute capability 8.0 on: CUDA C++ that NVRTC compiles for the very device, launched
+//! through CubeCL over the buffers of Burn's tensors.
+//!
+//! Weights and activations are bf16 or f32, sums and statistics always f32, and so are biases, norms' scales and whatever modulates.
+//! A kernel of f32 multiplies in f32 and not in TF32. Maps `[b, c, h, w]` lie pixel by pixel.
+
+use burn::tensor::DType;
+use kernels::{Compute, Values};
+
+use crate::{Device, Tensor};
+
+mod attention;
+mod driver;
+mod kernel;
+mod maps;
+mod product;
+mod rows;
+mod view;
+
+use self::view::{View, bytes_of, upload};
+pub(crate) use self::{
+    attention::{Scoring, attend},
+    driver::{Card, cards, configure, free_memory, ready},
+    maps::{Conv, Window, add_maps, channels_joined, group_norm, pixels, tokens, upsampled},
+    product::{After, linear},
+    rows::{Norm, activate, add, gated, norm, rotate},
+    view::takes,
+};
+
+/// Why a tensor has a view.
+const OURS: &str = "a model computes in f32 or bf16, on the device that it was loaded on";
+
+/// A matrix in the number format that is computed in; `None` on a device without kernels of ours.
+pub(crate) fn matrix(values: Values, shape: [usize; 2], compute: Compute, device: &Device) -> Option<Tensor<2>> {
+    let dtype = dtype_of(compute);
+    view::is(device).then(|| upload(bytes_of(values, dtype), dtype, shape, device))
+}
+
+/// The number format of weights and activations.
+fn dtype_of(compute: Compute) -> DType {
+    match compute {
+        Compute::F32 => DType::F32,
+        Compute::Bf16 => DType::BF16,
+    }
+}

@@ -1,0 +1,142 @@
+//! A kernel's text, and its launch.
+
+use std::iter;
+
+use burn::tensor::DType;
+use cubecl::{
+    CubeCount, CubeDim, CubeKernel, PrecompiledSource,
+    ir::{
+        AddressType, ElemType, Scope, UIntKind,
+        metadata::Info,
+        settings::{ExecutionMode, KernelSettings},
+    },
+    prelude::{KernelDefinition, KernelId, KernelMetadata},
+    server::{KernelArguments, MetadataBindingInfo},
+};
+
+use kernels::Activation;
+
+use super::View;
+
+/// The CUDA C++ of one or more kernels. What is chosen when it is compiled is told by definitions that are put before it.
+#[derive(Debug)]
+pub(super) struct Text {
+    source: &'static str,
+    /// Kernels that were compiled once are found by it.
+    hash: u64,
+}
+
+impl Text {
+    pub(super) const fn of(source: &'static str) -> Self {
+        // FNV-1a, 64 bits (Fowler, Noll and Vo).
+        let (bytes, mut hash, mut i) = (source.as_bytes(), 0xcbf2_9ce4_8422_2325_u64, 0);
+        while i < bytes.len() {
+            hash = (hash ^ bytes[i] as u64).wrapping_mul(0x0100_0000_01b3);
+            i += 1;
+        }
+        Self { source, hash }
+    }
+}
+
+/// A text, compiled in one way.
+#[derive(Clone, Debug)]
+pub(super) struct Kernel {
+    pub(super) text: &'static Text,
+    pub(super) entry: &'static str,
+    /// Names that are defined, with values.
+    pub(super) defines: Vec<(&'static str, usize)>,
+    /// Threads of a block.
+    pub(super) threads: usize,
+}
+
+/// What the number format of its elements is called in a kernel's text.
+pub(super) fn element(dtype: DType) -> (&'static str, usize) {
+    match dtype {
+        DType::BF16 => ("T_BF16", 1),
+        DType::F16 => ("T_F16", 1),
+        _ => ("T_F32", 1),
+    }
+}
+
+impl KernelMetadata for Kernel {
+    fn id(&self) -> KernelId {
+        KernelId::new::<Self>()
+            .info((self.text.hash, self.entry, self.defines.clone()))
+            .cube_dim(CubeDim::new_1d(self.threads as u32).into())
+    }
+
+    fn address_type(&self) -> ElemType {
+        UIntKind::U32.into()
+    }
+}
+
+impl CubeKernel for Kernel {
+    fn define(&self) -> KernelDefinition {
+        let threads = CubeDim::new_1d(self.threads as u32).into();
+        let settings = KernelSettings::new(threads, ExecutionMode::Checked, AddressType::U32).kernel_name(self.entry);
+        KernelDefinition { body: Scope::root(settings.clone()), settings, info: Info::default() }
+    }
+
+    fn source(&self) -> Option<PrecompiledSource> {
+        let defines = self.defines.iter().map(|(name, value)| format!("#define {name} {value}\n"));
+        // CubeCL keeps what it compiled by the text as well, so that two entries of one text would be taken for each other.
+        let entry = format!("// {}\n", self.entry);
+        Some(PrecompiledSource {
+            source: iter::once(entry).chain(defines).chain([self.text.source.to_owned()]).collect(),
+            entrypoint_name: self.entry.to_owned(),
+            lang: "cuda",
+        })
+    }
+}
+
+/// Flags, the first in the lowest bit.
+pub(super) fn bits<const N: usize>(flags: [bool; N]) -> usize {
+    flags.iter().rev().fold(0, |bits, &flag| 2 * bits + usize::from(flag))
+}
+
+/// An activation's number in the kernels' texts; 0 for none.
+pub(super) fn activation(f: Option<Activation>) -> usize {
+    match f {
+        None => 0,
+        Some(Activation::GeluTanh) => 1,
+        Some(Activation::GeluErf) => 2,
+        Some(Activation::Silu) => 3,
+        Some(Activation::QuickGelu) => 4,
+    }
+}
+
+/// A kernel's last parameter: numbers of 32 bits, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Args(Vec<u32>);
+
+impl Args {
+    /// # Panics
+    /// If a number does not fit, which no tensor of a model can bring about.
+    pub(super) fn ints<const N: usize>(mut self, numbers: [usize; N]) -> Self {
+        self.0.extend(numbers.map(|n| u32::try_from(n).expect("a dimension of less than 2³²")));
+        self
+    }
+
+    pub(super) fn float(mut self, number: f64) -> Self {
+        self.0.push((number as f32).to_bits());
+        self
+    }
+
+    fn words(mut self) -> Vec<u64> {
+        self.0.resize(self.0.len().next_multiple_of(2), 0);
+        self.0.chunks_exact(2).map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32).collect()
+    }
+}
+
+impl Kernel {
+    /// Puts the kernel into the queue of its buffers' device.
+    pub(super) fn launch<const N: usize>(self, grid: [usize; 3], buffers: [&View; N], args: Args) {
+        let [x, y, z] = grid.map(|n| u32::try_from(n).expect("a grid of less than 2³² blocks"));
+        let words = args.words();
+        let end = words.len();
+        let arguments = KernelArguments::new()
+            .with_buffers(buffers.iter().map(|view| view.0.handle.clone().binding()).collect())
+            .with_info(MetadataBindingInfo { data: words, dynamic_metadata_offset: end });
+        buffers[0].client().launch(Box::new(self), CubeCount::Static(x, y, z), arguments);
+    }
+}

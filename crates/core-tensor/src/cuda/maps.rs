@@ -1,0 +1,254 @@
+//! Maps `[b, c, h, w]`, whose channels lie side by side pixel by pixel.
+
+use burn::tensor::DType;
+use kernels::{Activation, Compute, Values};
+
+use super::{
+    View, bytes_of, dtype_of,
+    kernel::{Args, Kernel, Text, activation, bits, element},
+    product,
+    rows::{self, blocks, cast, each},
+    upload, view,
+};
+use crate::{Device, Tensor};
+
+static GROUP_NORM: Text = Text::of(include_str!("group_norm.cu"));
+static TRANSPOSE: Text = Text::of(include_str!("transpose.cu"));
+
+/// Channels that a convolution reads are a multiple of this; missing ones are 0.
+const UNIT: usize = 8;
+
+/// A map of fewer channels leaves plane by plane in f32: it is a latent or a picture, which others read.
+const FEW: usize = 17;
+
+/// Parameters of a convolution: `[c_out, kernel, kernel, c_in]`, `c_in` filled up with 0.
+#[derive(Clone, Debug)]
+pub(crate) struct Conv {
+    weight: Tensor<2>,
+    c_out: usize,
+    c_in: usize,
+    kernel: usize,
+}
+
+/// Where a convolution begins and how far it goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    /// Zeros above and to the left.
+    pub(crate) pad: usize,
+    pub(crate) stride: usize,
+    /// Height and width of the result; whatever it sees beyond the input is 0.
+    pub(crate) size: [usize; 2],
+}
+
+impl Conv {
+    /// Parameters `[c_out, c_in, kernel, kernel]`; `None` on a device without kernels of ours.
+    pub(crate) fn upload(
+        values: &[f32],
+        [c_out, c_in, kernel]: [usize; 3],
+        compute: Compute,
+        device: &Device,
+    ) -> Option<Self> {
+        if !view::is(device) {
+            return None;
+        }
+        let (taps, filled) = (kernel * kernel, c_in.next_multiple_of(UNIT));
+        let mut laid = vec![0.0; c_out * taps * filled];
+        for (from, to) in values.chunks_exact(c_in * taps).zip(laid.chunks_exact_mut(taps * filled)) {
+            for (c, from) in from.chunks_exact(taps).enumerate() {
+                for (tap, &value) in from.iter().enumerate() {
+                    to[tap * filled + c] = value;
+                }
+            }
+        }
+        let dtype = dtype_of(compute);
+        let weight = upload(bytes_of(Values::F32(&laid), dtype), dtype, [c_out, taps * filled], device);
+        Some(Self { weight, c_out, c_in, kernel })
+    }
+
+    /// `residual + conv(x) + bias`, with a bias for each channel or each of the batch, `[1 or b, c_out]`.
+    pub(crate) fn convolve(
+        &self,
+        x: Tensor<4>,
+        window: Window,
+        bias: Option<Tensor<2>>,
+        residual: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        let ([b, c, ..], [oh, ow]) = (x.dims(), window.size);
+        assert_eq!(c, self.c_in, "channels of a convolution's input");
+        let biases = bias.as_ref().map_or(1, |bias| bias.dims()[0]);
+        if biases > 1 {
+            // One launch has one bias.
+            let one = |i: usize| {
+                let bias = bias.clone().map(|bias| bias.narrow(0, i, 1));
+                let residual = residual.clone().map(|map| map.narrow(0, i, 1));
+                self.convolve(x.clone().narrow(0, i, 1), window, bias, residual)
+            };
+            return Tensor::cat((0..b).map(one).collect(), 0);
+        }
+        let w = View::ours(&self.weight);
+        let dtype = w.dtype();
+        let (x, [_, h, wide, filled]) = by_pixels(&x, dtype);
+        let residual = residual.map(|map| by_pixels_of(&map, dtype));
+        let bias = bias.map(|bias| cast(View::ours(&bias), DType::F32).contiguous());
+        let is_picture = self.c_out < FEW;
+        let out = x.empty([b, oh, ow, self.c_out], if is_picture { DType::F32 } else { dtype });
+        let residual = residual.map(|residual| cast(residual, out.dtype()));
+        let (m, k) = (b * oh * ow, self.kernel * self.kernel * filled);
+        let is_plain = self.kernel == 1 && window.stride == 1;
+        let flags = bits([bias.is_some(), false, residual.is_some()]);
+        let args = Args::default().ints([m, self.c_out, k, filled, self.c_out, self.c_out, m, 0, flags, 0]);
+        let args = match is_plain {
+            true => args.ints([0; 8]),
+            false => args.ints([h, wide, filled, oh, ow, self.kernel, window.stride, window.pad]),
+        };
+        let part = |x: &Option<View>| x.as_ref().unwrap_or(&out).clone();
+        let buffers = [&x, &w, &part(&bias), &out.clone(), &part(&residual), &out];
+        product::launch(&w, &out, [m, self.c_out], !is_plain, buffers, args);
+        let map = as_map(out, [b, oh, ow, self.c_out]);
+        if is_picture { row_major(map) } else { map }
+    }
+}
+
+/// A map that lies by pixels, as `[b, c, h, w]`.
+fn as_map(x: View, [b, h, w, c]: [usize; 4]) -> Tensor<4> {
+    x.seen_as([b, c, h, w], [h * w * c, 1, w * c, c]).into_tensor()
+}
+
+/// Whether a map lies by pixels without gaps.
+fn is_by_pixels(x: &View) -> bool {
+    let ([b, c, h, w], strides) = (x.dims::<4>(), x.strides::<4>());
+    let expected = [h * w * c, 1, w * c, c];
+    (0..4).all(|i| [b, c, h, w][i] == 1 || strides[i] == expected[i]) && x.is_aligned()
+}
+
+/// A map by pixels in a number format, its channels filled up to a multiple of [`UNIT`]: `[b, h, w, c]`.
+fn by_pixels(x: &Tensor<4>, dtype: DType) -> (View, [usize; 4]) {
+    let [b, c, h, w] = x.dims();
+    let filled = c.next_multiple_of(UNIT);
+    let x = View::ours(x);
+    if is_by_pixels(&x) && filled == c && x.dtype() == dtype {
+        return (x.row_major([b, h, w, c]), [b, h, w, c]);
+    }
+    let (x, shape) = (x.contiguous(), [b, h, w, filled]);
+    (transposed(x, [b, c, h * w], shape, dtype), shape)
+}
+
+/// The same without filling up.
+fn by_pixels_of(x: &Tensor<4>, dtype: DType) -> View {
+    let [b, c, h, w] = x.dims();
+    let x = View::ours(x);
+    if is_by_pixels(&x) {
+        return cast(x.row_major([b, h, w, c]), dtype);
+    }
+    transposed(x.contiguous(), [b, c, h * w], [b, h, w, c], dtype)
+}
+
+/// The same map plane by plane, in f32.
+pub(crate) fn row_major(x: Tensor<4>) -> Tensor<4> {
+    let [b, c, h, w] = x.dims();
+    let x = View::ours(&x);
+    match is_by_pixels(&x) && c > 1 {
+        true => transposed(x.row_major([b, h * w, c]), [b, h * w, c], [b, c, h, w], DType::F32).into_tensor(),
+        false => cast(x.contiguous(), DType::F32).into_tensor(),
+    }
+}
+
+/// A batch of matrices `[b, rows, columns]` with rows and columns exchanged, in another number format and under a shape whose last
+/// dimension may be filled up with 0.
+fn transposed(x: View, [b, rows, columns]: [usize; 3], shape: [usize; 4], dtype: DType) -> View {
+    let to = shape.iter().product::<usize>() / (b * columns);
+    let half = if x.dtype() == DType::F32 { dtype } else { x.dtype() };
+    let mut defines = vec![element(half)];
+    if x.dtype() == DType::F32 && half != DType::F32 {
+        defines.push(("IN_F32", 1));
+    }
+    if dtype == DType::F32 && half != DType::F32 {
+        defines.push(("OUT_F32", 1));
+    }
+    let out = x.empty(shape, dtype);
+    let kernel = Kernel { text: &TRANSPOSE, entry: "transpose", defines, threads: 256 };
+    // A tile has as many elements whatever its shape, which follows that of the matrix.
+    let side = |n: usize| n.max(4).next_power_of_two();
+    let [rows_of_tile, columns_of_tile] = match (to, columns) {
+        (_, ..=32) => [TILE / side(columns), side(columns)],
+        (..=32, _) => [side(to), TILE / side(to)],
+        _ => [64, 64],
+    };
+    let tiles = to.div_ceil(rows_of_tile) * columns.div_ceil(columns_of_tile);
+    kernel.launch([b * tiles, 1, 1], [&x, &out], Args::default().ints([b, rows, columns, columns, to, 0]));
+    out
+}
+
+/// Elements of what a block transposes.
+const TILE: usize = 4096;
+
+/// Normalisation over groups of channels, with a scale and a shift for each channel.
+pub(crate) fn group_norm(
+    x: Tensor<4>,
+    groups: usize,
+    parameters: [&Tensor<1>; 2],
+    eps: f64,
+    f: Option<Activation>,
+) -> Tensor<4> {
+    let dtype = x.dtype();
+    let [b, c, h, w] = x.dims();
+    let x = by_pixels_of(&x, dtype);
+    let pixels = h * w;
+    let [weight, bias] = parameters.map(|x| cast(View::ours(x), DType::F32).contiguous());
+    // A slab of channels is a block's, and so is a part of the pixels: as many as keep two blocks on each multiprocessor.
+    let slabs = (c / 320).max(1);
+    let multiprocessors = x.client().properties().hardware.num_streaming_multiprocessors.unwrap_or(1) as usize;
+    let most = (pixels * (c / slabs)).div_ceil(x.run() * 1024).max(1);
+    let splits = (2 * multiprocessors).div_ceil(b * slabs).clamp(1, most);
+    let partial = x.empty([b, groups, splits, 4], DType::F32);
+    let out = x.empty([b, h, w, c], dtype);
+    let args = || Args::default().ints([pixels, c, groups, splits, activation(f)]).float(eps);
+    let kernel = |entry| Kernel { text: &GROUP_NORM, entry, defines: vec![element(dtype)], threads: 512 };
+    kernel("group_stats").launch([splits, slabs, b], [&x, &partial], args());
+    kernel("group_apply").launch([splits, slabs, b], [&x, &partial, &weight, &bias, &out], args());
+    as_map(out, [b, h, w, c])
+}
+
+/// `x + y`.
+pub(crate) fn add_maps(x: Tensor<4>, y: Tensor<4>) -> Tensor<4> {
+    let ([b, c, h, w], dtype) = (x.dims(), x.dtype());
+    let [x, y] = [x, y].map(|map| by_pixels_of(&map, dtype));
+    as_map(rows::sum(x, y), [b, h, w, c])
+}
+
+/// The channels of `x`, then those of `y`.
+pub(crate) fn channels_joined(x: Tensor<4>, y: Tensor<4>) -> Tensor<4> {
+    let ([b, first, h, w], [_, second, ..], dtype) = (x.dims(), y.dims(), x.dtype());
+    let [x, y] = [x, y].map(|map| by_pixels_of(&map, dtype));
+    let out = x.empty([b, h, w, first + second], dtype);
+    let units = b * h * w * (first.div_ceil(x.run()) + second.div_ceil(x.run()));
+    let args = Args::default().ints([b * h * w, first, second, 0]);
+    each("JOIN", "join", dtype).launch([blocks(units), 1, 1], [&x, &y, &out], args);
+    as_map(out, [b, h, w, first + second])
+}
+
+/// Height and width doubled by repeating pixels.
+pub(crate) fn upsampled(x: Tensor<4>) -> Tensor<4> {
+    let ([b, c, h, w], dtype) = (x.dims(), x.dtype());
+    let x = by_pixels_of(&x, dtype);
+    let out = x.empty([b, 2 * h, 2 * w, c], dtype);
+    each("UPSAMPLE", "upsample", dtype).launch(
+        [blocks(b * h * w * c.div_ceil(x.run())), 1, 1],
+        [&x, &out],
+        Args::default().ints([b, h, w, c]),
+    );
+    as_map(out, [b, 2 * h, 2 * w, c])
+}
+
+/// The pixels row by row, `[b, h · w, c]`.
+pub(crate) fn tokens(x: Tensor<4>) -> Tensor<3> {
+    let ([b, c, h, w], dtype) = (x.dims(), x.dtype());
+    by_pixels_of(&x, dtype).row_major([b, h * w, c]).into_tensor()
+}
+
+/// The inverse of [`tokens`].
+pub(crate) fn pixels(x: Tensor<3>, [h, w]: [usize; 2]) -> Tensor<4> {
+    let [b, n, c] = x.dims();
+    assert_eq!(n, h * w, "tokens for a map of {h} × {w}");
+    as_map(View::ours(&x).contiguous(), [b, h, w, c])
+}

@@ -1,0 +1,105 @@
+//! Matrix products and what follows them.
+
+use burn::tensor::DType;
+use kernels::Activation;
+
+use super::{
+    View,
+    kernel::{Args, Kernel, Text, activation, bits, element},
+    rows::cast,
+};
+use crate::Tensor;
+
+static PRODUCT: Text = Text::of(include_str!("product.cu"));
+static THIN: Text = Text::of(include_str!("thin.cu"));
+
+/// So few rows take a kernel that is bound by reading the matrix, whose inputs and results are f32.
+const THIN_ROWS: usize = 16;
+
+/// Inputs of a matrix are a multiple of this.
+const UNIT: usize = 8;
+
+/// What follows a product: `residual + gate · activation(product + bias)`, each part optional.
+#[derive(Debug, Default)]
+pub(crate) struct After<'a, const D: usize> {
+    /// `[d_out]`
+    pub(crate) bias: Option<&'a Tensor<1>>,
+    pub(crate) activation: Option<Activation>,
+    /// A row for each of the batch, `[b, 1, d_out]`.
+    pub(crate) gate: Option<&'a Tensor<3>>,
+    /// As large as the result, which has its number format.
+    pub(crate) residual: Option<&'a Tensor<D>>,
+}
+
+/// `[…, d_in]` times a matrix `[d_out, d_in]`; `None` where there is no kernel for it.
+pub(crate) fn linear<const D: usize>(x: &Tensor<D>, w: &Tensor<2>, after: After<D>) -> Option<Tensor<D>> {
+    let (x, w) = (View::of(x)?, View::of(w)?);
+    let [n, k] = w.dims();
+    if !k.is_multiple_of(UNIT) {
+        return None;
+    }
+    let mut shape: [usize; D] = x.dims();
+    let m: usize = shape[..D - 1].iter().product();
+    shape[D - 1] = n;
+    let is_thin = m <= THIN_ROWS && x.dtype() == DType::F32;
+    let x = if is_thin { x } else { cast(x, w.dtype()) };
+    let (x, _, lda) = x.rows(UNIT);
+    let residual = after.residual.map(|residual| View::ours(residual).contiguous());
+    let dtype = match &residual {
+        Some(residual) => residual.dtype(),
+        None if is_thin => DType::F32,
+        None => w.dtype(),
+    };
+    // A thin product is f32; whoever wants another number format has it changed.
+    let written = if is_thin { DType::F32 } else { dtype };
+    let residual = residual.map(|residual| cast(residual, written));
+    let out = x.empty(shape, written);
+    let floats = |x: Option<View>| x.map(|x| cast(x, DType::F32).contiguous());
+    let bias = floats(after.bias.map(View::ours));
+    let gate = floats(after.gate.map(View::ours));
+    let gates = gate.as_ref().map_or(1, |gate| gate.len() / n);
+    let flags = [bias.is_some(), gate.is_some(), residual.is_some()];
+    let args = Args::default()
+        .ints([m, n, k, lda, n, n, (m / gates).max(1), if gates == 1 { 0 } else { n }])
+        .ints([bits(flags), activation(after.activation)])
+        .ints([0; 8]);
+    let part = |x: &Option<View>| x.as_ref().unwrap_or(&out).clone();
+    let buffers = [&x, &w, &part(&bias), &part(&gate), &part(&residual), &out];
+    match is_thin {
+        true => {
+            let kernel =
+                Kernel { text: &THIN, entry: "thin", defines: vec![element(w.dtype())], threads: THIN_THREADS };
+            kernel.launch([n.div_ceil(THIN_OUTPUTS), 1, 1], buffers, args);
+        }
+        false => launch(&w, &out, [m, n], false, buffers, args),
+    }
+    Some(cast(out, dtype).into_tensor())
+}
+
+/// Outputs of a block of the thin kernel, and its threads.
+const THIN_OUTPUTS: usize = 16;
+const THIN_THREADS: usize = 128;
+
+/// Puts a product of `[m, n]` into the queue, in tiles that give every multiprocessor something to do.
+pub(super) fn launch(w: &View, out: &View, [m, n]: [usize; 2], is_conv: bool, buffers: [&View; 6], args: Args) {
+    let multiprocessors = w.client().properties().hardware.num_streaming_multiprocessors.unwrap_or(1) as usize;
+    let blocks = |tile: usize| m.div_ceil(tile) * n.div_ceil(tile);
+    let tile = if blocks(128) >= 2 * multiprocessors && n > 64 { 128 } else { 64 };
+    let mut defines = vec![element(w.dtype()), ("TILE_M", tile), ("TILE_N", tile)];
+    if w.is_hopper() {
+        defines.push(("WGMMA", 1));
+    }
+    if is_conv && n <= 64 {
+        // What one block reads is read again for every tap, and there is one column of blocks.
+        defines.push(("LOAD_CA", 1));
+    }
+    if out.dtype() == DType::F32 && w.dtype() != DType::F32 {
+        defines.push(("OUT_F32", 1));
+    }
+    if is_conv {
+        defines.push(("CONV", 1));
+    }
+    let threads = if w.dtype() == DType::F32 { 256 } else { 128 };
+    let kernel = Kernel { text: &PRODUCT, entry: "product", defines, threads };
+    kernel.launch([blocks(tile), 1, 1], buffers, args);
+}

@@ -1,0 +1,143 @@
+//! What is done to rows, and to each number by itself.
+
+use burn::tensor::DType;
+use kernels::Activation;
+
+use super::{
+    View,
+    kernel::{Args, Kernel, Text, activation, bits, element},
+};
+use crate::Tensor;
+
+static NORMS: Text = Text::of(include_str!("norms.cu"));
+static ROTATE: Text = Text::of(include_str!("rotate.cu"));
+static ELEMENTWISE: Text = Text::of(include_str!("elementwise.cu"));
+
+/// What a norm of rows does besides.
+#[derive(Debug, Default)]
+pub(crate) struct Norm<'a> {
+    /// Root mean square alone: no mean is taken off.
+    pub(crate) is_rms: bool,
+    pub(crate) weight: Option<&'a Tensor<1>>,
+    pub(crate) bias: Option<&'a Tensor<1>>,
+    /// Shift and scale for each of the batch, `[b, 1, d]`.
+    pub(crate) modulation: Option<[&'a Tensor<3>; 2]>,
+    pub(crate) eps: f64,
+}
+
+/// `(1 + scale) · (norm(x) · weight + bias) + shift` over the last dimension.
+pub(crate) fn norm<const D: usize>(x: Tensor<D>, norm: Norm) -> Tensor<D> {
+    let shape = x.dims();
+    let d = shape[D - 1];
+    let (x, rows, apart) = View::ours(&x).rows(1);
+    let parameter = |x: Option<&Tensor<1>>| x.map(|x| cast(View::ours(x), DType::F32).contiguous());
+    let (weight, bias) = (parameter(norm.weight), parameter(norm.bias));
+    // Both are chunks of one wider row, and are taken as they lie.
+    let modulation = norm.modulation.map(|parts| parts.map(|x| cast(View::ours(x), DType::F32).rows(1)));
+    let modulation = modulation.map(|parts| match parts {
+        [(shift, n, apart), (scale, _, other)] if apart == other => (shift, scale, n, apart),
+        [(shift, n, _), (scale, ..)] => (shift.contiguous(), scale.contiguous(), n, d),
+    });
+    let (n, mod_stride) = modulation.as_ref().map_or((1, 0), |&(_, _, n, apart)| (n, apart));
+    let out = x.empty(shape, x.dtype());
+    let flags = bits([norm.is_rms, weight.is_some(), bias.is_some(), modulation.is_some()]);
+    let args = Args::default().ints([rows, d, apart, (rows / n).max(1), mod_stride, flags]).float(norm.eps);
+    let unused = || out.clone();
+    let (weight, bias) = (weight.unwrap_or_else(unused), bias.unwrap_or_else(unused));
+    let (shift, scale) = modulation.map_or_else(|| (unused(), unused()), |(shift, scale, ..)| (shift, scale));
+    let runs = d.div_ceil(x.run());
+    let (threads, blocks) = match runs {
+        ..=128 => (128, rows.div_ceil(4)),
+        _ => (32 * runs.div_ceil(128).min(16), rows),
+    };
+    let kernel = Kernel { text: &NORMS, entry: "row_norm", defines: vec![element(x.dtype())], threads };
+    kernel.launch([blocks, 1, 1], [&x, &weight, &bias, &shift, &scale, &out], args);
+    out.into_tensor()
+}
+
+/// Heads `[b, heads, tokens, d]`, wherever they lie, normed where there is a scale and rotated by cosines and sines `[tokens, d / 2]`.
+pub(crate) fn rotate(x: Tensor<4>, norm: Option<(&Tensor<1>, f64)>, tables: [&Tensor<4>; 2]) -> Tensor<4> {
+    let [b, heads, n, d] = x.dims();
+    let x = View::ours(&x);
+    let x = if x.strides::<4>()[3] == 1 && x.is_aligned() { x } else { x.contiguous() };
+    let [cos, sin] = tables.map(|x| cast(View::ours(x), DType::F32).contiguous());
+    let scale = norm.map(|(scale, _)| cast(View::ours(scale), DType::F32).contiguous());
+    let out = x.empty([b, heads, n, d], x.dtype());
+    let [batch, head, token, _] = x.strides::<4>();
+    let args = Args::default()
+        .ints([b, n, heads, d, batch, token, head, 0, n, bits([scale.is_some(), true])])
+        .float(norm.map_or(0.0, |(_, eps)| eps));
+    let threads = 128;
+    let lanes = d.div_ceil(x.run()).min(32).next_power_of_two();
+    let at_once = 1 << heads.min(threads / lanes).ilog2();
+    let blocks = (b * n).div_ceil(threads / lanes / at_once);
+    let kernel = Kernel { text: &ROTATE, entry: "rotate", defines: vec![element(x.dtype())], threads };
+    kernel.launch([blocks, 1, 1], [&x, scale.as_ref().unwrap_or(&out), &cos, &sin, &out], args);
+    out.into_tensor()
+}
+
+/// An activation function of each value.
+pub(crate) fn activate<const D: usize>(f: Activation, x: Tensor<D>) -> Tensor<D> {
+    let (shape, x) = (x.dims(), View::ours(&x).contiguous());
+    let out = x.empty(shape, x.dtype());
+    let args = count(x.len()).ints([activation(Some(f)), 0]);
+    each("ACTIVATE", "activate", x.dtype()).launch([blocks(x.units()), 1, 1], [&x, &out], args);
+    out.into_tensor()
+}
+
+/// `f(gate) · x`, both of one shape.
+pub(crate) fn gated<const D: usize>(f: Activation, x: Tensor<D>, gate: Tensor<D>) -> Tensor<D> {
+    let (shape, x) = (x.dims(), View::ours(&x).contiguous());
+    let gate = cast(View::ours(&gate), x.dtype()).contiguous();
+    let out = x.empty(shape, x.dtype());
+    let args = count(x.len()).ints([activation(Some(f)), 0]);
+    each("GATED", "gated", x.dtype()).launch([blocks(x.units()), 1, 1], [&x, &gate, &out], args);
+    out.into_tensor()
+}
+
+/// `x + y`, both of one shape, in the number format of `x`.
+pub(crate) fn add<const D: usize>(x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
+    let (shape, x) = (x.dims(), View::ours(&x).contiguous());
+    let y = cast(View::ours(&y), x.dtype()).contiguous();
+    sum(x, y).row_major(shape).into_tensor()
+}
+
+/// The sum of what lies in two buffers.
+pub(super) fn sum(x: View, y: View) -> View {
+    let out = x.empty([x.len()], x.dtype());
+    each("ADD", "add", x.dtype()).launch([blocks(x.units()), 1, 1], [&x, &y, &out], count(x.len()));
+    out
+}
+
+/// The same numbers in a number format; row-major where they had another.
+pub(super) fn cast(x: View, dtype: DType) -> View {
+    if x.dtype() == dtype {
+        return x;
+    }
+    if x.dtype() != DType::F32 && dtype != DType::F32 {
+        return cast(cast(x, DType::F32), dtype);
+    }
+    let x = x.contiguous();
+    let out = x.like(dtype);
+    let (define, half) = if dtype == DType::F32 { ("TO_F32", x.dtype()) } else { ("FROM_F32", dtype) };
+    let mut kernel = each("CAST", "cast", half);
+    kernel.defines.push((define, 1));
+    let units = x.units().min(out.units());
+    kernel.launch([blocks(units), 1, 1], [&x, &out], count(x.len()));
+    out
+}
+
+/// A kernel of the text of those that take each number by itself.
+pub(super) fn each(define: &'static str, entry: &'static str, dtype: DType) -> Kernel {
+    Kernel { text: &ELEMENTWISE, entry, defines: vec![element(dtype), (define, 1)], threads: 256 }
+}
+
+/// Blocks for so many units of what is read at once.
+pub(super) fn blocks(units: usize) -> usize {
+    units.div_ceil(1024)
+}
+
+/// A number of elements, in two parts.
+fn count(len: usize) -> Args {
+    Args::default().ints([len & 0xffff_ffff, len >> 32])
+}

@@ -1,0 +1,197 @@
+//! Burn's tensors as buffers with strides.
+
+use burn::tensor::{Bytes, DType};
+use burn_cubecl::{CubeBackend, CubeDevice, tensor::CubeTensor};
+use cubecl::{client::Client, server::MemoryLayoutDescriptor, zspace::metadata::Metadata};
+use half::{bf16, slice::HalfFloatSliceExt};
+use kernels::Values;
+use rayon::prelude::*;
+
+use super::OURS;
+use crate::{Device, Tensor};
+
+/// Bytes that a kernel reads at once, at which its buffers begin.
+const ALIGNED: u64 = 16;
+
+/// A tensor of a device that has kernels of ours, in a number format that they take.
+#[derive(Clone, Debug)]
+pub(super) struct View(pub(super) CubeTensor);
+
+/// Whether a tensor is one that kernels of ours take.
+pub(crate) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
+    View::of(x).is_some()
+}
+
+/// Whether a device has kernels of ours.
+pub(super) fn is(device: &Device) -> bool {
+    let any: Tensor<1> = Tensor::empty([1], device);
+    View::of(&any).is_some()
+}
+
+/// Values in a number format, row-major and without gaps.
+pub(super) fn upload<const D: usize>(bytes: Vec<u8>, dtype: DType, shape: [usize; D], device: &Device) -> Tensor<D> {
+    let any: Tensor<1> = Tensor::empty([1], device);
+    let View(like) = View::ours(&any);
+    let handle = like.client.create(Bytes::from_bytes_vec(bytes));
+    View(CubeTensor::new_contiguous(like.client, like.device, shape.into(), handle, dtype)).into_tensor()
+}
+
+/// Values as a number format has them; as they are where they have it.
+pub(super) fn bytes_of(values: Values, dtype: DType) -> Vec<u8> {
+    match (values, dtype) {
+        (Values::Bf16(v), DType::BF16) => bytemuck::cast_slice(v.reinterpret_cast()).to_vec(),
+        (Values::F32(v), DType::BF16) => halves(v, |&v| bf16::from_f32(v)),
+        (Values::F16(v), DType::BF16) => halves(v, |v| bf16::from_f32(v.to_f32())),
+        (Values::F32(v), _) => bytemuck::cast_slice(v).to_vec(),
+        (Values::F16(v), _) => bytemuck::cast_slice(&v.to_f32_vec()).to_vec(),
+        (Values::Bf16(v), _) => bytemuck::cast_slice(&v.to_f32_vec()).to_vec(),
+    }
+}
+
+fn halves<T: Sync>(values: &[T], half: impl Fn(&T) -> bf16 + Sync) -> Vec<u8> {
+    let mut bytes = vec![0; 2 * values.len()];
+    bytes.par_chunks_mut(2 * CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(to, from)| {
+        for (to, from) in to.chunks_exact_mut(2).zip(from) {
+            to.copy_from_slice(&half(from).to_bits().to_ne_bytes());
+        }
+    });
+    bytes
+}
+
+/// Numbers that a thread changes at a time.
+const CHUNK: usize = 1 << 16;
+
+impl View {
+    /// # Panics
+    /// If the tensor has another device or number format.
+    pub(super) fn ours<const D: usize>(x: &Tensor<D>) -> Self {
+        Self::of(x).expect(OURS)
+    }
+
+    /// Whether the device has Hopper's instructions for groups of warps, which neither those before nor those after it have.
+    pub(super) fn is_hopper(&self) -> bool {
+        let features = &self.0.client.properties().features;
+        !features.tma.is_empty() && features.matmul.scaled_mma.is_empty()
+    }
+
+    /// `None` for a tensor of another device or number format.
+    pub(super) fn of<const D: usize>(x: &Tensor<D>) -> Option<Self> {
+        let is_ours = matches!(x.dtype(), DType::F32 | DType::BF16 | DType::F16);
+        let x = is_ours.then(|| x.clone().try_into_primitive::<CubeBackend>().ok()).flatten()?;
+        // Asynchronous copies into shared memory came with the architecture whose instructions the kernels are written in.
+        let has_kernels = matches!(x.device, CubeDevice::Cuda(_)) && x.client.properties().features.copy_async;
+        has_kernels.then_some(Self(x))
+    }
+
+    pub(super) fn into_tensor<const D: usize>(self) -> Tensor<D> {
+        Tensor::from_primitive::<CubeBackend>(self.0)
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    pub(super) fn dtype(&self) -> DType {
+        self.0.dtype
+    }
+
+    pub(super) fn dims<const D: usize>(&self) -> [usize; D] {
+        std::array::from_fn(|i| self.0.meta.shape()[i])
+    }
+
+    pub(super) fn strides<const D: usize>(&self) -> [usize; D] {
+        std::array::from_fn(|i| self.0.meta.strides()[i])
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.meta.shape().iter().product()
+    }
+
+    /// Row-major and without gaps.
+    pub(super) fn contiguous(self) -> Self {
+        match self.0.is_contiguous() && self.is_aligned() {
+            true => self,
+            false => Self(burn_cubecl::kernel::into_contiguous(self.0)),
+        }
+    }
+
+    /// How many times a kernel reads elements to have all of them.
+    pub(super) fn units(&self) -> usize {
+        self.len().div_ceil(self.run())
+    }
+
+    /// How many elements a kernel reads at once.
+    pub(super) fn run(&self) -> usize {
+        ALIGNED as usize / self.dtype().size()
+    }
+
+    /// Whether its first element can be read with those behind it.
+    pub(super) fn is_aligned(&self) -> bool {
+        self.0.handle.offset_start.unwrap_or(0).is_multiple_of(ALIGNED)
+    }
+
+    /// Rows along the last dimension, all equally far apart: how many, and how far in elements. `unit` is what distances have to be
+    /// a multiple of.
+    pub(super) fn rows(self, unit: usize) -> (Self, usize, usize) {
+        let (shape, strides) = (self.0.meta.shape().clone(), self.0.meta.strides().clone());
+        let d = shape.num_dims();
+        let (rows, width) = (shape.iter().take(d - 1).product(), shape[d - 1]);
+        let mut apart = None;
+        let mut next = 0;
+        let mut is_even = strides[d - 1] == 1 || width == 1;
+        for i in (0..d - 1).rev().filter(|&i| shape[i] != 1) {
+            match apart {
+                None => apart = Some(strides[i]),
+                Some(_) => is_even &= strides[i] == next,
+            }
+            next = strides[i] * shape[i];
+        }
+        let apart = apart.unwrap_or(width);
+        match is_even && apart >= width && apart.is_multiple_of(unit) && self.is_aligned() {
+            true => (self, rows, apart),
+            false => (Self(burn_cubecl::kernel::into_contiguous(self.0)).contiguous(), rows, width),
+        }
+    }
+
+    /// Room for so many values, of a shape, row-major and without gaps; nobody has written them.
+    pub(super) fn empty<const D: usize>(&self, shape: [usize; D], dtype: DType) -> Self {
+        let like = &self.0;
+        let descriptor = MemoryLayoutDescriptor::contiguous(shape.into(), dtype.size());
+        let layout = like.client.empty_tensors(vec![descriptor]).remove(0);
+        let meta = Metadata::new(shape, layout.strides);
+        Self(CubeTensor::new(like.client.clone(), layout.memory, meta, like.device.clone(), dtype))
+    }
+
+    /// Room for as many values in the same shape, row-major and without gaps.
+    pub(super) fn like(&self, dtype: DType) -> Self {
+        let shape = self.0.meta.shape().clone();
+        let like = &self.0;
+        let descriptor = MemoryLayoutDescriptor::contiguous(shape.clone(), dtype.size());
+        let layout = like.client.empty_tensors(vec![descriptor]).remove(0);
+        let meta = Metadata::new(shape, layout.strides);
+        Self(CubeTensor::new(like.client.clone(), layout.memory, meta, like.device.clone(), dtype))
+    }
+
+    /// Bytes on the same device.
+    pub(super) fn bytes(&self, bytes: Vec<u8>) -> Self {
+        let (like, len) = (&self.0, bytes.len());
+        let handle = like.client.create(Bytes::from_bytes_vec(bytes));
+        Self(CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), [len].into(), handle, DType::U8))
+    }
+
+    /// The same buffer under another shape and other strides.
+    pub(super) fn seen_as<const D: usize>(self, shape: [usize; D], strides: [usize; D]) -> Self {
+        let mut x = self.0;
+        *x.meta = Metadata::new(shape, strides);
+        Self(x)
+    }
+
+    /// The same buffer under another shape, row-major.
+    pub(super) fn row_major<const D: usize>(self, shape: [usize; D]) -> Self {
+        let mut strides = [1; D];
+        for i in (0..D.saturating_sub(1)).rev() {
+            strides[i] = strides[i + 1] * shape[i + 1];
+        }
+        self.seen_as(shape, strides)
+    }
+}

@@ -1,0 +1,46 @@
+//! What there is of [`crate::cuda`] in a build without it: nothing that could be reached.
+
+#![allow(dead_code, reason = "what is told to kernels that are not there is not read")]
+
+use kernels::{Activation, Compute, Values};
+
+use crate::{Device, Tensor};
+
+/// Parameters of a convolution on a device, of which there are none.
+#[derive(Clone, Debug)]
+pub(crate) enum Conv {}
+
+/// Where a convolution begins and how far it goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    pub(crate) pad: usize,
+    pub(crate) stride: usize,
+    pub(crate) size: [usize; 2],
+}
+
+/// What follows a product.
+#[derive(Debug, Default)]
+pub(crate) struct After<'a, const D: usize> {
+    pub(crate) bias: Option<&'a Tensor<1>>,
+    pub(crate) activation: Option<Activation>,
+    pub(crate) gate: Option<&'a Tensor<3>>,
+    pub(crate) residual: Option<&'a Tensor<D>>,
+}
+
+impl Conv {
+    pub(crate) fn upload(_: &[f32], _: [usize; 3], _: Compute, _: &Device) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn convolve(&self, _: Tensor<4>, _: Window, _: Option<Tensor<2>>, _: Option<Tensor<4>>) -> Tensor<4> {
+        match *self {}
+    }
+}
+
+pub(crate) fn linear<const D: usize>(_: &Tensor<D>, _: &Tensor<2>, _: After<D>) -> Option<Tensor<D>> {
+    None
+}
+
+pub(crate) fn matrix(_: Values, _: [usize; 2], _: Compute, _: &Device) -> Option<Tensor<2>> {
+    None
+}
