@@ -37,6 +37,21 @@ fn help_names_every_command_flag_and_exit_code() {
     }
 }
 
+#[test]
+fn the_cpu_is_listed_and_computes_rightly_and_what_is_not_in_the_build_is_said() {
+    let tiny = Tiny::quick();
+    let said = tiny.forge(&["devices", "--check", "--json"]).done().out;
+    let said: Value = serde_json::from_str(&said).expect("one object");
+    let device = |name: &str| said["devices"].as_array()?.iter().find(|device| device["name"] == name).cloned();
+    let cpu = device("cpu").expect("the CPU");
+    assert_eq!(cpu["fault"], Value::Null);
+    assert!(cpu["checks"][0]["operations"].as_array().is_some_and(|operations| operations.len() > 25), "{cpu}");
+    if !cfg!(feature = "vulkan") {
+        let fault = device("vulkan").expect("the back end")["fault"].clone();
+        assert!(fault.as_str().is_some_and(|fault| fault.contains("this build has no `vulkan` back end")), "{fault}");
+    }
+}
+
 /// Every flag of `forge txt2img`, by the table of keys.
 fn flags() -> impl Iterator<Item = &'static str> {
     let own = ["config", "dump", "json"];
