@@ -17,7 +17,7 @@ mod product;
 mod rows;
 mod view;
 
-use self::view::{View, bytes_of, upload};
+use self::view::{View, bytes_of};
 pub(crate) use self::{
     attention::{Scoring, attend},
     driver::{Card, cards, configure, free_memory, ready},
@@ -33,7 +33,7 @@ const OURS: &str = "a model computes in f32 or bf16, on the device that it was l
 /// A matrix in the number format that is computed in; `None` on a device without kernels of ours.
 pub(crate) fn matrix(values: Values, shape: [usize; 2], compute: Compute, device: &Device) -> Option<Tensor<2>> {
     let dtype = dtype_of(compute);
-    view::is(device).then(|| upload(bytes_of(values, dtype), dtype, shape, device))
+    Some(View::on(device)?.upload(bytes_of(values, dtype), dtype, shape).into_tensor())
 }
 
 /// The number format of weights and activations.

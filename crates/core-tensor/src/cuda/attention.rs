@@ -42,7 +42,8 @@ pub(crate) fn attend([q, k, v]: &[Tensor<4>; 3], scores: &Scoring) -> Option<Ten
     let floats = |x: Tensor<4>| cast(View::ours(&x), DType::F32).contiguous();
     let relative = scores.relative.map(|table| floats(table.clone().unsqueeze()));
     let full = scores.full.map(|all| floats(all.clone()));
-    let seen = scores.seen.map(|seen| q.bytes(seen.iter().map(|&seen| u8::from(seen)).collect()));
+    let seen =
+        scores.seen.map(|seen| q.upload(seen.iter().map(|&seen| u8::from(seen)).collect(), DType::U8, [seen.len()]));
     let flags = bits([scores.is_causal, relative.is_some(), full.is_some(), seen.is_some()]);
     let bias = relative.or(full);
     let out = q.empty([b, n, heads, d], dtype);

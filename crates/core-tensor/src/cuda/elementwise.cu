@@ -2,20 +2,16 @@
 //
 //   ACTIVATE       activate(x, out; n_lo, n_hi, activation, pad)              out = f(x)
 //   GATED          gated(x, gate, out; n_lo, n_hi, activation, pad)           out = x * f(gate)
-//   GATED STRIDED  gated(x, gate, out; rows, d, x_stride, gate_stride, activation, flags)
-//                  out [rows, d] from two halves of one matrix [rows, 2 d] passed as x and as gate: value first, gate
-//                  second; flag 1: gate first; flag 2: x and gate are matrices of their own, no half is skipped
 //   ADD            add(x, y, out; n_lo, n_hi)                                 out = x + y
 //   CAST           cast(x float, out T; n_lo, n_hi)                           with TO_F32: x T, out float
 //   UPSAMPLE       upsample(x, out; b, h, w, c)                               NHWC, nearest: [b, 2h, 2w, c]
 //   JOIN           join(x, y, out; pixels, x_c, y_c, pad)                     NHWC: the channels of x, then those of y
-//   FINITE         finite(x, flag uint32; n_lo, n_hi)                         flag |= 1 if any value is inf or nan
 //
 // n is 64 bits in two halves. Activations: 0 none, 1 GELU tanh, 2 GELU erf, 3 SiLU, 4 quick GELU x sigmoid(1.702 x).
-// ACTIVATE, GATED and ADD may write over an input (not STRIDED's).
+// ACTIVATE, GATED and ADD may write over an input.
 //
 // Launch: blocks of 256 threads, 1024 units of W = 16 / sizeof(T) elements a block: grid ceil(units / 1024) with
-//   units = ceil(n / W); STRIDED rows * ceil(d / W); UPSAMPLE b * h * w * ceil(c / W);
+//   units = ceil(n / W); UPSAMPLE b * h * w * ceil(c / W);
 //   JOIN pixels * (ceil(x_c / W) + ceil(y_c / W)).
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -189,7 +185,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) activate(const T* x, T* ou
     }
 }
 
-#elif defined(GATED) && !defined(STRIDED)
+#elif defined(GATED)
 struct Args { int n_lo, n_hi, activation, pad; };
 
 extern "C" __global__ void __launch_bounds__(THREADS) gated(
@@ -220,53 +216,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) gated(
             #pragma unroll 1
             for (long long e = at; e < n; ++e) {
                 narrow(widen(x[e]) * activation_of(args.activation, widen(gate[e])), out[e]);
-            }
-        }
-    }
-}
-
-#elif defined(GATED)
-struct Args { int rows, d, x_stride, gate_stride, activation, flags; };
-
-extern "C" __global__ void __launch_bounds__(THREADS) gated(
-    const T* x, const T* gate, T* out, const __grid_constant__ Args args
-) {
-    if (!(args.flags & 2)) {
-        if (args.flags & 1) x += args.d;
-        else gate += args.d;
-    }
-    const Rows rows((args.d + WIDE - 1) / WIDE);
-    const bool aligned = args.d % WIDE == 0 && args.x_stride % WIDE == 0 && args.gate_stride % WIDE == 0;
-    Run<T> r[EACH], g[EACH];
-    #pragma unroll
-    for (int i = 0; i < EACH; ++i) {
-        long long row;
-        int unit;
-        rows.at(i, row, unit);
-        if (aligned && row < args.rows) {
-            r[i] = fetch(x + row * args.x_stride + unit * WIDE);
-            g[i] = fetch(gate + row * args.gate_stride + unit * WIDE);
-        }
-    }
-    #pragma unroll
-    for (int i = 0; i < EACH; ++i) {
-        long long row;
-        int unit;
-        rows.at(i, row, unit);
-        if (row >= args.rows) continue;
-        if (aligned) {
-            float v[WIDE], w[WIDE];
-            widen_run(r[i], v);
-            widen_run(g[i], w);
-            activate_run(args.activation, w);
-            #pragma unroll
-            for (int e = 0; e < WIDE; ++e) v[e] *= w[e];
-            store_run(v, out + row * args.d + unit * WIDE);
-        } else {
-            #pragma unroll 1
-            for (int e = unit * WIDE; e < min(unit * WIDE + WIDE, args.d); ++e) {
-                const float w = activation_of(args.activation, widen(gate[row * args.gate_stride + e]));
-                narrow(widen(x[row * args.x_stride + e]) * w, out[row * args.d + e]);
             }
         }
     }
@@ -417,36 +366,4 @@ extern "C" __global__ void __launch_bounds__(THREADS) join(
     }
 }
 
-#elif defined(FINITE)
-struct Args { int n_lo, n_hi; };
-
-__device__ __forceinline__ bool odd(float v) { return !(fabsf(v) <= 3.402823466e38f); }
-
-// Threads only ever set the flag, so the order of the writes does not show.
-extern "C" __global__ void __launch_bounds__(THREADS) finite(
-    const T* x, unsigned* flag, const __grid_constant__ Args args
-) {
-    const long long n = count_of(args.n_lo, args.n_hi), first = first_unit();
-    Run<T> r[EACH];
-    bool found = false;
-    #pragma unroll
-    for (int i = 0; i < EACH; ++i) {
-        const long long at = (first + i * THREADS) * WIDE;
-        if (at + WIDE <= n) r[i] = fetch(x + at);
-    }
-    #pragma unroll
-    for (int i = 0; i < EACH; ++i) {
-        const long long at = (first + i * THREADS) * WIDE;
-        if (at + WIDE <= n) {
-            float v[WIDE];
-            widen_run(r[i], v);
-            #pragma unroll
-            for (int e = 0; e < WIDE; ++e) found |= odd(v[e]);
-        } else {
-            #pragma unroll 1
-            for (long long e = at; e < n; ++e) found |= odd(widen(x[e]));
-        }
-    }
-    if (__syncthreads_or(found) && threadIdx.x == 0) atomicOr(flag, 1u);
-}
 #endif

@@ -8,7 +8,6 @@ use super::{
     kernel::{Args, Kernel, Text, activation, bits, element},
     product,
     rows::{self, blocks, cast, each},
-    upload, view,
 };
 use crate::{Device, Tensor};
 
@@ -48,9 +47,7 @@ impl Conv {
         compute: Compute,
         device: &Device,
     ) -> Option<Self> {
-        if !view::is(device) {
-            return None;
-        }
+        let like = View::on(device)?;
         let (taps, filled) = (kernel * kernel, c_in.next_multiple_of(UNIT));
         let mut laid = vec![0.0; c_out * taps * filled];
         for (from, to) in values.chunks_exact(c_in * taps).zip(laid.chunks_exact_mut(taps * filled)) {
@@ -61,7 +58,7 @@ impl Conv {
             }
         }
         let dtype = dtype_of(compute);
-        let weight = upload(bytes_of(Values::F32(&laid), dtype), dtype, [c_out, taps * filled], device);
+        let weight = like.upload(bytes_of(Values::F32(&laid), dtype), dtype, [c_out, taps * filled]).into_tensor();
         Some(Self { weight, c_out, c_in, kernel })
     }
 
@@ -197,9 +194,8 @@ pub(crate) fn group_norm(
     let [weight, bias] = parameters.map(|x| cast(View::ours(x), DType::F32).contiguous());
     // A slab of channels is a block's, and so is a part of the pixels: as many as keep two blocks on each multiprocessor.
     let slabs = (c / 320).max(1);
-    let multiprocessors = x.client().properties().hardware.num_streaming_multiprocessors.unwrap_or(1) as usize;
     let most = (pixels * (c / slabs)).div_ceil(x.run() * 1024).max(1);
-    let splits = (2 * multiprocessors).div_ceil(b * slabs).clamp(1, most);
+    let splits = (2 * x.multiprocessors()).div_ceil(b * slabs).clamp(1, most);
     let partial = x.empty([b, groups, splits, 4], DType::F32);
     let out = x.empty([b, h, w, c], dtype);
     let args = || Args::default().ints([pixels, c, groups, splits, activation(f)]).float(eps);

@@ -82,9 +82,8 @@ const THIN_THREADS: usize = 128;
 
 /// Puts a product of `[m, n]` into the queue, in tiles that give every multiprocessor something to do.
 pub(super) fn launch(w: &View, out: &View, [m, n]: [usize; 2], is_conv: bool, buffers: [&View; 6], args: Args) {
-    let multiprocessors = w.client().properties().hardware.num_streaming_multiprocessors.unwrap_or(1) as usize;
     let blocks = |tile: usize| m.div_ceil(tile) * n.div_ceil(tile);
-    let tile = if blocks(128) >= 2 * multiprocessors && n > 64 { 128 } else { 64 };
+    let tile = if blocks(128) >= 2 * w.multiprocessors() && n > 64 { 128 } else { 64 };
     let mut defines = vec![element(w.dtype()), ("TILE_M", tile), ("TILE_N", tile)];
     if w.is_hopper() {
         defines.push(("WGMMA", 1));

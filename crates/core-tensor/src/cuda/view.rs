@@ -1,6 +1,6 @@
 //! Burn's tensors as buffers with strides.
 
-use burn::tensor::{Bytes, DType};
+use burn::tensor::{Bytes, DType, Shape};
 use burn_cubecl::{CubeBackend, CubeDevice, tensor::CubeTensor};
 use cubecl::{client::Client, server::MemoryLayoutDescriptor, zspace::metadata::Metadata};
 use half::{bf16, slice::HalfFloatSliceExt};
@@ -20,20 +20,6 @@ pub(super) struct View(pub(super) CubeTensor);
 /// Whether a tensor is one that kernels of ours take.
 pub(crate) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
     View::of(x).is_some()
-}
-
-/// Whether a device has kernels of ours.
-pub(super) fn is(device: &Device) -> bool {
-    let any: Tensor<1> = Tensor::empty([1], device);
-    View::of(&any).is_some()
-}
-
-/// Values in a number format, row-major and without gaps.
-pub(super) fn upload<const D: usize>(bytes: Vec<u8>, dtype: DType, shape: [usize; D], device: &Device) -> Tensor<D> {
-    let any: Tensor<1> = Tensor::empty([1], device);
-    let View(like) = View::ours(&any);
-    let handle = like.client.create(Bytes::from_bytes_vec(bytes));
-    View(CubeTensor::new_contiguous(like.client, like.device, shape.into(), handle, dtype)).into_tensor()
 }
 
 /// Values as a number format has them; as they are where they have it.
@@ -74,6 +60,11 @@ impl View {
         !features.tma.is_empty() && features.matmul.scaled_mma.is_empty()
     }
 
+    /// Something on a device, for what is put beside it; `None` where there are no kernels of ours.
+    pub(super) fn on(device: &Device) -> Option<Self> {
+        Self::of(&Tensor::<1>::empty([1], device))
+    }
+
     /// `None` for a tensor of another device or number format.
     pub(super) fn of<const D: usize>(x: &Tensor<D>) -> Option<Self> {
         let is_ours = matches!(x.dtype(), DType::F32 | DType::BF16 | DType::F16);
@@ -89,6 +80,11 @@ impl View {
 
     pub(super) fn client(&self) -> &Client {
         &self.0.client
+    }
+
+    /// How many blocks of threads the device computes at a time at least.
+    pub(super) fn multiprocessors(&self) -> usize {
+        self.client().properties().hardware.num_streaming_multiprocessors.unwrap_or(1) as usize
     }
 
     pub(super) fn dtype(&self) -> DType {
@@ -154,9 +150,9 @@ impl View {
     }
 
     /// Room for so many values, of a shape, row-major and without gaps; nobody has written them.
-    pub(super) fn empty<const D: usize>(&self, shape: [usize; D], dtype: DType) -> Self {
-        let like = &self.0;
-        let descriptor = MemoryLayoutDescriptor::contiguous(shape.into(), dtype.size());
+    pub(super) fn empty(&self, shape: impl Into<Shape>, dtype: DType) -> Self {
+        let (like, shape) = (&self.0, shape.into());
+        let descriptor = MemoryLayoutDescriptor::contiguous(shape.clone(), dtype.size());
         let layout = like.client.empty_tensors(vec![descriptor]).remove(0);
         let meta = Metadata::new(shape, layout.strides);
         Self(CubeTensor::new(like.client.clone(), layout.memory, meta, like.device.clone(), dtype))
@@ -164,19 +160,14 @@ impl View {
 
     /// Room for as many values in the same shape, row-major and without gaps.
     pub(super) fn like(&self, dtype: DType) -> Self {
-        let shape = self.0.meta.shape().clone();
-        let like = &self.0;
-        let descriptor = MemoryLayoutDescriptor::contiguous(shape.clone(), dtype.size());
-        let layout = like.client.empty_tensors(vec![descriptor]).remove(0);
-        let meta = Metadata::new(shape, layout.strides);
-        Self(CubeTensor::new(like.client.clone(), layout.memory, meta, like.device.clone(), dtype))
+        self.empty(self.0.meta.shape().clone(), dtype)
     }
 
-    /// Bytes on the same device.
-    pub(super) fn bytes(&self, bytes: Vec<u8>) -> Self {
-        let (like, len) = (&self.0, bytes.len());
+    /// Values in a number format, row-major and without gaps, on the same device.
+    pub(super) fn upload(&self, bytes: Vec<u8>, dtype: DType, shape: impl Into<Shape>) -> Self {
+        let like = &self.0;
         let handle = like.client.create(Bytes::from_bytes_vec(bytes));
-        Self(CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), [len].into(), handle, DType::U8))
+        Self(CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape.into(), handle, dtype))
     }
 
     /// The same buffer under another shape and other strides.
