@@ -1,4 +1,4 @@
-//! `cargo xtask mutations`: the campaign of damaged inputs; CI runs a fifth of it.
+//! `cargo xtask mutations`: the campaign of damaged inputs; CI runs a fortieth of it.
 
 use crate::{
     Done,
