@@ -27,6 +27,15 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Error::Weights(core_tensor::Error::Device { .. }) => {
             Some("look whether the card's driver and its libraries are installed, or use `backend = \"cpu\"`".into())
         }
+        Error::Run(run) if run.of_device().is_some() => run.of_device().map(|error| match error {
+            core_tensor::Error::DeviceMemory { .. } => {
+                "draw a smaller picture or fewer at once, or end what else uses the card".into()
+            }
+            _ => {
+                "try again; if it stays so, the driver's log tells more, and `backend = \"cpu\"` does without the card"
+                    .into()
+            }
+        }),
         Error::NoModel { .. } => {
             Some("name the file in the config, or give its flag; `checkpoint` and `folder` bring all parts".into())
         }

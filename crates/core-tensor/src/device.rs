@@ -4,7 +4,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::{Device, Error, tensor, values};
+use crate::{Device, Error, on_host, tensor};
 
 /// The device of a name such as `cpu`, `cuda:0` or `vulkan:1`; without a number the first.
 ///
@@ -37,7 +37,7 @@ pub fn keep_kernels_in(folder: PathBuf) {
 static KERNELS: OnceLock<PathBuf> = OnceLock::new();
 
 /// `[[1, 2], [3, 4]]` squared, by the kernels that layers multiply with.
-fn square(device: &Device) -> Vec<f32> {
+fn square(device: &Device) -> Result<Vec<f32>, Error> {
     // As many columns as a kernel reads at once.
     let row = |a: f32, b: f32| [a, b, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
     let x = tensor([row(1.0, 2.0), row(3.0, 4.0)].concat(), [2, 8], device);
@@ -45,7 +45,7 @@ fn square(device: &Device) -> Vec<f32> {
     let own = crate::cuda::matrix(kernels::Values::F32(&transposed), [2, 8], kernels::Compute::F32, device);
     let w = own.unwrap_or_else(|| tensor(transposed, [2, 8], device));
     let product = crate::cuda::linear(&x, &w, crate::cuda::After::default());
-    values(&product.unwrap_or_else(|| x.matmul(w.transpose())))
+    on_host(&product.unwrap_or_else(|| x.matmul(w.transpose())))
 }
 
 /// A device that a config can name, or a back end without one.
@@ -141,12 +141,13 @@ pub fn give_back_freed(device: &Device) {
 
 /// Whether `work`, the square of a small matrix, comes out right. Burn's back ends panic where a driver, an adapter or a compiler is
 /// missing, and where an index is too high.
-fn answers(name: &str, work: impl FnOnce() -> Vec<f32>) -> Result<(), Error> {
+fn answers(name: &str, work: impl FnOnce() -> Result<Vec<f32>, Error>) -> Result<(), Error> {
     const SQUARE: [f32; 4] = [7.0, 10.0, 15.0, 22.0];
     let broken = |reason: String| Err(Error::Device { name: name.to_owned(), reason });
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(found) if found == SQUARE => Ok(()),
-        Ok(found) => broken(format!("it multiplies wrongly: {found:?} instead of {SQUARE:?}")),
+        Ok(Ok(found)) if found == SQUARE => Ok(()),
+        Ok(Err(error)) => broken(error.to_string()),
+        Ok(Ok(found)) => broken(format!("it multiplies wrongly: {found:?} instead of {SQUARE:?}")),
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().map(ToString::to_string);
             broken(
@@ -199,15 +200,15 @@ mod tests {
 
     #[test]
     fn a_device_that_panics_or_computes_wrongly_is_an_error_with_the_reason() {
-        assert!(answers("x:0", || vec![7.0, 10.0, 15.0, 22.0]).is_ok());
-        let reason = |work: fn() -> Vec<f32>| match answers("x:0", work) {
+        assert!(answers("x:0", || Ok(vec![7.0, 10.0, 15.0, 22.0])).is_ok());
+        let reason = |work: fn() -> Result<Vec<f32>, Error>| match answers("x:0", work) {
             Err(Error::Device { name, reason }) if name == "x:0" => reason,
             other => panic!("{other:?}"),
         };
         assert_eq!(reason(|| panic!("no adapter")), "no adapter");
         assert_eq!(reason(|| panic!("no adapter {}", 3)), "no adapter 3");
         assert_eq!(reason(|| std::panic::panic_any(7)), "it gives no reason");
-        assert!(reason(|| vec![0.0; 4]).contains("multiplies wrongly"));
+        assert!(reason(|| Ok(vec![0.0; 4])).contains("multiplies wrongly"));
     }
 
     #[cfg(not(feature = "cuda"))]

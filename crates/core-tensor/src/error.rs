@@ -231,6 +231,18 @@ pub enum Error {
         /// What its back end says.
         reason: String,
     },
+    /// A device whose memory ran out while it computed. It goes on with less.
+    #[error("the device ran out of memory: {reason}")]
+    DeviceMemory {
+        /// What its back end says.
+        reason: String,
+    },
+    /// A device that failed while it computed, such as one that was lost.
+    #[error("the device failed while it computed: {reason}")]
+    DeviceFault {
+        /// What its back end says.
+        reason: String,
+    },
     /// A stack of more layers than any model has.
     #[error("{source_name} has more than {limit} layers under `{stack}`, the most that are read")]
     TooDeep {
@@ -243,6 +255,59 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What became of a device's work, as its back end tells it: the cause at the end of a chain.
+    pub(crate) fn on_device(error: &dyn std::fmt::Debug) -> Self {
+        let reason = cause(&format!("{error:?}"));
+        if ["OUT_OF_MEMORY", "out of device memory", "OutOfMemory"].iter().any(|words| reason.contains(words)) {
+            Self::DeviceMemory { reason }
+        } else {
+            Self::DeviceFault { reason }
+        }
+    }
+
+    /// Whether it is a device that could not compute, and nothing that was given to it.
+    pub fn is_of_device(&self) -> bool {
+        matches!(self, Self::Device { .. } | Self::DeviceMemory { .. } | Self::DeviceFault { .. })
+    }
+}
+
+/// The last cause of those that CubeCL lists one below the other, without the backtraces that it asks for in vain.
+fn cause(told: &str) -> String {
+    let told = told.replace("\\n", "\n");
+    let last = told.rsplit("Caused by:").next().unwrap_or(&told);
+    let line = last.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it gives no reason");
+    let end = line.char_indices().nth(LONGEST_CAUSE).map_or(line.len(), |(at, _)| at);
+    line[..end].to_owned()
+}
+
+/// Characters of a cause that are told.
+const LONGEST_CAUSE: usize = 300;
+
 fn counted(bytes: Option<u64>, otherwise: &str) -> String {
     bytes.map_or_else(|| otherwise.to_owned(), |bytes| format!("{bytes} bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_device_failed_of_is_the_last_of_the_causes_that_its_back_end_lists() {
+        let told = |text: &str| Error::on_device(&text.to_owned());
+        let chain = |last: &str| {
+            format!(
+                "Execution(An error happened\nCaused by:\n  Several failures\n  skipped `Kernel`\nCaused by:\n  {last}\nBacktrace:\nNo \
+                 backtrace available)"
+            )
+        };
+        for memory in ["DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"x\")", "out of device memory allocating 7 bytes"] {
+            let Error::DeviceMemory { reason } = told(&chain(memory)) else { panic!("{memory}") };
+            assert!(reason.starts_with(&memory[..12]) && !reason.contains("Backtrace"), "{reason}");
+        }
+        let lost = told(&chain("cuLaunchKernel failed with status 700"));
+        assert_eq!(lost.to_string(), "the device failed while it computed: cuLaunchKernel failed with status 700");
+        assert!(matches!(told(""), Error::DeviceFault { .. }));
+        assert!(told(&"é".repeat(9999)).to_string().chars().count() < 400);
+    }
 }

@@ -57,8 +57,14 @@ impl Latent {
 /// Whether every value of a tensor is a number: neither NaN nor infinite.
 ///
 /// It is found out where the values are: nothing is copied on the CPU, and one answer comes back from another device.
-pub fn is_finite<const D: usize>(tensor: &Tensor<D>) -> bool {
-    cpu::is_finite(tensor).unwrap_or_else(|| tensor.clone().is_finite().all().into_scalar())
+///
+/// # Errors
+/// As [`on_host`].
+pub fn is_finite<const D: usize>(tensor: &Tensor<D>) -> Result<bool, Error> {
+    match cpu::is_finite(tensor) {
+        Some(known) => Ok(known),
+        None => tensor.clone().is_finite().all().try_into_scalar().map_err(|error| Error::on_device(&error)),
+    }
 }
 
 /// The same values in f32, in which latents and pictures are.
@@ -69,9 +75,22 @@ pub fn in_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     }
 }
 
-/// The values of a tensor on the host, row-major, f32.
+/// The values of a tensor of any device on the host, row-major, f32.
+///
+/// A device computes later than it is asked to, so what went wrong in it comes to light where its values are looked at.
+///
+/// # Errors
+/// [`Error::DeviceMemory`] or [`Error::DeviceFault`] where the device could not compute them.
+pub fn on_host<const D: usize>(tensor: &Tensor<D>) -> Result<Vec<f32>, Error> {
+    tensor.try_to_vec_as().map_err(|error| Error::on_device(&error))
+}
+
+/// The values of a tensor of the CPU, row-major, f32.
+///
+/// # Panics
+/// If the tensor is another device's, and that could not compute them: [`on_host`] says so.
 pub fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
-    tensor.to_data().convert::<f32>().try_to_vec().expect("the data was just converted to f32")
+    on_host(tensor).expect("the CPU has computed what it returned")
 }
 
 /// A tensor of host values.
@@ -105,19 +124,19 @@ mod tests {
                     let mut all = vec![1.5; 60];
                     all[at] = bad;
                     let all = tensor(all, shape, &Device::flex()).cast(dtype);
-                    assert!(!is_finite(&all));
+                    assert!(!is_finite(&all).unwrap());
                     for view in views {
                         let seen = view(all.clone());
                         assert_eq!(
-                            is_finite(&seen),
+                            is_finite(&seen).unwrap(),
                             values(&seen).iter().all(|v| v.is_finite()),
                             "{dtype:?}, {bad} at {at}"
                         );
                     }
                 }
             }
-            assert!(is_finite(&Tensor::<3>::ones(shape, (&Device::flex(), dtype))));
+            assert!(is_finite(&Tensor::<3>::ones(shape, (&Device::flex(), dtype))).unwrap());
         }
-        assert!(is_finite(&Tensor::<2>::ones([0, 3], &Device::flex())));
+        assert!(is_finite(&Tensor::<2>::ones([0, 3], &Device::flex())).unwrap());
     }
 }

@@ -326,6 +326,20 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// What a device says that could not compute, where it is its fault: in whichever call that came to light.
+    pub fn of_device(&self) -> Option<&WeightError> {
+        match self {
+            Self::Weights(error) if error.is_of_device() => Some(error),
+            Self::Step { source: samplers::Error::Model { source, .. }, .. } => {
+                let own = source.downcast_ref::<WeightError>().filter(|error| error.is_of_device());
+                own.or_else(|| source.downcast_ref::<Self>()?.of_device())
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A place in the story whose values are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {

@@ -5,7 +5,7 @@ use crate::{Error, Stage};
 /// Goes on with values that are numbers.
 ///
 /// # Errors
-/// [`Error::NotFinite`].
+/// [`Error::NotFinite`], and [`Error::Weights`] for a device that could not compute them.
 pub(crate) fn finite<const D: usize>(stage: Stage, values: &Tensor<D>) -> Result<(), Error> {
-    if is_finite(values) { Ok(()) } else { Err(Error::NotFinite { stage }) }
+    if is_finite(values)? { Ok(()) } else { Err(Error::NotFinite { stage }) }
 }

@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use core_tensor::{Tensor, values};
+use core_tensor::{Tensor, on_host};
 
 use crate::{Error, Unwritable, write_whole};
 
@@ -31,11 +31,14 @@ pub struct Image {
 
 impl Image {
     /// Rounds one picture of `[1, 3, h, w]`, -1 to 1, to bytes.
-    pub(crate) fn of(pixels: Tensor<4>, infotext: String) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Weights`] for a device that could not compute them.
+    pub(crate) fn of(pixels: Tensor<4>, infotext: String) -> Result<Self, Error> {
         let [_, _, height, width] = pixels.dims();
-        let rows = values(&pixels.swap_dims(1, 2).swap_dims(2, 3)); // 1 c h w -> 1 h w c
+        let rows = on_host(&pixels.swap_dims(1, 2).swap_dims(2, 3))?; // 1 c h w -> 1 h w c
         let pixels = rows.into_iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
-        Self { width, height, pixels, infotext }
+        Ok(Self { width, height, pixels, infotext })
     }
 
     /// Writes a file of the format that its name ends in, completely or not at all: the bytes go to a temporary file beside it, which takes the
@@ -87,6 +90,6 @@ mod tests {
     fn pixels_round_to_the_nearest_byte() {
         let x =
             core_tensor::tensor(vec![-1.0, 1.0, 0.0, 0.2, 0.998, -0.999], [1, 3, 1, 2], &core_tensor::Device::flex());
-        assert_eq!(Image::of(x, String::new()).pixels, [0, 128, 255, 255, 153, 0]);
+        assert_eq!(Image::of(x, String::new()).unwrap().pixels, [0, 128, 255, 255, 153, 0]);
     }
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use core_tensor::{Tensor, tensor, values};
+use core_tensor::{Tensor, on_host, tensor};
 
 use crate::{Error, Image, Inside, LatentRgb, Model, Stage, finite::finite, wrap::Watch};
 
@@ -32,22 +32,22 @@ impl Preview {
         let Some(latent) = self.watch.latest() else { return Ok(None) };
         let latent = latent.0.narrow(0, 0, 1);
         let pixels = match &self.model.card().preview {
-            Some(colours) => projected(&latent, colours),
+            Some(colours) => projected(&latent, colours)?,
             None => self.model.clone().vae().decode(latent, &Inside::default())?,
         };
         finite(Stage::Preview, &pixels)?;
-        Ok(Some(Image::of(pixels.clamp(-1.0, 1.0), String::new())))
+        Image::of(pixels.clamp(-1.0, 1.0), String::new()).map(Some)
     }
 }
 
 /// `[1, channels, h, w]` to `[1, 3, h, w]`, -1 to 1.
-fn projected(latent: &Tensor<4>, colours: &LatentRgb) -> Tensor<4> {
+fn projected(latent: &Tensor<4>, colours: &LatentRgb) -> Result<Tensor<4>, Error> {
     let [_, channels, h, w] = latent.dims();
-    let (latents, area) = (values(latent), h * w);
+    let (latents, area) = (on_host(latent)?, h * w);
     let colour = |rgb: usize, pixel: usize| {
         let weighted = (0..channels).zip(colours.factors).map(|(c, factors)| latents[c * area + pixel] * factors[rgb]);
         weighted.sum::<f32>() + colours.bias[rgb]
     };
     let pixels = (0..3).flat_map(|rgb| (0..area).map(move |pixel| colour(rgb, pixel))).collect();
-    tensor(pixels, [1, 3, h, w], &latent.device())
+    Ok(tensor(pixels, [1, 3, h, w], &latent.device()))
 }

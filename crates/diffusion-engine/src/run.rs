@@ -177,7 +177,7 @@ impl Run {
         give_back_freed(&latent.0.device());
         let image = |(picture, (text, known)): (usize, (String, OnceCell<_>))| {
             let pixels = known.into_inner().map_or_else(|| decoded(&*vae, &latent, picture, &inside), Ok);
-            Ok(Image::of(pixels.map_err(|error| told(error, end))?, text))
+            Image::of(pixels.map_err(|error| told(error, end))?, text)
         };
         texts.into_iter().zip(pixels).enumerate().map(image).collect()
     }
@@ -191,7 +191,7 @@ impl Run {
     }
 
     fn picture(&self, picture: usize) -> Result<Image, Error> {
-        Ok(Image::of(self.decoded(picture)?, self.text(picture)))
+        Image::of(self.decoded(picture)?, self.text(picture))
     }
 
     /// The infotext of a picture.

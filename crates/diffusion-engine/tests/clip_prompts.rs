@@ -90,7 +90,7 @@ fn a_prompt_comes_to_what_forge_makes_of_it() {
             let (states, pooled) =
                 clip.states_and_pooled(&tokens.collect::<Vec<_>>(), skip, normed, &Inside::default()).unwrap();
             let weights: Vec<_> = chunks.iter().map(|chunk| chunk.weights()).collect();
-            let states = joined(weighted(states, &weights, Emphasis::Original));
+            let states = joined(weighted(states, &weights, Emphasis::Original).unwrap());
             let first: Tensor<2> = pooled.narrow(0, 0, 1);
             let pooled = if file == "open" { clip.projected(first).unwrap() } else { first };
             // then they are what Forge makes of each chunk alone, one behind the other, and the pooled vector is the first chunk's

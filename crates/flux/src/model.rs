@@ -180,7 +180,7 @@ impl Model for Flux {
         // The end and what fills up count as they are.
         weights.truncate(length.saturating_sub(1));
         weights.resize(length, 1.0);
-        let tokens = weighted(self.t5.encode(&t5_ids, inside)?, &[&weights], emphasis);
+        let tokens = weighted(self.t5.encode(&t5_ids, inside)?, &[&weights], emphasis)?;
         Ok(Encoded {
             streams: vec![Stream { encoder: "t5", tokens }],
             pooled: Some(self.clip.pooled(&clip_ids, inside)?),

@@ -28,6 +28,7 @@ mod dump;
 mod embeddings;
 mod error;
 mod families;
+mod fault;
 mod files;
 mod forge;
 mod inspect;
@@ -61,8 +62,9 @@ pub use diffusion_engine::{
     Snapshot, StepReport, Txt2Img, Wrap, read_infotext,
 };
 pub use dump::dump;
-pub use error::{Error, Fault, NotANumber, Result};
+pub use error::{Error, NotANumber, Result};
 pub use families::{Families, catalog};
+pub use fault::Fault;
 pub use flux;
 pub use forge::Forge;
 pub use inspect::{InspectedPart, Inspection, MOST_MISSING, inspect, inspect_with};

@@ -154,7 +154,7 @@ impl TextEncoders {
                     weights: chunk.weights(),
                     times: *times,
                 });
-                let states = weighted_together(weighed.collect(), settings.emphasis);
+                let states = weighted_together(weighed.collect(), settings.emphasis)?;
                 for ((parts, states), seen) in all.iter_mut().zip(states).zip(seen) {
                     parts.add(manner.name, states);
                     parts.pooled = parts.pooled.take().or(seen.pooled);

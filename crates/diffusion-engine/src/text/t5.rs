@@ -130,7 +130,7 @@ impl T5 {
     /// Those of [`Inside::after`].
     pub fn encode(&self, ids: &[usize], inside: &Inside) -> Result<Tensor<3>, Error> {
         let x: Tensor<3> = self.tokens.rows(ids).unsqueeze();
-        let bias = self.bias.over(ids.len(), &x.device());
+        let bias = self.bias.over(ids.len(), &x.device())?;
         let x =
             self.blocks.each(x, |x, i, block| inside.after(Site::block("t5", "block", i), block.forward(x, &bias)))?;
         Ok(self.final_layer_norm.forward(x))
@@ -204,14 +204,14 @@ struct RelativeBias {
 
 impl RelativeBias {
     /// A number for each head and distance among `n` tokens.
-    fn over(&self, n: usize, device: &Device) -> Bias {
+    fn over(&self, n: usize, device: &Device) -> Result<Bias, Error> {
         let buckets = self.table.height();
-        let rows = core_tensor::values(&self.table.rows(&(0..buckets).collect::<Vec<_>>()));
+        let rows = core_tensor::on_host(&self.table.rows(&(0..buckets).collect::<Vec<_>>()))?;
         let distances = (n + n).saturating_sub(1);
         let bucket: Vec<usize> = (0..distances).map(|i| bucket(i as i64 - (n as i64 - 1), buckets)).collect();
         let of_head = |head: usize| bucket.iter().map(move |&bucket| (bucket, head));
         let values = (0..self.heads).flat_map(of_head).map(|(bucket, head)| rows[bucket * self.heads + head]).collect();
-        Bias::Relative(tensor(values, [self.heads, distances], device))
+        Ok(Bias::Relative(tensor(values, [self.heads, distances], device)))
     }
 }
 

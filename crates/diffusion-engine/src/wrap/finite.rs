@@ -21,7 +21,11 @@ impl Denoiser for Checked {
 
     fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error> {
         let Denoised { latent, negative } = self.0.denoise(x, sigma)?;
-        let checked = |x: Latent| if is_finite(&x.0) { Ok(x) } else { Err(Error::NotFinite { sigma }) };
+        let checked = |x: Latent| match is_finite(&x.0) {
+            Ok(true) => Ok(x),
+            Ok(false) => Err(Error::NotFinite { sigma }),
+            Err(error) => Err(Error::Model { sigma, source: error.into() }),
+        };
         Ok(Denoised { latent: checked(latent)?, negative: negative.map(checked).transpose()? })
     }
 }

@@ -5,7 +5,7 @@
 
 use std::iter;
 
-use core_tensor::{Latent, Tensor, values};
+use core_tensor::{Latent, Tensor, on_host};
 
 use super::dpm_solver::{Slopes, first_order, second_order, third_order};
 use crate::{
@@ -139,7 +139,9 @@ impl DpmAdaptive {
                 let low = second_order(&x, &mut slopes, down.sigma, 1.0 / 3.0, model)?;
                 (low, third_order(&x, &mut slopes, down.sigma, model)?)
             };
-            let inverse = 1.0 / (self.error(&low, &high, &before) + LEAST);
+            let error = self.error([&low, &high, &before]);
+            let error = error.map_err(|source| Error::Model { sigma, source: source.into() })?;
+            let inverse = 1.0 / (error + LEAST);
             if !inverse.is_finite() {
                 return Err(Error::NotFinite { sigma });
             }
@@ -159,13 +161,14 @@ impl DpmAdaptive {
         Ok(x.0)
     }
 
-    /// The root of the mean square of what two orders differ by, in units of what is allowed.
-    fn error(&self, low: &Tensor<4>, high: &Tensor<4>, before: &Tensor<4>) -> f64 {
-        let [low, high, before] = [low, high, before].map(values);
+    /// The root of the mean square of what two orders, low and high, differ by, in units of what is allowed.
+    fn error(&self, latents: [&Tensor<4>; 3]) -> Result<f64, core_tensor::Error> {
+        let [low, high, before] = latents.map(on_host);
+        let (low, high, before) = (low?, high?, before?);
         let squares = low.iter().zip(&high).zip(&before).map(|((&low, &high), &before)| {
             let allowed = self.atol.max(self.rtol * f64::from(low.abs().max(before.abs())));
             (f64::from(low - high) / allowed).powi(2)
         });
-        (squares.sum::<f64>() / low.len() as f64).sqrt()
+        Ok((squares.sum::<f64>() / low.len() as f64).sqrt())
     }
 }

@@ -1,0 +1,248 @@
+/* A CUDA driver without a card, for tests: it calls itself an H200 (or what FAKE_CUDA_CAPABILITY says, such as 89), keeps the card's
+ * memory on the host, takes kernels that the real NVRTC compiled, counts their launches and runs none of them.
+ *
+ *   cc -O1 -shared -fPIC -o libcuda.so.1 fake_driver.c
+ *
+ * FAKE_CUDA_COUNTS=FILE    at the end, what was called how often and how many bytes went which way, as one line of JSON
+ * FAKE_CUDA_FAIL=N         the N-th call that work needs, from 1, fails …
+ * FAKE_CUDA_CODE=CODE      … with this CUresult (default 719, a launch that failed); a sticky one, 700 and above, fails all that follow
+ * FAKE_CUDA_ONLY=NAME      … counting the calls of this function alone
+ * FAKE_CUDA_MEMORY=BYTES   how much memory the card has
+ *
+ * Two downloads answer as a card would that computes: 16 bytes are the square of the matrix 1 2 3 4, which a program asks for to find out
+ * just that, and one byte is 1, the answer to whether all values are finite. All else that is downloaded is what was uploaded, or zeros.
+ *
+ * The functions and their numbers are those of CUDA's driver API, https://docs.nvidia.com/cuda/cuda-driver-api. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+typedef int Result;
+typedef unsigned long long Address;
+
+enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500, LAUNCH_FAILED = 719, STICKY = 700 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned long calls, modules, launches, uploads, downloads;
+static size_t uploaded, downloaded, live, peak;
+static int broken;
+
+static unsigned long setting(const char *name, unsigned long fallback) {
+  const char *text = getenv(name);
+  return text ? strtoul(text, 0, 10) : fallback;
+}
+
+static void tell(void) {
+  const char *path = getenv("FAKE_CUDA_COUNTS");
+  FILE *file = path ? fopen(path, "w") : 0;
+  if (!file) return;
+  fprintf(file,
+          "{\"calls\": %lu, \"modules\": %lu, \"launches\": %lu, \"uploads\": %lu, \"uploaded\": %zu, \"downloads\": %lu, "
+          "\"downloaded\": %zu, \"peak\": %zu, \"live\": %zu}\n",
+          calls, modules, launches, uploads, uploaded, downloads, downloaded, peak, live);
+  fclose(file);
+}
+
+/* What a call answers before it does anything: the fault, if this is the one that was asked for, or comes behind a sticky one. */
+static Result fault(const char *function) {
+  const char *only = getenv("FAKE_CUDA_ONLY");
+  unsigned long wanted = setting("FAKE_CUDA_FAIL", 0);
+  Result code = setting("FAKE_CUDA_CODE", LAUNCH_FAILED), answer = OK;
+  pthread_mutex_lock(&lock);
+  if (broken) answer = broken;
+  else if ((!only || !strcmp(only, function)) && ++calls == wanted) {
+    answer = code;
+    if (code >= STICKY) broken = code;
+    fprintf(stderr, "fake driver: %s answers %d\n", function, code);
+  }
+  pthread_mutex_unlock(&lock);
+  return answer;
+}
+#define WORK                          \
+  do {                                \
+    Result answer_ = fault(__func__); \
+    if (answer_) return answer_;      \
+  } while (0)
+
+static void count(unsigned long *times, size_t *bytes, size_t more) {
+  pthread_mutex_lock(&lock);
+  ++*times;
+  if (bytes) *bytes += more;
+  pthread_mutex_unlock(&lock);
+}
+
+/* The driver and its one card. */
+
+Result cuInit(unsigned flags) {
+  static int is_known;
+  if (!is_known) is_known = 1, atexit(tell);
+  return OK;
+}
+Result cuGetExportTable(const void **table, const void *id) { return NOT_FOUND; }
+Result cuDriverGetVersion(int *version) { return *version = 13000, OK; }
+Result cuDeviceGetCount(int *count) { return *count = 1, OK; }
+Result cuDeviceGet(int *device, int index) { return index ? INVALID_DEVICE : (*device = 0, OK); }
+Result cuDeviceGetName(char *name, int room, int device) { return snprintf(name, room, "Fake H200"), OK; }
+Result cuDeviceGetPCIBusId(char *id, int room, int device) { return snprintf(id, room, "0000:01:00.0"), OK; }
+Result cuDeviceGetUuid_v2(char *id, int device) { return memset(id, 7, 16), OK; }
+static size_t memory(void) { return setting("FAKE_CUDA_MEMORY", 150123446272ul); }
+Result cuDeviceTotalMem_v2(size_t *bytes, int device) { return *bytes = memory(), OK; }
+Result cuMemGetInfo_v2(size_t *left, size_t *all) {
+  *all = memory();
+  *left = live < *all ? *all - live : 0;
+  return OK;
+}
+Result cuDeviceGetAttribute(int *value, int which, int device) {
+  int capability = setting("FAKE_CUDA_CAPABILITY", 90);
+  static const int known[][2] = {
+      {1, 1024}, {2, 1024}, {3, 1024}, {4, 64}, {5, 2147483647}, {6, 65535}, {7, 65535}, {8, 49152}, {10, 32}, {12, 65536},
+      {16, 132}, {81, 233472}, {97, 232448}, {115, 1},
+  };
+  *value = which == 75 ? capability / 10 : which == 76 ? capability % 10 : 0;
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (known[i][0] == which) *value = known[i][1];
+  return OK;
+}
+
+/* Contexts, streams, events: nothing is ever late. */
+
+static Result handle(void **to) {
+  static uintptr_t last = 16;
+  return *to = (void *)__sync_add_and_fetch(&last, 16), OK;
+}
+Result cuDevicePrimaryCtxRetain(void **context, int device) { return *context = (void *)1, OK; }
+Result cuDevicePrimaryCtxRelease_v2(int device) { return OK; }
+Result cuCtxSetCurrent(void *context) { return OK; }
+Result cuCtxGetCurrent(void **context) { return *context = (void *)1, OK; }
+Result cuCtxSynchronize(void) { WORK; return OK; }
+Result cuCtxGetStreamPriorityRange(int *least, int *most) {
+  if (least) *least = 0;
+  if (most) *most = -5;
+  return OK;
+}
+Result cuStreamCreate(void **stream, unsigned flags) { WORK; return handle(stream); }
+Result cuStreamCreateWithPriority(void **stream, unsigned flags, int priority) { WORK; return handle(stream); }
+Result cuStreamDestroy_v2(void *stream) { return OK; }
+Result cuStreamSynchronize(void *stream) { WORK; return OK; }
+Result cuStreamWaitEvent(void *stream, void *event, unsigned flags) { WORK; return OK; }
+Result cuStreamIsCapturing(void *stream, int *is) { return *is = 0, OK; }
+Result cuEventCreate(void **event, unsigned flags) { WORK; return handle(event); }
+Result cuEventRecord(void *event, void *stream) { WORK; return OK; }
+Result cuEventQuery(void *event) { WORK; return OK; }
+Result cuEventSynchronize(void *event) { WORK; return OK; }
+Result cuEventDestroy_v2(void *event) { return OK; }
+Result cuEventElapsedTime(float *ms, void *from, void *to) { return *ms = 0.01f, OK; }
+Result cuEventElapsedTime_v2(float *ms, void *from, void *to) { return *ms = 0.01f, OK; }
+
+/* Memory. The two MiB before a block hold its size, so that blocks are aligned as a driver's are. */
+
+#define HEAD (2ul << 20)
+static Result taken(Address *to, size_t bytes) {
+  char *block;
+  pthread_mutex_lock(&lock);
+  int fits = live + bytes <= memory();
+  if (fits && (live += bytes) > peak) peak = live;
+  pthread_mutex_unlock(&lock);
+  if (!fits) return OUT_OF_MEMORY;
+  block = mmap(0, bytes + HEAD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (block == MAP_FAILED) return OUT_OF_MEMORY;
+  *(size_t *)block = bytes;
+  return *to = (Address)(uintptr_t)(block + HEAD), OK;
+}
+static Result freed(Address from) {
+  if (!from) return OK;
+  char *block = (char *)(uintptr_t)from - HEAD;
+  size_t bytes = *(size_t *)block;
+  munmap(block, bytes + HEAD);
+  pthread_mutex_lock(&lock);
+  live -= bytes;
+  pthread_mutex_unlock(&lock);
+  return OK;
+}
+Result cuMemAlloc_v2(Address *to, size_t bytes) { WORK; return taken(to, bytes); }
+Result cuMemAllocAsync(Address *to, size_t bytes, void *stream) { WORK; return taken(to, bytes); }
+Result cuMemFree_v2(Address from) { return freed(from); }
+Result cuMemFreeAsync(Address from, void *stream) { return freed(from); }
+Result cuMemAllocHost_v2(void **to, size_t bytes) { WORK; return posix_memalign(to, 4096, bytes ? bytes : 1) ? OUT_OF_MEMORY : OK; }
+Result cuMemHostAlloc(void **to, size_t bytes, unsigned flags) {
+  WORK;
+  return posix_memalign(to, 4096, bytes ? bytes : 1) ? OUT_OF_MEMORY : OK;
+}
+Result cuMemFreeHost(void *from) { return free(from), OK; }
+
+static void *host(Address address) { return (void *)(uintptr_t)address; }
+static void up(size_t bytes) { count(&uploads, &uploaded, bytes); }
+static void down(void *to, size_t bytes) {
+  static const float square[4] = {7, 10, 15, 22};
+  if (bytes == sizeof square) memcpy(to, square, bytes);
+  if (bytes == 1) *(char *)to = 1;
+  count(&downloads, &downloaded, bytes);
+}
+Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, void *stream) {
+  WORK;
+  return memcpy(host(to), from, bytes), up(bytes), OK;
+}
+Result cuMemcpyHtoD_v2(Address to, const void *from, size_t bytes) {
+  WORK;
+  return memcpy(host(to), from, bytes), up(bytes), OK;
+}
+Result cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, void *stream) {
+  WORK;
+  return memcpy(to, host(from), bytes), down(to, bytes), OK;
+}
+Result cuMemcpyDtoH_v2(void *to, Address from, size_t bytes) {
+  WORK;
+  return memcpy(to, host(from), bytes), down(to, bytes), OK;
+}
+Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void *stream) {
+  WORK;
+  return memmove(host(to), host(from), bytes), OK;
+}
+Result cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void *stream) {
+  WORK;
+  return memset(host(to), value, bytes), OK;
+}
+/* CUDA_MEMCPY2D: on both sides a corner, the kind of memory (1 for the host's), its address by kind, and bytes from row to row. */
+typedef struct { size_t x, y; unsigned kind; void *host; Address device; void *array; size_t pitch; } Side;
+typedef struct { Side from, to; size_t width, height; } Rectangle;
+static char *row(const Side *side, size_t y) {
+  char *start = side->kind == 1 ? side->host : host(side->device);
+  return start + (side->y + y) * side->pitch + side->x;
+}
+Result cuMemcpy2DAsync_v2(const Rectangle *copy, void *stream) {
+  WORK;
+  for (size_t y = 0; y < copy->height; y++) memcpy(row(&copy->to, y), row(&copy->from, y), copy->width);
+  if (copy->from.kind == 1) up(copy->width * copy->height);
+  else if (copy->to.kind == 1) down(row(&copy->to, 0), copy->width * copy->height);
+  return OK;
+}
+
+/* Kernels. */
+
+Result cuModuleLoadData(void **module, const void *image) {
+  WORK;
+  count(&modules, 0, 0);
+  return handle(module);
+}
+Result cuModuleUnload(void *module) { return OK; }
+Result cuModuleGetFunction(void **function, void *module, const char *name) { WORK; return handle(function); }
+Result cuFuncSetAttribute(void *function, int which, int value) { return which == 8 && value > 232448 ? INVALID_VALUE : OK; }
+Result cuFuncGetAttribute(int *value, int which, void *function) { return *value = 0, OK; }
+Result cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
+                      void *stream, void **arguments, void **extra) {
+  WORK;
+  count(&launches, 0, 0);
+  return gx && gy && gz && bx * by * bz <= 1024 && shared <= 232448 ? OK : INVALID_VALUE;
+}
+Result cuLaunchKernelEx(const unsigned *shape, void *function, void **arguments, void **extra) {
+  return cuLaunchKernel(function, shape[0], shape[1], shape[2], shape[3], shape[4], shape[5], shape[6], 0, arguments, extra);
+}
+Result cuTensorMapEncodeTiled(void *map, ...) { return OK; }
+Result cuTensorMapEncodeIm2col(void *map, ...) { return OK; }
+
+Result cuGetErrorName(Result code, const char **name) { return *name = code ? "FAKE_ERROR" : "CUDA_SUCCESS", OK; }
+Result cuGetErrorString(Result code, const char **text) { return *text = code ? "a fault that was asked for" : "no error", OK; }
