@@ -97,8 +97,8 @@ pub enum Error {
         /// Which property.
         what: &'static str,
     },
-    /// Pictures for an autoencoder whose encoder was not loaded.
-    #[error("the autoencoder was loaded without its encoder")]
+    /// Pictures for an autoencoder that only decodes.
+    #[error("the autoencoder has no encoder, which pictures to start from need")]
     NoEncoder,
     /// A text encoder's projection, of one that was loaded without.
     #[error("the text encoder was loaded without its projection")]

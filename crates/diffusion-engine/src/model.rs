@@ -66,13 +66,24 @@ pub trait Predictor: Send {
     fn predict(&mut self, x: &Latent, sigma: f32, which: &[usize], inside: &Inside) -> Result<Vec<Latent>, Error>;
 }
 
-/// Makes pixels of latents.
+/// Makes pixels of latents, and latents of pixels.
 pub trait Autoencoder: Send + Sync {
     /// The latent of one picture, `[1, channels, h, w]`, as pixels, `[1, 3, h · factor, w · factor]`, about -1 to 1.
     ///
     /// # Errors
     /// What [`Inside`] ends the call with.
     fn decode(&self, latent: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error>;
+
+    /// The latents of pictures as the model denoises them: `[b, 3, h, w]`, -1 to 1, to `[b, channels, h / factor, w / factor]`. Where an
+    /// encoder knows a distribution, it is the mean; or with unit noise of the latents' shape, what that picks.
+    ///
+    /// # Errors
+    /// [`Error::NoEncoder`] where it only decodes, [`Error::Request`] for sides that are no multiples of the factor or noise of another
+    /// shape, and what [`Inside`] ends the call with.
+    fn encode(&self, pixels: Tensor<4>, noise: Option<Tensor<4>>, inside: &Inside) -> Result<Tensor<4>, Error> {
+        let _ = (pixels, noise, inside);
+        Err(Error::NoEncoder)
+    }
 }
 
 /// What a model is, as far as a run has to know.

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use core_tensor::{Tensor, Weights};
 
-use self::{decoder::Decoder, encoder::Encoder};
+use self::{decoder::Decoder, dimensions::Half, encoder::Encoder};
 pub use self::{
     dimensions::VaeDimensions,
     encoder::Posterior,
@@ -22,9 +22,28 @@ use crate::{Autoencoder, Error, Inside};
 #[derive(Debug)]
 pub struct AutoencoderKl {
     decoder: Decoder,
-    encoder: Option<Encoder>,
+    encoder: Encoding,
     dimensions: VaeDimensions,
     scaling: LatentScaling,
+}
+
+/// Where the encoder is.
+enum Encoding {
+    /// There is none.
+    Nowhere,
+    /// Loaded with the decoder.
+    Here(EncoderHalf),
+    /// Loaded whenever pictures are encoded, and let go behind them.
+    InFile(Box<LoadEncoder>),
+}
+
+type LoadEncoder = dyn Fn() -> Result<EncoderHalf, Error> + Send + Sync;
+
+/// A loaded encoder.
+#[derive(Debug)]
+pub(crate) struct EncoderHalf {
+    layers: Encoder,
+    dimensions: Half,
 }
 
 /// What lies between the autoencoder's latents and those that a model denoises: `(z - shift) · scale`. A number of the family,
@@ -83,13 +102,18 @@ impl AutoencoderKl {
 
     fn of(w: &Weights, dimensions: VaeDimensions, config: &VaeConfig, family: LatentScaling) -> Result<Self, Error> {
         let (w, groups) = (w.before(Self::MARK).laid_out(dimensions.layout()), config.groups());
-        let encoder = dimensions.encoder.as_ref().map(|encoder| Encoder::load(&w, encoder, groups));
+        let encoder = dimensions.encoder.as_ref().map(|encoder| EncoderHalf::of(&w, encoder, groups)).transpose()?;
         Ok(Self {
             decoder: Decoder::load(&w, &dimensions.decoder, groups)?,
-            encoder: encoder.transpose()?,
+            encoder: encoder.map_or(Encoding::Nowhere, Encoding::Here),
             scaling: family.replaced_by(config)?,
             dimensions,
         })
+    }
+
+    /// The same with an encoder that `load` loads whenever pictures are encoded.
+    pub(crate) fn encoding(self, load: impl Fn() -> Result<EncoderHalf, Error> + Send + Sync + 'static) -> Self {
+        Self { encoder: Encoding::InFile(Box::new(load)), ..self }
     }
 
     /// How large it is.
@@ -111,9 +135,8 @@ impl AutoencoderKl {
     ///
     /// # Errors
     /// [`Error::NoEncoder`] where it was loaded without, and what [`Inside`] ends the call with.
-    pub fn encode(&self, pixels: Tensor<4>, inside: &Inside) -> Result<Posterior, Error> {
-        let encoder = self.encoder.as_ref().ok_or(Error::NoEncoder)?;
-        Ok(Posterior::of(encoder.forward(pixels, inside)?, self.scaling))
+    pub fn posterior(&self, pixels: Tensor<4>, inside: &Inside) -> Result<Posterior, Error> {
+        self.with_encoder(|encoder| Ok(Posterior::of(encoder.layers.forward(pixels, inside)?, self.scaling)))
     }
 
     /// [`Autoencoder::decode`] tile by tile.
@@ -138,34 +161,113 @@ impl AutoencoderKl {
         }
     }
 
-    /// [`AutoencoderKl::encode`] tile by tile; means and log-variances are blended.
+    /// [`AutoencoderKl::posterior`] tile by tile; means and log-variances are blended.
     ///
     /// # Errors
-    /// As [`AutoencoderKl::encode`].
+    /// As [`AutoencoderKl::posterior`].
     ///
     /// # Panics
     /// If the plan is not for the latent of a picture of this size, or a side is no multiple of the factor.
-    pub fn encode_tiled(&self, pixels: Tensor<4>, plan: &TilePlan, inside: &Inside) -> Result<Posterior, Error> {
-        let (encoder, factor) = (self.encoder.as_ref().ok_or(Error::NoEncoder)?, self.factor());
+    pub fn posterior_tiled(&self, pixels: Tensor<4>, plan: &TilePlan, inside: &Inside) -> Result<Posterior, Error> {
+        let factor = self.factor();
         let [_, _, height, width] = pixels.dims();
         assert_eq!([height, width], plan.size().map(|side| side * factor), "a picture of the plan's size");
-        let scaled = |range: &Range<usize>| range.start * factor..range.end * factor;
-        let moments =
-            plan.assemble(1, |rows, columns| encoder.forward(part(&pixels, &scaled(rows), &scaled(columns)), inside))?;
-        Ok(Posterior::of(moments, self.scaling))
+        self.with_encoder(|encoder| Ok(Posterior::of(encoder.tiled(&pixels, factor, plan, inside)?, self.scaling)))
     }
 
-    /// What encoding takes for each pixel of a latent at most; weights are not counted. `None` without an encoder.
+    /// What encoding takes for each pixel of a latent at most; weights are not counted. `None` where no encoder is loaded.
     pub fn encode_cost(&self) -> Option<TileCost> {
-        let encoder = self.dimensions.encoder.as_ref()?;
-        let moments = 2 * self.channels() as u64;
-        Some(TileCost { working: bytes(encoder.encoder_held()), result: bytes(moments.saturating_mul(COPIES)) })
+        match &self.encoder {
+            Encoding::Here(encoder) => Some(encoder.cost()),
+            Encoding::Nowhere | Encoding::InFile(_) => None,
+        }
+    }
+
+    fn with_encoder<T>(&self, work: impl FnOnce(&EncoderHalf) -> Result<T, Error>) -> Result<T, Error> {
+        match &self.encoder {
+            Encoding::Nowhere => Err(Error::NoEncoder),
+            Encoding::Here(encoder) => work(encoder),
+            Encoding::InFile(load) => work(&load()?),
+        }
     }
 }
 
 impl Autoencoder for AutoencoderKl {
     fn decode(&self, latent: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error> {
         self.decoder.forward(self.scaling.undo(latent), inside)
+    }
+
+    /// Picture by picture, in tiles where that takes more memory than decoding as large a latent does.
+    fn encode(&self, pixels: Tensor<4>, noise: Option<Tensor<4>>, inside: &Inside) -> Result<Tensor<4>, Error> {
+        let factor = self.factor();
+        let [pictures, _, height, width] = pixels.dims();
+        for (what, found) in
+            [("the width of a picture to encode", width), ("the height of a picture to encode", height)]
+        {
+            if found == 0 || found % factor != 0 {
+                let (expected, found) = (format!("a multiple of {factor}"), found.to_string());
+                return Err(Error::Request { what, expected, found });
+            }
+        }
+        let size = [height / factor, width / factor];
+        if let Some(noise) = &noise
+            && noise.dims() != [pictures, self.channels(), size[0], size[1]]
+        {
+            let expected = format!("{:?}", [pictures, self.channels(), size[0], size[1]]);
+            return Err(Error::Request {
+                what: "the noise of an encoded picture",
+                expected,
+                found: format!("{:?}", noise.dims()),
+            });
+        }
+        self.with_encoder(|encoder| {
+            let plan = TilePlan::of(size, TilePlan::whole(size).bytes(self.decode_cost()), encoder.cost());
+            let latent = |picture: usize| {
+                let moments = encoder.tiled(&pixels.clone().narrow(0, picture, 1), factor, &plan, inside)?;
+                let posterior = Posterior::of(moments, self.scaling);
+                Ok(match &noise {
+                    Some(noise) => posterior.sample(noise.clone().narrow(0, picture, 1)),
+                    None => posterior.mode(),
+                })
+            };
+            Ok(Tensor::cat((0..pictures).map(latent).collect::<Result<_, Error>>()?, 0))
+        })
+    }
+}
+
+impl EncoderHalf {
+    /// Loads the encoder alone of a file in the original layout, with or without a prefix.
+    pub(crate) fn load(w: &Weights, config: &VaeConfig) -> Result<Self, Error> {
+        let dimensions = VaeDimensions::of_both(w, config.groups())?;
+        let encoder = dimensions.encoder.as_ref().ok_or(Error::NoEncoder)?;
+        let w = w.before(AutoencoderKl::MARK).laid_out(dimensions.layout());
+        Self::of(&w, encoder, config.groups())
+    }
+
+    fn of(w: &Weights, dimensions: &Half, groups: usize) -> Result<Self, Error> {
+        Ok(Self { layers: Encoder::load(w, dimensions, groups)?, dimensions: dimensions.clone() })
+    }
+
+    /// What it takes for each pixel of a latent at most; weights are not counted.
+    fn cost(&self) -> TileCost {
+        let moments = bytes((self.dimensions.latent as u64).saturating_mul(COPIES));
+        TileCost { working: bytes(self.dimensions.encoder_held()), result: moments }
+    }
+
+    /// Means and log-variances of pictures, tile by tile.
+    fn tiled(&self, pixels: &Tensor<4>, factor: usize, plan: &TilePlan, inside: &Inside) -> Result<Tensor<4>, Error> {
+        let scaled = |range: &Range<usize>| range.start * factor..range.end * factor;
+        plan.assemble(1, |rows, columns| self.layers.forward(part(pixels, &scaled(rows), &scaled(columns)), inside))
+    }
+}
+
+impl std::fmt::Debug for Encoding {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nowhere => "Nowhere",
+            Self::Here(_) => "Here",
+            Self::InFile(_) => "InFile",
+        })
     }
 }
 

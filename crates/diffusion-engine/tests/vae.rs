@@ -52,7 +52,7 @@ fn every_layer_of_both_halves_is_that_of_diffusers() {
         let inside = Inside::default().with(Arc::new(Look(look)));
         // when it is encoded
         let pixels = stored(&golden, "pixels");
-        let posterior = vae.encode(pixels, &inside).unwrap();
+        let posterior = vae.posterior(pixels, &inside).unwrap();
         // then the distribution is that of the reference, and so are the latents picked from it
         assert_tensor(&golden, "mean", posterior.mean());
         assert_tensor(&golden, "log_variance", posterior.log_variance());
@@ -73,7 +73,7 @@ fn the_encoder_of_a_file_in_the_original_layout_is_that_of_diffusers() {
     let weights = Weights::of(&file, &Device::flex(), Residency::Unpacked);
     let vae = AutoencoderKl::load_both(&weights, &VaeConfig::default(), FLUX).unwrap();
     let golden = Golden::open("vae/tiny-dev.expected.safetensors");
-    let posterior = vae.encode(stored(&golden, "pixels"), &Inside::default()).unwrap();
+    let posterior = vae.posterior(stored(&golden, "pixels"), &Inside::default()).unwrap();
     assert_tensor(&golden, "mean", posterior.mean());
     assert_tensor(&golden, "log_variance", posterior.log_variance());
 }
@@ -84,9 +84,35 @@ fn a_batch_is_encoded_as_its_pictures_are_alone() {
     let (golden, vae) = case(name, scaling, groups);
     let one = stored(&golden, "pixels");
     let other = one.clone().flip([3]);
-    let alone =
-        [&one, &other].map(|pixels| values(&vae.encode(pixels.clone(), &Inside::default()).unwrap().mode())).concat();
-    assert_eq!(values(&vae.encode(Tensor::cat(vec![one, other], 0), &Inside::default()).unwrap().mode()), alone);
+    let alone = [&one, &other]
+        .map(|pixels| values(&vae.posterior(pixels.clone(), &Inside::default()).unwrap().mode()))
+        .concat();
+    assert_eq!(values(&vae.posterior(Tensor::cat(vec![one, other], 0), &Inside::default()).unwrap().mode()), alone);
+}
+
+#[test]
+fn a_model_gets_the_mean_of_a_picture_or_what_noise_picks_around_it() {
+    let (name, scaling, groups, [channels, factor], _) = CASES[0];
+    let (golden, vae) = case(name, scaling, groups);
+    let (pixels, noise) = (stored(&golden, "pixels"), stored(&golden, "noise"));
+    let encode = |pixels: &Tensor<4>, noise: Option<&Tensor<4>>| {
+        Autoencoder::encode(&vae, pixels.clone(), noise.cloned(), &Inside::default())
+    };
+    assert_tensor(&golden, "mode", &encode(&pixels, None).unwrap());
+    assert_tensor(&golden, "latent", &encode(&pixels, Some(&noise)).unwrap());
+    // and each picture of a batch its own
+    let twice = |x: &Tensor<4>| Tensor::cat(vec![x.clone(), x.clone().flip([3])], 0);
+    let both = values(&encode(&twice(&pixels), Some(&twice(&noise))).unwrap());
+    assert_eq!(both[..both.len() / 2], values(&encode(&pixels, Some(&noise)).unwrap()));
+    assert_eq!(both[both.len() / 2..], values(&encode(&pixels.flip([3]), Some(&noise.flip([3]))).unwrap()));
+    // and what does not fit is refused
+    for (height, width) in [(factor, factor + 1), (factor - 1, factor), (0, factor)] {
+        let pixels = Tensor::zeros([1, 3, height, width], &Device::flex());
+        assert!(matches!(encode(&pixels, None), Err(Error::Request { .. })), "{height} {width}");
+    }
+    let pixels = Tensor::zeros([1, 3, factor, factor], &Device::flex());
+    let noise = Tensor::zeros([1, channels, 2, 1], &Device::flex());
+    assert!(matches!(encode(&pixels, Some(&noise)), Err(Error::Request { .. })));
 }
 
 #[test]
@@ -94,7 +120,7 @@ fn without_its_encoder_an_autoencoder_decodes_and_does_not_encode() {
     let file = Safetensors::open(&path("golden/tiny-dev/ae.safetensors")).unwrap();
     let weights = Weights::of(&file, &Device::flex(), Residency::Unpacked);
     let vae = AutoencoderKl::load(&weights, &VaeConfig::default(), FLUX).unwrap();
-    let encoded = vae.encode(Tensor::zeros([1, 3, 16, 16], &Device::flex()), &Inside::default());
+    let encoded = vae.posterior(Tensor::zeros([1, 3, 16, 16], &Device::flex()), &Inside::default());
     assert!(matches!(encoded, Err(Error::NoEncoder)));
     let decoded = vae.decode(Tensor::zeros([1, 16, 2, 2], &Device::flex()), &Inside::default()).unwrap();
     assert_eq!(decoded.dims(), [1, 3, 16, 16]);

@@ -54,7 +54,7 @@ fn an_autoencoder_takes_no_more_than_its_plan_says_and_not_much_less() {
                 (
                     "encoding",
                     encode.bytes(encoding),
-                    taken(|| vae.encode_tiled(pixels.clone(), &encode, &Inside::default()).unwrap()),
+                    taken(|| vae.posterior_tiled(pixels.clone(), &encode, &Inside::default()).unwrap()),
                 ),
             ] {
                 let case = format!("{what} in {compute:?}, 1/{part}: {taken} bytes, planned {planned}");

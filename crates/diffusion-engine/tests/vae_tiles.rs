@@ -45,7 +45,7 @@ fn tiles_are_those_of_diffusers_but_where_four_meet() {
     let plan = TilePlan::new(rows.clone(), columns.clone()).unwrap();
     // when a latent is decoded and a picture encoded in them
     let decoded = vae.decode_tiled(stored(&golden, "tiled.latent"), &plan, &Inside::default()).unwrap();
-    let posterior = vae.encode_tiled(stored(&golden, "tiled.pixels"), &plan, &Inside::default()).unwrap();
+    let posterior = vae.posterior_tiled(stored(&golden, "tiled.pixels"), &plan, &Inside::default()).unwrap();
     // then all pixels agree but those that both a row's and a column's seam goes through, which diffusers blends unevenly
     for (name, found, factor, left_out) in [
         ("tiled.decoded", &decoded, 2, 12 * 8 * 3),
@@ -70,9 +70,9 @@ fn tiles_are_those_of_diffusers_but_where_four_meet() {
 fn what_fits_in_one_tile_is_the_whole_in_every_bit() {
     let vae = demo();
     let pixels = smooth(72, 40);
-    let whole = vae.encode(pixels.clone(), &Inside::default()).unwrap();
+    let whole = vae.posterior(pixels.clone(), &Inside::default()).unwrap();
     let plan = TilePlan::of([9, 5], u64::MAX, vae.encode_cost().unwrap());
-    let tiled = vae.encode_tiled(pixels, &plan, &Inside::default()).unwrap();
+    let tiled = vae.posterior_tiled(pixels, &plan, &Inside::default()).unwrap();
     assert!(values(tiled.mean()) == values(whole.mean()));
     assert!(values(tiled.log_variance()) == values(whole.log_variance()));
     let plan = TilePlan::of([9, 5], u64::MAX, vae.decode_cost());
@@ -89,10 +89,10 @@ fn a_smooth_picture_in_tiles_is_nearly_the_whole() {
     let half = |cost: TileCost| TilePlan::of([48, 48], TilePlan::whole([48, 48]).bytes(cost) / 2, cost);
     let pixels = smooth(384, 384);
     // when it is encoded and decoded whole and in tiles
-    let whole = vae.encode(pixels.clone(), &Inside::default()).unwrap().mode();
+    let whole = vae.posterior(pixels.clone(), &Inside::default()).unwrap().mode();
     let plan = half(vae.encode_cost().unwrap());
     assert!(plan.count() > 1, "{plan:?}");
-    let tiled = vae.encode_tiled(pixels, &plan, &Inside::default()).unwrap().mode();
+    let tiled = vae.posterior_tiled(pixels, &plan, &Inside::default()).unwrap().mode();
     let plan = half(vae.decode_cost());
     assert!(plan.count() > 1, "{plan:?}");
     let expected = values(&vae.decode(whole.clone(), &Inside::default()).unwrap());

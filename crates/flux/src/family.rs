@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use core_tensor::{Residency, Weights};
 use diffusion_engine::{
-    AutoencoderKl, Card, Catalog, Clip, ClipConfig, ClipDimensions, Error, Family, Job, Key, Model, OpenedModel, T5,
-    T5Dimensions, VaeConfig, VaeDimensions,
+    Card, Catalog, Clip, ClipConfig, ClipDimensions, Error, Family, Job, Key, Model, OpenedModel, T5, T5Dimensions,
+    VaeConfig, VaeDimensions,
     family::{Count, Duty, Is, Kind, Network, Part, PartBytes, Parts, Placement, Role, Word, autoencoder, clip, t5},
 };
 
@@ -130,7 +130,7 @@ impl OpenedModel for Opened {
         let clip = part.load(at, Residency::Mapped, |w| Clip::load(w, config))?;
         let t5 = self.t5.load(at, Residency::Mapped, T5::load)?;
         let (part, config) = &self.vae;
-        let vae = part.load(at, Residency::Unpacked, |w| AutoencoderKl::load(w, config, LATENT_SCALING))?;
+        let vae = autoencoder::load(part, at, config, LATENT_SCALING)?;
         Ok(Arc::new(Flux::new(self.card.name.clone(), transformer, clip, t5, vae, &at.device)?))
     }
 }

@@ -85,7 +85,7 @@ impl StableDiffusion {
     fn all_masked(&self, pass: &Pass) -> Result<Tensor<4>, Error> {
         let [_, rows, columns] = self.card.latent_shape(pass.size);
         let gray = Tensor::zeros([1, 3, pass.size.height, pass.size.width], &self.device);
-        let latent = self.vae.encode(gray, &Inside::default())?.mode();
+        let latent = self.vae.encode(gray, None, &Inside::default())?;
         Ok(Tensor::cat(vec![Tensor::ones([1, 1, rows, columns], &self.device), latent], 1))
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use core_tensor::Weights;
+use core_tensor::{Compute, Place, Residency, Weights};
 
-use super::{Count, Duty, Is, Kind, Network, Word};
-use crate::{AutoencoderKl, LatentScaling, LdmNames, VaeConfig, VaeDimensions};
+use super::{Count, Duty, Is, Kind, Network, Part, Placement, Word};
+use crate::{AutoencoderKl, Error, LatentScaling, LdmNames, VaeConfig, VaeDimensions, vae::EncoderHalf};
 
 /// The id of one that is under no other.
 pub const AUTOENCODER: &str = "autoencoder";
@@ -15,6 +15,39 @@ pub const NAME: &str = "an autoencoder";
 
 const CONV_IN: &str = "decoder.conv_in.weight";
 const MIDDLE: &str = "decoder.mid_block.resnets.0.conv1.weight";
+
+/// Loads one from its part: its decoder now, and its encoder, where the file has one, whenever pictures are encoded.
+///
+/// # Errors
+/// As [`AutoencoderKl::load`], in [`Error::InPart`].
+pub fn load(part: &Part, at: &Placement, config: &VaeConfig, scaling: LatentScaling) -> Result<AutoencoderKl, Error> {
+    let vae = part.load(at, Residency::Unpacked, |w| AutoencoderKl::load(w, config, scaling))?;
+    if !part.look(|w| Ok(VaeDimensions::has_encoder(w)))? {
+        return Ok(vae);
+    }
+    let (part, at, config) = (part.clone(), at.clone(), config.clone());
+    Ok(vae.encoding(move || part.load(&at, Residency::Unpacked, |w| EncoderHalf::load(w, &config))))
+}
+
+/// What the weights of a part's encoder take of memory at most, in bytes, once nothing is wrong with its headers.
+///
+/// # Errors
+/// [`Error::NoEncoder`], a tensor that is missing or has the wrong shape, or halves that don't fit each other; in [`Error::InPart`].
+pub fn encoder_bytes(part: &Part, config: &VaeConfig) -> Result<u64, Error> {
+    let at = Place::Device(Compute::F32);
+    part.look(|w| {
+        if !VaeDimensions::has_encoder(w) {
+            return Err(Error::NoEncoder);
+        }
+        let of = |dimensions: VaeDimensions| w.before(AutoencoderKl::MARK).laid_out(dimensions.layout());
+        let both = of(VaeDimensions::of_both(w, config.groups())?);
+        if let Some(fault) = both.faults().next() {
+            return Err(fault.into());
+        }
+        let [[both, _], [decoder, _]] = [both, of(VaeDimensions::of(w, config.groups())?)].map(|w| w.bytes(at));
+        Ok(both.saturating_sub(decoder))
+    })
+}
 
 /// One of any number of channels, by the id [`AUTOENCODER`]; those of [`of_channels`] stand before it.
 pub fn kinds() -> Vec<Kind> {

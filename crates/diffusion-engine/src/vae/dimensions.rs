@@ -69,6 +69,11 @@ impl VaeDimensions {
         Ok(Self { encoder: Some(encoder), ..half })
     }
 
+    /// Whether there is an encoder beside the decoder.
+    pub fn has_encoder(w: &Weights) -> bool {
+        w.before(AutoencoderKl::MARK).shape("encoder.conv_in.weight").is_some()
+    }
+
     /// Channels of a latent.
     pub fn channels(&self) -> usize {
         self.decoder.latent

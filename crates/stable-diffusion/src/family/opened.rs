@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use core_tensor::Residency;
 use diffusion_engine::{
-    Activation, AutoencoderKl, Card, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Embedding, Error, Job,
-    LatentScaling, LentEmbeddings, Model, OpenedModel, Pass, Size, VaeConfig, VaeDimensions,
-    family::{Part, PartBytes, Parts, Placement, clip},
+    Activation, Card, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Embedding, Error, Job, LatentScaling,
+    LentEmbeddings, Model, OpenedModel, Pass, Size, VaeConfig, VaeDimensions,
+    family::{Part, PartBytes, Parts, Placement, autoencoder, clip},
 };
 
 use super::{CLIP, CLIP_G, UNET, VAE};
@@ -206,11 +206,7 @@ impl OpenedModel for Opened {
             TextEncoders::new(self.edition, first.transpose()?, second.transpose()?, self.unused, &at.device)?;
         let encoders = encoders.with_embeddings(self.embeddings.clone())?.with_lent(self.lent.clone());
         let (part, config) = &self.vae;
-        let scaling = self.scaling;
-        let vae = part.load(at, Residency::Unpacked, |w| match self.dimensions.in_channels {
-            INPAINTING => AutoencoderKl::load_both(w, config, scaling),
-            _ => AutoencoderKl::load(w, config, scaling),
-        })?;
+        let vae = autoencoder::load(part, at, config, self.scaling)?;
         let name = self.card.name.clone();
         let sd = StableDiffusion::new(name, self.edition, self.trained, unet, encoders, vae, &at.device)?;
         Ok(Arc::new(sd))
