@@ -123,7 +123,8 @@ pub enum MapOrder {
     Pixels,
 }
 
-/// What becomes of a convolution's result: `residual + activation(result + bias)`, each part optional.
+/// What becomes of a convolution's result: `residual + activation(result + bias)`, times a slope where that is below zero; each part
+/// optional.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConvEpilogue<'a> {
     /// One value for each output channel, or for each of each batch entry, `[batch, c_out]`.
@@ -132,6 +133,15 @@ pub struct ConvEpilogue<'a> {
     pub activation: Option<Activation>,
     /// As large as the result, and in its order.
     pub residual: Option<&'a [f32]>,
+    /// One value for each output channel, by which it is multiplied at last where it is below zero.
+    pub slopes: Option<&'a [f32]>,
+}
+
+/// `v`, times the slope where it is below zero. NaN stays NaN.
+#[inline(always)]
+fn rectified<S: Simd>(s: S, v: S::V, slope: S::V) -> S::V {
+    let below = s.min(v, s.splat(0.0));
+    s.fma(slope, below, s.sub(v, below))
 }
 
 /// What becomes of an input before a convolution sees it: `activation(x · scale + shift)`, as a group norm is once its means are known.
@@ -205,6 +215,7 @@ fn convolve<'o>(
     let biases = epilogue.bias.map_or(c_out, <[f32]>::len);
     assert!(biases == c_out || biases == product("biases", [batch, c_out]), "a bias for each of {c_out} channels");
     assert!(epilogue.residual.is_none_or(|residual| residual.len() == len), "a residual as large as the result");
+    assert!(epilogue.slopes.is_none_or(|slopes| slopes.len() == c_out), "a slope for each of {c_out} channels");
     if len == 0 {
         return &mut [];
     }
@@ -265,7 +276,7 @@ impl Place<'_> {
     /// Writes sums of one channel for the pixels from `pixel` on.
     #[inline(always)]
     fn write<S: Simd>(&self, s: S, part: &mut Part, channel: usize, pixel: usize, sums: &[f32]) {
-        let ConvEpilogue { bias, activation, residual } = self.epilogue;
+        let ConvEpilogue { bias, activation, residual, slopes } = self.epilogue;
         let out = part.row(channel, pixel, sums.len());
         let bias = s.splat(bias.map_or(0.0, |bias| bias[channel]));
         for at in (0..sums.len()).step_by(S::LANES) {
@@ -278,6 +289,9 @@ impl Place<'_> {
             if let Some(residual) = residual {
                 let residual = &residual[channel * self.pixels + pixel + at..][..n];
                 v = s.add(v, if n == S::LANES { s.load(residual) } else { s.load_part(residual, 0.0) });
+            }
+            if let Some(slopes) = slopes {
+                v = rectified(s, v, s.splat(slopes[channel]));
             }
             if n == S::LANES { s.write(&mut out[at..], v) } else { s.write_part(&mut out[at..], v) }
         }

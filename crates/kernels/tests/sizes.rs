@@ -156,7 +156,7 @@ fn a_stride_past_the_picture_sees_its_first_pixel() {
 #[test]
 fn a_convolution_of_nothing_is_its_epilogue_or_nothing() {
     for (isa, compute) in kinds() {
-        let epilogue = ConvEpilogue { bias: Some(&[1.0, -2.0]), activation: None, residual: None };
+        let epilogue = ConvEpilogue { bias: Some(&[1.0, -2.0]), ..ConvEpilogue::default() };
         // No input channels.
         let conv = PackedConv::pack(isa, compute, [2, 0, 3], Values::F32(&[]));
         let bias = |pixels| match conv.order() {

@@ -234,6 +234,8 @@ proptest! {
             let conv = PackedConv::pack(isa, compute, [c_out, c_in, kernel], Values::F32(&weights));
             let [oh, ow] = conv.size([h, w], stride);
             let residual = numbers(batch * c_out * oh * ow, seed ^ 3);
+            let slopes = numbers(c_out, seed ^ 4);
+            let slopes = (seed % 3 == 0).then_some(&*slopes);
             let (expected, terms): (Vec<f64>, Vec<f64>) = (0..residual.len()).map(|i| {
                 let (b, o, y, column) = (i / ow / oh / c_out, i / ow / oh % c_out, i / ow % oh, i % ow);
                 let bias = bias[if bias.len() == c_out { o } else { b * c_out + o }];
@@ -248,14 +250,15 @@ proptest! {
                         squares += product * product;
                     }
                 } } }
-                (sum, squares.sqrt())
+                let slope = slopes.filter(|_| sum < 0.0).map_or(1.0, |slopes| f64::from(slopes[o]));
+                (slope * sum, squares.sqrt())
             }).unzip();
             let ordered = |map: &[f32], channels, pixels| match conv.order() {
                 MapOrder::Planes => map.to_vec(),
                 MapOrder::Pixels => swapped(map, [batch, channels, pixels]),
             };
             let (x, residual) = (ordered(&x, c_in, h * w), ordered(&residual, c_out, oh * ow));
-            let epilogue = ConvEpilogue { bias: Some(&bias), activation: None, residual: Some(&residual) };
+            let epilogue = ConvEpilogue { bias: Some(&bias), activation: None, residual: Some(&residual), slopes };
             let y = written(expected.len(), |out| kernels::conv2d(&conv, &x, batch, [h, w], stride, epilogue, out));
             let y = if conv.order() == MapOrder::Planes { y } else { swapped(&y, [batch, oh * ow, c_out]) };
             let error = error_of_sums(&y, &expected, &terms);

@@ -73,7 +73,7 @@ impl Convolution {
 
     /// A product of packed parameters, and what is before and after it.
     pub(crate) fn convolve(&self, conv: &PackedConv, x: Tensor<4>, around: Around) -> Tensor<4> {
-        let Around { norm, bias, residual } = around;
+        let Around { norm, bias, residual, slopes } = around;
         let [b, _, h, w] = x.dims();
         let ([c_out, _, _], [oh, ow], stride) = (conv.shape(), conv.size([h, w], self.stride), self.stride);
         match conv.order() {
@@ -85,13 +85,13 @@ impl Convolution {
                 };
                 let x = Values::of(&x).expect(F32);
                 let residual = residual.map(|residual| Values::of(residual).expect(F32));
-                let epilogue = ConvEpilogue { bias, activation: None, residual: residual.as_deref() };
+                let epilogue = ConvEpilogue { bias, activation: None, residual: residual.as_deref(), slopes };
                 cpu::tensor([b, c_out, oh, ow], |out| kernels::conv2d(conv, &x, b, [h, w], stride, epilogue, out))
             }
             MapOrder::Pixels => {
                 let x = Values::by_pixels(&x).expect(F32);
                 let residual = residual.map(|residual| Values::by_pixels(residual).expect(F32));
-                let epilogue = ConvEpilogue { bias, activation: None, residual: residual.as_deref() };
+                let epilogue = ConvEpilogue { bias, activation: None, residual: residual.as_deref(), slopes };
                 let affines = norm.map(|norm| norm.affines(&x, b));
                 let map = cpu::tensor([b, oh, ow, c_out], |out| match &affines {
                     Some((Affines { scale, shift }, activation)) => {
@@ -123,6 +123,8 @@ pub(crate) struct Around<'a> {
     /// `[c_out]` or `[b, c_out]`
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) residual: Option<&'a Tensor<4>>,
+    /// `[c_out]`, what values below zero are multiplied with at last.
+    pub(crate) slopes: Option<&'a [f32]>,
 }
 
 /// A map of fewer channels leaves plane by plane: it is a latent or a picture, which others read.

@@ -113,8 +113,13 @@ impl Declare<'_> {
     /// A [`Conv2d`](crate::layers::Conv2d): `weight` `[c_out, c_in, kernel, kernel]` and `bias` `[c_out]`.
     pub fn convolution(&mut self, name: impl Display, c_in: usize, c_out: usize, kernel: usize) {
         let mut at = self.at(name);
-        at.need("weight", vec![c_out, c_in, kernel, kernel], Kind::Convolution);
+        at.unbiased_convolution("", c_in, c_out, kernel);
         at.parameter("bias", &[c_out]);
+    }
+
+    /// A convolution without `bias`.
+    pub fn unbiased_convolution(&mut self, name: impl Display, c_in: usize, c_out: usize, kernel: usize) {
+        self.at(name).need("weight", vec![c_out, c_in, kernel, kernel], Kind::Convolution);
     }
 
     /// A norm: `weight` and `bias`, both `[d]`.

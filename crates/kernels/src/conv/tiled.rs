@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::{ConvEpilogue, Prologue, Size};
+use super::{ConvEpilogue, Prologue, Size, rectified};
 use crate::{
     aligned::Aligned,
     amx::{self, Offsets, SIDE, STEP_BYTES, Sums, Tiles},
@@ -189,7 +189,7 @@ impl TiledTask<'_> {
     #[inline(always)]
     fn write<S: Simd>(&mut self, s: S, sums: &Sums, first: usize, channel: usize) {
         let Self { pw, size: Size { c_out, oh, ow, .. }, epilogue, is_streamed, .. } = *self;
-        let ConvEpilogue { bias, activation, residual } = epilogue;
+        let ConvEpilogue { bias, activation, residual, slopes } = epilogue;
         let count = SIDE.min(c_out - channel);
         let (mut y, mut x) = (first / pw, first % pw);
         for sums in sums.0.chunks_exact(SIDE) {
@@ -207,6 +207,9 @@ impl TiledTask<'_> {
                     }
                     if let Some(residual) = residual {
                         v = s.add(v, read(s, &residual[pixel * c_out + channel + at..], n));
+                    }
+                    if let Some(slopes) = slopes {
+                        v = rectified(s, v, read(s, &slopes[channel + at..], n));
                     }
                     let out = &mut out[at..at + n];
                     if is_streamed {
