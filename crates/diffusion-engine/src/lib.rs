@@ -41,6 +41,7 @@ mod snapshot;
 mod text;
 mod text_fault;
 mod unwritable;
+mod upscaler;
 mod vae;
 mod vae_names;
 mod whole_file;
@@ -85,6 +86,7 @@ pub use text::{
 };
 pub use text_fault::TextFault;
 pub use unwritable::Unwritable;
+pub use upscaler::PixelUpscaler;
 pub use vae::{AutoencoderKl, LatentScaling, Posterior, TileCost, TilePlan, VaeConfig, VaeDimensions};
 pub use vae_names::LdmNames;
 pub use whole_file::{check_writable, sweep, write_whole};
