@@ -32,6 +32,7 @@ const STACK: &[Layer] = &[
         rank: 5,
         may_use: &["core-tensor", "memory", "samplers", "diffusion-engine"],
     },
+    Layer { folder: "upscale", package: "upscale", rank: 5, may_use: &["core-tensor", "diffusion-engine"] },
     Layer {
         folder: "lora",
         package: "lora",
@@ -53,6 +54,7 @@ const STACK: &[Layer] = &[
             "stable-diffusion",
             "lora",
             "quant",
+            "upscale",
         ],
     },
     Layer {

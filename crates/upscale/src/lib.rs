@@ -1,0 +1,19 @@
+//! Networks that make pictures larger: ESRGAN's dense blocks and Real-ESRGAN's compact network, from the files that people have.
+//!
+//! [`Upscaler::load`] finds out from a file's names what it holds; [`Upscaler::upscale`] makes a picture larger, in tiles where
+//! memory asks for that.
+
+#![warn(missing_docs)]
+
+mod architecture;
+mod compact;
+mod error;
+mod names;
+mod rearranged;
+mod rrdb;
+mod tiles;
+mod upscaler;
+
+pub use error::Error;
+pub use tiles::{Cost, Tiles};
+pub use upscaler::{Budgeted, Upscaler};

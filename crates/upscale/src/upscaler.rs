@@ -1,0 +1,162 @@
+//! A file's network, whichever it is.
+
+use core_tensor::{Compute, Device, Residency, Tensor, WeightSource, Weights, is_finite};
+use diffusion_engine::{Error as RunError, Inside, PixelUpscaler, Size, Stage};
+
+use crate::{
+    Cost, Error, Tiles,
+    architecture::Architecture,
+    compact::{Compact, CompactDimensions},
+    rrdb::{Rrdb, RrdbDimensions},
+};
+
+/// How upscalers are called where hooks look inside.
+pub(crate) const NETWORK: &str = "upscaler";
+
+/// The stack of blocks of either.
+pub(crate) const BODY: &str = "body";
+
+/// What is told when a block is done.
+pub(crate) type Watch<'w> = &'w dyn Fn();
+
+/// A network that makes pictures larger, loaded.
+#[derive(Debug)]
+pub struct Upscaler {
+    network: Network,
+    device: Device,
+}
+
+#[derive(Debug)]
+enum Network {
+    Rrdb(RrdbDimensions, Rrdb),
+    Compact(CompactDimensions, Compact),
+}
+
+impl Upscaler {
+    /// Loads the network that a file holds; products are computed in `compute` where that is the CPU's choice.
+    ///
+    /// # Errors
+    /// [`Error::Architecture`] for an upscaler that is not run, [`Error::Unknown`] for another file, [`Error::Channels`] and
+    /// [`Error::Factor`] for a network of another kind of pictures, and [`Error::Weights`] for a tensor that does not fit.
+    pub fn load(source: &dyn WeightSource, device: &Device, compute: Compute) -> Result<Self, Error> {
+        let view = |source| Weights::of(source, device, Residency::Unpacked).computed_in(compute);
+        let network = match Architecture::of(source)? {
+            Architecture::Rrdb(names) => {
+                let w = view(&names);
+                let dimensions = RrdbDimensions::of(&w)?;
+                let network = Rrdb::load(&w, &dimensions)?;
+                Network::Rrdb(dimensions, network)
+            }
+            Architecture::Compact { prefix } => {
+                let w = match prefix.strip_suffix('.') {
+                    Some(prefix) => view(source).at(prefix),
+                    None => view(source),
+                };
+                let dimensions = CompactDimensions::of(&w)?;
+                let network = Compact::load(&w, &dimensions)?;
+                Network::Compact(dimensions, network)
+            }
+        };
+        Ok(Self { network, device: device.clone() })
+    }
+
+    /// How many times as wide and high a picture becomes.
+    pub fn factor(&self) -> usize {
+        match &self.network {
+            Network::Rrdb(dimensions, _) => dimensions.factor(),
+            Network::Compact(dimensions, _) => dimensions.factor(),
+        }
+    }
+
+    /// What it is, for people: `ESRGAN, 23 groups of 64 channels`.
+    pub fn about(&self) -> String {
+        match &self.network {
+            Network::Rrdb(dimensions, _) => dimensions.about(),
+            Network::Compact(dimensions, _) => dimensions.about(),
+        }
+    }
+
+    /// What it takes for each pixel of a picture; its weights are not counted.
+    pub fn cost(&self) -> Cost {
+        match &self.network {
+            Network::Rrdb(dimensions, _) => dimensions.cost(),
+            Network::Compact(dimensions, _) => dimensions.cost(),
+        }
+    }
+
+    /// The tiles of a picture of this height and width under `budget` bytes, as [`Tiles::of`].
+    pub fn tiles(&self, size: [usize; 2], budget: u64) -> Tiles {
+        let square = match &self.network {
+            Network::Rrdb(dimensions, _) => dimensions.square(),
+            Network::Compact(..) => 1,
+        };
+        Tiles::of(size, square, budget, self.cost())
+    }
+
+    /// How many blocks all tiles have together: as often [`Upscaler::upscale`] says that it is further.
+    pub fn blocks(&self, tiles: &Tiles) -> usize {
+        let blocks = match &self.network {
+            Network::Rrdb(dimensions, _) => dimensions.groups(),
+            Network::Compact(dimensions, _) => dimensions.layers(),
+        };
+        blocks.saturating_mul(tiles.count())
+    }
+
+    /// `[1, 3, h, w]`, 0 to 1, to `[1, 3, h · factor, w · factor]`, about as far; `further` is called after each block.
+    ///
+    /// # Errors
+    /// What [`Inside`] ends the call with, and [`RunError::NotFinite`] where the network makes what is no number.
+    ///
+    /// # Panics
+    /// If the tiles are those of a picture of another size, or there are several pictures.
+    pub fn upscale(
+        &self,
+        pixels: Tensor<4>,
+        tiles: &Tiles,
+        inside: &Inside,
+        further: &dyn Fn(),
+    ) -> Result<Tensor<4>, RunError> {
+        let [b, _, height, width] = pixels.dims();
+        assert_eq!((b, [height, width]), (1, tiles.size()), "one picture of the tiles' size");
+        let tile = |x: Tensor<4>| {
+            inside.go_on()?;
+            let y = match &self.network {
+                Network::Rrdb(_, network) => network.forward(x, inside, further)?,
+                Network::Compact(_, network) => network.forward(x, inside, further)?,
+            };
+            let y = core_tensor::in_f32(y);
+            if is_finite(&y) { Ok(y) } else { Err(RunError::NotFinite { stage: Stage::Image }) }
+        };
+        tiles.assemble(&pixels.to_device(&self.device), self.factor(), tile)
+    }
+}
+
+/// An upscaler that stays under a number of bytes, as it stands between two passes.
+#[derive(Debug)]
+pub struct Budgeted {
+    /// The network.
+    pub upscaler: Upscaler,
+    /// What infotexts call it.
+    pub name: String,
+    /// The most that it takes beside its weights, where any tile fits.
+    pub budget: u64,
+}
+
+impl PixelUpscaler for Budgeted {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn factor(&self) -> usize {
+        self.upscaler.factor()
+    }
+
+    fn working_bytes(&self, from: Size) -> u64 {
+        self.upscaler.tiles([from.height, from.width], self.budget).bytes(self.upscaler.cost())
+    }
+
+    fn upscale(&self, picture: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, RunError> {
+        let [_, _, height, width] = picture.dims();
+        self.upscaler.upscale(picture, &self.upscaler.tiles([height, width], self.budget), inside, &|| {})
+    }
+}
