@@ -46,7 +46,16 @@ fn lines_of_settings_are_read_whoever_wrote_them() {
             "a\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 5, Size: 512x768, Denoising strength: 0.5, Hires upscale: 2, \
              Hires steps: 10, Hires sampler: Heun, Hires CFG Scale: 3, Hires Distilled CFG Scale: 9, Hires schedule type: Beta, \
              Refiner switch at: 0.8, Version: v1.10.1",
-            json!({"steps": 20, "sampler": "euler", "cfg": 7.0, "guidance": 3.5, "schedule": "automatic"}),
+            json!({"steps": 20, "sampler": "euler", "cfg": 7.0, "guidance": 3.5, "schedule": "automatic",
+                "unread": ["Refiner switch at"],
+                "hires": {"scale": 2.0, "width": null, "height": null, "upscaler": "latent", "steps": 10, "strength": 0.5,
+                    "sampler": "heun", "schedule": "beta", "cfg": 3.0, "guidance": 9.0, "prompt": null, "negative": null}}),
+        ),
+        (
+            "a second pass by an upscaler that is not known stays what the picture's own settings are not",
+            "a\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 5, Size: 512x768, Denoising strength: 0.5, Hires upscale: 2, \
+             Hires upscaler: Mine, Version: v1.10.1",
+            json!({"steps": 20, "unread": ["Denoising strength", "Hires upscale", "Hires upscaler"]}),
         ),
         (
             "the first letter of a key is as the program likes",

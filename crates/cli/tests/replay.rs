@@ -52,6 +52,31 @@ fn a_picture_is_drawn_again_pixel_for_pixel_and_byte_for_byte() {
 }
 
 #[test]
+fn a_picture_of_two_passes_is_drawn_again_from_its_text() {
+    for (case, knob) in [("sd-1", "--hires-cfg"), ("tiny-dev", "--hires-guidance")] {
+        let tiny = Tiny::of("tiny-dev");
+        let own = [
+            "--hires-prompt",
+            "an owl, Ölfarbe: \"獅子\"",
+            "--hires-negative",
+            "rain",
+            knob,
+            "2.5",
+            "--hires-steps",
+            "3",
+        ];
+        let how =
+            ["--hires-strength", "0.55", "--hires-sampler", "DPM++ 2M Karras", "--hires-upscaler", "latent-bicubic"];
+        for size in [&["--hires-scale", "1.5"][..], &["--hires-width", "96", "--hires-height", "96"]] {
+            forge(&tiny, &["txt2img"], case, &[&own[..], &how, size, &["--output", "a.png"]].concat()).done();
+            let ran = forge(&tiny, &["replay", "a.png"], case, &["--output", "b.png"]).done();
+            assert!(fs::read(tiny.path("a.png")).unwrap() == fs::read(tiny.path("b.png")).unwrap(), "{ran:?}");
+            assert!(!ran.err.contains("no use is made"), "{ran:?}");
+        }
+    }
+}
+
+#[test]
 fn pixels_that_differ_are_counted_and_have_a_code_of_their_own() {
     let tiny = Tiny::quick();
     tiny.txt2img(&["--output", "a.png"]).done();
@@ -116,13 +141,13 @@ fn another_model_and_another_autoencoder_are_told_by_their_files() {
 fn what_another_programs_text_leaves_open_is_told() {
     let tiny = Tiny::quick();
     let text = "a cat\nNegative prompt: dogs\nSteps: 1, Sampler: Euler, Schedule type: Simple, CFG scale: 1, Seed: 7, Size: 16x16, \
-                Model hash: 0123456789, Model: other, Hires upscale: 2, Version: v1.10.1";
+                Model hash: 0123456789, Model: other, Hires upscale: 2, Hires upscaler: Mine, Version: v1.10.1";
     tiny.write("a.png", shelf::png(&[("parameters", text)]));
     let ran = forge(&tiny, &["replay", "a.png"], "", &["--output", "b.png"]).refused(5, &["it has another size, 1x1"]);
     for words in [
         "the picture was made with the model `other` (0123456789), this one is `transformer` (",
         "the picture was made by version `v1.10.1`, this is `forge ",
-        "no use is made of `Hires upscale`",
+        "no use is made of `Hires upscale`, `Hires upscaler`",
         "the picture does not say its `guidance`, `profile`: defaults are taken",
     ] {
         assert!(ran.err.contains(words), "no `{words}` in {ran:?}");

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use core_tensor::Latent;
 use samplers::noise::NoiseSource;
 
-use crate::{Applied, Error, ExtraNetwork, Origin, Pass, Size, Txt2Img, Variation, Wrap, prompt, request};
+use crate::{Applied, Error, ExtraNetwork, Hires, Origin, Pass, Size, Txt2Img, Variation, Wrap, prompt, request};
 
 /// Pictures to draw: the seed, how many, and the passes that each goes through.
 ///
@@ -24,21 +24,27 @@ pub struct Job {
     variation: Option<Variation>,
     resized_from: Option<Size>,
     passes: Vec<Pass>,
+    /// What the second pass was asked for by, for the pictures' texts.
+    hires: Option<Hires>,
     given: Option<Latent>,
 }
 
 impl Job {
-    /// The job of a request: one pass from noise.
+    /// The job of a request: one pass from noise, and a second where [`Txt2Img::hires`] asks for it.
     ///
     /// # Errors
     /// [`Error::Request`] or [`Error::Sampling`] for a number out of its range, or an option that does not exist; [`Error::Prompt`].
     pub fn of(request: Txt2Img) -> Result<Self, Error> {
         let request = request.checked()?;
-        for (negative, prompt) in [(false, &request.pass.prompt), (true, &request.pass.negative)] {
+        let prompts = [(false, &request.pass.prompt), (true, &request.pass.negative)].into_iter();
+        let of_hires = request.hires.iter().flat_map(|hires| [(false, &hires.prompt), (true, &hires.negative)]);
+        for (negative, prompt) in prompts.chain(of_hires) {
             prompt::checked(prompt, ExtraNetwork::is_lora).map_err(|source| Error::Prompt { negative, source })?;
         }
-        let Txt2Img { seed, batch, noise, variation, resized_from, pass } = request;
-        Ok(Self { seed, batch, noise, variation, resized_from, passes: vec![pass], given: None })
+        let Txt2Img { seed, batch, noise, variation, resized_from, pass, hires } = request;
+        let second = hires.as_ref().map(|hires| hires.pass(&pass)).transpose()?;
+        let passes = [pass].into_iter().chain(second).collect();
+        Ok(Self { seed, batch, noise, variation, resized_from, passes, hires, given: None })
     }
 
     /// The same job from noise that the caller made, `[batch, channels, height, width]` of the latent.
@@ -65,23 +71,20 @@ impl Job {
     }
 
     /// The same job with another pass behind the last, which is like that one but for what `change` makes of it: it starts from the
-    /// clean latent, of which the share `strength` becomes noise again.
+    /// clean latent, of which the share `strength` becomes noise again. The noise begins anew with the pictures' seeds.
+    ///
+    /// Where the size changes, [`Pass::upscaler`] makes the latent larger, and all of the pass's steps are taken. The images and the text
+    /// are the last pass's and the first one's.
     ///
     /// # Errors
-    /// [`Error::Request`] unless the strength is above 0 and at most 1 and the size stays; [`Error::Sampling`] for an option that does
-    /// not exist.
+    /// [`Error::Request`] unless the strength is above 0 and at most 1; [`Error::Sampling`] for an option that does not exist.
     pub fn then(mut self, strength: f64, change: impl FnOnce(&mut Pass)) -> Result<Self, Error> {
-        let wrong = |what, expected: String, found: String| Err(Error::Request { what, expected, found });
-        if !(strength > 0.0 && strength <= 1.0) {
-            return wrong("the strength of a pass", "above 0, to 1".into(), strength.to_string());
-        }
+        let start = Origin::again(strength)?;
         let mut pass = self.last().clone();
         let size = pass.size;
         change(&mut pass);
-        pass.start = Origin::Last(strength);
-        if pass.size != size {
-            return wrong("the size of a further pass", size.to_string(), pass.size.to_string());
-        }
+        pass.start = start;
+        pass.all_steps |= pass.size != size;
         pass.check()?;
         self.passes.push(pass);
         Ok(self)
@@ -127,10 +130,11 @@ impl Job {
         self.given.as_ref()
     }
 
-    /// What an infotext says of one picture of the batch: the request of its first pass.
+    /// What an infotext says of one picture of the batch.
     pub(crate) fn request(&self, picture: usize) -> Txt2Img {
         let Self { seed, batch, noise, variation, resized_from, .. } = *self;
-        Txt2Img { seed, batch, noise, variation, resized_from, pass: self.passes[0].clone() }.picture(picture)
+        let (pass, hires) = (self.passes[0].clone(), self.hires.clone());
+        Txt2Img { seed, batch, noise, variation, resized_from, pass, hires }.picture(picture)
     }
 
     fn last(&self) -> &Pass {

@@ -41,10 +41,9 @@ impl Prepared {
     /// The first pass of a job, from the noise that the job brings or that its seed stands for.
     pub(crate) fn first(model: &dyn Model, job: &Job, source: &mut HostNoise) -> Result<Self, Error> {
         let pass = &job.passes()[0];
-        pass.size.checked(model.card().size_multiple)?;
         let scripts = Scripts::of(job, 0)?;
         let space = model.sigma_space(pass);
-        let Spaced { sigmas, stepper, sampler, scale } = Spaced::of(pass, model)?;
+        let Spaced { sigmas, stepper, sampler, scale, .. } = Spaced::of(pass, model)?;
         source.over(&sigmas);
         let [c, h, w] = model.card().latent_shape(pass.size);
         // Drawn in any case, so that what stochastic samplers draw later does not depend on whether the start was given.
@@ -63,7 +62,7 @@ impl Prepared {
         Ok(Self::begun(0, space, (sigmas, stepper), (noise, latent), scripts))
     }
 
-    /// A further pass, from the clean latent of the one before.
+    /// A further pass, from the clean latent of the one before in this one's size. Its noise begins anew with the pictures' seeds.
     pub(crate) fn further(
         model: &dyn Model,
         job: &Job,
@@ -74,9 +73,10 @@ impl Prepared {
         let pass = &job.passes()[index];
         let scripts = Scripts::of(job, index)?;
         let space = model.sigma_space(pass);
-        let Spaced { sigmas, stepper, sampler, .. } = Spaced::of(pass, model)?;
-        source.over(&sigmas);
-        let noise = source.draw(clean.0.dims(), model.device());
+        let Spaced { sigmas, stepper, sampler, path, .. } = Spaced::of(pass, model)?;
+        *source = HostNoise::of(job);
+        source.over(path.as_deref().unwrap_or(&sigmas));
+        let noise = source.start(job, clean.0.dims(), model.card().factor, model.device());
         source.begin_steps(pass, &sampler);
         let sigma = sigmas[0];
         let kept = match space.process() {
@@ -153,6 +153,8 @@ struct Spaced {
     sampler: Sampler,
     /// What noise of unit variance is multiplied by to start.
     scale: f32,
+    /// The levels that the noise of steps is on a path over, where they are not those of the steps.
+    path: Option<Sigmas>,
 }
 
 impl Spaced {
@@ -171,7 +173,7 @@ impl Spaced {
         let (steps, taken) = match pass.start {
             Origin::Noise => (pass.steps, None),
             Origin::Last(strength) => {
-                let (steps, taken) = profile.img2img_steps(pass.steps, strength);
+                let (steps, taken) = pass.spaced_for(strength);
                 (steps, Some(taken))
             }
         };
@@ -180,11 +182,14 @@ impl Spaced {
             Some(levels) => Sigmas::literal(levels)?,
             None => profile.levels(&schedule, &sampler, &start)?,
         };
-        let levels = match taken {
-            Some(taken) => levels.last_steps(taken),
-            None => levels,
+        let (levels, path) = match taken {
+            Some(taken) => {
+                let path = profile.whole_path.then(|| levels.clone());
+                (levels.last_steps(taken), path)
+            }
+            None => (levels, None),
         };
         let (sigmas, stepper) = sampler.begin(&start, levels.clone())?;
-        Ok(Self { scale: sampler.starts_with(&levels, &sigmas), sigmas, stepper, sampler })
+        Ok(Self { scale: sampler.starts_with(&levels, &sigmas), sigmas, stepper, sampler, path })
     }
 }

@@ -37,6 +37,8 @@ pub struct ProfileEntry {
     /// The ids of the samplers with which the last level above 0 is left out.
     dropping: Vec<String>,
     img2img: Arc<PartlyNoised>,
+    /// Whether the noise of steps is on a path over all levels of the schedule, also where only its last steps are taken.
+    pub whole_path: bool,
 }
 
 impl std::fmt::Debug for ProfileEntry {
@@ -58,6 +60,7 @@ impl Profile {
             samplers: Vec::new(),
             dropping: Vec::new(),
             img2img: Arc::new(a_share_and_one),
+            whole_path: false,
         }))
     }
 
@@ -89,6 +92,11 @@ impl Profile {
     /// How a picture that is only partly noised is taken through a schedule; [`Profile::img2img_steps`] says what comes in and out.
     pub fn img2img(self, steps: impl Fn(usize, f64) -> (usize, usize) + Send + Sync + 'static) -> Self {
         self.with(|entry| entry.img2img = Arc::new(steps))
+    }
+
+    /// Has the noise of steps be on a path over all levels of the schedule, also where only its last steps are taken.
+    pub fn whole_path(self) -> Self {
+        self.with(|entry| entry.whole_path = true)
     }
 
     fn with(mut self, change: impl FnOnce(&mut ProfileEntry)) -> Self {

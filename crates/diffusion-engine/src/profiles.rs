@@ -50,7 +50,8 @@ fn bfl() -> Profile {
 }
 
 /// Forge and A1111 have their own `beta`, `kl_optimal` and `align_your_steps`, and on flows `normal` and `sgm_uniform`
-/// (modules/sd_schedulers.py, dfdcbab); `discard_next_to_last_sigma` of modules/sd_samplers_kdiffusion.py drops levels.
+/// (modules/sd_schedulers.py, dfdcbab); `discard_next_to_last_sigma` of modules/sd_samplers_kdiffusion.py drops levels, and `create_noise_sampler`
+/// is given those of the whole schedule by its `sample_img2img`.
 fn of_web_ui(id: &str) -> Profile {
     const OWN: [(&str, &str); 5] = [
         ("normal", "normal_forge"),
@@ -60,7 +61,7 @@ fn of_web_ui(id: &str) -> Profile {
         ("align_your_steps", "align_your_steps_forge"),
     ];
     let registry = Registry::builtin();
-    let profile = Profile::new(id).drops_penultimate(["dpm_2", "dpm_2_ancestral", "dpmpp_3m_sde"]);
+    let profile = Profile::new(id).drops_penultimate(["dpm_2", "dpm_2_ancestral", "dpmpp_3m_sde"]).whole_path();
     OWN.into_iter().fold(profile, |profile, (name, own)| {
         profile.means(name, registry.schedule(own).expect("it is one of the schedules that come with the engine"))
     })

@@ -1,11 +1,11 @@
 use samplers::noise::NoiseSource;
 
 use crate::{
-    Error, Pass, Size,
+    Error, Hires, Pass, Size,
     prompt::{Wildcards, chosen, has_choices},
 };
 
-/// What to draw, and how: one pass from noise.
+/// What to draw, and how: one pass from noise, and perhaps a second at another size.
 ///
 /// ```
 /// use diffusion_engine::{Size, Txt2Img};
@@ -27,6 +27,8 @@ pub struct Txt2Img {
     pub resized_from: Option<Size>,
     /// What each picture shows, and how it is drawn.
     pub pass: Pass,
+    /// A second pass at another size.
+    pub hires: Option<Hires>,
 }
 
 /// Noise on the way from the picture's own to that of another seed: a picture like it.
@@ -50,7 +52,8 @@ impl Txt2Img {
 
     /// A request for one picture of 1024 × 1024 pixels in 20 Euler steps.
     pub fn of(prompt: impl Into<String>) -> Self {
-        Self { seed: 0, batch: 1, noise: NoiseSource::Cpu, variation: None, resized_from: None, pass: Pass::of(prompt) }
+        let (noise, pass) = (NoiseSource::Cpu, Pass::of(prompt));
+        Self { seed: 0, batch: 1, noise, variation: None, resized_from: None, pass, hires: None }
     }
 
     /// The seed of each picture: each has the next one, but all have the first one's where they are varied.
@@ -104,7 +107,8 @@ impl Txt2Img {
     /// [`Error::Prompt`].
     pub fn chosen(self, wildcards: &Wildcards) -> Result<Vec<Self>, Error> {
         let Pass { prompt, negative, .. } = &self.pass;
-        if !has_choices(prompt) && !has_choices(negative) {
+        let of_hires = self.hires.iter().flat_map(|hires| [&hires.prompt, &hires.negative]);
+        if ![prompt, negative].into_iter().chain(of_hires).any(|prompt| has_choices(prompt)) {
             return Ok(vec![self]);
         }
         let of_picture = |picture| {
@@ -119,7 +123,15 @@ impl Txt2Img {
             let (prompt, template) = chosen(false, &request.pass.prompt)?;
             let (negative, negative_template) = chosen(true, &request.pass.negative)?;
             let pass = Pass { prompt, negative, template, negative_template, ..request.pass };
-            Ok(Self { pass, ..request })
+            let hires = match request.hires {
+                Some(hires) => {
+                    let (prompt, _) = chosen(false, &hires.prompt)?;
+                    let (negative, _) = chosen(true, &hires.negative)?;
+                    Some(Hires { prompt, negative, ..hires })
+                }
+                None => None,
+            };
+            Ok(Self { pass, hires, ..request })
         };
         (0..self.batch).map(of_picture).collect()
     }
@@ -130,6 +142,7 @@ impl Txt2Img {
     /// [`Error::Request`] or [`Error::Sampling`] for a number out of its range, or an option that does not exist.
     pub fn checked(self) -> Result<Self, Error> {
         self.pass.check()?;
+        self.hires.as_ref().map(|hires| hires.pass(&self.pass)).transpose()?;
         let wrong = |what, expected: String, found: String| Err(Error::Request { what, expected, found });
         if let Some(Variation { strength, .. }) = self.variation
             && !(strength > 0.0 && strength <= 1.0)

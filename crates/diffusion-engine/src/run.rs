@@ -14,6 +14,7 @@ use crate::{
     Job, Model, Piece, Preview, Prompt, Provenance, Snapshot, Stage, StepReport,
     conditions::Editions,
     encoded::of_one_length,
+    enlarged::enlarged,
     finite::finite,
     host_noise::HostNoise,
     infotext,
@@ -26,7 +27,10 @@ use crate::{
 /// # Errors
 /// A job that the model can't do.
 pub fn start(model: Arc<dyn Model>, job: Job, encodings: Arc<Encodings>, cancel: Cancel) -> Result<Run, Error> {
-    job.passes().iter().try_for_each(|pass| pass.check_knobs(model.knobs()))?;
+    for pass in job.passes() {
+        pass.check_knobs(model.knobs())?;
+        pass.size.checked(model.card().size_multiple)?;
+    }
     let mut source = HostNoise::of(&job);
     let first = Prepared::first(&*model, &job, &mut source)?;
     Ok(Run::standing(model, job, encodings, cancel, source, first))
@@ -148,8 +152,9 @@ impl Run {
         if self.at.pass + 1 == self.job.passes().len() {
             return Ok(None);
         }
-        let (index, latent) = (self.at.pass + 1, self.at.latent.clone());
-        self.at = Prepared::further(&*self.model, &self.job, index, latent, &mut self.source)?;
+        let index = self.at.pass + 1;
+        let clean = enlarged(&self.job.passes()[index], self.model.card(), self.at.latent.clone());
+        self.at = Prepared::further(&*self.model, &self.job, index, clean, &mut self.source)?;
         self.denoiser = None;
         self.encode().map(Some)
     }

@@ -1,5 +1,6 @@
 //! `flux.toml`: what it says, as types. The keys are in [`tables`], and a flag of the same name wins over the file.
 
+mod hires;
 mod list;
 mod lora;
 mod read;
@@ -16,7 +17,7 @@ use core_tensor::Compute;
 use diffusion_engine::{Catalog, Job, Key, Kind, Pass, Size, Txt2Img, Value, Variation};
 use memory::Bytes;
 
-use self::list::entry;
+use self::{hires::named, list::entry};
 use crate::{
     Error, Result,
     families::catalog,
@@ -28,7 +29,7 @@ use crate::{
 
 pub use list::{find, keys, tables};
 pub use lora::Lora;
-pub use tables::{Config, Device, Image, Model, Prompt, Sampling, Table};
+pub use tables::{Config, Device, Hires, Image, Model, Prompt, Sampling, Table};
 pub use values::{Backend, ComputeChoice, Noise, Seed};
 
 impl FromStr for Config {
@@ -161,25 +162,9 @@ impl Config {
     /// As [`Config::request`].
     pub fn request_with(&self, registry: &Catalog, mut random: impl FnMut() -> u64) -> Result<Txt2Img> {
         let Self { sampling, prompt, image, .. } = self;
-        let (sampler, named) = registry.sampler_and_schedule(&sampling.sampler)?;
-        let given = sampling.schedule.as_deref().map(|name| registry.schedule(name)).transpose()?;
-        let schedule = match (given, named) {
-            (Some(given), Some(named)) if given != named => {
-                return Err(Error::Value {
-                    key: "sampling.schedule".into(),
-                    expected: format!("`{}`, as the sampler `{}` says", named.id, sampling.sampler),
-                    found: format!("`{}`", given.id),
-                });
-            }
-            (given, named) => given.or(named).unwrap_or_else(samplers::simple),
-        };
+        let (sampler, schedule) = named(registry, "sampling", &sampling.sampler, sampling.schedule.as_deref())?;
         let profile = registry.profile(&sampling.profile)?;
-        // A LoRA is asked for by the prompt, so that a picture's text says all of it.
-        let tags = self.loras.iter().filter_map(|lora| lora.tag([&prompt.positive, &prompt.negative]));
-        let positive = tags.fold(prompt.positive.clone(), |prompt, tag| match prompt.is_empty() {
-            true => tag,
-            false => format!("{prompt} {tag}"),
-        });
+        let positive = self.with_loras(&prompt.positive, &prompt.negative);
         Ok(Txt2Img {
             seed: match sampling.seed {
                 Seed::Fixed(seed) => seed,
@@ -213,7 +198,7 @@ impl Config {
                 negative: prompt.negative.clone(),
                 steps: sampling.steps,
                 sampler,
-                schedule,
+                schedule: schedule.unwrap_or_else(samplers::simple),
                 sigmas: sampling.sigmas.clone(),
                 options: sampling.options.clone(),
                 profile,
@@ -223,6 +208,7 @@ impl Config {
                 knobs: self.knobs.clone(),
                 ..Pass::of(positive)
             },
+            hires: self.second_pass(registry)?,
         })
     }
 

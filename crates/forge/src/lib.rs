@@ -51,8 +51,8 @@ mod wildcards;
 mod words;
 
 pub use config::{
-    Backend, ComputeChoice, Config, Device, Image as ImageConfig, Lora as LoraConfig, Model as ModelConfig, Noise,
-    Prompt, Sampling, Seed, Table,
+    Backend, ComputeChoice, Config, Device, Hires as HiresConfig, Image as ImageConfig, Lora as LoraConfig,
+    Model as ModelConfig, Noise, Prompt, Sampling, Seed, Table,
 };
 pub use convert::{Converted, Recipe, Rule, Target, Written, convert};
 pub use convert_fault::ConvertFault;

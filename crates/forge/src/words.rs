@@ -42,9 +42,21 @@ impl Config {
         };
         let table = text_file::read(&path, LONGEST);
         let table = table.map_err(|source| Error::ReadWords { path: path.clone(), source })?;
+        let around = |prompt: &str, negative: &str| {
+            let styled = Styles::of(&table).and_then(|styles| styles.around(prompt, negative, names));
+            styled.map_err(|source| Error::Styles { path: path.clone(), source })
+        };
         let pass = &mut request.pass;
-        let styled = Styles::of(&table).and_then(|styles| styles.around(&pass.prompt, &pass.negative, names));
-        [pass.prompt, pass.negative] = styled.map_err(|source| Error::Styles { path, source })?;
+        [pass.prompt, pass.negative] = around(&pass.prompt, &pass.negative)?;
+        if let Some(hires) = &mut request.hires {
+            let [prompt, negative] = around(&hires.prompt, &hires.negative)?;
+            // What is empty is the first pass's, which has its styles.
+            for (own, styled) in [(&mut hires.prompt, prompt), (&mut hires.negative, negative)] {
+                if !own.is_empty() {
+                    *own = styled;
+                }
+            }
+        }
         Ok(request)
     }
 }

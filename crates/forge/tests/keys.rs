@@ -77,7 +77,16 @@ fn an_infotext_has_every_label() {
             .unwrap();
     let seed = find("sampling", "seed").unwrap();
     config.set(seed, &Value::Whole(7), "seed").unwrap();
-    let text = render(&config.request(|| 0).unwrap(), &Provenance::default(), forge::catalog().knobs(), false);
+    let second = "[hires]\nscale = 2\nsteps = 3\nsampler = \"heun\"\nschedule = \"karras\"\ncfg = 3\nguidance = 2\nprompt = \"cats\"\nnegative = \"birds\"";
+    let said = |config: &Config| {
+        let request = config.request(|| 0).unwrap();
+        render(&request, &Provenance::default(), forge::catalog().knobs(), false)
+    };
+    config.hires = second.parse::<Config>().unwrap().hires;
+    let mut text = said(&config);
+    // a second pass has a scale or sides
+    config.hires.width = Some(512);
+    text += &said(&config);
     for key in keys() {
         assert!(key.label.is_none_or(|label| text.contains(&format!("{label}: "))), "{} is not in\n{text}", key.path());
     }

@@ -36,6 +36,46 @@ pub(super) enum Meaning {
     Sigmas,
     Profile,
     Version,
+    /// Something of a second pass at another size.
+    Second(Second),
+}
+
+/// What is said of a second pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Second {
+    Strength,
+    Scale,
+    Sides,
+    Upscaler,
+    Steps,
+    Sampler,
+    Schedule,
+    Cfg,
+    /// As [`Meaning::Knob`].
+    Knob(usize),
+    Prompt,
+    Negative,
+}
+
+impl Second {
+    /// What a plain key of A1111 or Forge means.
+    fn of(key: &str, knobs: &[Key]) -> Option<Self> {
+        if key == "denoisingstrength" {
+            return Some(Self::Strength);
+        }
+        Some(match key.strip_prefix("hires")? {
+            "upscale" => Self::Scale,
+            "resize" => Self::Sides,
+            "upscaler" => Self::Upscaler,
+            "steps" => Self::Steps,
+            "sampler" => Self::Sampler,
+            "scheduletype" => Self::Schedule,
+            "cfgscale" => Self::Cfg,
+            "prompt" => Self::Prompt,
+            "negativeprompt" => Self::Negative,
+            key => Self::Knob(knobs.iter().position(|knob| is_called(knob, key))?),
+        })
+    }
 }
 
 /// A key without what programs spell differently: case, spaces, underscores, hyphens.
@@ -65,6 +105,11 @@ fn is_called(knob: &Key, name: &str) -> bool {
 pub(super) fn meaning(key: &str, writer: Writer, knobs: &[Key]) -> Option<Meaning> {
     let key = plain(key);
     let own = matches!(writer, Writer::Forge | Writer::Unknown);
+    if (own || matches!(writer, Writer::A1111 | Writer::ForgeWebUi))
+        && let Some(second) = Second::of(&key, knobs)
+    {
+        return Some(Meaning::Second(second));
+    }
     Some(match key.as_str() {
         "steps" | "numinferencesteps" | "inferencesteps" | "samplingsteps" => Meaning::Steps,
         // diffusers' schedulers are samplers, and InvokeAI's are diffusers'
@@ -115,9 +160,13 @@ mod tests {
         for key in ["Warmth of Light", "warmth", "LampScale", "lamp_scale"] {
             assert_eq!(meaning(key, Writer::A1111, &knobs), Some(Meaning::Knob(1)), "{key}");
         }
-        for key in ["Hires CFG Scale", "Image CFG scale", "Hires sampler", "Noise Schedule", "Batch size"] {
+        for key in ["Hires checkpoint", "Image CFG scale", "Hires Module 1", "Noise Schedule", "Batch size"] {
             assert_eq!(meaning(key, Writer::A1111, &[]), None, "{key}");
         }
+        let second = |key| meaning(key, Writer::A1111, &knobs);
+        assert_eq!(second("Hires CFG Scale"), Some(Meaning::Second(Second::Cfg)));
+        assert_eq!(second("Hires Lamp scale"), Some(Meaning::Second(Second::Knob(1))));
+        assert_eq!(meaning("Hires upscale", Writer::SdNext, &[]), None);
         assert_eq!(meaning("scheduler", Writer::SwarmUi, &[]), Some(Meaning::Schedule));
         assert_eq!(meaning("scheduler", Writer::InvokeAi, &[]), Some(Meaning::Sampler));
         assert_eq!(meaning("noise_schedule", Writer::NovelAi, &[]), Some(Meaning::Schedule));

@@ -3,12 +3,12 @@ use super::{
     pairs::pair_value,
     settings::NEGATIVE,
 };
-use crate::{Emphasis, Ingredient, Key, Provenance, Txt2Img, Variation};
+use crate::{Emphasis, Hires, HiresSize, Ingredient, Key, Provenance, Txt2Img, Variation};
 
 /// The infotext of a request, with the model and the autoencoder that it was `made` with and the family's `knobs`; `given_noise` notes that
 /// it did not start from its seed's noise.
 pub fn render(request: &Txt2Img, made: &Provenance, knobs: &[Key], given_noise: bool) -> String {
-    let Txt2Img { seed, batch, noise, variation, resized_from, pass } = request;
+    let Txt2Img { seed, batch, noise, variation, resized_from, pass, hires } = request;
     let mut text = pass.prompt.clone();
     if !pass.negative.is_empty() {
         text += &format!("\n{NEGATIVE} {}", pass.negative);
@@ -39,6 +39,7 @@ pub fn render(request: &Txt2Img, made: &Provenance, knobs: &[Key], given_noise: 
         pairs.extend([("Variation seed", seed.to_string()), ("Variation seed strength", strength.to_string())]);
     }
     pairs.extend(resized_from.map(|size| ("Seed resize from", size.to_string())));
+    pairs.extend(hires.iter().map(|hires| ("Denoising strength", hires.strength.to_string())));
     pairs.push(("RNG", noise.id().to_uppercase()));
     if *batch > 1 {
         pairs.push(("Batch", batch.to_string()));
@@ -59,6 +60,8 @@ pub fn render(request: &Txt2Img, made: &Provenance, knobs: &[Key], given_noise: 
     if given_noise {
         pairs.push(("Noise", "given".to_owned()));
     }
+    let second = hires.as_ref().map(|hires| of_second(hires, knobs)).unwrap_or_default();
+    pairs.extend(second.iter().map(|(label, value)| (label.as_str(), value.clone())));
     pairs.extend(pass.template.iter().map(|template| ("Template", template.clone())));
     pairs.extend(pass.negative_template.iter().map(|template| ("Negative Template", template.clone())));
     let hashes = pass.loras.iter().filter_map(|lora| Some(format!("{}: {}", lora.network.name, lora.hash.as_ref()?)));
@@ -75,4 +78,30 @@ pub fn render(request: &Txt2Img, made: &Provenance, knobs: &[Key], given_noise: 
     pairs.push(("Version", concat!("forge ", env!("CARGO_PKG_VERSION")).to_owned()));
     let line: Vec<_> = pairs.iter().map(|(key, value)| format!("{key}: {}", pair_value(value))).collect();
     format!("{text}\n{}", line.join(", "))
+}
+
+/// What is said of a second pass, but for its strength.
+fn of_second(hires: &Hires, knobs: &[Key]) -> Vec<(String, String)> {
+    let Hires { size, upscaler, steps, sampler, schedule, cfg, knobs: own, prompt, negative, strength: _ } = hires;
+    let (size_label, size) = match size {
+        HiresSize::Scale(scale) => ("upscale", scale.to_string()),
+        HiresSize::Sides { width, height } => ("resize", format!("{width}x{height}")),
+    };
+    let of_knob = |(name, value): (&str, &samplers::Value)| {
+        let label = knobs.iter().find(|knob| knob.name == name)?.label?;
+        Some((label, value.to_string()))
+    };
+    let said = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let pairs = [
+        ("CFG Scale", cfg.as_ref().map(ToString::to_string)),
+        (size_label, Some(size)),
+        ("steps", steps.map(|steps| steps.to_string())),
+        ("upscaler", Some(upscaler.label().to_owned())),
+        ("prompt", said(prompt)),
+        ("negative prompt", said(negative)),
+        ("sampler", sampler.as_ref().map(|sampler| sampler.label.clone())),
+        ("schedule type", schedule.as_ref().map(|schedule| schedule.label.clone())),
+    ];
+    let pairs = pairs.into_iter().filter_map(|(label, value)| Some((label, value?)));
+    pairs.chain(own.iter().filter_map(of_knob)).map(|(label, value)| (format!("Hires {label}"), value)).collect()
 }

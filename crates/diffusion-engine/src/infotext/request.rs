@@ -1,15 +1,17 @@
 //! From what a text says to a request.
 
+mod hires;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use samplers::{Options, Sampler, Schedule, Sigmas, Value, noise::NoiseSource};
 
 use super::{
     Infotext, TextFault, Writer,
-    keys::{Meaning, meaning, own_scale, plain},
+    keys::{Meaning, Second, meaning, own_scale, plain},
     values,
 };
-use crate::{Catalog, Emphasis, Error, Key, Kind, Pass, PerStep, Size, Txt2Img, Variation};
+use crate::{Catalog, Emphasis, Error, Key, Kind, PerStep, Size, Txt2Img, Variation};
 
 /// The sides that a model may take; which of them it does is found when it is read.
 const SIDES: std::ops::RangeInclusive<usize> = 16..=Size::MAX;
@@ -186,7 +188,12 @@ impl<'a> Said<'a> {
         request.variation = self.variation()?;
         request.resized_from = self.one(Meaning::ResizedFrom, |key, value| self.sides(key, value))?;
 
-        let unread = self.options(&mut request.pass)?;
+        request.hires = self.hires(catalog)?;
+        if request.hires.is_some() && !self.by_meaning.contains_key(&Meaning::Second(Second::Strength)) {
+            defaults.push("hires_strength");
+        }
+
+        let unread = self.options(&mut request)?;
         Ok(Reading { request, unread, defaults })
     }
 
@@ -403,7 +410,8 @@ impl<'a> Said<'a> {
     }
 
     /// Sets the options that the sampler and the schedule of the pass have; returns the keys that nothing reads.
-    fn options(&self, pass: &mut Pass) -> Result<Vec<String>, Error> {
+    fn options(&self, request: &mut Txt2Img) -> Result<Vec<String>, Error> {
+        let Txt2Img { pass, hires, .. } = request;
         let params = pass.params();
         let (mut unread, mut told) = (Vec::new(), BTreeSet::new());
         let mut set: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
@@ -413,6 +421,7 @@ impl<'a> Said<'a> {
                 Meaning::Prompt => *value == self.text.prompt,
                 Meaning::Negative => *value == self.text.negative,
                 Meaning::Schedule => !is_native(self.text.from, value),
+                Meaning::Second(_) => hires.is_some(),
                 _ => true,
             });
             if is_read || key.is_empty() {

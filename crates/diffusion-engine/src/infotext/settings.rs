@@ -2,7 +2,7 @@
 
 use super::{
     Writer,
-    keys::{Meaning, meaning},
+    keys::{Meaning, Second, meaning},
     pairs::Pair,
     values,
 };
@@ -33,7 +33,14 @@ pub(super) fn is_known((key, _): &Pair, knobs: &[Key]) -> bool {
 
 /// Whether what a meaning's key says are words.
 fn is_text(meaning: Meaning) -> bool {
-    matches!(meaning, Meaning::Prompt | Meaning::Negative | Meaning::Template | Meaning::NegativeTemplate)
+    matches!(
+        meaning,
+        Meaning::Prompt
+            | Meaning::Negative
+            | Meaning::Template
+            | Meaning::NegativeTemplate
+            | Meaning::Second(Second::Prompt | Second::Negative)
+    )
 }
 
 /// Whether a value is such as its key asks for, as far as that can be told without the registry.
@@ -42,6 +49,9 @@ fn fits((key, value): &Pair, knobs: &[Key]) -> bool {
         Some(
             Meaning::Steps | Meaning::Seed | Meaning::VariationSeed | Meaning::Width | Meaning::Height | Meaning::Batch,
         ) => values::whole(value).is_some(),
+        Some(Meaning::Second(Second::Steps)) => values::whole(value).is_some(),
+        Some(Meaning::Second(Second::Strength | Second::Scale)) => values::number(value).is_some(),
+        Some(Meaning::Second(Second::Cfg)) => value.parse::<PerStep>().is_ok(),
         Some(Meaning::Knob(at)) => !matches!(knobs[at].read(value), Value::Text(_)),
         Some(Meaning::Cfg) => value.parse::<PerStep>().is_ok(),
         Some(Meaning::Scale | Meaning::VariationStrength) => values::number(value).is_some(),
@@ -58,7 +68,8 @@ fn fits((key, value): &Pair, knobs: &[Key]) -> bool {
             | Meaning::SeedMode
             | Meaning::Sigmas
             | Meaning::Profile
-            | Meaning::Version,
+            | Meaning::Version
+            | Meaning::Second(_),
         )
         | None => false,
     }

@@ -1,9 +1,12 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
-use samplers::{Value, noise::NoiseSource};
+use samplers::{Options, Value, noise::NoiseSource};
 
 use super::*;
-use crate::{Catalog, Error, Fallback, Ingredient, Kind, Pass, PerStep, Provenance, Shape, Size, Txt2Img, Variation};
+use crate::{
+    Catalog, Error, Fallback, Hires, HiresSize, Ingredient, Kind, Pass, PerStep, Provenance, Shape, Size, Txt2Img,
+    Upscaler, Variation,
+};
 
 /// What a family may have of its own.
 const KNOBS: [Key; 2] = [
@@ -204,6 +207,25 @@ fn cfgs() -> impl Strategy<Value = PerStep> {
     ]
 }
 
+/// Second passes, and whether each has a sampler and a schedule of its own.
+fn second_passes() -> impl Strategy<Value = (Hires, bool)> {
+    let size = prop_oneof![
+        (1.0f64..4.0).prop_map(HiresSize::Scale),
+        (prop_oneof![Just(0), 8usize..2048], 8usize..2048)
+            .prop_map(|(width, height)| HiresSize::Sides { width, height }),
+    ];
+    let upscaler = proptest::sample::select(&Upscaler::IDS[..]).prop_map(|id| id.parse::<Upscaler>().unwrap());
+    let words = "(Negative prompt: |, |\"|: |[a-z]{1,4}){0,4}".prop_map(|words| words.trim().to_owned());
+    let others = (proptest::option::of(1usize..400), proptest::option::of(cfgs()), proptest::option::of(0.0f64..100.0));
+    (size, upscaler, 0.5f64..1.0, others, words.clone(), words, any::<bool>()).prop_map(
+        |(size, upscaler, strength, (steps, cfg, warmth), prompt, negative, is_other)| {
+            let mut knobs = Options::default();
+            warmth.into_iter().for_each(|warmth| knobs.set("warmth", Value::Number(warmth)));
+            (Hires { upscaler, steps, strength, cfg, knobs, prompt, negative, ..Hires::of(size) }, is_other)
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -219,12 +241,20 @@ proptest! {
         nv in any::<bool>(),
         variation in proptest::option::of((any::<u64>(), 0.001f32..1.0)),
         sides in proptest::option::of((16usize..4096, 16usize..4096)),
+        second in proptest::option::of(second_passes()),
     ) {
         let registry = catalog();
         let noise = if nv { NoiseSource::Nv } else { NoiseSource::Cpu };
         let variation = variation.map(|(seed, strength)| Variation { seed, strength });
         let resized_from = sides.map(|(width, height)| Size { width, height });
+        let hires = second.map(|(hires, is_other)| Hires {
+            sampler: is_other.then(|| sampler.get(registry.samplers()).clone()),
+            schedule: is_other.then(|| schedule.get(registry.schedules()).clone()),
+            ..hires
+        });
+        let steps = if hires.is_some() { steps.min(400) } else { steps };
         let request = Txt2Img { batch, noise, variation, resized_from, ..Txt2Img::of(prompt).seed(seed).steps(steps) };
+        let request = Txt2Img { hires, ..request };
         let request = request.with(|pass| {
             pass.negative = negative;
             pass.cfg = cfg;

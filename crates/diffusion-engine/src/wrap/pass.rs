@@ -2,7 +2,7 @@ use std::{fmt, ops::RangeInclusive, sync::Arc};
 
 use samplers::{Options, Param, Sampler, Schedule};
 
-use crate::{Emphasis, Error, ExtraNetwork, Key, PerStep, Profile, Size, Wrap, prompt::is_composed};
+use crate::{Emphasis, Error, ExtraNetwork, Key, PerStep, Profile, Size, Upscaler, Wrap, prompt::is_composed};
 
 /// One way from a noisy latent to a clean one.
 #[derive(Clone)]
@@ -39,6 +39,12 @@ pub struct Pass {
     pub loras: Vec<Applied>,
     /// Where it starts.
     pub start: Origin,
+    /// What makes a start of this size of what the pass before made, where that has another.
+    pub upscaler: Upscaler,
+    /// The size that it makes, of which the middle is kept; `size` where nothing is said. Sides are rounded down to the latent's pixels.
+    pub enlarged_to: Option<Size>,
+    /// Whether all `steps` are taken where only a share becomes noise, at the last levels of a longer schedule.
+    pub all_steps: bool,
     /// What is wrapped around the model's calls, the last one outermost.
     pub wraps: Vec<Arc<dyn Wrap>>,
 }
@@ -59,6 +65,20 @@ pub enum Origin {
     Noise,
     /// From what the pass before made, of which a share, above 0 to 1, becomes noise again.
     Last(f64),
+}
+
+impl Origin {
+    /// From what the pass before made, of which this share becomes noise again.
+    ///
+    /// # Errors
+    /// [`Error::Request`] unless it is above 0 and at most 1.
+    pub(crate) fn again(strength: f64) -> Result<Self, Error> {
+        if strength > 0.0 && strength <= 1.0 {
+            return Ok(Self::Last(strength));
+        }
+        let (expected, found) = ("above 0, to 1".into(), strength.to_string());
+        Err(Error::Request { what: "the strength of a pass", expected, found })
+    }
 }
 
 impl Pass {
@@ -87,6 +107,9 @@ impl Pass {
             knobs: Options::default(),
             loras: Vec::new(),
             start: Origin::Noise,
+            upscaler: Upscaler::default(),
+            enlarged_to: None,
+            all_steps: false,
             wraps: Vec::new(),
         }
     }
@@ -128,7 +151,24 @@ impl Pass {
         if !(1..=Schedule::MAX_STEPS).contains(steps) {
             return Err(samplers::Error::Steps { steps: *steps, max: Schedule::MAX_STEPS }.into());
         }
-        Ok(())
+        match (self.start, &self.sigmas) {
+            (Origin::Last(strength), None) if self.spaced_for(strength).0 > Schedule::MAX_STEPS => {
+                let expected =
+                    format!("one that {steps} steps make no schedule of more than {} of", Schedule::MAX_STEPS);
+                Err(Error::Request { what: "the strength of a pass", expected, found: strength.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The steps that a schedule is made for where a share becomes noise, and how many of its last are taken.
+    pub(crate) fn spaced_for(&self, strength: f64) -> (usize, usize) {
+        /// Forge, modules/sd_samplers_common.py `setup_img2img_steps`, dfdcbab.
+        const MOST: f64 = 0.999;
+        match self.all_steps {
+            true => ((self.steps as f64 / strength.min(MOST)) as usize, self.steps),
+            false => self.profile.img2img_steps(self.steps, strength),
+        }
     }
 
     /// Finds what is wrong with the family's own settings, of which a model has these.
@@ -149,11 +189,13 @@ impl PartialEq for Pass {
     fn eq(&self, other: &Self) -> bool {
         let Self { prompt, negative, steps, sampler, schedule, sigmas, options, .. } = self;
         let Self { emphasis, template, negative_template, profile, cfg, size, knobs, loras, start, wraps, .. } = self;
+        let Self { upscaler, enlarged_to, all_steps, .. } = self;
         let same_wraps = || wraps.iter().zip(&other.wraps).all(|(a, b)| Arc::ptr_eq(a, b));
         (prompt, negative, steps, sampler, schedule)
             == (&other.prompt, &other.negative, &other.steps, &other.sampler, &other.schedule)
             && (sigmas, options, profile, cfg) == (&other.sigmas, &other.options, &other.profile, &other.cfg)
             && (emphasis, size, knobs, start) == (&other.emphasis, &other.size, &other.knobs, &other.start)
+            && (upscaler, enlarged_to, all_steps) == (&other.upscaler, &other.enlarged_to, &other.all_steps)
             && (template, negative_template, loras) == (&other.template, &other.negative_template, &other.loras)
             && wraps.len() == other.wraps.len()
             && same_wraps()

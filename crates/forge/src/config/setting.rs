@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use diffusion_engine::{Emphasis, Key, Kind, PerStep, Value};
+use diffusion_engine::{Emphasis, Key, Kind, PerStep, Upscaler, Value};
 use memory::Bytes;
 use samplers::Options;
 
@@ -88,6 +88,16 @@ impl Setting for f32 {
     }
 }
 
+impl Setting for f64 {
+    fn read(value: &Value) -> Result<Self, String> {
+        value.number().ok_or_else(|| "a number".into())
+    }
+
+    fn value(&self) -> Option<Value> {
+        Some(Value::Number(*self))
+    }
+}
+
 impl Setting for PerStep {
     fn read(value: &Value) -> Result<Self, String> {
         value.per_step().ok_or_else(|| "a number, a list of numbers or a ramp".into())
@@ -129,6 +139,16 @@ impl Setting for Vec<String> {
 }
 
 impl Setting for Emphasis {
+    fn read(value: &Value) -> Result<Self, String> {
+        text(value)?.parse().map_err(|_| Kind::Choice(&Self::IDS).range())
+    }
+
+    fn value(&self) -> Option<Value> {
+        Some(Value::Text(self.id().to_owned()))
+    }
+}
+
+impl Setting for Upscaler {
     fn read(value: &Value) -> Result<Self, String> {
         text(value)?.parse().map_err(|_| Kind::Choice(&Self::IDS).range())
     }

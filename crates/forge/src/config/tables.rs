@@ -4,7 +4,9 @@
 
 use std::path::PathBuf;
 
-use diffusion_engine::{Emphasis, Fallback, Key, Kind, PerStep, PictureFormat, Size, Txt2Img, Value};
+use diffusion_engine::{
+    Emphasis, Fallback, HiresSize, Key, Kind, PerStep, PictureFormat, Size, Txt2Img, Upscaler, Value,
+};
 use memory::Bytes;
 use samplers::{Options, Schedule};
 
@@ -327,5 +329,85 @@ tables! {
         quality: usize = Key::of(whole(1, 100, 1), Fallback::Whole(PictureFormat::QUALITY as usize))
             .docs("how near a JPEG comes to the picture, and how large it is; PNG and WebP keep every pixel")
             .flag("quality");
+    }
+
+    /// a second pass at another size
+    hires: Hires {
+        /// How many times as large the second pass is
+        scale: Option<f64> =
+            Key::of(Kind::Number { min: *HiresSize::SCALE.start(), max: *HiresSize::SCALE.end() }, open("none", "2.0"))
+                .docs(
+                    "draws a second pass that is so many times as large, from what the first one made; its sides are rounded down to \
+                     multiples of 8. Without it and the two sides there is no second pass",
+                )
+                .flag("hires-scale")
+                .label("Hires upscale")
+                .api("hr_scale");
+        /// Pixels across of the second pass
+        width: Option<usize> = Key::of(whole(16, Size::MAX, 8), open("as the shape has it", "1536"))
+            .docs("pixels across of the second pass; with `height` too, what the first one made covers both and its middle is kept")
+            .flag("hires-width")
+            .label("Hires resize")
+            .api("hr_resize_x");
+        /// Pixels down of the second pass
+        height: Option<usize> = Key::of(whole(16, Size::MAX, 8), open("as the shape has it", "1536"))
+            .docs("pixels down of the second pass")
+            .flag("hires-height")
+            .label("Hires resize")
+            .api("hr_resize_y");
+        /// What makes the first pass's picture larger
+        upscaler: Upscaler = Key::of(Kind::Choice(&Upscaler::IDS), Fallback::Text("latent"))
+            .docs("what makes the first pass's result larger: a latent is resized as A1111 does")
+            .flag("hires-upscaler")
+            .label("Hires upscaler")
+            .api("hr_upscaler");
+        /// Steps of the second pass
+        steps: Option<usize> = Key::of(whole(1, Schedule::MAX_STEPS, 1), open("the first pass's", "10"))
+            .docs("steps of the second pass, all of which are taken whatever the strength")
+            .flag("hires-steps")
+            .label("Hires steps")
+            .api("hr_second_pass_steps");
+        /// Share of the first pass's picture that becomes noise again, 0 to 1
+        strength: f64 = Key::of(Kind::Number { min: 0.0, max: 1.0 }, Fallback::Number(diffusion_engine::Hires::STRENGTH))
+            .docs("the share of the first pass's result that becomes noise again, above 0: at 1 nothing is left of it")
+            .flag("hires-strength")
+            .label("Denoising strength")
+            .api("denoising_strength");
+        /// How steps of the second pass are taken
+        sampler: Option<String> = Key::of(Kind::Sampler, open("the first pass's", "\"dpmpp_2m\""))
+            .docs("how steps of the second pass are taken")
+            .flag("hires-sampler")
+            .label("Hires sampler")
+            .api("hr_sampler_name");
+        /// How noise levels of the second pass are spaced
+        schedule: Option<String> = Key::of(Kind::Schedule, open("the first pass's", "\"karras\""))
+            .docs("how noise levels of the second pass are spaced")
+            .flag("hires-schedule")
+            .label("Hires schedule type")
+            .api("hr_scheduler");
+        /// Classifier-free guidance of the second pass
+        cfg: Option<PerStep> = Key::of(Kind::PerStep { min: 1.0, max: 100.0 }, open("the first pass's", "5.0"))
+            .docs("classifier-free guidance of the second pass")
+            .flag("hires-cfg")
+            .label("Hires CFG Scale")
+            .api("hr_cfg");
+        /// Guidance of the second pass that Flux dev was distilled with
+        guidance: Option<f64> = Key::of(Kind::Number { min: 0.0, max: 100.0 }, open("the first pass's", "3.5"))
+            .docs("the guidance of the second pass, for models that have one distilled, such as Flux dev")
+            .flag("hires-guidance")
+            .label("Hires Distilled CFG Scale")
+            .api("hr_distilled_cfg");
+        /// What the second pass shows
+        prompt: String = Key::of(words("hires-prompt-file"), Fallback::Text(""))
+            .docs("what the second pass shows; empty for what the first one does")
+            .flag("hires-prompt")
+            .label("Hires prompt")
+            .api("hr_prompt");
+        /// What the second pass should not show
+        negative: String = Key::of(words("hires-negative-file"), Fallback::Text(""))
+            .docs("what the second pass should not show; empty for what the first one should not")
+            .flag("hires-negative")
+            .label("Hires negative prompt")
+            .api("hr_negative_prompt");
     }
 }

@@ -1,4 +1,6 @@
-use diffusion_engine::{Catalog, Infotext, Ingredient, Pass, PerStep, Provenance, Reading, Size, Txt2Img, Variation};
+use diffusion_engine::{
+    Catalog, Hires, HiresSize, Infotext, Ingredient, Pass, PerStep, Provenance, Reading, Size, Txt2Img, Variation,
+};
 use samplers::Value;
 use serde_json::json;
 
@@ -32,7 +34,7 @@ fn of_provenance(Provenance { model, vae, modules, loras, embeddings, version }:
 
 fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading) -> serde_json::Value {
     // A field that is added to the request has to be told here too.
-    let Txt2Img { seed, batch, noise, variation, resized_from, pass } = request;
+    let Txt2Img { seed, batch, noise, variation, resized_from, pass, hires } = request;
     let Pass {
         prompt, negative, emphasis, steps, sampler, schedule, sigmas, options, profile, cfg, size, knobs, ..
     } = pass;
@@ -59,6 +61,9 @@ fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading
         object["seed_resize_width"] = json!(width);
         object["seed_resize_height"] = json!(height);
     }
+    if let Some(hires) = hires {
+        object["hires"] = of_second(registry, &hires);
+    }
     for key in registry.knobs().iter().filter(|key| key.label.is_some()) {
         let value = knobs.value(key.name).map(|option| key.value(option)).or_else(|| key.initial());
         object[key.name] = match value {
@@ -66,6 +71,28 @@ fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading
             Some(diffusion_engine::Value::Number(x)) => json!(x),
             Some(value) => json!(value.option().map(|name| name.to_string())),
             None => serde_json::Value::Null,
+        };
+    }
+    object
+}
+
+/// A second pass; what is the first one's is `null`, and of the families' settings those are there that it has of its own.
+fn of_second(registry: &Catalog, hires: &Hires) -> serde_json::Value {
+    let Hires { size, upscaler, steps, strength, sampler, schedule, cfg, knobs, prompt, negative } = hires;
+    let said = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let (scale, width, height) = match size {
+        HiresSize::Scale(scale) => (Some(scale), None, None),
+        HiresSize::Sides { width, height } => (None, Some(width), Some(height)),
+    };
+    let mut object = json!({
+        "scale": scale, "width": width, "height": height, "upscaler": upscaler.id(), "steps": steps, "strength": strength,
+        "sampler": sampler.as_ref().map(|sampler| &sampler.id), "schedule": schedule.as_ref().map(|schedule| &schedule.id),
+        "cfg": cfg.as_ref().map(per_step), "prompt": said(prompt), "negative": said(negative),
+    });
+    for (key, option) in registry.knobs().iter().filter_map(|key| Some((key, knobs.value(key.name)?))) {
+        object[key.name] = match option {
+            Value::Number(number) => json!(number),
+            Value::Name(name) => json!(name),
         };
     }
     object

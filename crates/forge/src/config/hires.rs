@@ -1,0 +1,84 @@
+//! The second pass of a config.
+
+use diffusion_engine::{Catalog, Hires, HiresSize};
+use samplers::{Options, Sampler, Schedule};
+
+use super::{Config, list::find};
+use crate::{Error, Result};
+
+impl Config {
+    /// The second pass, if the config asks for one.
+    ///
+    /// # Errors
+    /// [`Error::Registry`] for a name that does not exist, [`Error::Value`] for a sampler's name that ends in another schedule than the one
+    /// that is given, or for settings of a second pass without its size.
+    pub(super) fn second_pass(&self, registry: &Catalog) -> Result<Option<Hires>> {
+        let table = &self.hires;
+        let size = match (table.scale, table.width, table.height) {
+            (_, Some(_), _) | (_, _, Some(_)) => {
+                HiresSize::Sides { width: table.width.unwrap_or(0), height: table.height.unwrap_or(0) }
+            }
+            (Some(scale), None, None) => HiresSize::Scale(scale),
+            (None, None, None) if *table == super::tables::Hires::default() => return Ok(None),
+            (None, None, None) => {
+                return Err(Error::Value {
+                    key: "hires.scale".into(),
+                    expected: "a number, or `hires.width` or `hires.height`, as a second pass is asked for".into(),
+                    found: "nothing".into(),
+                });
+            }
+        };
+        let names =
+            table.sampler.as_deref().map(|sampler| named(registry, "hires", sampler, table.schedule.as_deref()));
+        let (sampler, schedule) = match names.transpose()? {
+            Some((sampler, schedule)) => (Some(sampler), schedule),
+            None => (None, table.schedule.as_deref().map(|name| registry.schedule(name)).transpose()?),
+        };
+        let mut knobs = Options::default();
+        if let (Some(guidance), Some(key)) = (table.guidance, find("sampling", "guidance")) {
+            knobs.set(key.name, samplers::Value::Number(guidance));
+        }
+        let prompt =
+            if table.prompt.is_empty() { String::new() } else { self.with_loras(&table.prompt, &table.negative) };
+        Ok(Some(Hires {
+            upscaler: table.upscaler.clone(),
+            steps: table.steps,
+            strength: table.strength,
+            sampler,
+            schedule,
+            cfg: table.cfg.clone(),
+            knobs,
+            prompt,
+            negative: table.negative.clone(),
+            ..Hires::of(size)
+        }))
+    }
+
+    /// A prompt that asks for the config's LoRAs too, so that a picture's text says all of it.
+    pub(super) fn with_loras(&self, positive: &str, negative: &str) -> String {
+        let tags = self.loras.iter().filter_map(|lora| lora.tag([positive, negative]));
+        tags.fold(positive.to_owned(), |prompt, tag| match prompt.is_empty() {
+            true => tag,
+            false => format!("{prompt} {tag}"),
+        })
+    }
+}
+
+/// A sampler by its name, and the schedule that this or another key of a table names.
+pub(super) fn named(
+    registry: &Catalog,
+    table: &str,
+    sampler: &str,
+    schedule: Option<&str>,
+) -> Result<(Sampler, Option<Schedule>)> {
+    let (found, named) = registry.sampler_and_schedule(sampler)?;
+    let given = schedule.map(|name| registry.schedule(name)).transpose()?;
+    match (given, named) {
+        (Some(given), Some(named)) if given != named => Err(Error::Value {
+            key: format!("{table}.schedule"),
+            expected: format!("`{}`, as the sampler `{sampler}` says", named.id),
+            found: format!("`{}`", given.id),
+        }),
+        (given, named) => Ok((found, given.or(named))),
+    }
+}
