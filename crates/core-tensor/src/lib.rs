@@ -42,14 +42,14 @@ pub use weights::{
 pub struct Latent(pub Tensor<4>);
 
 impl Latent {
-    /// What becomes of each picture of the batch by itself, so that none depends on the others in any bit and a batch takes no more memory
+    /// What becomes of each picture of the batch, counted from 0, by itself, so that none depends on the others in any bit and a batch takes no more memory
     /// than one: larger matrices would be multiplied in another order, and a processor gains little from them.
     ///
     /// # Errors
     /// The first of `picture`'s.
-    pub fn one_by_one<E>(&self, picture: impl Fn(Tensor<4>) -> Result<Tensor<4>, E>) -> Result<Self, E> {
+    pub fn one_by_one<E>(&self, picture: impl Fn(usize, Tensor<4>) -> Result<Tensor<4>, E>) -> Result<Self, E> {
         let [b, ..] = self.0.dims();
-        let pictures = (0..b).map(|i| picture(self.0.clone().narrow(0, i, 1)));
+        let pictures = (0..b).map(|i| picture(i, self.0.clone().narrow(0, i, 1)));
         Ok(Self(Tensor::cat(pictures.collect::<Result<_, _>>()?, 0)))
     }
 }

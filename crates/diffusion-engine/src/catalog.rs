@@ -2,7 +2,7 @@ use std::ops::Deref;
 
 use samplers::{Error, Registry, Sampler, Schedule};
 
-use crate::{Key, Profile, profiles};
+use crate::{Key, Profile, methods, profiles};
 
 /// What requests, configs and infotexts may name: the built-in samplers, schedules and profiles, and those that a family of models or a
 /// program that embeds the engine adds.
@@ -19,7 +19,9 @@ pub struct Catalog {
 impl Catalog {
     /// What comes with the engine.
     pub fn builtin() -> Self {
-        Self { registry: Registry::builtin(), profiles: profiles::all(), knobs: Vec::new(), scaled: Vec::new() }
+        let catalog =
+            Self { registry: Registry::builtin(), profiles: profiles::all(), knobs: Vec::new(), scaled: Vec::new() };
+        methods::all().iter().fold(catalog, |catalog, method| catalog.with_knobs(method.keys))
     }
 
     /// One sampler more, or in the place of that with its id.
@@ -61,7 +63,7 @@ impl Catalog {
         self
     }
 
-    /// The keys of families.
+    /// The keys of methods and of families.
     pub fn knobs(&self) -> &[Key] {
         &self.knobs
     }

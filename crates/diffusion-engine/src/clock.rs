@@ -41,8 +41,8 @@ impl Clock {
         self.0.step.load(Relaxed)
     }
 
-    /// A step begins.
-    pub(crate) fn begin(&self, step: &Step) {
+    /// A step begins: for who drives a denoiser without a run.
+    pub fn begins(&self, step: &Step) {
         self.0.step.store(step.index(), Relaxed);
         self.0.steps.store(step.sigmas().len().saturating_sub(1), Relaxed);
     }

@@ -1,7 +1,9 @@
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+
 use core_tensor::Latent;
 use samplers::{Denoised, Denoiser};
 
-use crate::{Clock, Conditions, Error, Inside, Moment, Predictor};
+use crate::{Clock, Conditions, Error, Hooks, Inside, Moment, Predictor};
 
 /// A model under its prompts, as samplers call it: the innermost of what is wrapped around each other.
 ///
@@ -34,13 +36,19 @@ impl Conditioned {
     }
 
     fn answered(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error> {
-        self.inside.go_on()?;
         let at = self.clock.at(sigma);
+        let inside = self.inside.at(at);
+        self.answers(x, at, (self.wants_negative)(at), &inside)
+    }
+
+    /// The answers at a moment, with that to the negative prompt where it is wanted or the positive ones need it.
+    fn answers(&mut self, x: &Latent, at: Moment, wants_negative: bool, inside: &Inside) -> Result<Denoised, Error> {
+        inside.go_on()?;
         let (weights, mut which): (Vec<f32>, Vec<usize>) = self.conditions.positive(at.call).unzip();
         let is_plain = self.conditions.is_plain();
-        let negative = self.conditions.negative(at.call).filter(|_| !is_plain || (self.wants_negative)(at));
+        let negative = self.conditions.negative(at.call).filter(|_| !is_plain || wants_negative);
         which.extend(negative);
-        let mut answers = self.predictor.predict(x, sigma, &which, &self.inside)?;
+        let mut answers = self.predictor.predict(x, at.sigma, &which, inside)?;
         let negative = negative.and_then(|_| answers.pop());
         let mut answers = weights.into_iter().zip(answers);
         let (weight, first) = answers.next().expect("a model answers to each prompt, and there is one");
@@ -57,9 +65,77 @@ impl Conditioned {
 
 impl Denoiser for Conditioned {
     fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, samplers::Error> {
-        self.answered(x, sigma).map_err(|error| match error {
-            Error::Cancelled => samplers::Error::Cancelled,
-            error => samplers::Error::Model { sigma, source: Box::new(error) },
-        })
+        self.answered(x, sigma).map_err(|error| told(error, sigma))
+    }
+}
+
+fn told(error: Error, sigma: f32) -> samplers::Error {
+    match error {
+        Error::Cancelled => samplers::Error::Cancelled,
+        error => samplers::Error::Model { sigma, source: Box::new(error) },
+    }
+}
+
+/// The model of a pass under its prompts, past all that is wrapped around it: for what asks a second time. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Again(Arc<Mutex<Conditioned>>);
+
+/// Under which prompts a model is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// What is to be drawn.
+    Positive,
+    /// What is not to be drawn; what is to be drawn where there is no negative prompt.
+    Negative,
+}
+
+impl Again {
+    /// Of this model.
+    pub fn of(model: Conditioned) -> Self {
+        Self(Arc::new(Mutex::new(model)))
+    }
+
+    /// The model as what is wrapped around it calls it first.
+    pub fn denoiser(&self) -> Box<dyn Denoiser> {
+        Box::new(self.clone())
+    }
+
+    /// The clean latent that the model sees in `x` at a noise level, with more hooks, which are called before the others; these can tell it
+    /// by [`Call::again`](crate::Call).
+    ///
+    /// # Errors
+    /// As [`Denoiser::denoise`]; a hook that asks the model that it is called by.
+    pub fn ask(
+        &self,
+        x: &Latent,
+        sigma: f32,
+        whose: Whose,
+        hooks: &[Arc<dyn Hooks>],
+    ) -> Result<Latent, samplers::Error> {
+        let mut model = self.held(sigma)?;
+        let at = model.clock.at(sigma);
+        let inside = model.inside.at(at).again(hooks);
+        let answered = match (whose, model.conditions.negative(at.call)) {
+            (Whose::Negative, Some(negative)) => {
+                model.predictor.predict(x, sigma, &[negative], &inside).map(|mut answers| answers.pop())
+            }
+            _ => model.answers(x, at, false, &inside).map(|answers| Some(answers.latent)),
+        };
+        let latent = answered.map_err(|error| told(error, sigma))?;
+        Ok(latent.expect("a model answers to each prompt, and there is one"))
+    }
+
+    fn held(&self, sigma: f32) -> Result<MutexGuard<'_, Conditioned>, samplers::Error> {
+        match self.0.try_lock() {
+            Ok(model) => Ok(model),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(told(Error::Asked, sigma)),
+        }
+    }
+}
+
+impl Denoiser for Again {
+    fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, samplers::Error> {
+        self.held(sigma)?.denoise(x, sigma)
     }
 }

@@ -18,6 +18,9 @@ pub enum Error {
         /// What was asked for.
         found: String,
     },
+    /// A hook that asks the model that it is called by.
+    #[error("a hook asks the model that it is called by")]
+    Asked,
     /// A prompt that can't be drawn.
     #[error("the {}prompt can't be drawn", if *negative { "negative " } else { "" })]
     Prompt {

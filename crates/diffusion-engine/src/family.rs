@@ -16,7 +16,7 @@ pub mod t5;
 
 use std::sync::Arc;
 
-use crate::{Card, Catalog, Error, Job, Key, Model};
+use crate::{Card, Catalog, Error, Job, Key, Method, Model};
 
 pub use self::{
     duty::Duty,
@@ -48,6 +48,11 @@ pub trait Family: Send + Sync {
 
     /// What can be set of its models beside what every model has.
     fn knobs(&self) -> &'static [Key] {
+        &[]
+    }
+
+    /// The ways of guiding its models beside those of every model, see [`Model::methods`](crate::Model::methods).
+    fn methods(&self) -> &'static [Method] {
         &[]
     }
 

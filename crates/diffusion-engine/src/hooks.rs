@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use core_tensor::Tensor;
 
-use crate::{Cancel, Error, HookError, Site};
+use crate::{Cancel, Error, HookError, Moment, Site};
 
 /// Which call of a model the values belong to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,6 +15,12 @@ pub struct Call {
     pub prompt: usize,
     /// Whether that is a negative one.
     pub negative: bool,
+    /// Which picture of the batch, from 0.
+    pub picture: usize,
+    /// Whether something around the model asks a second time, see [`Again`](crate::Again).
+    pub again: bool,
+    /// The step and the sampler's call that it is in.
+    pub at: Moment,
 }
 
 /// What is called inside the networks of a run; every method may be left out.
@@ -58,6 +64,8 @@ pub struct Inside {
     cancel: Cancel,
     call: Option<Call>,
     positives: Option<usize>,
+    again: bool,
+    at: Option<Moment>,
 }
 
 impl std::fmt::Debug for Inside {
@@ -78,10 +86,27 @@ impl Inside {
         self
     }
 
-    /// The same for one call of a model.
+    /// The same for one call of a model, for the first picture of the batch.
     pub fn of_call(&self, sigma: f32, prompt: usize) -> Self {
         let negative = self.positives.is_some_and(|positives| prompt >= positives);
-        Self { call: Some(Call { sigma, prompt, negative }), ..self.clone() }
+        let at = self.at.unwrap_or(Moment { step: 0, steps: 0, call: 0, sigma });
+        let call = Call { sigma, prompt, negative, picture: 0, again: self.again, at };
+        Self { call: Some(call), ..self.clone() }
+    }
+
+    /// The same for another picture of the batch, from 0.
+    pub fn of_picture(&self, picture: usize) -> Self {
+        Self { call: self.call.map(|call| Call { picture, ..call }), ..self.clone() }
+    }
+
+    /// The same at this moment of a pass.
+    pub(crate) fn at(&self, at: Moment) -> Self {
+        Self { at: Some(at), ..self.clone() }
+    }
+
+    /// The same for who asks again, with hooks that are called before the others.
+    pub(crate) fn again(&self, hooks: &[Arc<dyn Hooks>]) -> Self {
+        Self { hooks: [hooks, &self.hooks].concat(), again: true, ..self.clone() }
     }
 
     /// The same for a pass with so many positive prompts; the others are negative.

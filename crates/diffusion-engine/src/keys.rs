@@ -135,6 +135,11 @@ impl Key {
         Self { table, name, about, ..self }
     }
 
+    /// The key with what it does.
+    pub const fn about(self, about: &'static str) -> Self {
+        Self { about, ..self }
+    }
+
     /// The key with what the docs say of it.
     pub const fn docs(self, docs: &'static str) -> Self {
         Self { docs, ..self }

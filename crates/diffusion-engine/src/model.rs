@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use core_tensor::{Device, Latent, Tensor};
-use samplers::{Options, SigmaSpace};
+use samplers::{Options, Prediction, SigmaSpace};
 
-use crate::{Encoded, Error, Inside, Key, Pass, Piece, Prompt, Size};
+use crate::{Encoded, Error, Inside, Key, Method, Pass, Piece, Prompt, Size};
 
 /// A loaded model of any family: everything between the words and the latent, and from the latent to pixels.
 ///
@@ -47,6 +47,16 @@ pub trait Model: Send + Sync {
     /// What can be set of its family's models alone, in [`Pass::knobs`]; infotexts say those that have a label.
     fn knobs(&self) -> &[Key] {
         &[]
+    }
+
+    /// The ways of guiding it that its family has beside those of every model.
+    fn methods(&self) -> &[Method] {
+        &[]
+    }
+
+    /// What the network's output is in a pass; methods that are about that and not about latents take them where it isn't told.
+    fn predicts(&self, _pass: &Pass) -> Option<Prediction> {
+        None
     }
 
     /// What makes pixels of a latent. It should hold on to no network, which may leave before the pixels are made.

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use core_tensor::Latent;
-use samplers::{Denoiser, Process, Sampler, SigmaSpace, Sigmas, Start, Stepper};
+use samplers::{Denoiser, Prediction, Process, Sampler, SigmaSpace, Sigmas, Start, Stepper};
 
 use crate::{
-    Around, Clock, Encoded, Error, Guidance, Job, Model, Moment, Origin, Pass, Place, Stage, Wrap,
+    Again, Around, Clock, Encoded, Error, Guidance, Job, Model, Moment, Origin, Pass, Place, Stage, Wrap,
     finite::finite,
     host_noise::HostNoise,
+    methods,
     scripts::Scripts,
-    wrap::{Count, Finite, Watch},
+    wrap::{Count, Finite, Watch, only_where},
 };
 
 /// A pass of a job, and where it stands.
@@ -29,6 +30,8 @@ pub(crate) struct Prepared {
     pub(crate) scripts: Scripts,
     /// The prompts, once they are encoded.
     pub(crate) under: Vec<Arc<Encoded>>,
+    /// What stands around the model, with what it remembers of this pass.
+    pub(crate) wraps: Vec<Arc<dyn Wrap>>,
 }
 
 impl std::fmt::Debug for Prepared {
@@ -59,7 +62,8 @@ impl Prepared {
         };
         finite(Stage::Noise, &noise.0)?;
         let latent = Latent(noise.0.clone() * scale);
-        Ok(Self::begun(0, space, (sigmas, stepper), (noise, latent), scripts))
+        let wraps = methods::wraps(model, pass)?;
+        Ok(Self::begun(0, space, (sigmas, stepper), (noise, latent), scripts, wraps))
     }
 
     /// A further pass, from the clean latent of the one before in this one's size. Its noise begins anew with the pictures' seeds.
@@ -84,7 +88,8 @@ impl Prepared {
             Process::Flow => 1.0 - sigma,
         };
         let latent = Latent(clean.0 * kept + noise.0.clone() * sigma);
-        Ok(Self::begun(index, space, (sigmas, stepper), (noise, latent), scripts))
+        let wraps = methods::wraps(model, pass)?;
+        Ok(Self::begun(index, space, (sigmas, stepper), (noise, latent), scripts, wraps))
     }
 
     fn begun(
@@ -93,14 +98,15 @@ impl Prepared {
         (sigmas, stepper): (Sigmas, Box<dyn Stepper>),
         (noise, latent): (Latent, Latent),
         scripts: Scripts,
+        wraps: Vec<Arc<dyn Wrap>>,
     ) -> Self {
         let (clock, under) = (Clock::default(), Vec::new());
-        Self { pass, space, sigmas, stepper, noise, latent, done: 0, clock, scripts, under }
+        Self { pass, space, sigmas, stepper, noise, latent, done: 0, clock, scripts, under, wraps }
     }
 
     /// The same pass in the same state.
     pub(crate) fn fork(&self) -> Self {
-        let Self { pass, space, sigmas, stepper, noise, latent, done, clock, scripts, under } = self;
+        let Self { pass, space, sigmas, stepper, noise, latent, done, clock, scripts, under, wraps } = self;
         Self {
             pass: *pass,
             space: *space,
@@ -112,6 +118,7 @@ impl Prepared {
             clock: clock.fork(),
             scripts: scripts.clone(),
             under: under.clone(),
+            wraps: wraps.iter().map(|wrap| wrap.fork().unwrap_or_else(|| wrap.clone())).collect(),
         }
     }
 
@@ -119,30 +126,51 @@ impl Prepared {
     pub(crate) fn wrapped(
         &self,
         pass: &Pass,
-        model: Box<dyn Denoiser>,
+        again: &Again,
+        predicts: Option<Prediction>,
         watch: &Watch,
     ) -> Result<Box<dyn Denoiser>, Error> {
-        let Self { space, sigmas, latent, clock, .. } = self;
-        let around = Around { pass, space: *space, sigmas, shape: latent.0.dims(), clock };
-        let at = |place| pass.wraps.iter().map(|wrap| &**wrap).filter(move |wrap| wrap.place() == place);
-        let guidance = guidance(pass);
+        let Self { space, sigmas, latent, clock, wraps, .. } = self;
+        let around = Around { pass, space: *space, sigmas, shape: latent.0.dims(), clock, predicts, again };
+        let at = |place| wraps.iter().map(|wrap| &**wrap).filter(move |wrap| wrap.place() == place);
+        let wrap = |inner, wrap: &dyn Wrap| wrap.around(inner, &around);
+        let inside = at(Place::Inside).try_fold(again.denoiser(), wrap)?;
+        let asking = Asking::of(pass, wraps);
+        let guided =
+            only_where(inside, clock, move |at| asking.guides(at), |inner| guidance(wraps).around(inner, &around))?;
         let last: [&dyn Wrap; 3] = [watch, &Finite, &Count];
-        let mut all = at(Place::Inside).chain([guidance]).chain(at(Place::Outside)).chain(last);
-        all.try_fold(model, |inner, wrap| wrap.around(inner, &around))
+        at(Place::Outside).chain(last).try_fold(guided, wrap)
     }
 }
 
 /// What makes one answer of several.
-fn guidance(pass: &Pass) -> &dyn Wrap {
-    let last = pass.wraps.iter().rfind(|wrap| wrap.place() == Place::Guidance);
+fn guidance(wraps: &[Arc<dyn Wrap>]) -> &dyn Wrap {
+    let last = wraps.iter().rfind(|wrap| wrap.place() == Place::Guidance);
     last.map_or(&Guidance, |wrap| &**wrap)
 }
 
-/// Whether a call of a pass needs the answer to the negative prompt.
-pub(crate) fn wants_negative(pass: &Pass, at: &Moment) -> bool {
-    let around =
-        pass.wraps.iter().filter(|wrap| wrap.place() != Place::Guidance).all(|wrap| wrap.wants_negative(pass, at));
-    pass.sampler.needs_negative || (around && guidance(pass).wants_negative(pass, at))
+/// Who asks the model in a pass.
+pub(crate) struct Asking {
+    pass: Pass,
+    wraps: Vec<Arc<dyn Wrap>>,
+}
+
+impl Asking {
+    pub(crate) fn of(pass: &Pass, wraps: &[Arc<dyn Wrap>]) -> Self {
+        Self { pass: pass.clone(), wraps: wraps.to_vec() }
+    }
+
+    /// Whether a call needs the answer to the negative prompt.
+    pub(crate) fn wants_negative(&self, at: &Moment) -> bool {
+        let guided = || self.guides(at) && guidance(&self.wraps).wants_negative(&self.pass, at);
+        self.pass.sampler.needs_negative || guided()
+    }
+
+    /// Whether nothing around guidance speaks against it in a call.
+    fn guides(&self, at: &Moment) -> bool {
+        let mut around = self.wraps.iter().filter(|wrap| wrap.place() != Place::Guidance);
+        around.all(|wrap| wrap.wants_negative(&self.pass, at))
+    }
 }
 
 /// The noise levels of a pass, and what steps from one to the next.

@@ -10,15 +10,15 @@ use core_tensor::{Latent, Tensor, give_back_freed};
 use samplers::{Denoiser, Step};
 
 use crate::{
-    Autoencoder, Cancel, Conditioned, Conditions, Cut, Encoded, Encodings, Error, Event, Image, Ingredient, Inside,
-    Job, Model, Piece, Preview, Prompt, Provenance, Snapshot, Stage, StepReport,
+    Again, Autoencoder, Cancel, Conditioned, Conditions, Cut, Encoded, Encodings, Error, Event, Image, Ingredient,
+    Inside, Job, Model, Piece, Preview, Prompt, Provenance, Snapshot, Stage, StepReport,
     conditions::Editions,
     encoded::of_one_length,
     enlarged::enlarged,
     finite::finite,
     host_noise::HostNoise,
-    infotext,
-    prepared::{Prepared, wants_negative},
+    infotext, methods,
+    prepared::{Asking, Prepared},
     wrap::Watch,
 };
 
@@ -27,8 +27,9 @@ use crate::{
 /// # Errors
 /// A job that the model can't do.
 pub fn start(model: Arc<dyn Model>, job: Job, encodings: Arc<Encodings>, cancel: Cancel) -> Result<Run, Error> {
+    let keys = methods::keys_of(&*model);
     for pass in job.passes() {
-        pass.check_knobs(model.knobs())?;
+        pass.check_knobs(&keys)?;
         pass.size.checked(model.card().size_multiple)?;
     }
     let mut source = HostNoise::of(&job);
@@ -111,7 +112,7 @@ impl Run {
     /// Encodes the words of the pass, and puts around the model what stands around it.
     fn encode(&mut self) -> Result<Event, Error> {
         let pass = &self.job.passes()[self.at.pass];
-        let hooks = pass.wraps.iter().filter_map(|wrap| wrap.hooks());
+        let hooks = self.at.wraps.iter().filter_map(|wrap| wrap.hooks());
         let inside = hooks.fold(Inside::until(&self.cancel), Inside::with);
         let scripts = &self.at.scripts;
         let (conditions, prompts) = Conditions::of(&scripts.positive, scripts.negative.as_ref());
@@ -136,13 +137,14 @@ impl Run {
         let (positives, count) = (conditions.positives(), under.len());
         let cut = longest(&under[..positives]);
         let under = if scripts.positive.parts.len() > 1 { of_one_length(under, positives) } else { under };
-        let under = pass.wraps.iter().try_fold(under, |under, wrap| wrap.conditioning(under))?;
+        let under = self.at.wraps.iter().try_fold(under, |under, wrap| wrap.conditioning(under))?;
         same_number("the number of prompts that a wrap leaves", count, under.len())?;
         let predictor = self.model.clone().prepare(pass, under.clone())?;
         let conditioned = Conditioned::new(predictor, conditions, inside);
-        let asking = pass.clone();
-        let conditioned = conditioned.timed(self.at.clock.clone(), move |at| wants_negative(&asking, &at));
-        self.denoiser = Some(self.at.wrapped(pass, Box::new(conditioned), &self.watch)?);
+        let asking = Asking::of(pass, &self.at.wraps);
+        let conditioned = conditioned.timed(self.at.clock.clone(), move |at| asking.wants_negative(&at));
+        let again = Again::of(conditioned);
+        self.denoiser = Some(self.at.wrapped(pass, &again, self.model.predicts(pass), &self.watch)?);
         self.at.under = under;
         Ok(Event::Encoded { cut })
     }
@@ -201,7 +203,8 @@ impl Run {
 
     /// The infotext of a picture.
     fn text(&self, picture: usize) -> String {
-        infotext::render(&self.job.request(picture), &self.made, self.model.knobs(), self.job.given().is_some())
+        let keys = methods::keys_of(&*self.model);
+        infotext::render(&self.job.request(picture), &self.made, &keys, self.job.given().is_some())
     }
 
     /// The decoded pixels before rounding, `[batch, 3, height, width]`, -1 to 1.
@@ -265,7 +268,7 @@ impl Run {
 
     /// Goes on from a snapshot, of a run of the same model: the pixels are those that the run itself would have made.
     ///
-    /// What wraps had in mind is not kept; they begin anew. Its first event is that the words are encoded.
+    /// Wraps have in mind what they had, if they [fork](crate::Wrap::fork). Its first event is that the words are encoded.
     pub fn resume(model: Arc<dyn Model>, snapshot: Snapshot, encodings: Arc<Encodings>, cancel: Cancel) -> Self {
         let Snapshot { job, source, at } = snapshot;
         Self::standing(model, job, encodings, cancel, source, at)

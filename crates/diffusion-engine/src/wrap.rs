@@ -3,18 +3,22 @@
 mod count;
 mod finite;
 mod guidance;
+mod memory;
+mod only;
 mod pass;
 mod watch;
 
 use std::sync::Arc;
 
-use samplers::{Denoiser, SigmaSpace, Sigmas};
+use samplers::{Denoiser, Prediction, SigmaSpace, Sigmas};
 
-use crate::{Clock, Encoded, Error, Hooks, Moment};
+use crate::{Again, Clock, Encoded, Error, Hooks, Moment};
 
 pub(crate) use count::Count;
 pub(crate) use finite::Finite;
 pub use guidance::Guidance;
+pub use memory::Memory;
+pub(crate) use only::only_where;
 pub use pass::{Applied, Origin, Pass};
 pub(crate) use watch::Watch;
 
@@ -22,7 +26,8 @@ pub(crate) use watch::Watch;
 pub trait Wrap: Send + Sync {
     /// Puts itself around a denoiser: what a sampler calls then goes through it.
     ///
-    /// What it returns lives for one pass and may remember earlier calls; after [`Run::resume`](crate::Run::resume) it begins anew.
+    /// What it returns lives for one pass. What it remembers of earlier calls it keeps in the wrap, see [`Wrap::fork`]; what it keeps to
+    /// itself begins anew after [`Run::resume`](crate::Run::resume).
     ///
     /// # Errors
     /// What it can't do of the pass.
@@ -36,8 +41,8 @@ pub trait Wrap: Send + Sync {
     }
 
     /// Whether a call needs the answer to the negative prompt; where something around the model says that it does not, the model is not
-    /// asked, and [`Denoised::negative`](samplers::Denoised::negative) is empty. A sampler's need and that of several prompts at once
-    /// go before it.
+    /// asked, and [`Denoised::negative`](samplers::Denoised::negative) is empty. Where a sampler or several prompts at once need it all the
+    /// same, it is there, but guidance is not shown it.
     fn wants_negative(&self, _pass: &Pass, _at: &Moment) -> bool {
         true
     }
@@ -48,6 +53,12 @@ pub trait Wrap: Send + Sync {
     /// What it can't do of them.
     fn conditioning(&self, prompts: Vec<Arc<Encoded>>) -> Result<Vec<Arc<Encoded>>, Error> {
         Ok(prompts)
+    }
+
+    /// Another wrap that remembers the same and shares nothing with this one that either of them changes: what takes its place in a pass
+    /// that begins, in a snapshot, and in a run that goes on from one. `None`, where nothing is said, for what remembers no call.
+    fn fork(&self) -> Option<Arc<dyn Wrap>> {
+        None
     }
 
     /// What it does inside the networks, if anything.
@@ -80,4 +91,8 @@ pub struct Around<'a> {
     pub shape: [usize; 4],
     /// Where the pass stands.
     pub clock: &'a Clock,
+    /// What the network's output is, where the model tells.
+    pub predicts: Option<Prediction>,
+    /// The model, for what asks a second time.
+    pub again: &'a Again,
 }

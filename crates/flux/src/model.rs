@@ -156,6 +156,10 @@ impl Model for Flux {
         Flow { shift: habits::shift(&pass.profile, self.distilled(), tokens), tokens }
     }
 
+    fn predicts(&self, _: &Pass) -> Option<Prediction> {
+        Some(Prediction::Flow)
+    }
+
     fn prompt(&self, pieces: Vec<Piece>, pass: &Pass) -> Prompt {
         let mut settings = Options::default();
         settings.set(T5_LENGTH.name, Value::Number(t5_tokens(pass, self.distilled()) as f64));
@@ -250,7 +254,7 @@ impl Predictor for Predicting {
         };
         let of_batch = |&prompt: &usize| {
             let inside = inside.of_call(sigma, prompt);
-            x.one_by_one(|picture| of_picture(&under[prompt], picture, &inside))
+            x.one_by_one(|i, picture| of_picture(&under[prompt], picture, &inside.of_picture(i)))
         };
         which.iter().map(of_batch).collect()
     }

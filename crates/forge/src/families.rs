@@ -8,6 +8,7 @@ use std::{
 use diffusion_engine::{
     Catalog, Family, Key,
     family::{Kind, Role},
+    methods,
 };
 use flux::FluxFamily;
 use stable_diffusion::StableDiffusionFamily;
@@ -69,14 +70,19 @@ impl Families {
     /// # Errors
     /// Two entries of one name.
     pub fn catalog(&self) -> Result<Catalog, samplers::Error> {
-        let with = |catalog: Catalog, family: &Arc<dyn Family>| family.register(catalog.with_knobs(family.knobs()));
+        let with = |catalog: Catalog, family: &Arc<dyn Family>| {
+            let methods = family.methods().iter();
+            family.register(methods.fold(catalog.with_knobs(family.knobs()), |catalog, m| catalog.with_knobs(m.keys)))
+        };
         self.iter().try_fold(Catalog::builtin(), with)
     }
 
-    /// What can be set of their models beside what every model has; what several of them have once.
+    /// What can be set of their models beside what every model has, and of the ways to guide them; what several of them have once.
     pub(crate) fn knobs(&self) -> Vec<&'static Key> {
         let mut knobs: Vec<&'static Key> = Vec::new();
-        for key in self.iter().flat_map(|family| family.knobs()) {
+        let methods = methods::all().iter().chain(self.iter().flat_map(|family| family.methods()));
+        let of_families = self.iter().flat_map(|family| family.knobs());
+        for key in of_families.chain(methods.flat_map(|method| method.keys)) {
             if !knobs.iter().any(|other| other.path() == key.path()) {
                 knobs.push(key);
             }

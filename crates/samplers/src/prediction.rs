@@ -58,4 +58,44 @@ impl Prediction {
             }
         })
     }
+
+    /// The output for `x` at a noise level above 0 by which the model sees this clean latent there: [`Prediction::denoised`] the other way
+    /// round.
+    pub fn output(self, x: Tensor<4>, denoised: Tensor<4>, sigma: f32) -> Tensor<4> {
+        let variance = |data: f64| f64::from(sigma).powi(2) + data.powi(2);
+        match self {
+            Self::Epsilon | Self::Flow => (x - denoised) * (1.0 / sigma),
+            Self::V => {
+                let factor = variance(1.0).sqrt() / f64::from(sigma);
+                (x * (1.0 / variance(1.0)) as f32 - denoised) * factor as f32
+            }
+            Self::Edm { data } => {
+                let factor = variance(data).sqrt() / (f64::from(sigma) * data);
+                (denoised - x * (data.powi(2) / variance(data)) as f32) * factor as f32
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core_tensor::{Device, tensor, values};
+
+    use super::*;
+
+    #[test]
+    fn the_output_for_what_a_model_saw_is_what_it_said() {
+        let latent =
+            |seed: f32| tensor((0..8).map(|i| (seed * i as f32).sin()).collect(), [1, 2, 2, 2], &Device::flex());
+        let (x, output) = (latent(1.3), latent(0.7));
+        for prediction in [Prediction::Epsilon, Prediction::V, Prediction::Flow, Prediction::Edm { data: 0.5 }] {
+            for sigma in [0.1, 0.9, 14.6] {
+                let denoised = prediction.denoised(x.clone() * sigma, output.clone(), sigma);
+                let found = values(&prediction.output(x.clone() * sigma, denoised.0, sigma));
+                for (found, expected) in found.iter().zip(values(&output)) {
+                    assert!((found - expected).abs() < 1e-4, "{prediction:?} at {sigma}: {found}, expected {expected}");
+                }
+            }
+        }
+    }
 }

@@ -126,6 +126,10 @@ impl Model for StableDiffusion {
         if zero_snr { SigmaSpace::ZeroSnr } else { SigmaSpace::Discrete }
     }
 
+    fn predicts(&self, pass: &Pass) -> Option<Prediction> {
+        Some(self.prediction(pass))
+    }
+
     /// The levels of Align Your Steps are the edition's own (Forge modules/sd_schedulers.py: `is_sdxl`, dfdcbab).
     fn schedule_options(&self) -> Options {
         let mut options = Options::default();
@@ -214,7 +218,7 @@ impl Predictor for Predicting {
         };
         let of_batch = |&prompt: &usize| {
             let inside = inside.of_call(sigma, prompt);
-            x.one_by_one(|picture| of_picture(&under[prompt], picture, &inside))
+            x.one_by_one(|i, picture| of_picture(&under[prompt], picture, &inside.of_picture(i)))
         };
         which.iter().map(of_batch).collect()
     }

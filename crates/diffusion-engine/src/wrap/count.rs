@@ -20,7 +20,7 @@ struct Counted {
 
 impl Denoiser for Counted {
     fn begin(&mut self, step: &Step) {
-        self.clock.begin(step);
+        self.clock.begins(step);
         self.inner.begin(step);
     }
 

@@ -4,9 +4,7 @@
 
 use std::path::PathBuf;
 
-use diffusion_engine::{
-    Emphasis, Fallback, HiresSize, Key, Kind, PerStep, PictureFormat, Size, Txt2Img, Upscaler, Value,
-};
+use diffusion_engine::{Emphasis, Fallback, HiresSize, Key, Kind, PerStep, PictureFormat, Size, Txt2Img, Upscaler, Value, methods};
 use memory::Bytes;
 use samplers::{Options, Schedule};
 
@@ -74,7 +72,7 @@ macro_rules! tables {
 
         /// The tables, in the order in which a config has them.
         pub(crate) static TABLES: &[Table] =
-            &[$(Table { name: stringify!($table), title: stringify!($Table), about: $what.trim_ascii() },)*];
+            &[$(Table { name: stringify!($table), title: stringify!($Table), about: $what.trim_ascii() },)* GUIDANCE];
 
         /// Every key that any model has, in the order of its table.
         pub(crate) static ENTRIES: &[Entry] = &[$($(Entry {
@@ -88,6 +86,13 @@ macro_rules! tables {
         },)*)*];
     };
 }
+
+/// What the methods are set by, see [`diffusion_engine::methods`].
+const GUIDANCE: Table = Table {
+    name: methods::TABLE,
+    title: "Guidance",
+    about: "how the model is guided, and which of its calls are spared; docs/guidance.md says more",
+};
 
 const fn open(means: &'static str, example: &'static str) -> Fallback {
     Fallback::Open { means, example }
