@@ -140,6 +140,7 @@ fn request(dice: &mut Dice, catalog: &Catalog) -> Txt2Img {
     }
     let strength = number(dice, 0.000_1, 1.0) as f32;
     Txt2Img {
+        hires: None,
         seed: whole(dice),
         batch: 1 + dice.roll(Txt2Img::MAX_BATCH),
         noise: *dice.pick(&[NoiseSource::Cpu, NoiseSource::Nv]),

@@ -125,7 +125,7 @@ impl Upscaler {
                 Network::Compact(_, network) => network.forward(x, inside, further)?,
             };
             let y = core_tensor::in_f32(y);
-            if is_finite(&y) { Ok(y) } else { Err(RunError::NotFinite { stage: Stage::Image }) }
+            if is_finite(&y)? { Ok(y) } else { Err(RunError::NotFinite { stage: Stage::Image }) }
         };
         tiles.assemble(&pixels.to_device(&self.device), self.factor(), tile)
     }
