@@ -3,6 +3,7 @@
 mod exif;
 mod format;
 mod likeness;
+mod read;
 
 use std::{
     io::{self, Write},
@@ -11,10 +12,12 @@ use std::{
 
 use core_tensor::{Tensor, on_host};
 
+use self::format::Written;
 use crate::{Error, Unwritable, write_whole};
 
 pub use format::PictureFormat;
 pub use likeness::Likeness;
+pub use read::Picture;
 
 /// A finished picture: 8-bit RGB and the text that says how it was made.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +73,8 @@ impl Image {
     /// # Errors
     /// Those of the stream, and of a picture that the format has no room for: a JPEG takes [`PictureFormat::MAX_JPEG_TEXT`] bytes of text.
     pub fn encode(&self, format: PictureFormat, out: &mut dyn Write) -> io::Result<()> {
-        format.write(self, out)
+        let Self { width, height, pixels, infotext } = self;
+        format.write(Written { width: *width, height: *height, pixels, opacity: None, infotext }, out)
     }
 
     /// How a picture in a file compares with this one, pixel by pixel.

@@ -64,7 +64,7 @@ pub use event::{Event, StepReport};
 pub use family::{Family, OpenedModel};
 pub use hires::{Hires, HiresSize};
 pub use hooks::{Call, Hooks, Inside, Look};
-pub use image::{Image, Likeness, PictureFormat};
+pub use image::{Image, Likeness, Picture, PictureFormat};
 pub use infotext::{Infotext, Reading, parse, render};
 pub use interpolation::Interpolation;
 pub use job::Job;

@@ -1,9 +1,10 @@
 use std::{
+    borrow::Cow,
     io::{self, Write},
     path::Path,
 };
 
-use super::{Image, exif};
+use super::exif;
 
 /// The PNG text key that A1111 reads and writes.
 const KEY: &str = "parameters";
@@ -50,12 +51,34 @@ impl PictureFormat {
         }
     }
 
-    pub(super) fn write(self, image: &Image, out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn write(self, image: Written, out: &mut dyn Write) -> io::Result<()> {
         match self {
             Self::Png => png(image, out),
             Self::Jpeg { quality } => jpeg(image, quality, out),
             Self::Webp => webp(image, out),
         }
+    }
+}
+
+/// A picture as it is written.
+#[derive(Clone, Copy)]
+pub(super) struct Written<'p> {
+    pub(super) width: usize,
+    pub(super) height: usize,
+    /// `height · width · 3` bytes.
+    pub(super) pixels: &'p [u8],
+    /// `height · width` bytes, which a JPEG has no room for.
+    pub(super) opacity: Option<&'p [u8]>,
+    /// What is said of it; nothing where it is empty.
+    pub(super) infotext: &'p str,
+}
+
+impl Written<'_> {
+    /// Red, green, blue and, where there is one, the opacity of each pixel.
+    fn interleaved(&self) -> Cow<'_, [u8]> {
+        let Some(opacity) = self.opacity else { return Cow::Borrowed(self.pixels) };
+        let pixels = self.pixels.as_chunks::<3>().0.iter().zip(opacity);
+        Cow::Owned(pixels.flat_map(|(&[red, green, blue], &opacity)| [red, green, blue, opacity]).collect())
     }
 }
 
@@ -66,21 +89,21 @@ fn side<N: TryFrom<usize>>(n: usize) -> io::Result<N> {
     N::try_from(n).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the picture is too large for its format"))
 }
 
-fn png(image: &Image, out: &mut dyn Write) -> io::Result<()> {
+fn png(image: Written, out: &mut dyn Write) -> io::Result<()> {
     let mut encoder = png::Encoder::new(out, side(image.width)?, side(image.height)?);
-    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_color(if image.opacity.is_some() { png::ColorType::Rgba } else { png::ColorType::Rgb });
     encoder.set_depth(png::BitDepth::Eight);
-    if image.infotext.chars().all(|c| matches!(u32::from(c), 1..=255)) {
-        encoder.add_text_chunk(KEY.into(), image.infotext.clone())?;
-    } else {
-        encoder.add_itxt_chunk(KEY.into(), image.infotext.clone())?;
+    if image.infotext.chars().any(|c| !matches!(u32::from(c), 1..=255)) {
+        encoder.add_itxt_chunk(KEY.into(), image.infotext.to_owned())?;
+    } else if !image.infotext.is_empty() {
+        encoder.add_text_chunk(KEY.into(), image.infotext.to_owned())?;
     }
     let mut writer = encoder.write_header()?;
-    writer.write_image_data(&image.pixels)?;
+    writer.write_image_data(&image.interleaved())?;
     Ok(writer.finish()?)
 }
 
-fn jpeg(image: &Image, quality: u8, out: &mut dyn Write) -> io::Result<()> {
+fn jpeg(image: Written, quality: u8, out: &mut dyn Write) -> io::Result<()> {
     use jpeg_encoder::{ColorType, Encoder, EncodingError};
     let error = |error| match error {
         EncodingError::IoError(error) => error,
@@ -88,16 +111,20 @@ fn jpeg(image: &Image, quality: u8, out: &mut dyn Write) -> io::Result<()> {
     };
     let mut encoder = Encoder::new(out, quality.clamp(1, 100));
     encoder.set_optimized_huffman_tables(true);
-    encoder.add_exif_metadata(&exif::user_comment(&image.infotext)).map_err(error)?;
-    encoder.encode(&image.pixels, side(image.width)?, side(image.height)?, ColorType::Rgb).map_err(error)
+    if !image.infotext.is_empty() {
+        encoder.add_exif_metadata(&exif::user_comment(image.infotext)).map_err(error)?;
+    }
+    encoder.encode(image.pixels, side(image.width)?, side(image.height)?, ColorType::Rgb).map_err(error)
 }
 
-fn webp(image: &Image, out: &mut dyn Write) -> io::Result<()> {
+fn webp(image: Written, out: &mut dyn Write) -> io::Result<()> {
     use image_webp::{ColorType, EncodingError, WebPEncoder};
     let mut encoder = WebPEncoder::new(out);
-    encoder.set_exif_metadata(exif::user_comment(&image.infotext));
-    encoder.encode(&image.pixels, side(image.width)?, side(image.height)?, ColorType::Rgb8).map_err(|error| match error
-    {
+    if !image.infotext.is_empty() {
+        encoder.set_exif_metadata(exif::user_comment(image.infotext));
+    }
+    let colour = if image.opacity.is_some() { ColorType::Rgba8 } else { ColorType::Rgb8 };
+    encoder.encode(&image.interleaved(), side(image.width)?, side(image.height)?, colour).map_err(|error| match error {
         EncodingError::IoError(error) => error,
         other => io::Error::new(io::ErrorKind::InvalidInput, other),
     })

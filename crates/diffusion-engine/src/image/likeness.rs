@@ -1,10 +1,6 @@
-use std::{
-    fs::File,
-    io::{self, BufReader, Read, Seek},
-    path::Path,
-};
+use std::path::Path;
 
-use super::Image;
+use super::{Image, read::Opened};
 use crate::Error;
 
 /// How a picture compares with another.
@@ -32,75 +28,19 @@ pub enum Likeness {
 
 /// Compares with the picture of a file, which is decoded only if it has as many pixels; how opaque they are does not count.
 pub(super) fn of(image: &Image, path: &Path) -> Result<Likeness, Error> {
-    let read = |source| Error::Read { path: path.to_owned(), source };
-    let broken = |source| Error::Pixels { path: path.to_owned(), source };
-    let mut file = BufReader::new(File::open(path).map_err(read)?);
-    let mut head = Vec::new();
-    file.by_ref().take(12).read_to_end(&mut head).map_err(read)?;
-    file.rewind().map_err(read)?;
-    let decoded = match head.as_slice() {
-        [0x89, b'P', b'N', b'G', ..] => png(image, file),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P'] => webp(image, file),
-        [0xff, 0xd8, 0xff, ..] => Ok(Decoded::Lossy),
-        _ => return Err(Error::NotAPicture { path: path.to_owned() }),
-    };
-    Ok(match decoded.map_err(broken)? {
-        Decoded::Lossy => Likeness::Lossy,
-        Decoded::OtherSize { width, height } => Likeness::OtherSize { width, height },
-        Decoded::Pixels { bytes, channels } => compared(&image.pixels, &bytes, channels),
-    })
-}
-
-/// What a file has in the place of a picture's pixels.
-enum Decoded {
-    /// Pixels of 1 (grey), 2 (grey, opacity), 3 or 4 bytes.
-    Pixels {
-        bytes: Vec<u8>,
-        channels: usize,
-    },
-    OtherSize {
-        width: usize,
-        height: usize,
-    },
-    Lossy,
-}
-
-fn png<R: io::BufRead + Seek>(image: &Image, file: R) -> io::Result<Decoded> {
-    let mut decoder = png::Decoder::new(file);
-    // 16 bits become 8, and palettes colours.
-    decoder.set_transformations(png::Transformations::normalize_to_color8());
-    let mut reader = decoder.read_info()?;
-    let (width, height) = (reader.info().width as usize, reader.info().height as usize);
-    if (width, height) != (image.width, image.height) {
-        return Ok(Decoded::OtherSize { width, height });
+    let mut opened = Opened::of(path)?;
+    let [width, height] = opened.size();
+    if let Opened::Jpeg = opened {
+        return Ok(Likeness::Lossy);
     }
-    let size = reader.output_buffer_size().ok_or(io::ErrorKind::InvalidData)?;
-    let mut bytes = vec![0; size];
-    let frame = reader.next_frame(&mut bytes)?;
-    bytes.truncate(frame.buffer_size());
-    Ok(Decoded::Pixels { bytes, channels: frame.color_type.samples() })
-}
-
-fn webp<R: io::BufRead + Seek>(image: &Image, file: R) -> io::Result<Decoded> {
-    let wrong = |error| match error {
-        image_webp::DecodingError::IoError(error) => error,
-        other => io::Error::new(io::ErrorKind::InvalidData, other),
-    };
-    let mut decoder = image_webp::WebPDecoder::new(file).map_err(wrong)?;
-    if decoder.is_animated() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is an animation"));
+    if [width, height] != [image.width, image.height] {
+        return Ok(Likeness::OtherSize { width, height });
     }
-    let (width, height) = decoder.dimensions();
-    let (width, height) = (width as usize, height as usize);
-    if (width, height) != (image.width, image.height) {
-        return Ok(Decoded::OtherSize { width, height });
+    if opened.is_lossy() {
+        return Ok(Likeness::Lossy);
     }
-    if decoder.is_lossy() {
-        return Ok(Decoded::Lossy);
-    }
-    let mut bytes = vec![0; decoder.output_buffer_size().ok_or(io::ErrorKind::InvalidData)?];
-    decoder.read_image(&mut bytes).map_err(wrong)?;
-    Ok(Decoded::Pixels { channels: if decoder.has_alpha() { 4 } else { 3 }, bytes })
+    let (bytes, channels) = opened.decode().map_err(|source| Error::Pixels { path: path.to_owned(), source })?;
+    Ok(compared(&image.pixels, &bytes, channels))
 }
 
 fn compared(ours: &[u8], theirs: &[u8], channels: usize) -> Likeness {
@@ -120,6 +60,8 @@ fn compared(ours: &[u8], theirs: &[u8], channels: usize) -> Likeness {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::PictureFormat;
 
