@@ -44,6 +44,7 @@ mod size;
 mod snapshot;
 mod text;
 mod text_fault;
+mod tiny_names;
 mod unwritable;
 mod upscaler;
 mod vae;
@@ -92,10 +93,11 @@ pub use text::{
     weighted_together,
 };
 pub use text_fault::TextFault;
+pub use tiny_names::TinyNames;
 pub use unwritable::Unwritable;
 pub use upscaler::{PixelUpscaler, UnknownUpscaler, Upscaler};
-pub use vae::{AutoencoderKl, LatentScaling, Posterior, TileCost, TilePlan, VaeConfig, VaeDimensions};
+pub use vae::{AutoencoderKl, LatentScaling, Posterior, TileCost, TilePlan, TinyAutoencoder, TinyDimensions, VaeConfig, VaeDimensions};
 pub use vae_names::LdmNames;
-pub use whole_file::{check_writable, sweep, write_whole};
+pub use whole_file::{check_writable, sweep, write_passing, write_whole};
 pub use wrap::{Applied, Around, Guidance, Memory, Origin, Pass, Place, Wrap};
 pub use writer::Writer;

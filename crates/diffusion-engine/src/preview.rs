@@ -2,13 +2,14 @@ use std::sync::Arc;
 
 use core_tensor::{Tensor, on_host, tensor};
 
-use crate::{Error, Image, Inside, LatentRgb, Model, Stage, finite::finite, wrap::Watch};
+use crate::{Autoencoder, Error, Image, Inside, LatentRgb, Model, Stage, finite::finite, wrap::Watch};
 
 /// A look at the pictures of a run in the making: what its model sees in the latent, at the last call. Clones share it.
 #[derive(Clone)]
 pub struct Preview {
     model: Arc<dyn Model>,
     watch: Watch,
+    decoder: Option<Arc<dyn Autoencoder>>,
 }
 
 impl std::fmt::Debug for Preview {
@@ -19,21 +20,29 @@ impl std::fmt::Debug for Preview {
 
 impl Preview {
     pub(crate) fn new(model: Arc<dyn Model>, watch: Watch) -> Self {
-        Self { model, watch }
+        Self { model, watch, decoder: None }
+    }
+
+    /// The same, decoded by this, such as a tiny decoder.
+    #[must_use]
+    pub fn decoded_by(self, decoder: Arc<dyn Autoencoder>) -> Self {
+        Self { decoder: Some(decoder), ..self }
     }
 
     /// The first picture of the batch as it looks now; `None` before the model was called.
     ///
-    /// It has a pixel for each of the latent's where the model's card says how its channels look, and is decoded otherwise.
+    /// Without a decoder of its own it has a pixel for each of the latent's where the model's card says how its channels look, and is
+    /// decoded as pictures are otherwise.
     ///
     /// # Errors
     /// [`Error::NotFinite`], or those of decoding.
     pub fn image(&self) -> Result<Option<Image>, Error> {
         let Some(latent) = self.watch.latest() else { return Ok(None) };
         let latent = latent.0.narrow(0, 0, 1);
-        let pixels = match &self.model.card().preview {
-            Some(colours) => projected(&latent, colours)?,
-            None => self.model.clone().vae().decode(latent, &Inside::default())?,
+        let pixels = match (&self.decoder, &self.model.card().preview) {
+            (Some(decoder), _) => decoder.decode(latent, &Inside::default())?,
+            (None, Some(colours)) => projected(&latent, colours)?,
+            (None, None) => self.model.clone().vae().decode(latent, &Inside::default())?,
         };
         finite(Stage::Preview, &pixels)?;
         Image::of(pixels.clamp(-1.0, 1.0), String::new()).map(Some)

@@ -5,6 +5,7 @@ mod decoder;
 mod dimensions;
 mod encoder;
 mod tiles;
+mod tiny;
 
 use std::ops::Range;
 
@@ -15,6 +16,7 @@ pub use self::{
     dimensions::VaeDimensions,
     encoder::Posterior,
     tiles::{TileCost, TilePlan},
+    tiny::{TinyAutoencoder, TinyDimensions},
 };
 use crate::{Autoencoder, Error, Inside};
 

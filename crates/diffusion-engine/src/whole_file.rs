@@ -26,11 +26,21 @@ const SUFFIX: &str = ".tmp";
 /// the system could not promise that its name survives a power loss.
 pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
     let place = followed(path).map_err(|source| Error::Write { path: path.to_owned(), source })?;
-    replace(&place, fill).map_err(|source| Error::Write { path: path.to_owned(), source })?;
+    replace(&place, true, fill).map_err(|source| Error::Write { path: path.to_owned(), source })?;
     sync_folder(folder(&place)).map_err(|source| Error::Unsynced { path: path.to_owned(), source })
 }
 
-fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Unwritable> {
+/// The same of a file that soon is replaced by the next, such as a picture in the making: who reads it sees all of it or the one before, but
+/// nothing waits until it is on disk.
+///
+/// # Errors
+/// [`Error::Write`].
+pub fn write_passing(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+    let written = followed(path).and_then(|place| replace(&place, false, fill));
+    written.map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+fn replace(path: &Path, lasts: bool, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Unwritable> {
     check_name(path)?;
     fs::create_dir_all(folder(path))?;
     let mut file = temporary(folder(path))?;
@@ -41,7 +51,9 @@ fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> 
     if let Ok(replaced) = path.metadata() {
         file.as_file().set_permissions(replaced.permissions())?;
     }
-    durable(file.as_file().sync_all())?;
+    if lasts {
+        durable(file.as_file().sync_all())?;
+    }
     file.persist(path).map_err(|e| e.error)?;
     Ok(())
 }
