@@ -125,6 +125,11 @@ impl Job {
         &self.passes
     }
 
+    /// Bytes that the networks between its passes take at most, beside what they hold.
+    pub fn upscaling_bytes(&self) -> u64 {
+        self.passes.windows(2).map(|two| two[1].upscaler.working_bytes(two[0].size, two[1].size)).max().unwrap_or(0)
+    }
+
     /// The noise that the caller made.
     pub(crate) fn given(&self) -> Option<&Latent> {
         self.given.as_ref()

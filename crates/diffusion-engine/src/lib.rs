@@ -37,6 +37,7 @@ mod prompt;
 mod prompt_syntax;
 mod provenance;
 mod request;
+mod resample;
 pub mod run;
 mod scripts;
 mod site;
@@ -82,6 +83,7 @@ pub use prompt::{
 };
 pub use prompt_syntax::{PlainWords, Syntax};
 pub use provenance::{Ingredient, Provenance};
+pub use resample::Filter;
 pub use request::{Txt2Img, Variation};
 pub use run::{Run, start};
 pub use site::{HookError, Site};

@@ -14,7 +14,7 @@ use crate::{
     Inside, Job, Model, Piece, Preview, Prompt, Provenance, Snapshot, Stage, StepReport,
     conditions::Editions,
     encoded::of_one_length,
-    enlarged::enlarged,
+    enlarged::Enlarged,
     finite::finite,
     host_noise::HostNoise,
     infotext, methods,
@@ -155,7 +155,13 @@ impl Run {
             return Ok(None);
         }
         let index = self.at.pass + 1;
-        let clean = enlarged(&self.job.passes()[index], self.model.card(), self.at.latent.clone());
+        let (pass, card, vae) = (&self.job.passes()[index], self.model.card(), self.model.clone().vae());
+        if pass.upscaler.takes_pixels() {
+            // As before the last picture.
+            give_back_freed(&self.at.latent.0.device());
+        }
+        let enlarged = Enlarged::of(pass, card, &*vae, self.at.latent.clone(), &self.inside)?;
+        let clean = enlarged.cut(pass, card, &*vae, &self.inside)?;
         self.at = Prepared::further(&*self.model, &self.job, index, clean, &mut self.source)?;
         self.denoiser = None;
         self.encode().map(Some)

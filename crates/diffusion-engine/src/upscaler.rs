@@ -1,10 +1,10 @@
 //! What makes a picture larger between two passes.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use core_tensor::Tensor;
 
-use crate::{Error, Inside, Interpolation, Size};
+use crate::{Error, Filter, Inside, Interpolation, Size};
 
 /// Makes a picture larger by a factor of its own, as networks for super-resolution do.
 pub trait PixelUpscaler: Send + Sync {
@@ -30,55 +30,91 @@ pub trait PixelUpscaler: Send + Sync {
 pub enum Upscaler {
     /// The latent itself, resized.
     Latent(Interpolation),
+    /// The picture, decoded, resized and encoded.
+    Picture(Filter),
+    /// The picture, decoded, made larger by a network as often as it takes, resized by [`Filter::Lanczos`] and encoded.
+    Network(Arc<dyn PixelUpscaler>),
 }
 
 /// A name that no upscaler has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownUpscaler;
 
+/// Those that need no file: what configs call them, and what A1111 and infotexts do.
+static PLAIN: [(&str, &str, Upscaler); 8] = [
+    ("latent", "Latent", Upscaler::Latent(Interpolation::Bilinear)),
+    ("latent-antialiased", "Latent (antialiased)", Upscaler::Latent(Interpolation::BilinearAntialiased)),
+    ("latent-bicubic", "Latent (bicubic)", Upscaler::Latent(Interpolation::Bicubic)),
+    (
+        "latent-bicubic-antialiased",
+        "Latent (bicubic antialiased)",
+        Upscaler::Latent(Interpolation::BicubicAntialiased),
+    ),
+    ("latent-nearest", "Latent (nearest)", Upscaler::Latent(Interpolation::Nearest)),
+    ("latent-nearest-exact", "Latent (nearest-exact)", Upscaler::Latent(Interpolation::NearestExact)),
+    ("lanczos", "Lanczos", Upscaler::Picture(Filter::Lanczos)),
+    ("nearest", "Nearest", Upscaler::Picture(Filter::Nearest)),
+];
+
 impl Upscaler {
     /// What configs call those that need no file.
-    pub const IDS: [&str; 6] = [
+    pub const IDS: [&str; PLAIN.len()] = [
         "latent",
         "latent-antialiased",
         "latent-bicubic",
         "latent-bicubic-antialiased",
         "latent-nearest",
         "latent-nearest-exact",
+        "lanczos",
+        "nearest",
     ];
 
-    /// What A1111 and infotexts call them, in the same order.
-    const LABELS: [&str; 6] = [
-        "Latent",
-        "Latent (antialiased)",
-        "Latent (bicubic)",
-        "Latent (bicubic antialiased)",
-        "Latent (nearest)",
-        "Latent (nearest-exact)",
-    ];
-
-    const LATENT: [Interpolation; 6] = [
-        Interpolation::Bilinear,
-        Interpolation::BilinearAntialiased,
-        Interpolation::Bicubic,
-        Interpolation::BicubicAntialiased,
-        Interpolation::Nearest,
-        Interpolation::NearestExact,
-    ];
-
-    /// What a config calls it.
+    /// What a config calls it; a network, what that calls itself.
     pub fn id(&self) -> &str {
-        Self::IDS[self.place()]
+        self.names().map_or_else(|network| network.name(), |(id, _)| id)
     }
 
     /// What infotexts call it.
     pub fn label(&self) -> &str {
-        Self::LABELS[self.place()]
+        self.names().map_or_else(|network| network.name(), |(_, label)| label)
     }
 
-    fn place(&self) -> usize {
-        let Self::Latent(of) = self;
-        Self::LATENT.iter().position(|latent| latent == of).expect("every interpolation is in the list")
+    /// Whether the first pass's picture is decoded, and what becomes of it encoded.
+    pub fn takes_pixels(&self) -> bool {
+        match self {
+            Self::Latent(_) => false,
+            Self::Picture(_) | Self::Network(_) => true,
+        }
+    }
+
+    /// How often a network makes a picture larger at most, as in Forge: modules/upscaler.py, dfdcbab.
+    pub(crate) const MOST: usize = 3;
+
+    /// Bytes that its network takes at most, from a picture of one size to one of another.
+    pub(crate) fn working_bytes(&self, from: Size, to: Size) -> u64 {
+        let Self::Network(network) = self else { return 0 };
+        let larger = |size: &Size| {
+            let times = |side: usize| side.saturating_mul(network.factor());
+            Some(Size { width: times(size.width), height: times(size.height) })
+        };
+        let given = std::iter::successors(Some(from), larger).take(Self::MOST);
+        let given = given.enumerate().filter(|(i, size)| *i == 0 || size.width < to.width || size.height < to.height);
+        given.map(|(_, size)| network.working_bytes(size)).max().unwrap_or(0)
+    }
+
+    fn names(&self) -> Result<(&'static str, &'static str), &dyn PixelUpscaler> {
+        let is_it = |(_, _, plain): &&(_, _, Self)| match (plain, self) {
+            (Self::Latent(plain), Self::Latent(own)) => plain == own,
+            (Self::Picture(plain), Self::Picture(own)) => plain == own,
+            (Self::Latent(_) | Self::Picture(_) | Self::Network(_), _) => false,
+        };
+        match (self, PLAIN.iter().find(is_it)) {
+            (Self::Network(network), _) => Err(&**network),
+            (_, found) => {
+                let (id, label, _) = found.expect("every upscaler without a network is in the list");
+                Ok((id, label))
+            }
+        }
     }
 }
 
@@ -93,10 +129,11 @@ impl FromStr for Upscaler {
     type Err = UnknownUpscaler;
 
     fn from_str(name: &str) -> Result<Self, UnknownUpscaler> {
-        let is_it =
-            |(id, label): (&&str, &&str)| [id, label].iter().any(|known| known.eq_ignore_ascii_case(name.trim()));
-        let at = Self::IDS.iter().zip(&Self::LABELS).position(is_it).ok_or(UnknownUpscaler)?;
-        Ok(Self::Latent(Self::LATENT[at]))
+        let is_it = |(id, label, _): &&(&str, &str, Self)| {
+            [id, label].iter().any(|known| known.eq_ignore_ascii_case(name.trim()))
+        };
+        let (_, _, found) = PLAIN.iter().find(is_it).ok_or(UnknownUpscaler)?;
+        Ok(found.clone())
     }
 }
 

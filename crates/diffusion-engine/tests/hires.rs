@@ -6,9 +6,10 @@ mod toy;
 
 use std::sync::Arc;
 
-use core_tensor::{Device, Latent, tensor, values};
+use core_tensor::{Device, Latent, Tensor, tensor, values};
 use diffusion_engine::{
-    Cancel, Error, Event, Hires, HiresSize, Interpolation, Job, Model, Run, Size, Txt2Img, Upscaler, start,
+    Cancel, Error, Event, Filter, Hires, HiresSize, Inside, Interpolation, Job, Model, PixelUpscaler, Run, Size, Txt2Img,
+    Upscaler, start,
 };
 use fixtures::{Golden, deviation};
 use samplers::Registry;
@@ -57,6 +58,7 @@ fn every_upscaler_is_called_by_its_id_and_by_the_web_uis_name() {
         assert_eq!(upscaler.id(), id);
         assert_eq!(upscaler.label().to_uppercase().parse(), Ok(upscaler));
     }
+    assert_eq!("lanczos".parse(), Ok(Upscaler::Picture(Filter::Lanczos)));
     assert_eq!("Latent (nearest-exact)".parse(), Ok(Upscaler::Latent(Interpolation::NearestExact)));
     assert!("latent-nearest-inexact".parse::<Upscaler>().is_err());
 }
@@ -161,4 +163,75 @@ fn a_second_pass_stops_when_it_is_told_to() {
     run.cancel().ask();
     assert!(matches!(run.next(), Some(Err(Error::Stopped { step: 0, steps: 5 }))));
     assert!(run.image().is_err());
+}
+
+/// Repeats each pixel, and counts how often.
+struct Doubled(std::sync::atomic::AtomicUsize);
+
+impl PixelUpscaler for Doubled {
+    fn name(&self) -> &str {
+        "doubled"
+    }
+
+    fn factor(&self) -> usize {
+        2
+    }
+
+    fn working_bytes(&self, from: Size) -> u64 {
+        (from.width * from.height) as u64
+    }
+
+    fn upscale(&self, picture: Tensor<4>, _: &Inside) -> Result<Tensor<4>, Error> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let [b, c, h, w] = picture.dims();
+        assert!(values(&picture).iter().all(|value| (0.0..=1.0).contains(value)));
+        let tall = picture.reshape([b, c, h, 1, w, 1]).expand([b, c, h, 2, w, 2]);
+        Ok(tall.reshape([b, c, 2 * h, 2 * w]) * 1.5 - 0.25)
+    }
+}
+
+#[test]
+fn a_second_pass_starts_from_pixels_that_a_network_made_as_often_as_it_takes() {
+    let network = Arc::new(Doubled(0.into()));
+    let upscaled = |width, height| {
+        let job = Job::of(Txt2Img {
+            batch: 2,
+            ..twice(|hires| {
+                hires.size = HiresSize::Sides { width, height };
+                hires.upscaler = Upscaler::Network(network.clone());
+            })
+        })
+        .unwrap();
+        let bytes = job.upscaling_bytes();
+        let image = finished(run(&Toy::new(), job)).image().unwrap();
+        let made = network.0.swap(0, std::sync::atomic::Ordering::Relaxed);
+        ((image.width, image.height), made, bytes)
+    };
+    assert_eq!(upscaled(16, 8), ((16, 8), 2, 32));
+    // of four times as large a picture it makes two of each, and of nothing larger none
+    assert_eq!(upscaled(32, 16), ((32, 16), 4, 128));
+    assert_eq!(upscaled(24, 8), ((24, 8), 4, 128));
+    // and its name stands in the text
+    let job = Job::of(twice(|hires| hires.upscaler = Upscaler::Network(network.clone()))).unwrap();
+    assert!(finished(run(&Toy::new(), job)).image().unwrap().infotext.contains("Hires upscaler: doubled"));
+}
+
+#[test]
+fn pixels_that_are_resized_are_those_of_the_first_pass() {
+    let model = Toy::new();
+    // At next to no strength the second pass keeps what it starts from.
+    let drawn = |upscaler: &str| {
+        let request = twice(|hires| {
+            hires.upscaler = upscaler.parse().unwrap();
+            (hires.strength, hires.steps) = (0.002, Some(1));
+        });
+        values(&finished(run(&model, Job::of(request).unwrap())).latent().0)
+    };
+    let first = finished(run(&model, Job::of(request("words")).unwrap())).latent().0.clone();
+    let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
+    let (nearest, lanczos) = (drawn("nearest"), drawn("lanczos"));
+    assert_ne!(nearest, lanczos);
+    for found in [&nearest, &lanczos] {
+        assert!((mean(found) - mean(&values(&first.clone().clamp(-1.0, 1.0)))).abs() < 0.02);
+    }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use core_tensor::{Residency, Weights};
 use diffusion_engine::{
-    Card, Catalog, Clip, ClipConfig, ClipDimensions, Error, Family, Job, Key, Model, OpenedModel, T5, T5Dimensions,
-    VaeConfig, VaeDimensions,
+    Card, Catalog, Clip, ClipConfig, ClipDimensions, Error, Family, Job, Key, Model, OpenedModel, Pass, T5,
+    T5Dimensions,     VaeConfig, VaeDimensions,
     family::{Count, Duty, Is, Kind, Network, Part, PartBytes, Parts, Placement, Role, Word, autoencoder, clip, t5},
 };
 
@@ -104,6 +104,16 @@ struct Opened {
     decoder: usize,
 }
 
+impl Opened {
+    /// What the encoder of pictures takes of memory, where a job encodes any.
+    fn encoder_bytes(&self, job: &Job) -> Result<u64, Error> {
+        match job.passes().iter().any(Pass::encodes) {
+            true => autoencoder::encoder_bytes(&self.vae.0, &self.vae.1),
+            false => Ok(0),
+        }
+    }
+}
+
 impl OpenedModel for Opened {
     fn card(&self) -> &Card {
         &self.card
@@ -120,7 +130,13 @@ impl OpenedModel for Opened {
     }
 
     fn working_bytes(&self, job: &Job) -> u64 {
-        Flux::working_bytes(&self.dimensions, &self.encoder, self.decoder, job)
+        let work = Flux::working_bytes(&self.dimensions, &self.encoder, self.decoder, job);
+        work.saturating_add(self.encoder_bytes(job).unwrap_or(0))
+    }
+
+    fn fits(&self, job: &Job) -> Result<(), Error> {
+        self.encoder_bytes(job)?;
+        job.passes().iter().try_for_each(|pass| pass.size.checked(self.card.size_multiple).map(drop))
     }
 
     fn load(&self, at: &Placement) -> Result<Arc<dyn Model>, Error> {

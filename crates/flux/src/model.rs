@@ -106,10 +106,10 @@ impl Flux {
         let numbers = |of: &[(usize, usize)]| {
             of.iter().map(|&(times, n)| (times as u64).saturating_mul(n as u64)).fold(0, u64::saturating_add)
         };
-        let Size { width, height } = pass.size;
-        let pixels = (width as u64).saturating_mul(height as u64);
+        let area = |Size { width, height }: Size| (width as u64).saturating_mul(height as u64);
+        let pixels = area(pass.largest());
         let text = t5_tokens(pass, dimensions.guidance) as u64;
-        let tokens = text.saturating_add(pixels / 256);
+        let tokens = text.saturating_add(area(pass.size) / 256);
         // Queries, keys and values, twice where parts are put together, and what attention packs of them, heads filled up to a panel;
         // or both inner layers and their product.
         let panels = t5.heads.saturating_mul((t5.inner / t5.heads.max(1)).next_multiple_of(PANEL_WIDTH));

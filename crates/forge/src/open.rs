@@ -141,7 +141,7 @@ impl Opened {
     pub(crate) fn plan(&self, job: &Job, loras: u64) -> Result<Plan> {
         let part =
             |PartBytes { key, unpacked, mapped }| Part { name: key, unpacked: Bytes(unpacked), mapped: Bytes(mapped) };
-        let work = Bytes(self.model.working_bytes(job));
+        let work = Bytes(self.model.working_bytes(job).max(job.upscaling_bytes()));
         let work = Part { name: WORK.to_owned(), unpacked: work, mapped: work };
         // As they are stored and as they are multiplied with, in up to twice as much.
         let loras = Bytes(loras.saturating_mul(2));

@@ -119,6 +119,19 @@ impl Pass {
         self.cfg.largest() > 1.0 || self.sampler.needs_negative || is_composed(&self.prompt)
     }
 
+    /// Whether pictures are encoded for it.
+    pub fn encodes(&self) -> bool {
+        match self.start {
+            Origin::Noise => false,
+            Origin::Last(_) => self.upscaler.takes_pixels(),
+        }
+    }
+
+    /// The largest picture that there is on its way.
+    pub fn largest(&self) -> Size {
+        if self.encodes() { self.enlarged_to.unwrap_or(self.size) } else { self.size }
+    }
+
     /// The options of the sampler and the schedule, whatever the model: where the schedule is `automatic`, of all that it may stand for.
     pub fn params(&self) -> Vec<Param> {
         let schedules = self.schedule.meanings(&self.sampler);

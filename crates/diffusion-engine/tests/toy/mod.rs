@@ -87,6 +87,10 @@ impl Autoencoder for Painter {
         self.beside.fetch_add(self.network.strong_count(), Ordering::Relaxed);
         inside.after_map(Site::layer("decoder", "out"), latent)
     }
+
+    fn encode(&self, pixels: Tensor<4>, _: Option<Tensor<4>>, _: &Inside) -> Result<Tensor<4>, Error> {
+        Ok(pixels)
+    }
 }
 
 struct Grey(Vec<Arc<Encoded>>);

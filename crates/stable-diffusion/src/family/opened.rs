@@ -105,10 +105,18 @@ impl Opened {
         })
     }
 
+    /// What the encoder of pictures takes of memory, where a job encodes any.
+    fn encoder_bytes(&self, job: &Job) -> Result<u64, Error> {
+        match job.passes().iter().any(Pass::encodes) {
+            true => autoencoder::encoder_bytes(&self.vae.0, &self.vae.1),
+            false => Ok(0),
+        }
+    }
+
     fn pass_bytes(&self, pass: &Pass, batch: usize) -> u64 {
-        let Size { width, height } = pass.size;
+        let Size { width, height } = pass.largest();
         let times = |numbers: &[usize]| numbers.iter().fold(1u64, |n, &times| n.saturating_mul(times as u64));
-        let latent = [height / self.card.factor, width / self.card.factor];
+        let latent = [pass.size.height, pass.size.width].map(|side| side / self.card.factor);
         // A token is a byte at least, and each chunk of 75 has two marks.
         let longest = pass.prompt.len().max(pass.negative.len());
         let tokens = (longest / ClipTokenizer::TEXT + 1).saturating_mul(ClipTokenizer::LENGTH);
@@ -187,11 +195,13 @@ impl OpenedModel for Opened {
     }
 
     fn working_bytes(&self, job: &Job) -> u64 {
-        job.passes().iter().map(|pass| self.pass_bytes(pass, job.batch())).max().unwrap_or(0)
+        let passes = job.passes().iter().map(|pass| self.pass_bytes(pass, job.batch())).max().unwrap_or(0);
+        passes.saturating_add(self.encoder_bytes(job).unwrap_or(0))
     }
 
     fn fits(&self, job: &Job) -> Result<(), Error> {
         draws_from_noise(&self.dimensions)?;
+        self.encoder_bytes(job)?;
         job.passes().iter().try_for_each(|pass| pass.size.checked(self.card.size_multiple).map(drop))
     }
 
