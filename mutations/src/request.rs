@@ -1,10 +1,10 @@
 //! Requests of every setting that a picture's text has, written down and read again: what is read is what was written.
 
 use diffusion_engine::{
-    Catalog, Emphasis, Ingredient, Key, Kind, Pass, PerStep, Provenance, Shape, Size, Txt2Img, Value, Variation, parse,
-    render,
+    Catalog, Emphasis, Hires, HiresSize, Ingredient, Key, Kind, Pass, PerStep, Provenance, RefinedPasses, Refiner,
+    Shape, Size, Txt2Img, Upscaler, Value, Variation, parse, render,
 };
-use samplers::{Kind as ParamKind, Value as Setting, noise::NoiseSource};
+use samplers::{Kind as ParamKind, Options, Value as Setting, noise::NoiseSource};
 
 use crate::{Dice, Reached};
 
@@ -139,14 +139,44 @@ fn request(dice: &mut Dice, catalog: &Catalog) -> Txt2Img {
         }
     }
     let strength = number(dice, 0.000_1, 1.0) as f32;
+    // Of a picture whose larger one is a picture too.
+    let may_grow = [pass.size.width, pass.size.height].iter().all(|side| (64..=4096).contains(side));
     Txt2Img {
-        hires: None,
         seed: whole(dice),
         batch: 1 + dice.roll(Txt2Img::MAX_BATCH),
         noise: *dice.pick(&[NoiseSource::Cpu, NoiseSource::Nv]),
         variation: dice.one_in(3).then(|| Variation { seed: whole(dice), strength }),
         resized_from: dice.one_in(4).then(|| Size { width: side(dice), height: side(dice) }),
         pass,
+        hires: (may_grow && dice.one_in(2)).then(|| hires(dice, catalog)),
+        refiner: dice.one_in(5).then(|| Refiner {
+            name: (*dice.pick(&["sd_xl_refiner_1.0", "a, b: c", "Löwe (2)"])).to_owned(),
+            switch_at: number(dice, 0.0, 1.0),
+            passes: *dice.pick(&[RefinedPasses::First, RefinedPasses::Second, RefinedPasses::Both]),
+        }),
+    }
+}
+
+fn hires(dice: &mut Dice, catalog: &Catalog) -> Hires {
+    let sides = |dice: &mut Dice| HiresSize::Sides { width: 64 + dice.roll(2048), height: 64 + dice.roll(2048) };
+    let size = if dice.one_in(2) { sides(dice) } else { HiresSize::Scale(number(dice, 1.0, 4.0)) };
+    let mut knobs = Options::default();
+    for key in catalog.knobs().iter().filter(|key| key.label.is_some()) {
+        let value = if dice.one_in(6) { knob(dice, key) } else { None };
+        value.into_iter().for_each(|value| knobs.set(key.name, value));
+    }
+    Hires {
+        upscaler: dice.pick(&Upscaler::IDS).parse().unwrap_or_default(),
+        steps: Some(1 + dice.roll(500)),
+        strength: number(dice, 0.51, 1.0),
+        sampler: dice.one_in(2).then(|| dice.pick(catalog.samplers()).clone()),
+        schedule: dice.one_in(2).then(|| dice.pick(catalog.schedules()).clone()),
+        cfg: dice.one_in(2).then(|| by_step(dice)),
+        knobs,
+        prompt: words(dice).trim().to_owned(),
+        negative: words(dice).trim().to_owned(),
+        model: if dice.one_in(4) { "sdxl, v1: b".to_owned() } else { String::new() },
+        ..Hires::of(size)
     }
 }
 

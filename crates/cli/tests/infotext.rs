@@ -49,7 +49,7 @@ fn lines_of_settings_are_read_whoever_wrote_them() {
             json!({"steps": 20, "sampler": "euler", "cfg": 7.0, "guidance": 3.5, "schedule": "automatic",
                 "unread": ["Refiner switch at"],
                 "hires": {"scale": 2.0, "width": null, "height": null, "upscaler": "latent", "steps": 10, "strength": 0.5,
-                    "sampler": "heun", "schedule": "beta", "cfg": 3.0, "guidance": 9.0, "prompt": null, "negative": null}}),
+                    "sampler": "heun", "schedule": "beta", "cfg": 3.0, "guidance": 9.0, "prompt": null, "negative": null, "model": null}}),
         ),
         (
             "a second pass by an upscaler that is not known stays what the picture's own settings are not",

@@ -77,6 +77,18 @@ fn a_picture_of_two_passes_is_drawn_again_from_its_text() {
 }
 
 #[test]
+fn a_refined_picture_is_drawn_again_with_its_refiner_and_not_without() {
+    let tiny = Tiny::of("tiny-dev");
+    let other = golden("sd-2").join("model.safetensors").display().to_string();
+    let both = ["--refiner", &other, "--hires-checkpoint", &other];
+    let how = ["--refiner-switch-at", "0.3", "--refiner-passes", "first", "--hires-scale", "1.5", "--hires-steps", "2"];
+    forge(&tiny, &["txt2img"], "sd-1", &[&both[..], &how, &["--output", "a.png"]].concat()).done();
+    forge(&tiny, &["replay", "a.png"], "sd-1", &[&both[..], &["--output", "b.png"]].concat()).done();
+    assert!(fs::read(tiny.path("a.png")).unwrap() == fs::read(tiny.path("b.png")).unwrap());
+    forge(&tiny, &["replay", "a.png"], "sd-1", &[]).refused(2, &["`hires.checkpoint`", "a file"]);
+}
+
+#[test]
 fn pixels_that_differ_are_counted_and_have_a_code_of_their_own() {
     let tiny = Tiny::quick();
     tiny.txt2img(&["--output", "a.png"]).done();

@@ -1,9 +1,9 @@
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use core_tensor::Latent;
 use samplers::{Denoised, Denoiser};
 
-use crate::{Clock, Conditions, Error, Hooks, Inside, Moment, Predictor};
+use crate::{Clock, Conditions, Error, Hooks, Inside, Moment, Predictor, conditioning::Next};
 
 /// A model under its prompts, as samplers call it: the innermost of what is wrapped around each other.
 ///
@@ -65,11 +65,12 @@ impl Conditioned {
 
 impl Denoiser for Conditioned {
     fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, samplers::Error> {
-        self.answered(x, sigma).map_err(|error| told(error, sigma))
+        self.answered(x, sigma).map_err(|error| as_samplers(error, sigma))
     }
 }
 
-fn told(error: Error, sigma: f32) -> samplers::Error {
+/// An error as samplers hand it on.
+pub(crate) fn as_samplers(error: Error, sigma: f32) -> samplers::Error {
     match error {
         Error::Cancelled => samplers::Error::Cancelled,
         error => samplers::Error::Model { sigma, source: Box::new(error) },
@@ -78,7 +79,34 @@ fn told(error: Error, sigma: f32) -> samplers::Error {
 
 /// The model of a pass under its prompts, past all that is wrapped around it: for what asks a second time. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Again(Arc<Mutex<Conditioned>>);
+pub struct Again(Arc<Mutex<Turns>>);
+
+/// Whose turn it is to answer.
+struct Turns {
+    /// None where the model that was to take over could not.
+    now: Option<Conditioned>,
+    next: Option<Next>,
+}
+
+impl std::fmt::Debug for Turns {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Turns").finish_non_exhaustive()
+    }
+}
+
+impl Turns {
+    /// The model whose turn it is.
+    fn of(&mut self, sigma: f32) -> Result<&mut Conditioned, Error> {
+        let call = self.now.as_ref().map(|now| now.clock.at(sigma).call);
+        if let Some(next) = self.next.take_if(|next| call.is_some_and(|call| call >= next.from)) {
+            // There may be room for one network alone.
+            self.now = None;
+            self.now = Some(next.taken_over()?);
+        }
+        // What stopped the other from taking over has stopped the run.
+        self.now.as_mut().ok_or(Error::Cancelled)
+    }
+}
 
 /// Under which prompts a model is asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +120,12 @@ pub enum Whose {
 impl Again {
     /// Of this model.
     pub fn of(model: Conditioned) -> Self {
-        Self(Arc::new(Mutex::new(model)))
+        Self(Arc::new(Mutex::new(Turns { now: Some(model), next: None })))
+    }
+
+    /// Of this model, until another takes over.
+    pub(crate) fn until(model: Conditioned, next: Option<Next>) -> Self {
+        Self(Arc::new(Mutex::new(Turns { now: Some(model), next })))
     }
 
     /// The model as what is wrapped around it calls it first.
@@ -112,30 +145,37 @@ impl Again {
         whose: Whose,
         hooks: &[Arc<dyn Hooks>],
     ) -> Result<Latent, samplers::Error> {
-        let mut model = self.held(sigma)?;
-        let at = model.clock.at(sigma);
-        let inside = model.inside.at(at).again(hooks);
-        let answered = match (whose, model.conditions.negative(at.call)) {
-            (Whose::Negative, Some(negative)) => {
-                model.predictor.predict(x, sigma, &[negative], &inside).map(|mut answers| answers.pop())
-            }
-            _ => model.answers(x, at, false, &inside).map(|answers| Some(answers.latent)),
-        };
-        let latent = answered.map_err(|error| told(error, sigma))?;
-        Ok(latent.expect("a model answers to each prompt, and there is one"))
+        self.answered(sigma, |model| {
+            let at = model.clock.at(sigma);
+            let inside = model.inside.at(at).again(hooks);
+            let latent = match (whose, model.conditions.negative(at.call)) {
+                (Whose::Negative, Some(negative)) => model.predictor.predict(x, sigma, &[negative], &inside)?.pop(),
+                _ => Some(model.answers(x, at, false, &inside)?.latent),
+            };
+            Ok(latent.expect("a model answers to each prompt, and there is one"))
+        })
     }
 
-    fn held(&self, sigma: f32) -> Result<MutexGuard<'_, Conditioned>, samplers::Error> {
-        match self.0.try_lock() {
-            Ok(model) => Ok(model),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(told(Error::Asked, sigma)),
-        }
+    /// What becomes of the model whose turn it is.
+    fn answered<T>(
+        &self,
+        sigma: f32,
+        work: impl FnOnce(&mut Conditioned) -> Result<T, Error>,
+    ) -> Result<T, samplers::Error> {
+        let answer = || {
+            let mut turns = match self.0.try_lock() {
+                Ok(turns) => turns,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return Err(Error::Asked),
+            };
+            work(turns.of(sigma)?)
+        };
+        answer().map_err(|error| as_samplers(error, sigma))
     }
 }
 
 impl Denoiser for Again {
     fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, samplers::Error> {
-        self.held(sigma)?.denoise(x, sigma)
+        self.answered(sigma, |model| model.answered(x, sigma))
     }
 }

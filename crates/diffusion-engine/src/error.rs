@@ -2,7 +2,7 @@ use std::{fmt, io, path::PathBuf};
 
 use core_tensor::Error as WeightError;
 
-use crate::{HookError, PromptFault, Site, TextFault, Unwritable, Writer};
+use crate::{HookError, PromptFault, Site, TextFault, Unwritable, Which, Writer};
 
 /// What can go wrong between a request and its picture.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,14 @@ pub enum Error {
         steps: usize,
         /// Why.
         source: samplers::Error,
+    },
+    /// A model that a run goes on with can't be loaded.
+    #[error("{which} can't be loaded")]
+    Bring {
+        /// Which of the job's.
+        which: Which,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A network was told to stop.
     #[error("cancelled")]

@@ -1,6 +1,6 @@
 use samplers::{Options, Sampler, Schedule};
 
-use crate::{Error, Origin, Pass, PerStep, Size, Upscaler};
+use crate::{Error, Origin, Pass, PerStep, Size, Upscaler, Which};
 
 /// A second pass at another size, whose start is what the first one made: "Hires. fix" of A1111, whose rules these are
 /// (Forge: modules/processing.py `StableDiffusionProcessingTxt2Img`, dfdcbab).
@@ -29,6 +29,8 @@ pub struct Hires {
     pub prompt: String,
     /// What it should not show; empty for what the first pass should not.
     pub negative: String,
+    /// What its own model is called; empty for the first pass's.
+    pub model: String,
 }
 
 /// How large a second pass is.
@@ -112,6 +114,7 @@ impl Hires {
             knobs: Options::default(),
             prompt: String::new(),
             negative: String::new(),
+            model: String::new(),
         }
     }
 
@@ -147,6 +150,9 @@ impl Hires {
                 own.clone_into(of_pass);
                 *template = None;
             }
+        }
+        if !self.model.is_empty() {
+            pass.model = Which::Hires;
         }
         pass.check()?;
         Ok(pass)

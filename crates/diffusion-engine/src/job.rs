@@ -3,7 +3,9 @@ use std::sync::Arc;
 use core_tensor::Latent;
 use samplers::noise::NoiseSource;
 
-use crate::{Applied, Error, ExtraNetwork, Hires, Origin, Pass, Size, Txt2Img, Variation, Wrap, prompt, request};
+use crate::{
+    Applied, Error, ExtraNetwork, Hires, Origin, Pass, Refiner, Size, Txt2Img, Variation, Which, Wrap, prompt, request,
+};
 
 /// Pictures to draw: the seed, how many, and the passes that each goes through.
 ///
@@ -26,6 +28,8 @@ pub struct Job {
     passes: Vec<Pass>,
     /// What the second pass was asked for by, for the pictures' texts.
     hires: Option<Hires>,
+    /// What a refiner was asked for by, for them too.
+    refiner: Option<Refiner>,
     given: Option<Latent>,
 }
 
@@ -41,10 +45,9 @@ impl Job {
         for (negative, prompt) in prompts.chain(of_hires) {
             prompt::checked(prompt, ExtraNetwork::is_lora).map_err(|source| Error::Prompt { negative, source })?;
         }
-        let Txt2Img { seed, batch, noise, variation, resized_from, pass, hires } = request;
-        let second = hires.as_ref().map(|hires| hires.pass(&pass)).transpose()?;
-        let passes = [pass].into_iter().chain(second).collect();
-        Ok(Self { seed, batch, noise, variation, resized_from, passes, hires, given: None })
+        let passes = request.passes()?;
+        let Txt2Img { seed, batch, noise, variation, resized_from, pass: _, hires, refiner } = request;
+        Ok(Self { seed, batch, noise, variation, resized_from, passes, hires, refiner, given: None })
     }
 
     /// The same job from noise that the caller made, `[batch, channels, height, width]` of the latent.
@@ -58,10 +61,15 @@ impl Job {
         self
     }
 
-    /// What its prompts name in angle brackets, in their order.
+    /// What its prompts name in angle brackets, each once, in their order.
     pub fn extra_networks(&self) -> Vec<ExtraNetwork> {
-        let prompts = self.passes.iter().flat_map(|pass| [&pass.prompt, &pass.negative]);
-        prompts.flat_map(|prompt| prompt::extra_networks(prompt)).collect()
+        let mut all = Vec::new();
+        for network in self.passes.iter().flat_map(Pass::extra_networks) {
+            if !all.contains(&network) {
+                all.push(network);
+            }
+        }
+        all
     }
 
     /// The same job for a model that has these LoRAs in it, by which the prompts may call them.
@@ -125,6 +133,25 @@ impl Job {
         &self.passes
     }
 
+    /// The models that it is drawn with, each once.
+    pub fn models(&self) -> Vec<Which> {
+        let of_pass = |pass: &Pass| [Some(pass.model), pass.refined_from.map(|_| Which::Refiner)];
+        let mut all: Vec<Which> = self.passes.iter().flat_map(of_pass).flatten().collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// The same job with those of its passes alone that a model has a part in; the first pass where there is none.
+    pub fn of_model(&self, which: Which) -> Self {
+        let is_its = |pass: &&Pass| pass.model == which || (pass.refined_from.is_some() && which == Which::Refiner);
+        let mut passes: Vec<Pass> = self.passes.iter().filter(is_its).cloned().collect();
+        if passes.is_empty() {
+            passes.push(self.passes[0].clone());
+        }
+        Self { passes, ..self.clone() }
+    }
+
     /// Bytes that the networks between its passes take at most, beside what they hold.
     pub fn upscaling_bytes(&self) -> u64 {
         self.passes.windows(2).map(|two| two[1].upscaler.working_bytes(two[0].size, two[1].size)).max().unwrap_or(0)
@@ -138,8 +165,8 @@ impl Job {
     /// What an infotext says of one picture of the batch.
     pub(crate) fn request(&self, picture: usize) -> Txt2Img {
         let Self { seed, batch, noise, variation, resized_from, .. } = *self;
-        let (pass, hires) = (self.passes[0].clone(), self.hires.clone());
-        Txt2Img { seed, batch, noise, variation, resized_from, pass, hires }.picture(picture)
+        let (pass, hires, refiner) = (self.passes[0].clone(), self.hires.clone(), self.refiner.clone());
+        Txt2Img { seed, batch, noise, variation, resized_from, pass, hires, refiner }.picture(picture)
     }
 
     fn last(&self) -> &Pass {

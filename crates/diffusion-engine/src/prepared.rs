@@ -6,7 +6,7 @@ use core_tensor::Latent;
 use samplers::{Denoiser, Prediction, Process, Sampler, SigmaSpace, Sigmas, Start, Stepper};
 
 use crate::{
-    Again, Around, Clock, Encoded, Error, Guidance, Job, Model, Moment, Origin, Pass, Place, Stage, Wrap,
+    Again, Around, Clock, Encoded, Error, Guidance, Job, Model, Moment, Origin, Pass, Place, Stage, Which, Wrap,
     finite::finite,
     host_noise::HostNoise,
     methods,
@@ -102,6 +102,16 @@ impl Prepared {
     ) -> Self {
         let (clock, under) = (Clock::default(), Vec::new());
         Self { pass, space, sigmas, stepper, noise, latent, done: 0, clock, scripts, under, wraps }
+    }
+
+    /// Which model goes on with the pass, and from which call on the refiner does, where it is still to come.
+    pub(crate) fn turn(&self, pass: &Pass) -> (Which, Option<usize>) {
+        match pass.refined_from_call(self.sigmas.steps()) {
+            None => (pass.model, None),
+            Some(from) if from > self.clock.at(0.0).call => (pass.model, Some(from)),
+            // A run that goes on from a snapshot may be the refiner's already.
+            Some(_) => (Which::Refiner, None),
+        }
     }
 
     /// The same pass in the same state.

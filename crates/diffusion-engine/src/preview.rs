@@ -2,12 +2,12 @@ use std::sync::Arc;
 
 use core_tensor::{Tensor, on_host, tensor};
 
-use crate::{Autoencoder, Error, Image, Inside, LatentRgb, Model, Stage, finite::finite, wrap::Watch};
+use crate::{Autoencoder, Error, Image, Inside, LatentRgb, Stage, finite::finite, models::Current, wrap::Watch};
 
 /// A look at the pictures of a run in the making: what its model sees in the latent, at the last call. Clones share it.
 #[derive(Clone)]
 pub struct Preview {
-    model: Arc<dyn Model>,
+    model: Current,
     watch: Watch,
     decoder: Option<Arc<dyn Autoencoder>>,
 }
@@ -19,7 +19,7 @@ impl std::fmt::Debug for Preview {
 }
 
 impl Preview {
-    pub(crate) fn new(model: Arc<dyn Model>, watch: Watch) -> Self {
+    pub(crate) fn new(model: Current, watch: Watch) -> Self {
         Self { model, watch, decoder: None }
     }
 
@@ -29,7 +29,7 @@ impl Preview {
         Self { decoder: Some(decoder), ..self }
     }
 
-    /// The first picture of the batch as it looks now; `None` before the model was called.
+    /// The first picture of the batch as it looks now; `None` before the model was called, and while one takes another's place.
     ///
     /// Without a decoder of its own it has a pixel for each of the latent's where the model's card says how its channels look, and is
     /// decoded as pictures are otherwise.
@@ -37,12 +37,12 @@ impl Preview {
     /// # Errors
     /// [`Error::NotFinite`], or those of decoding.
     pub fn image(&self) -> Result<Option<Image>, Error> {
-        let Some(latent) = self.watch.latest() else { return Ok(None) };
+        let (Some(latent), Some(model)) = (self.watch.latest(), self.model.get()) else { return Ok(None) };
         let latent = latent.0.narrow(0, 0, 1);
-        let pixels = match (&self.decoder, &self.model.card().preview) {
+        let pixels = match (&self.decoder, &model.card().preview) {
             (Some(decoder), _) => decoder.decode(latent, &Inside::default())?,
             (None, Some(colours)) => projected(&latent, colours)?,
-            (None, None) => self.model.clone().vae().decode(latent, &Inside::default())?,
+            (None, None) => model.vae().decode(latent, &Inside::default())?,
         };
         finite(Stage::Preview, &pixels)?;
         Image::of(pixels.clamp(-1.0, 1.0), String::new()).map(Some)

@@ -1,7 +1,7 @@
 use samplers::noise::NoiseSource;
 
 use crate::{
-    Error, Hires, Pass, Size,
+    Error, Hires, Pass, Refiner, Size,
     prompt::{Wildcards, chosen, has_choices},
 };
 
@@ -29,6 +29,8 @@ pub struct Txt2Img {
     pub pass: Pass,
     /// A second pass at another size.
     pub hires: Option<Hires>,
+    /// A model that goes on where the first has taken some steps.
+    pub refiner: Option<Refiner>,
 }
 
 /// Noise on the way from the picture's own to that of another seed: a picture like it.
@@ -53,7 +55,7 @@ impl Txt2Img {
     /// A request for one picture of 1024 × 1024 pixels in 20 Euler steps.
     pub fn of(prompt: impl Into<String>) -> Self {
         let (noise, pass) = (NoiseSource::Cpu, Pass::of(prompt));
-        Self { seed: 0, batch: 1, noise, variation: None, resized_from: None, pass, hires: None }
+        Self { seed: 0, batch: 1, noise, variation: None, resized_from: None, pass, hires: None, refiner: None }
     }
 
     /// The seed of each picture: each has the next one, but all have the first one's where they are varied.
@@ -136,13 +138,30 @@ impl Txt2Img {
         (0..self.batch).map(of_picture).collect()
     }
 
+    /// The passes that each picture goes through.
+    ///
+    /// # Errors
+    /// As [`Txt2Img::checked`].
+    pub(crate) fn passes(&self) -> Result<Vec<Pass>, Error> {
+        let second = self.hires.as_ref().map(|hires| hires.pass(&self.pass)).transpose()?;
+        let mut passes: Vec<Pass> = [self.pass.clone()].into_iter().chain(second).collect();
+        let count = passes.len();
+        for (index, pass) in passes.iter_mut().enumerate() {
+            let refiner = self.refiner.as_ref().filter(|refiner| refiner.passes.hold(index, count));
+            if let Some(refiner) = refiner {
+                pass.refined_from = Some(refiner.switch_at);
+            }
+            pass.check()?;
+        }
+        Ok(passes)
+    }
+
     /// The same request, if nothing is wrong with it that can be told without a model.
     ///
     /// # Errors
     /// [`Error::Request`] or [`Error::Sampling`] for a number out of its range, or an option that does not exist.
     pub fn checked(self) -> Result<Self, Error> {
-        self.pass.check()?;
-        self.hires.as_ref().map(|hires| hires.pass(&self.pass)).transpose()?;
+        self.passes()?;
         let wrong = |what, expected: String, found: String| Err(Error::Request { what, expected, found });
         if let Some(Variation { strength, .. }) = self.variation
             && !(strength > 0.0 && strength <= 1.0)

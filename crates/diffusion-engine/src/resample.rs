@@ -32,9 +32,8 @@ impl Filter {
         match self {
             Self::Nearest => {
                 let (rows, columns) = (nearest(height, to_height), nearest(width, to_width));
-                let pixel = |at: usize| rgb[at * CHANNELS..][..CHANNELS].iter().copied();
-                let of_row = |row: &usize| columns.iter().flat_map(move |column| pixel(row * width + column));
-                rows.iter().flat_map(of_row).collect()
+                let places = rows.iter().flat_map(|row| columns.iter().map(move |column| row * width + column));
+                places.flat_map(|at| &rgb[at * CHANNELS..][..CHANNELS]).copied().collect()
             }
             Self::Lanczos => {
                 // Across first; a side that stays as it is has no pass of its own.
@@ -86,8 +85,7 @@ fn taps(from: usize, to: usize) -> Vec<Taps> {
         let centre = (i as f64 + 0.5) * scale;
         let first = (centre - reach + 0.5).max(0.0) as usize;
         let end = ((centre + reach + 0.5) as usize).min(from);
-        let weights: Vec<f64> =
-            (first..end).map(|at| lanczos((at as f64 - centre + 0.5) / stretch)).collect();
+        let weights: Vec<f64> = (first..end).map(|at| lanczos((at as f64 - centre + 0.5) / stretch)).collect();
         let total: f64 = weights.iter().sum();
         let fixed = |weight: &f64| (weight / total * f64::from(1 << BITS)).round() as i64;
         (first, weights.iter().map(fixed).collect())

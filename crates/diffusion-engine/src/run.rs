@@ -10,38 +10,55 @@ use core_tensor::{Latent, Tensor, give_back_freed};
 use samplers::{Denoiser, Step};
 
 use crate::{
-    Again, Autoencoder, Cancel, Conditioned, Conditions, Cut, Encoded, Encodings, Error, Event, Image, Ingredient,
-    Inside, Job, Model, Piece, Preview, Prompt, Provenance, Snapshot, Stage, StepReport,
-    conditions::Editions,
-    encoded::of_one_length,
+    Again, Autoencoder, Cancel, Encoded, Encodings, Error, Event, Image, Ingredient, Inside, Job, Key, Model, Models,
+    Preview, Provenance, Snapshot, Stage, StepReport, Which,
+    conditioning::{Conditioning, Next, Ready},
     enlarged::Enlarged,
     finite::finite,
     host_noise::HostNoise,
     infotext, methods,
-    prepared::{Asking, Prepared},
+    models::{Current, Only},
+    prepared::Prepared,
     wrap::Watch,
 };
 
 /// Begins a run. It stops when `cancel` is asked to, and takes prompts that were encoded before from `encodings`.
 ///
 /// # Errors
-/// A job that the model can't do.
+/// A job that the model can't do, such as one that asks for another beside it.
 pub fn start(model: Arc<dyn Model>, job: Job, encodings: Arc<Encodings>, cancel: Cancel) -> Result<Run, Error> {
+    let only = Only { model, encodings };
+    for which in job.models() {
+        only.model(which, 0)?;
+    }
+    start_with(Arc::new(only), job, cancel)
+}
+
+/// Begins a run of a job that may ask for several models.
+///
+/// # Errors
+/// A job that its models can't do.
+pub fn start_with(models: Arc<dyn Models>, job: Job, cancel: Cancel) -> Result<Run, Error> {
+    let first = job.passes()[0].model;
+    let model = models.model(first, 0)?;
     let keys = methods::keys_of(&*model);
     for pass in job.passes() {
         pass.check_knobs(&keys)?;
         pass.size.checked(model.card().size_multiple)?;
     }
     let mut source = HostNoise::of(&job);
-    let first = Prepared::first(&*model, &job, &mut source)?;
-    Ok(Run::standing(model, job, encodings, cancel, source, first))
+    let begun = Prepared::first(&*model, &job, &mut source)?;
+    Ok(Run::standing((models, first, model), job, cancel, source, begun))
 }
 
 /// One job in progress: an iterator of events that the caller drives, from any thread.
 pub struct Run {
-    model: Arc<dyn Model>,
+    models: Arc<dyn Models>,
+    /// The one of them that the run computes with now.
+    current: Current,
+    /// What can be set of the first one's family.
+    knobs: Vec<Key>,
     job: Job,
-    encodings: Arc<Encodings>,
     cancel: Cancel,
     inside: Inside,
     source: HostNoise,
@@ -111,40 +128,19 @@ impl Run {
 
     /// Encodes the words of the pass, and puts around the model what stands around it.
     fn encode(&mut self) -> Result<Event, Error> {
-        let pass = &self.job.passes()[self.at.pass];
+        let (index, pass) = (self.at.pass, &self.job.passes()[self.at.pass]);
         let hooks = self.at.wraps.iter().filter_map(|wrap| wrap.hooks());
         let inside = hooks.fold(Inside::until(&self.cancel), Inside::with);
-        let scripts = &self.at.scripts;
-        let (conditions, prompts) = Conditions::of(&scripts.positive, scripts.negative.as_ref());
-        let encode = |(part, editions): (usize, &Editions)| {
-            let negative = part >= scripts.positive.parts.len();
-            let stage = if negative { Stage::NegativePrompt } else { Stage::Prompt };
-            let prompt = |&(pieces, times): &(&[Piece], usize)| {
-                let prompt = self.model.prompt(pieces.to_vec(), pass);
-                (if negative { prompt.negative() } else { prompt }, times)
-            };
-            let editions: Vec<(Prompt, usize)> = editions.iter().map(prompt).collect();
-            let encode = || self.model.encode_all(&editions, &inside);
-            let encoded = self.encodings.get_or_encode(&editions, prompts.len(), encode)?;
-            same_number("the number of prompts that a model encodes", editions.len(), encoded.len())?;
-            for encoded in &encoded {
-                encoded.streams.iter().try_for_each(|stream| finite(stage, &stream.tokens))?;
-                encoded.pooled.iter().try_for_each(|pooled| finite(stage, pooled))?;
-            }
-            Ok(encoded)
-        };
-        let under = prompts.iter().enumerate().map(encode).collect::<Result<Vec<_>, Error>>()?.concat();
-        let (positives, count) = (conditions.positives(), under.len());
-        let cut = longest(&under[..positives]);
-        let under = if scripts.positive.parts.len() > 1 { of_one_length(under, positives) } else { under };
-        let under = self.at.wraps.iter().try_fold(under, |under, wrap| wrap.conditioning(under))?;
-        same_number("the number of prompts that a wrap leaves", count, under.len())?;
-        let predictor = self.model.clone().prepare(pass, under.clone())?;
-        let conditioned = Conditioned::new(predictor, conditions, inside);
-        let asking = Asking::of(pass, &self.at.wraps);
-        let conditioned = conditioned.timed(self.at.clock.clone(), move |at| asking.wants_negative(&at));
-        let again = Again::of(conditioned);
-        self.denoiser = Some(self.at.wrapped(pass, &again, self.model.predicts(pass), &self.watch)?);
+        let (scripts, clock) = (self.at.scripts.clone(), self.at.clock.clone());
+        let wraps = self.at.wraps.clone();
+        let conditioning = Conditioning { pass: pass.clone(), wraps, scripts, clock, inside };
+        let (which, refined_from) = self.at.turn(pass);
+        let model = self.current.become_one(which, index, &*self.models)?;
+        let Ready { conditioned, under, cut } = conditioning.ready(&model, &self.models.encodings(which, index))?;
+        let (models, current) = (self.models.clone(), self.current.clone());
+        let next = refined_from.map(|from| Next { from, index, conditioning, models, current });
+        let again = Again::until(conditioned, next);
+        self.denoiser = Some(self.at.wrapped(pass, &again, model.predicts(pass), &self.watch)?);
         self.at.under = under;
         Ok(Event::Encoded { cut })
     }
@@ -154,16 +150,19 @@ impl Run {
         if self.at.pass + 1 == self.job.passes().len() {
             return Ok(None);
         }
-        let index = self.at.pass + 1;
-        let (pass, card, vae) = (&self.job.passes()[index], self.model.card(), self.model.clone().vae());
+        let (index, model) = (self.at.pass + 1, self.model()?);
+        let pass = &self.job.passes()[index];
+        let (card, vae) = (model.card().clone(), model.vae());
         if pass.upscaler.takes_pixels() {
             // As before the last picture.
             give_back_freed(&self.at.latent.0.device());
         }
-        let enlarged = Enlarged::of(pass, card, &*vae, self.at.latent.clone(), &self.inside)?;
-        let clean = enlarged.cut(pass, card, &*vae, &self.inside)?;
-        self.at = Prepared::further(&*self.model, &self.job, index, clean, &mut self.source)?;
+        let enlarged = Enlarged::of(pass, &card, &*vae, self.at.latent.clone(), &self.inside)?;
+        drop(vae);
         self.denoiser = None;
+        let model = self.current.become_one(pass.model, index, &*self.models)?;
+        let clean = enlarged.cut(pass, &card, &*model.clone().vae(), &self.inside)?;
+        self.at = Prepared::further(&*model, &self.job, index, clean, &mut self.source)?;
         self.encode().map(Some)
     }
 
@@ -183,10 +182,10 @@ impl Run {
     pub fn into_images(self) -> Result<Vec<Image>, Error> {
         let end = self.sampled()?;
         let texts: Vec<_> = (0..self.job.batch()).map(|picture| self.text(picture)).collect();
-        let vae = self.model.clone().vae();
-        let Self { model, denoiser, at, inside, pixels, .. } = self;
+        let vae = self.model()?.vae();
+        let Self { models, current, denoiser, at, inside, pixels, .. } = self;
         let latent = at.latent;
-        drop((model, denoiser, at.stepper, at.under));
+        drop((models, current.take(), denoiser, at.stepper, at.under));
         give_back_freed(&latent.0.device());
         let image = |(picture, (text, known)): (usize, (String, OnceCell<_>))| {
             let pixels = known.into_inner().map_or_else(|| decoded(&*vae, &latent, picture, &inside), Ok);
@@ -209,8 +208,7 @@ impl Run {
 
     /// The infotext of a picture.
     fn text(&self, picture: usize) -> String {
-        let keys = methods::keys_of(&*self.model);
-        infotext::render(&self.job.request(picture), &self.made, &keys, self.job.given().is_some())
+        infotext::render(&self.job.request(picture), &self.made, &self.knobs, self.job.given().is_some())
     }
 
     /// The decoded pixels before rounding, `[batch, 3, height, width]`, -1 to 1.
@@ -232,7 +230,7 @@ impl Run {
             // The decoder's maps have other sizes than the network's: what those have left would be kept beside them.
             give_back_freed(&self.at.latent.0.device());
         }
-        let vae = self.model.clone().vae();
+        let vae = self.model()?.vae();
         let pixels = decoded(&*vae, &self.at.latent, picture, &self.inside).map_err(|error| told(error, end))?;
         Ok(self.pixels[picture].get_or_init(|| pixels).clone())
     }
@@ -258,7 +256,7 @@ impl Run {
 
     /// A look at the pictures in the making, for any thread, while the run goes on.
     pub fn preview(&self) -> Preview {
-        Preview::new(self.model.clone(), self.watch.clone())
+        Preview::new(self.current.clone(), self.watch.clone())
     }
 
     /// Where the run stands, to go on from with [`Run::resume`].
@@ -269,22 +267,44 @@ impl Run {
         if self.failed {
             return Err(Error::Unsettled { step: self.at.done + 1 });
         }
-        Ok(Snapshot { job: self.job.clone(), source: self.source.clone(), at: self.at.fork() })
+        let (job, source, at) = (self.job.clone(), self.source.clone(), self.at.fork());
+        Ok(Snapshot { job, source, at, name: self.made.model.name.clone() })
     }
 
     /// Goes on from a snapshot, of a run of the same model: the pixels are those that the run itself would have made.
     ///
     /// Wraps have in mind what they had, if they [fork](crate::Wrap::fork). Its first event is that the words are encoded.
     pub fn resume(model: Arc<dyn Model>, snapshot: Snapshot, encodings: Arc<Encodings>, cancel: Cancel) -> Self {
-        let Snapshot { job, source, at } = snapshot;
-        Self::standing(model, job, encodings, cancel, source, at)
+        Self::resumed(Arc::new(Only { model: model.clone(), encodings }), (Which::First, model), snapshot, cancel)
+    }
+
+    /// The same of a run of several models.
+    ///
+    /// # Errors
+    /// As those of [`Models::model`].
+    pub fn resume_with(models: Arc<dyn Models>, snapshot: Snapshot, cancel: Cancel) -> Result<Self, Error> {
+        let Snapshot { job, at, .. } = &snapshot;
+        let (which, _) = at.turn(&job.passes()[at.pass]);
+        let model = models.model(which, at.pass)?;
+        Ok(Self::resumed(models, (which, model), snapshot, cancel))
+    }
+
+    fn resumed(
+        models: Arc<dyn Models>,
+        (which, model): (Which, Arc<dyn Model>),
+        snapshot: Snapshot,
+        cancel: Cancel,
+    ) -> Self {
+        let Snapshot { job, source, at, name } = snapshot;
+        let mut run = Self::standing((models, which, model), job, cancel, source, at);
+        run.made.model = Ingredient { name, hash: None };
+        run
     }
 
     /// A run that has come this far.
     fn standing(
-        model: Arc<dyn Model>,
+        (models, which, model): (Arc<dyn Models>, Which, Arc<dyn Model>),
         job: Job,
-        encodings: Arc<Encodings>,
         cancel: Cancel,
         source: HostNoise,
         at: Prepared,
@@ -293,9 +313,10 @@ impl Run {
         let made = Provenance { model: Ingredient::named(model.card().name.clone()), ..Provenance::default() };
         let pixels = (0..job.batch()).map(|_| OnceCell::new()).collect();
         Self {
-            model,
+            models,
+            knobs: methods::keys_of(&*model),
+            current: Current::of(which, model),
             job,
-            encodings,
             cancel,
             inside,
             source,
@@ -306,6 +327,22 @@ impl Run {
             made,
             pixels,
         }
+    }
+
+    /// The model that it computes with now.
+    fn model(&self) -> Result<Arc<dyn Model>, Error> {
+        self.current.get().ok_or(Error::Unsettled { step: self.at.done + 1 })
+    }
+
+    /// The pass that the next event is of, from 0.
+    pub fn next_is_of(&self) -> usize {
+        let is_through = self.denoiser.is_some() && self.at.done >= self.at.sigmas.steps();
+        if is_through && self.at.pass + 1 < self.job.passes().len() { self.at.pass + 1 } else { self.at.pass }
+    }
+
+    /// The step that the next event is, from 1; `None` where the words are to be encoded.
+    pub fn next_step(&self) -> Option<usize> {
+        (self.denoiser.is_some() && self.next_is_of() == self.at.pass).then_some(self.at.done + 1)
     }
 
     /// Has the infotext of the pictures say by what the model's file is known, as programs compare it: the first ten digits of its SHA-256.
@@ -364,25 +401,4 @@ fn told(error: Error, [step, steps]: [usize; 2]) -> Error {
         Error::Cancelled | Error::Step { source: samplers::Error::Cancelled, .. } => Error::Stopped { step, steps },
         error => error,
     }
-}
-
-/// That there are as many as there have to be.
-fn same_number(what: &'static str, expected: usize, found: usize) -> Result<(), Error> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(Error::Request { what, expected: expected.to_string(), found: found.to_string() })
-}
-
-/// Where prompts were too long, by each encoder the longest.
-fn longest(prompts: &[Arc<Encoded>]) -> Vec<Cut> {
-    let mut longest: Vec<Cut> = Vec::new();
-    for cut in prompts.iter().flat_map(|encoded| &encoded.cut) {
-        match longest.iter_mut().find(|known| known.encoder == cut.encoder) {
-            Some(known) if known.tokens >= cut.tokens => {}
-            Some(known) => *known = *cut,
-            None => longest.push(*cut),
-        }
-    }
-    longest
 }

@@ -7,6 +7,8 @@ pub struct Snapshot {
     pub(crate) job: Job,
     pub(crate) source: HostNoise,
     pub(crate) at: Prepared,
+    /// What infotexts call the job's model.
+    pub(crate) name: Option<String>,
 }
 
 impl Snapshot {
@@ -23,7 +25,8 @@ impl Snapshot {
 
 impl Clone for Snapshot {
     fn clone(&self) -> Self {
-        Self { job: self.job.clone(), source: self.source.clone(), at: self.at.fork() }
+        let (job, source, name) = (self.job.clone(), self.source.clone(), self.name.clone());
+        Self { job, source, at: self.at.fork(), name }
     }
 }
 

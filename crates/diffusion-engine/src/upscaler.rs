@@ -45,11 +45,7 @@ static PLAIN: [(&str, &str, Upscaler); 8] = [
     ("latent", "Latent", Upscaler::Latent(Interpolation::Bilinear)),
     ("latent-antialiased", "Latent (antialiased)", Upscaler::Latent(Interpolation::BilinearAntialiased)),
     ("latent-bicubic", "Latent (bicubic)", Upscaler::Latent(Interpolation::Bicubic)),
-    (
-        "latent-bicubic-antialiased",
-        "Latent (bicubic antialiased)",
-        Upscaler::Latent(Interpolation::BicubicAntialiased),
-    ),
+    ("latent-bicubic-antialiased", "Latent (bicubic antialiased)", Upscaler::Latent(Interpolation::BicubicAntialiased)),
     ("latent-nearest", "Latent (nearest)", Upscaler::Latent(Interpolation::Nearest)),
     ("latent-nearest-exact", "Latent (nearest-exact)", Upscaler::Latent(Interpolation::NearestExact)),
     ("lanczos", "Lanczos", Upscaler::Picture(Filter::Lanczos)),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use core_tensor::{Device, Latent, Tensor, tensor, values};
 use diffusion_engine::{
-    Cancel, Error, Event, Filter, Hires, HiresSize, Inside, Interpolation, Job, Model, PixelUpscaler, Run, Size, Txt2Img,
-    Upscaler, start,
+    Cancel, Error, Event, Filter, Hires, HiresSize, Inside, Interpolation, Job, Model, PixelUpscaler, Run, Size,
+    Txt2Img, Upscaler, start,
 };
 use fixtures::{Golden, deviation};
 use samplers::Registry;

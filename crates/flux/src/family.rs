@@ -7,7 +7,7 @@ use std::sync::Arc;
 use core_tensor::{Residency, Weights};
 use diffusion_engine::{
     Card, Catalog, Clip, ClipConfig, ClipDimensions, Error, Family, Job, Key, Model, OpenedModel, Pass, T5,
-    T5Dimensions,     VaeConfig, VaeDimensions,
+    T5Dimensions, VaeConfig, VaeDimensions,
     family::{Count, Duty, Is, Kind, Network, Part, PartBytes, Parts, Placement, Role, Word, autoencoder, clip, t5},
 };
 

@@ -5,13 +5,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use diffusion_engine::{Applied, Cancel, Encodings, ExtraNetwork, Job, Model, Snapshot, Txt2Img, family::Placement};
+use diffusion_engine::{
+    Applied, Cancel, Encodings, ExtraNetwork, Job, Model, Pass, Snapshot, Txt2Img, Which, family::Placement,
+};
 use memory::Plan;
 
 use crate::{
     Config, Error, Families, Note, Result, Run, Threads,
+    brought::brought,
+    lent::Lent,
     loras::{Asked, LoadedLora, LoraIndex, Strengths, Version, lora_hash, metadata, version},
     open::Opened,
+    plans::Plans,
 };
 
 /// An opened model, ready for any number of runs, several at once. Clones share it.
@@ -23,11 +28,13 @@ pub struct Forge(Arc<Inner>);
 
 struct Inner {
     opened: Arc<Opened>,
+    /// The models that a job may ask for beside it.
+    others: BTreeMap<Which, Arc<Opened>>,
     notes: Vec<Note>,
     threads: Threads,
-    loaded: Mutex<Option<Loaded>>,
-    /// Prompts that were encoded, by what the text encoders had in them; the last few.
-    encodings: Mutex<Vec<(String, Arc<Encodings>)>>,
+    loaded: Mutex<BTreeMap<Which, Loaded>>,
+    /// Prompts that were encoded, by the model and what its text encoders had in them; the last few.
+    encodings: Mutex<Vec<((Which, String), Arc<Encodings>)>>,
     loras: LoraIndex,
     /// Whether a LoRA may fit in part.
     partly: bool,
@@ -38,12 +45,11 @@ struct Inner {
 /// How many states of the text encoders have their prompts kept.
 const STATES: usize = 8;
 
-#[derive(Clone)]
 struct Loaded {
     placement: Placement,
     model: Arc<dyn Model>,
     /// Those of the last job; one that neither it nor a run has any more leaves the model.
-    loras: Vec<Arc<LoadedLora>>,
+    held: Vec<Arc<LoadedLora>>,
 }
 
 /// A LoRA that a job asks for, and its file.
@@ -93,12 +99,20 @@ impl Forge {
 
     fn opened(families: &Families, config: &Config, threads: Threads) -> Result<Self> {
         let opened = Arc::new(threads.compute(|| Opened::of(config, families))?);
-        let notes = opened.notes();
+        let files = [(Which::Hires, &config.hires.checkpoint), (Which::Refiner, &config.refiner.checkpoint)];
+        let other = |(which, file): (Which, &Option<PathBuf>)| {
+            let config = config.of_checkpoint(file.as_deref()?);
+            let opened = threads.compute(|| Opened::of(&config, families));
+            Some(opened.map(|opened| (which, Arc::new(opened))))
+        };
+        let others = files.into_iter().filter_map(other).collect::<Result<BTreeMap<_, _>>>()?;
+        let notes = [&opened].into_iter().chain(others.values()).flat_map(|opened| opened.notes()).collect();
         let mut loras = config.prompt.loras.as_deref().map(LoraIndex::of).transpose()?.unwrap_or_default();
         let files = config.loras.iter().filter_map(|lora| Some((lora.name(), lora.file()?)));
         files.for_each(|(name, path)| loras.add(name, path.to_owned()));
         Ok(Self(Arc::new(Inner {
             opened,
+            others,
             notes,
             threads,
             loras,
@@ -109,13 +123,12 @@ impl Forge {
         })))
     }
 
-    /// What a job would take, and how its model would be loaded.
+    /// What a job would take, and how its models would be loaded: all of them at once, or the largest where they take turns.
     ///
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory) if it does not fit, or a size that the model can't draw.
     pub fn plan(&self, job: &Job) -> Result<Plan> {
-        self.0.opened.fits(job)?;
-        self.0.opened.plan(job, bytes_of(&self.wanted(job)?))
+        Ok(self.plans(job)?.told())
     }
 
     /// Begins a job.
@@ -131,14 +144,11 @@ impl Forge {
     /// # Errors
     /// As [`Forge::start`].
     pub fn start_until(&self, job: Job, cancel: Cancel) -> Result<Run> {
-        let Inner { opened, threads, .. } = &*self.0;
-        let wanted = self.wanted(&job)?;
-        let Loaded { model, loras, .. } = self.loaded(&job, &wanted)?;
-        let job = job.applied(self.applied(&wanted)?);
-        let strengths = self.strengths(loras, wanted);
-        let encodings = self.encodings(&strengths);
-        let run = threads.compute(|| diffusion_engine::start(model, job, encodings, cancel))?;
-        Ok(Run::new(run, opened.clone(), threads.clone(), strengths))
+        let applied = self.applied(&self.wanted(job.extra_networks())?)?;
+        let job = job.applied(applied);
+        let (lent, strengths) = self.lent(&job)?;
+        let run = self.0.threads.compute(|| diffusion_engine::start_with(Arc::new(lent), job, cancel));
+        Ok(Run::new(run.map_err(brought)?, self.0.opened.clone(), self.0.threads.clone(), strengths))
     }
 
     /// Begins a job of one pass from noise.
@@ -154,13 +164,10 @@ impl Forge {
     /// # Errors
     /// As [`Forge::start`].
     pub fn resume(&self, snapshot: Snapshot) -> Result<Run> {
-        let Inner { opened, threads, .. } = &*self.0;
-        let wanted = self.wanted(snapshot.job())?;
-        let Loaded { model, loras, .. } = self.loaded(snapshot.job(), &wanted)?;
-        let strengths = self.strengths(loras, wanted);
-        let encodings = self.encodings(&strengths);
-        let run = diffusion_engine::Run::resume(model, snapshot, encodings, Cancel::default());
-        Ok(Run::new(run, opened.clone(), threads.clone(), strengths))
+        let (lent, strengths) = self.lent(snapshot.job())?;
+        let resume = || diffusion_engine::Run::resume_with(Arc::new(lent), snapshot, Cancel::default());
+        let run = self.0.threads.compute(resume).map_err(brought)?;
+        Ok(Run::new(run, self.0.opened.clone(), self.0.threads.clone(), strengths))
     }
 
     /// What the infotext calls the model.
@@ -189,51 +196,56 @@ impl Forge {
     /// # Errors
     /// Too little memory, or a model file that is rejected.
     pub fn model(&self, job: &Job) -> Result<Arc<dyn Model>> {
-        Ok(self.loaded(job, &self.wanted(job)?)?.model)
+        self.0.bring(Which::First, &self.plans(job)?, &self.wanted(job.extra_networks())?)
     }
 
-    /// Lets the loaded model go. Runs that there are go on with it, and the next job loads it again.
+    /// Lets the loaded models go. Runs that there are go on with them, and the next job loads them again.
     pub fn unload(&self) {
-        *self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// The model as a job needs it, and each of its LoRAs.
-    fn loaded(&self, job: &Job, wanted: &[Wanted]) -> Result<Loaded> {
-        let Inner { opened, threads, loaded, partly, .. } = &*self.0;
-        opened.fits(job)?;
-        let plan = opened.plan(job, bytes_of(wanted))?;
-        let placement = opened.placement(&plan);
-        let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        // A LoRA that does not fit is told before a model is loaded for it.
-        // Of one that is asked for twice, the last time counts.
-        let dora = |path: &Path| wanted.iter().rfind(|wanted| wanted.path == path).map(|last| last.asked.dora);
-        let lora = |path: &Path| opened.lora(path, dora(path).unwrap_or_default(), *partly);
-        let loras = wanted.iter().map(|wanted| threads.compute(|| lora(&wanted.path)));
-        let loras = loras.collect::<Result<Vec<_>>>()?;
-        if let Some(loaded) = loaded.as_mut().filter(|loaded| loaded.placement == placement) {
-            loaded.loras = loras;
-            return Ok(loaded.clone());
-        }
-        // What is loaded goes first: there is no room for it twice.
-        *loaded = None;
-        let model = threads.compute(|| opened.load(&plan))?;
-        Ok(loaded.insert(Loaded { placement, model, loras }).clone())
+    /// How the models of a job are loaded.
+    fn plans(&self, job: &Job) -> Result<Plans> {
+        let loras = bytes_of(&self.wanted(job.extra_networks())?);
+        let plan = |which: Which| {
+            let (opened, job) = (self.0.opened(which)?, job.of_model(which));
+            opened.fits(&job)?;
+            Ok((which, opened.plan(&job, loras)?))
+        };
+        let plans = job.models().into_iter().map(plan).collect::<Result<_>>()?;
+        Ok(Plans::of(plans, self.0.opened.ceiling()))
     }
 
-    /// How much each LoRA counts in a run.
-    fn strengths(&self, loras: Vec<Arc<LoadedLora>>, wanted: Vec<Wanted>) -> Strengths {
-        let asked = wanted.into_iter().map(|wanted| wanted.asked);
-        self.0.opened.loras().strengths(loras.into_iter().zip(asked).collect())
+    /// What brings the models of a job, and how much LoRAs count in each of its passes.
+    fn lent(&self, job: &Job) -> Result<(Lent, Vec<Vec<Strengths>>)> {
+        let (plans, wanted) = (self.plans(job)?, self.wanted(job.extra_networks())?);
+        let mut encodings = BTreeMap::new();
+        let mut of_pass = |(index, pass): (usize, &Pass)| {
+            let wanted = self.wanted(pass.extra_networks())?;
+            let models = [Some(pass.model), pass.refined_from.map(|_| Which::Refiner)];
+            let strengths = models.into_iter().flatten().map(|which| {
+                let loras = self.0.loras_of(which, &wanted)?;
+                let asked = wanted.iter().map(|wanted| wanted.asked.clone());
+                let strengths = self.0.opened(which)?.loras().strengths(loras.into_iter().zip(asked).collect());
+                encodings.insert((which, index), self.encodings(which, &strengths));
+                Ok(strengths)
+            });
+            strengths.collect::<Result<Vec<_>>>()
+        };
+        let strengths = job.passes().iter().enumerate().map(&mut of_pass).collect::<Result<Vec<_>>>()?;
+        let inner = self.0.clone();
+        let bring = move |which| inner.bring(which, &plans, &wanted);
+        Ok((Lent::of(bring, encodings), strengths))
     }
 
-    /// The LoRAs that a job's prompts name.
-    fn wanted(&self, job: &Job) -> Result<Vec<Wanted>> {
+    /// The LoRAs among what prompts name.
+    fn wanted(&self, networks: Vec<ExtraNetwork>) -> Result<Vec<Wanted>> {
         let wanted = |network: ExtraNetwork| {
             let asked = Asked::of(&network)?;
             let path = self.0.loras.find(&asked.name)?.to_owned();
             Ok(Wanted { network, asked, path })
         };
-        job.extra_networks().into_iter().filter(ExtraNetwork::is_lora).map(wanted).collect()
+        networks.into_iter().filter(ExtraNetwork::is_lora).map(wanted).collect()
     }
 
     /// What the infotext says of them.
@@ -251,8 +263,8 @@ impl Forge {
     }
 
     /// Prompts that were encoded under these strengths.
-    fn encodings(&self, strengths: &Strengths) -> Arc<Encodings> {
-        let state = strengths.of_text();
+    fn encodings(&self, which: Which, strengths: &Strengths) -> Arc<Encodings> {
+        let state = (which, strengths.of_text());
         let mut all = self.0.encodings.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, known)) = all.iter().find(|(of, _)| *of == state) {
             return known.clone();
@@ -261,6 +273,50 @@ impl Forge {
         all.insert(0, (state, new.clone()));
         all.truncate(STATES);
         new
+    }
+}
+
+impl Inner {
+    /// One of the models, by its headers.
+    fn opened(&self, which: Which) -> Result<&Opened> {
+        let key = match which {
+            Which::First => return Ok(&self.opened),
+            Which::Hires => "hires.checkpoint",
+            Which::Refiner => "refiner.checkpoint",
+        };
+        let other = self.others.get(&which).map(|opened| &**opened);
+        other.ok_or_else(|| Error::Value {
+            key: key.into(),
+            expected: format!("a file, as the job asks for {which}"),
+            found: "nothing".into(),
+        })
+    }
+
+    /// One of the models as planned, with LoRAs in it: that which is loaded, or one that is loaded now, in the place of the others where
+    /// there is no room beside them.
+    fn bring(&self, which: Which, plans: &Plans, wanted: &[Wanted]) -> Result<Arc<dyn Model>> {
+        let (opened, plan) = (self.opened(which)?, plans.of_model(which));
+        let placement = opened.placement(plan);
+        let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        // A LoRA that does not fit is told before a model is loaded for it.
+        let loras = self.loras_of(which, wanted)?;
+        if let Some(loaded) = all.get_mut(&which).filter(|loaded| loaded.placement == placement) {
+            loaded.held = loras;
+            return Ok(loaded.model.clone());
+        }
+        // What is loaded goes first: there is no room for it twice.
+        all.retain(|other, _| *other != which && plans.are_together());
+        let model = self.threads.compute(|| opened.load(plan))?;
+        all.insert(which, Loaded { placement, model: model.clone(), held: loras });
+        Ok(model)
+    }
+
+    /// LoRAs in one of the models; of one that is asked for twice, the last time counts.
+    fn loras_of(&self, which: Which, wanted: &[Wanted]) -> Result<Vec<Arc<LoadedLora>>> {
+        let opened = self.opened(which)?;
+        let dora = |path: &Path| wanted.iter().rfind(|wanted| wanted.path == path).map(|last| last.asked.dora);
+        let lora = |path: &Path| opened.lora(path, dora(path).unwrap_or_default(), self.partly);
+        wanted.iter().map(|wanted| self.threads.compute(|| lora(&wanted.path))).collect()
     }
 }
 

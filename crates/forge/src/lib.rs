@@ -20,6 +20,7 @@
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 
 mod beside;
+mod brought;
 mod config;
 mod convert;
 mod convert_fault;
@@ -33,6 +34,7 @@ mod files;
 mod forge;
 mod inspect;
 pub mod keys;
+mod lent;
 mod limits;
 mod listed;
 mod loras;
@@ -43,6 +45,7 @@ mod not_a_path;
 mod open;
 mod outputs;
 pub mod paths;
+mod plans;
 mod replay;
 mod run;
 pub mod text_file;
@@ -52,7 +55,7 @@ mod words;
 
 pub use config::{
     Backend, ComputeChoice, Config, Device, Hires as HiresConfig, Image as ImageConfig, Lora as LoraConfig,
-    Model as ModelConfig, Noise, Prompt, Sampling, Seed, Table,
+    Model as ModelConfig, Noise, Prompt, Refiner as RefinerConfig, Sampling, Seed, Table,
 };
 pub use convert::{Converted, Recipe, Rule, Target, Written, convert};
 pub use convert_fault::ConvertFault;

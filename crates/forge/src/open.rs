@@ -19,6 +19,7 @@ use memory::{Bytes, Part, Plan};
 use crate::{
     Backend, Config, Error, Families, Note, Result,
     beside::{beside, scheduler},
+    brought::brought,
     detect::{Detected, detect},
     embeddings::embeddings,
     files::Files,
@@ -48,7 +49,7 @@ pub(crate) struct Opened {
 }
 
 /// What a plan calls that which a job takes beside the parts.
-const WORK: &str = "work";
+pub(crate) const WORK: &str = "work";
 
 /// What it calls the LoRAs.
 const LORAS: &str = "loras";
@@ -128,8 +129,13 @@ impl Opened {
                 let what = chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
                 Error::Damaged { what, source }
             }
-            None => error.into(),
+            None => brought(error),
         }
+    }
+
+    /// How much memory a job may take.
+    pub(crate) fn ceiling(&self) -> Bytes {
+        self.ceiling
     }
 
     /// Finds out what the model can't do of a job, before anything is loaded for it.

@@ -13,10 +13,8 @@ pub struct Run {
     threads: Threads,
     /// The file name of the autoencoder, where it is not the model's own.
     vae: Option<String>,
-    /// How much the LoRAs in the model count.
-    loras: Strengths,
-    /// The step that comes next, from 1; `None` while the words are still to be encoded.
-    step: Option<usize>,
+    /// How much the LoRAs in its models count in each pass.
+    loras: Vec<Vec<Strengths>>,
 }
 
 impl Iterator for Run {
@@ -24,28 +22,29 @@ impl Iterator for Run {
 
     /// Encodes the words, or takes one step; `None` when there is none left, or after an error.
     fn next(&mut self) -> Option<Self::Item> {
-        let Self { run, opened, threads, loras, step, .. } = self;
-        let turn = loras.set(*step);
+        let Self { run, opened, threads, loras, .. } = self;
+        let step = run.next_step();
+        let turns: Vec<_> = loras[run.next_is_of()].iter().map(|strengths| strengths.set(step)).collect();
         let event = threads.compute(|| run.next());
-        drop(turn);
-        match &event {
-            Some(Ok(Event::Encoded { .. })) => {
-                *step = Some(run.done() + 1);
-                // Text encoders stay in their files, and the next prompt may never come.
-                opened.give_back();
-            }
-            Some(Ok(Event::Step(report))) => *step = Some(report.step + 1),
-            Some(_) | None => {}
+        drop(turns);
+        if let Some(Ok(Event::Encoded { .. })) = &event {
+            // Text encoders stay in their files, and the next prompt may never come.
+            opened.give_back();
         }
         Some(event?.map_err(|error| opened.explained(error)))
     }
 }
 
 impl Run {
-    pub(crate) fn new(mut run: diffusion_engine::Run, opened: Arc<Opened>, threads: Threads, loras: Strengths) -> Self {
+    pub(crate) fn new(
+        mut run: diffusion_engine::Run,
+        opened: Arc<Opened>,
+        threads: Threads,
+        loras: Vec<Vec<Strengths>>,
+    ) -> Self {
         let vae = opened.vae().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         vae.iter().for_each(|name| run.set_vae(Ingredient::named(name)));
-        Self { run, opened, threads, vae, loras, step: None }
+        Self { run, opened, threads, vae, loras }
     }
 
     /// The pictures, decoded: one for each of the batch.

@@ -82,7 +82,9 @@ fn an_infotext_has_every_label() {
         let request = config.request(|| 0).unwrap();
         render(&request, &Provenance::default(), forge::catalog().knobs(), false)
     };
-    config.hires = second.parse::<Config>().unwrap().hires;
+    let other = "\ncheckpoint = \"other.safetensors\"\n";
+    let second = format!("{second}{other}[refiner]{other}passes = \"both\"").parse::<Config>().unwrap();
+    (config.hires, config.refiner) = (second.hires, second.refiner);
     let mut text = said(&config);
     // a second pass has a scale or sides
     config.hires.width = Some(512);

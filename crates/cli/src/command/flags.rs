@@ -103,7 +103,14 @@ impl Args for Surroundings {
 }
 
 fn surrounds(key: &Key) -> bool {
-    const OTHERS: [&str; 4] = ["image.output", "image.quality", "prompt.embeddings", "sampling.noise"];
+    const OTHERS: [&str; 6] = [
+        "image.output",
+        "image.quality",
+        "prompt.embeddings",
+        "sampling.noise",
+        "hires.checkpoint",
+        "refiner.checkpoint",
+    ];
     matches!(key.table, "model" | "device") || OTHERS.contains(&key.path().as_str())
 }
 

@@ -38,6 +38,9 @@ pub(super) enum Meaning {
     Version,
     /// Something of a second pass at another size.
     Second(Second),
+    Refiner,
+    RefinerSwitch,
+    RefinerPasses,
 }
 
 /// What is said of a second pass.
@@ -55,6 +58,7 @@ pub(super) enum Second {
     Knob(usize),
     Prompt,
     Negative,
+    Model,
 }
 
 impl Second {
@@ -73,6 +77,7 @@ impl Second {
             "cfgscale" => Self::Cfg,
             "prompt" => Self::Prompt,
             "negativeprompt" => Self::Negative,
+            "checkpoint" => Self::Model,
             key => Self::Knob(knobs.iter().position(|knob| is_called(knob, key))?),
         })
     }
@@ -105,10 +110,16 @@ fn is_called(knob: &Key, name: &str) -> bool {
 pub(super) fn meaning(key: &str, writer: Writer, knobs: &[Key]) -> Option<Meaning> {
     let key = plain(key);
     let own = matches!(writer, Writer::Forge | Writer::Unknown);
-    if (own || matches!(writer, Writer::A1111 | Writer::ForgeWebUi))
-        && let Some(second) = Second::of(&key, knobs)
-    {
-        return Some(Meaning::Second(second));
+    if own || matches!(writer, Writer::A1111 | Writer::ForgeWebUi) {
+        let of_refiner = match key.as_str() {
+            "refiner" => Some(Meaning::Refiner),
+            "refinerswitchat" => Some(Meaning::RefinerSwitch),
+            "hiresrefiner" => Some(Meaning::RefinerPasses),
+            _ => Second::of(&key, knobs).map(Meaning::Second),
+        };
+        if of_refiner.is_some() {
+            return of_refiner;
+        }
     }
     Some(match key.as_str() {
         "steps" | "numinferencesteps" | "inferencesteps" | "samplingsteps" => Meaning::Steps,
@@ -160,7 +171,7 @@ mod tests {
         for key in ["Warmth of Light", "warmth", "LampScale", "lamp_scale"] {
             assert_eq!(meaning(key, Writer::A1111, &knobs), Some(Meaning::Knob(1)), "{key}");
         }
-        for key in ["Hires checkpoint", "Image CFG scale", "Hires Module 1", "Noise Schedule", "Batch size"] {
+        for key in ["Hires VAE", "Image CFG scale", "Hires Module 1", "Noise Schedule", "Batch size"] {
             assert_eq!(meaning(key, Writer::A1111, &[]), None, "{key}");
         }
         let second = |key| meaning(key, Writer::A1111, &knobs);

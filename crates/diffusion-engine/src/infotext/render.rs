@@ -3,12 +3,12 @@ use super::{
     pairs::pair_value,
     settings::NEGATIVE,
 };
-use crate::{Emphasis, Hires, HiresSize, Ingredient, Key, Provenance, Txt2Img, Variation};
+use crate::{Emphasis, Hires, HiresSize, Ingredient, Key, Provenance, RefinedPasses, Refiner, Txt2Img, Variation};
 
 /// The infotext of a request, with the model and the autoencoder that it was `made` with and the family's `knobs`; `given_noise` notes that
 /// it did not start from its seed's noise.
 pub fn render(request: &Txt2Img, made: &Provenance, knobs: &[Key], given_noise: bool) -> String {
-    let Txt2Img { seed, batch, noise, variation, resized_from, pass, hires } = request;
+    let Txt2Img { seed, batch, noise, variation, resized_from, pass, hires, refiner } = request;
     let mut text = pass.prompt.clone();
     if !pass.negative.is_empty() {
         text += &format!("\n{NEGATIVE} {}", pass.negative);
@@ -62,6 +62,10 @@ pub fn render(request: &Txt2Img, made: &Provenance, knobs: &[Key], given_noise: 
     }
     let second = hires.as_ref().map(|hires| of_second(hires, knobs)).unwrap_or_default();
     pairs.extend(second.iter().map(|(label, value)| (label.as_str(), value.clone())));
+    if let Some(Refiner { name, switch_at, passes }) = refiner {
+        pairs.extend([("Refiner", name.clone()), ("Refiner switch at", switch_at.to_string())]);
+        pairs.extend((*passes != RefinedPasses::default()).then(|| ("Hires refiner", passes.label().to_owned())));
+    }
     pairs.extend(pass.template.iter().map(|template| ("Template", template.clone())));
     pairs.extend(pass.negative_template.iter().map(|template| ("Negative Template", template.clone())));
     let hashes = pass.loras.iter().filter_map(|lora| Some(format!("{}: {}", lora.network.name, lora.hash.as_ref()?)));
@@ -82,7 +86,8 @@ pub fn render(request: &Txt2Img, made: &Provenance, knobs: &[Key], given_noise: 
 
 /// What is said of a second pass, but for its strength.
 fn of_second(hires: &Hires, knobs: &[Key]) -> Vec<(String, String)> {
-    let Hires { size, upscaler, steps, sampler, schedule, cfg, knobs: own, prompt, negative, strength: _ } = hires;
+    let Hires { size, upscaler, steps, sampler, schedule, cfg, knobs: own, prompt, negative, model, strength: _ } =
+        hires;
     let (size_label, size) = match size {
         HiresSize::Scale(scale) => ("upscale", scale.to_string()),
         HiresSize::Sides { width, height } => ("resize", format!("{width}x{height}")),
@@ -100,6 +105,7 @@ fn of_second(hires: &Hires, knobs: &[Key]) -> Vec<(String, String)> {
         ("prompt", said(prompt)),
         ("negative prompt", said(negative)),
         ("sampler", sampler.as_ref().map(|sampler| sampler.label.clone())),
+        ("checkpoint", said(model)),
         ("schedule type", schedule.as_ref().map(|schedule| schedule.label.clone())),
     ];
     let pairs = pairs.into_iter().filter_map(|(label, value)| Some((label, value?)));

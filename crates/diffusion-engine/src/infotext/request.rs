@@ -188,7 +188,7 @@ impl<'a> Said<'a> {
         request.variation = self.variation()?;
         request.resized_from = self.one(Meaning::ResizedFrom, |key, value| self.sides(key, value))?;
 
-        request.hires = self.hires(catalog)?;
+        (request.hires, request.refiner) = (self.hires(catalog)?, self.refiner()?);
         if request.hires.is_some() && !self.by_meaning.contains_key(&Meaning::Second(Second::Strength)) {
             defaults.push("hires_strength");
         }
@@ -411,7 +411,7 @@ impl<'a> Said<'a> {
 
     /// Sets the options that the sampler and the schedule of the pass have; returns the keys that nothing reads.
     fn options(&self, request: &mut Txt2Img) -> Result<Vec<String>, Error> {
-        let Txt2Img { pass, hires, .. } = request;
+        let Txt2Img { pass, hires, refiner, .. } = request;
         let params = pass.params();
         let (mut unread, mut told) = (Vec::new(), BTreeSet::new());
         let mut set: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
@@ -422,6 +422,7 @@ impl<'a> Said<'a> {
                 Meaning::Negative => *value == self.text.negative,
                 Meaning::Schedule => !is_native(self.text.from, value),
                 Meaning::Second(_) => hires.is_some(),
+                Meaning::Refiner | Meaning::RefinerSwitch | Meaning::RefinerPasses => refiner.is_some(),
                 _ => true,
             });
             if is_read || key.is_empty() {

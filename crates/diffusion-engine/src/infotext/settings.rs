@@ -50,7 +50,9 @@ fn fits((key, value): &Pair, knobs: &[Key]) -> bool {
             Meaning::Steps | Meaning::Seed | Meaning::VariationSeed | Meaning::Width | Meaning::Height | Meaning::Batch,
         ) => values::whole(value).is_some(),
         Some(Meaning::Second(Second::Steps)) => values::whole(value).is_some(),
-        Some(Meaning::Second(Second::Strength | Second::Scale)) => values::number(value).is_some(),
+        Some(Meaning::Second(Second::Strength | Second::Scale) | Meaning::RefinerSwitch) => {
+            values::number(value).is_some()
+        }
         Some(Meaning::Second(Second::Cfg)) => value.parse::<PerStep>().is_ok(),
         Some(Meaning::Knob(at)) => !matches!(knobs[at].read(value), Value::Text(_)),
         Some(Meaning::Cfg) => value.parse::<PerStep>().is_ok(),
@@ -69,7 +71,9 @@ fn fits((key, value): &Pair, knobs: &[Key]) -> bool {
             | Meaning::Sigmas
             | Meaning::Profile
             | Meaning::Version
-            | Meaning::Second(_),
+            | Meaning::Second(_)
+            | Meaning::Refiner
+            | Meaning::RefinerPasses,
         )
         | None => false,
     }

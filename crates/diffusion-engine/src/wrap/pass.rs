@@ -2,7 +2,10 @@ use std::{fmt, ops::RangeInclusive, sync::Arc};
 
 use samplers::{Options, Param, Sampler, Schedule};
 
-use crate::{Emphasis, Error, ExtraNetwork, Key, PerStep, Profile, Size, Upscaler, Wrap, prompt::is_composed};
+use crate::{
+    Emphasis, Error, ExtraNetwork, Key, PerStep, Profile, Size, Upscaler, Which, Wrap, extra_networks,
+    prompt::is_composed,
+};
 
 /// One way from a noisy latent to a clean one.
 #[derive(Clone)]
@@ -45,6 +48,10 @@ pub struct Pass {
     pub enlarged_to: Option<Size>,
     /// Whether all `steps` are taken where only a share becomes noise, at the last levels of a longer schedule.
     pub all_steps: bool,
+    /// Which of the job's models it is drawn with.
+    pub model: Which,
+    /// From which share of its calls on the refiner goes on with it, 0 to 1; nowhere if nothing is said.
+    pub refined_from: Option<f64>,
     /// What is wrapped around the model's calls, the last one outermost.
     pub wraps: Vec<Arc<dyn Wrap>>,
 }
@@ -110,6 +117,8 @@ impl Pass {
             upscaler: Upscaler::default(),
             enlarged_to: None,
             all_steps: false,
+            model: Which::First,
+            refined_from: None,
             wraps: Vec::new(),
         }
     }
@@ -117,6 +126,19 @@ impl Pass {
     /// Whether the model is asked what it would do with the negative prompt.
     pub fn needs_negative(&self) -> bool {
         self.cfg.largest() > 1.0 || self.sampler.needs_negative || is_composed(&self.prompt)
+    }
+
+    /// The first call that is the refiner's, of a pass of so many steps: as in Forge, calls are counted where a sampler has two in each
+    /// (modules/sd_samplers_common.py `apply_refiner`, dfdcbab).
+    pub(crate) fn refined_from_call(&self, steps: usize) -> Option<usize> {
+        let calls = steps.saturating_mul(self.sampler.calls.per_step().unwrap_or(1).into());
+        let share = self.refined_from?;
+        (0..calls).find(|call| *call as f64 / calls as f64 >= share)
+    }
+
+    /// What its prompts name in angle brackets, in their order.
+    pub fn extra_networks(&self) -> Vec<ExtraNetwork> {
+        [&self.prompt, &self.negative].into_iter().flat_map(|prompt| extra_networks(prompt)).collect()
     }
 
     /// Whether pictures are encoded for it.
@@ -164,6 +186,12 @@ impl Pass {
         if !(1..=Schedule::MAX_STEPS).contains(steps) {
             return Err(samplers::Error::Steps { steps: *steps, max: Schedule::MAX_STEPS }.into());
         }
+        if let Some(share) = self.refined_from
+            && !(0.0..=1.0).contains(&share)
+        {
+            let (expected, found) = ("0 to 1".into(), share.to_string());
+            return Err(Error::Request { what: "where the refiner takes over", expected, found });
+        }
         match (self.start, &self.sigmas) {
             (Origin::Last(strength), None) if self.spaced_for(strength).0 > Schedule::MAX_STEPS => {
                 let expected =
@@ -202,13 +230,14 @@ impl PartialEq for Pass {
     fn eq(&self, other: &Self) -> bool {
         let Self { prompt, negative, steps, sampler, schedule, sigmas, options, .. } = self;
         let Self { emphasis, template, negative_template, profile, cfg, size, knobs, loras, start, wraps, .. } = self;
-        let Self { upscaler, enlarged_to, all_steps, .. } = self;
+        let Self { upscaler, enlarged_to, all_steps, model, refined_from, .. } = self;
         let same_wraps = || wraps.iter().zip(&other.wraps).all(|(a, b)| Arc::ptr_eq(a, b));
         (prompt, negative, steps, sampler, schedule)
             == (&other.prompt, &other.negative, &other.steps, &other.sampler, &other.schedule)
             && (sigmas, options, profile, cfg) == (&other.sigmas, &other.options, &other.profile, &other.cfg)
             && (emphasis, size, knobs, start) == (&other.emphasis, &other.size, &other.knobs, &other.start)
             && (upscaler, enlarged_to, all_steps) == (&other.upscaler, &other.enlarged_to, &other.all_steps)
+            && (model, refined_from) == (&other.model, &other.refined_from)
             && (template, negative_template, loras) == (&other.template, &other.negative_template, &other.loras)
             && wraps.len() == other.wraps.len()
             && same_wraps()

@@ -1,9 +1,11 @@
-//! The second pass of a config.
+//! The second pass of a config, and the models beside its own.
 
-use diffusion_engine::{Catalog, Hires, HiresSize};
+use std::path::Path;
+
+use diffusion_engine::{Catalog, Hires, HiresSize, Refiner};
 use samplers::{Options, Sampler, Schedule};
 
-use super::{Config, list::find};
+use super::{Config, Model, list::find};
 use crate::{Error, Result};
 
 impl Config {
@@ -50,8 +52,22 @@ impl Config {
             knobs,
             prompt,
             negative: table.negative.clone(),
+            model: table.checkpoint.as_deref().map(called).unwrap_or_default(),
             ..Hires::of(size)
         }))
+    }
+
+    /// The model that takes over, if the config names one.
+    pub(super) fn refiner(&self) -> Option<Refiner> {
+        let name = called(self.refiner.checkpoint.as_deref()?);
+        Some(Refiner { name, switch_at: self.refiner.switch_at, passes: self.refiner.passes })
+    }
+
+    /// The same config for a model of one file. An autoencoder that the config names is its too.
+    pub(crate) fn of_checkpoint(&self, checkpoint: &Path) -> Self {
+        let vae = self.model.vae.clone();
+        let model = Model { checkpoint: Some(checkpoint.to_owned()), vae, ..Model::default() };
+        Self { model, ..self.clone() }
     }
 
     /// A prompt that asks for the config's LoRAs too, so that a picture's text says all of it.
@@ -62,6 +78,11 @@ impl Config {
             false => format!("{prompt} {tag}"),
         })
     }
+}
+
+/// What infotexts call a model by its file.
+fn called(checkpoint: &Path) -> String {
+    checkpoint.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 /// A sampler by its name, and the schedule that this or another key of a table names.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use diffusion_engine::{Emphasis, Key, Kind, PerStep, Upscaler, Value};
+use diffusion_engine::{Emphasis, Key, Kind, PerStep, RefinedPasses, Upscaler, Value};
 use memory::Bytes;
 use samplers::Options;
 
@@ -151,6 +151,16 @@ impl Setting for Emphasis {
 impl Setting for Upscaler {
     fn read(value: &Value) -> Result<Self, String> {
         text(value)?.parse().map_err(|_| Kind::Choice(&Self::IDS).range())
+    }
+
+    fn value(&self) -> Option<Value> {
+        Some(Value::Text(self.id().to_owned()))
+    }
+}
+
+impl Setting for RefinedPasses {
+    fn read(value: &Value) -> Result<Self, String> {
+        text(value)?.parse().map_err(|()| Kind::Choice(&Self::IDS).range())
     }
 
     fn value(&self) -> Option<Value> {

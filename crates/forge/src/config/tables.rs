@@ -4,7 +4,10 @@
 
 use std::path::PathBuf;
 
-use diffusion_engine::{Emphasis, Fallback, HiresSize, Key, Kind, PerStep, PictureFormat, Size, Txt2Img, Upscaler, Value, methods};
+use diffusion_engine::{
+    Emphasis, Fallback, HiresSize, Key, Kind, PerStep, PictureFormat, RefinedPasses, Size, Txt2Img, Upscaler, Value,
+    methods,
+};
 use memory::Bytes;
 use samplers::{Options, Schedule};
 
@@ -366,6 +369,12 @@ tables! {
             .flag("hires-upscaler")
             .label("Hires upscaler")
             .api("hr_upscaler");
+        /// File of another model for the second pass
+        checkpoint: Option<PathBuf> = Key::of(Kind::File, open("the first pass's", "\"models/sdxl.safetensors\""))
+            .docs("one file with all parts of a model that draws the second pass; its latents are of the same kind")
+            .flag("hires-checkpoint")
+            .label("Hires checkpoint")
+            .api("hr_checkpoint_name");
         /// Steps of the second pass
         steps: Option<usize> = Key::of(whole(1, Schedule::MAX_STEPS, 1), open("the first pass's", "10"))
             .docs("steps of the second pass, all of which are taken whatever the strength")
@@ -414,5 +423,29 @@ tables! {
             .flag("hires-negative")
             .label("Hires negative prompt")
             .api("hr_negative_prompt");
+    }
+
+    /// a model that goes on where the first has taken some steps
+    refiner: Refiner {
+        /// File of the model that takes over
+        checkpoint: Option<PathBuf> = Key::of(Kind::File, open("none", "\"models/sd_xl_refiner_1.0.safetensors\""))
+            .docs(
+                "one file with all parts of a model that goes on with the latent, such as XL's refiner; it encodes the prompts itself, and \
+                 makes the picture",
+            )
+            .flag("refiner")
+            .label("Refiner")
+            .api("refiner_checkpoint");
+        /// Share of the steps behind which it takes over, 0 to 1
+        switch_at: f64 = Key::of(Kind::Number { min: 0.0, max: 1.0 }, Fallback::Number(0.8))
+            .docs("the share of the steps behind which it takes over; at 1 it never does")
+            .flag("refiner-switch-at")
+            .label("Refiner switch at")
+            .api("refiner_switch_at");
+        /// Passes in which it takes over, where there are two: first, second or both
+        passes: RefinedPasses = Key::of(Kind::Choice(&RefinedPasses::IDS), Fallback::Text("second"))
+            .docs("the passes in which it takes over, where a second one is drawn")
+            .flag("refiner-passes")
+            .label("Hires refiner");
     }
 }

@@ -1,5 +1,6 @@
 use diffusion_engine::{
-    Catalog, Hires, HiresSize, Infotext, Ingredient, Pass, PerStep, Provenance, Reading, Size, Txt2Img, Variation,
+    Catalog, Hires, HiresSize, Infotext, Ingredient, Pass, PerStep, Provenance, Reading, Refiner, Size, Txt2Img,
+    Variation,
 };
 use samplers::Value;
 use serde_json::json;
@@ -34,7 +35,7 @@ fn of_provenance(Provenance { model, vae, modules, loras, embeddings, version }:
 
 fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading) -> serde_json::Value {
     // A field that is added to the request has to be told here too.
-    let Txt2Img { seed, batch, noise, variation, resized_from, pass, hires } = request;
+    let Txt2Img { seed, batch, noise, variation, resized_from, pass, hires, refiner } = request;
     let Pass {
         prompt, negative, emphasis, steps, sampler, schedule, sigmas, options, profile, cfg, size, knobs, ..
     } = pass;
@@ -61,6 +62,9 @@ fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading
         object["seed_resize_width"] = json!(width);
         object["seed_resize_height"] = json!(height);
     }
+    if let Some(Refiner { name, switch_at, passes }) = refiner {
+        object["refiner"] = json!({"model": name, "switch_at": switch_at, "passes": passes.id()});
+    }
     if let Some(hires) = hires {
         object["hires"] = of_second(registry, &hires);
     }
@@ -78,7 +82,7 @@ fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading
 
 /// A second pass; what is the first one's is `null`, and of the families' settings those are there that it has of its own.
 fn of_second(registry: &Catalog, hires: &Hires) -> serde_json::Value {
-    let Hires { size, upscaler, steps, strength, sampler, schedule, cfg, knobs, prompt, negative } = hires;
+    let Hires { size, upscaler, steps, strength, sampler, schedule, cfg, knobs, prompt, negative, model } = hires;
     let said = |text: &String| (!text.is_empty()).then(|| text.clone());
     let (scale, width, height) = match size {
         HiresSize::Scale(scale) => (Some(scale), None, None),
@@ -88,6 +92,7 @@ fn of_second(registry: &Catalog, hires: &Hires) -> serde_json::Value {
         "scale": scale, "width": width, "height": height, "upscaler": upscaler.id(), "steps": steps, "strength": strength,
         "sampler": sampler.as_ref().map(|sampler| &sampler.id), "schedule": schedule.as_ref().map(|schedule| &schedule.id),
         "cfg": cfg.as_ref().map(per_step), "prompt": said(prompt), "negative": said(negative),
+        "model": said(model),
     });
     for (key, option) in registry.knobs().iter().filter_map(|key| Some((key, knobs.value(key.name)?))) {
         object[key.name] = match option {

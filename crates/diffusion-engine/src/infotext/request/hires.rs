@@ -1,7 +1,7 @@
 use samplers::Options;
 
 use super::{Meaning, Said, Second};
-use crate::{Catalog, Error, Hires, HiresSize, Upscaler};
+use crate::{Catalog, Error, Hires, HiresSize, RefinedPasses, Refiner, Upscaler};
 
 impl Said<'_> {
     /// The second pass; none where the text has none, or one whose upscaler is not known here.
@@ -44,7 +44,23 @@ impl Said<'_> {
             knobs,
             prompt: text(Second::Prompt)?,
             negative: text(Second::Negative)?,
+            model: self.second(Second::Model, |_, value| Ok(titled(value)))?.unwrap_or_default(),
         }))
+    }
+
+    /// The refiner, where the text says which it is and where it takes over.
+    pub(super) fn refiner(&self) -> Result<Option<Refiner>, Error> {
+        let name = self.one(Meaning::Refiner, |_, value| Ok(titled(value)))?;
+        let switch_at = self.one(Meaning::RefinerSwitch, |key, value| {
+            let share = value.trim().parse().ok().filter(|share: &f64| (0.0..=1.0).contains(share));
+            share.ok_or_else(|| self.wrong(key, "a number from 0 to 1", value))
+        })?;
+        let passes = self.one(Meaning::RefinerPasses, |key, value| {
+            let passes = value.parse::<RefinedPasses>();
+            passes.map_err(|()| self.wrong(key, "`first pass`, `second pass` or `both passes`", value))
+        })?;
+        let refiner = |(name, switch_at)| Refiner { name, switch_at, passes: passes.unwrap_or_default() };
+        Ok(name.zip(switch_at).map(refiner))
     }
 
     fn second<T: PartialEq>(
@@ -53,5 +69,15 @@ impl Said<'_> {
         read: impl Fn(&str, &str) -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
         self.one(Meaning::Second(second), read)
+    }
+}
+
+/// The name of a model's title, behind which its hash may stand: `sd_xl_refiner_1.0 [7440042bbd]`.
+fn titled(title: &str) -> String {
+    let is_hash = |hash: &str| !hash.is_empty() && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let title = title.trim();
+    match title.strip_suffix(']').and_then(|title| title.rsplit_once(" [")) {
+        Some((name, hash)) if is_hash(hash) => name.trim_end().to_owned(),
+        Some(_) | None => title.to_owned(),
     }
 }
