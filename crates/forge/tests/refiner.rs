@@ -34,7 +34,8 @@ fn drawn(config: &Config) -> (Vec<u8>, String) {
 fn models_that_have_no_room_together_take_turns_and_draw_the_same() {
     for (refiner, hires) in [(Some("sd-2"), None), (None, Some("sd-2")), (Some("sd-2"), Some("sd-1"))] {
         let mut config = config(refiner, hires);
-        let job = || Job::of(request(&config)).unwrap();
+        let asked = request(&config);
+        let job = || Job::of(asked.clone()).unwrap();
         let (together, alone) = (Forge::load(&config).unwrap().plan(&job()).unwrap().total(), drawn(&config));
         config.device.memory = Some(together);
         assert_eq!(Forge::load(&config).unwrap().plan(&job()).unwrap().total(), together);
