@@ -40,6 +40,7 @@ pub use source::WeightSource;
 pub use stored::Stored;
 pub use strength::Strength;
 pub use view::{MAX_DEPTH, Weights};
+pub(crate) use weight::Beside;
 pub use weight::Weight;
 
 /// Rows, or output channels, of what stays in its file that are unpacked at a time: a panel of Flux's widest matrix (15,360 columns) is 30 MB.

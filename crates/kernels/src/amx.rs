@@ -6,23 +6,19 @@
 
 mod gated;
 mod kept;
+mod rearranged;
 
-use std::{arch::asm, cell::Cell, marker::PhantomData, mem::MaybeUninit, ops::Range};
+use std::{arch::asm, cell::Cell, marker::PhantomData, ops::Range};
 
-use rayon::prelude::*;
-
-pub(crate) use self::{
-    gated::{Panels, gated},
-    kept::multiply as multiply_kept,
-};
+use self::rearranged::Also;
+pub(crate) use self::{gated::gated, rearranged::Rearranged};
 use crate::{
-    aligned::{Aligned, Scratch},
     epilogue::{Finish, Rows},
     isa::Isa,
-    kept::KeptMatrix,
-    norm::RowNorm,
+    kept::MatrixRef,
     output::{Done, Order, Output, Part},
-    packed::DEPTH,
+    packed::{self, DEPTH, PackedMatrix},
+    pair::WithPair,
     simd::{Body, Simd, vectorize},
     size::{product, sum},
 };
@@ -80,37 +76,35 @@ impl<'a> Offsets<'a> {
     }
 }
 
-/// `input · weightᵀ`, finished and written. `panels` are pairs.
-pub(crate) fn linear<'o>(isa: Isa, panels: &[u32], input: Rows, finish: Finish, out: Output<'o>) -> &'o mut [f32] {
-    multiply(isa, panels, &rearranged(isa, input, None), [input.rows, input.d_in], finish, out)
+/// `input · weightᵀ`, finished and written, by a matrix that [`MatrixRef::takes_rows`].
+pub(crate) fn linear<'o>(isa: Isa, weight: WithPair, input: Rows, finish: Finish, out: Output<'o>) -> &'o mut [f32] {
+    let rows = Rearranged::of(isa, input, None, [weight.pair()]);
+    multiply(isa, weight, (&rows, 0), [input.rows, input.d_in], finish, out)
 }
 
-/// The same with a matrix that stays as it is stored.
-pub(crate) fn linear_kept<'o>(
+/// [`linear`] of rows that are rearranged, where the weight's pair is that of this place.
+pub(crate) fn multiply<'o>(
     isa: Isa,
-    matrix: KeptMatrix,
-    input: Rows,
+    weight: WithPair,
+    (rows, which): (&Rearranged, usize),
+    shape: [usize; 2],
     finish: Finish,
     out: Output<'o>,
 ) -> &'o mut [f32] {
-    multiply_kept(isa, matrix, &rearranged(isa, input, None), [input.rows, input.d_in], finish, out)
+    let also = rows.also(which, weight.pair());
+    match weight.matrix() {
+        MatrixRef::Packed(matrix) => multiply_packed(isa, pairs(matrix), &rows.words, also, shape, finish, out),
+        MatrixRef::Kept(matrix) => kept::multiply(isa, matrix, &rows.words, also, shape, finish, out),
+    }
 }
 
-/// Rows of inputs as tiles read them: for [`SIDE`] rows at a time, [`DEPTH`] values of every row after the other. `norm` is what becomes
-/// of each row before.
-pub(crate) fn rearranged(isa: Isa, input: Rows, norm: Option<RowNorm>) -> Aligned<u32> {
-    let steps = input.d_in.div_ceil(DEPTH);
-    let blocks = input.rows.div_ceil(SIDE);
-    let words = product("words of a block", [steps, STEP_BYTES / 4]);
-    let all_words = product("words of rearranged inputs", [blocks, words]);
-    // SAFETY: each block's words are those of `SIDE` rows in `steps` steps, and `Rearrange` writes them all.
-    unsafe {
-        Aligned::<u32>::written(all_words, |to| {
-            if words > 0 {
-                (to.par_chunks_mut(words).enumerate())
-                    .for_each(|(block, to)| vectorize(isa, Rearrange { input, norm, block, to }));
-            }
-        })
+/// The panels of a matrix that takes packed rows.
+pub(crate) fn pairs(matrix: &PackedMatrix) -> &[u32] {
+    match matrix.panels() {
+        packed::Panels::Pairs(panels) => panels,
+        packed::Panels::F32(_) | packed::Panels::F16(_) | packed::Panels::Bf16(_) => {
+            unreachable!("such a matrix takes no packed rows")
+        }
     }
 }
 
@@ -119,11 +113,12 @@ pub(crate) fn offsets(steps: usize) -> Vec<u64> {
     (0..steps).map(|step| (step * STEP_BYTES) as u64).collect()
 }
 
-/// [`linear`] of rows that are rearranged.
-pub(crate) fn multiply<'o>(
+/// [`multiply`] by panels of pairs.
+fn multiply_packed<'o>(
     isa: Isa,
     panels: &[u32],
     inputs: &[u32],
+    also: Option<Also>,
     [rows, d_in]: [usize; 2],
     finish: Finish,
     out: Output<'o>,
@@ -142,7 +137,7 @@ pub(crate) fn multiply<'o>(
     // SAFETY: a block's last pass goes through `Finish::write`, which fills every row that it is given.
     unsafe {
         out.each_part(&rows, &columns, Order::ByRows, |out| {
-            vectorize(isa, Task { isa, inputs, offsets, panels, pass, finish, out })
+            vectorize(isa, Task { isa, inputs, offsets, panels, also, pass, finish, out })
         })
     }
 }
@@ -167,51 +162,12 @@ pub(crate) fn cuts(tiles: usize, parts: usize, end: usize) -> Vec<usize> {
     (0..parts).map(|i| part(tiles, i, parts).start * SIDE).chain([end]).collect()
 }
 
-/// Rounds [`SIDE`] rows to bf16, [`DEPTH`] values of every row after the other.
-struct Rearrange<'a> {
-    input: Rows<'a>,
-    norm: Option<RowNorm<'a>>,
-    block: usize,
-    to: &'a mut [MaybeUninit<u32>],
-}
-
-impl Body for Rearrange<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { input, norm, block, to } = self;
-        let first = block * SIDE;
-        let mut normal = Scratch::<f32>::of(if norm.is_some() { input.d_in } else { 0 });
-        for r in 0..SIDE {
-            let mut row = if first + r < input.rows { input.row(first + r) } else { &[] };
-            if let Some(norm) = norm
-                && !row.is_empty()
-            {
-                norm.apply(s, row, &mut normal);
-                row = &normal;
-            }
-            for step in 0..to.len() / (STEP_BYTES / 4) {
-                let x = &row[row.len().min(step * DEPTH)..row.len().min((step + 1) * DEPTH)];
-                let mut pairs = [0; DEPTH / 2];
-                if x.len() == DEPTH {
-                    s.round_to_pairs(x, &mut pairs);
-                } else {
-                    let mut all = [0.0; DEPTH];
-                    all[..x.len()].copy_from_slice(x);
-                    s.round_to_pairs(&all, &mut pairs);
-                }
-                to[(step * SIDE + r) * DEPTH / 2..][..DEPTH / 2].write_copy_of_slice(&pairs);
-            }
-        }
-    }
-}
-
 struct Task<'a> {
     isa: Isa,
     inputs: &'a [u32],
     offsets: Offsets<'a>,
     panels: &'a [u32],
+    also: Option<Also<'a>>,
     pass: usize,
     finish: Finish<'a>,
     out: Part<'a>,
@@ -222,7 +178,7 @@ impl Body for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Done {
-        let Self { isa, inputs, offsets, panels, pass, finish, mut out } = self;
+        let Self { isa, inputs, offsets, panels, also, pass, finish, mut out } = self;
         let (rows, width) = (out.rows().end, out.columns().end);
         let blocks = out.rows().start / SIDE..rows.div_ceil(SIDE);
         let columns = out.columns().start / SIDE..width.div_ceil(SIDE);
@@ -242,7 +198,8 @@ impl Body for Task<'_> {
                     // The next panel is fetched while this one is used, a part with each block.
                     let ahead = weights.as_ptr().wrapping_add((steps + i * (end - start) / blocks.len()) * words);
                     let offsets = offsets.part(start..end);
-                    tiles.multiply(input, offsets, weights, sums, start == 0, count > 16, ahead);
+                    let more = also.filter(|_| end == steps).map(|also| also.of(block, panel));
+                    tiles.multiply_and(input, offsets, weights, more, sums, start == 0, count > 16, ahead);
                     if end == steps {
                         for r in 0..count {
                             let row = block * SIDE + r;
@@ -257,6 +214,14 @@ impl Body for Task<'_> {
         }
         out.done()
     }
+}
+
+/// Steps of rows and of a panel, one after the other in both.
+#[derive(Clone, Copy)]
+pub(crate) struct More<'a> {
+    a: &'a [u32],
+    b: &'a [u32],
+    steps: usize,
 }
 
 thread_local! {
@@ -319,17 +284,34 @@ impl Tiles {
         is_high: bool,
         ahead: *const u32,
     ) {
+        self.multiply_and(a, offsets, b, None, sums, is_fresh, is_high, ahead);
+    }
+
+    /// The same with the products of some more steps in the sums.
+    ///
+    /// # Panics
+    /// If `a`, `b` or `more` has not all of the tiles.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "the operands of one loop")]
+    pub(crate) fn multiply_and(
+        &self,
+        a: &[u32],
+        offsets: Offsets,
+        b: &[u32],
+        more: Option<More>,
+        sums: &mut Sums,
+        is_fresh: bool,
+        is_high: bool,
+        ahead: *const u32,
+    ) {
         let steps = offsets.len();
-        if steps == 0 {
-            if is_fresh {
-                sums.0.fill(0.0);
-            }
-            return;
-        }
         assert!(offsets.end <= size_of_val(a) && steps <= size_of_val(b) / STEP_BYTES);
+        let more = more.unwrap_or(More { a: &[], b: &[], steps: 0 });
+        assert!(more.steps <= size_of_val(more.a) / STEP_BYTES && more.steps <= size_of_val(more.b) / STEP_BYTES);
+        let more = [more.a.as_ptr().addr(), more.b.as_ptr().addr(), more.steps];
         let (a, b, offsets) = (a.as_ptr(), b.as_ptr(), offsets.all.as_ptr());
-        // SAFETY: reads tiles that `a` and `b` have, as just checked, and writes `sums` alone; the tiles are configured while `self`
-        // lives, which is on this thread.
+        // SAFETY: reads tiles that `a`, `b` and `more` have, as just checked, and writes `sums` alone; the tiles are configured while
+        // `self` lives, which is on this thread.
         unsafe {
             if is_high {
                 asm!(
@@ -343,6 +325,9 @@ impl Tiles {
                     "tileloadd tmm2, [{c} + {row} + 2048]",
                     "tileloadd tmm3, [{c} + {row} + 2112]",
                     "2:",
+                    "test {steps}, {steps}",
+                    "jz 5f",
+                    "4:",
                     "mov {at}, qword ptr [{offsets}]",
                     "add {offsets}, 8",
                     "add {at}, {a}",
@@ -359,13 +344,34 @@ impl Tiles {
                     "add {ahead}, 384",
                     "add {b}, 2048",
                     "dec {steps}",
-                    "jnz 2b",
+                    "jnz 4b",
+                    "5:",
+                    "mov {a}, qword ptr [{more}]",
+                    "mov {b}, qword ptr [{more} + 8]",
+                    "mov {steps}, qword ptr [{more} + 16]",
+                    "test {steps}, {steps}",
+                    "jz 7f",
+                    "6:",
+                    "tileloadd tmm4, [{a} + {half}]",
+                    "tileloadd tmm6, [{b} + {row}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{b} + {row} + 64]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{a} + {half} + 1024]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "add {a}, 2048",
+                    "add {b}, 2048",
+                    "dec {steps}",
+                    "jnz 6b",
+                    "7:",
                     "tilestored [{c} + {row}], tmm0",
                     "tilestored [{c} + {row} + 64], tmm1",
                     "tilestored [{c} + {row} + 2048], tmm2",
                     "tilestored [{c} + {row} + 2112], tmm3",
                     fresh = in(reg) u32::from(is_fresh), c = in(reg) sums.0.as_mut_ptr(),
-                    row = in(reg) 128usize, half = in(reg) 64usize, a = in(reg) a, at = out(reg) _,
+                    row = in(reg) 128usize, half = in(reg) 64usize, a = inout(reg) a => _, at = out(reg) _,
+                    more = in(reg) more.as_ptr(),
                     offsets = inout(reg) offsets => _, b = inout(reg) b => _,
                     ahead = inout(reg) ahead => _, steps = inout(reg) steps => _,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
@@ -382,6 +388,9 @@ impl Tiles {
                     "tileloadd tmm0, [{c} + {row}]",
                     "tileloadd tmm1, [{c} + {row} + 64]",
                     "2:",
+                    "test {steps}, {steps}",
+                    "jz 5f",
+                    "4:",
                     "mov {at}, qword ptr [{offsets}]",
                     "add {offsets}, 8",
                     "add {at}, {a}",
@@ -392,11 +401,29 @@ impl Tiles {
                     "tdpbf16ps tmm1, tmm4, tmm7",
                     "add {b}, 2048",
                     "dec {steps}",
-                    "jnz 2b",
+                    "jnz 4b",
+                    "5:",
+                    "mov {a}, qword ptr [{more}]",
+                    "mov {b}, qword ptr [{more} + 8]",
+                    "mov {steps}, qword ptr [{more} + 16]",
+                    "test {steps}, {steps}",
+                    "jz 7f",
+                    "6:",
+                    "tileloadd tmm4, [{a} + {half}]",
+                    "tileloadd tmm6, [{b} + {row}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tileloadd tmm7, [{b} + {row} + 64]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "add {a}, 2048",
+                    "add {b}, 2048",
+                    "dec {steps}",
+                    "jnz 6b",
+                    "7:",
                     "tilestored [{c} + {row}], tmm0",
                     "tilestored [{c} + {row} + 64], tmm1",
                     fresh = in(reg) u32::from(is_fresh), c = in(reg) sums.0.as_mut_ptr(),
-                    row = in(reg) 128usize, half = in(reg) 64usize, a = in(reg) a, at = out(reg) _,
+                    row = in(reg) 128usize, half = in(reg) 64usize, a = inout(reg) a => _, at = out(reg) _,
+                    more = in(reg) more.as_ptr(),
                     offsets = inout(reg) offsets => _, b = inout(reg) b => _,
                     steps = inout(reg) steps => _,
                     out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,

@@ -83,6 +83,13 @@ impl MatrixRef<'_> {
             Self::Kept(matrix) => matrix.isa,
         }
     }
+
+    pub(crate) fn compute(self) -> Compute {
+        match self {
+            Self::Packed(matrix) => matrix.compute(),
+            Self::Kept(matrix) => matrix.compute,
+        }
+    }
 }
 
 /// Inputs that are had at a time.

@@ -1,14 +1,17 @@
 //! `y = x · weightᵀ`, with what usually follows it.
 
+use std::mem::MaybeUninit;
+
 #[cfg(target_arch = "x86_64")]
-use crate::{amx, isa::Level};
+use crate::amx;
 use crate::{
     epilogue::{Epilogue, Finish, Rows},
     kept::MatrixRef,
     output::{Out, Output},
     packed::{Panels, width},
+    pair::{ScaledPair, WithPair},
     size::product,
-    vector,
+    vector::{self, Also},
 };
 
 /// `[rows, d_in]` to `[rows, d_out]`, row-major; `stride` values lie between the starts of two rows of `x`.
@@ -18,7 +21,7 @@ use crate::{
 /// # Panics
 /// If `x`, `out` or a part of the epilogue does not fit the shapes, or a shape has more values than can be counted.
 pub fn linear<'o, 'w>(
-    weight: impl Into<MatrixRef<'w>>,
+    weight: impl Into<WithPair<'w>>,
     x: &[f32],
     rows: usize,
     stride: usize,
@@ -30,14 +33,15 @@ pub fn linear<'o, 'w>(
 
 /// What is compiled in this crate, and not where it is called.
 fn multiply<'o>(
-    weight: MatrixRef,
+    weight: WithPair,
     x: &[f32],
     rows: usize,
     stride: usize,
     epilogue: Epilogue,
     out: Out<'o>,
 ) -> &'o mut [f32] {
-    let (d_in, d_out) = (weight.d_in(), weight.d_out());
+    let (matrix, pair) = (weight.matrix(), weight.pair());
+    let (d_in, d_out) = (matrix.d_in(), matrix.d_out());
     assert_eq!(out.len(), product("results", [rows, d_out]), "values for a result [{rows}, {d_out}]");
     if out.is_empty() {
         return &mut [];
@@ -46,28 +50,33 @@ fn multiply<'o>(
     assert!(end.is_some_and(|end| end <= x.len()), "{} values for rows [{rows}, {d_in}], {stride} apart", x.len());
     let finish = Finish::of(epilogue, rows, d_out);
     let input = Rows { x, stride, rows, d_in };
-    let (isa, out) = (weight.isa(), Output::of(out, d_out));
-    let weight = match weight {
-        MatrixRef::Packed(weight) => weight,
-        #[cfg(target_arch = "x86_64")]
-        MatrixRef::Kept(weight) if weight.is_pairs() && isa.level() == Level::Amx => {
-            return amx::linear_kept(isa, weight, input, finish, out);
-        }
-        MatrixRef::Kept(weight) if weight.is_pairs() => {
-            let panels = |panels| weight.panels_of_pairs(panels);
-            return vector::linear_kept(isa, panels, input, finish, out);
-        }
-        MatrixRef::Kept(weight) => {
-            let panels = |panels| weight.panels_of_singles(panels, width(isa));
-            return vector::linear_kept(isa, panels, input, finish, out);
-        }
-    };
-    match (weight.panels(), isa.level()) {
-        #[cfg(target_arch = "x86_64")]
-        (Panels::Pairs(panels), Level::Amx) => amx::linear(isa, panels, input, finish, out),
-        (Panels::Pairs(panels), _) => vector::linear(isa, vector::Pairs(panels), input, finish, out),
-        (Panels::F32(panels), _) => vector::linear(isa, vector::Singles(panels), input, finish, out),
-        (Panels::F16(panels), _) => vector::linear(isa, vector::Singles(panels), input, finish, out),
-        (Panels::Bf16(panels), _) => vector::linear(isa, vector::Singles(panels), input, finish, out),
+    let (isa, out) = (matrix.isa(), Output::of(out, d_out));
+    #[cfg(target_arch = "x86_64")]
+    if matrix.takes_rows() {
+        return amx::linear(isa, weight, input, finish, out);
     }
+    let mut room = vec![MaybeUninit::uninit(); product("ranks", [rows, pair.map_or(0, ScaledPair::rank)])];
+    let also = pair.map(|pair| Also::of(pair, rows, between(pair, input, &mut room)));
+    match matrix {
+        MatrixRef::Packed(matrix) => match matrix.panels() {
+            Panels::Pairs(panels) => vector::linear(isa, vector::Pairs(panels), input, also, finish, out),
+            Panels::F32(panels) => vector::linear(isa, vector::Singles(panels), input, also, finish, out),
+            Panels::F16(panels) => vector::linear(isa, vector::Singles(panels), input, also, finish, out),
+            Panels::Bf16(panels) => vector::linear(isa, vector::Singles(panels), input, also, finish, out),
+        },
+        MatrixRef::Kept(matrix) if matrix.is_pairs() => {
+            vector::linear_kept(isa, |panels| matrix.panels_of_pairs(panels), input, also, finish, out)
+        }
+        MatrixRef::Kept(matrix) => {
+            let panels = |panels| matrix.panels_of_singles(panels, width(isa));
+            vector::linear_kept(isa, panels, input, also, finish, out)
+        }
+    }
+}
+
+/// What lies between the factors of a pair for vectors, as much as each rank counts: `[rows, rank]`.
+fn between<'o>(ScaledPair { pair, scales }: ScaledPair, input: Rows, out: Out<'o>) -> &'o mut [f32] {
+    let down = pair.down().expect("a pair is for tiles where its matrix takes packed rows");
+    let scaled = Epilogue { gate: Some(scales), ..Epilogue::default() };
+    multiply(down.into(), input.x, input.rows, input.stride, scaled, out)
 }

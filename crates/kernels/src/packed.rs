@@ -6,7 +6,7 @@ use std::{mem::MaybeUninit, sync::Arc};
 
 use half::{bf16, f16};
 
-pub(crate) use self::pairs::pack_pairs;
+pub(crate) use self::pairs::{pack_pairs, unpack, widen};
 use crate::{
     aligned::{Aligned, Number, zeroed},
     isa::{Isa, Level},

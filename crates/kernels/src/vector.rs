@@ -10,7 +10,8 @@ use crate::{
     epilogue::{Finish, Rows},
     isa::Isa,
     output::{Done, Order, Output, Part, cuts},
-    packed::{DEPTH, width},
+    packed::{DEPTH, Panels, widen, width},
+    pair::{PackedPair, ScaledPair, Up},
     simd::{Body, Simd, Stored, vectorize},
     size::{filled_up, product},
 };
@@ -46,13 +47,38 @@ pub(crate) trait Weights: Copy + Send + Sync {
     fn step<S: Simd>(s: S, a: S::V, b: S::V, sum: S::V) -> S::V;
     /// What stands for `width` steps' inputs in a rearranged block, from step `step` of a row on.
     fn gather<S: Simd>(s: S, x: &[f32], step: usize, width: usize, to: &mut [f32; 16]);
+
+    /// How a step over the ranks of a pair beside them is taken.
+    type Also: Weights;
+    /// A panel of `width` outputs of a pair's last factor; `room` is for as many values.
+    fn also<'u, S: Simd>(
+        s: S,
+        pair: &'u PackedPair,
+        panel: usize,
+        room: &'u mut [f32],
+    ) -> &'u [<Self::Also as Weights>::Value];
+}
+
+/// What a pair adds to a product: inputs that follow those of the matrix, and weights for them.
+#[derive(Clone, Copy)]
+pub(crate) struct Also<'a> {
+    inner: Rows<'a>,
+    pair: &'a PackedPair,
+}
+
+impl<'a> Also<'a> {
+    /// Of what lies between the factors, `[rows, rank]`.
+    pub(crate) fn of(scaled: ScaledPair<'a>, rows: usize, inner: &'a [f32]) -> Self {
+        let rank = scaled.rank();
+        Self { inner: Rows { x: inner, stride: rank, rows, d_in: rank }, pair: scaled.pair }
+    }
 }
 
 /// One input a step.
 #[derive(Clone, Copy)]
 pub(crate) struct Singles<'a, T>(pub(crate) &'a [T]);
 
-impl<T: Stored> Weights for Singles<'_, T> {
+impl<'a, T: Stored> Weights for Singles<'a, T> {
     type Value = T;
     const PER_STEP: usize = 1;
 
@@ -77,6 +103,21 @@ impl<T: Stored> Weights for Singles<'_, T> {
             Some(all) => *to = *all,
             None => to[..width].copy_from_slice(&x[step..step + width]),
         }
+    }
+
+    type Also = Singles<'a, f32>;
+
+    #[inline(always)]
+    fn also<'u, S: Simd>(s: S, pair: &'u PackedPair, panel: usize, room: &'u mut [f32]) -> &'u [f32] {
+        let Up::Singles(matrix) = pair.up() else { unreachable!("a pair is computed as its matrix") };
+        let place = panel * room.len()..(panel + 1) * room.len();
+        match matrix.panels() {
+            Panels::F32(values) => return &values[place],
+            Panels::F16(values) => widen(s, &values[place], room),
+            Panels::Bf16(values) => widen(s, &values[place], room),
+            Panels::Pairs(_) => unreachable!("pairs have a factor of their own"),
+        }
+        room
     }
 }
 
@@ -117,6 +158,14 @@ impl Weights for Pairs<'_> {
         }
         *to = pairs.map(f32::from_bits);
     }
+
+    type Also = Self;
+
+    #[inline(always)]
+    fn also<'u, S: Simd>(_: S, pair: &'u PackedPair, panel: usize, room: &'u mut [f32]) -> &'u [u32] {
+        let Up::Pairs(words) = pair.up() else { unreachable!("a pair is computed as its matrix") };
+        &words[panel * room.len()..][..room.len()]
+    }
 }
 
 /// `input · weightᵀ`, finished and written.
@@ -124,11 +173,12 @@ pub(crate) fn linear<'o, W: Weights>(
     isa: Isa,
     weights: W,
     input: Rows,
+    also: Option<Also>,
     finish: Finish,
     mut out: Output<'o>,
 ) -> &'o mut [f32] {
     let all = 0..out.width();
-    columns(isa, weights, input, finish, &mut out, all);
+    columns(isa, weights, input, also, finish, &mut out, all);
     // SAFETY: all columns are written.
     unsafe { out.filled() }
 }
@@ -138,6 +188,7 @@ pub(crate) fn linear_kept<'o, P: Made>(
     isa: Isa,
     panels: impl Fn(Range<usize>) -> P,
     input: Rows,
+    also: Option<Also>,
     finish: Finish,
     mut out: Output<'o>,
 ) -> &'o mut [f32] {
@@ -146,7 +197,7 @@ pub(crate) fn linear_kept<'o, P: Made>(
         let last = all.min(first + KEPT_PANELS);
         let made = panels(first..last);
         let of = first * width..out.width().min(last * width);
-        columns(isa, made.weights(), input, finish, &mut out, of);
+        columns(isa, made.weights(), input, also, finish, &mut out, of);
     }
     // SAFETY: all columns are written, group by group.
     unsafe { out.filled() }
@@ -179,7 +230,15 @@ impl Made for Aligned<f32> {
 }
 
 /// Writes all places of some columns of the result, the panels of which are all of `weights`.
-fn columns<W: Weights>(isa: Isa, weights: W, input: Rows, finish: Finish, out: &mut Output, of: Range<usize>) {
+fn columns<W: Weights>(
+    isa: Isa,
+    weights: W,
+    input: Rows,
+    also: Option<Also>,
+    finish: Finish,
+    out: &mut Output,
+    of: Range<usize>,
+) {
     let panels = of.len().div_ceil(width(isa));
     let row_tasks = input.rows.div_ceil(TASK_ROWS);
     // Where few blocks of rows are all there is, their panels are the work to share: in few tasks, as each rearranges its rows.
@@ -189,7 +248,7 @@ fn columns<W: Weights>(isa: Isa, weights: W, input: Rows, finish: Finish, out: &
     let columns: Vec<usize> =
         cuts(of.len(), panels_per_task * width(isa)).into_iter().map(|column| of.start + column).collect();
     out.each_part_of(&rows, &columns, Order::ByRows, |out| {
-        vectorize(isa, Task { weights, first: of.start, input, finish, out })
+        vectorize(isa, Task { weights, first: of.start, input, also, finish, out })
     });
 }
 
@@ -198,6 +257,7 @@ struct Task<'a, W> {
     /// The column of the weights' first panel.
     first: usize,
     input: Rows<'a>,
+    also: Option<Also<'a>>,
     finish: Finish<'a>,
     out: Part<'a>,
 }
@@ -207,7 +267,7 @@ impl<W: Weights> Body for Task<'_, W> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Done {
-        let Self { weights, first: first_column, input, finish, mut out } = self;
+        let Self { weights, first: first_column, input, also, finish, mut out } = self;
         let tile_rows = tile_rows::<S>();
         let width = 2 * S::LANES;
         let (rows, columns) = (out.rows(), out.columns());
@@ -219,6 +279,12 @@ impl<W: Weights> Body for Task<'_, W> {
         let tile_sums = tile_rows * width;
         let waiting_tiles = if steps > BLOCK { tiles } else { 0 };
         let mut waiting = Scratch::of(product("waiting sums", [panels.len(), waiting_tiles, tile_sums]));
+        let ranks = also.map_or(0, |also| also.inner.d_in.div_ceil(W::Also::PER_STEP));
+        let mut inner = Scratch::of(product("inputs of a block", [tiles, tile_rows, ranks]));
+        let mut room = Scratch::of(product("weights of a panel", [ranks, width]));
+        if let Some(also) = also {
+            rearrange::<W::Also, S>(s, &mut inner, also.inner, rows.clone(), 0..ranks);
+        }
         for start in (0..steps.max(1)).step_by(BLOCK) {
             let end = steps.min(start + BLOCK);
             rearrange::<W, S>(s, &mut block, input, rows.clone(), start..end);
@@ -226,10 +292,12 @@ impl<W: Weights> Body for Task<'_, W> {
                 let place = (panel - first_column / width) * steps;
                 let values = &weights.values()[(place + start) * width..(place + end) * width];
                 let columns = panel * width..columns.end.min((panel + 1) * width);
+                let up = also.filter(|_| end == steps).map(|also| W::also(s, also.pair, panel, &mut room));
                 for tile in 0..tiles {
                     let first = rows.start + tile * tile_rows;
                     let count = tile_rows.min(rows.end - first);
                     let a = &block[tile * tile_rows * (end - start)..][..tile_rows * (end - start)];
+                    let more = up.map(|up| (&inner[tile * tile_rows * ranks..][..tile_rows * ranks], up));
                     // The next panel comes into the second cache while this one is used, a part with each tile.
                     let ahead = values.as_ptr_range().end.wrapping_add(tile * values.len() / tiles).cast();
                     let waiting = waiting.get_mut((i * tiles + tile) * tile_sums..).unwrap_or_default();
@@ -247,12 +315,12 @@ impl<W: Weights> Body for Task<'_, W> {
                         is_last: end == steps,
                     };
                     match (tile_rows, count) {
-                        (14, 9..) => tile.run::<W, 14>(a, values),
-                        (14, 5..) => tile.run::<W, 8>(a, values),
-                        (6, 5..) => tile.run::<W, 6>(a, values),
-                        (8, 5..) => tile.run::<W, 8>(a, values),
-                        (_, 2..) => tile.run::<W, 4>(a, values),
-                        _ => tile.run::<W, 1>(a, values),
+                        (14, 9..) => tile.run::<W, 14>(a, values, more),
+                        (14, 5..) => tile.run::<W, 8>(a, values, more),
+                        (6, 5..) => tile.run::<W, 6>(a, values, more),
+                        (8, 5..) => tile.run::<W, 8>(a, values, more),
+                        (_, 2..) => tile.run::<W, 4>(a, values, more),
+                        _ => tile.run::<W, 1>(a, values, more),
                     }
                 }
             }
@@ -379,9 +447,14 @@ struct Tile<'a, 'o, S> {
 }
 
 impl<S: Simd> Tile<'_, '_, S> {
-    /// Sums the block's products for the first `M` rows, on top of those of the blocks before.
+    /// Sums the block's products for the first `M` rows, on top of those of the blocks before, and those of `more` inputs and weights.
     #[inline(always)]
-    fn run<W: Weights, const M: usize>(self, a: &[f32], b: &[W::Value]) {
+    fn run<W: Weights, const M: usize>(
+        self,
+        a: &[f32],
+        b: &[W::Value],
+        more: Option<(&[f32], &[<W::Also as Weights>::Value])>,
+    ) {
         let Self { s, waiting, mut ahead, ahead_step, finish, out, first, count, columns, is_first, is_last } = self;
         let tile_rows = tile_rows::<S>();
         let steps = a.len() / tile_rows;
@@ -395,6 +468,13 @@ impl<S: Simd> Tile<'_, '_, S> {
             unsafe { step::<S, W, M>(s, a, b, &mut sums) };
             a = a.wrapping_add(tile_rows);
             b = b.wrapping_add(2 * S::LANES);
+        }
+        if let Some((a, b)) = more {
+            assert!(a.len() / tile_rows * 2 * S::LANES == b.len());
+            for (a, b) in a.chunks_exact(tile_rows).zip(b.chunks_exact(2 * S::LANES)) {
+                // SAFETY: `a` holds `tile_rows` and `b` two vectors of values.
+                unsafe { step::<S, W::Also, M>(s, a.as_ptr(), b.as_ptr(), &mut sums) };
+            }
         }
         for r in 0..count {
             let [mut low, mut high] = sums[r];

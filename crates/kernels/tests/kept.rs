@@ -3,8 +3,8 @@
 use std::mem::MaybeUninit;
 
 use kernels::{
-    Activation, Compute, Epilogue, Isa, KEPT_COLUMNS, KeptMatrix, Level, Out, PackedMatrix, PackedRows, RowNorm,
-    RowSource, Values,
+    Activation, Compute, Epilogue, Isa, KEPT_COLUMNS, KeptMatrix, Level, MatrixRef, Out, PackedMatrix, PackedRows,
+    RowNorm, RowSource, Values,
 };
 use proptest::prelude::*;
 
@@ -99,17 +99,19 @@ proptest! {
         });
         let biases = [numbers(d, seed ^ 5), numbers(d, seed ^ 6)];
         let biases = [Some(&biases[0][..]), Some(&biases[1][..])];
-        let pack = || PackedRows::pack(isa, Some(norm), &x, [rows, d_in], d_in);
         let plain = Epilogue::default();
-        let value = bits(1, rows * d, |out| pack().linear(&packed[0], plain, out));
-        let feed = bits(1, rows * d_out, |out| {
-            pack().gated([&packed[0], &packed[1]], biases, Activation::GeluErf).linear(&packed[2], plain, out)
-        });
+        let pack = |weight| PackedRows::pack(isa, Some(norm), &x, [rows, d_in], d_in, [weight]);
+        let inner = |all| {
+            let [first, second, last]: [MatrixRef; 3] = all;
+            let rows = PackedRows::pack(isa, Some(norm), &x, [rows, d_in], d_in, [first, second]);
+            rows.gated([0, 1], biases, Activation::GeluErf, [last])
+        };
+        let (packed, kept) = (packed.each_ref().map(MatrixRef::from), kept.map(MatrixRef::from));
+        let value = bits(1, rows * d, |out| pack(packed[0]).linear(0, plain, out));
+        let feed = bits(1, rows * d_out, |out| inner(packed).linear(0, plain, out));
         for threads in [1, 3] {
-            let kept_value = bits(threads, rows * d, |out| pack().linear(kept[0], plain, out));
-            let kept_feed = bits(threads, rows * d_out, |out| {
-                pack().gated([kept[0], kept[1]], biases, Activation::GeluErf).linear(kept[2], plain, out)
-            });
+            let kept_value = bits(threads, rows * d, |out| pack(kept[0]).linear(0, plain, out));
+            let kept_feed = bits(threads, rows * d_out, |out| inner(kept).linear(0, plain, out));
             prop_assert!(value == kept_value && feed == kept_feed, "{threads} threads");
         }
     }

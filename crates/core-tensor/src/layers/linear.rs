@@ -1,4 +1,4 @@
-use kernels::{Epilogue, MatrixRef, PackedRows, RowNorm};
+use kernels::{Epilogue, PackedRows, RowNorm, WithPair};
 
 use super::LayerNorm;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     cpu::{self, Rows, Values},
     cuda::{self, After},
     ops::{self, Activation},
-    weights::{F32, multiply},
+    weights::{Beside, F32, multiply},
 };
 
 /// `y = x · weightᵀ + bias`.
@@ -66,38 +66,22 @@ impl Linear {
         })
     }
 
-    /// The product and what follows it in a kernel's own pass over the result; `None` where no kernel has one. What a pair of small
-    /// factors adds is a residual of it.
+    /// The product and what follows it in a kernel's own pass over the result; `None` where no kernel has one.
     fn fused<const D: usize>(&self, x: &Tensor<D>, then: Then<D>) -> Option<Tensor<D>> {
         if let Some(Matrix::Dense(w)) = self.weight.alone() {
             return self.on_device(x, w, then);
         }
-        let own = self.weight.own().for_kernels()?;
         let beside = self.weight.beside();
-        let pair = beside.at_most_a_pair()?;
+        let weight = beside.for_kernels(self.weight.own())?;
         let (activation, gate, residual) = match then {
             Then::Nothing => (None, None, None),
             Then::Activated(f) => (Some(f), None, None),
             Then::Onto { gate, residual } => (None, gate.map(values_of), Some(values_of(residual))),
         };
         let bias = self.bias();
-        let after = Epilogue { gate: gate.as_deref(), residual: residual.as_deref(), ..Epilogue::default() };
-        let Some(pair) = pair else {
-            return Some(multiply(own, x, Epilogue { bias: bias.as_deref(), activation, ..after }));
-        };
-        let (down, up) = (pair.down().for_kernels()?, pair.up().for_kernels()?);
-        let packed = (own.takes_rows() && down.takes_rows()).then(|| packed(None, x));
-        let of_x = |weight, epilogue| match &packed {
-            Some(rows) => of_rows(rows, weight, x, epilogue),
-            None => multiply(weight, x, epilogue),
-        };
-        let inner = pair.scaled(of_x(down, Epilogue::default()), D - 1);
-        let added = values_of(&multiply(up, &inner, after));
-        let y = of_x(own, Epilogue { bias: bias.as_deref(), residual: Some(&added), ..after });
-        Some(match activation {
-            Some(f) => ops::activate(f, y),
-            None => y,
-        })
+        let epilogue =
+            Epilogue { bias: bias.as_deref(), activation, gate: gate.as_deref(), residual: residual.as_deref() };
+        Some(multiply(weight, x, epilogue))
     }
 
     /// The same by a device's own kernels.
@@ -118,44 +102,46 @@ impl Linear {
     /// What each layer makes of the same rows, or of what `norm` makes of them first: a kernel that has to put rows in order does it
     /// once.
     pub fn forward_each<const N: usize>(layers: [&Self; N], norm: Option<&LayerNorm>, x: Tensor<3>) -> [Tensor<3>; N] {
-        let weights = layers.map(Self::takes_rows);
-        if weights.iter().any(Option::is_none) {
+        let beside = layers.map(|layer| layer.weight.beside());
+        let Some(weights) = Self::taking_rows(layers, &beside) else {
             let x = norm.map_or_else(|| x.clone(), |norm| norm.forward(x.clone()));
             return layers.map(|layer| layer.forward(x.clone()));
-        }
-        let rows = packed(norm, &x);
+        };
+        let rows = packed(norm, &x, weights);
         std::array::from_fn(|i| {
-            let (weight, bias) = (weights[i].expect("none is missing, as was just asked"), layers[i].bias());
-            of_rows(&rows, weight, &x, Epilogue { bias: bias.as_deref(), ..Epilogue::default() })
+            let bias = layers[i].bias();
+            of_rows(&rows, i, layers[i].d_out, &x, Epilogue { bias: bias.as_deref(), ..Epilogue::default() })
         })
     }
 
     /// `x + out(value(y) · f(gate(y)))` with `y = norm(x)`: a feed-forward layer with a gate, and what goes around it.
     pub fn gated_feed_forward(
-        [value, gate, out]: [&Self; 3],
+        layers @ [value, gate, out]: [&Self; 3],
         f: Activation,
         norm: &LayerNorm,
         x: Tensor<3>,
     ) -> Tensor<3> {
-        let (Some(values), Some(gates), Some(outs)) = (value.takes_rows(), gate.takes_rows(), out.takes_rows()) else {
+        let beside = layers.map(|layer| layer.weight.beside());
+        let Some([values, gates, outs]) = Self::taking_rows(layers, &beside) else {
             let normal = norm.forward(x.clone());
             return out.forward_onto(ops::gated(f, value.forward(normal.clone()), gate.forward(normal)), x);
         };
         let biases = [value.bias(), gate.bias()];
-        let inner = packed(Some(norm), &x).gated([values, gates], [biases[0].as_deref(), biases[1].as_deref()], f);
+        let biases = [biases[0].as_deref(), biases[1].as_deref()];
+        let inner = packed(Some(norm), &x, [values, gates]).gated([0, 1], biases, f, [outs]);
         let (bias, residual) = (out.bias(), values_of(&x));
         let epilogue = Epilogue { bias: bias.as_deref(), residual: Some(&residual), ..Epilogue::default() };
-        of_rows(&inner, outs, &x, epilogue)
+        of_rows(&inner, 0, out.d_out, &x, epilogue)
     }
 
-    /// The matrix, if no branch counts and kernels multiply with it.
-    fn for_kernels(&self) -> Option<MatrixRef<'_>> {
-        self.weight.alone().and_then(Matrix::for_kernels)
-    }
-
-    /// The matrix, if it is multiplied with [`PackedRows`].
-    fn takes_rows(&self) -> Option<MatrixRef<'_>> {
-        self.for_kernels().filter(|weight| weight.takes_rows())
+    /// What each layer is multiplied with, if that is [`PackedRows`] for all of them.
+    fn taking_rows<'a, const N: usize>(
+        layers: [&'a Self; N],
+        beside: &'a [Beside<Matrix>; N],
+    ) -> Option<[WithPair<'a>; N]> {
+        let weights = layers.iter().zip(beside).map(|(layer, beside)| beside.for_kernels(layer.weight.own()));
+        let weights: Option<Vec<_>> = weights.map(|weight| weight.filter(|w| w.matrix().takes_rows())).collect();
+        weights?.try_into().ok()
     }
 
     fn bias(&self) -> Option<Values> {
@@ -193,19 +179,29 @@ fn values_of<const D: usize>(x: &Tensor<D>) -> Values {
     Values::of(x).expect(F32)
 }
 
-/// Rows along the last dimension, put in order once.
-fn packed<const D: usize>(norm: Option<&LayerNorm>, x: &Tensor<D>) -> PackedRows {
+/// Rows along the last dimension, put in order once for some weights.
+fn packed<'w, const D: usize>(
+    norm: Option<&LayerNorm>,
+    x: &Tensor<D>,
+    weights: impl IntoIterator<Item = WithPair<'w>>,
+) -> PackedRows<'w> {
     let (d, rows) = (x.dims()[D - 1], Rows::of(x).expect(F32));
     let norm = norm.map(LayerNorm::parameters);
     let norm = norm.as_ref().map(|([weight, bias], eps)| RowNorm { weight, bias, eps: *eps });
-    PackedRows::pack(cpu::isa(), norm, rows.values(), [rows.count, d], rows.stride)
+    PackedRows::pack(cpu::isa(), norm, rows.values(), [rows.count, d], rows.stride, weights)
 }
 
-/// The product of rows that were put in order, in the shape of `x` but for the outputs.
-fn of_rows<const D: usize>(rows: &PackedRows, w: MatrixRef, x: &Tensor<D>, epilogue: Epilogue) -> Tensor<D> {
+/// The product of rows that were put in order and one of their weights, in the shape of `x` but for the outputs.
+fn of_rows<const D: usize>(
+    rows: &PackedRows,
+    which: usize,
+    d_out: usize,
+    x: &Tensor<D>,
+    epilogue: Epilogue,
+) -> Tensor<D> {
     let mut shape = x.dims();
-    shape[D - 1] = w.d_out();
-    cpu::tensor(shape, |out| rows.linear(w, epilogue, out))
+    shape[D - 1] = d_out;
+    cpu::tensor(shape, |out| rows.linear(which, epilogue, out))
 }
 
 #[cfg(test)]

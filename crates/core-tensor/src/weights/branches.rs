@@ -11,9 +11,9 @@ use super::{
     Branch, Socket,
     chain::{Chain, Counting},
     computed::Origin,
-    joined::Joined,
+    joined::{Factors, Joined},
 };
-use crate::Error;
+use crate::{Error, Stored};
 
 /// The branches of a weight, by the adapters that they are of.
 pub(super) struct Branches<F> {
@@ -34,9 +34,13 @@ pub(super) struct Place<F> {
     pub(super) rows: Range<usize>,
     /// Holds a branch's factors, of which one has the weight's stride.
     pub(super) hold: Hold<F>,
+    /// The same for a pair of them.
+    pub(super) hold_pair: HoldPair<F>,
 }
 
 pub(super) type Hold<F> = Box<dyn Fn(&[Origin], usize) -> Vec<F> + Send + Sync>;
+
+pub(super) type HoldPair<F> = Box<dyn Fn([&Stored; 2], usize) -> Factors<F> + Send + Sync>;
 
 impl<F> Branches<F> {
     pub(super) fn at(place: Place<F>) -> Self {
@@ -63,20 +67,21 @@ impl<F> Branches<F> {
 
     /// The factors of one of them.
     pub(super) fn factors<'c>(&self, chain: &'c Chain<F>) -> &'c [F] {
-        chain.factors.get_or_init(|| self.held(&chain.origins))
+        chain.factors.get_or_init(|| (self.place.hold)(&chain.origins, self.stride()))
     }
 
     /// One pair of factors for these, if they are of small ranks; the last that was asked for is kept.
     pub(super) fn joined(&self, pairs: &[(Arc<Chain<F>>, f32)]) -> Option<Arc<Joined<F>>> {
         let mut joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
         if joined.as_ref().is_none_or(|joined| !joined.is_of(pairs)) {
-            *joined = Joined::of(pairs, self.place.rows.len(), |origins| self.held(origins)).map(Arc::new);
+            let hold = |factors: [&Stored; 2]| (self.place.hold_pair)(factors, self.stride());
+            *joined = Joined::of(pairs, self.place.rows.len(), hold).map(Arc::new);
         }
         joined.clone()
     }
 
-    fn held(&self, origins: &[Origin]) -> Vec<F> {
-        (self.place.hold)(origins, self.stride.get().copied().unwrap_or(1))
+    fn stride(&self) -> usize {
+        self.stride.get().copied().unwrap_or(1)
     }
 
     /// What a branch of the stored tensor is for the weight; `None` where it changes other rows.

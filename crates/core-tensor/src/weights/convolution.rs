@@ -5,7 +5,9 @@ use std::sync::Arc;
 use burn::tensor::{module, ops::ConvOptions};
 use kernels::{Activation, Affines, Compute, ConvEpilogue, MapOrder, PackedConv, Prologue};
 
-use super::{Factor, PANEL, Residency, Stored, Weight, computed::Origin, matrix::F32, stored::FLOATS};
+use super::{
+    Beside, Factor, PANEL, Residency, Stored, Weight, computed::Origin, matrix::F32, stored::FLOATS, weight::PAIR,
+};
 use crate::{
     Device, Tensor,
     cpu::{self, PLANES, Values},
@@ -137,6 +139,19 @@ impl Weight<Convolution> {
         self.own.stride = stride;
         self.branches.strided(stride);
         self
+    }
+}
+
+impl Weight<Convolution> {
+    /// The weight's product with `x` `[b, c_in, h, w]`, and what the branches add to it.
+    pub fn product(&self, x: Tensor<4>) -> Tensor<4> {
+        let Beside { pair, others } = self.beside();
+        let y = self.own.product(x.clone());
+        let y = match pair {
+            Some(pair) => pair.onto(y, x.clone()).expect(PAIR),
+            None => y,
+        };
+        self.others_onto(&others, y, &x)
     }
 }
 

@@ -2,26 +2,34 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::{Factor, Format, Stored, chain::Chain, computed::Origin, stored::FLOATS};
-use crate::{Tensor, tensor};
+use kernels::{PackedPair, ScaledPair};
+
+use super::{Factor, Format, Stored, chain::Chain, stored::FLOATS};
+use crate::{Tensor, ops, tensor};
 
 /// The most that the ranks of a pair come to; beyond it one product is no cheaper than several.
 const MOST_RANKS: usize = 1024;
 
-/// Factors of several branches as one: `up · diag(factors) · down`.
+/// How a pair of factors is held.
+pub(super) enum Factors<F> {
+    /// As weights: first what the input meets.
+    Each([F; 2]),
+    /// For the kernels of the CPU, which have its product in that of the weight.
+    Packed(PackedPair),
+}
+
+/// Factors of several branches as one: `up · diag(scales) · down`.
 pub(super) struct Joined<F> {
     of: Vec<Arc<Chain<F>>>,
     /// The rank of each.
     ranks: Vec<usize>,
-    down: F,
-    up: F,
+    factors: Factors<F>,
 }
 
-/// A pair of factors, and what they are multiplied with now.
+/// A pair of factors, and how much each rank counts now.
 pub(crate) struct Pair<F> {
     joined: Arc<Joined<F>>,
-    /// One number for each branch.
-    factors: Vec<f32>,
+    scales: Vec<f32>,
 }
 
 impl<F> Joined<F> {
@@ -29,7 +37,7 @@ impl<F> Joined<F> {
     pub(super) fn of(
         chains: &[(Arc<Chain<F>>, f32)],
         height: usize,
-        hold: impl Fn(&[Origin]) -> Vec<F>,
+        hold: impl Fn([&Stored; 2]) -> Factors<F>,
     ) -> Option<Self> {
         let pairs: Vec<_> = chains.iter().map(|(chain, _)| chain.pair()).collect::<Option<_>>()?;
         let ranks: Vec<usize> = pairs.iter().map(|[down, _]| down.shape()[0]).collect();
@@ -44,8 +52,8 @@ impl<F> Joined<F> {
                 (below(&downs), beside(&ups, rows(), height))
             }
         };
-        let [down, up] = hold(&[Origin::Stored(down), Origin::Stored(up)]).try_into().ok()?;
-        Some(Self { of: chains.iter().map(|(chain, _)| chain.clone()).collect(), ranks, down, up })
+        let factors = hold([&down, &up]);
+        Some(Self { of: chains.iter().map(|(chain, _)| chain.clone()).collect(), ranks, factors })
     }
 
     /// Whether it is the pair of these.
@@ -56,38 +64,39 @@ impl<F> Joined<F> {
 
 impl<F> Pair<F> {
     pub(super) fn at(joined: Arc<Joined<F>>, chains: &[(Arc<Chain<F>>, f32)]) -> Self {
-        Self { joined, factors: chains.iter().map(|(_, factor)| *factor).collect() }
+        let each = chains.iter().zip(&joined.ranks);
+        let scales = each.flat_map(|((_, factor), &rank)| std::iter::repeat_n(*factor, rank)).collect();
+        Self { joined, scales }
     }
 
-    /// What the input meets.
-    pub(crate) fn down(&self) -> &F {
-        &self.joined.down
-    }
-
-    /// What makes outputs of it.
-    pub(crate) fn up(&self) -> &F {
-        &self.joined.up
-    }
-
-    /// What lies between the factors, whose ranks are along `dim`, as much as each counts.
-    pub(crate) fn scaled<const D: usize>(&self, inner: Tensor<D>, dim: usize) -> Tensor<D> {
-        let first = self.factors[0];
-        if self.factors.iter().all(|&factor| factor == first) {
-            return if first == 1.0 { inner } else { inner.mul_scalar(first) };
+    /// As the kernels of the CPU take it, where it is held for them.
+    pub(super) fn packed(&self) -> Option<ScaledPair<'_>> {
+        match &self.joined.factors {
+            Factors::Packed(pair) => Some(ScaledPair { pair, scales: &self.scales }),
+            Factors::Each(_) => None,
         }
-        let each = self.factors.iter().zip(&self.joined.ranks);
-        let each: Vec<f32> = each.flat_map(|(&factor, &rank)| std::iter::repeat_n(factor, rank)).collect();
-        let shape = std::array::from_fn(|i| if i == dim { each.len() } else { 1 });
-        let device = inner.device();
-        inner * tensor::<D>(each, shape, &device)
     }
 
-    /// What the pair adds.
-    pub(super) fn product<const D: usize>(&self, x: Tensor<D>) -> Tensor<D>
+    /// What it adds to `y`; `None` where it is held for kernels that have it in the weight's product.
+    pub(super) fn onto<const D: usize>(&self, y: Tensor<D>, x: Tensor<D>) -> Option<Tensor<D>>
     where
         F: Factor<D>,
     {
-        self.up().product(self.scaled(self.down().product(x), 1))
+        match &self.joined.factors {
+            Factors::Each([down, up]) => Some(ops::add(y, up.product(self.scaled(down.product(x))))),
+            Factors::Packed(_) => None,
+        }
+    }
+
+    /// What lies between the factors, whose ranks are along dimension 1, as much as each counts.
+    fn scaled<const D: usize>(&self, inner: Tensor<D>) -> Tensor<D> {
+        let first = self.scales.first().copied().unwrap_or(1.0);
+        if self.scales.iter().all(|&scale| scale == first) {
+            return if first == 1.0 { inner } else { inner.mul_scalar(first) };
+        }
+        let shape = std::array::from_fn(|i| if i == 1 { self.scales.len() } else { 1 });
+        let device = inner.device();
+        inner * tensor::<D>(self.scales.clone(), shape, &device)
     }
 }
 

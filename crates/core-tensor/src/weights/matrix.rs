@@ -2,9 +2,12 @@
 
 use std::{ops::Range, sync::Arc};
 
-use kernels::{Compute, Epilogue, KeptMatrix, MatrixRef, PackedMatrix, RowSource};
+use kernels::{Compute, Epilogue, KeptMatrix, MatrixRef, PackedMatrix, PackedPair, RowSource, WithPair};
 
-use super::{Factor, Format, PANEL, Product, Residency, Stored, computed::Origin, stored::FLOATS};
+use super::{
+    Beside, Factor, Format, PANEL, Product, Residency, Stored, Weight, computed::Origin, joined::Factors,
+    stored::FLOATS, weight::PAIR,
+};
 use crate::{
     Device, Tensor,
     cpu::{self, Rows, Values},
@@ -38,6 +41,24 @@ impl Matrix {
         held
     }
 
+    /// A pair of factors `[rank, in, 1, 1]` and `[out, rank, 1, 1]`, unpacked.
+    pub(super) fn pair(factors: [&Stored; 2], device: &Device, compute: Compute) -> Factors<Self> {
+        let [[d_out, rank], [_, d_in]] = [factors[1], factors[0]].map(|factor| [factor.shape()[0], factor.shape()[1]]);
+        if !cpu::is(device) {
+            return Factors::Each(factors.map(|factor| {
+                let shape = factor.shape()[..2].to_vec();
+                Self::held(factor.clone().reshape(shape), device, Residency::Unpacked, compute)
+            }));
+        }
+        let [down, up] = factors;
+        let shape = [d_out, rank, d_in];
+        let packed =
+            down.with_values(|down| up.with_values(|up| PackedPair::pack(cpu::isa(), compute, shape, [down, up])));
+        let packed = packed.flatten().expect(FLOATS);
+        factors.into_iter().for_each(Stored::give_back);
+        Factors::Packed(packed)
+    }
+
     /// A matrix whose values are had anew, some rows at a time, in each multiplication.
     pub(super) fn computed(origin: Origin, device: &Device, compute: Compute) -> Self {
         Self::Mapped(Arc::new(MappedMatrix { origin, device: device.clone(), compute }))
@@ -47,6 +68,14 @@ impl Matrix {
 impl Matrix {
     /// What the kernels of the CPU multiply with, where they do, with what follows a product as part of it.
     pub(crate) fn for_kernels(&self) -> Option<MatrixRef<'_>> {
+        match self {
+            Self::Mapped(mapped) if mapped.product_of_format().is_some() => None,
+            Self::Panels(_) | Self::Mapped(_) | Self::Dense(_) => self.in_kernels(),
+        }
+    }
+
+    /// The same where its format has a product of its own, too, which knows nothing of what is beside it.
+    pub(super) fn in_kernels(&self) -> Option<MatrixRef<'_>> {
         match self {
             Self::Panels(matrix) => Some(matrix.into()),
             Self::Mapped(mapped) => mapped.kept().map(MatrixRef::from),
@@ -60,17 +89,46 @@ impl Factor<2> for Matrix {
     fn product(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Dense(w) => cuda::linear(&x, w, After::default()).unwrap_or_else(|| of_burn(x, w)),
-            Self::Panels(w) => multiply(w.into(), &x, Epilogue::default()),
+            Self::Panels(w) => multiply(w, &x, Epilogue::default()),
             Self::Mapped(w) => w.product(&x),
         }
     }
 }
 
+impl Beside<Matrix> {
+    /// What the kernels of the CPU multiply with, where the weight and a pair are all that counts.
+    pub(crate) fn for_kernels<'a>(&'a self, own: &'a Matrix) -> Option<WithPair<'a>> {
+        if !self.others.is_empty() {
+            return None;
+        }
+        match &self.pair {
+            Some(pair) => Some(WithPair::new(own.in_kernels()?, Some(pair.packed()?))),
+            None => own.for_kernels().map(WithPair::from),
+        }
+    }
+}
+
+impl Weight<Matrix> {
+    /// The weight's product with `x` `[n, in]`, and what the branches add to it, `[n, out]`.
+    pub fn product(&self, x: Tensor<2>) -> Tensor<2> {
+        let Beside { pair, others } = self.beside();
+        let with_pair =
+            pair.as_ref().and_then(|pair| Some(WithPair::new(self.own.in_kernels()?, Some(pair.packed()?))));
+        let y = match (with_pair, &pair) {
+            (Some(both), _) => multiply(both, &x, Epilogue::default()),
+            (None, Some(pair)) => pair.onto(self.own.product(x.clone()), x.clone()).expect(PAIR),
+            (None, None) => self.own.product(x.clone()),
+        };
+        self.others_onto(&others, y, &x)
+    }
+}
+
 /// `[…, in]` to `[…, out]`.
-pub(crate) fn multiply<const D: usize>(w: MatrixRef, x: &Tensor<D>, epilogue: Epilogue) -> Tensor<D> {
-    let mut shape = x.dims();
-    assert_eq!(shape[D - 1], w.d_in(), "columns for a matrix [{}, {}]", w.d_out(), w.d_in());
-    shape[D - 1] = w.d_out();
+pub(crate) fn multiply<'w, const D: usize>(w: impl Into<WithPair<'w>>, x: &Tensor<D>, epilogue: Epilogue) -> Tensor<D> {
+    let w = w.into();
+    let (mut shape, matrix) = (x.dims(), w.matrix());
+    assert_eq!(shape[D - 1], matrix.d_in(), "columns for a matrix [{}, {}]", matrix.d_out(), matrix.d_in());
+    shape[D - 1] = matrix.d_out();
     let rows = Rows::of(x).expect(F32);
     cpu::tensor(shape, |out| kernels::linear(w, rows.values(), rows.count, rows.stride, epilogue, out))
 }
@@ -104,25 +162,27 @@ pub struct MappedMatrix {
 }
 
 impl MappedMatrix {
-    /// As the kernels of the CPU take it: stored there, in a format without a product of its own.
+    /// As the kernels of the CPU take it: stored there.
     fn kept(&self) -> Option<KeptMatrix<'_>> {
         let Origin::Stored(stored) = &self.origin else { return None };
-        let has_product = !stored.is_scaled() && stored.format().product().is_some();
         let shape = [stored.shape()[0], stored.shape()[1]];
-        let is_kept = cpu::is(&self.device) && !has_product;
-        is_kept.then(|| KeptMatrix::of(cpu::isa(), self.compute, shape, stored))
+        cpu::is(&self.device).then(|| KeptMatrix::of(cpu::isa(), self.compute, shape, stored))
+    }
+
+    /// What its format multiplies with on the CPU, where it has something of its own.
+    fn product_of_format(&self) -> Option<(&Stored, Product)> {
+        let Origin::Stored(stored) = &self.origin else { return None };
+        let product = stored.format().product().filter(|_| cpu::is(&self.device) && !stored.is_scaled())?;
+        Some((stored, product))
     }
 
     fn product(&self, x: &Tensor<2>) -> Tensor<2> {
-        if let Some(kept) = self.kept() {
-            return multiply(kept.into(), x, Epilogue::default());
-        }
-        let parts = match (&self.origin, cpu::is(&self.device)) {
-            (Origin::Stored(stored), true) => {
-                let product = stored.format().product().expect("a format without one is kept");
+        let parts = match (self.product_of_format(), self.kept()) {
+            (Some((stored, product)), _) => {
                 stored.segments().map(|matrix| self.fused(stored.format(), product, matrix, x)).collect()
             }
-            (Origin::Stored(_) | Origin::Computed { .. }, _) => {
+            (None, Some(kept)) => return multiply(kept, x, Epilogue::default()),
+            (None, None) => {
                 let out = self.origin.height();
                 // What goes to another device goes there whole: fewer and larger products.
                 let step = if cpu::is(&self.device) { PANEL } else { out };
@@ -136,7 +196,7 @@ impl MappedMatrix {
     fn panel(&self, x: &Tensor<2>, rows: Range<usize>) -> Tensor<2> {
         let stored = self.origin.rows(rows);
         if cpu::is(&self.device) {
-            return multiply((&packed(&stored, self.compute)).into(), x, Epilogue::default());
+            return multiply(&packed(&stored, self.compute), x, Epilogue::default());
         }
         Matrix::Dense(dense(&stored, &self.device, self.compute)).product(x.clone())
     }

@@ -6,9 +6,10 @@ use kernels::Compute;
 
 use super::{
     Convolution, Kind, Layout, Matrix, Need, PANEL, Parameter, Place, Residency, Stored, Table, Weight, WeightSource,
-    branches::{self, Hold},
+    branches::{self, Hold, HoldPair},
     computed::Origin,
     convolution::strided,
+    joined::Factors,
     stored::WHOLE_ROWS,
 };
 use crate::{Device, Error};
@@ -230,9 +231,12 @@ impl<'a> Weights<'a> {
                 }
                 computed @ Origin::Computed { .. } => Matrix::computed(computed.clone(), &device, compute),
             };
+            let hold: Hold<_> = Box::new(move |factors, _| factors.iter().map(&hold).collect());
+            let device = self.device.clone();
+            let hold_pair: HoldPair<_> = Box::new(move |factors, _| Matrix::pair(factors, &device, compute));
             let own = stored.rows(rows.clone()).expect(WHOLE_ROWS);
             let own = Matrix::held(own, &self.device, self.residency, self.compute);
-            self.weight(name, &stored, rows, own, Box::new(move |factors, _| factors.iter().map(&hold).collect()))
+            self.weight(name, &stored, rows, own, (hold, hold_pair))
         })
     }
 
@@ -249,7 +253,12 @@ impl<'a> Weights<'a> {
         };
         let own = Convolution::held(stored.clone(), &self.device, self.residency, self.compute);
         let hold = move |factors: &[Origin], stride| strided(factors.iter().map(&hold).collect(), kernel, stride);
-        self.weight(name, &stored, 0..need.shape[0], own, Box::new(hold))
+        let pair = hold.clone();
+        let hold_pair = move |factors: [&Stored; 2], stride| {
+            let factors = pair(&factors.map(|factor| Origin::Stored(factor.clone())), stride);
+            Factors::Each(factors.try_into().unwrap_or_else(|_| unreachable!("one for each factor")))
+        };
+        self.weight(name, &stored, 0..need.shape[0], own, (Box::new(hold), Box::new(hold_pair)))
     }
 
     /// Rows of a tensor that inputs are multiplied with, and what is added to them.
@@ -259,10 +268,10 @@ impl<'a> Weights<'a> {
         stored: &Stored,
         rows: Range<usize>,
         own: F,
-        hold: Hold<F>,
+        (hold, hold_pair): (Hold<F>, HoldPair<F>),
     ) -> Result<Weight<F>, Error> {
         let full = self.full(name);
-        let place = branches::Place { name: full.clone(), shape: stored.shape().to_vec(), rows, hold };
+        let place = branches::Place { name: full.clone(), shape: stored.shape().to_vec(), rows, hold, hold_pair };
         let weight = Weight::under(own, place, &self.source.branches(&full))?;
         self.source.plug(&full, weight.socket())?;
         Ok(weight)

@@ -26,15 +26,8 @@ pub struct Weight<F> {
 /// What counts beside a weight now.
 pub(crate) struct Beside<F> {
     /// One pair of factors, of all branches that are one.
-    pair: Option<Pair<F>>,
-    others: Counting<F>,
-}
-
-impl<F> Beside<F> {
-    /// The pair, if it is all there is; `None` inside where there is nothing.
-    pub(crate) fn at_most_a_pair(&self) -> Option<Option<&Pair<F>>> {
-        self.others.is_empty().then_some(self.pair.as_ref())
-    }
+    pub(super) pair: Option<Pair<F>>,
+    pub(super) others: Counting<F>,
 }
 
 impl<F: Clone + Send + Sync + 'static> Weight<F> {
@@ -73,18 +66,12 @@ impl<F: Clone + Send + Sync + 'static> Weight<F> {
         Beside { pair, others }
     }
 
-    /// The weight's product with `x`, and what the branches add to it.
-    pub fn product<const D: usize>(&self, x: Tensor<D>) -> Tensor<D>
+    /// What the branches that are no pair add to `y`.
+    pub(super) fn others_onto<const D: usize>(&self, others: &Counting<F>, y: Tensor<D>, x: &Tensor<D>) -> Tensor<D>
     where
         F: Factor<D>,
     {
-        let Beside { pair, others } = self.beside();
-        let y = self.own.product(x.clone());
-        let y = match pair {
-            Some(pair) => ops::add(y, pair.product(x.clone())),
-            None => y,
-        };
-        others.iter().fold(y, |y, (chain, factor)| self.added(chain, &x, *factor, y))
+        others.iter().fold(y, |y, (chain, factor)| self.added(chain, x, *factor, y))
     }
 
     fn added<const D: usize>(&self, chain: &Chain<F>, x: &Tensor<D>, factor: f32, y: Tensor<D>) -> Tensor<D>
@@ -98,6 +85,9 @@ impl<F: Clone + Send + Sync + 'static> Weight<F> {
         add_rows(y, 1, chain.rows.clone(), last.product(inner))
     }
 }
+
+/// Why a pair without kernels is two weights.
+pub(super) const PAIR: &str = "a pair is packed beside a matrix on the CPU alone";
 
 /// `y` with `part` added to these of its places along a dimension.
 pub(super) fn add_rows<const D: usize>(y: Tensor<D>, dim: usize, rows: Range<usize>, part: Tensor<D>) -> Tensor<D> {

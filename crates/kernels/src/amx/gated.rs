@@ -1,13 +1,17 @@
 //! The first half of a gated feed-forward layer on tiles.
 
-use super::{BLOCK_BYTES, Offsets, SIDE, STEP_BYTES, Sums, Tiles, cuts, kept::tasks, offsets, split};
+use super::{
+    BLOCK_BYTES, Offsets, Rearranged, SIDE, STEP_BYTES, Sums, Tiles, cuts, kept::tasks, offsets, pairs,
+    rearranged::Also, split,
+};
 use crate::{
     aligned::{Aligned, Scratch, Word},
     elementwise::Activation,
     isa::Isa,
-    kept::KeptMatrix,
+    kept::{KeptMatrix, MatrixRef},
     output::{Done, Order, Output, Part},
     packed::DEPTH,
+    pair::{ScaledPair, WithPair},
     simd::{Body, Simd, vectorize},
     size::product,
 };
@@ -17,7 +21,7 @@ const WORDS: usize = STEP_BYTES / 4;
 
 /// A matrix of a gated layer.
 #[derive(Clone, Copy)]
-pub(crate) enum Panels<'a> {
+enum Panels<'a> {
     /// Pairs.
     Packed(&'a [u32]),
     /// What they are made of in each task.
@@ -28,17 +32,26 @@ pub(crate) enum Panels<'a> {
 const KEPT_BYTES: usize = 1_200_000;
 
 /// `value · activation(gate)` of rows that are rearranged, rearranged again: the sums of [`SIDE`] rows and a panel are a step of the next
-/// product's inputs, as a panel has as many outputs as a step has inputs. `d` is how many outputs there are.
-pub(crate) fn gated(
+/// product's inputs, as a panel has as many outputs as a step has inputs. `d` is how many outputs there are, the pairs of the weights are
+/// those of the rows' places, and `next` are those that the outputs meet.
+#[allow(clippy::too_many_arguments, reason = "the operands of a layer")]
+pub(crate) fn gated<'p>(
     isa: Isa,
-    panels: [Panels; 2],
-    inputs: &[u32],
+    weights: [(WithPair, usize); 2],
+    inputs: &Rearranged,
     [rows, d_in]: [usize; 2],
     d: usize,
     biases: [Option<&[f32]>; 2],
     activation: Activation,
-) -> Aligned<u32> {
+    next: impl IntoIterator<Item = Option<ScaledPair<'p>>>,
+) -> Rearranged {
     const { assert!(SIDE == DEPTH) };
+    let also = weights.map(|(weight, which)| inputs.also(which, weight.pair()));
+    let panels = weights.map(|(weight, _)| match weight.matrix() {
+        MatrixRef::Packed(matrix) => Panels::Packed(pairs(matrix)),
+        MatrixRef::Kept(matrix) => Panels::Kept(matrix),
+    });
+    let inputs = &*inputs.words;
     let (steps, blocks, panel_count) = (d_in.div_ceil(DEPTH), rows.div_ceil(SIDE), d.div_ceil(SIDE));
     let offsets = offsets(steps);
     let offsets = Offsets::of(&offsets);
@@ -53,22 +66,24 @@ pub(crate) fn gated(
     let column_cuts: Vec<usize> =
         cuts(panel_count, panel_tasks, panel_count * SIDE).into_iter().map(|column| column / SIDE * WORDS).collect();
     // SAFETY: `Task` writes all words of each of its blocks and panels.
-    unsafe {
+    let words = unsafe {
         Aligned::<u32>::written(product("words of rearranged inputs", [blocks, width]), |to| {
             if to.is_empty() {
                 return;
             }
             let to = Output::of(u32::as_places(to), width);
             to.each_part(&row_cuts, &column_cuts, Order::ByRows, |to| {
-                vectorize(isa, Task { isa, panels, inputs, offsets, d, biases, activation, to })
+                vectorize(isa, Task { isa, panels, also, inputs, offsets, d, biases, activation, to })
             });
         })
-    }
+    };
+    Rearranged::with(isa, words, width, next)
 }
 
 struct Task<'a> {
     isa: Isa,
     panels: [Panels<'a>; 2],
+    also: [Option<Also<'a>>; 2],
     inputs: &'a [u32],
     offsets: Offsets<'a>,
     d: usize,
@@ -82,7 +97,7 @@ impl Body for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Done {
-        let Self { isa, panels, inputs, offsets, d, biases, activation, mut to } = self;
+        let Self { isa, panels, also, inputs, offsets, d, biases, activation, mut to } = self;
         let (blocks, columns) = (to.rows(), to.columns());
         let steps = offsets.len();
         let columns = columns.start / WORDS..columns.end / WORDS;
@@ -119,13 +134,14 @@ impl Body for Task<'_> {
                 }
             }
             let input = &inputs[block * size..][..size];
-            for (sums, weights) in sums.iter_mut().zip(weights) {
+            for ((sums, weights), also) in sums.iter_mut().zip(weights).zip(also) {
                 let weights = &weights[j * size..][..size];
                 let ahead = match are_kept {
                     true => input.as_ptr().wrapping_add((steps + j * steps / columns.len()) * WORDS),
                     false => weights.as_ptr().wrapping_add((steps + i * steps / blocks.len()) * WORDS),
                 };
-                tiles.multiply(input, offsets, weights, sums, true, true, ahead);
+                let more = also.map(|also| also.of(block, panel));
+                tiles.multiply_and(input, offsets, weights, more, sums, true, true, ahead);
             }
             let to = to.row(block, panel * WORDS, WORDS);
             for r in 0..SIDE {

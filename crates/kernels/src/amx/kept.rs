@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Offsets, SIDE, STEP_BYTES, Sums, Tiles, cuts, offsets, part};
+use super::{Offsets, SIDE, STEP_BYTES, Sums, Tiles, cuts, offsets, part, rearranged::Also};
 use crate::{
     aligned::Scratch,
     epilogue::Finish,
@@ -26,11 +26,12 @@ const PASS: usize = 96;
 /// Steps of a block's rows that stay in the first cache while panels pass by.
 const INNER: usize = 16;
 
-/// [`multiply`](super::multiply) with a matrix that stays as it is stored.
-pub(crate) fn multiply<'o>(
+/// [`multiply`](super::multiply()) with a matrix that stays as it is stored.
+pub(super) fn multiply<'o>(
     isa: Isa,
     matrix: KeptMatrix,
     inputs: &[u32],
+    also: Option<Also>,
     [rows, d_in]: [usize; 2],
     finish: Finish,
     out: Output<'o>,
@@ -44,7 +45,7 @@ pub(crate) fn multiply<'o>(
     // SAFETY: a block's last pass goes through `Finish::write`, which fills every row that it is given.
     unsafe {
         out.each_part(&[0, rows], &columns, Order::ByRows, |out| {
-            vectorize(isa, Task { isa, matrix, inputs, offsets, pass, finish, out })
+            vectorize(isa, Task { isa, matrix, inputs, offsets, also, pass, finish, out })
         })
     }
 }
@@ -60,6 +61,7 @@ struct Task<'a> {
     matrix: KeptMatrix<'a>,
     inputs: &'a [u32],
     offsets: Offsets<'a>,
+    also: Option<Also<'a>>,
     pass: usize,
     finish: Finish<'a>,
     out: Part<'a>,
@@ -70,7 +72,7 @@ impl Body for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Done {
-        let Self { isa, matrix, inputs, offsets, pass, finish, mut out } = self;
+        let Self { isa, matrix, inputs, offsets, also, pass, finish, mut out } = self;
         let (rows, width) = (out.rows().end, out.columns().end);
         let blocks = rows.div_ceil(SIDE);
         let panels = out.columns().start / SIDE..width.div_ceil(SIDE);
@@ -91,7 +93,8 @@ impl Body for Task<'_> {
                 let count = SIDE.min(rows - block * SIDE);
                 let input = &inputs[block * steps * WORDS..][..steps * WORDS];
                 let next = Ahead { rows: input.as_ptr().wrapping_add(steps * WORDS), panels: panels.len() };
-                block_of(&tiles, input, offsets, start..end, &weights, size, sums, count > 16, next);
+                let also = also.filter(|_| end == steps).map(|also| (also, block, panels.start));
+                block_of(&tiles, input, offsets, start..end, &weights, size, also, sums, count > 16, next);
                 if end == steps {
                     for (panel, sums) in panels.clone().zip(sums.iter()) {
                         for r in 0..count {
@@ -116,7 +119,8 @@ pub(crate) struct Ahead {
     panels: usize,
 }
 
-/// Adds the products of some steps of a block's rows with each panel, whose steps lie `size` words apart in `weights`.
+/// Adds the products of some steps of a block's rows with each panel, whose steps lie `size` words apart in `weights`; and what is added
+/// to them for this block from this panel on.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "the operands of one loop")]
 fn block_of(
@@ -126,6 +130,7 @@ fn block_of(
     steps: Range<usize>,
     weights: &[u32],
     size: usize,
+    also: Option<(Also, usize, usize)>,
     sums: &mut [Sums],
     is_high: bool,
     next: Ahead,
@@ -136,7 +141,10 @@ fn block_of(
         for (i, sums) in sums.iter_mut().enumerate() {
             let weights = &weights[i * size + (start - steps.start) * WORDS..][..inner.len() * WORDS];
             let ahead = next.rows.wrapping_add(start * WORDS + part(inner.len() * WORDS, i, next.panels).start);
-            tiles.multiply(input, offsets.part(inner.clone()), weights, sums, start == 0, is_high, ahead);
+            let also = also.filter(|_| inner.end == steps.end);
+            let more = also.map(|(also, block, first)| also.of(block, first + i));
+            let offsets = offsets.part(inner.clone());
+            tiles.multiply_and(input, offsets, weights, more, sums, start == 0, is_high, ahead);
         }
     }
 }

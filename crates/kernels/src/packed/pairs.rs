@@ -79,7 +79,7 @@ fn transpose<S: Simd>(s: S, rows: &[f32], row: usize, outputs: usize, columns: &
 
 /// Values from `from` on.
 #[inline(always)]
-fn unpack<S: Simd>(s: S, values: Values, from: usize, to: &mut [f32]) {
+pub(crate) fn unpack<S: Simd>(s: S, values: Values, from: usize, to: &mut [f32]) {
     match values {
         Values::F32(v) => to.copy_from_slice(&v[from..][..to.len()]),
         Values::F16(v) => widen(s, &v[from..][..to.len()], to),
@@ -88,7 +88,7 @@ fn unpack<S: Simd>(s: S, values: Values, from: usize, to: &mut [f32]) {
 }
 
 #[inline(always)]
-fn widen<S: Simd, T: Stored + Into<f32>>(s: S, from: &[T], to: &mut [f32]) {
+pub(crate) fn widen<S: Simd, T: Stored + Into<f32>>(s: S, from: &[T], to: &mut [f32]) {
     assert_eq!(from.len(), to.len());
     let whole = from.len() / S::LANES * S::LANES;
     for at in (0..whole).step_by(S::LANES) {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+mod same_rows;
+
 use std::collections::BTreeMap;
 
 use core_tensor::{
