@@ -65,6 +65,10 @@ fn convert_hint(fault: &ConvertFault) -> Option<String> {
             Some(near.map_or(all.clone(), |near| format!("did you mean `{near}`? {all}")))
         }
         ConvertFault::Range { .. } => Some("a rule such as `NAME=bf16` or `NAME=f32` stores it in another type".into()),
+        ConvertFault::LoraWords { .. } => Some("`--allow-partial-lora` leaves them out".into()),
+        ConvertFault::Renamed { .. } => {
+            Some("convert that part alone, or a file in the layout of the original release".into())
+        }
         ConvertFault::NotHeld { .. } => Some("name the output so that it ends in the other kind's ending".into()),
         _ => None,
     }

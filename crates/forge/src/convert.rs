@@ -3,6 +3,7 @@
 //! Every tensor's place is known before the first is read, as formats say how many bytes a shape takes. So the file is written from
 //! beginning to end, a piece of a tensor at a time, and no more is ever in memory.
 
+mod merging;
 mod packing;
 mod plan;
 mod rules;
@@ -14,11 +15,12 @@ use diffusion_engine::{Cancel, check_writable, sweep, write_whole};
 use quant::GGUF_ALIGNMENT;
 
 use self::{
+    merging::Merging,
     packing::{Loss, Packing, Stop},
     plan::Plan,
 };
 pub use self::{rules::Rule, target::Target};
-use crate::{Error, Families, Result, convert_fault::ConvertFault, model_files::ModelFile, outputs};
+use crate::{Error, Families, LoraConfig, Result, convert_fault::ConvertFault, model_files::ModelFile, outputs};
 
 /// What a file is to become.
 #[derive(Clone, Debug)]
@@ -27,6 +29,11 @@ pub struct Recipe {
     pub target: Target,
     /// What else some tensors are stored in; of several that speak of a tensor the first counts.
     pub rules: Vec<Rule>,
+    /// What is merged into it first: `W + Σ strength · ΔW` in f32, each change being that of `W` itself; of a file that is named twice the
+    /// last counts.
+    pub loras: Vec<LoraConfig>,
+    /// Whether a LoRA may fit in part.
+    pub partly: bool,
 }
 
 /// The kind of file that is written.
@@ -84,7 +91,7 @@ impl Written {
 }
 
 /// What came of a whole file.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Converted {
     /// How many tensors it has, as a model counts them.
     pub tensors: usize,
@@ -94,6 +101,8 @@ pub struct Converted {
     pub squares: f64,
     /// As [`Written::off`], over all.
     pub off: f64,
+    /// What found its place of each LoRA that was merged, and what did not.
+    pub loras: Vec<lora::Report>,
 }
 
 impl Converted {
@@ -108,8 +117,8 @@ impl Converted {
 ///
 /// # Errors
 /// Those of [`crate::inspect`] for a file that can't be read, [`Error::Convert`] for what can't be converted as asked,
-/// [`Error::Overwrites`] where the output is read too, [`Error::Damaged`] for weights that are no numbers, and what can go wrong when
-/// a file is written; then nothing is left of it.
+/// [`Error::Lora`] for one that does not fit, [`Error::Overwrites`] where the output is read too, [`Error::Damaged`] for weights that are
+/// no numbers, and what can go wrong when a file is written; then nothing is left of it.
 pub fn convert(
     input: &Path,
     output: &Path,
@@ -118,17 +127,19 @@ pub fn convert(
     mut tell: impl FnMut(&Written),
 ) -> Result<Converted> {
     let kept = Kept::of(output)?;
-    outputs::apart_from(output, input)?;
+    outputs::apart_from(output, input, recipe.loras.iter().filter_map(LoraConfig::file))?;
     check_writable(output).map_err(|source| Error::Write { path: output.to_owned(), source })?;
     let families = Families::builtin();
     let file = ModelFile::open(input, families.kinds())?;
-    let plan = Plan::of(&file, &families, recipe, kept)?;
+    let merging = Merging::of(&file, &families, recipe)?;
+    let plan = Plan::of(&file, &families, recipe, &merging, kept)?;
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     sweep(folder);
     let header = plan.header(kept)?;
     let whole = header.len() as u64 + plan.bytes(kept);
     let mut failed = None;
-    let mut converted = Converted { tensors: plan.tensors.len(), bytes: whole, ..Converted::default() };
+    let (tensors, loras) = (plan.tensors.len(), merging.reports);
+    let mut converted = Converted { tensors, bytes: whole, loras, ..Converted::default() };
     let written = write_whole(output, |out| {
         let mut fill = || {
             let mut packing = Packing::to(out, input, cancel);

@@ -45,6 +45,40 @@ pub enum ConvertFault {
     /// A LoRA, whose small matrices nobody reads in blocks.
     #[error("this is a LoRA, and only models are converted")]
     Lora,
+    /// A LoRA without a file.
+    #[error("`{name}` is not the name of a LoRA's file, which ends in .safetensors, .pt, .bin or .ckpt")]
+    NoLoraFile {
+        /// What there is in its place.
+        name: String,
+    },
+    /// A LoRA that is to count in some steps.
+    #[error("LoRA `{}` is to count in steps {} to {}, and a file has none", path.display(), steps[0], steps[1])]
+    LoraSteps {
+        /// Its file.
+        path: PathBuf,
+        /// The first and the last of them.
+        steps: [usize; 2],
+    },
+    /// A LoRA with vectors of words.
+    #[error("LoRA `{}` brings vectors of {} for prompts, which a model's file does not hold", path.display(), words.join(", "))]
+    LoraWords {
+        /// Its file.
+        path: PathBuf,
+        /// The words.
+        words: Vec<String>,
+    },
+    /// A LoRA for a file without anything that LoRAs change.
+    #[error("no LoRA can be merged into {found}")]
+    NothingToMerge {
+        /// What the file is, with its article.
+        found: String,
+    },
+    /// A LoRA of a part that stands among others under names that are not its network's.
+    #[error("LoRAs can't be merged into {part} among other models, as it has the names of another layout there")]
+    Renamed {
+        /// The part, with its article.
+        part: String,
+    },
     /// Numbers that a kind of file does not hold.
     #[error("tensor `{tensor}` is of {format}, which {kept} does not hold")]
     Numbers {
@@ -83,7 +117,8 @@ impl ConvertFault {
     pub(crate) fn is_of_usage(&self) -> bool {
         match self {
             Self::Type { .. } | Self::Rule { .. } | Self::Unmatched { .. } | Self::Ending { .. } => true,
-            Self::NotHeld { .. } => true,
+            Self::NotHeld { .. } | Self::NoLoraFile { .. } | Self::LoraSteps { .. } => true,
+            Self::LoraWords { .. } | Self::NothingToMerge { .. } | Self::Renamed { .. } => false,
             Self::Lora | Self::Numbers { .. } | Self::Rank { .. } | Self::Range { .. } | Self::Size => false,
         }
     }

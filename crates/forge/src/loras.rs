@@ -10,5 +10,5 @@ pub use asked::{Asked, Steps};
 pub use index::LoraIndex;
 pub use inspected::InspectedLora;
 pub(crate) use inspected::inspected;
-pub(crate) use loaded::{LoadedLora, LoraSet, Strengths, Version, version};
+pub(crate) use loaded::{LoadedLora, LoraSet, Strengths, Version, read as read_lora, version};
 pub use metadata::{Metadata, lora_hash, metadata};

@@ -209,7 +209,7 @@ impl Opened {
 }
 
 /// Whether LoRAs may change such a part.
-fn is_adaptable(duty: Duty) -> bool {
+pub(crate) fn is_adaptable(duty: Duty) -> bool {
     [Duty::DENOISER, Duty::CLIP, Duty::T5].contains(&duty)
 }
 

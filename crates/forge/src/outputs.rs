@@ -209,8 +209,8 @@ fn apart(places: &[(&'static str, PathBuf)], config: &Config, read: &[PathBuf]) 
     Ok(())
 }
 
-/// Refuses an output that is the file that is read, by whatever name, or would belong to the folder of one.
-pub(crate) fn apart_from(output: &Path, read: &Path) -> Result<()> {
+/// Refuses an output that is a file that is read, by whatever name, or would belong to the folder of one.
+pub(crate) fn apart_from<'p>(output: &Path, read: &Path, loras: impl IntoIterator<Item = &'p Path>) -> Result<()> {
     const OUTPUT: &str = "OUT";
     let mut known = Known::default();
     let inside = |folder: &Path| folder.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
@@ -218,6 +218,7 @@ pub(crate) fn apart_from(output: &Path, read: &Path) -> Result<()> {
         true => inside(read).filter(|path| path.is_file()).for_each(|path| known.add("a file of the model", path)),
         false => known.add("the model", read.to_owned()),
     }
+    loras.into_iter().for_each(|lora| known.add("a LoRA", lora.to_owned()));
     if let Some((what, of)) = known.find(output) {
         return Err(Error::Overwrites { output: OUTPUT, path: output.to_owned(), what, of });
     }

@@ -186,6 +186,12 @@ pub(super) struct ConvertArgs {
     /// What tensors of some names are stored in, such as `norm|bias=f32`; the first rule that speaks of a tensor counts
     #[arg(long = "rule", value_name = "PATTERN=TYPE")]
     pub rules: Vec<String>,
+    /// LoRA to merge, and how much it counts in what denoises and in the text encoders; again for more
+    #[arg(long, value_name = "FILE[:X[:TEXT]]", allow_hyphen_values = true)]
+    pub lora: Vec<String>,
+    /// Merge LoRAs that fit the model in part
+    #[arg(long)]
+    pub allow_partial_lora: bool,
     /// Print how far each tensor is off
     #[arg(long)]
     pub report: bool,

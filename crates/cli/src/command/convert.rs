@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use forge::{Recipe, Rule, Target, convert, paths};
+use forge::{LoraConfig, Recipe, Rule, Target, convert, paths};
 
 use super::{args::ConvertArgs, term::Conversion};
 use crate::{
@@ -21,9 +21,9 @@ pub(super) fn run(args: &ConvertArgs) -> Result<()> {
     if output.exists() && !args.force {
         return Err(Error::Exists { path: output });
     }
+    let loras = args.lora.iter().map(|lora| Ok(LoraConfig::of_flag(lora)?)).collect::<Result<Vec<_>>>()?;
+    let recipe = Recipe { target, rules, loras, partly: args.allow_partial_lora };
     let mut conversion = Conversion::new(args.json, args.report);
-    let converted = convert(&input, &output, &Recipe { target, rules }, &interrupt.cancel(), |written| {
-        conversion.written(written);
-    });
+    let converted = convert(&input, &output, &recipe, &interrupt.cancel(), |written| conversion.written(written));
     conversion.finish(&output, &converted?)
 }

@@ -57,7 +57,8 @@ pub fn kinds() -> Vec<Kind> {
 
 /// One in OpenCLIP's layout under Hugging Face's names.
 fn renamed(kind: Kind) -> Kind {
-    kind.renamed(|source, prefix| Arc::new(OpenClipNames::under(prefix, source)))
+    let kind = kind.renamed(|source, prefix| Arc::new(OpenClipNames::under(prefix, source)));
+    kind.placed(OpenClipNames::place_of)
 }
 
 /// What messages call it.

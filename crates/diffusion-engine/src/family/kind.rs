@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use core_tensor::{Manifest, WeightSource};
+use core_tensor::{Branch, Manifest, WeightSource};
 
 use super::Duty;
 
@@ -26,17 +26,29 @@ pub struct Kind {
     pub marks: Vec<String>,
     fits: Option<Arc<Fits>>,
     names: Option<Arc<Names>>,
+    places: Option<Places>,
     is_telling: bool,
 }
 
 type Fits = dyn Fn(&Shapes) -> bool + Send + Sync;
 type Names = dyn Fn(Arc<dyn WeightSource>, &str) -> Arc<dyn WeightSource> + Send + Sync;
+/// The prefix, a tensor's name with it, its shape, and a branch of it, to the tensor of the file and the same there.
+type Places = fn(&str, (&str, &[usize]), Branch) -> Option<(String, Branch)>;
 
 impl Kind {
     /// What is known by these tensors, and can't be used.
     pub fn of(duty: Duty, name: impl Into<String>, marks: impl IntoIterator<Item = impl ToString>) -> Self {
         let marks = marks.into_iter().map(|mark| mark.to_string()).collect();
-        Self { id: String::new(), name: name.into(), duty, marks, fits: None, names: None, is_telling: false }
+        Self {
+            id: String::new(),
+            name: name.into(),
+            duty,
+            marks,
+            fits: None,
+            names: None,
+            places: None,
+            is_telling: false,
+        }
     }
 
     /// The same, which roles can be taken by under this id. Kinds that differ in their layout alone may share one.
@@ -58,6 +70,12 @@ impl Kind {
         Self { names: Some(Arc::new(names)), ..self }
     }
 
+    /// The same, where something can be written back under the file's own names: `places` tells where a branch of a tensor, by the
+    /// prefix, the name with it and the shape that the network knows, lies in the file.
+    pub fn placed(self, places: fn(&str, (&str, &[usize]), Branch) -> Option<(String, Branch)>) -> Self {
+        Self { places: Some(places), ..self }
+    }
+
     /// The same, of which no other model has the marks: it is this one whatever else is there.
     pub fn telling(self) -> Self {
         Self { is_telling: true, ..self }
@@ -71,6 +89,16 @@ impl Kind {
     /// How much it asks of tensors: of two kinds that hold, the higher is the better word.
     pub fn specificity(&self) -> usize {
         if self.is_telling { usize::MAX } else { self.marks.len() + usize::from(self.fits.is_some()) }
+    }
+
+    /// Where a branch of a tensor, by the name and shape that the network knows, lies in the file, in which the names begin with `prefix`;
+    /// `None` where that can't be said.
+    pub fn place_of(&self, prefix: &str, (name, shape): (&str, &[usize]), branch: Branch) -> Option<(String, Branch)> {
+        match (&self.names, self.places) {
+            (None, _) => Some((name.to_owned(), branch)),
+            (Some(_), Some(places)) => places(prefix, (name, shape), branch),
+            (Some(_), None) => None,
+        }
     }
 
     /// A source in which the tensors under a prefix have the names that the kind's network asks for, prefix and all.

@@ -1,6 +1,6 @@
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
-use core_tensor::{Branch, Change, Error, Form, Format, Manifest, Stored, WeightSource};
+use core_tensor::{Branch, Change, Error, Form, Format, Manifest, Stored, Strength, WeightSource};
 
 /// A CLIP text encoder in OpenCLIP's layout under Hugging Face's names.
 ///
@@ -8,7 +8,7 @@ use core_tensor::{Branch, Change, Error, Form, Format, Manifest, Stored, WeightS
 /// names but the projection's. Tensors that an image model has no use for, such as `logit_scale`, are not there.
 /// Reference: transformers `convert_clip_original_pytorch_to_hf`, diffusers `convert_open_clip_checkpoint`, 0.42.
 #[derive(Debug)]
-pub struct OpenClipNames<S> {
+pub struct OpenClipNames<S = Arc<dyn WeightSource>> {
     source: S,
     prefix: String,
     manifest: Manifest,
@@ -75,6 +75,22 @@ fn ours(name: &str) -> Vec<String> {
     }
     let renamed = |(ours, theirs): &(&str, &str)| Some(format!("{OUR_LAYERS}{i}.{ours}{}", rest.strip_prefix(theirs)?));
     OF_LAYER.iter().find_map(renamed).into_iter().collect()
+}
+
+impl OpenClipNames {
+    /// Where a branch of one of Hugging Face's tensors, by its name behind a prefix and its shape, lies in OpenCLIP's; a change that is
+    /// computed of a matrix which stands the other way round there is computed now, at the strength that it has. `None` for a tensor that
+    /// OpenCLIP lacks.
+    pub fn place_of(prefix: &str, (name, shape): (&str, &[usize]), branch: Branch) -> Option<(String, Branch)> {
+        let (theirs, taken) = theirs(name.strip_prefix(prefix)?)?;
+        let branch = match (taken, shape) {
+            (Taken::Whole, _) => branch,
+            (Taken::Third(part), &[rows, ..]) => branch.behind(part.checked_mul(rows)?),
+            (Taken::Transposed, &[rows, columns]) => transposed_branch(as_difference(branch), [rows, columns]),
+            (Taken::Third(_) | Taken::Transposed, _) => return None,
+        };
+        Some((format!("{prefix}{theirs}"), branch))
+    }
 }
 
 impl<S: WeightSource> OpenClipNames<S> {
@@ -146,6 +162,13 @@ fn transposed(stored: &Stored) -> Option<Stored> {
     let turned = (0..columns).flat_map(|column| (0..rows).map(move |row| (row * columns + column) * size));
     let turned = turned.flat_map(|at| bytes[at..at + size].iter().copied()).collect();
     Stored::of_bytes(format, vec![columns, rows], turned).ok()
+}
+
+/// A branch whose change is computed of the weight, as the difference that it comes to now.
+fn as_difference(branch: Branch) -> Branch {
+    let Change::Computed(computed) = &branch.change else { return branch };
+    let difference = Stored::of(&computed.values(branch.strength.get()), computed.shape());
+    Branch { change: Change::Difference(difference), strength: Strength::of(1.0), ..branch }
 }
 
 /// A branch of a matrix for the matrix turned round. What changes only some rows stays as it is, for the layer to refuse.

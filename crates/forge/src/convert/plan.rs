@@ -10,7 +10,7 @@ use quant::{
     gguf_header, is_in_gguf, safetensors_header,
 };
 
-use super::{Kept, NOTES, Recipe, Target, rules::Place};
+use super::{Kept, NOTES, Recipe, Target, merging::Merging, rules::Place};
 use crate::{
     Error, Families, Result,
     convert_fault::ConvertFault,
@@ -58,10 +58,13 @@ impl std::fmt::Display for Stored {
 const MARKER: &str = "scaled_fp8";
 
 impl Plan {
-    pub(super) fn of(file: &ModelFile, families: &Families, recipe: &Recipe, kept: Kept) -> Result<Self> {
-        if file.lora().is_some() {
-            return Err(ConvertFault::Lora.into());
-        }
+    pub(super) fn of(
+        file: &ModelFile,
+        families: &Families,
+        recipe: &Recipe,
+        merging: &Merging,
+        kept: Kept,
+    ) -> Result<Self> {
         let targets = std::iter::once(recipe.target).chain(recipe.rules.iter().map(|rule| rule.target()));
         for target in targets {
             if !target.is_in(kept) {
@@ -72,6 +75,7 @@ impl Plan {
         }
         let mut tensors = Vec::new();
         let (source, prefix) = as_network(file, families);
+        let merged = merging.over(source.clone())?;
         let parts = &file.parts;
         let mut used = vec![false; recipe.rules.len()];
         for (name, form) in source.manifest().iter() {
@@ -92,7 +96,7 @@ impl Plan {
                 Some(rule) => place.ruled(recipe.rules[rule].target()),
                 None => place.usual(recipe.target),
             };
-            tensors.push(Planned::of(shown, name, source.clone(), form, target, kept)?);
+            tensors.push(Planned::of(shown, name, merged.clone(), form, target, kept)?);
         }
         if let Some(rule) = used.iter().position(|used| !used) {
             return Err(ConvertFault::Unmatched { rule: recipe.rules[rule].text().to_owned() }.into());
@@ -212,7 +216,7 @@ fn texts(file: &ModelFile, families: &Families, kept: Kept) -> Vec<(String, Stri
 }
 
 /// The tensors of a file of one model under the names that its network asks for, and their prefix; of any other under its own.
-fn as_network(file: &ModelFile, families: &Families) -> (Arc<dyn WeightSource>, Option<String>) {
+pub(super) fn as_network(file: &ModelFile, families: &Families) -> (Arc<dyn WeightSource>, Option<String>) {
     match file.parts.as_slice() {
         [only] if families.role_of(&only.kind).is_some() => {
             let source = file.source(0, &only.kind);

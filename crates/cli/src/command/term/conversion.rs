@@ -62,7 +62,21 @@ impl Conversion {
             bar.finish_and_clear();
         }
         self.told?;
-        let Converted { tensors, bytes, .. } = converted;
+        let Converted { tensors, bytes, loras, .. } = converted;
+        for report in loras {
+            let told = match self.json {
+                true => {
+                    let unmatched =
+                        report.unmatched.iter().map(|one| json!({ "name": one.name, "why": one.why.to_string() }));
+                    print_json(&json!({
+                        "event": "lora", "file": report.label, "matched": report.matched, "modules": report.total,
+                        "unmatched": unmatched.collect::<Vec<_>>(),
+                    }))
+                }
+                false => print(&report.to_string()),
+            };
+            told?;
+        }
         if self.json {
             return print_json(&json!({
                 "event": "converted", "path": output.display().to_string(), "tensors": tensors, "bytes": bytes,
