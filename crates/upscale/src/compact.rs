@@ -69,7 +69,7 @@ impl CompactDimensions {
     pub(crate) fn cost(&self) -> Cost {
         let (features, result) = (self.features as u64, 3 * (self.factor * self.factor) as u64);
         // Two maps while it computes, and at the end one and the result as channels, as pixels, and with what is added.
-        let values = features.saturating_mul(2).max(features.saturating_add(result)).max(4 * result);
+        let values = features.saturating_mul(2).max(features.saturating_add(result)).max(3 * result);
         Cost::of_values(values.saturating_add(6), self.factor)
     }
 }

@@ -8,6 +8,7 @@
 mod architecture;
 mod compact;
 mod error;
+mod lanczos;
 mod names;
 mod rearranged;
 mod rrdb;
@@ -15,5 +16,6 @@ mod tiles;
 mod upscaler;
 
 pub use error::Error;
+pub use lanczos::lanczos;
 pub use tiles::{Cost, Tiles};
 pub use upscaler::{Budgeted, Upscaler};

@@ -113,7 +113,8 @@ impl RrdbDimensions {
         let pixels = 1 << (2 * self.doublings);
         let behind = features.saturating_mul(2 * pixels).saturating_add(8 * pixels);
         let values = inside.max(behind) / (self.square * self.square) as u64;
-        Cost::of_values(values.saturating_add(6), self.factor())
+        let result = 6 * (self.factor() * self.factor()) as u64;
+        Cost::of_values(values.saturating_add(6 + result), self.factor())
     }
 }
 

@@ -28,8 +28,8 @@ impl Cost {
     /// Of so many values for each pixel, of which the picture becomes `factor` times as wide and high.
     pub(crate) fn of_values(values: u64, factor: usize) -> Self {
         let result = 3 * 4 * (factor * factor) as u64;
-        // Beside the result a tile's own.
-        Self { tile: values.saturating_mul(4).saturating_add(2 * result), result }
+        // What becomes of a tile is copied once.
+        Self { tile: values.saturating_mul(4).max(2 * result), result }
     }
 }
 
@@ -124,7 +124,7 @@ impl Tiles {
 /// The most tiles that a side is cut into: each shares less than half of its pixels with either neighbour.
 fn most_tiles(side: usize, square: usize) -> usize {
     let (side, overlap) = (side.div_ceil(square), OVERLAP.div_ceil(square));
-    (side.saturating_sub(overlap) / (2 * overlap)).max(1)
+    (side.saturating_sub(overlap) / overlap).max(1)
 }
 
 /// How long equal ranges are over a side, where there are so many, in pixels.

@@ -16,15 +16,10 @@ const SCRATCH: u64 = 4 << 20;
 
 #[test]
 fn a_picture_takes_no_more_than_its_tiles_say_and_not_much_less() {
-    let size = [320, 240];
-    for name in [
-        "esrgan-x4.safetensors",
-        "esrgan-x1.pth",
-        "real-esrgan-x2.pth",
-        "bsrgan-x8.pth",
-        "compact-x4.pth",
-        "compact-x1.safetensors",
-    ] {
+    let size = [200, 160];
+    for name in
+        ["esrgan-x4.safetensors", "esrgan-x1.pth", "real-esrgan-x2.pth", "compact-x4.pth", "compact-x1.safetensors"]
+    {
         let file = path(&format!("golden/upscale/{name}"));
         let load = |compute| match name.ends_with("pth") {
             true => Upscaler::load(&TorchFile::open(&file).unwrap(), &Device::flex(), compute).unwrap(),
