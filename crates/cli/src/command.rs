@@ -5,11 +5,13 @@ mod config;
 mod convert;
 mod devices;
 mod flags;
+mod live;
 mod ops;
 mod overrides;
 mod replay;
 mod term;
 mod txt2img;
+mod upscale;
 
 use std::{
     ffi::OsString,
@@ -80,7 +82,7 @@ fn run(registry: &Catalog, arguments: Vec<OsString>) -> ExitCode {
 
 fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Result<()> {
     // A run ends in its own way; what only prints ends at once.
-    if !matches!(asked, Command::Txt2img(_) | Command::Replay(_) | Command::Convert(_)) {
+    if !matches!(asked, Command::Txt2img(_) | Command::Replay(_) | Command::Upscale(_) | Command::Convert(_)) {
         Interrupt::at_once();
     }
     if let Some(folder) = caches::kernels() {
@@ -89,6 +91,7 @@ fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Re
     match asked {
         Command::Txt2img(args) => txt2img::run(registry, &args),
         Command::Replay(args) => replay::run(registry, &args),
+        Command::Upscale(args) => upscale::run(&args),
         Command::Samplers(args) => term::list_samplers(registry, args.json),
         Command::Schedules(args) => term::list_schedules(registry, args.json),
         Command::Inspect(args) => inspection(&args),

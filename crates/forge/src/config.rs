@@ -29,7 +29,7 @@ use crate::{
 
 pub use list::{find, keys, tables};
 pub use lora::Lora;
-pub use tables::{Config, Device, Hires, Image, Model, Prompt, Refiner, Sampling, Table};
+pub use tables::{Config, Device, Hires, Image, Model, Preview, Prompt, Refiner, Sampling, Table};
 pub use values::{Backend, ComputeChoice, Noise, Seed};
 
 impl FromStr for Config {

@@ -246,6 +246,9 @@ pub enum Error {
     /// The run.
     #[error(transparent)]
     Run(#[from] diffusion_engine::Error),
+    /// An upscaler's file.
+    #[error(transparent)]
+    Upscale(#[from] upscale::Error),
     /// A file that is no file of tensors at all.
     #[error("this is {}{}, expected a safetensors file", found.name(), quoted(line.as_deref()))]
     NotAModel {

@@ -58,7 +58,7 @@ impl Error {
             Self::NotInFolder { .. } => Fault::Model,
             Self::Run(Engine::Stopped { .. } | Engine::Cancelled) => Fault::Stopped,
             Self::Weights(error) if error.is_of_device() => Fault::Run,
-            Self::Weights(_) | Self::Blocks(_) => Fault::Model,
+            Self::Weights(_) | Self::Blocks(_) | Self::Upscale(_) => Fault::Model,
             Self::Read { .. } | Self::Write { .. } | Self::Run(_) | Self::Damaged { .. } => Fault::Run,
         }
     }

@@ -27,6 +27,7 @@ mod convert_fault;
 mod detect;
 mod dump;
 mod embeddings;
+mod enlarger;
 mod error;
 mod families;
 mod fault;
@@ -46,6 +47,7 @@ mod open;
 mod outputs;
 pub mod paths;
 mod plans;
+mod preview_decoder;
 mod replay;
 mod run;
 pub mod text_file;
@@ -55,7 +57,7 @@ mod words;
 
 pub use config::{
     Backend, ComputeChoice, Config, Device, Hires as HiresConfig, Image as ImageConfig, Lora as LoraConfig,
-    Model as ModelConfig, Noise, Prompt, Refiner as RefinerConfig, Sampling, Seed, Table,
+    Model as ModelConfig, Noise, Preview as PreviewConfig, Prompt, Refiner as RefinerConfig, Sampling, Seed, Table,
 };
 pub use convert::{Converted, Recipe, Rule, Target, Written, convert};
 pub use convert_fault::ConvertFault;
@@ -65,6 +67,7 @@ pub use diffusion_engine::{
     Snapshot, StepReport, Txt2Img, Wrap, read_infotext,
 };
 pub use dump::dump;
+pub use enlarger::{Enlarger, Further};
 pub use error::{Error, NotANumber, Result};
 pub use families::{Families, catalog};
 pub use fault::Fault;
@@ -78,7 +81,7 @@ pub use model_files::{Finding, Group, Note, indexed_files};
 pub use model_hash::{ModelHash, model_hash};
 pub use noise_file::noise_file;
 pub use not_a_path::NotAPath;
-pub use outputs::{Outputs, Pattern, Pictures};
+pub use outputs::{Outputs, Pattern, Pictures, apart_from_inputs};
 pub use paths::STANDARD_OUTPUT;
 pub use quant;
 pub use replay::{Difference, Replay};
@@ -87,6 +90,7 @@ pub use samplers;
 pub use stable_diffusion;
 pub use text_file::TextError;
 pub use threads::{ThreadCount, Threads};
+pub use upscale;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

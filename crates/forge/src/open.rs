@@ -10,7 +10,7 @@ use std::{
 
 use core_tensor::{Compute, Place};
 use diffusion_engine::{
-    Error as RunError, Family, Job, Model, OpenedModel,
+    Error as RunError, Family, Job, Model, OpenedModel, TinyAutoencoder,
     family::{Duty, PartBytes, Parts, Placement},
 };
 use lora::{Adapted, Dora, Target};
@@ -25,6 +25,7 @@ use crate::{
     files::Files,
     loras::{LoadedLora, LoraSet},
     model_files::only_file,
+    preview_decoder::{decoding_bytes, preview_decoder},
 };
 
 /// The files of a model, looked at by their headers: nothing is wrong with them, and nothing is loaded yet.
@@ -46,6 +47,8 @@ pub(crate) struct Opened {
     ceiling: Bytes,
     /// What is odd about the textual inversions.
     notes: Vec<Note>,
+    /// What previews are decoded by.
+    preview: Option<Arc<TinyAutoencoder>>,
 }
 
 /// What a plan calls that which a job takes beside the parts.
@@ -92,9 +95,16 @@ impl Opened {
                 (RunError::Settings { source }, Some(path)) => Error::ModelConfig { path, source },
                 (error, _) => in_its_file(error, &paths),
             })?;
+        let preview = config.preview.decoder.as_deref();
+        let preview = preview.map(|path| preview_decoder(path, model.card(), &device, compute)).transpose()?;
         let vae = config.model.vae.clone();
         let ceiling = config.ceiling();
-        Ok(Self { files, paths, file, vae, model, family, parts, loras, device, compute, ceiling, notes })
+        Ok(Self { files, paths, file, vae, model, family, parts, loras, device, compute, ceiling, notes, preview })
+    }
+
+    /// What previews are decoded by, where the config names it.
+    pub(crate) fn preview(&self) -> Option<Arc<TinyAutoencoder>> {
+        self.preview.clone()
     }
 
     /// What the infotext calls the model.
@@ -147,7 +157,8 @@ impl Opened {
     pub(crate) fn plan(&self, job: &Job, loras: u64) -> Result<Plan> {
         let part =
             |PartBytes { key, unpacked, mapped }| Part { name: key, unpacked: Bytes(unpacked), mapped: Bytes(mapped) };
-        let work = Bytes(self.model.working_bytes(job).max(job.upscaling_bytes()));
+        let previews = self.preview.as_ref().map_or(0, |preview| decoding_bytes(preview, self.model.card(), job));
+        let work = Bytes(self.model.working_bytes(job).max(job.upscaling_bytes()).max(previews));
         let work = Part { name: WORK.to_owned(), unpacked: work, mapped: work };
         // As they are stored and as they are multiplied with, in up to twice as much.
         let loras = Bytes(loras.saturating_mul(2));

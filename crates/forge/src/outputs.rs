@@ -107,6 +107,8 @@ pub struct Outputs {
     pub pictures: Pictures,
     /// The dump of every stage, where one is wanted.
     pub dump: Option<PathBuf>,
+    /// The picture in the making, where one is wanted.
+    pub preview: Option<PathBuf>,
 }
 
 impl Outputs {
@@ -137,13 +139,23 @@ impl Outputs {
             check_writable(path).map_err(|source| Error::Write { path: path.clone(), source })?;
             places.push(("--dump", path.clone()));
         }
+        let preview = config.preview.file.clone();
+        if let Some(path) = &preview {
+            if PictureFormat::of(path, PictureFormat::QUALITY).is_none() {
+                let (expected, found) = (PictureFormat::ENDINGS, format!("`{}`", path.display()));
+                let expected = format!("a name that ends in {expected}");
+                return Err(Error::Value { key: "preview.file".into(), expected, found });
+            }
+            check_writable(path).map_err(|source| Error::Write { path: path.clone(), source })?;
+            places.push(("preview.file", path.clone()));
+        }
         apart(&places, config, read)?;
         for (_, path) in &places {
             // Where a folder is still to be made, the nearest that exists was tried in its place.
             let folders = path.ancestors().skip(1).map(|f| if f.as_os_str().is_empty() { Path::new(".") } else { f });
             folders.into_iter().find(|folder| folder.is_dir()).map(sweep);
         }
-        Ok(Self { pictures, dump })
+        Ok(Self { pictures, dump, preview })
     }
 
     /// Finds out before the work whether the pictures have room for the text of a request.
@@ -224,6 +236,25 @@ pub(crate) fn apart_from<'p>(output: &Path, read: &Path, loras: impl IntoIterato
     }
     if read.is_dir() && resolved(output).parent() == Some(&*resolved(read)) {
         return Err(Error::JoinsModel { output: OUTPUT, path: output.to_owned(), folder: read.to_owned() });
+    }
+    Ok(())
+}
+
+/// Refuses outputs that are files which are read, or each other, by whatever names; `output` is the flag that names them.
+///
+/// # Errors
+/// [`Error::Overwrites`].
+pub fn apart_from_inputs(output: &'static str, outputs: &[PathBuf], inputs: &[PathBuf]) -> Result<()> {
+    let mut known = Known::default();
+    inputs.iter().for_each(|path| known.add("a file that this run reads", path.clone()));
+    for stream in [STDOUT, STDERR].concat() {
+        known.add("where this run's own words go", stream.into());
+    }
+    for path in outputs {
+        if let Some((what, of)) = known.find(path) {
+            return Err(Error::Overwrites { output, path: path.clone(), what, of });
+        }
+        known.add("what this run also writes", path.clone());
     }
     Ok(())
 }

@@ -94,7 +94,12 @@ impl Run {
 
     /// A look at the picture in the making, for any thread, while the run goes on.
     pub fn preview(&self) -> Preview {
-        Preview { preview: self.run.preview(), threads: self.threads.clone() }
+        let preview = self.run.preview();
+        let preview = match self.opened.preview() {
+            Some(decoder) => preview.decoded_by(decoder),
+            None => preview,
+        };
+        Preview { preview, threads: self.threads.clone() }
     }
 
     /// Where the run stands, to go on from with [`Forge::resume`](crate::Forge::resume).
@@ -166,7 +171,8 @@ impl fmt::Debug for Preview {
 impl Preview {
     /// The first picture of the batch as it looks now; `None` before the model was called.
     ///
-    /// It has a pixel for each of the latent's where the model says how its channels look, and is decoded otherwise.
+    /// It is decoded by the config's tiny decoder; without one it has a pixel for each of the latent's where the model says how its channels
+    /// look, and is decoded as pictures are otherwise.
     ///
     /// # Errors
     /// A picture in the making that holds NaN.

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use diffusion_engine::Catalog;
+use diffusion_engine::{Catalog, PictureFormat};
 
-use super::flags::{self, Flags, Surroundings};
+use super::flags::{self, Flags, OfDevice, Surroundings};
 
 /// Text to picture with Flux, on your own machine.
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ pub(super) enum Command {
     Txt2img(Box<Txt2ImgArgs>),
     /// Draw a picture again from its text, and compare
     Replay(Box<ReplayArgs>),
+    /// Make pictures larger by an upscaler's network
+    Upscale(Box<UpscaleArgs>),
     /// List samplers: how steps are taken
     Samplers(ListArgs),
     /// List schedules: how noise levels are spaced
@@ -77,6 +79,7 @@ impl Command {
         match self {
             Self::Txt2img(args) => args.json,
             Self::Replay(args) => args.json,
+            Self::Upscale(args) => args.json,
             Self::Samplers(args) | Self::Schedules(args) => args.json,
             Self::Devices(args) => args.json,
             Self::Inspect(args) => args.json,
@@ -143,6 +146,31 @@ impl ReplayArgs {
     pub(super) fn writes(&self) -> bool {
         self.flags.0.text("image.output").is_some()
     }
+}
+
+/// Pictures keep the text that says how they were made, and their opacity.
+#[derive(ClapArgs, Debug)]
+pub(super) struct UpscaleArgs {
+    /// Pictures, PNG or WebP
+    #[arg(required = true, value_name = "IN")]
+    pub inputs: Vec<PathBuf>,
+    /// Upscaler's file: ESRGAN, Real-ESRGAN or compact
+    #[arg(long, value_name = "FILE", value_parser = flags::path(), allow_hyphen_values = true)]
+    pub model: PathBuf,
+    /// How many times as wide and high, such as 2 or 1.5; without it as the network has it
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub scale: Option<f64>,
+    /// Name of the picture; {name} and {index} are filled in
+    #[arg(long, value_name = "FILE", value_parser = flags::path(), allow_hyphen_values = true)]
+    pub output: PathBuf,
+    /// Quality of a JPEG, 1 to 100
+    #[arg(long, value_name = "N", default_value_t = PictureFormat::QUALITY, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub quality: u8,
+    /// Print events as JSON lines
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub flags: OfDevice,
 }
 
 #[derive(ClapArgs, Debug)]

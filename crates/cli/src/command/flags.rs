@@ -102,6 +102,38 @@ impl Args for Surroundings {
     }
 }
 
+/// The flags that say what computes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OfDevice(pub(super) Flags);
+
+impl FromArgMatches for OfDevice {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let mut flags = Self::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        for (key, flag) in flagged().into_iter().filter(|(key, _)| key.table == "device") {
+            if let Some(texts) = matches.get_many::<String>(flag) {
+                self.0.given.push((key, texts.cloned().collect()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Args for OfDevice {
+    fn augment_args(command: Command) -> Command {
+        let flags = flagged().into_iter().filter(|(key, _)| key.table == "device");
+        flags.fold(command, |command, (key, flag)| command.arg(arg(key, flag)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
 fn surrounds(key: &Key) -> bool {
     const OTHERS: [&str; 6] = [
         "image.output",

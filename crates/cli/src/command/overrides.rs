@@ -13,8 +13,24 @@ use forge::{
     text_file::{self, STANDARD_INPUT},
 };
 
-use super::args::Txt2ImgArgs;
+use super::args::{Txt2ImgArgs, UpscaleArgs};
 use crate::error::{Error, Result};
+
+impl UpscaleArgs {
+    /// The default config on the device that the command line names.
+    pub(super) fn config(&self) -> Result<Config> {
+        let mut config = Config::default();
+        for (key, texts) in &self.flags.0.given {
+            if let (Some(flag), Some(text)) = (key.flag, texts.last()) {
+                config.set(key, &key.read(text), &format!("--{flag}"))?;
+            }
+        }
+        if config.device.threads == ThreadCount::ALL_CORES {
+            config.device.threads = threads_of_environment()?;
+        }
+        Ok(config)
+    }
+}
 
 impl Txt2ImgArgs {
     /// The config that the command line names, or the default one. What flags set of it is not looked at.

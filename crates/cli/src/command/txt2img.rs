@@ -9,7 +9,7 @@ use diffusion_engine::{
     Cancel, Catalog, Error as RunError, Event, Image, Job, PictureFormat, PlainWords, Syntax, Txt2Img, end_weight,
 };
 
-use super::{args::Txt2ImgArgs, term::Reporter};
+use super::{args::Txt2ImgArgs, live::Live, term::Reporter};
 use forge::{Config, Forge, Outputs, Pictures, Threads, dump};
 
 use crate::{
@@ -67,6 +67,7 @@ fn draw(drawing: Drawing) -> Result<()> {
     reporter.begin("load");
     let forge = Forge::load_on(config, threads)?;
     let mut saving = Saving { outputs, drawn: 0, unsynced: Ok(()) };
+    let mut live = outputs.preview.as_deref().map(|path| Live::new(path, config.preview.every));
     let mut hashes = None;
     let mut jobs = jobs.into_iter();
     while let Some(job) = jobs.next() {
@@ -89,6 +90,11 @@ fn draw(drawing: Drawing) -> Result<()> {
                 Event::Encoded { .. } => reporter.begin("sample"),
                 Event::Step(_) if outputs.dump.is_some() => latents.push(run.latent().clone()),
                 _ => {}
+            }
+            if let (Event::Step(report), Some(live)) = (event, &mut live)
+                && let Some(note) = live.step(report.step, &run.preview())
+            {
+                reporter.event(&Event::Note { note });
             }
         }
         reporter.begin("decode");

@@ -448,4 +448,20 @@ tables! {
             .flag("refiner-passes")
             .label("Hires refiner");
     }
+
+    /// how a picture in the making is shown
+    preview: Preview {
+        /// File that shows the picture in the making
+        file: Option<PathBuf> = Key::of(Kind::Output, open("none", "\"preview.png\""))
+            .docs("a picture that is replaced by what the first of a batch looks like after a step")
+            .flag("preview");
+        /// Steps from one preview to the next; 0 for as many as take 3 % of the time
+        every: usize = Key::of(whole(0, Schedule::MAX_STEPS, 1), Fallback::Whole(0))
+            .docs("how many steps there are from one preview to the next; 0 for each that leaves previews at 3 % of the time")
+            .flag("preview-every");
+        /// Tiny decoder (TAESD) that previews are decoded by
+        decoder: Option<PathBuf> = Key::of(Kind::File, open("none: a pixel for each of the latent's", "\"models/taesd_decoder.safetensors\""))
+            .docs("a tiny autoencoder (TAESD, TAESDXL, TAEF1) that previews are decoded by, at full size")
+            .flag("preview-decoder");
+    }
 }

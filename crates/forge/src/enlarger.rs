@@ -1,0 +1,129 @@
+//! Pictures made larger by a network of a file.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use core_tensor::{Compute, Device, Tensor};
+use diffusion_engine::{Cancel, Inside, Picture};
+use memory::Bytes;
+use upscale::{Upscaler, lanczos};
+
+use crate::{ComputeChoice, Config, Error, Result, Threads, model_files::open_file};
+
+/// An upscaler that was opened from a file, ready for any number of pictures.
+#[derive(Debug)]
+pub struct Enlarger {
+    upscaler: Upscaler,
+    device: Device,
+    threads: Threads,
+    ceiling: Bytes,
+}
+
+/// Told how much of a picture is done: blocks of the network, and how many there are in all.
+pub type Further<'f> = &'f (dyn Fn(usize, usize) + Sync);
+
+/// How often a network is called in a row to reach a scale.
+const MOST_PASSES: usize = 3; // as A1111
+
+/// Bytes of each pixel of a result beside the network's own: as it is resampled and as it is written.
+const WRITTEN: u64 = 3 * (4 + 4 + 1) + 4;
+
+impl Enlarger {
+    /// Opens a file on the device of a config, of which nothing else counts. Products are of f32 unless the config asks for bf16.
+    ///
+    /// # Errors
+    /// [`Error::Load`] for a file that is no upscaler, and a device that can't be used.
+    pub fn open(path: &Path, config: &Config, threads: Threads) -> Result<Self> {
+        let in_file = |source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
+        let compute = match config.device.compute {
+            ComputeChoice::Bf16 => config.compute()?,
+            ComputeChoice::Auto | ComputeChoice::F32 => Compute::F32,
+        };
+        let device = core_tensor::device(&config.device.backend.to_string())?;
+        let file = open_file(path).map_err(in_file)?;
+        let upscaler = threads.compute(|| Upscaler::load(&file, &device, compute));
+        let upscaler = upscaler.map_err(|error| in_file(error.into()))?;
+        Ok(Self { upscaler, device, threads, ceiling: config.ceiling() })
+    }
+
+    /// What the file holds, for people.
+    pub fn about(&self) -> String {
+        format!("{}, {} times as wide and high", self.upscaler.about(), self.upscaler.factor())
+    }
+
+    /// How many times as wide and high the network makes a picture.
+    pub fn factor(&self) -> usize {
+        self.upscaler.factor()
+    }
+
+    /// A picture `scale` times as wide and high, or as the network has it: the network makes it at least so large, in up to three passes,
+    /// and Lanczos' resampling brings it to size. Its opacity is made larger as a picture of greys is.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a scale that leaves nothing or too much, [`Error::Memory`] where not even a tile fits, and
+    /// [`diffusion_engine::Error::Cancelled`].
+    pub fn enlarge(&self, picture: &Picture, scale: Option<f64>, cancel: &Cancel, further: Further) -> Result<Picture> {
+        let target = self.target(picture, scale)?;
+        let work = || {
+            let larger = |picture: Tensor<4>| self.passes(picture, target, cancel, further);
+            let colours = larger(picture.colours(&self.device))?;
+            let opacity = match (picture.opacities(&self.device), &picture.opacity) {
+                (Some(greys), _) => {
+                    let greys = larger(greys)?.mean_dim(1).expand([1, 3, target[0], target[1]]);
+                    Some(Picture::of(&greys, None).pixels.into_iter().step_by(3).collect())
+                }
+                (None, Some(all)) => Some(vec![all.first().copied().unwrap_or(u8::MAX); target[0] * target[1]]),
+                (None, None) => None,
+            };
+            Ok(Picture::of(&colours, opacity))
+        };
+        self.threads.compute(work)
+    }
+
+    /// Height and width of a picture that is made larger.
+    fn target(&self, picture: &Picture, scale: Option<f64>) -> Result<[usize; 2]> {
+        let scale = scale.unwrap_or(self.factor() as f64);
+        let sides = [picture.height, picture.width].map(|side| (side as f64 * scale).round());
+        let is_possible = scale.is_finite() && sides.iter().all(|side| *side >= 1.0);
+        let [height, width] = sides;
+        if !is_possible || height * width > MOST_PIXELS {
+            let expected =
+                format!("a number that makes 1 to {MOST_PIXELS} pixels of {}x{}", picture.width, picture.height);
+            return Err(Error::Value { key: "--scale".into(), expected, found: scale.to_string() });
+        }
+        Ok([height as usize, width as usize])
+    }
+
+    /// The network's passes over `[1, 3, h, w]`, and what brings it to size.
+    fn passes(&self, mut x: Tensor<4>, target: [usize; 2], cancel: &Cancel, further: Further) -> Result<Tensor<4>> {
+        for pass in 0..MOST_PASSES {
+            let [_, _, height, width] = x.dims();
+            let is_enough = height >= target[0] && width >= target[1] || self.factor() == 1;
+            if pass > 0 && is_enough {
+                break;
+            }
+            let tiles = self.upscaler.tiles([height, width], self.budget(target));
+            let needed = tiles.bytes(self.upscaler.cost());
+            if needed > self.budget(target) {
+                let needed = Bytes(needed.saturating_add(self.ceiling.0 - self.budget(target)));
+                let parts = "a tile of the picture, and the result".to_owned();
+                return Err(memory::Error::TooLittle { needed, ceiling: self.ceiling, parts }.into());
+            }
+            let (done, all) = (AtomicUsize::new(0), self.upscaler.blocks(&tiles));
+            let next = || further(done.fetch_add(1, Ordering::Relaxed) + 1, all);
+            x = self.upscaler.upscale(x, &tiles, &Inside::until(cancel), &next)?;
+        }
+        let [_, _, height, width] = x.dims();
+        Ok(if [height, width] == target { x } else { lanczos(&x, target) })
+    }
+
+    /// What the network may take.
+    fn budget(&self, [height, width]: [usize; 2]) -> u64 {
+        self.ceiling.0.saturating_sub((height as u64).saturating_mul(width as u64).saturating_mul(WRITTEN))
+    }
+}
+
+/// The most pixels of a result: 32,768 in each direction.
+const MOST_PIXELS: f64 = (1u64 << 30) as f64;
