@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     Clock, Conditioned, Conditions, Cut, Encoded, Encodings, Error, Inside, Model, Models, Pass, Piece, Prompt, Stage,
     Which, Wrap, conditions::Editions, encoded::of_one_length, finite::finite, models::Current, prepared::Asking,
-    scripts::Scripts,
+    scripts::Scripts, start_pictures::StartPictures,
 };
 
 /// What is said in a pass, for any model.
@@ -16,6 +16,8 @@ pub(crate) struct Conditioning {
     pub(crate) scripts: Scripts,
     pub(crate) clock: Clock,
     pub(crate) inside: Inside,
+    /// The pictures that the pass started from.
+    pub(crate) pictures: Option<StartPictures>,
 }
 
 /// A model under the words of a pass.
@@ -30,7 +32,7 @@ pub(crate) struct Ready {
 impl Conditioning {
     /// Encodes the words, and makes the model ready for the steps.
     pub(crate) fn ready(&self, model: &Arc<dyn Model>, encodings: &Encodings) -> Result<Ready, Error> {
-        let Self { pass, wraps, scripts, clock, inside } = self;
+        let Self { pass, wraps, scripts, clock, inside, pictures } = self;
         let (conditions, prompts) = Conditions::of(&scripts.positive, scripts.negative.as_ref());
         let encode = |(part, editions): (usize, &Editions)| {
             let negative = part >= scripts.positive.parts.len();
@@ -55,7 +57,13 @@ impl Conditioning {
         let under = if scripts.positive.parts.len() > 1 { of_one_length(under, positives) } else { under };
         let under = wraps.iter().try_fold(under, |under, wrap| wrap.conditioning(under))?;
         same_number("the number of prompts that a wrap leaves", count, under.len())?;
-        let predictor = model.clone().prepare(pass, under.clone())?;
+        let predictor = match pictures {
+            Some(pictures) if model.is_shown_pictures() => {
+                let shown = pictures.shown(model.card().factor, model.device())?;
+                model.clone().prepare_shown(pass, under.clone(), &shown)?
+            }
+            Some(_) | None => model.clone().prepare(pass, under.clone())?,
+        };
         let asking = Asking::of(pass, wraps);
         let conditioned = Conditioned::new(predictor, conditions, inside.clone());
         let conditioned = conditioned.timed(clock.clone(), move |at| asking.wants_negative(&at));

@@ -372,7 +372,7 @@ pub enum Stage {
     NegativePrompt,
     /// The noise that a run starts from.
     Noise,
-    /// What a further pass starts from.
+    /// The latent that a pass starts from: that of a picture, or of the pass before.
     Start,
     /// The latent after a step, from 1.
     Step(usize),
@@ -388,7 +388,7 @@ impl fmt::Display for Stage {
             Stage::Prompt => f.write_str("the encoded prompt"),
             Stage::NegativePrompt => f.write_str("the encoded negative prompt"),
             Stage::Noise => f.write_str("the starting noise"),
-            Stage::Start => f.write_str("the start of the second pass"),
+            Stage::Start => f.write_str("the latent that the pass starts from"),
             Stage::Step(step) => write!(f, "the latent after step {step}"),
             Stage::Image => f.write_str("the decoded picture"),
             Stage::Preview => f.write_str("the preview"),

@@ -1,4 +1,4 @@
-use core_tensor::{Device, Latent, tensor};
+use core_tensor::{Device, Latent, Tensor, tensor};
 use samplers::{
     Noise, Sampler,
     noise::{Brownian, Generator, NoiseSource, resized, varied},
@@ -79,6 +79,28 @@ impl HostNoise {
         Latent(tensor(all, shape, device))
     }
 
+    /// The seed of each picture.
+    pub(crate) fn seeds(&self) -> &[u64] {
+        &self.seeds
+    }
+
+    /// Where it comes from.
+    pub(crate) fn source(&self) -> NoiseSource {
+        self.source
+    }
+
+    /// The next noise of one picture, `[1, c, h, w]`.
+    pub(crate) fn draw_one(&mut self, picture: usize, shape: [usize; 4], device: &Device) -> Tensor<4> {
+        tensor(self.streams[picture].randn(shape.iter().product()), shape, device)
+    }
+
+    /// The first noise of each picture's seed, whatever was drawn before.
+    pub(crate) fn anew(&self, shape: [usize; 4], device: &Device) -> Latent {
+        let len = shape[1..].iter().product();
+        let first = |&seed: &u64| Generator::new(self.source, seed).randn(len);
+        Latent(tensor(self.seeds.iter().flat_map(first).collect(), shape, device))
+    }
+
     pub(crate) fn draw(&mut self, shape: [usize; 4], device: &Device) -> Latent {
         let len = shape[1..].iter().product();
         Latent(tensor(self.streams.iter_mut().flat_map(|stream| stream.randn(len)).collect(), shape, device))
@@ -91,8 +113,7 @@ impl Noise for HostNoise {
     }
 
     fn of_picture(&mut self, picture: usize, like: &Latent) -> Latent {
-        let shape = like.0.dims();
-        Latent(tensor(self.streams[picture].randn(shape.iter().product()), shape, &like.0.device()))
+        Latent(self.draw_one(picture, like.0.dims(), &like.0.device()))
     }
 
     fn between(&mut self, like: &Latent, sigma: f32, sigma_next: f32) -> Latent {

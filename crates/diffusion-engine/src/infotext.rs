@@ -15,6 +15,7 @@ mod keys;
 mod lines;
 mod made_with;
 mod pairs;
+mod pictures;
 mod render;
 mod request;
 mod settings;

@@ -157,6 +157,11 @@ impl Job {
         self.passes.windows(2).map(|two| two[1].upscaler.working_bytes(two[0].size, two[1].size)).max().unwrap_or(0)
     }
 
+    /// Whether a pass of it starts from pictures, which have to be encoded.
+    pub fn encodes_pictures(&self) -> bool {
+        self.passes.iter().any(Pass::encodes)
+    }
+
     /// The noise that the caller made.
     pub(crate) fn given(&self) -> Option<&Latent> {
         self.given.as_ref()

@@ -6,7 +6,9 @@
 #![warn(missing_docs)]
 
 mod cancel;
+mod canvas;
 mod catalog;
+mod changed;
 mod clock;
 mod conditioned;
 mod conditioning;
@@ -18,6 +20,7 @@ mod error;
 mod event;
 pub mod family;
 mod finite;
+mod from_pictures;
 mod hires;
 mod hooks;
 mod host_noise;
@@ -38,6 +41,7 @@ mod profiles;
 mod prompt;
 mod prompt_syntax;
 mod provenance;
+mod raster;
 mod refiner;
 mod request;
 mod resample;
@@ -46,6 +50,7 @@ mod scripts;
 mod site;
 mod size;
 mod snapshot;
+mod start_pictures;
 mod text;
 mod text_fault;
 mod tiny_names;
@@ -67,6 +72,7 @@ pub use encodings::Encodings;
 pub use error::{Error, Stage};
 pub use event::{Event, StepReport};
 pub use family::{Family, OpenedModel};
+pub use from_pictures::{Area, Fill, FromPictures, Inpaint, Soft, SoftSettings};
 pub use hires::{Hires, HiresSize};
 pub use hooks::{Call, Hooks, Inside, Look};
 pub use image::{Image, Likeness, Picture, PictureFormat};
@@ -75,18 +81,19 @@ pub use interpolation::Interpolation;
 pub use job::Job;
 pub use keys::{Fallback, Key, Kind, Value};
 pub use methods::{Method, Settings};
-pub use model::{Autoencoder, Card, LatentRgb, Model, Predictor};
+pub use model::{Autoencoder, Card, LatentRgb, Model, Predictor, Shown};
 pub use models::{Models, Which};
 pub use per_step::{NotPerStep, PerStep, Shape};
 pub use picture_text::read_infotext;
 pub use preview::Preview;
-pub use profile::{Profile, ProfileEntry};
+pub use profile::{KeptNoise, Profile, ProfileEntry};
 pub use prompt::{
     Emphasis, ExtraNetwork, Piece, Prompt, PromptFault, Style, Styles, UnknownEmphasis, Wildcards, chosen, end_weight,
     extra_networks, has_choices,
 };
 pub use prompt_syntax::{PlainWords, Syntax};
 pub use provenance::{Ingredient, Provenance};
+pub use raster::{Raster, Resize, read_picture};
 pub use refiner::{RefinedPasses, Refiner};
 pub use request::{Txt2Img, Variation};
 pub use resample::Filter;

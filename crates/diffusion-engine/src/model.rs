@@ -44,6 +44,26 @@ pub trait Model: Send + Sync {
     /// What the model can't do of the pass.
     fn prepare(self: Arc<Self>, pass: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error>;
 
+    /// [`Model::prepare`] for pictures that start from others: a model that is shown them beside the latent sees these, and the others are
+    /// prepared as ever.
+    ///
+    /// # Errors
+    /// As [`Model::prepare`].
+    fn prepare_shown(
+        self: Arc<Self>,
+        pass: &Pass,
+        under: Vec<Arc<Encoded>>,
+        shown: &Shown,
+    ) -> Result<Box<dyn Predictor>, Error> {
+        let _ = shown;
+        self.prepare(pass, under)
+    }
+
+    /// Whether it is shown pictures beside the latent, as a model for inpainting is.
+    fn is_shown_pictures(&self) -> bool {
+        false
+    }
+
     /// What can be set of its family's models alone, in [`Pass::knobs`]; infotexts say those that have a label.
     fn knobs(&self) -> &[Key] {
         &[]
@@ -64,6 +84,17 @@ pub trait Model: Send + Sync {
 
     /// The device that its tensors are on.
     fn device(&self) -> &Device;
+}
+
+/// The pictures that a pass starts from, as a model sees them that is shown them.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Their pixels, `[1, 3, height, width]`, -1 to 1: one for all pictures of the batch, or one for each.
+    pub pictures: Vec<Tensor<4>>,
+    /// What of them is drawn anew, `[1, 1, height, width]`, 0 to 1; everything without it.
+    pub mask: Option<Tensor<4>>,
+    /// How much of that is hidden, 0 to 1.
+    pub hidden: f32,
 }
 
 /// A model under the prompts of a pass.

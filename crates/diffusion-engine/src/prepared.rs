@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use core_tensor::Latent;
-use samplers::{Denoiser, Prediction, Process, Sampler, SigmaSpace, Sigmas, Start, Stepper};
+use samplers::{Denoiser, Prediction, Sampler, SigmaSpace, Sigmas, Start, Stepper};
 
 use crate::{
-    Again, Around, Clock, Encoded, Error, Guidance, Job, Model, Moment, Origin, Pass, Place, Stage, Which, Wrap,
+    Again, Around, Clock, Encoded, Error, Guidance, Inside, Job, Model, Moment, Origin, Pass, Place, Stage, Which,
+    Wrap,
     finite::finite,
     host_noise::HostNoise,
     methods,
     scripts::Scripts,
-    wrap::{Count, Finite, Watch, only_where},
+    start_pictures::{StartPictures, noised},
+    wrap::{Count, Finite, Mask, Watch, only_where},
 };
 
 /// A pass of a job, and where it stands.
@@ -28,6 +30,10 @@ pub(crate) struct Prepared {
     pub(crate) done: usize,
     pub(crate) clock: Clock,
     pub(crate) scripts: Scripts,
+    /// The pictures that it started from.
+    pub(crate) pictures: Option<StartPictures>,
+    /// What keeps the rest of them, where a part is drawn anew.
+    mask: Option<Arc<Mask>>,
     /// The prompts, once they are encoded.
     pub(crate) under: Vec<Arc<Encoded>>,
     /// What stands around the model, with what it remembers of this pass.
@@ -41,14 +47,23 @@ impl std::fmt::Debug for Prepared {
 }
 
 impl Prepared {
-    /// The first pass of a job, from the noise that the job brings or that its seed stands for.
-    pub(crate) fn first(model: &dyn Model, job: &Job, source: &mut HostNoise) -> Result<Self, Error> {
+    /// The first pass of a job, from the noise that the job brings or that its seed stands for, alone or over pictures.
+    pub(crate) fn first(
+        model: &Arc<dyn Model>,
+        job: &Job,
+        source: &mut HostNoise,
+        inside: &Inside,
+    ) -> Result<Self, Error> {
         let pass = &job.passes()[0];
         let scripts = Scripts::of(job, 0)?;
         let space = model.sigma_space(pass);
-        let Spaced { sigmas, stepper, sampler, scale, .. } = Spaced::of(pass, model)?;
+        let Spaced { sigmas, stepper, sampler, scale, .. } = Spaced::of(pass, &**model)?;
         source.over(&sigmas);
         let [c, h, w] = model.card().latent_shape(pass.size);
+        let pictures = match &pass.start {
+            Origin::Noise | Origin::Last(_) => None,
+            Origin::Pictures(from) => Some(StartPictures::of(model, from, (pass.size, job.batch()), source, inside)?),
+        };
         // Drawn in any case, so that what stochastic samplers draw later does not depend on whether the start was given.
         let drawn = source.start(job, [job.batch(), c, h, w], model.card().factor, model.device());
         source.begin_steps(pass, &sampler);
@@ -61,9 +76,13 @@ impl Prepared {
             }
         };
         finite(Stage::Noise, &noise.0)?;
-        let latent = Latent(noise.0.clone() * scale);
-        let wraps = methods::wraps(model, pass)?;
-        Ok(Self::begun(0, space, (sigmas, stepper), (noise, latent), scripts, wraps))
+        let latent = match &pictures {
+            None => Latent(noise.0.clone() * scale),
+            Some(pictures) => pictures.noised(&noise, sigmas[0], space.process()),
+        };
+        let wraps = methods::wraps(&**model, pass)?;
+        let begun = Self::begun(0, space, (sigmas, stepper), (noise, latent), scripts, wraps);
+        Ok(begun.over(pictures, pass, &**model, source))
     }
 
     /// A further pass, from the clean latent of the one before in this one's size. Its noise begins anew with the pictures' seeds.
@@ -82,12 +101,7 @@ impl Prepared {
         source.over(path.as_deref().unwrap_or(&sigmas));
         let noise = source.start(job, clean.0.dims(), model.card().factor, model.device());
         source.begin_steps(pass, &sampler);
-        let sigma = sigmas[0];
-        let kept = match space.process() {
-            Process::Diffusion => 1.0,
-            Process::Flow => 1.0 - sigma,
-        };
-        let latent = Latent(clean.0 * kept + noise.0.clone() * sigma);
+        let latent = noised(clean.0, noise.0.clone(), sigmas[0], space.process());
         let wraps = methods::wraps(model, pass)?;
         Ok(Self::begun(index, space, (sigmas, stepper), (noise, latent), scripts, wraps))
     }
@@ -101,7 +115,8 @@ impl Prepared {
         wraps: Vec<Arc<dyn Wrap>>,
     ) -> Self {
         let (clock, under) = (Clock::default(), Vec::new());
-        Self { pass, space, sigmas, stepper, noise, latent, done: 0, clock, scripts, under, wraps }
+        let (pictures, mask) = (None, None);
+        Self { pass, space, sigmas, stepper, noise, latent, done: 0, clock, scripts, pictures, mask, under, wraps }
     }
 
     /// Which model goes on with the pass, and from which call on the refiner does, where it is still to come.
@@ -114,9 +129,32 @@ impl Prepared {
         }
     }
 
+    /// The same from pictures, of which a mask may keep a part.
+    pub(crate) fn over(
+        self,
+        pictures: Option<StartPictures>,
+        pass: &Pass,
+        model: &dyn Model,
+        source: &HostNoise,
+    ) -> Self {
+        let keeps = pass.profile.keeps_shown || !model.is_shown_pictures();
+        let mask = pictures.as_ref().filter(|_| keeps);
+        let mask = mask.and_then(|pictures| pictures.mask(&self.noise, pass.profile.kept, source)).map(Arc::new);
+        Self { pictures, mask, ..self }
+    }
+
+    /// What a step made, with the rest of the pictures around it if it is the last one.
+    pub(crate) fn completed(&self, latent: Latent) -> Latent {
+        match &self.pictures {
+            Some(pictures) if self.mask.is_some() && self.done + 1 == self.sigmas.steps() => pictures.completed(latent),
+            Some(_) | None => latent,
+        }
+    }
+
     /// The same pass in the same state.
     pub(crate) fn fork(&self) -> Self {
-        let Self { pass, space, sigmas, stepper, noise, latent, done, clock, scripts, under, wraps } = self;
+        let Self { pass, space, sigmas, stepper, noise, latent, done, clock, scripts, under, wraps, .. } = self;
+        let Self { pictures, mask, .. } = self;
         Self {
             pass: *pass,
             space: *space,
@@ -127,6 +165,8 @@ impl Prepared {
             done: *done,
             clock: clock.fork(),
             scripts: scripts.clone(),
+            pictures: pictures.clone(),
+            mask: mask.clone(),
             under: under.clone(),
             wraps: wraps.iter().map(|wrap| wrap.fork().unwrap_or_else(|| wrap.clone())).collect(),
         }
@@ -148,8 +188,9 @@ impl Prepared {
         let asking = Asking::of(pass, wraps);
         let guided =
             only_where(inside, clock, move |at| asking.guides(at), |inner| guidance(wraps).around(inner, &around))?;
+        let mask = self.mask.iter().map(|mask| &**mask as &dyn Wrap);
         let last: [&dyn Wrap; 3] = [watch, &Finite, &Count];
-        at(Place::Outside).chain(last).try_fold(guided, wrap)
+        mask.chain(at(Place::Outside)).chain(last).try_fold(guided, wrap)
     }
 }
 
@@ -208,12 +249,14 @@ impl Spaced {
         // With this model `automatic` stands for one schedule alone.
         pass.options.checked(&[&sampler.params[..], &schedule.params].concat())?;
         let options = pass.options.clone().or(&model.schedule_options(), &schedule.params);
-        let (steps, taken) = match pass.start {
+        // Given levels make one step less than they are, whatever number is asked for.
+        let asked = pass.sigmas.as_ref().map_or(pass.steps, |levels| levels.len().saturating_sub(1));
+        let taken = |(steps, taken): (usize, usize)| (steps, Some(taken));
+        let (steps, taken) = match &pass.start {
             Origin::Noise => (pass.steps, None),
-            Origin::Last(strength) => {
-                let (steps, taken) = pass.spaced_for(strength);
-                (steps, Some(taken))
-            }
+            Origin::Last(strength) => taken(pass.spaced_for(*strength)),
+            Origin::Pictures(from) if from.exact_steps => taken(exact_steps(asked, from.strength)),
+            Origin::Pictures(from) => taken(profile.img2img_steps(asked, from.strength)),
         };
         let start = Start { space, steps, options: &options };
         let levels = match &pass.sigmas {
@@ -230,4 +273,10 @@ impl Spaced {
         let (sigmas, stepper) = sampler.begin(&start, levels.clone())?;
         Ok(Self { scale: sampler.starts_with(&levels, &sigmas), sigmas, stepper, sampler, path })
     }
+}
+
+/// All that are asked for, of a longer schedule: Forge modules/sd_samplers_common.py `setup_img2img_steps`, dfdcbab.
+fn exact_steps(steps: usize, strength: f64) -> (usize, usize) {
+    const MOST: f64 = 0.999;
+    ((steps as f64 / strength.min(MOST)) as usize, steps)
 }

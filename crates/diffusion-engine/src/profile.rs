@@ -39,6 +39,21 @@ pub struct ProfileEntry {
     img2img: Arc<PartlyNoised>,
     /// Whether the noise of steps is on a path over all levels of the schedule, also where only its last steps are taken.
     pub whole_path: bool,
+    /// What is not drawn anew of a picture, while the rest is.
+    pub kept: KeptNoise,
+    /// Whether what is not drawn anew is kept in every step with models, too, that are shown the picture.
+    pub keeps_shown: bool,
+}
+
+/// The noise over that part of a picture which is not drawn anew, in what a model sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptNoise {
+    /// Other noise in every call.
+    Anew,
+    /// That which the pass started from.
+    Start,
+    /// What the sampler makes of it.
+    Sampler,
 }
 
 impl std::fmt::Debug for ProfileEntry {
@@ -61,6 +76,8 @@ impl Profile {
             dropping: Vec::new(),
             img2img: Arc::new(a_share_and_one),
             whole_path: false,
+            kept: KeptNoise::Start,
+            keeps_shown: true,
         }))
     }
 
@@ -97,6 +114,16 @@ impl Profile {
     /// Has the noise of steps be on a path over all levels of the schedule, also where only its last steps are taken.
     pub fn whole_path(self) -> Self {
         self.with(|entry| entry.whole_path = true)
+    }
+
+    /// What a model sees of that part of a picture which is not drawn anew.
+    pub fn keeps(self, kept: KeptNoise) -> Self {
+        self.with(|entry| entry.kept = kept)
+    }
+
+    /// Leaves a model to itself that is shown the picture.
+    pub fn leaves_shown(self) -> Self {
+        self.with(|entry| entry.keeps_shown = false)
     }
 
     fn with(mut self, change: impl FnOnce(&mut ProfileEntry)) -> Self {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use samplers::{Registry, WebUi, noise::NoiseSource};
 
-use crate::Profile;
+use crate::{KeptNoise, Profile};
 
 /// Every built-in profile, in the order in which they are listed.
 pub(crate) fn all() -> Vec<Profile> {
@@ -19,13 +19,14 @@ impl Default for Profile {
 }
 
 fn forge() -> Profile {
-    static FORGE: LazyLock<Profile> = LazyLock::new(|| of_web_ui("forge").samples(WebUi::Forge.samplers()));
+    static FORGE: LazyLock<Profile> =
+        LazyLock::new(|| of_web_ui("forge").keeps(KeptNoise::Anew).samples(WebUi::Forge.samplers()));
     FORGE.clone()
 }
 
 /// Stable Diffusion WebUI, whose default is the graphics card's noise.
 fn a1111() -> Profile {
-    of_web_ui("a1111").noise(NoiseSource::Nv).samples(WebUi::A1111.samplers())
+    of_web_ui("a1111").keeps(KeptNoise::Sampler).noise(NoiseSource::Nv).samples(WebUi::A1111.samplers())
 }
 
 /// ComfyUI.
@@ -41,12 +42,12 @@ fn comfy() -> Profile {
 
 /// Hugging Face diffusers.
 fn diffusers() -> Profile {
-    Profile::new("diffusers").img2img(a_share)
+    Profile::new("diffusers").leaves_shown().img2img(a_share)
 }
 
 /// Black Forest Labs' reference code.
 fn bfl() -> Profile {
-    Profile::new("bfl").img2img(a_share)
+    Profile::new("bfl").leaves_shown().img2img(a_share)
 }
 
 /// Forge and A1111 have their own `beta`, `kl_optimal` and `align_your_steps`, and on flows `normal` and `sgm_uniform`

@@ -1,7 +1,7 @@
 use samplers::noise::NoiseSource;
 
 use crate::{
-    Error, Hires, Pass, Refiner, Size,
+    Error, Hires, Origin, Pass, Refiner, Size,
     prompt::{Wildcards, chosen, has_choices},
 };
 
@@ -89,7 +89,13 @@ impl Txt2Img {
         let further = picture as u64;
         let seed = if self.variation.is_some() { self.seed } else { self.seed.wrapping_add(further) };
         let variation = self.variation.map(|of| Variation { seed: of.seed.wrapping_add(further), ..of });
-        Self { seed, batch: 1, variation, ..self.clone() }
+        let mut alone = Self { seed, batch: 1, variation, ..self.clone() };
+        if let Origin::Pictures(from) = &self.pass.start
+            && from.pictures.len() > 1
+        {
+            alone.pass.start = Origin::Pictures(from.picture(picture).into());
+        }
+        alone
     }
 
     /// The requests of so many batches, one after the other: the seeds of each go on where those of the one before end, so that all
@@ -173,6 +179,12 @@ impl Txt2Img {
         {
             let expected = format!("sides of {} to {}", Self::LEAST_SIDE, Size::MAX);
             return wrong("the size that noise is carried over from", expected, format!("{width}x{height}"));
+        }
+        if let Origin::Pictures(from) = &self.pass.start
+            && ![1, self.batch].contains(&from.pictures.len())
+        {
+            let expected = format!("1, or {} as the batch has", self.batch);
+            return wrong("the number of pictures to start from", expected, from.pictures.len().to_string());
         }
         if (1..=Self::MAX_BATCH).contains(&self.batch) {
             return Ok(self);

@@ -1,6 +1,6 @@
 //! The main job, top to bottom: a job becomes a run, a run becomes pictures.
 //!
-//! [`start`] finds out what speaks against the job, spaces the noise levels and draws the noise; the first call of [`Run::next`]
+//! [`start`] finds out what speaks against the job, spaces the noise levels, encodes pictures to start from and draws the noise; the first call of [`Run::next`]
 //! encodes the words, each further one takes a step; [`Run::images`] decodes. The caller drives the loop, so progress, preview,
 //! cancelling and snapshots need no callback.
 
@@ -47,7 +47,7 @@ pub fn start_with(models: Arc<dyn Models>, job: Job, cancel: Cancel) -> Result<R
         pass.size.checked(model.card().size_multiple)?;
     }
     let mut source = HostNoise::of(&job);
-    let begun = Prepared::first(&*model, &job, &mut source)?;
+    let begun = Prepared::first(&model, &job, &mut source, &Inside::until(&cancel))?;
     Ok(Run::standing((models, first, model), job, cancel, source, begun))
 }
 
@@ -111,7 +111,7 @@ impl Run {
         let latent = stepped.and_then(|latent| self.in_shape(latent));
         let latent = latent.map_err(|source| Error::Step { step, steps, source })?;
         finite(Stage::Step(step), &latent.0)?;
-        self.at.latent = latent;
+        self.at.latent = self.at.completed(latent);
         self.at.done = step;
         Ok(Some(Event::Step(StepReport { step, steps, sigma, sigma_next })))
     }
@@ -132,8 +132,8 @@ impl Run {
         let hooks = self.at.wraps.iter().filter_map(|wrap| wrap.hooks());
         let inside = hooks.fold(Inside::until(&self.cancel), Inside::with);
         let (scripts, clock) = (self.at.scripts.clone(), self.at.clock.clone());
-        let wraps = self.at.wraps.clone();
-        let conditioning = Conditioning { pass: pass.clone(), wraps, scripts, clock, inside };
+        let (wraps, pictures) = (self.at.wraps.clone(), self.at.pictures.clone());
+        let conditioning = Conditioning { pass: pass.clone(), wraps, scripts, clock, inside, pictures };
         let (which, refined_from) = self.at.turn(pass);
         let model = self.current.become_one(which, index, &*self.models)?;
         let Ready { conditioned, under, cut } = conditioning.ready(&model, &self.models.encodings(which, index))?;
@@ -162,7 +162,10 @@ impl Run {
         self.denoiser = None;
         let model = self.current.become_one(pass.model, index, &*self.models)?;
         let clean = enlarged.cut(pass, &card, &*model.clone().vae(), &self.inside)?;
-        self.at = Prepared::further(&*model, &self.job, index, clean, &mut self.source)?;
+        // What is kept of them has their size.
+        let pictures = self.at.pictures.take().filter(|_| pass.size == self.job.passes()[index - 1].size);
+        let further = Prepared::further(&*model, &self.job, index, clean, &mut self.source)?;
+        self.at = further.over(pictures, pass, &*model, &self.source);
         self.encode().map(Some)
     }
 
@@ -184,12 +187,16 @@ impl Run {
         let texts: Vec<_> = (0..self.job.batch()).map(|picture| self.text(picture)).collect();
         let vae = self.model()?.vae();
         let Self { models, current, denoiser, at, inside, pixels, .. } = self;
-        let latent = at.latent;
+        let (latent, pictures) = (at.latent, at.pictures);
         drop((models, current.take(), denoiser, at.stepper, at.under));
         give_back_freed(&latent.0.device());
         let image = |(picture, (text, known)): (usize, (String, OnceCell<_>))| {
             let pixels = known.into_inner().map_or_else(|| decoded(&*vae, &latent, picture, &inside), Ok);
-            Image::of(pixels.map_err(|error| told(error, end))?, text)
+            let image = Image::of(pixels.map_err(|error| told(error, end))?, text)?;
+            Ok(match &pictures {
+                Some(pictures) => pictures.finished(picture, image, &latent),
+                None => image,
+            })
         };
         texts.into_iter().zip(pixels).enumerate().map(image).collect()
     }
@@ -203,7 +210,11 @@ impl Run {
     }
 
     fn picture(&self, picture: usize) -> Result<Image, Error> {
-        Image::of(self.decoded(picture)?, self.text(picture))
+        let image = Image::of(self.decoded(picture)?, self.text(picture))?;
+        Ok(match &self.at.pictures {
+            Some(pictures) => pictures.finished(picture, image, &self.at.latent),
+            None => image,
+        })
     }
 
     /// The infotext of a picture.

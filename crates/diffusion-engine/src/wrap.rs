@@ -3,6 +3,7 @@
 mod count;
 mod finite;
 mod guidance;
+mod masked;
 mod memory;
 mod only;
 mod pass;
@@ -17,6 +18,7 @@ use crate::{Again, Clock, Encoded, Error, Hooks, Moment};
 pub(crate) use count::Count;
 pub(crate) use finite::Finite;
 pub use guidance::Guidance;
+pub(crate) use masked::{Mask, mixed};
 pub use memory::Memory;
 pub(crate) use only::only_where;
 pub use pass::{Applied, Origin, Pass};

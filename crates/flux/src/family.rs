@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use core_tensor::{Residency, Weights};
 use diffusion_engine::{
-    Card, Catalog, Clip, ClipConfig, ClipDimensions, Error, Family, Job, Key, Model, OpenedModel, Pass, T5,
-    T5Dimensions, VaeConfig, VaeDimensions,
+    Card, Catalog, Clip, ClipConfig, ClipDimensions, Error, Family, Job, Key, Model, OpenedModel, T5, T5Dimensions,
+    VaeConfig, VaeDimensions,
     family::{Count, Duty, Is, Kind, Network, Part, PartBytes, Parts, Placement, Role, Word, autoencoder, clip, t5},
 };
 
@@ -107,7 +107,7 @@ struct Opened {
 impl Opened {
     /// What the encoder of pictures takes of memory, where a job encodes any.
     fn encoder_bytes(&self, job: &Job) -> Result<u64, Error> {
-        match job.passes().iter().any(Pass::encodes) {
+        match job.encodes_pictures() {
             true => autoencoder::encoder_bytes(&self.vae.0, &self.vae.1),
             false => Ok(0),
         }
@@ -131,6 +131,7 @@ impl OpenedModel for Opened {
 
     fn working_bytes(&self, job: &Job) -> u64 {
         let work = Flux::working_bytes(&self.dimensions, &self.encoder, self.decoder, job);
+        // What encoding holds beside its weights is no more than what decoding does.
         work.saturating_add(self.encoder_bytes(job).unwrap_or(0))
     }
 

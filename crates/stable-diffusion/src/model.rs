@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use core_tensor::{Device, Latent, Tensor};
 use diffusion_engine::{
-    Autoencoder, AutoencoderKl, Card, Encoded, Error, Inside, Key, Model, Pass, Piece, Predictor, Prompt, VaeDimensions,
+    Autoencoder, AutoencoderKl, Card, Encoded, Error, Inside, Key, Model, Pass, Piece, Predictor, Prompt, Shown,
+    VaeDimensions,
 };
 use samplers::{Options, Prediction, SigmaSpace, Value};
 
@@ -88,6 +89,49 @@ impl StableDiffusion {
         let latent = self.vae.encode(gray, None, &Inside::default())?;
         Ok(Tensor::cat(vec![Tensor::ones([1, 1, rows, columns], &self.device), latent], 1))
     }
+
+    /// The same where a part of pictures is drawn anew: the mask at the latent's size, and the latent of each picture with that part gray,
+    /// `[b, 5, h, w]`.
+    ///
+    /// Reference: Forge modules/processing.py `inpainting_image_conditioning`, dfdcbab, with the mean again; a mask's pixel is the first of
+    /// those that it stands for, as torch's `nearest` has it.
+    fn partly_masked(&self, pass: &Pass, shown: &Shown, mask: &Tensor<4>) -> Result<Tensor<4>, Error> {
+        let factor = self.card.factor;
+        let [_, rows, columns] = self.card.latent_shape(pass.size);
+        let small = mask.clone().reshape([1, rows, factor, columns, factor, 1]);
+        let small = small.narrow(2, 0, 1).narrow(4, 0, 1).reshape([1, 1, rows, columns]);
+        let beside = |picture: &Tensor<4>| {
+            let kept = (mask.clone() * shown.hidden).neg() + 1.0;
+            let latent = self.vae.encode(picture.clone() * kept, None, &Inside::default())?;
+            Ok(Tensor::cat(vec![small.clone(), latent], 1))
+        };
+        Ok(Tensor::cat(shown.pictures.iter().map(beside).collect::<Result<_, Error>>()?, 0))
+    }
+
+    fn predicting(
+        self: Arc<Self>,
+        pass: &Pass,
+        under: &[Arc<Encoded>],
+        beside: Option<Tensor<4>>,
+    ) -> Result<Box<dyn Predictor>, Error> {
+        let prompted = |encoded: &Arc<Encoded>| {
+            let (Some(stream), vector) = (encoded.streams.first(), encoded.pooled.clone()) else {
+                let (expected, found) = ("tokens".into(), "another model's".into());
+                return Err(Error::Request { what: "an encoded prompt", expected, found });
+            };
+            let widths = [stream.tokens.dims()[2], vector.as_ref().map_or(0, |vector| vector.dims()[1])];
+            let needed = [self.encoders.width(), self.encoders.vector_width()];
+            if widths != needed {
+                let (expected, found) = (format!("{needed:?} wide"), format!("{widths:?}"));
+                return Err(Error::Request { what: "an encoded prompt", expected, found });
+            }
+            Ok(Prompted { context: stream.tokens.clone(), vector })
+        };
+        let under = under.iter().map(prompted).collect::<Result<_, _>>()?;
+        let times = Times::of(&self.sigma_space(pass), Habits::of(&pass.profile).timing);
+        let prediction = self.prediction(pass);
+        Ok(Box::new(Predicting { sd: self, under, beside, times, prediction }))
+    }
 }
 
 /// What a Stable Diffusion with this autoencoder is.
@@ -153,26 +197,28 @@ impl Model for StableDiffusion {
     }
 
     fn prepare(self: Arc<Self>, pass: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error> {
-        let dimensions = self.unet.dimensions();
-        draws_from_noise(dimensions)?;
-        let prompted = |encoded: &Arc<Encoded>| {
-            let (Some(stream), vector) = (encoded.streams.first(), encoded.pooled.clone()) else {
-                let (expected, found) = ("tokens".into(), "another model's".into());
-                return Err(Error::Request { what: "an encoded prompt", expected, found });
-            };
-            let widths = [stream.tokens.dims()[2], vector.as_ref().map_or(0, |vector| vector.dims()[1])];
-            let needed = [self.encoders.width(), self.encoders.vector_width()];
-            if widths != needed {
-                let (expected, found) = (format!("{needed:?} wide"), format!("{widths:?}"));
-                return Err(Error::Request { what: "an encoded prompt", expected, found });
+        draws_from_noise(self.unet.dimensions())?;
+        let beside = self.is_shown_pictures().then(|| self.all_masked(pass)).transpose()?;
+        self.predicting(pass, &under, beside)
+    }
+
+    fn prepare_shown(
+        self: Arc<Self>,
+        pass: &Pass,
+        under: Vec<Arc<Encoded>>,
+        shown: &Shown,
+    ) -> Result<Box<dyn Predictor>, Error> {
+        match &shown.mask {
+            Some(mask) if self.is_shown_pictures() => {
+                let beside = self.partly_masked(pass, shown, mask)?;
+                self.predicting(pass, &under, Some(beside))
             }
-            Ok(Prompted { context: stream.tokens.clone(), vector })
-        };
-        let under = under.iter().map(prompted).collect::<Result<_, _>>()?;
-        let beside = (dimensions.in_channels == INPAINTING).then(|| self.all_masked(pass)).transpose()?;
-        let times = Times::of(&self.sigma_space(pass), Habits::of(&pass.profile).timing);
-        let prediction = self.prediction(pass);
-        Ok(Box::new(Predicting { sd: self, under, beside, times, prediction }))
+            Some(_) | None => self.prepare(pass, under),
+        }
+    }
+
+    fn is_shown_pictures(&self) -> bool {
+        self.unet.dimensions().in_channels == INPAINTING
     }
 
     fn knobs(&self) -> &[Key] {
@@ -192,7 +238,7 @@ impl Model for StableDiffusion {
 struct Predicting {
     sd: Arc<StableDiffusion>,
     under: Vec<Prompted>,
-    /// What the network is shown behind the latent's channels.
+    /// What the network is shown behind the latent's channels: one for all pictures of the batch, or one for each.
     beside: Option<Tensor<4>>,
     times: Times,
     prediction: Prediction,
@@ -207,10 +253,13 @@ impl Predictor for Predicting {
     fn predict(&mut self, x: &Latent, sigma: f32, which: &[usize], inside: &Inside) -> Result<Vec<Latent>, Error> {
         let Self { sd, under, beside, times, prediction } = self;
         let timestep = times.at(sigma);
-        let of_picture = |prompted: &Prompted, picture: Tensor<4>, inside: &Inside| {
+        let of_picture = |prompted: &Prompted, at: usize, picture: Tensor<4>, inside: &Inside| {
             let shown = picture.clone() * prediction.input(sigma);
             let shown = match &beside {
-                Some(beside) => Tensor::cat(vec![shown, beside.clone()], 1),
+                Some(beside) => {
+                    let own = if beside.dims()[0] > 1 { at } else { 0 };
+                    Tensor::cat(vec![shown, beside.clone().narrow(0, own, 1)], 1)
+                }
                 None => shown,
             };
             let output = sd.unet.forward(shown, timestep, prompted.context.clone(), prompted.vector.clone(), inside)?;
@@ -218,7 +267,7 @@ impl Predictor for Predicting {
         };
         let of_batch = |&prompt: &usize| {
             let inside = inside.of_call(sigma, prompt);
-            x.one_by_one(|i, picture| of_picture(&under[prompt], picture, &inside.of_picture(i)))
+            x.one_by_one(|i, picture| of_picture(&under[prompt], i, picture, &inside.of_picture(i)))
         };
         which.iter().map(of_batch).collect()
     }

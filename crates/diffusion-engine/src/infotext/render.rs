@@ -1,9 +1,12 @@
 use super::{
     lines::{Mark, split_negative},
     pairs::pair_value,
+    pictures,
     settings::NEGATIVE,
 };
-use crate::{Emphasis, Hires, HiresSize, Ingredient, Key, Provenance, RefinedPasses, Refiner, Txt2Img, Variation};
+use crate::{
+    Emphasis, Hires, HiresSize, Ingredient, Key, Origin, Provenance, RefinedPasses, Refiner, Txt2Img, Variation,
+};
 
 /// The infotext of a request, with the model and the autoencoder that it was `made` with and the family's `knobs`; `given_noise` notes that
 /// it did not start from its seed's noise.
@@ -40,6 +43,9 @@ pub fn render(request: &Txt2Img, made: &Provenance, knobs: &[Key], given_noise: 
     }
     pairs.extend(resized_from.map(|size| ("Seed resize from", size.to_string())));
     pairs.extend(hires.iter().map(|hires| ("Denoising strength", hires.strength.to_string())));
+    if let Origin::Pictures(from) = &pass.start {
+        pairs.extend(pictures::pairs(from));
+    }
     pairs.push(("RNG", noise.id().to_uppercase()));
     if *batch > 1 {
         pairs.push(("Batch", batch.to_string()));

@@ -6,6 +6,7 @@ const DESCRIPTION: u16 = 0x010e;
 const MAKE: u16 = 0x010f;
 const MODEL: u16 = 0x0110;
 const EXIF: u16 = 0x8769;
+const ORIENTATION: u16 = 0x0112;
 const XP_COMMENT: u16 = 0x9c9c;
 const USER_COMMENT: u16 = 0x9286;
 
@@ -42,6 +43,16 @@ pub(super) fn texts(tiff: &[u8]) -> Vec<(String, Stored)> {
         }
     }
     found
+}
+
+/// How a camera was held, from 1 for upright to 8; 1 where that is not said.
+pub(crate) fn orientation(tiff: &[u8]) -> u16 {
+    let tiff = Tiff::new(tiff.strip_prefix(b"Exif\0\0").unwrap_or(tiff));
+    let said = tiff.and_then(|tiff| {
+        let entries = tiff.directory(tiff.u32(4)?);
+        tiff.u16(entries.iter().find(|entry| entry.tag == ORIENTATION)?.at)
+    });
+    said.filter(|said| (1..=8).contains(said)).unwrap_or(1)
 }
 
 struct Tiff<'a> {

@@ -3,7 +3,7 @@ use std::{fmt, ops::RangeInclusive, sync::Arc};
 use samplers::{Options, Param, Sampler, Schedule};
 
 use crate::{
-    Emphasis, Error, ExtraNetwork, Key, PerStep, Profile, Size, Upscaler, Which, Wrap, extra_networks,
+    Emphasis, Error, ExtraNetwork, FromPictures, Key, PerStep, Profile, Size, Upscaler, Which, Wrap, extra_networks,
     prompt::is_composed,
 };
 
@@ -66,12 +66,14 @@ pub struct Applied {
 }
 
 /// Where a pass starts.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Origin {
     /// From noise.
     Noise,
     /// From what the pass before made, of which a share, above 0 to 1, becomes noise again.
     Last(f64),
+    /// From pictures.
+    Pictures(Arc<FromPictures>),
 }
 
 impl Origin {
@@ -143,8 +145,9 @@ impl Pass {
 
     /// Whether pictures are encoded for it.
     pub fn encodes(&self) -> bool {
-        match self.start {
+        match &self.start {
             Origin::Noise => false,
+            Origin::Pictures(_) => true,
             Origin::Last(_) => self.upscaler.takes_pixels(),
         }
     }
@@ -168,6 +171,9 @@ impl Pass {
     pub(crate) fn check(&self) -> Result<(), Error> {
         let Self { prompt, negative, steps, options, cfg, .. } = self;
         options.checked(&self.params())?;
+        if let Origin::Pictures(from) = &self.start {
+            from.check()?;
+        }
         for (what, prompt) in [("the prompt", prompt), ("the negative prompt", negative)] {
             if prompt.len() > Self::MAX_PROMPT {
                 let expected = format!("at most {} bytes", Self::MAX_PROMPT);
@@ -192,8 +198,8 @@ impl Pass {
             let (expected, found) = ("0 to 1".into(), share.to_string());
             return Err(Error::Request { what: "where the refiner takes over", expected, found });
         }
-        match (self.start, &self.sigmas) {
-            (Origin::Last(strength), None) if self.spaced_for(strength).0 > Schedule::MAX_STEPS => {
+        match (&self.start, &self.sigmas) {
+            (&Origin::Last(strength), None) if self.spaced_for(strength).0 > Schedule::MAX_STEPS => {
                 let expected =
                     format!("one that {steps} steps make no schedule of more than {} of", Schedule::MAX_STEPS);
                 Err(Error::Request { what: "the strength of a pass", expected, found: strength.to_string() })

@@ -107,7 +107,7 @@ impl Opened {
 
     /// What the encoder of pictures takes of memory, where a job encodes any.
     fn encoder_bytes(&self, job: &Job) -> Result<u64, Error> {
-        match job.passes().iter().any(Pass::encodes) {
+        match job.encodes_pictures() || self.dimensions.in_channels == INPAINTING {
             true => autoencoder::encoder_bytes(&self.vae.0, &self.vae.1),
             false => Ok(0),
         }
@@ -196,6 +196,7 @@ impl OpenedModel for Opened {
 
     fn working_bytes(&self, job: &Job) -> u64 {
         let passes = job.passes().iter().map(|pass| self.pass_bytes(pass, job.batch())).max().unwrap_or(0);
+        // What encoding holds beside its weights is no more than what decoding does.
         passes.saturating_add(self.encoder_bytes(job).unwrap_or(0))
     }
 

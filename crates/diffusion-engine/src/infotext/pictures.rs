@@ -1,0 +1,45 @@
+use crate::{Area, FromPictures, Inpaint, Soft, SoftSettings};
+
+/// What A1111 and Forge say of pictures that a picture was drawn from.
+pub(super) fn pairs(from: &FromPictures) -> Vec<(&'static str, String)> {
+    let mut pairs = vec![("Denoising strength", from.strength.to_string())];
+    if let Some(Inpaint { blur, invert, fill, area, hidden, soft, .. }) = &from.inpaint {
+        if *hidden != 1.0 {
+            pairs.push(("Conditional mask weight", hidden.to_string()));
+        }
+        if *invert {
+            pairs.push(("Mask mode", "Inpaint not masked".to_owned()));
+        }
+        if *blur > 0.0 {
+            pairs.push(("Mask blur", blur.to_string()));
+        }
+        if let Area::Masked { padding } = area {
+            pairs.extend([("Inpaint area", "Only masked".to_owned()), ("Masked area padding", padding.to_string())]);
+        }
+        pairs.extend(fill.label().map(|label| ("Masked content", label.to_owned())));
+        pairs.extend(soft.iter().flat_map(of_soft));
+    }
+    if from.noise_multiplier != 1.0 {
+        pairs.push(("Noise multiplier", from.noise_multiplier.to_string()));
+    }
+    pairs
+}
+
+fn of_soft(soft: &Soft) -> Vec<(&'static str, String)> {
+    let settings = match soft {
+        Soft::Differential => return vec![("Differential diffusion", "True".to_owned())],
+        Soft::Blended(settings) => settings,
+    };
+    let SoftSettings { schedule_bias, preservation, contrast, mask_influence, threshold, threshold_contrast } =
+        settings;
+    let numbers = [
+        ("Soft inpainting schedule bias", schedule_bias),
+        ("Soft inpainting preservation strength", preservation),
+        ("Soft inpainting transition contrast boost", contrast),
+        ("Soft inpainting mask influence", mask_influence),
+        ("Soft inpainting difference threshold", threshold),
+        ("Soft inpainting difference contrast", threshold_contrast),
+    ];
+    let numbers = numbers.map(|(label, number)| (label, number.to_string()));
+    [("Soft inpainting enabled", "True".to_owned())].into_iter().chain(numbers).collect()
+}

@@ -1,0 +1,192 @@
+//! The pictures that a pass starts from, encoded.
+
+use std::sync::Arc;
+
+use core_tensor::{Device, Latent, Tensor, tensor, values};
+use samplers::Process;
+
+use crate::{
+    Error, Fill, FromPictures, Image, Inside, KeptNoise, Model, Raster, Shown, Size, Soft, Stage,
+    canvas::Canvas,
+    changed::changed,
+    finite::finite,
+    host_noise::HostNoise,
+    wrap::{Mask, mixed},
+};
+
+/// Pictures to start from, as the model denoises them.
+#[derive(Clone, Debug)]
+pub(crate) struct StartPictures {
+    canvas: Arc<Canvas>,
+    size: Size,
+    /// `[batch, channels, height, width]`
+    clean: Latent,
+    /// How much of each pixel of a latent is drawn anew, row by row, 0 to 1; everything without it.
+    share: Option<Arc<[f32]>>,
+}
+
+impl StartPictures {
+    /// Encodes the pictures of a batch at the size of a pass.
+    ///
+    /// # Errors
+    /// A mask that can't be worked with, and those of [`Autoencoder::encode`](crate::Autoencoder::encode).
+    pub(crate) fn of(
+        model: &Arc<dyn Model>,
+        from: &Arc<FromPictures>,
+        (size, batch): (Size, usize),
+        source: &mut HostNoise,
+        inside: &Inside,
+    ) -> Result<Self, Error> {
+        let canvas = Arc::new(Canvas::of(from.clone(), size)?);
+        let (card, device, vae) = (model.card(), model.device(), model.clone().vae());
+        let [c, h, w] = card.latent_shape(size);
+        let pixels = canvas.pixels(card.factor, device)?;
+        let encode = |pixels: &Tensor<4>, noise| {
+            let latent = vae.encode(pixels.clone(), noise, inside)?;
+            finite(Stage::Start, &latent)?;
+            Ok::<_, Error>(if latent.dims()[2..] == [h, w] { latent } else { stretched(&latent, [h, w]) })
+        };
+        let latents: Vec<Tensor<4>> = match from.sampled {
+            false => pixels.iter().map(|pixels| encode(pixels, None)).collect::<Result<_, _>>()?,
+            true => {
+                let of_picture = |picture: usize| {
+                    let pixels = pixels.get(picture).or(pixels.first()).ok_or_else(none_given)?;
+                    let [_, _, height, width] = pixels.dims();
+                    let shape = [1, c, height / card.factor, width / card.factor];
+                    encode(pixels, Some(source.draw_one(picture, shape, device)))
+                };
+                (0..batch).map(of_picture).collect::<Result<_, _>>()?
+            }
+        };
+        let of_picture = |picture: usize| latents.get(picture).or(latents.first()).cloned().ok_or_else(none_given);
+        let clean = Tensor::cat((0..batch).map(of_picture).collect::<Result<_, Error>>()?, 0);
+        let share: Option<Arc<[f32]>> = canvas.latent_mask([h, w]).map(Into::into);
+        let fill = canvas.inpaint().map_or(Fill::Original, |inpaint| inpaint.fill);
+        let clean = match (fill, &share) {
+            (Fill::Noise, Some(share)) => {
+                mixed(clean, source.anew([batch, c, h, w], device).0, &one_map(share, [h, w], device))
+            }
+            (Fill::Nothing, Some(share)) => clean * (one_map(share, [h, w], device).neg() + 1.0),
+            (Fill::Fill | Fill::Original | Fill::Noise | Fill::Nothing, _) => clean,
+        };
+        Ok(Self { canvas, size, clean: Latent(clean), share })
+    }
+
+    /// How the latent begins, over noise of unit variance.
+    ///
+    /// Forge backend/modules/k_prediction.py `noise_scaling`, dfdcbab.
+    pub(crate) fn noised(&self, noise: &Latent, sigma: f32, process: Process) -> Latent {
+        noised(self.clean.0.clone(), self.multiplied(noise), sigma, process)
+    }
+
+    fn multiplied(&self, noise: &Latent) -> Tensor<4> {
+        match self.canvas.from().noise_multiplier {
+            1.0 => noise.0.clone(),
+            multiplier => noise.0.clone() * multiplier,
+        }
+    }
+
+    /// What keeps the rest of the pictures as it is, where a part of them is drawn anew.
+    pub(crate) fn mask(&self, noise: &Latent, kept: KeptNoise, source: &HostNoise) -> Option<Mask> {
+        Some(Mask {
+            clean: self.clean.clone(),
+            noise: Latent(self.multiplied(noise)),
+            share: self.share.as_ref()?.to_vec(),
+            soft: self.soft(),
+            kept,
+            source: source.source(),
+            seeds: source.seeds().to_vec(),
+        })
+    }
+
+    fn soft(&self) -> Option<Soft> {
+        self.canvas.inpaint()?.soft
+    }
+
+    /// What a model sees of them that is shown them.
+    pub(crate) fn shown(&self, factor: usize, device: &Device) -> Result<Shown, Error> {
+        let hidden = self.canvas.inpaint().map_or(1.0, |inpaint| inpaint.hidden);
+        Ok(Shown { pictures: self.canvas.pixels(factor, device)?, mask: self.canvas.mask(device), hidden })
+    }
+
+    /// The last latent of a pass, with the rest of the pictures around what was drawn.
+    pub(crate) fn completed(&self, latent: Latent) -> Latent {
+        let Some(share) = &self.share else { return latent };
+        if let Some(Soft::Blended(_)) = self.soft() {
+            return latent;
+        }
+        let [_, _, h, w] = latent.0.dims();
+        let share = one_map(share, [h, w], &latent.0.device());
+        Latent(mixed(self.clean.0.clone(), latent.0, &share))
+    }
+
+    /// A decoded picture of the batch as it is saved.
+    pub(crate) fn finished(&self, picture: usize, image: Image, last: &Latent) -> Image {
+        self.canvas.finished(picture, image, self.changed(picture, last))
+    }
+
+    fn changed(&self, picture: usize, last: &Latent) -> Option<Raster<1>> {
+        let Some(Soft::Blended(soft)) = self.soft() else { return None };
+        let [_, _, h, w] = last.0.dims();
+        let [before, after] = [&self.clean, last].map(|latent| values(&latent.0.clone().narrow(0, picture, 1)));
+        Some(changed(soft, [&before, &after], self.share.as_ref()?, [h, w], self.size))
+    }
+}
+
+/// Data under so much noise.
+pub(crate) fn noised(clean: Tensor<4>, noise: Tensor<4>, sigma: f32, process: Process) -> Latent {
+    let kept = match process {
+        Process::Diffusion => 1.0,
+        Process::Flow => 1.0 - sigma,
+    };
+    Latent(clean * kept + noise * sigma)
+}
+
+fn none_given() -> Error {
+    Error::Request { what: "the number of pictures to start from", expected: "1 at least".into(), found: "0".into() }
+}
+
+/// `[1, 1, h, w]`
+fn one_map(share: &[f32], [h, w]: [usize; 2], device: &Device) -> Tensor<4> {
+    tensor(share.to_vec(), [1, 1, h, w], device)
+}
+
+/// A latent of another size, between whose pixels straight lines are drawn (torch `interpolate`, `bilinear`).
+fn stretched(latent: &Tensor<4>, [height, width]: [usize; 2]) -> Tensor<4> {
+    let [b, c, own_height, own_width] = latent.dims();
+    let places = |own: usize, wanted: usize| {
+        let place = move |at: usize| {
+            let place = ((at as f32 + 0.5) * (own as f32 / wanted as f32) - 0.5).max(0.0);
+            let low = (place as usize).min(own - 1);
+            (low, (low + 1).min(own - 1), place - low as f32)
+        };
+        (0..wanted).map(place).collect::<Vec<_>>()
+    };
+    let (rows, columns, all) = (places(own_height, height), places(own_width, width), values(latent));
+    let stretched = all.chunks_exact(own_height * own_width).flat_map(|map| {
+        let at = |y: usize, x: usize| map[y * own_width + x];
+        let pixel = move |&(up, down, far): &(usize, usize, f32), &(left, right, across): &(usize, usize, f32)| {
+            let row = |y: usize| at(y, left) * (1.0 - across) + at(y, right) * across;
+            row(up) * (1.0 - far) + row(down) * far
+        };
+        rows.iter()
+            .flat_map(|row| columns.iter().map(|column| pixel(row, column)).collect::<Vec<_>>())
+            .collect::<Vec<_>>()
+    });
+    tensor(stretched.collect(), [b, c, height, width], &latent.device())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stretched_latent_is_that_of_torch() {
+        // torch.nn.functional.interpolate(torch.arange(6.).reshape(1, 1, 2, 3), size=(3, 2), mode="bilinear")
+        let latent = tensor((0..6).map(|x| x as f32).collect(), [1, 1, 2, 3], &Device::flex());
+        let found = values(&stretched(&latent, [3, 2]));
+        let expected = [0.25, 1.75, 1.75, 3.25, 3.25, 4.75];
+        assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6), "{found:?}");
+        assert_eq!(values(&stretched(&latent, [2, 3])), values(&latent));
+    }
+}
