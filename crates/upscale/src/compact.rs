@@ -6,7 +6,7 @@ use core_tensor::{Layout, Tensor, Weights, layers::Conv2d};
 use diffusion_engine::{Error as RunError, Inside, Site};
 
 use crate::{
-    Cost, Error,
+    Cost, Error, Lie,
     architecture::MAX_FACTOR,
     rearranged::{channels_as_pixels, repeated},
     upscaler::{BODY, NETWORK, Watch},
@@ -44,6 +44,11 @@ impl CompactDimensions {
 
     pub(crate) fn factor(&self) -> usize {
         self.factor
+    }
+
+    /// How its tiles lie: each of its convolutions sees one pixel further.
+    pub(crate) fn lie(&self) -> Lie {
+        Lie { square: 1, context: self.layers + 1 }
     }
 
     pub(crate) fn layers(&self) -> usize {

@@ -17,5 +17,5 @@ mod upscaler;
 
 pub use error::Error;
 pub use lanczos::lanczos;
-pub use tiles::{Cost, Tiles};
+pub use tiles::{Cost, Lie, Tiles};
 pub use upscaler::{Budgeted, Upscaler};

@@ -7,7 +7,7 @@ use core_tensor::{Device, Layout, Tensor, Weights, layers::Conv2d, ops};
 use diffusion_engine::{Error as RunError, Inside, Site};
 
 use crate::{
-    Cost, Error,
+    Cost, Error, Lie,
     architecture::MAX_FACTOR,
     names::SHARE,
     rearranged::pixels_as_channels,
@@ -16,6 +16,9 @@ use crate::{
 
 /// What values below zero are multiplied with.
 const SLOPE: f32 = 0.2; // basicsr/archs/rrdbnet_arch.py, every LeakyReLU
+
+/// The context of the deepest networks.
+const MOST_CONTEXT: usize = 96;
 
 /// The three blocks of a group.
 const DENSE: [&str; 3] = ["rdb1", "rdb2", "rdb3"];
@@ -68,9 +71,10 @@ impl RrdbDimensions {
         (1 << self.doublings) / self.square
     }
 
-    /// The side of squares of pixels that tiles must be made of whole.
-    pub(crate) fn square(&self) -> usize {
-        self.square
+    /// How its tiles lie. Fifteen layers of a group see as many pixels further, and little of what they see there counts.
+    pub(crate) fn lie(&self) -> Lie {
+        let context = (24 + 3 * self.groups).min(MOST_CONTEXT) * self.square;
+        Lie { square: self.square, context }
     }
 
     pub(crate) fn groups(&self) -> usize {

@@ -1,7 +1,8 @@
 //! Pictures too large to be made larger at once, in overlapping tiles.
 //!
-//! What a network makes of a tile's border is off, as it sees nothing beyond, and the less so the further inside. In the middle of an
-//! overlap one tile fades into the next along `3t² - 2t³`; nearer to its border than that a tile counts for nothing.
+//! What a network makes of a tile's border is off, as it sees nothing beyond, and the less so the further inside: how far that reaches is the
+//! network's to say. In the middle of an overlap one tile fades into the next along `3t² - 2t³`; nearer to its border than that a tile
+//! counts for nothing.
 
 use std::ops::Range;
 
@@ -33,42 +34,65 @@ impl Cost {
     }
 }
 
-/// Pixels that neighbours share at least.
-const OVERLAP: usize = 48;
+/// How a network's tiles must lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lie {
+    /// Tiles begin at multiples of so many pixels.
+    pub square: usize,
+    /// From how far inside a tile its pixels are those of the whole picture, or nearly.
+    pub context: usize,
+}
+
+impl Lie {
+    /// Pixels that neighbours share at least.
+    fn overlap(self) -> usize {
+        2 * self.context + FADE
+    }
+}
 
 /// Pixels in the middle of an overlap along which one tile fades into the next.
 const FADE: usize = 16;
 
+/// How often the context is halved where no tile fits.
+const HALVINGS: u32 = 2;
+
 impl Tiles {
     /// One tile.
     pub fn whole([height, width]: [usize; 2]) -> Self {
-        Self { rows: spread(height, 1, 1), columns: spread(width, 1, 1) }
+        let lie = Lie { square: 1, context: 0 };
+        Self { rows: spread(height, 1, lie), columns: spread(width, 1, lie) }
     }
 
     /// For a picture of this height and width: one tile if `budget` bytes are enough for it, otherwise those equally large tiles that fit
-    /// with the fewest pixels in all. Tiles begin at multiples of `square` pixels. Where none fits it is the smallest that there are, of
-    /// which [`Tiles::bytes`] says what they take.
-    pub fn of([height, width]: [usize; 2], square: usize, budget: u64, cost: Cost) -> Self {
-        let whole = Self::whole([height, width]);
+    /// with the fewest pixels in all. Where none fits, tiles share less of what they should, down to a quarter; and then it is the smallest
+    /// that there are, of which [`Tiles::bytes`] says what they take.
+    pub fn of(size: [usize; 2], lie: Lie, budget: u64, cost: Cost) -> Self {
+        let whole = Self::whole(size);
         if whole.bytes(cost) <= budget {
             return whole;
         }
-        let cut = |rows: usize, columns: usize| Self {
-            rows: spread(height, rows, square),
-            columns: spread(width, columns, square),
-        };
-        let most = [height, width].map(|side| most_tiles(side, square));
+        let less = |halvings: u32| Lie { context: lie.context >> halvings, ..lie };
+        let fitting = (0..=HALVINGS).find_map(|halvings| Self::fitting(size, less(halvings), budget, cost));
+        fitting.unwrap_or_else(|| {
+            let lie = less(HALVINGS);
+            let [rows, columns] = size.map(|side| spread(side, most_tiles(side, lie), lie));
+            Self { rows, columns }
+        })
+    }
+
+    /// Those of the tiles that lie so and fit that have the fewest pixels in all.
+    fn fitting([height, width]: [usize; 2], lie: Lie, budget: u64, cost: Cost) -> Option<Self> {
         let all = (height as u64).saturating_mul(width as u64).saturating_mul(cost.result);
         let pixels = |[rows, columns]: [usize; 2]| {
-            let of = |side, tiles| length(side, tiles, square) as u64;
+            let of = |side, tiles| length(side, tiles, lie) as u64;
             of(height, rows).saturating_mul(of(width, columns))
         };
         let fits = |tiles: &[usize; 2]| pixels(*tiles).saturating_mul(cost.tile).saturating_add(all) <= budget;
-        let cuts = (1..=most[0]).flat_map(|rows| (1..=most[1]).map(move |columns| [rows, columns]));
+        let [most_rows, most_columns] = [height, width].map(|side| most_tiles(side, lie));
+        let cuts = (1..=most_rows).flat_map(|rows| (1..=most_columns).map(move |columns| [rows, columns]));
         let count = |[rows, columns]: [usize; 2]| (rows * columns) as u64;
         let best = cuts.filter(fits).min_by_key(|tiles| (pixels(*tiles).saturating_mul(count(*tiles)), count(*tiles)));
-        let [rows, columns] = best.unwrap_or(most);
-        cut(rows, columns)
+        best.map(|[rows, columns]| Self { rows: spread(height, rows, lie), columns: spread(width, columns, lie) })
     }
 
     /// Height and width of the picture.
@@ -121,24 +145,27 @@ impl Tiles {
     }
 }
 
-/// The most tiles that a side is cut into: each shares less than half of its pixels with either neighbour.
-fn most_tiles(side: usize, square: usize) -> usize {
-    let (side, overlap) = (side.div_ceil(square), OVERLAP.div_ceil(square));
+/// The most tiles that a side is cut into: no place is in three of them.
+fn most_tiles(side: usize, lie: Lie) -> usize {
+    let (side, overlap) = (side.div_ceil(lie.square), lie.overlap().div_ceil(lie.square));
     (side.saturating_sub(overlap) / overlap).max(1)
 }
 
 /// How long equal ranges are over a side, where there are so many, in pixels.
-fn length(side: usize, tiles: usize, square: usize) -> usize {
-    let (units, overlap) = (side.div_ceil(square), OVERLAP.div_ceil(square));
-    let length = (units + (tiles - 1) * overlap).div_ceil(tiles).min(units);
-    (length * square).min(side)
+fn length(side: usize, tiles: usize, lie: Lie) -> usize {
+    (units(side, tiles, lie) * lie.square).min(side)
+}
+
+/// The same in squares.
+fn units(side: usize, tiles: usize, lie: Lie) -> usize {
+    let all = side.div_ceil(lie.square);
+    (all + (tiles - 1) * lie.overlap().div_ceil(lie.square)).div_ceil(tiles).min(all)
 }
 
 /// Equally long ranges over a side, as short as they can be for so many; the last may be shorter by part of a square.
-fn spread(side: usize, tiles: usize, square: usize) -> Vec<Range<usize>> {
-    let (units, gaps) = (side.div_ceil(square), tiles - 1);
-    let length = (units + gaps * OVERLAP.div_ceil(square)).div_ceil(tiles).min(units);
-    let start = |i: usize| (i * (units - length)).checked_div(gaps).unwrap_or(0);
+fn spread(side: usize, tiles: usize, lie: Lie) -> Vec<Range<usize>> {
+    let (all, length, square) = (side.div_ceil(lie.square), units(side, tiles, lie), lie.square);
+    let start = |i: usize| (i * (all - length)).checked_div(tiles - 1).unwrap_or(0);
     (0..tiles).map(|i| start(i) * square..((start(i) + length) * square).min(side)).collect()
 }
 
@@ -170,19 +197,22 @@ mod tests {
     use super::*;
 
     const COST: Cost = Cost { tile: 1000, result: 10 };
+    const LIE: Lie = Lie { square: 1, context: 16 };
 
     #[test]
     fn any_picture_under_any_budget_is_covered_by_tiles_that_overlap_begin_at_squares_and_fit_where_any_do() {
         for size in [[1, 1], [47, 2000], [96, 96], [144, 145], [192, 512], [1023, 17], [4096, 4099]] {
             for square in [1, 2, 4] {
-                let smallest = Tiles::of(size, square, 0, COST);
+                let lie = Lie { square, context: 16 };
+                let smallest = Tiles::of(size, lie, 0, COST);
                 for budget in [1 << 40, 1 << 28, 1 << 26, 1 << 25, 1 << 24, 0] {
-                    let tiles = Tiles::of(size, square, budget, COST);
+                    let tiles = Tiles::of(size, lie, budget, COST);
                     assert_eq!(tiles.size(), size);
                     for ranges in [&tiles.rows, &tiles.columns] {
                         assert!(ranges[0].start == 0 && ranges.iter().all(|r| r.start % square == 0 && !r.is_empty()));
                         let shared = |pair: &[Range<usize>]| pair[0].end - pair[1].start;
-                        assert!(ranges.windows(2).all(|pair| shared(pair) >= OVERLAP - square), "{size:?} {ranges:?}");
+                        // A quarter of the context at least, and what fades.
+                        assert!(ranges.windows(2).all(|pair| shared(pair) >= 24 - square), "{size:?} {ranges:?}");
                         // A place is in two tiles at most, but for what rounding to squares takes.
                         assert!(ranges.windows(3).all(|three| three[2].start + square >= three[0].end), "{ranges:?}");
                     }
@@ -202,9 +232,22 @@ mod tests {
 
     #[test]
     fn less_memory_never_makes_larger_tiles() {
-        let bytes = |budget| Tiles::of([3000, 2000], 1, budget, COST).bytes(COST);
+        let bytes = |budget| Tiles::of([3000, 2000], LIE, budget, COST).bytes(COST);
         let all: Vec<u64> = (20..40).map(|power| bytes(1 << power)).collect();
         assert!(all.is_sorted(), "{all:?}");
+    }
+
+    #[test]
+    fn neighbours_share_their_contexts_where_that_fits_and_less_where_it_does_not() {
+        let lie = Lie { square: 1, context: 40 };
+        let shared = |budget| {
+            let tiles = Tiles::of([1000, 50], lie, budget, COST);
+            (tiles.rows.windows(2)).map(|pair| pair[0].end - pair[1].start).min().unwrap()
+        };
+        assert!(shared(20_000_000) >= 96);
+        // Tiles of 192 pixels are the shortest that share 96, and of 112 those that share 56.
+        assert!((56..96).contains(&shared(150 * 50 * 1000)));
+        assert!((36..56).contains(&shared(0)));
     }
 
     #[test]
@@ -212,7 +255,7 @@ mod tests {
         let [height, width] = [150, 200];
         let pixels = (0..3 * height * width).map(|i| (i as f32 * 0.37).sin()).collect();
         let x = tensor(pixels, [1, 3, height, width], &Device::flex());
-        let tiles = Tiles::of([height, width], 1, 0, COST);
+        let tiles = Tiles::of([height, width], LIE, 0, COST);
         assert!(tiles.count() > 1);
         let same = tiles.assemble(&x, 1, Ok).unwrap();
         assert!(values(&same).iter().zip(values(&x)).all(|(found, expected)| (found - expected).abs() < 1e-6));

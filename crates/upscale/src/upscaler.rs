@@ -86,11 +86,11 @@ impl Upscaler {
 
     /// The tiles of a picture of this height and width under `budget` bytes, as [`Tiles::of`].
     pub fn tiles(&self, size: [usize; 2], budget: u64) -> Tiles {
-        let square = match &self.network {
-            Network::Rrdb(dimensions, _) => dimensions.square(),
-            Network::Compact(..) => 1,
+        let lie = match &self.network {
+            Network::Rrdb(dimensions, _) => dimensions.lie(),
+            Network::Compact(dimensions, _) => dimensions.lie(),
         };
-        Tiles::of(size, square, budget, self.cost())
+        Tiles::of(size, lie, budget, self.cost())
     }
 
     /// How many blocks all tiles have together: as often [`Upscaler::upscale`] says that it is further.
