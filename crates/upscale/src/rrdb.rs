@@ -71,9 +71,9 @@ impl RrdbDimensions {
         (1 << self.doublings) / self.square
     }
 
-    /// How its tiles lie. Fifteen layers of a group see as many pixels further, and little of what they see there counts.
+    /// How its tiles lie. Each of a group's fifteen layers sees one pixel further; of deep networks what is furthest hardly counts.
     pub(crate) fn lie(&self) -> Lie {
-        let context = (24 + 3 * self.groups).min(MOST_CONTEXT) * self.square;
+        let context = (15 * self.groups + 4).min(MOST_CONTEXT) * self.square;
         Lie { square: self.square, context }
     }
 
