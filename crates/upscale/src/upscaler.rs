@@ -28,8 +28,8 @@ pub struct Upscaler {
 
 #[derive(Debug)]
 enum Network {
-    Rrdb(RrdbDimensions, Rrdb),
-    Compact(CompactDimensions, Compact),
+    Rrdb(RrdbDimensions, Box<Rrdb>),
+    Compact(CompactDimensions, Box<Compact>),
 }
 
 impl Upscaler {
@@ -44,7 +44,7 @@ impl Upscaler {
             Architecture::Rrdb(names) => {
                 let w = view(&names);
                 let dimensions = RrdbDimensions::of(&w)?;
-                let network = Rrdb::load(&w, &dimensions)?;
+                let network = Box::new(Rrdb::load(&w, &dimensions)?);
                 Network::Rrdb(dimensions, network)
             }
             Architecture::Compact { prefix } => {
@@ -53,7 +53,7 @@ impl Upscaler {
                     None => view(source),
                 };
                 let dimensions = CompactDimensions::of(&w)?;
-                let network = Compact::load(&w, &dimensions)?;
+                let network = Box::new(Compact::load(&w, &dimensions)?);
                 Network::Compact(dimensions, network)
             }
         };

@@ -113,7 +113,7 @@ fn byte(value: f32) -> u8 {
 /// A picture's file of which the header was read.
 pub(super) enum Opened {
     Png(Box<png::Reader<BufReader<File>>>),
-    Webp(image_webp::WebPDecoder<BufReader<File>>),
+    Webp(Box<image_webp::WebPDecoder<BufReader<File>>>),
     /// Whatever a JPEG's header says: it is not decoded.
     Jpeg,
 }
@@ -196,7 +196,7 @@ fn webp(file: BufReader<File>) -> io::Result<Opened> {
     decoder.set_memory_limit(WEBP_LIMIT);
     match decoder.is_animated() {
         true => Err(io::Error::new(io::ErrorKind::InvalidData, "it is an animation")),
-        false => Ok(Opened::Webp(decoder)),
+        false => Ok(Opened::Webp(Box::new(decoder))),
     }
 }
 

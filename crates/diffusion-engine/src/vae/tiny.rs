@@ -223,7 +223,7 @@ struct Layers {
 enum Loaded {
     Convolution(Conv2d),
     Resampling(Conv2d),
-    Block([Conv2d; 3]),
+    Block(Box<[Conv2d; 3]>),
 }
 
 impl Layers {
@@ -235,7 +235,7 @@ impl Layers {
             let loaded = match layer {
                 Layer::Convolution { .. } => Loaded::Convolution(conv(&number.to_string())?),
                 Layer::Resampling => Loaded::Resampling(conv(&number.to_string())?.strided(stride)),
-                Layer::Block => Loaded::Block([conv(&first)?, conv(&second)?, conv(&third)?]),
+                Layer::Block => Loaded::Block(Box::new([conv(&first)?, conv(&second)?, conv(&third)?])),
             };
             Ok((number, loaded))
         };
@@ -255,7 +255,8 @@ impl Layers {
                 Loaded::Convolution(conv) => conv.forward(x),
                 Loaded::Resampling(conv) if self.doubles => conv.forward(ops::upsample_nearest_2x(x)),
                 Loaded::Resampling(conv) => conv.forward(x),
-                Loaded::Block([first, second, third]) => {
+                Loaded::Block(convs) => {
+                    let [first, second, third] = &**convs;
                     let inner = rectified(second, rectified(first, x.clone(), None), None);
                     rectified(third, inner, Some(x))
                 }
