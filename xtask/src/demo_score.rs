@@ -83,13 +83,13 @@ fn sheet(config: &str) -> PathBuf {
 }
 
 /// Cargo's target folder: xtask itself runs from `<target>/debug/xtask`.
-fn target_folder() -> Result<PathBuf, Box<dyn Error>> {
+pub(crate) fn target_folder() -> Result<PathBuf, Box<dyn Error>> {
     let xtask = std::env::current_exe()?;
     let target = xtask.ancestors().nth(2).ok_or("xtask does not run from a target folder; use `cargo xtask`")?;
     Ok(target.to_path_buf())
 }
 
-fn build_forge(target: &Path) -> Result<PathBuf, Box<dyn Error>> {
+pub(crate) fn build_forge(target: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let build = ["build", "--release", "--package", "forge-cli", "--target-dir"];
     let status = Command::new(cargo).args(build).arg(target).current_dir(root()).status()?;

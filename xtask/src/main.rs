@@ -1,5 +1,5 @@
 //! The project's chores, as one program: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask mutations`, `cargo xtask bench`,
-//! `cargo xtask demo-score`, `cargo xtask synth`.
+//! `cargo xtask demo-score`, `cargo xtask lora-matrix`, `cargo xtask synth`.
 //!
 //! What runs here is what runs on the build machine: `.ci/run` only installs what is missing and calls `ci`.
 
@@ -8,6 +8,7 @@ mod cargo;
 mod ci;
 mod demo_score;
 mod image;
+mod lora_matrix;
 mod mutations;
 mod synth;
 mod tidy;
@@ -30,6 +31,8 @@ usage: cargo xtask <command>
       next to them too
   demo-score [--count 100] [--seed 7] [--steps 20] [--forge PATH]
       how often the demo model draws what it was asked for; writes docs/demo-sheet.png
+  lora-matrix [--write] [--forge PATH]
+      the demo model under its LoRA in every way that docs/lora-flux.md shows, held against docs/lora-flux.png
   synth MODEL OUT [--dtype f16|bf16|f32] [--seed 0]
       a checkpoint of random numbers in the exact shape of sd15, sd15-inpaint, sd21, sdxl, sdxl-refiner, flux-schnell,
       flux-dev, flux-ae, clip-l, t5xxl or any other list of fixtures/keys, for timing and for memory";
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["mutations", flags @ ..] => mutations::run(flags),
         ["demo-score", flags @ ..] => demo_score::run(flags),
+        ["lora-matrix", flags @ ..] => lora_matrix::run(flags),
         ["synth", arguments @ ..] => synth::run(arguments),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
