@@ -72,6 +72,8 @@ pub(crate) fn read(catalog: &Catalog, bytes: &[u8]) -> Reached {
     let number = bytes.iter().fold(0, |sum: u64, byte| sum.wrapping_mul(257).wrapping_add(u64::from(*byte)));
     let dice = &mut Dice::of(number, "request", bytes.len() as u64);
     let request = trimmed(request(dice, catalog));
+    // Some sizes have no second pass.
+    let request = if request.clone().checked().is_ok() { request } else { Txt2Img { hires: None, ..request } };
     let (made, given) = (provenance(dice), dice.one_in(4));
     let text = render(&request, &made, catalog.knobs(), given);
     let infotext = parse(&text, catalog.knobs());

@@ -7,7 +7,7 @@ mod tiny;
 use std::sync::Arc;
 
 use core_tensor::{Device, Latent, tensor, values};
-use diffusion_engine::{Again, Around, Clock, Conditioned, Conditions, Encoded, Guidance, Inside, Job, Piece, Wrap};
+use diffusion_engine::{Around, Clock, Conditioned, Conditions, Encoded, Guidance, Inside, Job, Piece, Wrap};
 use fixtures::{Golden, TRAJECTORY, deviation};
 use forge::{Config, Forge, Size};
 use samplers::{Noise, Options, Processes, Registry, Sigmas, Start, Step};
@@ -55,7 +55,7 @@ fn samplers_end_where_the_references_do() {
             let predictor = model.clone().prepare(pass, under.clone()).unwrap();
             let levels = Sigmas::literal(&sigmas.iter().map(|&s| f64::from(s)).collect::<Vec<_>>()).unwrap();
             let clock = Clock::default();
-            let again = Again::of(Conditioned::new(predictor, Conditions::constant(true), Inside::default()));
+            let again = Conditioned::new(predictor, Conditions::constant(true), Inside::default()).shared();
             let at = Around { pass, space, sigmas: &levels, shape, clock: &clock, predicts: None, again: &again };
             let mut denoiser = Guidance.around(again.denoiser(), &at).unwrap();
             let mut noise = Given(rows("noise").into_iter());

@@ -2,10 +2,20 @@
 
 use std::sync::Arc;
 
+use core_tensor::Latent;
+use samplers::Denoised;
+
 use crate::{
-    Clock, Conditioned, Conditions, Cut, Encoded, Encodings, Error, Inside, Model, Models, Pass, Piece, Prompt, Stage,
-    Which, Wrap, conditions::Editions, encoded::of_one_length, finite::finite, models::Current, prepared::Asking,
-    scripts::Scripts, start_pictures::StartPictures,
+    Clock, Conditioned, Conditions, Cut, Encoded, Encodings, Error, Hooks, Inside, Model, Models, Pass, Piece, Prompt,
+    Stage, Which, Wrap,
+    again::{Answers, Whose},
+    conditions::Editions,
+    encoded::of_one_length,
+    finite::finite,
+    models::Current,
+    prepared::Asking,
+    scripts::Scripts,
+    start_pictures::StartPictures,
 };
 
 /// What is said in a pass, for any model.
@@ -83,10 +93,45 @@ pub(crate) struct Next {
 
 impl Next {
     /// The refiner in the last model's place, which whoever held it has let go.
-    pub(crate) fn taken_over(self) -> Result<Conditioned, Error> {
+    fn taken_over(self) -> Result<Conditioned, Error> {
         let Self { index, conditioning, models, current, .. } = self;
         let model = current.become_one(Which::Refiner, index, &*models)?;
         Ok(conditioning.ready(&model, &models.encodings(Which::Refiner, index))?.conditioned)
+    }
+}
+
+/// A model that answers until another takes over.
+pub(crate) struct Turns {
+    /// None where the model that was to take over could not.
+    now: Option<Conditioned>,
+    next: Option<Next>,
+}
+
+impl Turns {
+    pub(crate) fn of(now: Conditioned, next: Option<Next>) -> Self {
+        Self { now: Some(now), next }
+    }
+
+    /// The model whose turn it is.
+    fn at(&mut self, sigma: f32) -> Result<&mut Conditioned, Error> {
+        let call = self.now.as_ref().map(|now| now.call(sigma));
+        if let Some(next) = self.next.take_if(|next| call.is_some_and(|call| call >= next.from)) {
+            // There may be room for one network alone.
+            self.now = None;
+            self.now = Some(next.taken_over()?);
+        }
+        // What stopped the other from taking over has stopped the run.
+        self.now.as_mut().ok_or(Error::Cancelled)
+    }
+}
+
+impl Answers for Turns {
+    fn answer(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error> {
+        self.at(sigma)?.answer(x, sigma)
+    }
+
+    fn again(&mut self, x: &Latent, sigma: f32, whose: Whose, hooks: &[Arc<dyn Hooks>]) -> Result<Latent, Error> {
+        self.at(sigma)?.again(x, sigma, whose, hooks)
     }
 }
 

@@ -55,6 +55,7 @@ pub struct Inpaint {
 }
 
 /// What is under a mask at first.
+#[expect(clippy::enum_variant_names, reason = "A1111's name of one of them")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fill {
     /// The colours of what lies around it.

@@ -5,6 +5,7 @@
 
 #![warn(missing_docs)]
 
+mod again;
 mod cancel;
 mod canvas;
 mod catalog;
@@ -29,6 +30,7 @@ mod infotext;
 mod interpolation;
 mod job;
 mod keys;
+mod method;
 pub mod methods;
 mod model;
 mod models;
@@ -53,19 +55,22 @@ mod snapshot;
 mod start_pictures;
 mod text;
 mod text_fault;
+mod tiff;
 mod tiny_names;
 mod unwritable;
 mod upscaler;
 mod vae;
 mod vae_names;
+mod which;
 mod whole_file;
 pub mod wrap;
 mod writer;
 
+pub use again::{Again, Whose};
 pub use cancel::Cancel;
 pub use catalog::Catalog;
 pub use clock::{Clock, Moment};
-pub use conditioned::{Again, Conditioned, Whose};
+pub use conditioned::Conditioned;
 pub use conditions::Conditions;
 pub use encoded::{Cut, Encoded, Stream};
 pub use encodings::Encodings;
@@ -80,9 +85,9 @@ pub use infotext::{Infotext, Reading, parse, render};
 pub use interpolation::Interpolation;
 pub use job::Job;
 pub use keys::{Fallback, Key, Kind, Value};
-pub use methods::{Method, Settings};
+pub use method::{Method, Settings};
 pub use model::{Autoencoder, Card, LatentRgb, Model, Predictor, Shown};
-pub use models::{Models, Which};
+pub use models::Models;
 pub use per_step::{NotPerStep, PerStep, Shape};
 pub use picture_text::read_infotext;
 pub use preview::Preview;
@@ -115,6 +120,7 @@ pub use vae::{
     VaeDimensions,
 };
 pub use vae_names::LdmNames;
+pub use which::Which;
 pub use whole_file::{check_writable, sweep, write_passing, write_whole};
 pub use wrap::{Applied, Around, Guidance, Memory, Origin, Pass, Place, Wrap};
 pub use writer::Writer;

@@ -1,21 +1,6 @@
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::{Encodings, Error, Model};
-
-/// Which of a job's models.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Which {
-    /// The one that the job is of.
-    #[default]
-    First,
-    /// That of a second pass, where it has one of its own.
-    Hires,
-    /// That which takes over within a pass.
-    Refiner,
-}
+use crate::{Card, Encodings, Error, Model, Which};
 
 /// The models of a job, as its run asks for them.
 ///
@@ -53,26 +38,11 @@ impl Models for Only {
     }
 }
 
-impl Which {
-    /// What messages call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::First => "the model",
-            Self::Hires => "the second pass's model",
-            Self::Refiner => "the refiner",
-        }
-    }
-}
-
-impl fmt::Display for Which {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 /// The model that a run computes with now. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Current(Arc<Mutex<Option<(Which, Arc<dyn Model>)>>>);
+pub(crate) struct Current(Arc<Mutex<Option<Held>>>);
+
+type Held = (Which, Arc<dyn Model>);
 
 impl Current {
     pub(crate) fn of(which: Which, model: Arc<dyn Model>) -> Self {
@@ -92,7 +62,7 @@ impl Current {
     /// The model that a pass goes on with: the one that there is, or one that is brought in its place. Who else holds that one should
     /// have let it go.
     pub(crate) fn become_one(&self, which: Which, pass: usize, models: &dyn Models) -> Result<Arc<dyn Model>, Error> {
-        let is_it = |now: &&(Which, Arc<dyn Model>)| now.0 == which;
+        let is_it = |now: &&Held| now.0 == which;
         if let Some((_, model)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().filter(is_it) {
             return Ok(model.clone());
         }
@@ -105,7 +75,7 @@ impl Current {
         let model = models.model(which, pass)?;
         if let Some(before) = card {
             let own = model.card();
-            let shape = |card: &crate::Card| format!("{} channels, {} times smaller", card.channels, card.factor);
+            let shape = |card: &Card| format!("{} channels, {} times smaller", card.channels, card.factor);
             if (before.channels, before.factor) != (own.channels, own.factor) {
                 return Err(Error::Request {
                     what: which.name(),

@@ -16,7 +16,6 @@ mod xmp;
 
 use std::{fs::File, io, path::Path};
 
-pub(crate) use self::exif::orientation;
 use self::{
     source::Source,
     texts::{Fault, Texts},

@@ -12,7 +12,7 @@ use samplers::{Denoiser, Step};
 use crate::{
     Again, Autoencoder, Cancel, Encoded, Encodings, Error, Event, Image, Ingredient, Inside, Job, Key, Model, Models,
     Preview, Provenance, Snapshot, Stage, StepReport, Which,
-    conditioning::{Conditioning, Next, Ready},
+    conditioning::{Conditioning, Next, Ready, Turns},
     enlarged::Enlarged,
     finite::finite,
     host_noise::HostNoise,
@@ -139,7 +139,7 @@ impl Run {
         let Ready { conditioned, under, cut } = conditioning.ready(&model, &self.models.encodings(which, index))?;
         let (models, current) = (self.models.clone(), self.current.clone());
         let next = refined_from.map(|from| Next { from, index, conditioning, models, current });
-        let again = Again::until(conditioned, next);
+        let again = Again::of(Turns::of(conditioned, next));
         self.denoiser = Some(self.at.wrapped(pass, &again, model.predicts(pass), &self.watch)?);
         self.at.under = under;
         Ok(Event::Encoded { cut })

@@ -34,7 +34,7 @@ enum Encoding {
     /// There is none.
     Nowhere,
     /// Loaded with the decoder.
-    Here(EncoderHalf),
+    Here(Box<EncoderHalf>),
     /// Loaded whenever pictures are encoded, and let go behind them.
     InFile(Box<LoadEncoder>),
 }
@@ -107,7 +107,7 @@ impl AutoencoderKl {
         let encoder = dimensions.encoder.as_ref().map(|encoder| EncoderHalf::of(&w, encoder, groups)).transpose()?;
         Ok(Self {
             decoder: Decoder::load(&w, &dimensions.decoder, groups)?,
-            encoder: encoder.map_or(Encoding::Nowhere, Encoding::Here),
+            encoder: encoder.map_or(Encoding::Nowhere, |encoder| Encoding::Here(Box::new(encoder))),
             scaling: family.replaced_by(config)?,
             dimensions,
         })

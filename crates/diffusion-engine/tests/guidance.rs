@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use core_tensor::{Device, Latent, Tensor, tensor, values};
 use diffusion_engine::{
-    Again, Around, Call, Cancel, Clock, Conditioned, Conditions, Error, HookError, Hooks, Inside, Job, Model, Pass,
-    Place, Predictor, Run, Settings, Site, Wrap, methods, start,
+    Around, Call, Cancel, Clock, Conditioned, Conditions, Error, HookError, Hooks, Inside, Job, Model, Pass, Place,
+    Predictor, Run, Settings, Site, Wrap, methods, start,
 };
 use fixtures::Golden;
 use samplers::{Denoised, Denoiser, Prediction, Process, SigmaSpace, Sigmas, Step, Value};
@@ -59,7 +59,7 @@ fn guided(keys: &[(&'static str, Value)], predicts: Prediction) -> Vec<f32> {
     let written = (0..steps).map(|i| Denoised { latent: row("positive", i), negative: Some(row("negative", i)) });
     let (clock, levels) = (Clock::default(), [golden.floats("sigmas"), vec![0.0]].concat());
     let sigmas = Sigmas::literal(&levels.iter().map(|&s| f64::from(s)).collect::<Vec<_>>()).unwrap();
-    let again = Again::of(Conditioned::new(Box::new(Silent), Conditions::constant(true), Inside::default()));
+    let again = Conditioned::new(Box::new(Silent), Conditions::constant(true), Inside::default()).shared();
     let space = SigmaSpace::Discrete;
     assert_eq!(space.process(), Process::Diffusion);
     let at = Around {
@@ -97,7 +97,8 @@ fn methods_make_of_answers_what_the_references_make() {
     let epsilon = Prediction::Epsilon;
     let four = ("threshold", number(4.0));
     let three = ("threshold", number(3.0));
-    let cases: [(&str, Vec<(&'static str, Value)>, Prediction); 9] = [
+    type Case = (&'static str, Vec<(&'static str, Value)>, Prediction);
+    let cases: [Case; 9] = [
         ("rescale.epsilon", rescale.to_vec(), epsilon),
         ("rescale.v", rescale.to_vec(), Prediction::V),
         ("rescale.flow", rescale.to_vec(), Prediction::Flow),

@@ -34,13 +34,16 @@ struct Inner {
     threads: Threads,
     loaded: Mutex<BTreeMap<Which, Loaded>>,
     /// Prompts that were encoded, by the model and what its text encoders had in them; the last few.
-    encodings: Mutex<Vec<((Which, String), Arc<Encodings>)>>,
+    encodings: Mutex<Vec<(State, Arc<Encodings>)>>,
     loras: LoraIndex,
     /// Whether a LoRA may fit in part.
     partly: bool,
     /// What LoRA files are known by, of those that were asked for.
     hashes: Mutex<BTreeMap<(PathBuf, Version), String>>,
 }
+
+/// Whose text encoders, and what they had in them.
+type State = (Which, String);
 
 /// How many states of the text encoders have their prompts kept.
 const STATES: usize = 8;

@@ -77,6 +77,10 @@ fn an_infotext_has_every_label() {
             .unwrap();
     let seed = find("sampling", "seed").unwrap();
     config.set(seed, &Value::Whole(7), "seed").unwrap();
+    for key in keys().filter(|key| key.table == "guidance") {
+        let Fallback::Open { example, .. } = key.default else { continue };
+        config.set(key, &key.read(example.trim_matches('"')), "example").unwrap();
+    }
     let second = "[hires]\nscale = 2\nsteps = 3\nsampler = \"heun\"\nschedule = \"karras\"\ncfg = 3\nguidance = 2\nprompt = \"cats\"\nnegative = \"birds\"";
     let said = |config: &Config| {
         let request = config.request(|| 0).unwrap();

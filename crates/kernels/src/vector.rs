@@ -446,15 +446,13 @@ struct Tile<'a, 'o, S> {
     is_last: bool,
 }
 
+/// Further inputs, and the weights that they are multiplied with.
+type More<'a, W> = (&'a [f32], &'a [<W as Weights>::Value]);
+
 impl<S: Simd> Tile<'_, '_, S> {
     /// Sums the block's products for the first `M` rows, on top of those of the blocks before, and those of `more` inputs and weights.
     #[inline(always)]
-    fn run<W: Weights, const M: usize>(
-        self,
-        a: &[f32],
-        b: &[W::Value],
-        more: Option<(&[f32], &[<W::Also as Weights>::Value])>,
-    ) {
+    fn run<W: Weights, const M: usize>(self, a: &[f32], b: &[W::Value], more: Option<More<W::Also>>) {
         let Self { s, waiting, mut ahead, ahead_step, finish, out, first, count, columns, is_first, is_last } = self;
         let tile_rows = tile_rows::<S>();
         let steps = a.len() / tile_rows;

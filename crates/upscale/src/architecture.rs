@@ -4,9 +4,6 @@ use core_tensor::{Manifest, WeightSource};
 
 use crate::{Error, names::BasicSrNames};
 
-/// The largest factor of a network that is run; the largest known is 8.
-pub(crate) const MAX_FACTOR: usize = 16;
-
 /// An upscaler's file, under one set of names.
 pub(crate) enum Architecture<'s> {
     /// ESRGAN's residual-in-residual dense blocks.

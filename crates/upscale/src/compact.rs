@@ -7,9 +7,8 @@ use diffusion_engine::{Error as RunError, Inside, Site};
 
 use crate::{
     Cost, Error, Lie,
-    architecture::MAX_FACTOR,
+    network::{BODY, MAX_FACTOR, NETWORK, Watch},
     rearranged::{channels_as_pixels, repeated},
-    upscaler::{BODY, NETWORK, Watch},
 };
 
 /// Dimensions, all of them read off the tensors.

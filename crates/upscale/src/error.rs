@@ -41,7 +41,7 @@ pub enum Error {
         output: usize,
     },
     /// A network whose layers make no whole factor, or one that is larger than any upscaler's.
-    #[error("{source_name}: {what}, expected a factor of 1 to {}", crate::architecture::MAX_FACTOR)]
+    #[error("{source_name}: {what}, expected a factor of 1 to {}", crate::network::MAX_FACTOR)]
     Factor {
         /// Which file.
         source_name: String,

@@ -10,6 +10,7 @@ mod compact;
 mod error;
 mod lanczos;
 mod names;
+mod network;
 mod rearranged;
 mod rrdb;
 mod tiles;

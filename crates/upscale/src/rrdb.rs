@@ -8,10 +8,9 @@ use diffusion_engine::{Error as RunError, Inside, Site};
 
 use crate::{
     Cost, Error, Lie,
-    architecture::MAX_FACTOR,
     names::SHARE,
+    network::{BODY, MAX_FACTOR, NETWORK, Watch},
     rearranged::pixels_as_channels,
-    upscaler::{BODY, NETWORK, Watch},
 };
 
 /// What values below zero are multiplied with.

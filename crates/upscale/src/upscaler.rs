@@ -10,15 +10,6 @@ use crate::{
     rrdb::{Rrdb, RrdbDimensions},
 };
 
-/// How upscalers are called where hooks look inside.
-pub(crate) const NETWORK: &str = "upscaler";
-
-/// The stack of blocks of either.
-pub(crate) const BODY: &str = "body";
-
-/// What is told when a block is done.
-pub(crate) type Watch<'w> = &'w dyn Fn();
-
 /// A network that makes pictures larger, loaded.
 #[derive(Debug)]
 pub struct Upscaler {

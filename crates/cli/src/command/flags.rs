@@ -155,7 +155,9 @@ fn flagged() -> Vec<(&'static Key, &'static str)> {
 
 fn arg(key: &'static Key, flag: &'static str) -> Arg {
     let arg = Arg::new(flag).long(flag).help(key.about).help_heading(heading(key)).value_name(value_name(&key.kind));
-    let arg = if key.name.replace('_', "-") == flag { arg } else { arg.alias(key.name) };
+    // A flag that begins with its table has that for a reason: other tables have keys of the same name.
+    let is_of_table = flag.starts_with(key.table) || key.name.replace('_', "-") == flag;
+    let arg = if is_of_table { arg } else { arg.alias(key.name) };
     match key.kind {
         Kind::Options => arg.value_parser(Words).allow_hyphen_values(true).action(ArgAction::Append),
         Kind::Words { .. }

@@ -72,7 +72,7 @@ impl Kind {
 
     /// The same, where something can be written back under the file's own names: `places` tells where a branch of a tensor, by the
     /// prefix, the name with it and the shape that the network knows, lies in the file.
-    pub fn placed(self, places: fn(&str, (&str, &[usize]), Branch) -> Option<(String, Branch)>) -> Self {
+    pub fn placed(self, places: Places) -> Self {
         Self { places: Some(places), ..self }
     }
 

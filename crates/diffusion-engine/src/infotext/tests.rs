@@ -108,7 +108,7 @@ fn line_ends_that_were_lost_or_changed_are_found_again() {
         assert_eq!(parse(&render(&request, "m", false)).request(&catalog()).unwrap(), request);
     }
     // and what has no settings behind it is a prompt
-    for text in ["a dance in steps: 3, and more: 4", "Hires steps: 10"] {
+    for text in ["a dance in steps: 3, and more: 4", "Garden steps: 10"] {
         assert_eq!(parse(text).prompt, text);
     }
 }

@@ -130,6 +130,7 @@ struct Course {
 
 impl Course {
     /// At this share of the steps.
+    #[expect(clippy::approx_constant, reason = "the extension's own number")]
     fn at(&self, share: f64, power: f64) -> f64 {
         let quarter = share * 1.5707; // the extension's own, for a quarter of a turn
         let portion = (share * power).fract();

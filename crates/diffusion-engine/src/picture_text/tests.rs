@@ -87,13 +87,17 @@ impl Folder {
 #[test]
 fn the_infotext_comes_back_from_the_file() {
     let folder = Folder::new();
-    for text in ["a café\nSteps: 1", "ein Löwe, 獅子\nSteps: 1", "\u{0}odd", "", "Ã©\nSteps: 1, Version: forge 0.1.0"]
-    {
-        let path = folder.0.path().join("deep/er/a.png");
+    let path = folder.0.path().join("deep/er/a.png");
+    let save = |text: &str| {
         let pixels = vec![255, 0, 0, 0, 0, 255];
         Image { width: 2, height: 1, pixels, infotext: text.into() }.save(&path).unwrap();
-        assert_eq!(read_infotext(&path).unwrap(), text);
+        read_infotext(&path)
+    };
+    for text in ["a café\nSteps: 1", "ein Löwe, 獅子\nSteps: 1", "\u{0}odd", "Ã©\nSteps: 1, Version: forge 0.1.0"]
+    {
+        assert_eq!(save(text).unwrap(), text);
     }
+    assert!(matches!(save(""), Err(Error::NoInfotext { .. })));
 }
 
 #[test]

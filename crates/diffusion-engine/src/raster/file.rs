@@ -12,7 +12,7 @@ use zune_jpeg::{
 };
 
 use super::Raster;
-use crate::{Error, Size, picture_text::orientation};
+use crate::{Error, Size, tiff::orientation};
 
 /// The longest file that is read, in bytes.
 const LONGEST: u64 = 256 << 20;

@@ -1,4 +1,4 @@
-//! LoRAs on their way into a file: what they add to which of its tensors.
+//! A file's tensors on their way into another, and what LoRAs add to them.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use core_tensor::{Branch, WeightSource};
 use diffusion_engine::family::{Kind, Role};
 use lora::{Blocks, Dora, Merged, Report, Target};
 
-use super::{Recipe, plan::as_network};
+use super::Recipe;
 use crate::{
     Error, Families, LoraConfig, Result,
     convert_fault::ConvertFault,
@@ -94,6 +94,19 @@ impl Merging {
     }
 }
 
+/// The tensors of a file of one model under the names that its network asks for, and their prefix; of any other under its own.
+pub(super) fn as_network(file: &ModelFile, families: &Families) -> (Arc<dyn WeightSource>, Option<String>) {
+    match file.parts.as_slice() {
+        [only] if families.role_of(&only.kind).is_some() => {
+            let source = file.source(0, &only.kind);
+            let is_under = source.manifest().names().all(|name| name.starts_with(&only.prefix));
+            let prefix = if is_under { only.prefix.clone() } else { String::new() };
+            (source, Some(prefix))
+        }
+        _ => (file.tensors(), None),
+    }
+}
+
 /// How a LoRA's magnitudes are understood.
 fn dora(lora: &LoraConfig) -> Result<Dora> {
     match lora.dora.as_deref() {
@@ -129,10 +142,13 @@ impl Part {
     }
 }
 
+/// A role, the part of the file that has it, and what kind that is.
+type Told = (Role, usize, Arc<Kind>);
+
 /// The parts that LoRAs change: those of the family whose word for what denoises is the most specific, or of which there are the most.
 fn parts(file: &ModelFile, families: &Families) -> Result<Vec<Part>> {
     let (_, whole) = as_network(file, families);
-    let mut best: Option<((usize, usize), Vec<(Role, usize, Arc<Kind>)>)> = None;
+    let mut best: Option<((usize, usize), Vec<Told>)> = None;
     for (_, roles) in families.with_roles() {
         let mut taken: Vec<usize> = Vec::new();
         let mut found = Vec::new();
@@ -150,7 +166,7 @@ fn parts(file: &ModelFile, families: &Families) -> Result<Vec<Part>> {
     }
     let found = best.map(|(_, found)| found).unwrap_or_default();
     let adaptable = found.into_iter().filter(|(role, ..)| is_adaptable(role.network.duty));
-    let part = |(role, at, kind): (Role, usize, Arc<Kind>)| -> Result<Part> {
+    let part = |(role, at, kind): Told| -> Result<Part> {
         let config = ModelConfig::beside(&file.path, &role.network)?.config;
         let settings = config.as_ref().map(ModelConfig::settings).unwrap_or_default();
         let of_file = file.part((at, &kind), role.key.clone(), settings);

@@ -10,7 +10,11 @@ use quant::{
     gguf_header, is_in_gguf, safetensors_header,
 };
 
-use super::{Kept, NOTES, Recipe, Target, merging::Merging, rules::Place};
+use super::{
+    Kept, NOTES, Recipe, Target,
+    merging::{Merging, as_network},
+    rules::Place,
+};
 use crate::{
     Error, Families, Result,
     convert_fault::ConvertFault,
@@ -213,19 +217,6 @@ fn texts(file: &ModelFile, families: &Families, kept: Kept) -> Vec<(String, Stri
     let architecture = architecture.map(|name| ("general.architecture".to_owned(), name.to_owned()));
     let format = (kept == Kept::Safetensors).then(|| ("format".to_owned(), "pt".to_owned()));
     architecture.into_iter().chain(format).chain(noted).collect()
-}
-
-/// The tensors of a file of one model under the names that its network asks for, and their prefix; of any other under its own.
-pub(super) fn as_network(file: &ModelFile, families: &Families) -> (Arc<dyn WeightSource>, Option<String>) {
-    match file.parts.as_slice() {
-        [only] if families.role_of(&only.kind).is_some() => {
-            let source = file.source(0, &only.kind);
-            let is_under = source.manifest().names().all(|name| name.starts_with(&only.prefix));
-            let prefix = if is_under { only.prefix.clone() } else { String::new() };
-            (source, Some(prefix))
-        }
-        _ => (file.tensors(), None),
-    }
 }
 
 /// Which variant of its network the first part is; none of what no role takes.
