@@ -51,7 +51,7 @@ pub trait Family: Send + Sync {
         &[]
     }
 
-    /// The ways of guiding its models beside those of every model, see [`Model::methods`](crate::Model::methods).
+    /// The ways of guiding its models beside those of every model, see [`Model::methods`].
     fn methods(&self) -> &'static [Method] {
         &[]
     }
