@@ -1,4 +1,4 @@
-use core_tensor::{Device, Latent, Tensor, tensor, values};
+use core_tensor::{Device, Latent, Tensor, on_host, tensor};
 
 use crate::{Autoencoder, Card, Error, Filter, Inside, Pass, PixelUpscaler, Size, Stage, Upscaler, finite::finite};
 
@@ -28,7 +28,7 @@ impl Enlarged {
         let [pictures, _, h, w] = clean.0.dims();
         let network = match &pass.upscaler {
             Upscaler::Latent(_) if [h, w] == [rows, columns] => return Ok(Self::Latent(clean)),
-            Upscaler::Latent(interpolation) => return Ok(Self::Latent(interpolation.resized(&clean, [rows, columns]))),
+            Upscaler::Latent(interpolation) => return interpolation.resized(&clean, [rows, columns]).map(Self::Latent),
             Upscaler::Picture(filter) => (*filter, None),
             Upscaler::Network(network) => (Filter::Lanczos, Some(&**network)),
         };
@@ -76,7 +76,7 @@ fn larger(
     let device = pixels.device();
     // Bytes are cut off, not rounded, as in decode_first_stage's caller.
     let [_, _, mut height, mut width] = pixels.dims();
-    let mut rgb = as_bytes((pixels + 1.0) / 2.0, |byte| byte);
+    let mut rgb = as_bytes((pixels + 1.0) / 2.0, |byte| byte)?;
     let Some(network) = network else { return Ok((rgb, [height, width])) };
     for _ in 0..Upscaler::MOST {
         if height >= to.height && width >= to.width {
@@ -85,15 +85,15 @@ fn larger(
         let made = network.upscale(as_pixels(&rgb, [height, width], &device), inside)?;
         finite(Stage::Start, &made)?;
         [_, _, height, width] = made.dims();
-        rgb = as_bytes(made, f32::round);
+        rgb = as_bytes(made, f32::round)?;
     }
     Ok((rgb, [height, width]))
 }
 
 /// `[1, 3, h, w]`, 0 to 1, as rows of bytes.
-fn as_bytes(pixels: Tensor<4>, whole: fn(f32) -> f32) -> Vec<u8> {
-    let rows = values(&pixels.swap_dims(1, 2).swap_dims(2, 3)); // 1 c h w -> 1 h w c
-    rows.into_iter().map(|value| whole(value.clamp(0.0, 1.0) * 255.0) as u8).collect()
+fn as_bytes(pixels: Tensor<4>, whole: fn(f32) -> f32) -> Result<Vec<u8>, Error> {
+    let rows = on_host(&pixels.swap_dims(1, 2).swap_dims(2, 3))?; // 1 c h w -> 1 h w c
+    Ok(rows.into_iter().map(|value| whole(value.clamp(0.0, 1.0) * 255.0) as u8).collect())
 }
 
 /// Rows of bytes as `[1, 3, h, w]`, 0 to 1.

@@ -1,6 +1,8 @@
 //! Latents of another size, as PyTorch's `interpolate` makes them.
 
-use core_tensor::{Latent, tensor, values};
+use core_tensor::{Latent, on_host, tensor};
+
+use crate::Error;
 
 /// How a latent of another size is made; pixels are areas, as with `align_corners=False`.
 ///
@@ -27,10 +29,13 @@ type Taps = Vec<(usize, f32)>;
 
 impl Interpolation {
     /// A latent, `[b, c, h, w]`, of this height and width.
-    pub fn resized(self, latent: &Latent, [height, width]: [usize; 2]) -> Latent {
+    ///
+    /// # Errors
+    /// [`Error::Weights`] for a device that could not compute the latent.
+    pub fn resized(self, latent: &Latent, [height, width]: [usize; 2]) -> Result<Latent, Error> {
         let [b, c, h, w] = latent.0.dims();
         let (rows, columns) = (self.taps(h, height), self.taps(w, width));
-        let given = values(&latent.0);
+        let given = on_host(&latent.0)?;
         let across = given.chunks_exact(w).flat_map(|row| columns.iter().map(|taps| sum(taps, |at| row[at])));
         let across: Vec<f32> = across.collect();
         let down = across.chunks_exact(h * width).flat_map(|map| {
@@ -38,7 +43,7 @@ impl Interpolation {
                 move |taps: &Taps| -> Vec<f32> { (0..width).map(|x| sum(taps, |at| map[at * width + x])).collect() };
             rows.iter().flat_map(of_row)
         });
-        Latent(tensor(down.collect(), [b, c, height, width], &latent.0.device()))
+        Ok(Latent(tensor(down.collect(), [b, c, height, width], &latent.0.device())))
     }
 
     /// What each of `to` pixels in a row is made of, where there were `from`.
@@ -95,5 +100,23 @@ fn cubic(x: f32, a: f32) -> f32 {
         x if x < 1.0 => ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0,
         x if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * a,
         _ => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core_tensor::{Device, values};
+
+    use super::*;
+
+    #[test]
+    fn a_stretched_latent_is_that_of_torch() {
+        // torch.nn.functional.interpolate(torch.arange(6.).reshape(1, 1, 2, 3), size=(3, 2), mode="bilinear")
+        let latent = Latent(tensor((0..6).map(|x| x as f32).collect(), [1, 1, 2, 3], &Device::flex()));
+        let stretched = |size| values(&Interpolation::Bilinear.resized(&latent, size).unwrap().0);
+        let found = stretched([3, 2]);
+        let expected = [0.25, 1.75, 1.75, 3.25, 3.25, 4.75];
+        assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6), "{found:?}");
+        assert_eq!(stretched([2, 3]), values(&latent.0));
     }
 }

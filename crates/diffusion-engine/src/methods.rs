@@ -54,10 +54,14 @@ pub(crate) fn wraps(model: &dyn Model, pass: &Pass) -> Result<Vec<Arc<dyn Wrap>>
 }
 
 /// What becomes of each picture of a batch, of which there are so many latents, by itself.
-fn each<const N: usize>(latents: [&Latent; N], of_picture: impl Fn([Tensor<4>; N]) -> Tensor<4>) -> Latent {
-    let [batch, ..] = latents[0].0.dims();
-    let picture = |i| of_picture(latents.map(|latent| latent.0.clone().narrow(0, i, 1)));
-    Latent(Tensor::cat((0..batch).map(picture).collect(), 0))
+///
+/// # Errors
+/// The first of `of_picture`'s.
+fn each<const N: usize, E>(
+    latents: [&Latent; N],
+    of_picture: impl Fn([Tensor<4>; N]) -> Result<Tensor<4>, E>,
+) -> Result<Latent, E> {
+    latents[0].one_by_one(|i, _| of_picture(latents.map(|latent| latent.0.clone().narrow(0, i, 1))))
 }
 
 /// The sum of the products of all values, `[1, 1, 1, 1]`.

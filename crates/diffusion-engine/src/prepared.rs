@@ -13,7 +13,7 @@ use crate::{
     methods,
     scripts::Scripts,
     start_pictures::{StartPictures, noised},
-    wrap::{Count, Finite, Mask, Watch, only_where},
+    wrap::{Count, Finite, Mask, Watch, exact_steps, only_where},
 };
 
 /// A pass of a job, and where it stands.
@@ -273,10 +273,4 @@ impl Spaced {
         let (sigmas, stepper) = sampler.begin(&start, levels.clone())?;
         Ok(Self { scale: sampler.starts_with(&levels, &sigmas), sigmas, stepper, sampler, path })
     }
-}
-
-/// All that are asked for, of a longer schedule: Forge modules/sd_samplers_common.py `setup_img2img_steps`, dfdcbab.
-fn exact_steps(steps: usize, strength: f64) -> (usize, usize) {
-    const MOST: f64 = 0.999;
-    ((steps as f64 / strength.min(MOST)) as usize, steps)
 }

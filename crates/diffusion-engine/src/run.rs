@@ -193,10 +193,10 @@ impl Run {
         let image = |(picture, (text, known)): (usize, (String, OnceCell<_>))| {
             let pixels = known.into_inner().map_or_else(|| decoded(&*vae, &latent, picture, &inside), Ok);
             let image = Image::of(pixels.map_err(|error| told(error, end))?, text)?;
-            Ok(match &pictures {
+            match &pictures {
                 Some(pictures) => pictures.finished(picture, image, &latent),
-                None => image,
-            })
+                None => Ok(image),
+            }
         };
         texts.into_iter().zip(pixels).enumerate().map(image).collect()
     }
@@ -211,10 +211,10 @@ impl Run {
 
     fn picture(&self, picture: usize) -> Result<Image, Error> {
         let image = Image::of(self.decoded(picture)?, self.text(picture))?;
-        Ok(match &self.at.pictures {
+        match &self.at.pictures {
             Some(pictures) => pictures.finished(picture, image, &self.at.latent),
-            None => image,
-        })
+            None => Ok(image),
+        }
     }
 
     /// The infotext of a picture.

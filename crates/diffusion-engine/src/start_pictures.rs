@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use core_tensor::{Device, Latent, Tensor, tensor, values};
+use core_tensor::{Device, Latent, Tensor, on_host, tensor};
 use samplers::Process;
 
 use crate::{
-    Error, Fill, FromPictures, Image, Inside, KeptNoise, Model, Raster, Shown, Size, Soft, Stage,
+    Error, Fill, FromPictures, Image, Inside, Interpolation, KeptNoise, Model, Raster, Shown, Size, Soft, Stage,
     canvas::Canvas,
     changed::changed,
     finite::finite,
@@ -44,7 +44,10 @@ impl StartPictures {
         let encode = |pixels: &Tensor<4>, noise| {
             let latent = vae.encode(pixels.clone(), noise, inside)?;
             finite(Stage::Start, &latent)?;
-            Ok::<_, Error>(if latent.dims()[2..] == [h, w] { latent } else { stretched(&latent, [h, w]) })
+            if latent.dims()[2..] == [h, w] {
+                return Ok(latent);
+            }
+            Ok::<_, Error>(Interpolation::Bilinear.resized(&Latent(latent), [h, w])?.0)
         };
         let latents: Vec<Tensor<4>> = match from.sampled {
             false => pixels.iter().map(|pixels| encode(pixels, None)).collect::<Result<_, _>>()?,
@@ -121,15 +124,18 @@ impl StartPictures {
     }
 
     /// A decoded picture of the batch as it is saved.
-    pub(crate) fn finished(&self, picture: usize, image: Image, last: &Latent) -> Image {
-        self.canvas.finished(picture, image, self.changed(picture, last))
+    ///
+    /// # Errors
+    /// [`Error::Weights`] for a device that could not compute the latents.
+    pub(crate) fn finished(&self, picture: usize, image: Image, last: &Latent) -> Result<Image, Error> {
+        Ok(self.canvas.finished(picture, image, self.changed(picture, last)?))
     }
 
-    fn changed(&self, picture: usize, last: &Latent) -> Option<Raster<1>> {
-        let Some(Soft::Blended(soft)) = self.soft() else { return None };
+    fn changed(&self, picture: usize, last: &Latent) -> Result<Option<Raster<1>>, Error> {
+        let (Some(Soft::Blended(soft)), Some(share)) = (self.soft(), &self.share) else { return Ok(None) };
         let [_, _, h, w] = last.0.dims();
-        let [before, after] = [&self.clean, last].map(|latent| values(&latent.0.clone().narrow(0, picture, 1)));
-        Some(changed(soft, [&before, &after], self.share.as_ref()?, [h, w], self.size))
+        let [before, after] = [&self.clean, last].map(|latent| on_host(&latent.0.clone().narrow(0, picture, 1)));
+        Ok(Some(changed(soft, [&before?, &after?], share, [h, w], self.size)))
     }
 }
 
@@ -149,44 +155,4 @@ fn none_given() -> Error {
 /// `[1, 1, h, w]`
 fn one_map(share: &[f32], [h, w]: [usize; 2], device: &Device) -> Tensor<4> {
     tensor(share.to_vec(), [1, 1, h, w], device)
-}
-
-/// A latent of another size, between whose pixels straight lines are drawn (torch `interpolate`, `bilinear`).
-fn stretched(latent: &Tensor<4>, [height, width]: [usize; 2]) -> Tensor<4> {
-    let [b, c, own_height, own_width] = latent.dims();
-    let places = |own: usize, wanted: usize| {
-        let place = move |at: usize| {
-            let place = ((at as f32 + 0.5) * (own as f32 / wanted as f32) - 0.5).max(0.0);
-            let low = (place as usize).min(own - 1);
-            (low, (low + 1).min(own - 1), place - low as f32)
-        };
-        (0..wanted).map(place).collect::<Vec<_>>()
-    };
-    let (rows, columns, all) = (places(own_height, height), places(own_width, width), values(latent));
-    let stretched = all.chunks_exact(own_height * own_width).flat_map(|map| {
-        let at = |y: usize, x: usize| map[y * own_width + x];
-        let pixel = move |&(up, down, far): &(usize, usize, f32), &(left, right, across): &(usize, usize, f32)| {
-            let row = |y: usize| at(y, left) * (1.0 - across) + at(y, right) * across;
-            row(up) * (1.0 - far) + row(down) * far
-        };
-        rows.iter()
-            .flat_map(|row| columns.iter().map(|column| pixel(row, column)).collect::<Vec<_>>())
-            .collect::<Vec<_>>()
-    });
-    tensor(stretched.collect(), [b, c, height, width], &latent.device())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stretched_latent_is_that_of_torch() {
-        // torch.nn.functional.interpolate(torch.arange(6.).reshape(1, 1, 2, 3), size=(3, 2), mode="bilinear")
-        let latent = tensor((0..6).map(|x| x as f32).collect(), [1, 1, 2, 3], &Device::flex());
-        let found = values(&stretched(&latent, [3, 2]));
-        let expected = [0.25, 1.75, 1.75, 3.25, 3.25, 4.75];
-        assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6), "{found:?}");
-        assert_eq!(values(&stretched(&latent, [2, 3])), values(&latent));
-    }
 }

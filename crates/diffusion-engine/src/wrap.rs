@@ -21,6 +21,7 @@ pub use guidance::Guidance;
 pub(crate) use masked::{Mask, mixed};
 pub use memory::Memory;
 pub(crate) use only::only_where;
+pub(crate) use pass::exact_steps;
 pub use pass::{Applied, Origin, Pass};
 pub(crate) use watch::Watch;
 

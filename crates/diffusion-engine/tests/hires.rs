@@ -42,7 +42,7 @@ fn a_latent_of_another_size_is_that_of_torch() {
         let (mode, _) = name.split_once('.').unwrap();
         let Ok(Upscaler::Latent(interpolation)) = mode.parse() else { panic!("{mode} is no upscaler") };
         let [_, _, height, width]: [usize; 4] = golden.shape(name).try_into().unwrap();
-        let found = interpolation.resized(&x, [height, width]);
+        let found = interpolation.resized(&x, [height, width]).unwrap();
         assert_eq!(found.0.dims().to_vec(), golden.shape(name));
         let off = deviation(&values(&found.0), &golden.floats(name));
         assert!(off < 1e-5, "{name} is {off:.1e} off");

@@ -72,12 +72,12 @@ impl Enlarger {
             let opacity = match (picture.opacities(&self.device), &picture.opacity) {
                 (Some(greys), _) => {
                     let greys = larger(greys)?.mean_dim(1).expand([1, 3, target[0], target[1]]);
-                    Some(Picture::of(&greys, None).pixels.into_iter().step_by(3).collect())
+                    Some(Picture::of(&greys, None)?.pixels.into_iter().step_by(3).collect())
                 }
                 (None, Some(all)) => Some(vec![all.first().copied().unwrap_or(u8::MAX); target[0] * target[1]]),
                 (None, None) => None,
             };
-            Ok(Picture::of(&colours, opacity))
+            Ok(Picture::of(&colours, opacity)?)
         };
         self.threads.compute(work)
     }

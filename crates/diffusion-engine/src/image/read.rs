@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use core_tensor::{Device, Tensor, tensor, values};
+use core_tensor::{Device, Tensor, on_host, tensor};
 
 use super::{PictureFormat, format::Written};
 use crate::{Error, write_whole};
@@ -56,13 +56,16 @@ impl Picture {
 
     /// Of colours `[1, 3, h, w]`, 0 to 1, which are cut off beyond, and opacities.
     ///
+    /// # Errors
+    /// [`Error::Weights`] for a device that could not compute them.
+    ///
     /// # Panics
     /// If there are not as many opacities as pixels.
-    pub fn of(colours: &Tensor<4>, opacity: Option<Vec<u8>>) -> Self {
+    pub fn of(colours: &Tensor<4>, opacity: Option<Vec<u8>>) -> Result<Self, Error> {
         let [_, _, height, width] = colours.dims();
         assert!(opacity.as_ref().is_none_or(|all| all.len() == height * width), "an opacity for each pixel");
-        let pixels = values(&colours.clone().swap_dims(1, 2).swap_dims(2, 3)); // 1 h w c
-        Self { width, height, pixels: pixels.into_iter().map(byte).collect(), opacity }
+        let pixels = on_host(&colours.clone().swap_dims(1, 2).swap_dims(2, 3))?; // 1 h w c
+        Ok(Self { width, height, pixels: pixels.into_iter().map(byte).collect(), opacity })
     }
 
     /// Its colours, `[1, 3, h, w]`, 0 to 1.
@@ -209,6 +212,8 @@ fn of_webp(error: image_webp::DecodingError) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use core_tensor::values;
+
     use super::*;
 
     fn counted(opacity: bool) -> Picture {
@@ -235,12 +240,12 @@ mod tests {
     fn colours_and_opacities_become_values_and_bytes_again() {
         let picture = counted(true);
         let colours = picture.colours(&Device::flex());
-        assert_eq!(Picture::of(&colours, picture.opacity.clone()), picture);
+        assert_eq!(Picture::of(&colours, picture.opacity.clone()).unwrap(), picture);
         assert_eq!(values(&picture.opacities(&Device::flex()).unwrap())[36], 7.0 / 255.0);
         let even = Picture { opacity: Some(vec![128; 35]), ..picture };
         assert!(even.opacities(&Device::flex()).is_none() && counted(false).opacities(&Device::flex()).is_none());
         let beyond = tensor(vec![-0.5, 1.5, f32::NAN], [1, 3, 1, 1], &Device::flex());
-        assert_eq!(Picture::of(&beyond, None).pixels, [0, 255, 0]);
+        assert_eq!(Picture::of(&beyond, None).unwrap().pixels, [0, 255, 0]);
     }
 
     #[test]

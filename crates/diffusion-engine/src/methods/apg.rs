@@ -99,8 +99,8 @@ impl Denoiser for Projected {
             let along = dot(step.clone(), positive.clone())
                 / dot(positive.clone(), positive.clone()).clamp_min(f32::MIN_POSITIVE);
             let parallel = positive.clone() * along;
-            positive + (step - parallel.clone() + parallel * eta) * (cfg - 1.0)
+            Ok(positive + (step - parallel.clone() + parallel * eta) * (cfg - 1.0))
         };
-        Ok(Denoised { latent: each([&step, &positive], of_picture), negative: Some(negative) })
+        Ok(Denoised { latent: each([&step, &positive], of_picture)?, negative: Some(negative) })
     }
 }

@@ -88,12 +88,12 @@ impl Denoiser for Rescaling {
             let (guided, positive) = (output(guided), output(positive));
             let factor = deviation(positive) / deviation(guided.clone()).clamp_min(f32::MIN_POSITIVE);
             let rescaled = guided * (factor * self.share + (1.0 - self.share));
-            match self.predicts {
+            Ok(match self.predicts {
                 Some(prediction) => prediction.denoised(x, rescaled, sigma).0,
                 None => rescaled,
-            }
+            })
         };
-        Ok(Denoised { latent: each([x, &latent, &positive], of_picture), negative })
+        Ok(Denoised { latent: each([x, &latent, &positive], of_picture)?, negative })
     }
 }
 

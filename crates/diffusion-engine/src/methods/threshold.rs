@@ -5,7 +5,7 @@
 
 use std::{f64::consts::TAU, sync::Arc};
 
-use core_tensor::{Latent, Tensor, tensor, values};
+use core_tensor::{Latent, Tensor, on_host, tensor};
 use samplers::{Denoised, Denoiser, Error, Step};
 
 use super::{Method, SHARE, Settings, each, key};
@@ -188,15 +188,17 @@ impl Denoiser for Thresholded {
         let cfg = Course { scale: f64::from(self.cfg.at(at.step, at.steps)), ..cfg.clone() };
         let scales = [mimic.at(share, *power), cfg.at(share, *power)];
         let latent = each([x, &positive, &negative], |latents| self.threshold.of_picture(latents, scales));
+        let latent = latent.map_err(|source| Error::Model { sigma, source: source.into() })?;
         Ok(Denoised { latent, negative: Some(negative) })
     }
 }
 
 impl Threshold {
     /// One picture's latent, the answer to its prompt and that to the negative one; `scales` are the lower `cfg` and the one that guides.
-    fn of_picture(&self, latents: [Tensor<4>; 3], scales: [f64; 2]) -> Tensor<4> {
+    fn of_picture(&self, latents: [Tensor<4>; 3], scales: [f64; 2]) -> Result<Tensor<4>, core_tensor::Error> {
         let (shape, device) = (latents[0].dims(), latents[0].device());
-        let [x, positive, negative] = latents.map(|latent| values(&latent));
+        let [x, positive, negative] = latents.map(|latent| on_host(&latent));
+        let (x, positive, negative) = (x?, positive?, negative?);
         let length = shape[2] * shape[3];
         let span = |i: usize| (f64::from(x[i]), f64::from(positive[i]), f64::from(negative[i]));
         // What is taken away from the latent, as the extension has it.
@@ -228,7 +230,7 @@ impl Threshold {
             let plain = centered + mean;
             (f64::from(x[i]) - changed * self.share - plain * (1.0 - self.share)) as f32
         };
-        tensor((0..x.len()).map(thresholded).collect(), shape, &device)
+        Ok(tensor((0..x.len()).map(thresholded).collect(), shape, &device))
     }
 }
 

@@ -210,10 +210,8 @@ impl Pass {
 
     /// The steps that a schedule is made for where a share becomes noise, and how many of its last are taken.
     pub(crate) fn spaced_for(&self, strength: f64) -> (usize, usize) {
-        /// Forge, modules/sd_samplers_common.py `setup_img2img_steps`, dfdcbab.
-        const MOST: f64 = 0.999;
         match self.all_steps {
-            true => ((self.steps as f64 / strength.min(MOST)) as usize, self.steps),
+            true => exact_steps(self.steps, strength),
             false => self.profile.img2img_steps(self.steps, strength),
         }
     }
@@ -229,6 +227,12 @@ impl Pass {
             key.kind.check(&value).map_err(wrong)
         })
     }
+}
+
+/// All steps that are asked for, of a longer schedule: Forge modules/sd_samplers_common.py `setup_img2img_steps`, dfdcbab.
+pub(crate) fn exact_steps(steps: usize, strength: f64) -> (usize, usize) {
+    const MOST: f64 = 0.999;
+    ((steps as f64 / strength.min(MOST)) as usize, steps)
 }
 
 /// Two passes are equal if all their settings are and the same values are wrapped around them.
