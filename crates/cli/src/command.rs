@@ -1,10 +1,12 @@
 //! The `forge` command: reads arguments, runs the command that they name, and turns errors into messages and exit codes.
 
 mod args;
+mod batch;
 mod config;
 mod convert;
 mod devices;
 mod flags;
+mod img2img;
 mod live;
 mod ops;
 mod overrides;
@@ -82,7 +84,13 @@ fn run(registry: &Catalog, arguments: Vec<OsString>) -> ExitCode {
 
 fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Result<()> {
     // A run ends in its own way; what only prints ends at once.
-    if !matches!(asked, Command::Txt2img(_) | Command::Replay(_) | Command::Upscale(_) | Command::Convert(_)) {
+    let is_awaited = match asked {
+        Command::Txt2img(_) | Command::Img2img(_) | Command::Batch(_) | Command::Replay(_) => true,
+        Command::Upscale(_) | Command::Convert(_) => true,
+        Command::Samplers(_) | Command::Schedules(_) | Command::Inspect(_) | Command::Ops(_) => false,
+        Command::Devices(_) | Command::Info(_) | Command::Config { .. } | Command::Completions { .. } => false,
+    };
+    if !is_awaited {
         Interrupt::at_once();
     }
     if let Some(folder) = caches::kernels() {
@@ -90,6 +98,8 @@ fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Re
     }
     match asked {
         Command::Txt2img(args) => txt2img::run(registry, &args),
+        Command::Img2img(args) => img2img::run(registry, &args),
+        Command::Batch(args) => batch::run(registry, &args),
         Command::Replay(args) => replay::run(registry, &args),
         Command::Upscale(args) => upscale::run(&args),
         Command::Samplers(args) => term::list_samplers(registry, args.json),

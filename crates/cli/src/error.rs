@@ -49,6 +49,14 @@ pub(crate) enum Error {
         /// How many pixels the new one has.
         pixels: usize,
     },
+    /// Pictures of a folder that could not be drawn; the others are.
+    #[error("{} of {of} pictures could not be drawn: {}", failed.len(), listed(failed))]
+    PassedOver {
+        /// Those that could not, of which the notes say why.
+        failed: Vec<PathBuf>,
+        /// How many pictures the folder has.
+        of: usize,
+    },
     /// A device that computes wrongly.
     #[error("computed wrongly: {}", operations.join("; "))]
     Wrong {
@@ -80,7 +88,7 @@ impl Error {
             Self::ReadPrompt { .. } | Self::StandardInputTwice { .. } | Self::StandardOutputTaken { .. } => 2,
             Self::Exists { .. } => 2,
             Self::NotTheSame { .. } => 5,
-            Self::Wrong { .. } | Self::Bug { .. } => 1,
+            Self::PassedOver { .. } | Self::Wrong { .. } | Self::Bug { .. } => 1,
         }
     }
 
@@ -89,12 +97,21 @@ impl Error {
         match self {
             Self::Forge(error) => hints::hint(error),
             Self::Exists { .. } => Some("`--force` replaces it".into()),
+            Self::PassedOver { .. } => Some("the notes say why; the same command goes on with these alone".into()),
             Self::Wrong { .. } => Some("compute on another device, and please report it".into()),
             Self::Bug { .. } => Some("please report it, with the command and what it was given".into()),
             Self::ReadPrompt { .. } | Self::StandardInputTwice { .. } | Self::StandardOutputTaken { .. } => None,
             Self::NotTheSame { .. } => Some("the notes say what differs from how it was made".into()),
         }
     }
+}
+
+/// The first of many files.
+fn listed(files: &[PathBuf]) -> String {
+    const SHOWN: usize = 10;
+    let shown: Vec<_> = files.iter().take(SHOWN).map(|file| format!("`{}`", file.display())).collect();
+    let more = if files.len() > SHOWN { ", …" } else { "" };
+    shown.join(", ") + more
 }
 
 /// How a picture compares with another of so many pixels.

@@ -158,6 +158,8 @@ fn words_change_only_on_purpose() {
     for (name, args) in [
         ("help", &["--help"][..]),
         ("help_txt2img", &["txt2img", "--help"]),
+        ("help_img2img", &["img2img", "--help"]),
+        ("help_batch", &["batch", "--help"]),
         ("help_inspect", &["inspect", "--help"]),
         ("help_convert", &["convert", "--help"]),
         ("help_ops", &["ops", "--help"]),

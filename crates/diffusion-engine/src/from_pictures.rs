@@ -127,11 +127,8 @@ impl Fill {
     /// What configs call them.
     pub const IDS: [&str; 4] = ["fill", "original", "noise", "nothing"];
 
-    /// By its name in configs.
-    pub fn named(id: &str) -> Option<Self> {
-        let at = Self::IDS.iter().position(|own| *own == id)?;
-        [Self::Fill, Self::Original, Self::Noise, Self::Nothing].get(at).copied()
-    }
+    /// All of them, in the same order.
+    pub const ALL: [Self; 4] = [Self::Fill, Self::Original, Self::Noise, Self::Nothing];
 
     /// What A1111's texts call it; nothing for the picture itself.
     pub(crate) fn label(self) -> Option<&'static str> {

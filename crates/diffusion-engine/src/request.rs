@@ -186,6 +186,10 @@ impl Txt2Img {
             let expected = format!("1, or {} as the batch has", self.batch);
             return wrong("the number of pictures to start from", expected, from.pictures.len().to_string());
         }
+        if let (Origin::Pictures(_), Some(_)) = (&self.pass.start, &self.hires) {
+            // Texts have one denoising strength for either.
+            return wrong("the number of passes of a run that starts from a picture", "1".into(), "2".into());
+        }
         if (1..=Self::MAX_BATCH).contains(&self.batch) {
             return Ok(self);
         }

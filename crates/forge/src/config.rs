@@ -1,10 +1,12 @@
 //! `flux.toml`: what it says, as types. The keys are in [`tables`], and a flag of the same name wins over the file.
 
+mod choices;
 mod hires;
 mod list;
 mod lora;
 mod read;
 mod setting;
+mod start;
 mod tables;
 mod values;
 
@@ -27,9 +29,10 @@ use crate::{
     text_file,
 };
 
+pub use choices::{InpaintArea, SoftInpainting};
 pub use list::{find, keys, tables};
 pub use lora::Lora;
-pub use tables::{Config, Device, Hires, Image, Model, Preview, Prompt, Refiner, Sampling, Table};
+pub use tables::{Config, Device, Hires, Image, Img2img, Inpaint, Model, Preview, Prompt, Refiner, Sampling, Table};
 pub use values::{Backend, ComputeChoice, Noise, Seed};
 
 impl FromStr for Config {
@@ -151,7 +154,7 @@ impl Config {
     ///
     /// # Errors
     /// [`Error::Registry`] for a name that does not exist, [`Error::Value`] for a sampler's name that ends in another schedule
-    /// than the one that is given.
+    /// than the one that is given, and [`Error::Run`] for a picture to start from that can't be read.
     pub fn request(&self, random: impl FnMut() -> u64) -> Result<Txt2Img> {
         self.request_with(&catalog(), random)
     }
@@ -165,6 +168,7 @@ impl Config {
         let (sampler, schedule) = named(registry, "sampling", &sampling.sampler, sampling.schedule.as_deref())?;
         let profile = registry.profile(&sampling.profile)?;
         let positive = self.with_loras(&prompt.positive, &prompt.negative);
+        let (start, size) = self.start()?;
         Ok(Txt2Img {
             seed: match sampling.seed {
                 Seed::Fixed(seed) => seed,
@@ -204,7 +208,8 @@ impl Config {
                 profile,
                 cfg: sampling.cfg.clone(),
                 emphasis: prompt.emphasis,
-                size: Size { width: image.width, height: image.height },
+                size,
+                start,
                 knobs: self.knobs.clone(),
                 ..Pass::of(positive)
             },

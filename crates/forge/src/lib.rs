@@ -25,6 +25,7 @@ mod config;
 mod convert;
 mod convert_fault;
 mod detect;
+mod drawn_from;
 mod dump;
 mod embeddings;
 mod enlarger;
@@ -56,8 +57,9 @@ mod wildcards;
 mod words;
 
 pub use config::{
-    Backend, ComputeChoice, Config, Device, Hires as HiresConfig, Image as ImageConfig, Lora as LoraConfig,
-    Model as ModelConfig, Noise, Preview as PreviewConfig, Prompt, Refiner as RefinerConfig, Sampling, Seed, Table,
+    Backend, ComputeChoice, Config, Device, Hires as HiresConfig, Image as ImageConfig, Img2img as Img2imgConfig,
+    Inpaint as InpaintConfig, InpaintArea, Lora as LoraConfig, Model as ModelConfig, Noise, Preview as PreviewConfig,
+    Prompt, Refiner as RefinerConfig, Sampling, Seed, SoftInpainting, Table,
 };
 pub use convert::{Converted, Recipe, Rule, Target, Written, convert};
 pub use convert_fault::ConvertFault;

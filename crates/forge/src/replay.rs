@@ -4,7 +4,7 @@ use std::{fmt, path::Path};
 
 use diffusion_engine::{Catalog, Ingredient, Provenance, Reading, Txt2Img, Writer, parse, read_infotext};
 
-use crate::{Forge, ModelHash, Result};
+use crate::{Config, Error, Forge, ModelHash, Result, drawn_from::DrawnFrom};
 
 /// What a picture's text asks for, as one picture.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Replay {
     pub made_with: Provenance,
     /// Whether it started from noise that its seed does not give.
     pub given_noise: bool,
+    /// What is said of another picture that it was drawn from.
+    drawn_from: Option<DrawnFrom>,
     from: Writer,
     unread: Vec<String>,
     defaults: Vec<&'static str>,
@@ -60,14 +62,41 @@ impl Replay {
         let infotext = parse(&read_infotext(picture)?, catalog.knobs());
         let Reading { request, unread, defaults } = infotext.reading(catalog)?;
         let (noise, unread): (Vec<_>, Vec<_>) = unread.into_iter().partition(|key| *key == "Noise");
+        let drawn_from = DrawnFrom::said_by(&infotext);
+        let is_read = |key: &String| drawn_from.as_ref().is_some_and(|drawn_from| drawn_from.read.contains(key));
+        let unread = unread.into_iter().filter(|key| !is_read(key) && !Provenance::is_named_by(key)).collect();
         Ok(Self {
             request: request.picture(0),
             made_with: infotext.provenance(),
             given_noise: infotext.from == Writer::Forge && !noise.is_empty(),
             from: infotext.from,
-            unread: unread.into_iter().filter(|key| !Provenance::is_named_by(key)).collect(),
+            unread,
             defaults,
+            drawn_from,
         })
+    }
+
+    /// The same from the picture and the mask that a config names, where the text says that there were such; else they do not count.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where the config names none, or for what the text says of them out of its range; [`Error::Run`] for a picture that
+    /// can't be read.
+    pub fn from_pictures_of(mut self, config: &Config) -> Result<Self> {
+        let Some(drawn_from) = &self.drawn_from else { return Ok(self) };
+        let missing = |key: &str, what: &str| {
+            let (key, expected, found) =
+                (key.into(), format!("the {what} that this picture was drawn with"), "nothing");
+            Err(Error::Value { key, expected, found: found.into() })
+        };
+        if config.img2img.image.is_none() {
+            return missing("img2img.image", "picture");
+        }
+        if drawn_from.is_masked && config.inpaint.mask.is_none() {
+            return missing("inpaint.mask", "mask");
+        }
+        self.request.pass.start = drawn_from.config(config)?.request(|| 0)?.pass.start;
+        self.request = self.request.checked()?;
+        Ok(self)
     }
 
     /// What in the text itself may make it another picture.

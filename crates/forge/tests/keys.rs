@@ -93,6 +93,14 @@ fn an_infotext_has_every_label() {
     // a second pass has a scale or sides
     config.hires.width = Some(512);
     text += &said(&config);
+    // and a run from a picture has no second pass
+    let picture = fixtures::path("golden/pictures/plain.png").display().to_string();
+    let from = format!(
+        "[img2img]\nimage = {picture:?}\nscale = 0\nexact_steps = \"on\"\nresize = \"crop\"\nnoise_multiplier = 2\nsampled = \"on\"\n\
+         colour_correction = \"on\"\n[inpaint]\nmask = {picture:?}\nround = \"off\"\ninvert = \"on\"\nfill = \"noise\"\narea = \"masked\"\n\
+         hidden = 0.5\nsoft = \"blended\""
+    );
+    text += &said(&from.parse::<Config>().unwrap());
     for key in keys() {
         assert!(key.label.is_none_or(|label| text.contains(&format!("{label}: "))), "{} is not in\n{text}", key.path());
     }

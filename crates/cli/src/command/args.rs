@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
+use clap::{Arg, Args as ClapArgs, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use diffusion_engine::{Catalog, PictureFormat};
+use forge::keys::find;
 
-use super::flags::{self, Flags, OfDevice, Surroundings};
+use super::flags::{self, Device, Flags, Of, Pictures, Surroundings};
 
 /// Text to picture with Flux, on your own machine.
 #[derive(Debug, Parser)]
@@ -26,6 +27,10 @@ pub(super) struct Args {
 pub(super) enum Command {
     /// Draw a picture from words
     Txt2img(Box<Txt2ImgArgs>),
+    /// Draw a picture from another, or a part of it anew
+    Img2img(Box<Img2ImgArgs>),
+    /// Draw every picture of a folder anew, as img2img does with one
+    Batch(Box<BatchArgs>),
     /// Draw a picture again from its text, and compare
     Replay(Box<ReplayArgs>),
     /// Make pictures larger by an upscaler's network
@@ -78,6 +83,8 @@ impl Command {
     pub(super) fn json(&self) -> bool {
         match self {
             Self::Txt2img(args) => args.json,
+            Self::Img2img(args) => args.run.json,
+            Self::Batch(args) => args.run.json,
             Self::Replay(args) => args.json,
             Self::Upscale(args) => args.json,
             Self::Samplers(args) | Self::Schedules(args) => args.json,
@@ -92,7 +99,7 @@ impl Command {
 }
 
 /// A flag that sets a key of the config wins over it.
-#[derive(ClapArgs, Debug)]
+#[derive(ClapArgs, Clone, Debug)]
 pub(super) struct Txt2ImgArgs {
     /// Config file, such as flux.toml; `-` is standard input
     #[arg(long, value_name = "FILE", value_parser = flags::path(), allow_hyphen_values = true)]
@@ -113,12 +120,57 @@ pub(super) struct Txt2ImgArgs {
     pub flags: Flags,
 }
 
+/// A flag that sets a key of the config wins over it.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Img2ImgArgs {
+    /// Picture to start from: PNG, JPEG or WebP
+    #[arg(value_name = "IMAGE", conflicts_with = "image")]
+    pub picture: Option<String>,
+    #[command(flatten)]
+    pub pictures: Of<Pictures>,
+    #[command(flatten)]
+    pub run: Txt2ImgArgs,
+}
+
+/// Pictures are drawn in the order of their names, and keep these; one that can't be drawn is passed over. A flag that sets a key of the
+/// config wins over it.
+#[derive(ClapArgs, Debug)]
+pub(super) struct BatchArgs {
+    /// Folder of pictures: PNG, JPEG or WebP
+    #[arg(value_name = "FOLDER")]
+    pub input: PathBuf,
+    /// Draw those again whose pictures are there
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub pictures: Of<Pictures>,
+    #[command(flatten)]
+    pub run: Txt2ImgArgs,
+}
+
+impl Img2ImgArgs {
+    /// The same as for a run from words, with what is said of the picture.
+    pub(super) fn as_txt2img(&self) -> Txt2ImgArgs {
+        let given = self.picture.iter().flat_map(|path| Some((find("img2img", "image")?, vec![path.clone()])));
+        let picture = Flags { given: given.collect(), files: Vec::new() };
+        let Txt2ImgArgs { flags, .. } = &self.run;
+        Txt2ImgArgs { flags: flags.with(&self.pictures.0).with(&picture), ..self.run.clone() }
+    }
+}
+
+impl BatchArgs {
+    /// The same as for a run from words, with what is said of the pictures.
+    pub(super) fn as_txt2img(&self) -> Txt2ImgArgs {
+        Txt2ImgArgs { flags: self.run.flags.with(&self.pictures.0), ..self.run.clone() }
+    }
+}
+
 /// The picture says what is drawn; config and flags say with which model, and where.
 #[derive(ClapArgs, Debug)]
 pub(super) struct ReplayArgs {
     /// Picture
     #[arg(value_name = "IMAGE")]
-    pub image: PathBuf,
+    pub picture: PathBuf,
     /// Config file, such as flux.toml, of which the model and the device count; `-` is standard input
     #[arg(long, value_name = "FILE", value_parser = flags::path(), allow_hyphen_values = true)]
     pub config: Option<PathBuf>,
@@ -126,7 +178,7 @@ pub(super) struct ReplayArgs {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub flags: Surroundings,
+    pub flags: Of<Surroundings>,
 }
 
 impl ReplayArgs {
@@ -170,7 +222,7 @@ pub(super) struct UpscaleArgs {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub flags: OfDevice,
+    pub flags: Of<Device>,
 }
 
 #[derive(ClapArgs, Debug)]
@@ -253,5 +305,13 @@ pub(super) struct InfoArgs {
 
 /// The command line, whose help and completions offer what is in a registry.
 pub(super) fn command(registry: &Catalog) -> clap::Command {
-    Args::command().mut_subcommand("txt2img", |txt2img| flags::offering(txt2img, registry))
+    let drawing = ["txt2img", "img2img", "batch"].into_iter();
+    let command = drawing.fold(Args::command(), |command, name| {
+        command.mut_subcommand(name, |drawing| flags::offering(drawing, registry))
+    });
+    let folder = |output: Arg| output.help("Folder that the pictures are written to").value_name("DIR").required(true);
+    command.mut_subcommand("batch", |batch| {
+        let one_alone = |batch: clap::Command, name| batch.mut_arg(name, |arg| arg.hide(true));
+        ["image", "dump"].into_iter().fold(batch.mut_arg("output", folder), one_alone)
+    })
 }

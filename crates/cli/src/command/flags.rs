@@ -1,6 +1,6 @@
 //! The flags that set keys of the config, each made from its key's entry.
 
-use std::{ffi::OsStr, path::PathBuf};
+use std::{ffi::OsStr, marker::PhantomData, path::PathBuf};
 
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches,
@@ -13,7 +13,7 @@ use diffusion_engine::{Key, Kind};
 use forge::keys::{keys, names, tables};
 
 /// The order of their tables in the help; others follow.
-const ORDER: [&str; 5] = ["prompt", "sampling", "image", "model", "device"];
+const ORDER: [&str; 7] = ["prompt", "img2img", "inpaint", "sampling", "image", "model", "device"];
 
 /// What the command line sets.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +30,18 @@ impl Flags {
         let (_, texts) = self.given.iter().find(|(key, _)| key.path() == path)?;
         texts.last().map(String::as_str)
     }
+
+    /// The same flags with those of another share of the keys.
+    pub(super) fn with(&self, other: &Self) -> Self {
+        let given = [&self.given[..], &other.given[..]].concat();
+        Self { given, files: [&self.files[..], &other.files[..]].concat() }
+    }
+
+    fn take(&mut self, key: &'static Key, flag: &'static str, matches: &ArgMatches) {
+        if let Some(texts) = matches.get_many::<String>(flag) {
+            self.given.push((key, texts.cloned().collect()));
+        }
+    }
 }
 
 impl FromArgMatches for Flags {
@@ -40,10 +52,8 @@ impl FromArgMatches for Flags {
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        for (key, flag) in flagged() {
-            if let Some(texts) = matches.get_many::<String>(flag) {
-                self.given.push((key, texts.cloned().collect()));
-            }
+        for (key, flag) in flagged().into_iter().filter(|(key, _)| !Pictures::holds(key)) {
+            self.take(key, flag, matches);
             if let Some(name) = file_flag(key)
                 && let Some(path) = matches.get_one::<PathBuf>(name)
             {
@@ -56,7 +66,8 @@ impl FromArgMatches for Flags {
 
 impl Args for Flags {
     fn augment_args(command: Command) -> Command {
-        flagged().into_iter().fold(command, |command, (key, flag)| {
+        let flags = flagged().into_iter().filter(|(key, _)| !Pictures::holds(key));
+        flags.fold(command, |command, (key, flag)| {
             let command = command.arg(arg(key, flag));
             match file_flag(key) {
                 Some(name) => command.arg(file_arg(key, flag, name)),
@@ -70,80 +81,78 @@ impl Args for Flags {
     }
 }
 
-/// The flags that say with which model a picture is drawn and where it goes, and nothing of what it shows.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Surroundings(pub(super) Flags);
+/// Some of the keys that have flags.
+pub(super) trait Share {
+    fn holds(key: &Key) -> bool;
+}
 
-impl FromArgMatches for Surroundings {
+/// The flags of a share of the keys.
+#[derive(Clone, Debug)]
+pub(super) struct Of<S>(pub(super) Flags, PhantomData<S>);
+
+/// With which model a picture is drawn and where it goes, and nothing of what it shows.
+#[derive(Clone, Debug)]
+pub(super) struct Surroundings;
+
+/// What computes.
+#[derive(Clone, Debug)]
+pub(super) struct Device;
+
+/// The picture that a run starts from, and what of it is drawn anew.
+#[derive(Clone, Debug)]
+pub(super) struct Pictures;
+
+impl Share for Surroundings {
+    fn holds(key: &Key) -> bool {
+        const OTHERS: [&str; 8] = [
+            "image.output",
+            "image.quality",
+            "prompt.embeddings",
+            "sampling.noise",
+            "hires.checkpoint",
+            "refiner.checkpoint",
+            "img2img.image",
+            "inpaint.mask",
+        ];
+        matches!(key.table, "model" | "device") || OTHERS.contains(&key.path().as_str())
+    }
+}
+
+impl Share for Device {
+    fn holds(key: &Key) -> bool {
+        key.table == "device"
+    }
+}
+
+impl Share for Pictures {
+    fn holds(key: &Key) -> bool {
+        matches!(key.table, "img2img" | "inpaint")
+    }
+}
+
+impl<S: Share> FromArgMatches for Of<S> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let mut flags = Self::default();
+        let mut flags = Self(Flags::default(), PhantomData);
         flags.update_from_arg_matches(matches)?;
         Ok(flags)
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        for (key, flag) in flagged().into_iter().filter(|(key, _)| surrounds(key)) {
-            if let Some(texts) = matches.get_many::<String>(flag) {
-                self.0.given.push((key, texts.cloned().collect()));
-            }
-        }
+        let held = flagged().into_iter().filter(|(key, _)| S::holds(key));
+        held.for_each(|(key, flag)| self.0.take(key, flag, matches));
         Ok(())
     }
 }
 
-impl Args for Surroundings {
+impl<S: Share> Args for Of<S> {
     fn augment_args(command: Command) -> Command {
-        let flags = flagged().into_iter().filter(|(key, _)| surrounds(key));
-        flags.fold(command, |command, (key, flag)| command.arg(arg(key, flag)))
+        let held = flagged().into_iter().filter(|(key, _)| S::holds(key));
+        held.fold(command, |command, (key, flag)| command.arg(arg(key, flag)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
         Self::augment_args(command)
     }
-}
-
-/// The flags that say what computes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct OfDevice(pub(super) Flags);
-
-impl FromArgMatches for OfDevice {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
-        let mut flags = Self::default();
-        flags.update_from_arg_matches(matches)?;
-        Ok(flags)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-        for (key, flag) in flagged().into_iter().filter(|(key, _)| key.table == "device") {
-            if let Some(texts) = matches.get_many::<String>(flag) {
-                self.0.given.push((key, texts.cloned().collect()));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Args for OfDevice {
-    fn augment_args(command: Command) -> Command {
-        let flags = flagged().into_iter().filter(|(key, _)| key.table == "device");
-        flags.fold(command, |command, (key, flag)| command.arg(arg(key, flag)))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-fn surrounds(key: &Key) -> bool {
-    const OTHERS: [&str; 6] = [
-        "image.output",
-        "image.quality",
-        "prompt.embeddings",
-        "sampling.noise",
-        "hires.checkpoint",
-        "refiner.checkpoint",
-    ];
-    matches!(key.table, "model" | "device") || OTHERS.contains(&key.path().as_str())
 }
 
 /// The keys that have flags, in the order of the help.

@@ -7,7 +7,7 @@ use diffusion_engine::{Key, Kind, Pass, Value};
 use samplers::Options;
 
 use forge::{
-    Config, LoraConfig as Lora, STANDARD_OUTPUT, Sampling, ThreadCount,
+    Config, Img2imgConfig, InpaintConfig, LoraConfig as Lora, STANDARD_OUTPUT, Sampling, ThreadCount,
     keys::keys,
     paths,
     text_file::{self, STANDARD_INPUT},
@@ -96,6 +96,11 @@ impl Txt2ImgArgs {
             config.loras.push(lora);
         }
         config.allow_partial_lora |= self.allow_partial_lora;
+        // Who asks for a size has it.
+        let is_sized = ["image.width", "image.height"].iter().any(|path| self.flags.text(path).is_some());
+        if is_sized && self.flags.text("img2img.scale").is_none() {
+            config.img2img.scale = 0.0;
+        }
         if let Some(flag) = self.sampler_or_schedule() {
             notes.extend(drop_options(config, registry, flag)?);
         }
@@ -144,7 +149,9 @@ impl Txt2ImgArgs {
 
 /// Sets options of the file aside that the sampler and the schedule of the command line don't have.
 fn drop_options(config: &mut Config, registry: &Catalog, flag: &str) -> Result<Vec<String>> {
-    let params = config.request_with(registry, || 0)?.pass.params();
+    // Whatever a run starts from, its options are the same.
+    let from_noise = Config { img2img: Img2imgConfig::default(), inpaint: InpaintConfig::default(), ..config.clone() };
+    let params = from_noise.request_with(registry, || 0)?.pass.params();
     let Sampling { options, .. } = &mut config.sampling;
     let mut kept = Options::default();
     let mut notes = Vec::new();

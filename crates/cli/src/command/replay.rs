@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) fn run(registry: &Catalog, args: &ReplayArgs) -> Result<()> {
     let interrupt = Interrupt::awaited();
-    let picture = paths::to_read("IMAGE", &args.image, Path::new(""))?;
+    let picture = paths::to_read("IMAGE", &args.picture, Path::new(""))?;
     let replay = Replay::of(&picture, registry)?;
     let run = args.as_txt2img();
     let mut config = run.config()?;
@@ -23,6 +23,7 @@ pub(super) fn run(registry: &Catalog, args: &ReplayArgs) -> Result<()> {
     if !(replay.given_noise && matches!(config.sampling.noise, Some(Noise::File(_)))) {
         config.sampling.noise = None;
     }
+    let replay = replay.from_pictures_of(&config)?;
     let outputs = args.writes().then(|| {
         let read = [run.other_files()?, vec![picture.clone()]].concat();
         let outputs = Outputs::of(&config, &replay.request, None, &read)?;

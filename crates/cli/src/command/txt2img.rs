@@ -23,119 +23,170 @@ pub(super) fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
     let interrupt = Interrupt::awaited();
     let mut config = args.config()?;
     let mut notes = args.override_keys(&mut config, registry)?;
-    let request = config.request_with(registry, random_seed)?.checked()?;
-    let outputs = Outputs::of(&config, &request, args.dump_file()?, &args.other_files()?)?;
-    if let Pictures::StandardOutput = outputs.pictures {
-        standard_output_is_free(args.json)?;
-    }
+    let pictures = [("img2img.image", config.img2img.image.take()), ("inpaint.mask", config.inpaint.mask.take())];
+    let set_aside = pictures.into_iter().filter(|(_, path)| path.is_some());
+    notes.extend(set_aside.map(|(key, _)| {
+        format!("the config's `{key}` is set aside, as `txt2img` draws from words alone; `forge img2img` reads it")
+    }));
+    draw_one(registry, args, config, notes, &interrupt)
+}
+
+/// Draws what a config asks for, with what of the command line is no key of it.
+pub(super) fn draw_one(
+    registry: &Catalog,
+    args: &Txt2ImgArgs,
+    config: Config,
+    mut notes: Vec<String>,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let asked = Asked::by(registry, args, &config)?;
     let threads = Threads::start(config.device.threads);
     notes.extend(threads.note());
-    let requests = config.requests_of(request)?;
-    requests.iter().try_for_each(|request| outputs.hold(request, registry.knobs()))?;
-    if requests.len() > 1 && outputs.dump.is_some() {
-        let expected = "one run, as all of a dump is of one".to_owned();
-        let found = format!("{} runs, one for each batch or prompt", requests.len());
-        return Err(forge::Error::Value { key: "--dump".into(), expected, found }.into());
-    }
-    notes.extend(requests.first().into_iter().flat_map(|request| plain_words(request, &config)));
-    let jobs = requests.into_iter().map(|request| Ok(config.job_of(request)?)).collect::<Result<_>>()?;
-    draw(Drawing {
-        config: &config,
-        jobs,
-        threads,
-        outputs: &outputs,
-        notes,
-        json: args.json,
-        cancel: interrupt.cancel(),
-    })
+    notes.extend(asked.notes.clone());
+    let mut drawing = Drawing::begin(&config, threads, notes, args.json, interrupt.cancel())?;
+    drawing.draw(asked, &config, true)?;
+    drawing.finish()
 }
 
-struct Drawing<'a> {
-    config: &'a Config,
+/// What is drawn, and where it goes, once nothing speaks against it that can be told without the model.
+pub(super) struct Asked {
     jobs: Vec<Job>,
-    threads: Threads,
-    outputs: &'a Outputs,
-    notes: Vec<String>,
-    json: bool,
-    cancel: Cancel,
+    outputs: Outputs,
+    /// What of it has no effect, or another than its writer may think.
+    pub(super) notes: Vec<String>,
 }
 
-fn draw(drawing: Drawing) -> Result<()> {
-    let Drawing { config, jobs, threads, outputs, notes, json, cancel } = drawing;
-    let mut reporter = Reporter::new(json);
-    notes.into_iter().for_each(|note| reporter.event(&Event::Note { note }));
-    reporter.begin("load");
-    let forge = Forge::load_on(config, threads)?;
-    let mut saving = Saving { outputs, drawn: 0, unsynced: Ok(()) };
-    let mut live = outputs.preview.as_deref().map(|path| Live::new(path, config.preview.every));
-    let mut hashes = None;
-    let mut jobs = jobs.into_iter();
-    while let Some(job) = jobs.next() {
-        let seeds = job.seeds();
-        if saving.drawn == 0 {
-            reporter.event(&Event::Planned { bytes: forge.plan(&job)?.total().0 });
+impl Asked {
+    pub(super) fn by(registry: &Catalog, args: &Txt2ImgArgs, config: &Config) -> Result<Self> {
+        let request = config.request_with(registry, random_seed)?.checked()?;
+        let outputs = Outputs::of(config, &request, args.dump_file()?, &args.other_files()?)?;
+        if let Pictures::StandardOutput = outputs.pictures {
+            standard_output_is_free(args.json)?;
         }
-        let mut run = forge.start_until(job, cancel.clone())?;
-        if saving.drawn == 0 {
-            reporter.event(&Event::Loaded { model: forge.name().to_owned() });
-            forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: note.to_string() }));
-            hashes = Some(Hashing::of(&forge));
+        let requests = config.requests_of(request)?;
+        requests.iter().try_for_each(|request| outputs.hold(request, registry.knobs()))?;
+        if requests.len() > 1 && outputs.dump.is_some() {
+            let expected = "one run, as all of a dump is of one".to_owned();
+            let found = format!("{} runs, one for each batch or prompt", requests.len());
+            return Err(forge::Error::Value { key: "--dump".into(), expected, found }.into());
         }
-        reporter.begin("encode");
-        let mut latents = Vec::new();
-        while let Some(event) = run.next() {
-            let event = event?;
-            reporter.event(&event);
-            match event {
-                Event::Encoded { .. } => reporter.begin("sample"),
-                Event::Step(_) if outputs.dump.is_some() => latents.push(run.latent().clone()),
-                _ => {}
-            }
-            if let (Event::Step(report), Some(live)) = (event, &mut live)
-                && let Some(note) = live.step(report.step, &run.preview())
-            {
-                reporter.event(&Event::Note { note });
-            }
-        }
-        reporter.begin("decode");
-        if let Some(hashes) = hashes.as_mut().map(Hashing::done) {
-            hashes.model.iter().for_each(|hash| run.set_model_hash(hash));
-            hashes.vae.iter().for_each(|hash| run.set_vae_hash(hash));
-        }
-        if jobs.len() == 0 {
-            // No step is left that the network could take.
-            forge.unload();
-        }
-        match &outputs.dump {
-            Some(path) => {
-                saving.save(&run.images()?, &seeds, &mut reporter)?;
-                dump(&mut run, &latents, path)?;
-            }
-            None => saving.save(&run.into_images()?, &seeds, &mut reporter)?,
-        }
+        let notes = requests.first().into_iter().flat_map(|request| plain_words(request, config)).collect();
+        let jobs = requests.into_iter().map(|request| Ok(config.job_of(request)?)).collect::<Result<_>>()?;
+        Ok(Self { jobs, outputs, notes })
     }
-    saving.unsynced?;
-    reporter.finish()
 }
 
-/// Where pictures go, and how it went.
-struct Saving<'a> {
-    outputs: &'a Outputs,
-    drawn: usize,
+/// A model at work, and what is told of it.
+pub(super) struct Drawing {
+    forge: Forge,
+    reporter: Reporter,
+    /// Of the model's files, once the first run has begun.
+    hashes: Option<Hashing>,
+    cancel: Cancel,
     /// A picture whose folder can't be synced is there, and so are those after it: that is told when all are.
     unsynced: Result<()>,
 }
 
+impl Drawing {
+    pub(super) fn begin(
+        config: &Config,
+        threads: Threads,
+        notes: Vec<String>,
+        json: bool,
+        cancel: Cancel,
+    ) -> Result<Self> {
+        let mut reporter = Reporter::new(json);
+        notes.into_iter().for_each(|note| reporter.event(&Event::Note { note }));
+        reporter.begin("load");
+        let forge = Forge::load_on(config, threads)?;
+        Ok(Self { forge, reporter, hashes: None, cancel, unsynced: Ok(()) })
+    }
+
+    /// Tells what a person should know.
+    pub(super) fn note(&mut self, note: String) {
+        self.reporter.event(&Event::Note { note });
+    }
+
+    /// Draws and saves all pictures that are asked for; the last ones let the network go before they are decoded.
+    pub(super) fn draw(&mut self, asked: Asked, config: &Config, are_last: bool) -> Result<()> {
+        let Asked { jobs, outputs, notes: _ } = asked;
+        let mut drawn = 0;
+        let mut live = outputs.preview.as_deref().map(|path| Live::new(path, config.preview.every));
+        let mut jobs = jobs.into_iter();
+        while let Some(job) = jobs.next() {
+            let Self { forge, reporter, hashes, cancel, unsynced } = self;
+            let seeds = job.seeds();
+            if drawn == 0 {
+                reporter.event(&Event::Planned { bytes: forge.plan(&job)?.total().0 });
+            }
+            let mut run = forge.start_until(job, cancel.clone())?;
+            let hashes = hashes.get_or_insert_with(|| {
+                reporter.event(&Event::Loaded { model: forge.name().to_owned() });
+                forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: note.to_string() }));
+                Hashing::of(forge)
+            });
+            reporter.begin("encode");
+            let mut latents = Vec::new();
+            while let Some(event) = run.next() {
+                let event = event?;
+                reporter.event(&event);
+                match event {
+                    Event::Encoded { .. } => reporter.begin("sample"),
+                    Event::Step(_) if outputs.dump.is_some() => latents.push(run.latent().clone()),
+                    _ => {}
+                }
+                if let (Event::Step(report), Some(live)) = (event, &mut live)
+                    && let Some(note) = live.step(report.step, &run.preview())
+                {
+                    reporter.event(&Event::Note { note });
+                }
+            }
+            reporter.begin("decode");
+            let hashes = hashes.done();
+            hashes.model.iter().for_each(|hash| run.set_model_hash(hash));
+            hashes.vae.iter().for_each(|hash| run.set_vae_hash(hash));
+            if are_last && jobs.len() == 0 {
+                // No step is left that the network could take.
+                forge.unload();
+            }
+            let mut saving = Saving { pictures: &outputs.pictures, drawn, unsynced, reporter };
+            match &outputs.dump {
+                Some(path) => {
+                    saving.save(&run.images()?, &seeds)?;
+                    dump(&mut run, &latents, path)?;
+                }
+                None => saving.save(&run.into_images()?, &seeds)?,
+            }
+            drawn += seeds.len();
+        }
+        Ok(())
+    }
+
+    /// Ends the telling.
+    pub(super) fn finish(self) -> Result<()> {
+        self.unsynced?;
+        self.reporter.finish()
+    }
+}
+
+/// Where pictures go, and how it went.
+struct Saving<'a> {
+    pictures: &'a Pictures,
+    drawn: usize,
+    unsynced: &'a mut Result<()>,
+    reporter: &'a mut Reporter,
+}
+
 impl Saving<'_> {
-    fn save(&mut self, images: &[Image], seeds: &[u64], reporter: &mut Reporter) -> Result<()> {
-        reporter.event(&Event::Decoded);
+    fn save(&mut self, images: &[Image], seeds: &[u64]) -> Result<()> {
+        self.reporter.event(&Event::Decoded);
         for (image, &seed) in images.iter().zip(seeds) {
-            let path = match &self.outputs.pictures {
+            let path = match self.pictures {
                 Pictures::Files(pattern) => {
                     let path = pattern.path(seed, self.drawn);
                     match image.save_as(&path, pattern.format()) {
                         Err(error @ RunError::Unsynced { .. }) if self.unsynced.is_ok() => {
-                            self.unsynced = Err(error.into());
+                            *self.unsynced = Err(error.into());
                         }
                         Err(RunError::Unsynced { .. }) => {}
                         saved => saved?,
@@ -147,7 +198,7 @@ impl Saving<'_> {
                     PathBuf::from("standard output")
                 }
             };
-            reporter.event(&Event::Image { path, width: image.width, height: image.height, seed });
+            self.reporter.event(&Event::Image { path, width: image.width, height: image.height, seed });
             self.drawn += 1;
         }
         Ok(())

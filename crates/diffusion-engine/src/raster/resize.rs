@@ -24,11 +24,8 @@ impl Resize {
     /// What configs call them.
     pub const IDS: [&str; 4] = ["just", "crop", "fill", "latent"];
 
-    /// By its name in configs.
-    pub fn named(id: &str) -> Option<Self> {
-        let at = Self::IDS.iter().position(|own| *own == id)?;
-        [Self::Just, Self::Crop, Self::Fill, Self::Latent].get(at).copied()
-    }
+    /// All of them, in the same order.
+    pub const ALL: [Self; 4] = [Self::Just, Self::Crop, Self::Fill, Self::Latent];
 }
 
 /// A raster brought to a size; as a latent is stretched, a raster is filled.

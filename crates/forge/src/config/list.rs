@@ -4,18 +4,18 @@ use std::sync::LazyLock;
 
 use diffusion_engine::Key;
 
-use super::tables::{ENTRIES, Entry, TABLES, Table};
+use super::tables::{Entry, TABLES, Table, entries};
 use crate::Families;
 
 /// The tables of a config, in their order there.
 pub fn tables() -> &'static [Table] {
-    TABLES
+    &TABLES
 }
 
 /// Every key, table by table; in each the keys of every model first, and then those of families.
 pub fn keys() -> impl Iterator<Item = &'static Key> {
     TABLES.iter().flat_map(|table| {
-        let own = ENTRIES.iter().map(|entry| &entry.key);
+        let own = entries().map(|entry| &entry.key);
         own.chain(KNOBS.iter().copied()).filter(|key| key.table == table.name)
     })
 }
@@ -30,5 +30,5 @@ static KNOBS: LazyLock<Vec<&'static Key>> = LazyLock::new(|| Families::builtin()
 
 /// Where a config has a key of every model; a family's is among its knobs.
 pub(crate) fn entry(key: &Key) -> Option<&'static Entry> {
-    ENTRIES.iter().find(|entry| entry.key.table == key.table && entry.key.name == key.name)
+    entries().find(|entry| entry.key.table == key.table && entry.key.name == key.name)
 }

@@ -1,8 +1,8 @@
 //! Every key that any model has: what it is stored as, and all else that is known of it, in one entry each.
 //!
-//! An entry becomes a field of its table's struct and an element of [`ENTRIES`]; its comment is its flag's help.
+//! An entry becomes a field of its table's struct and one of [`entries`]; its comment is its flag's help.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::LazyLock};
 
 use diffusion_engine::{
     Emphasis, Fallback, HiresSize, Key, Kind, PerStep, PictureFormat, RefinedPasses, Size, Txt2Img, Upscaler, Value,
@@ -40,6 +40,7 @@ pub(crate) struct Entry {
     pub(crate) path: fn(&mut Config) -> Option<&mut PathBuf>,
 }
 
+/// Tables of keys: a struct of each, which is a field of [`Config`], and an entry of each key.
 macro_rules! tables {
     ($(
         #[doc = $what:literal]
@@ -47,18 +48,6 @@ macro_rules! tables {
             $(#[doc = $about:literal] $field:ident: $type:ty = $key:expr;)*
         }
     )*) => {
-        /// A whole config; only `[model]` is required. Paths are relative to the file.
-        #[derive(Clone, Debug, Default, PartialEq)]
-        pub struct Config {
-            $(#[doc = $what] pub $table: $Table,)*
-            /// Settings that one family of models has, by the names of its keys.
-            pub knobs: Options,
-            /// `[[lora]]`: LoRAs that every picture is drawn with.
-            pub loras: Vec<Lora>,
-            /// Whether a LoRA may be applied that fits the model in part.
-            pub allow_partial_lora: bool,
-        }
-
         $(
             #[doc = concat!(" `[", stringify!($table), "]`:", $what)]
             #[derive(Clone, Debug, PartialEq)]
@@ -73,12 +62,12 @@ macro_rules! tables {
             }
         )*
 
-        /// The tables, in the order in which a config has them.
-        pub(crate) static TABLES: &[Table] =
-            &[$(Table { name: stringify!($table), title: stringify!($Table), about: $what.trim_ascii() },)* GUIDANCE];
+        /// These tables, in the order in which a config has them.
+        pub(super) static OWN_TABLES: &[Table] =
+            &[$(Table { name: stringify!($table), title: stringify!($Table), about: $what.trim_ascii() },)*];
 
-        /// Every key that any model has, in the order of its table.
-        pub(crate) static ENTRIES: &[Entry] = &[$($(Entry {
+        /// The keys of these tables, in their order.
+        pub(super) static OWN_ENTRIES: &[Entry] = &[$($(Entry {
             key: $key.at(stringify!($table), stringify!($field), $about.trim_ascii()),
             set: |config, value| {
                 config.$table.$field = Setting::read(value)?;
@@ -88,6 +77,50 @@ macro_rules! tables {
             path: |config| Setting::path(&mut config.$table.$field),
         },)*)*];
     };
+}
+
+mod pictures;
+
+pub use pictures::{Img2img, Inpaint};
+
+/// A whole config; only `[model]` is required. Paths are relative to the file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// Where the model is.
+    pub model: Model,
+    /// What computes.
+    pub device: Device,
+    /// How a picture is sampled.
+    pub sampling: Sampling,
+    /// What the picture shows.
+    pub prompt: Prompt,
+    /// What is written.
+    pub image: Image,
+    /// A second pass at another size.
+    pub hires: Hires,
+    /// A model that goes on where the first has taken some steps.
+    pub refiner: Refiner,
+    /// How a picture in the making is shown.
+    pub preview: Preview,
+    /// The picture that a run starts from.
+    pub img2img: Img2img,
+    /// What of that picture is drawn anew.
+    pub inpaint: Inpaint,
+    /// Settings that one family of models has, by the names of its keys.
+    pub knobs: Options,
+    /// `[[lora]]`: LoRAs that every picture is drawn with.
+    pub loras: Vec<Lora>,
+    /// Whether a LoRA may be applied that fits the model in part.
+    pub allow_partial_lora: bool,
+}
+
+/// The tables, in the order in which a config has them.
+pub(crate) static TABLES: LazyLock<Vec<Table>> =
+    LazyLock::new(|| [OWN_TABLES, pictures::OWN_TABLES, &[GUIDANCE][..]].concat());
+
+/// Every key that any model has, in the order of its table.
+pub(crate) fn entries() -> impl Iterator<Item = &'static Entry> {
+    OWN_ENTRIES.iter().chain(pictures::OWN_ENTRIES)
 }
 
 /// What the methods are set by, see [`diffusion_engine::methods`].

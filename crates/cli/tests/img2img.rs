@@ -1,0 +1,252 @@
+//! `forge img2img` and `forge batch`: pictures from pictures by the built command, and what is refused of them.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod tiny;
+
+use std::fs;
+
+use fixtures::{Golden, psnr};
+use forge::{
+    diffusion_engine::{Picture, PictureFormat},
+    read_infotext,
+};
+
+use crate::tiny::{Ran, Tiny, golden};
+
+/// `forge COMMAND … --config CASE`, where no case is the folder's own.
+fn forge(tiny: &Tiny, command: &[&str], case: &str, more: &[&str]) -> Ran {
+    let config =
+        if case.is_empty() { "flux.toml".into() } else { golden(case).join("case.toml").display().to_string() };
+    tiny.forge(&[command, &["--config", &config, "--compute", "f32"], more].concat())
+}
+
+/// A picture in a folder, whose pixels are as a rule of their place says.
+fn picture(tiny: &Tiny, name: &str, [width, height]: [usize; 2], pixel: impl Fn(usize, usize) -> [u8; 3]) -> Picture {
+    let pixels = (0..width * height).flat_map(|i| pixel(i % width, i / width)).collect();
+    let picture = Picture { width, height, pixels, opacity: None };
+    let path = tiny.path(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    picture.save_as(&path, PictureFormat::of(&path, 95).unwrap(), "").unwrap();
+    picture
+}
+
+fn waves(x: usize, y: usize) -> [u8; 3] {
+    [(x * 5 % 256) as u8, (y * 7 % 256) as u8, ((x + y) * 3 % 256) as u8]
+}
+
+/// White inside of a square.
+fn square(x: usize, y: usize) -> [u8; 3] {
+    if (16..48).contains(&x) && (24..56).contains(&y) { [255; 3] } else { [0; 3] }
+}
+
+fn read(tiny: &Tiny, name: &str) -> Picture {
+    Picture::read(&tiny.path(name)).unwrap()
+}
+
+#[test]
+fn a_picture_from_another_is_that_of_diffusers() {
+    let golden = Golden::open("img2img/sd-1.safetensors");
+    let bytes: Vec<u8> = golden.floats("picture").into_iter().map(|value| value as u8).collect();
+    let mask: Vec<u8> = golden.floats("mask").into_iter().map(|value| value as u8).collect();
+    let levels: Vec<_> = golden.floats("sigmas").iter().map(f32::to_string).collect();
+    let tiny = Tiny::of("tiny-dev");
+    let at = |x: usize, y: usize| 64 * y + x;
+    picture(&tiny, "in.png", [64, 64], |x, y| [0, 1, 2].map(|channel| bytes[3 * at(x, y) + channel]));
+    picture(&tiny, "mask.png", [64, 64], |x, y| [mask[at(x, y)]; 3]);
+    let common = ["--prompt", "a photo of a cat, warm light", "--negative", "blurry, low quality", "--cfg", "4"];
+    let checkpoint = fixtures::path("golden/sd-1/model.safetensors").display().to_string();
+    let config = format!("[model]\ncheckpoint = {checkpoint:?}\n[sampling]\nsigmas = [{}]\n", levels.join(", "));
+    tiny.write("sd.toml", config);
+    let how = ["--profile", "diffusers", "--seed", "7", "--strength", "0.8", "--compute", "f32", "--output", "out.png"];
+    let all = [&["img2img", "in.png", "--config", "sd.toml"], &common[..], &how].concat();
+    for (name, more) in
+        [("mean", &[][..]), ("sampled", &["--sampled", "on"]), ("inpaint", &["--mask", "mask.png", "--mask-blur", "0"])]
+    {
+        tiny.forge(&[&all, more].concat()).done();
+        let found = read(&tiny, "out.png");
+        let expected = golden.floats(&format!("{name}.image"));
+        // The reference's pixels are of -1 to 1, plane by plane; where nothing is masked, they are the picture's own here.
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for i in (0..64 * 64).filter(|&i| name != "inpaint" || mask[i] > 0) {
+            for channel in 0..3 {
+                ours.push(f32::from(found.pixels[3 * i + channel]) / 127.5 - 1.0);
+                theirs.push(expected[4096 * channel + i]);
+            }
+        }
+        let db = psnr(&ours, &theirs);
+        assert!(db >= 45.0, "{name}: {db:.1} dB");
+    }
+}
+
+#[test]
+fn what_is_not_masked_is_bit_for_bit_that_of_the_picture() {
+    let tiny = Tiny::of("tiny-dev");
+    let own = picture(&tiny, "in.png", [64, 96], waves);
+    picture(&tiny, "mask.png", [64, 96], square);
+    for (case, flags) in [
+        ("sd-1", &["--inpaint-fill", "fill", "--inpaint-area", "masked", "--inpaint-padding", "8"][..]),
+        ("sd-1", &["--inpaint-fill", "nothing", "--soft", "blended"]),
+        ("sd-1", &["--inpaint-fill", "noise", "--soft", "differential", "--profile", "comfy"]),
+        ("sd-inpainting", &["--inpaint-hidden", "0.5"]),
+        ("", &["--mask-round", "off"]),
+    ] {
+        let how = ["--mask", "mask.png", "--mask-blur", "0", "--steps", "2", "--exact-steps", "on", "--seed", "5"];
+        forge(&tiny, &["img2img", "in.png"], case, &[&how, flags, &["--batch", "1", "--output", "out.png"]].concat())
+            .done();
+        let found = read(&tiny, "out.png");
+        assert_eq!([found.width, found.height], [64, 96]);
+        let mut changed = 0;
+        for (i, (found, own)) in found.pixels.chunks(3).zip(own.pixels.chunks(3)).enumerate() {
+            assert!(square(i % 64, i / 64) == [255; 3] || found == own, "{case} {flags:?} at {} {}", i % 64, i / 64);
+            changed += usize::from(found != own);
+        }
+        assert!(changed > 500, "{case} {flags:?}: {changed}");
+    }
+}
+
+#[test]
+fn a_picture_says_how_it_was_drawn_from_another_and_is_drawn_again_with_that_alone() {
+    let soft = ["--soft", "blended", "--soft-contrast", "6", "--soft-threshold-contrast", "3"];
+    let masked = ["--mask", "mask.png", "--mask-blur", "2", "--inpaint-area", "masked", "--inpaint-padding", "16"];
+    for (case, flags, said) in [
+        ("sd-1", vec![], "Denoising strength: 0.5,"),
+        ("", vec!["--resize", "crop", "--sampled", "on", "--exact-steps", "on"], "Resize mode: Crop and resize"),
+        ("sd-1", masked.to_vec(), "Mask blur: 2, Inpaint area: Only masked, Masked area padding: 16"),
+        ("sd-1", [&masked[..], &soft].concat(), "Soft inpainting transition contrast boost: 6"),
+        ("sd-1", [&masked[..], &["--soft", "differential", "--mask-invert", "on"]].concat(), "Differential diffusion"),
+        ("sd-1", vec!["--colour-correction", "on", "--noise-multiplier", "0.9"], "Color correction: True"),
+    ] {
+        let tiny = Tiny::of("tiny-dev");
+        picture(&tiny, "in.png", [80, 96], waves);
+        picture(&tiny, "mask.png", [80, 96], square);
+        let common = ["--strength", "0.5", "--steps", "3", "--batch", "1", "--output", "a.png"];
+        let size = ["--width", "64", "--height", "64"];
+        forge(&tiny, &["img2img", "in.png"], case, &[&flags[..], &common, &size].concat()).done();
+        let text = read_infotext(&tiny.path("a.png")).unwrap();
+        assert!(text.contains(said) && text.contains("Size: 64x64"), "{text}");
+        forge(&tiny, &["replay", "a.png"], case, &[]).refused(2, &["`img2img.image`", "the picture"]);
+        let mut with = vec!["--image", "in.png", "--output", "b.png"];
+        if flags.contains(&"--mask") {
+            forge(&tiny, &["replay", "a.png"], case, &with).refused(2, &["`inpaint.mask`"]);
+            with.extend(["--mask", "mask.png"]);
+        }
+        let ran = forge(&tiny, &["replay", "a.png"], case, &with).done();
+        assert!(fs::read(tiny.path("a.png")).unwrap() == fs::read(tiny.path("b.png")).unwrap(), "{ran:?}");
+        assert!(!ran.err.contains("no use is made"), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_run_is_as_large_as_its_picture_unless_a_size_is_asked_for() {
+    let tiny = Tiny::quick();
+    picture(&tiny, "in.webp", [53, 39], waves);
+    let flags = ["img2img", "in.webp", "--config", "flux.toml", "--output", "out.png"];
+    for (more, size) in [
+        (&[][..], [48, 32]),
+        (&["--scale", "2"], [96, 64]),
+        (&["--width", "64"], [64, 16]),
+        (&["--width", "64", "--height", "32", "--scale", "0"], [64, 32]),
+    ] {
+        tiny.forge(&[&flags[..], more].concat()).done();
+        let found = read(&tiny, "out.png");
+        assert_eq!([found.width, found.height], size, "{more:?}");
+    }
+    tiny.forge(&[&flags[..], &["--scale", "0.1"]].concat()).refused(2, &["`img2img.scale`", "53x39"]);
+}
+
+#[test]
+fn what_can_not_be_drawn_from_a_picture_is_refused_before_the_run() {
+    let tiny = Tiny::quick();
+    picture(&tiny, "in.png", [32, 32], waves);
+    picture(&tiny, "mask.png", [64, 64], square);
+    picture(&tiny, "black.png", [32, 32], |_, _| [0; 3]);
+    tiny.write("words.png", "a cat");
+    let before = tiny.drawn();
+    let refused = |args: &[&str], code: i32, words: &[&str]| {
+        tiny.forge(&[&["img2img", "--config", "flux.toml"], args].concat()).refused(code, words);
+    };
+    refused(&[], 2, &["`img2img.image`", "a picture to start from"]);
+    refused(&["none.png"], 1, &["none.png"]);
+    refused(&["words.png"], 1, &["words.png"]);
+    refused(&["in.png", "--mask", "words.png"], 1, &["words.png"]);
+    refused(&["in.png", "--strength", "0"], 2, &["strength", "above 0"]);
+    refused(&["in.png", "--strength", "1.5"], 2, &["`img2img.strength`", "0 to 1"]);
+    refused(&["in.png", "--resize", "stretch"], 2, &["`img2img.resize`", "`just`, `crop`, `fill` or `latent`"]);
+    refused(&["in.png", "--resize", "latent", "--mask", "black.png"], 2, &["latent"]);
+    refused(&["in.png", "--inpaint-area", "masked", "--mask", "black.png"], 2, &["the mask", "white somewhere"]);
+    refused(&["in.png", "--inpaint-area", "masked", "--mask", "mask.png"], 2, &["the size of a mask", "32x32"]);
+    refused(&["in.png", "--hires-scale", "2"], 2, &["passes", "starts from a picture"]);
+    refused(&["in.png", "--output", "in.png"], 2, &["would replace"]);
+    refused(&["in.png", "--mask", "mask.png", "--output", "mask.png"], 2, &["would replace"]);
+    assert_eq!(tiny.drawn(), before);
+    tiny.forge(&["txt2img", "--config", "flux.toml", "--mask", "mask.png"]).refused(2, &["--mask"]);
+}
+
+#[test]
+fn a_config_may_name_the_picture_and_txt2img_says_that_it_is_set_aside() {
+    let tiny = Tiny::quick().set("img2img", "image", "in.png").set("inpaint", "mask", "mask.png");
+    picture(&tiny, "in.png", [32, 32], waves);
+    picture(&tiny, "mask.png", [32, 32], square);
+    tiny.forge(&["img2img", "--config", "flux.toml", "--output", "a.png"]).done();
+    assert!(read_infotext(&tiny.path("a.png")).unwrap().contains("Mask blur: 4"));
+    let ran = tiny.txt2img(&["--output", "b.png"]).done();
+    assert!(ran.err.contains("`img2img.image` is set aside") && ran.err.contains("`inpaint.mask`"), "{ran:?}");
+    assert!(!read_infotext(&tiny.path("b.png")).unwrap().contains("Denoising strength"));
+    // a mask alone says nothing of what is drawn
+    let tiny = Tiny::quick().set("inpaint", "mask", "mask.png");
+    picture(&tiny, "mask.png", [32, 32], square);
+    tiny.forge(&["img2img", "--config", "flux.toml"]).refused(2, &["`img2img.image`"]);
+}
+
+#[test]
+fn a_folder_is_drawn_picture_by_picture_and_goes_on_where_it_ended() {
+    let tiny = Tiny::quick();
+    picture(&tiny, "in/a.png", [32, 16], waves);
+    picture(&tiny, "in/c.webp", [16, 32], waves);
+    tiny.write("in/b.png", "no picture");
+    tiny.write("in/notes.txt", "no picture either");
+    let batch = |more: &[&str]| {
+        let flags = ["batch", "in", "--config", "flux.toml", "--output", "out", "--seed", "3"];
+        tiny.forge(&[&flags[..], more].concat())
+    };
+    let ran = batch(&[]).refused(1, &["1 of 3 pictures could not be drawn", "b.png"]);
+    assert!(ran.err.contains("b.png` is passed over"), "{ran:?}");
+    let a = fs::read(tiny.path("out/a.png")).unwrap();
+    assert_eq!([read(&tiny, "out/a.png").width, read(&tiny, "out/c.webp").width], [32, 16]);
+    assert_eq!(fs::read_dir(tiny.path("out")).unwrap().count(), 2);
+    // each is what img2img makes of it
+    tiny.forge(&["img2img", "in/a.png", "--config", "flux.toml", "--seed", "3", "--output", "alone.png"]).done();
+    assert!(fs::read(tiny.path("alone.png")).unwrap() == a);
+    // once what was wrong is mended, only that is drawn
+    fs::copy(tiny.path("in/a.png"), tiny.path("in/b.png")).unwrap();
+    fs::write(tiny.path("out/a.png"), "kept").unwrap();
+    let ran = batch(&["--json"]).done();
+    let drawn = ran.json().into_iter().filter(|event| event["event"] == "image").count();
+    assert_eq!((drawn, fs::read(tiny.path("out/a.png")).unwrap()), (1, b"kept".to_vec()));
+    let ran = batch(&[]).done();
+    assert_eq!(ran.err.matches("has its picture already").count(), 3, "{ran:?}");
+    batch(&["--force"]).done();
+    assert!(fs::read(tiny.path("out/b.png")).unwrap() == fs::read(tiny.path("out/a.png")).unwrap());
+    // several of one have numbers
+    batch(&["--batch", "2"]).done();
+    assert!(tiny.path("out/a-0.png").exists() && tiny.path("out/c-1.webp").exists());
+}
+
+#[test]
+fn a_folder_that_can_not_be_drawn_is_refused_before_the_run() {
+    let tiny = Tiny::quick();
+    picture(&tiny, "in/a.png", [32, 16], waves);
+    fs::create_dir(tiny.path("empty")).unwrap();
+    let refused = |args: &[&str], code: i32, words: &[&str]| {
+        tiny.forge(&[&["batch", "--config", "flux.toml"], args].concat()).refused(code, words);
+    };
+    refused(&["in"], 2, &["--output"]);
+    refused(&["in", "--output", "in"], 2, &["would replace"]);
+    refused(&["in", "--output", "-"], 2, &["a folder"]);
+    refused(&["in", "--output", "out", "--dump", "d.safetensors"], 2, &["--dump"]);
+    refused(&["in", "--output", "out", "--image", "in/a.png"], 2, &["--image"]);
+    refused(&["empty", "--output", "out"], 2, &["a folder with pictures"]);
+    refused(&["none", "--output", "out"], 1, &["none"]);
+    assert!(!tiny.path("out").exists());
+}
