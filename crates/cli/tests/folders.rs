@@ -439,20 +439,15 @@ fn a_whole_folder_is_the_pipeline_that_it_says() {
     let tiny = quick_dev();
     whole(&tiny);
     let index = |class: Value| tiny.write("w/model_index.json", json!({ "_class_name": class }).to_string());
-    for class in [
-        "FluxFillPipeline",
-        "ChromaPipeline",
-        "StableDiffusion3Pipeline",
-        "WanPipeline",
-        "FluxControlPipeline",
-        "fluxpipeline",
-    ] {
+    for class in ["ChromaPipeline", "StableDiffusion3Pipeline", "WanPipeline", "FluxControlPipeline", "fluxpipeline"] {
         index(class.into());
         refuse(&tiny, &["--folder", "w"], &[&format!("is of a `{class}`, expected `FluxPipeline`")]);
     }
     index(json!(["FluxPipeline"]));
     refuse(&tiny, &["--folder", "w"], &["expected `FluxPipeline`"]);
-    for class in ["FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline", "FluxKontextPipeline"] {
+    for class in
+        ["FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline", "FluxFillPipeline", "FluxKontextPipeline"]
+    {
         index(class.into());
         tiny.txt2img(&["--folder", "w", "--output", "w.png"]).done();
         fs::remove_file(tiny.path("w.png")).unwrap();

@@ -53,6 +53,7 @@ impl Family for FluxFamily {
             "FluxPipeline",
             "FluxImg2ImgPipeline",
             "FluxInpaintPipeline",
+            "FluxFillPipeline",
             "FluxKontextPipeline",
             "FluxKontextInpaintPipeline",
         ]
@@ -107,7 +108,8 @@ struct Opened {
 impl Opened {
     /// What the encoder of pictures takes of memory, where a job encodes any.
     fn encoder_bytes(&self, job: &Job) -> Result<u64, Error> {
-        match job.encodes_pictures() {
+        // Flux Fill is always shown a picture.
+        match job.encodes_pictures() || self.dimensions.beside > 0 {
             true => autoencoder::encoder_bytes(&self.vae.0, &self.vae.1),
             false => Ok(0),
         }
@@ -156,11 +158,16 @@ impl OpenedModel for Opened {
 fn transformer() -> Network {
     const NORM: &str = "double_blocks.0.img_attn.norm.query_norm.scale";
     const GUIDANCE: &str = "guidance_in.in_layer.weight";
+    let is_fill = |w: &Weights| w.shape("img_in.weight").is_some_and(|shape| shape.get(1) == Some(&kinds::FILL));
     let is_guided = |w: &Weights| w.shape(GUIDANCE).is_some();
     Network::of(Duty::DENOISER, Transformer::MARK, |w, settings| {
         Ok(Dimensions::of(w, &settings.read::<TransformerConfig>()?)?.layout())
     })
-    .variant(move |w| if is_guided(w) { "flux-dev".into() } else { "flux-schnell".into() })
+    .variant(move |w| match (is_fill(w), is_guided(w)) {
+        (true, _) => "flux-fill-dev".into(),
+        (false, true) => "flux-dev".into(),
+        (false, false) => "flux-schnell".into(),
+    })
     .spellings(spellings)
     .classes(["FluxTransformer2DModel"])
     // diffusers/models/transformers/transformer_flux.py: pixels are packed before the transformer.

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use core_tensor::{Device, Latent, Tensor, in_f32, ops::Rope};
 use diffusion_engine::{
     Autoencoder, AutoencoderKl, Card, Clip, ClipDimensions, ClipTokenizer, Cut, Encoded, Error, Inside, Job, Key,
-    LatentScaling, Model, Pass, Piece, Predictor, Prompt, Size, Stream, T5, T5Dimensions, T5Tokenizer, VaeDimensions,
-    weighted,
+    LatentScaling, Model, Pass, Piece, Predictor, Prompt, Shown, Size, Stream, T5, T5Dimensions, T5Tokenizer,
+    VaeDimensions, weighted,
 };
 use samplers::{Options, Prediction, SigmaSpace, SigmaSpace::Flow, Value};
 
@@ -82,6 +82,12 @@ impl Flux {
             ("the T5 encoder's width", dimensions.context, t5.width),
             ("the CLIP encoder's width", dimensions.pooled, clip.width),
             ("the autoencoder's channels", dimensions.in_channels / (PATCH * PATCH), vae.channels()),
+            // A masked picture's latent, and the mask's pixels.
+            (
+                "the channels beside the latent",
+                dimensions.beside,
+                if dimensions.beside == 0 { 0 } else { PATCH * PATCH * (vae.channels() + vae.factor() * vae.factor()) },
+            ),
         ];
         for (what, expected, found) in fits {
             if expected != found {
@@ -194,19 +200,27 @@ impl Model for Flux {
     }
 
     fn prepare(self: Arc<Self>, pass: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error> {
-        let [rows, columns] = self.grid(pass.size);
-        let prompted = |encoded: &Arc<Encoded>| {
-            let (Some(stream), Some(vec)) = (encoded.streams.first(), &encoded.pooled) else {
-                let (expected, found) = ("tokens and a vector for the whole".into(), "another model's".into());
-                return Err(Error::Request { what: "an encoded prompt", expected, found });
-            };
-            let [_, tokens, _] = stream.tokens.dims();
-            let pe = self.transformer.positions(tokens, rows, columns);
-            Ok(Prompted { txt: stream.tokens.clone(), vec: vec.clone(), pe })
-        };
-        let under = under.iter().map(prompted).collect::<Result<_, _>>()?;
-        let guidance = pass.knobs.number(GUIDANCE.name).unwrap_or(DEFAULT_GUIDANCE) as f32;
-        Ok(Box::new(Predicting { flux: self, under, guidance }))
+        let beside = self.is_shown_pictures().then(|| self.all_masked(pass)).transpose()?;
+        self.predicting(pass, under, beside)
+    }
+
+    fn prepare_shown(
+        self: Arc<Self>,
+        pass: &Pass,
+        under: Vec<Arc<Encoded>>,
+        shown: &Shown,
+    ) -> Result<Box<dyn Predictor>, Error> {
+        match &shown.mask {
+            Some(mask) if self.is_shown_pictures() => {
+                let beside = self.masked(pass, &shown.pictures, mask, shown.hidden)?;
+                self.predicting(pass, under, Some(beside))
+            }
+            Some(_) | None => self.prepare(pass, under),
+        }
+    }
+
+    fn is_shown_pictures(&self) -> bool {
+        self.transformer.dimensions().beside > 0
     }
 
     fn knobs(&self) -> &[Key] {
@@ -222,10 +236,59 @@ impl Model for Flux {
     }
 }
 
+impl Flux {
+    /// What Flux Fill is shown where a picture is drawn from noise alone: a gray picture, all of which is masked.
+    fn all_masked(&self, pass: &Pass) -> Result<Tensor<3>, Error> {
+        let Size { width, height } = pass.size;
+        let gray = Tensor::zeros([1, 3, height, width], &self.device);
+        self.masked(pass, &[gray], &Tensor::ones([1, 1, height, width], &self.device), 1.0)
+    }
+
+    /// What Flux Fill is shown of pictures, `[b, image tokens, beside]`: the packed latent of each without what is masked, and the mask, of
+    /// which each pixel is a channel.
+    ///
+    /// Reference: diffusers FluxFillPipeline `prepare_mask_latents`, 0.42.1, with the mean where that draws the latent.
+    fn masked(&self, pass: &Pass, pictures: &[Tensor<4>], mask: &Tensor<4>, hidden: f32) -> Result<Tensor<3>, Error> {
+        let factor = self.card.factor;
+        let [_, h, w] = self.card.latent_shape(pass.size);
+        let channels = mask.clone().reshape([1, h, factor, w, factor]).permute([0, 2, 4, 1, 3]); // b fh fw h w
+        let packed = pack(channels.reshape([1, factor * factor, h, w]));
+        let beside = |picture: &Tensor<4>| {
+            let kept = (mask.clone() * hidden).neg() + 1.0;
+            let latent = self.vae.encode(picture.clone() * kept, None, &Inside::default())?;
+            Ok(Tensor::cat(vec![pack(latent), packed.clone()], 2))
+        };
+        Ok(Tensor::cat(pictures.iter().map(beside).collect::<Result<_, Error>>()?, 0))
+    }
+
+    fn predicting(
+        self: Arc<Self>,
+        pass: &Pass,
+        under: Vec<Arc<Encoded>>,
+        beside: Option<Tensor<3>>,
+    ) -> Result<Box<dyn Predictor>, Error> {
+        let [rows, columns] = self.grid(pass.size);
+        let prompted = |encoded: &Arc<Encoded>| {
+            let (Some(stream), Some(vec)) = (encoded.streams.first(), &encoded.pooled) else {
+                let (expected, found) = ("tokens and a vector for the whole".into(), "another model's".into());
+                return Err(Error::Request { what: "an encoded prompt", expected, found });
+            };
+            let [_, tokens, _] = stream.tokens.dims();
+            let pe = self.transformer.positions(tokens, rows, columns);
+            Ok(Prompted { txt: stream.tokens.clone(), vec: vec.clone(), pe })
+        };
+        let under = under.iter().map(prompted).collect::<Result<_, _>>()?;
+        let guidance = pass.knobs.number(GUIDANCE.name).unwrap_or(DEFAULT_GUIDANCE) as f32;
+        Ok(Box::new(Predicting { flux: self, under, beside, guidance }))
+    }
+}
+
 /// The model under the prompts of a pass.
 struct Predicting {
     flux: Arc<Flux>,
     under: Vec<Prompted>,
+    /// What the network is shown beside the latent: one for all pictures of the batch, or one for each.
+    beside: Option<Tensor<3>>,
     guidance: f32,
 }
 
@@ -239,10 +302,18 @@ struct Prompted {
 impl Predictor for Predicting {
     fn predict(&mut self, x: &Latent, sigma: f32, which: &[usize], inside: &Inside) -> Result<Vec<Latent>, Error> {
         let [_, _, h, w] = x.0.dims();
-        let Self { flux, under, guidance } = self;
-        let of_picture = |prompted: &Prompted, picture: Tensor<4>, inside: &Inside| {
+        let Self { flux, under, beside, guidance } = self;
+        let of_picture = |prompted: &Prompted, at: usize, picture: Tensor<4>, inside: &Inside| {
+            let img = pack(picture.clone());
+            let img = match &beside {
+                Some(beside) => {
+                    let own = if beside.dims()[0] > 1 { at } else { 0 };
+                    Tensor::cat(vec![img, beside.clone().narrow(0, own, 1)], 2)
+                }
+                None => img,
+            };
             let inputs = Inputs {
-                img: pack(picture.clone()),
+                img,
                 txt: prompted.txt.clone(),
                 vec: prompted.vec.clone(),
                 timestep: sigma,
@@ -254,7 +325,7 @@ impl Predictor for Predicting {
         };
         let of_batch = |&prompt: &usize| {
             let inside = inside.of_call(sigma, prompt);
-            x.one_by_one(|i, picture| of_picture(&under[prompt], picture, &inside.of_picture(i)))
+            x.one_by_one(|i, picture| of_picture(&under[prompt], i, picture, &inside.of_picture(i)))
         };
         which.iter().map(of_batch).collect()
     }

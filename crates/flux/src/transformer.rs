@@ -42,7 +42,7 @@ pub struct TransformerConfig {
 /// One call's worth of input.
 #[derive(Debug)]
 pub struct Inputs<'a> {
-    /// The packed latent, `[b, image tokens, in_channels]`.
+    /// The packed latent and what is shown beside it, `[b, image tokens, in_channels + beside]`.
     pub img: Tensor<3>,
     /// The T5 vectors, `[b, text tokens, context]`.
     pub txt: Tensor<3>,
@@ -59,6 +59,9 @@ pub struct Inputs<'a> {
 /// How the network is called where hooks look inside.
 const NETWORK: &str = "transformer";
 
+/// Channels that Flux Fill is shown beside a packed latent: 64 of a masked picture's, and 2 × 2 × 8 × 8 of its mask.
+const FILL_BESIDE: usize = 320; // flux/util.py: in_channels 384 of flux-dev-fill
+
 const THETA: f64 = 10_000.0; // flux/util.py: theta of every configuration
 const TIME_FACTOR: f32 = 1000.0; // flux/modules/layers.py timestep_embedding
 const TIME_CHANNELS: usize = 256; // flux/model.py: in_dim of time_in
@@ -71,7 +74,12 @@ impl Dimensions {
     /// A tensor that is missing or contradicts another.
     pub fn of(w: &Weights, config: &TransformerConfig) -> Result<Self, Error> {
         let w = w.before(Transformer::MARK);
-        let [hidden, in_channels] = w.dims("img_in.weight")?;
+        let [hidden, columns] = w.dims("img_in.weight")?;
+        // What it gives is a latent alone.
+        let given = w.shape("final_layer.linear.weight").and_then(|shape| shape.first().copied());
+        let is_fill = given.is_some_and(|given| given.checked_add(FILL_BESIDE) == Some(columns));
+        let beside = if is_fill { FILL_BESIDE } else { 0 };
+        let in_channels = columns - beside;
         let [_, context] = w.dims("txt_in.weight")?;
         let [_, pooled] = w.dims("vector_in.in_layer.weight")?;
         let [mlp, _] = w.dims("double_blocks.0.img_mlp.0.weight")?;
@@ -99,6 +107,7 @@ impl Dimensions {
         let (double_blocks, single_blocks) = (w.at("double_blocks").depth()?, w.at("single_blocks").depth()?);
         Ok(Self {
             in_channels,
+            beside,
             context,
             pooled,
             hidden,
@@ -114,7 +123,7 @@ impl Dimensions {
     /// Every tensor of such a transformer, behind the file's prefix.
     pub fn layout(&self) -> Layout {
         Layout::of(|l| {
-            l.linear("img_in", self.in_channels, self.hidden);
+            l.linear("img_in", self.in_channels + self.beside, self.hidden);
             l.linear("txt_in", self.context, self.hidden);
             MlpEmbedder::declare(&mut l.at("time_in"), TIME_CHANNELS, self.hidden);
             MlpEmbedder::declare(&mut l.at("vector_in"), self.pooled, self.hidden);

@@ -10,6 +10,7 @@ use flux::{Dimensions, Transformer, TransformerConfig};
 fn the_transformer_reads_its_layout_and_nothing_else() {
     let base = Dimensions {
         in_channels: 8,
+        beside: 0,
         context: 12,
         pooled: 6,
         hidden: 32,
@@ -24,6 +25,7 @@ fn the_transformer_reads_its_layout_and_nothing_else() {
         base,
         Dimensions { guidance: false, double_blocks: 1, single_blocks: 1, ..base },
         Dimensions { hidden: 96, heads: 3, axes: [4, 14, 14], mlp: 200, in_channels: 64, ..base },
+        Dimensions { in_channels: 64, beside: 320, ..base },
         Dimensions { single_blocks: 0, pooled: 1, context: 1, ..base },
     ] {
         // given a file of nothing but the layout, under a prefix

@@ -15,10 +15,12 @@ pub(super) const NAME: &str = "a Flux transformer";
 const CHROMA: &str = "a Chroma transformer";
 const FLUX_2: &str = "a Flux.2 transformer";
 const HUNYUAN_VIDEO: &str = "a HunyuanVideo transformer";
-const FILL: &str = "Flux Fill, which takes a masked picture beside the latent";
 const CONTROL: &str = "Flux Canny or Depth, which takes a control picture beside the latent";
 const CONCATENATED: &str = "a Flux that takes another picture beside the latent";
 const NUNCHAKU: &str = "a Flux transformer in Nunchaku's layout";
+
+/// Columns of Flux Fill's first matrix, which takes a masked picture and its mask beside the latent.
+pub(super) const FILL: usize = 384;
 
 const QKV: &str = "double_blocks.0.img_attn.qkv.weight";
 const LAST: &str = "final_layer.linear.weight";
@@ -47,12 +49,10 @@ pub(super) fn transformers() -> Vec<Kind> {
         of(HUNYUAN_VIDEO, &["txt_in.individual_token_refiner.blocks.0.self_attn_qkv.weight"]),
         of(HUNYUAN_VIDEO, &["context_embedder.token_refiner.refiner_blocks.0.norm1.weight"]),
         of(HUNYUAN_VIDEO, &["double_blocks.0.img_attn_qkv.weight"]),
-        bfl(FILL, LAST, |columns| columns == 384),
-        diffusers(FILL, |columns| columns == 384),
         bfl(CONTROL, LAST, |columns| columns == 128),
         diffusers(CONTROL, |columns| columns == 128),
-        bfl(CONCATENATED, QKV, |_| true),
-        diffusers(CONCATENATED, |_| true),
+        bfl(CONCATENATED, QKV, |columns| columns != FILL),
+        diffusers(CONCATENATED, |columns| columns != FILL),
         of(NUNCHAKU, &["single_transformer_blocks.0.qkv_proj.qweight"]),
         of(NUNCHAKU, &["single_transformer_blocks.0.mlp_fc1.qweight"]),
         flux(&[QKV]),
