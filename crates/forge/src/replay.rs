@@ -81,7 +81,7 @@ impl Replay {
     /// # Errors
     /// [`Error::Value`] where the config names none, or for what the text says of them out of its range; [`Error::Run`] for a picture that
     /// can't be read.
-    pub fn from_pictures_of(mut self, config: &Config) -> Result<Self> {
+    pub fn with_pictures_of(mut self, config: &Config) -> Result<Self> {
         let Some(drawn_from) = &self.drawn_from else { return Ok(self) };
         let missing = |key: &str, what: &str| {
             let (key, expected, found) =

@@ -23,7 +23,7 @@ pub(super) fn run(registry: &Catalog, args: &ReplayArgs) -> Result<()> {
     if !(replay.given_noise && matches!(config.sampling.noise, Some(Noise::File(_)))) {
         config.sampling.noise = None;
     }
-    let replay = replay.from_pictures_of(&config)?;
+    let replay = replay.with_pictures_of(&config)?;
     let outputs = args.writes().then(|| {
         let read = [run.other_files()?, vec![picture.clone()]].concat();
         let outputs = Outputs::of(&config, &replay.request, None, &read)?;
