@@ -21,6 +21,11 @@ impl<B> Blocks<B> {
         self.0.iter().enumerate().try_fold(x, |x, (index, block)| run(x, index, block))
     }
 
+    /// The first of them, if there is any.
+    pub fn first(&self) -> Option<&B> {
+        self.0.first()
+    }
+
     /// How many there are.
     pub fn depth(&self) -> usize {
         self.0.len()

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 use core_tensor::Latent;
 use samplers::{Denoised, Denoiser};
 
-use crate::{Error, Hooks};
+use crate::{Error, Hooks, Memory};
 
 /// What answers under the prompts of a pass.
 pub(crate) trait Answers: Send {
@@ -27,7 +27,10 @@ pub enum Whose {
 
 /// The model of a pass under its prompts, past all that is wrapped around it: for what asks a second time. Clones share it.
 #[derive(Clone)]
-pub struct Again(Arc<Mutex<dyn Answers>>);
+pub struct Again {
+    model: Arc<Mutex<dyn Answers>>,
+    last: Memory<Option<Denoised>>,
+}
 
 impl std::fmt::Debug for Again {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
@@ -38,7 +41,7 @@ impl std::fmt::Debug for Again {
 impl Again {
     /// Of this model.
     pub(crate) fn of(model: impl Answers + 'static) -> Self {
-        Self(Arc::new(Mutex::new(model)))
+        Self { model: Arc::new(Mutex::new(model)), last: Memory::default() }
     }
 
     /// The model as what is wrapped around it calls it first.
@@ -61,12 +64,18 @@ impl Again {
         self.answered(sigma, |model| model.again(x, sigma, whose, hooks))
     }
 
+    /// What the model answered in the call that is going on, before anything around it: to the prompt, and to the negative one where it was
+    /// asked. `None` before it answers.
+    pub fn answers(&self) -> Option<Denoised> {
+        self.last.hold().clone()
+    }
+
     fn answered<T>(
         &self,
         sigma: f32,
         work: impl FnOnce(&mut dyn Answers) -> Result<T, Error>,
     ) -> Result<T, samplers::Error> {
-        let answer = || match self.0.try_lock() {
+        let answer = || match self.model.try_lock() {
             Ok(mut model) => work(&mut *model),
             Err(TryLockError::Poisoned(poisoned)) => work(&mut *poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => Err(Error::Asked),
@@ -77,7 +86,10 @@ impl Again {
 
 impl Denoiser for Again {
     fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, samplers::Error> {
-        self.answered(sigma, |model| model.answer(x, sigma))
+        *self.last.hold() = None;
+        let denoised = self.answered(sigma, |model| model.answer(x, sigma))?;
+        *self.last.hold() = Some(denoised.clone());
+        Ok(denoised)
     }
 }
 

@@ -34,7 +34,7 @@ impl Conditioned {
     }
 
     /// The same with the clock of a pass, and with what says whether a call needs the negative prompt.
-    pub(crate) fn timed(self, clock: Clock, wants_negative: impl Fn(Moment) -> bool + Send + 'static) -> Self {
+    pub fn timed(self, clock: Clock, wants_negative: impl Fn(Moment) -> bool + Send + 'static) -> Self {
         Self { clock, wants_negative: Box::new(wants_negative), ..self }
     }
 

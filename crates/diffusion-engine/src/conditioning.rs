@@ -74,6 +74,7 @@ impl Conditioning {
             }
             Some(_) | None => model.clone().prepare(pass, under.clone())?,
         };
+        let predictor = wraps.iter().fold(predictor, |predictor, wrap| wrap.predicting(predictor));
         let asking = Asking::of(pass, wraps);
         let conditioned = Conditioned::new(predictor, conditions, inside.clone());
         let conditioned = conditioned.timed(clock.clone(), move |at| asking.wants_negative(&at));

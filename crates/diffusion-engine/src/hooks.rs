@@ -17,6 +17,8 @@ pub struct Call {
     pub negative: bool,
     /// Which picture of the batch, from 0.
     pub picture: usize,
+    /// Which part of it, from 0, where a picture is drawn in parts.
+    pub part: usize,
     /// Whether something around the model asks a second time, see [`Again`](crate::Again).
     pub again: bool,
     /// The step and the sampler's call that it is in.
@@ -34,6 +36,60 @@ pub trait Hooks: Send + Sync {
     /// What ends the run, as [`Error::Hook`].
     fn after(&self, _at: Site, _call: Option<Call>, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
         Ok(x)
+    }
+
+    /// [`Hooks::after`] for feature maps, `[b, channels, h, w]`, which a network has for pictures.
+    ///
+    /// # Errors
+    /// As there.
+    fn after_map(&self, at: Site, call: Option<Call>, x: Tensor<4>) -> Result<Tensor<4>, HookError> {
+        let [b, c, h, w] = x.dims();
+        let x = self.after(at, call, x.reshape([b, c, h * w]))?;
+        let found = x.dims();
+        if found != [b, c, h * w] {
+            return Err(changed(&[b, c, h * w], &found));
+        }
+        Ok(x.reshape([b, c, h, w]))
+    }
+
+    /// What a block on a UNet's way up joins, `[b, channels, h, w]`: what comes from below and what comes from the block on the way down.
+    /// Channels stay; both may have another size than they came with, and must have one.
+    ///
+    /// # Errors
+    /// What ends the run, as [`Error::Hook`].
+    fn join(&self, _at: Site, _call: Option<Call>, joined: [Tensor<4>; 2]) -> Result<[Tensor<4>; 2], HookError> {
+        Ok(joined)
+    }
+
+    /// Whether a block is skipped: what comes behind it is what came before.
+    ///
+    /// # Errors
+    /// What ends the run, as [`Error::Hook`].
+    fn skips(&self, _at: Site, _call: Option<Call>) -> Result<bool, HookError> {
+        Ok(false)
+    }
+
+    /// What stands for a stretch of blocks that is not computed then, in the shape of `x`, which goes into it; `None` to have it computed.
+    /// `sign` makes what tells this call from others, before the stretch is computed.
+    ///
+    /// # Errors
+    /// What ends the run, as [`Error::Hook`].
+    fn stand_in(
+        &self,
+        _over: Site,
+        _call: Option<Call>,
+        _x: &Tensor<3>,
+        _sign: &dyn Fn() -> Tensor<3>,
+    ) -> Result<Option<Tensor<3>>, HookError> {
+        Ok(None)
+    }
+
+    /// A stretch of blocks was computed for which nothing stood in: what went in, and what came out.
+    ///
+    /// # Errors
+    /// What ends the run, as [`Error::Hook`].
+    fn computed(&self, _over: Site, _call: Option<Call>, _ends: [&Tensor<3>; 2]) -> Result<(), HookError> {
+        Ok(())
     }
 
     /// Queries, keys and values of a block's attention, `[b, heads, tokens, d]`; where something is returned, in the shape of the
@@ -65,6 +121,7 @@ pub struct Inside {
     call: Option<Call>,
     positives: Option<usize>,
     again: bool,
+    part: usize,
     at: Option<Moment>,
 }
 
@@ -90,13 +147,18 @@ impl Inside {
     pub fn of_call(&self, sigma: f32, prompt: usize) -> Self {
         let negative = self.positives.is_some_and(|positives| prompt >= positives);
         let at = self.at.unwrap_or(Moment { step: 0, steps: 0, call: 0, sigma });
-        let call = Call { sigma, prompt, negative, picture: 0, again: self.again, at };
+        let call = Call { sigma, prompt, negative, picture: 0, part: self.part, again: self.again, at };
         Self { call: Some(call), ..self.clone() }
     }
 
     /// The same for another picture of the batch, from 0.
     pub fn of_picture(&self, picture: usize) -> Self {
         Self { call: self.call.map(|call| Call { picture, ..call }), ..self.clone() }
+    }
+
+    /// The same for a part of each picture, from 0.
+    pub fn of_part(&self, part: usize) -> Self {
+        Self { part, ..self.clone() }
     }
 
     /// The same at this moment of a pass.
@@ -140,11 +202,85 @@ impl Inside {
     /// # Errors
     /// As there.
     pub fn after_map(&self, at: Site, x: Tensor<4>) -> Result<Tensor<4>, Error> {
-        if self.hooks.is_empty() {
-            return self.go_on().map(|()| x);
+        let [.., h, w] = x.dims();
+        let x = self.after_sized(at, x)?;
+        let [b, c, ..] = x.dims();
+        same_shape(at, [b, c, h, w], x.dims()).map(|()| x)
+    }
+
+    /// The same where a network goes on with maps of another height and width.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn after_sized(&self, at: Site, x: Tensor<4>) -> Result<Tensor<4>, Error> {
+        self.go_on()?;
+        self.hooks.iter().try_fold(x, |x, hooks| {
+            let [b, c, ..] = x.dims();
+            let x = hooks.after_map(at, self.call, x).map_err(|source| Error::Hook { site: at, source })?;
+            let [.., h, w] = x.dims();
+            same_shape(at, [b, c, h.max(1), w.max(1)], x.dims()).map(|()| x)
+        })
+    }
+
+    /// What a block on the way up joins, as hooks leave it, see [`Hooks::join`].
+    ///
+    /// # Errors
+    /// [`Error::Hook`] for a hook that fails, changes channels, or leaves two sizes.
+    pub fn join(&self, at: Site, joined: [Tensor<4>; 2]) -> Result<[Tensor<4>; 2], Error> {
+        let [[b, below, ..], [_, skip, ..]] = [joined[0].dims(), joined[1].dims()];
+        let joined = self.hooks.iter().try_fold(joined, |joined, hooks| {
+            hooks.join(at, self.call, joined).map_err(|source| Error::Hook { site: at, source })
+        })?;
+        let [.., h, w] = joined[1].dims();
+        same_shape(at, [b, below, h, w], joined[0].dims())?;
+        same_shape(at, [b, skip, h, w], joined[1].dims()).map(|()| joined)
+    }
+
+    /// Whether a hook has a block skipped.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`]; [`Error::Hook`] for a hook that fails.
+    pub fn skips(&self, at: Site) -> Result<bool, Error> {
+        self.go_on()?;
+        for hooks in &self.hooks {
+            if hooks.skips(at, self.call).map_err(|source| Error::Hook { site: at, source })? {
+                return Ok(true);
+            }
         }
-        let [b, c, h, w] = x.dims();
-        Ok(self.after(at, x.reshape([b, c, h * w]))?.reshape([b, c, h, w]))
+        Ok(false)
+    }
+
+    /// Whether anybody looks inside: who keeps values for hooks alone asks first.
+    pub fn is_seen(&self) -> bool {
+        !self.hooks.is_empty()
+    }
+
+    /// What a hook has stand for a stretch of blocks, the first that does, see [`Hooks::stand_in`].
+    ///
+    /// # Errors
+    /// [`Error::Hook`] for a hook that fails or answers in another shape.
+    pub fn stand_in(
+        &self,
+        over: Site,
+        x: &Tensor<3>,
+        sign: &dyn Fn() -> Tensor<3>,
+    ) -> Result<Option<Tensor<3>>, Error> {
+        for hooks in &self.hooks {
+            let made = hooks.stand_in(over, self.call, x, sign).map_err(|source| Error::Hook { site: over, source })?;
+            if let Some(made) = made {
+                return same_shape(over, x.dims(), made.dims()).map(|()| Some(made));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells hooks what came out of a stretch of blocks, see [`Hooks::computed`].
+    ///
+    /// # Errors
+    /// [`Error::Hook`] for a hook that fails.
+    pub fn computed(&self, over: Site, ends: [&Tensor<3>; 2]) -> Result<(), Error> {
+        let tell = |hooks: &Arc<dyn Hooks>| hooks.computed(over, self.call, ends);
+        self.hooks.iter().try_for_each(tell).map_err(|source| Error::Hook { site: over, source })
     }
 
     /// What a hook makes of a block's queries, keys and values in attention's place, the first that does.
@@ -167,5 +303,9 @@ fn same_shape<const D: usize>(site: Site, expected: [usize; D], found: [usize; D
     if expected == found {
         return Ok(());
     }
-    Err(Error::Hook { site, source: format!("a hook made {found:?} of {expected:?}").into() })
+    Err(Error::Hook { site, source: changed(&expected, &found) })
+}
+
+fn changed(expected: &[usize], found: &[usize]) -> HookError {
+    format!("a hook made {found:?} of {expected:?}").into()
 }

@@ -22,6 +22,8 @@ pub enum Interpolation {
     Nearest,
     /// The nearest, by the middles of pixels.
     NearestExact,
+    /// The mean of all that a pixel lies over, each of them whole.
+    Area,
 }
 
 /// What one pixel of a side is made of: pixels of the side before, with weights.
@@ -56,6 +58,10 @@ impl Interpolation {
         let of_pixel = |i: usize| match self {
             Self::Nearest => vec![(within((i as f32 * scale).floor()), 1.0)],
             Self::NearestExact => vec![(within(((i as f32 + 0.5) * scale).floor()), 1.0)],
+            Self::Area => {
+                let (first, end) = (i * from / to, ((i + 1) * from).div_ceil(to));
+                (first..end).map(|at| (at, 1.0 / (end - first) as f32)).collect()
+            }
             Self::Bilinear => {
                 let at = middle(i).max(0.0);
                 let below = within(at);

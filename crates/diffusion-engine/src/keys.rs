@@ -81,6 +81,8 @@ pub enum Kind {
         /// The most.
         max: usize,
     },
+    /// Places in a stack, from 0: whole numbers and ranges such as `7-9`, with commas between them.
+    Places,
     /// Names, as many as one likes.
     Names,
     /// An amount of memory.
@@ -216,7 +218,8 @@ impl Key {
             | Kind::Output
             | Kind::Choice(_)
             | Kind::Size
-            | Kind::Seed => None,
+            | Kind::Seed
+            | Kind::Places => None,
             Kind::Sampler | Kind::Schedule | Kind::Profile | Kind::Backend | Kind::Noise | Kind::Options => None,
         };
         number.unwrap_or_else(|| Value::Text(text.to_owned()))
@@ -302,6 +305,27 @@ impl Value {
         }
     }
 
+    /// The places that a text such as `2, 7-9` names, in its order; none where it is empty.
+    pub fn places(&self) -> Option<Vec<usize>> {
+        const MOST: usize = 1000;
+        let place = |text: &str| text.trim().parse().ok().filter(|place: &usize| *place < MOST);
+        let range = |part: &str| match part.split_once('-') {
+            Some((from, to)) => Some(place(from)?..=place(to)?),
+            None => place(part).map(|place| place..=place),
+        };
+        match self {
+            Self::Text(text) if text.trim().is_empty() => Some(Vec::new()),
+            Self::Text(text) => {
+                text.split(',').map(range).collect::<Option<Vec<_>>>().map(|all| all.into_iter().flatten().collect())
+            }
+            Self::Whole(_) | Self::Number(_) => {
+                let whole = self.number().filter(|number| number.fract() == 0.0 && (0.0..MOST as f64).contains(number));
+                whole.map(|place| vec![place as usize])
+            }
+            Self::List(_) | Self::Table(_) | Self::Other(_) => None,
+        }
+    }
+
     /// As [`Pass::knobs`](crate::Pass::knobs) have it: a number, or a name in lower case; `None` for what is neither.
     pub fn option(&self) -> Option<samplers::Value> {
         match (self.number(), self) {
@@ -337,6 +361,7 @@ impl fmt::Display for Kind {
                 write!(f, "a number from {min} to {max}, a list of such numbers or a ramp such as `7..1.5`")
             }
             Self::Numbers { min, max } => write!(f, "a list of {min} to {max} numbers"),
+            Self::Places => f.write_str("numbers such as `2, 7-9`"),
             Self::Names => f.write_str("a list of names"),
             Self::Size => f.write_str("a size such as `16 GiB`"),
             Self::Seed => f.write_str(&self.range()),
@@ -351,6 +376,7 @@ impl Kind {
         match self {
             Self::Words { .. } | Self::File | Self::Folder => String::new(),
             Self::Names | Self::Options | Self::Profile => String::new(),
+            Self::Places => "such as `2, 7-9`".to_owned(),
             Self::Sampler => "see `forge samplers`".to_owned(),
             Self::Schedule => "see `forge schedules`".to_owned(),
             Self::Output => format!("a name that ends in {}, or `-`", PictureFormat::ENDINGS),
@@ -376,6 +402,7 @@ impl Kind {
             Self::Number { .. } => "number",
             Self::PerStep { .. } => "number, list or text",
             Self::Numbers { .. } => "list of numbers",
+            Self::Places => "text",
             Self::Names => "list of names",
             Self::Size | Self::Seed => "text or whole number",
             Self::Options => "table",
@@ -411,6 +438,7 @@ impl Kind {
                 Value::List(list) => (*min..=*max).contains(&list.len()) && list.iter().all(|x| x.number().is_some()),
                 _ => false,
             },
+            Self::Places => value.places().is_some(),
             Self::Names => match value {
                 Value::List(list) => list.iter().all(|name| matches!(name, Value::Text(_))),
                 _ => false,

@@ -16,6 +16,8 @@ pub struct Method {
     pub id: &'static str,
     /// What it is set by. Without its first key it is off, and where that is 0 or `off`.
     pub keys: &'static [Key],
+    /// The [networks](crate::Model::network) that it knows the inside of; empty where any will do.
+    pub networks: &'static [&'static str],
     /// What it puts around the model where its first key is set, from the innermost outwards.
     pub wraps: fn(&Settings) -> Vec<Arc<dyn Wrap>>,
 }
@@ -66,6 +68,11 @@ impl<'a> Settings<'a> {
     /// The name that a key is set to.
     pub fn name(&self, key: &Key) -> Option<&str> {
         self.knobs.name(key.name)
+    }
+
+    /// The places that a key of [`Kind::Places`] names.
+    pub fn places(&self, key: &Key) -> Option<Vec<usize>> {
+        self.knobs.value(key.name).and_then(|option| key.value(option).places())
     }
 
     /// Whether a [`SWITCH`] is on.

@@ -19,8 +19,14 @@ pub use crate::method::{Method, SHARE, SWITCH, Settings, TABLE, key};
 
 /// Those that any model can be guided by, from the innermost outwards.
 pub fn all() -> &'static [Method] {
-    const ALL: &[Method] =
-        &[interval::METHOD, skip_early::METHOD, ngms::METHOD, apg::METHOD, threshold::METHOD, rescale::METHOD];
+    const ALL: &[Method] = &[
+        interval::METHOD,
+        skip_early::METHOD,
+        ngms::METHOD,
+        apg::METHOD,
+        threshold::METHOD,
+        rescale::METHOD,
+    ];
     ALL
 }
 
@@ -39,6 +45,12 @@ pub(crate) fn wraps(model: &dyn Model, pass: &Pass) -> Result<Vec<Arc<dyn Wrap>>
     let mut guiding: Option<&Method> = None;
     let mut wraps = Vec::new();
     for method in all().iter().chain(model.methods()).filter(|method| method.is_asked(pass)) {
+        if !method.networks.is_empty() && !method.networks.contains(&model.network()) {
+            let networks: Vec<&str> = method.networks.iter().map(|network| called(network)).collect();
+            let expected = format!("{}, whose inside it is about", networks.join(" or "));
+            let found = format!("asked of `{}`, {}", model.card().name, called(model.network()));
+            return Err(Error::Request { what: method.id, expected, found });
+        }
         let own = (method.wraps)(&settings);
         if own.iter().any(|wrap| wrap.place() == Place::Guidance)
             && let Some(other) = guiding.replace(method)
@@ -51,6 +63,15 @@ pub(crate) fn wraps(model: &dyn Model, pass: &Pass) -> Result<Vec<Arc<dyn Wrap>>
     }
     wraps.extend(pass.wraps.iter().map(|wrap| wrap.fork().unwrap_or_else(|| wrap.clone())));
     Ok(wraps)
+}
+
+/// What a network is called in messages.
+fn called(network: &str) -> &str {
+    match network {
+        "unet" => "a UNet of Stable Diffusion",
+        "transformer" => "a Flux transformer",
+        _ => "another network",
+    }
 }
 
 /// What becomes of each picture of a batch, of which there are so many latents, by itself.

@@ -69,6 +69,11 @@ pub trait Model: Send + Sync {
         &[]
     }
 
+    /// What its network is, as [`Method::networks`] and [`Site::network`](crate::Site) call it; nothing for one that is none of those.
+    fn network(&self) -> &'static str {
+        ""
+    }
+
     /// The ways of guiding it that its family has beside those of every model.
     fn methods(&self) -> &[Method] {
         &[]

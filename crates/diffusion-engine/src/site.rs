@@ -16,6 +16,12 @@ pub struct Site {
 }
 
 impl Site {
+    /// As the block of a stretch: all of a network's blocks; its sign is what the first block's layers are given.
+    pub const BLOCKS: &str = "blocks";
+
+    /// As the block of a stretch: all of a network's blocks behind the first; its sign is what that one adds.
+    pub const REST: &str = "rest";
+
     /// Behind a layer that there is once.
     pub const fn layer(network: &'static str, block: &'static str) -> Self {
         Self { network, block, index: None, inner: None, stream: None }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use samplers::{Denoiser, Prediction, SigmaSpace, Sigmas};
 
-use crate::{Again, Clock, Encoded, Error, Hooks, Moment};
+use crate::{Again, Clock, Encoded, Error, Hooks, Moment, Predictor};
 
 pub(crate) use count::Count;
 pub(crate) use finite::Finite;
@@ -56,6 +56,11 @@ pub trait Wrap: Send + Sync {
     /// What it can't do of them.
     fn conditioning(&self, prompts: Vec<Arc<Encoded>>) -> Result<Vec<Arc<Encoded>>, Error> {
         Ok(prompts)
+    }
+
+    /// Puts itself around the network itself, which answers to one prompt at a time: whoever asks the model again comes through it too.
+    fn predicting(&self, inner: Box<dyn Predictor>) -> Box<dyn Predictor> {
+        inner
     }
 
     /// Another wrap that remembers the same and shares nothing with this one that either of them changes: what takes its place in a pass

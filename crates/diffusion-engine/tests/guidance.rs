@@ -242,7 +242,7 @@ fn a_sampler_that_needs_the_negative_answer_has_it_in_calls_without_guidance() {
 
 #[test]
 fn every_method_goes_on_from_a_snapshot_as_if_nothing_had_been_and_begins_anew_in_another_run() {
-    for method in methods::all() {
+    for method in of_any_model() {
         let request = request("words").with(|pass| {
             (pass.cfg, pass.negative) = (4.0.into(), "dull".into());
             let examples = method.keys.iter().filter_map(|key| Some((key, example(key)?)));
@@ -265,6 +265,21 @@ fn every_method_goes_on_from_a_snapshot_as_if_nothing_had_been_and_begins_anew_i
     }
 }
 
+/// Those that know no network's inside.
+fn of_any_model() -> impl Iterator<Item = &'static diffusion_engine::Method> {
+    methods::all().iter().filter(|method| method.networks.is_empty())
+}
+
+#[test]
+fn a_method_of_networks_that_the_model_is_none_of_is_refused_by_both_names() {
+    let request = request("words").with(|pass| set(pass, &[("freeu", name("v2"))]));
+    let refused = start(Toy::new() as Arc<dyn Model>, Job::of(request).unwrap(), Arc::default(), Cancel::default());
+    assert_eq!(
+        refused.err().unwrap().to_string(),
+        "freeu is asked of `toy`, another network, expected a UNet of Stable Diffusion, whose inside it is about"
+    );
+}
+
 /// What the config's template sets a key to.
 fn example(key: &diffusion_engine::Key) -> Option<Value> {
     let diffusion_engine::Fallback::Open { example, .. } = key.default else { return None };
@@ -281,7 +296,7 @@ fn what_a_key_sets_to_nothing_leaves_the_bits() {
         values(&finished(run(Job::of(request).unwrap())).latent().0)
     };
     let plain = drawn(&[]);
-    for method in methods::all() {
+    for method in of_any_model() {
         let first = method.keys[0];
         let off = if first.kind == methods::SWITCH { name("off") } else { number(0.0) };
         assert_eq!(drawn(&[(first.name, off)]), plain, "{}", method.id);

@@ -31,6 +31,12 @@ impl DoubleBlock {
         Ok(Self { img: stream("img")?, txt: stream("txt")?, attention: Attention::of(w) })
     }
 
+    /// What its attention is given of the picture: the normed and modulated `img`.
+    pub(crate) fn sign(&self, img: Tensor<3>, vec: &Tensor<2>) -> Tensor<3> {
+        let [shift, scale, ..] = self.img.modulation.forward(vec);
+        modulate(img, shift, scale)
+    }
+
     /// `img` and `txt` `[b, tokens, hidden]`, `vec` `[b, hidden]`.
     pub(crate) fn forward(
         &self,

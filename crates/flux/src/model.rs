@@ -223,6 +223,10 @@ impl Model for Flux {
         self.transformer.dimensions().beside > 0
     }
 
+    fn network(&self) -> &'static str {
+        "transformer"
+    }
+
     fn knobs(&self) -> &[Key] {
         knobs()
     }
@@ -275,7 +279,7 @@ impl Flux {
             };
             let [_, tokens, _] = stream.tokens.dims();
             let pe = self.transformer.positions(tokens, rows, columns);
-            Ok(Prompted { txt: stream.tokens.clone(), vec: vec.clone(), pe })
+            Ok(Prompted { txt: stream.tokens.clone(), vec: vec.clone(), pe, grid: [rows, columns] })
         };
         let under = under.iter().map(prompted).collect::<Result<_, _>>()?;
         let guidance = pass.knobs.number(GUIDANCE.name).unwrap_or(DEFAULT_GUIDANCE) as f32;
@@ -297,6 +301,8 @@ struct Prompted {
     txt: Tensor<3>,
     vec: Tensor<2>,
     pe: Rope,
+    /// Rows and columns of its tokens.
+    grid: [usize; 2],
 }
 
 impl Predictor for Predicting {
@@ -308,17 +314,26 @@ impl Predictor for Predicting {
             let img = match &beside {
                 Some(beside) => {
                     let own = if beside.dims()[0] > 1 { at } else { 0 };
+                    let [expected, found] = [beside.dims()[1], img.dims()[1]];
+                    if expected != found {
+                        let expected = format!("the {expected} tokens of the picture that it is shown");
+                        return Err(Error::Request { what: "a part of a latent", expected, found: found.to_string() });
+                    }
                     Tensor::cat(vec![img, beside.clone().narrow(0, own, 1)], 2)
                 }
                 None => img,
             };
+            let text = prompted.txt.dims()[1];
+            // A tile of the picture that the prompt was made ready for has positions of its own.
+            let of_tile = (prompted.grid != [h / PATCH, w / PATCH])
+                .then(|| flux.transformer.positions(text, h / PATCH, w / PATCH));
             let inputs = Inputs {
                 img,
                 txt: prompted.txt.clone(),
                 vec: prompted.vec.clone(),
                 timestep: sigma,
                 guidance: *guidance,
-                pe: &prompted.pe,
+                pe: of_tile.as_ref().unwrap_or(&prompted.pe),
             };
             let velocity = in_f32(flux.transformer.forward(inputs, inside)?);
             Ok(Prediction::Flow.denoised(picture, unpack(velocity, h, w), sigma).0)

@@ -62,6 +62,11 @@ const NETWORK: &str = "transformer";
 /// Channels that Flux Fill is shown beside a packed latent: 64 of a masked picture's, and 2 × 2 × 8 × 8 of its mask.
 const FILL_BESIDE: usize = 320; // flux/util.py: in_channels 384 of flux-dev-fill
 
+/// All blocks, over the picture's tokens.
+const BLOCKS: Site = Site::layer(NETWORK, Site::BLOCKS);
+/// All blocks behind the first.
+const REST: Site = Site::layer(NETWORK, Site::REST);
+
 const THETA: f64 = 10_000.0; // flux/util.py: theta of every configuration
 const TIME_FACTOR: f32 = 1000.0; // flux/modules/layers.py timestep_embedding
 const TIME_CHANNELS: usize = 256; // flux/model.py: in_dim of time_in
@@ -182,12 +187,14 @@ impl Transformer {
 
     /// The velocity, `[b, image tokens, in_channels]`: the direction from data to noise.
     ///
+    /// Hooks see what comes out of each block, may have it skipped, and may have something stand in for all of them ([`Site::BLOCKS`], whose
+    /// sign is what the first one's attention is given of the picture) or all but the first ([`Site::REST`], whose sign is what that one adds).
+    ///
     /// # Errors
     /// Those of [`Inside`].
     pub fn forward(&self, inputs: Inputs, inside: &Inside) -> Result<Tensor<3>, Error> {
         let Inputs { img, txt, vec, timestep, guidance, pe } = inputs;
-        let [b, image_tokens, _] = img.dims();
-        let [_, text_tokens, _] = txt.dims();
+        let [b, ..] = img.dims();
         let (img, txt) = (self.img_in.forward(img), self.txt_in.forward(txt));
         let mut vec = self.time_in.forward(self.sinusoid(timestep)) + self.vector_in.forward(vec);
         if let Some(guidance_in) = &self.guidance_in {
@@ -195,19 +202,60 @@ impl Transformer {
         }
         let vec = vec.expand([b, self.dimensions.hidden]);
 
-        let (img, txt) = self.double_blocks.each((img, txt), |(img, txt), i, block| {
-            let at = Site::block(NETWORK, "double_blocks", i);
-            let (img, txt) = block.forward(img, txt, &vec, pe, at, inside)?;
-            Ok::<_, Error>((inside.after(at.stream("img"), img)?, inside.after(at.stream("txt"), txt)?))
-        })?;
-        let x = self.single_blocks.each(Tensor::cat(vec![txt, img], 1), |x, i, block| {
-            let at = Site::block(NETWORK, "single_blocks", i);
-            inside.after(at, block.forward(x, &vec, pe, at, inside)?)
-        })?;
-        let img = x.narrow(1, text_tokens, image_tokens);
+        let sign = || self.double_blocks.first().map_or(img.clone(), |block| block.sign(img.clone(), &vec));
+        let img = match inside.stand_in(BLOCKS, &img, &sign)? {
+            Some(img) => img,
+            None => self.through(img, txt, &vec, pe, inside)?,
+        };
 
         let [shift, scale] = self.final_modulation.forward(&vec);
         inside.after(Site::layer(NETWORK, "out"), self.final_linear.forward(modulate(img, shift, scale)))
+    }
+
+    /// What the blocks make of the picture's tokens.
+    fn through(
+        &self,
+        img: Tensor<3>,
+        txt: Tensor<3>,
+        vec: &Tensor<2>,
+        pe: &Rope,
+        inside: &Inside,
+    ) -> Result<Tensor<3>, Error> {
+        let ([_, image_tokens, _], [_, text_tokens, _]) = (img.dims(), txt.dims());
+        let kept = |img: &Tensor<3>| inside.is_seen().then(|| img.clone());
+        let before = kept(&img);
+        let mut rest = Rest::default();
+        let (img, txt) = self.double_blocks.each((img, txt), |(img, txt), i, block| {
+            let at = Site::block(NETWORK, "double_blocks", i);
+            if rest.stands || inside.skips(at)? {
+                return Ok::<_, Error>((img, txt));
+            }
+            let (img, txt) = block.forward(img, txt, vec, pe, at, inside)?;
+            let (img, txt) = (inside.after(at.stream("img"), img)?, inside.after(at.stream("txt"), txt)?);
+            match &before {
+                Some(before) if i == 0 => {
+                    let made = inside.stand_in(REST, &img, &|| img.clone() - before.clone())?;
+                    rest = Rest { stands: made.is_some(), from: kept(&img) };
+                    Ok((made.unwrap_or(img), txt))
+                }
+                Some(_) | None => Ok((img, txt)),
+            }
+        })?;
+        let whole =
+            |img: Tensor<3>| before.iter().try_for_each(|before| inside.computed(BLOCKS, [before, &img])).map(|()| img);
+        if rest.stands {
+            return whole(img);
+        }
+        let x = self.single_blocks.each(Tensor::cat(vec![txt, img], 1), |x, i, block| {
+            let at = Site::block(NETWORK, "single_blocks", i);
+            if inside.skips(at)? {
+                return Ok(x);
+            }
+            inside.after(at, block.forward(x, vec, pe, at, inside)?)
+        })?;
+        let img = x.narrow(1, text_tokens, image_tokens);
+        rest.from.iter().try_for_each(|from| inside.computed(REST, [from, &img]))?;
+        whole(img)
     }
 
     /// Cosines, then sines, of `1000 · value` at geometrically falling frequencies, `[1, 256]`; in f32 as the reference.
@@ -217,6 +265,14 @@ impl Transformer {
         let channels = (0..half).map(|i| angle(i).cos()).chain((0..half).map(|i| angle(i).sin())).collect();
         tensor(channels, [1, TIME_CHANNELS], &self.device)
     }
+}
+
+/// All blocks behind the first, as hooks may have something else stand for them.
+#[derive(Default)]
+struct Rest {
+    stands: bool,
+    /// What goes into them, if a hook wants to know what comes out.
+    from: Option<Tensor<3>>,
 }
 
 #[derive(Debug)]

@@ -340,6 +340,7 @@ mod tests {
                 Kind::Number { max, .. } | Kind::PerStep { max, .. } => max.to_string(),
                 Kind::Numbers { .. } => "1,0.5".to_owned(),
                 Kind::Names => "a,b".to_owned(),
+                Kind::Places => "2, 7-9".to_owned(),
                 Kind::Choice(names) => names[names.len() - 1].to_owned(),
                 Kind::Backend => "cuda:1".to_owned(),
                 Kind::Noise => "nv".to_owned(),

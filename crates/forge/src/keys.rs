@@ -20,6 +20,7 @@ pub fn names(kind: &Kind, registry: &Catalog) -> Vec<String> {
         Kind::Backend => owned(&["cpu", "cuda:0", "vulkan:0"]),
         Kind::Noise => owned(&["cpu", "nv"]),
         Kind::Words { .. } | Kind::File | Kind::Folder | Kind::Output | Kind::Options | Kind::Names => Vec::new(),
+        Kind::Places => Vec::new(),
         Kind::Whole { .. } | Kind::Number { .. } | Kind::PerStep { .. } | Kind::Numbers { .. } => Vec::new(),
         Kind::Size | Kind::Seed => Vec::new(),
     }

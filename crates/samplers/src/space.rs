@@ -156,7 +156,7 @@ impl SigmaSpace {
 
     /// The noise level when a share of the run is done, in the model's time (ComfyUI comfy/model_sampling.py `percent_to_sigma`,
     /// v0.3.64).
-    pub(crate) fn after(&self, share: f64) -> f64 {
+    pub fn after(&self, share: f64) -> f64 {
         match self {
             Self::Flow { .. } => self.sigma(1.0 - share),
             _ => self.sigma((1.0 - share) * (self.levels() - 1) as f64),

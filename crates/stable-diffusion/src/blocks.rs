@@ -3,11 +3,11 @@
 //! Reference: latent-diffusion ldm/modules/diffusionmodules/openaimodel.py and ldm/modules/attention.py, whose parameter names these are.
 
 use core_tensor::{
-    Tensor, Weights,
+    Latent, Tensor, Weights,
     layers::{Added, Attention, Conv2d, GroupNorm, LayerNorm, Linear},
     ops::{self, Activation},
 };
-use diffusion_engine::{Error, Inside, Site};
+use diffusion_engine::{Error, Inside, Interpolation, Site};
 
 use crate::dimensions::{self, Transformer};
 
@@ -54,11 +54,11 @@ impl Block {
         block.iter().enumerate().map(layer).collect::<Result<_, Error>>().map(Self)
     }
 
-    /// `[b, c, h, w]`; `sizes` are the heights and widths that were halved on the way, the last one last.
+    /// `[b, c, h, w]`; `up_to` are the height and width of the next block on the way down that a block on the way up is joined with.
     pub(crate) fn forward(
         &self,
         x: Tensor<4>,
-        sizes: &mut Vec<[usize; 2]>,
+        up_to: Option<[usize; 2]>,
         given: &Given,
         at: Site,
     ) -> Result<Tensor<4>, Error> {
@@ -66,18 +66,23 @@ impl Block {
             Layer::Convolution(conv) => Ok(conv.forward(x)),
             Layer::Res(block) => Ok(block.forward(x, given.emb)),
             Layer::Transformer(transformer) => transformer.forward(x, given, at),
-            Layer::Down(conv) => {
-                let [_, _, h, w] = x.dims();
-                sizes.push([h, w]);
-                Ok(conv.forward(x))
-            }
+            Layer::Down(conv) => Ok(conv.forward(x)),
             Layer::Up(conv) => {
-                let [h, w] = sizes.pop().expect("a UNet doubles sides no more often than it halved them");
-                // A side that was rounded up when it was halved comes out one too long.
-                Ok(conv.forward(ops::upsample_nearest_2x(x).narrow(2, 0, h).narrow(3, 0, w)))
+                let to = up_to.expect("a UNet goes up no more often than it went down");
+                Ok(conv.forward(nearest(x, to)?))
             }
         })
     }
+}
+
+/// `x` in another height and width, of the nearest pixels (ComfyUI comfy/ldm/modules/diffusionmodules/openaimodel.py `Upsample`, v0.3.64).
+fn nearest(x: Tensor<4>, [h, w]: [usize; 2]) -> Result<Tensor<4>, Error> {
+    let [_, _, rows, columns] = x.dims();
+    // A side that was rounded up when it was halved comes out one too long.
+    if [(rows, h), (columns, w)].iter().all(|(from, to)| from * 2 - to % 2 == *to) {
+        return Ok(ops::upsample_nearest_2x(x).narrow(2, 0, h).narrow(3, 0, w));
+    }
+    Ok(Interpolation::Nearest.resized(&Latent(x), [h, w])?.0)
 }
 
 #[derive(Debug)]

@@ -221,6 +221,10 @@ impl Model for StableDiffusion {
         self.unet.dimensions().in_channels == INPAINTING
     }
 
+    fn network(&self) -> &'static str {
+        "unet"
+    }
+
     fn knobs(&self) -> &[Key] {
         knobs()
     }
@@ -256,6 +260,10 @@ impl Predictor for Predicting {
         let of_picture = |prompted: &Prompted, at: usize, picture: Tensor<4>, inside: &Inside| {
             let shown = picture.clone() * prediction.input(sigma);
             let shown = match &beside {
+                Some(beside) if beside.dims()[2..] != shown.dims()[2..] => {
+                    let (expected, found) = ("the whole picture in each call".into(), "a part of it".into());
+                    return Err(Error::Request { what: "what a model for inpainting draws", expected, found });
+                }
                 Some(beside) => {
                     let own = if beside.dims()[0] > 1 { at } else { 0 };
                     Tensor::cat(vec![shown, beside.clone().narrow(0, own, 1)], 1)

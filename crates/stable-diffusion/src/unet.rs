@@ -76,7 +76,9 @@ impl Unet {
     /// `[b, adm]`, of a UNet that takes one; others ignore it.
     ///
     /// Hooks see, in this order, each of `input_blocks`, `middle_block`, each of `output_blocks` and `out`. Before an output block they see
-    /// what comes from below as its stream `h` and what comes from its input block as `skip`. Inside a block they see each transformer
+    /// what comes from below as its stream `h` and what comes from its input block as `skip`, and may change both where they are joined; what goes on
+    /// down from an input block is its stream `onward`. Behind the first of `input_blocks` that is more than a convolution something may stand
+    /// in for all that follow before `out`, as [`Site::REST`], whose sign is what that block adds. Inside a block they see each transformer
     /// block, and its attentions as the streams `attn1` (among pixels) and `attn2` (to the prompt), before `to_out`.
     ///
     /// # Errors
@@ -99,24 +101,45 @@ impl Unet {
         }
         let given = Given { emb: &ops::silu(emb), context: &context, inside };
 
-        let mut sizes = Vec::new();
         let mut skips = Vec::new();
+        let mut rest = Rest::default();
         let h = self.input_blocks.each(x, |h, i, block| {
+            if rest.made.is_some() {
+                return Ok(h);
+            }
             let at = Site::block(NETWORK, "input_blocks", i);
-            let h = inside.after_map(at, block.forward(h, &mut sizes, &given, at)?)?;
+            let before = (i == FIRST && inside.is_seen()).then(|| h.clone());
+            let h = inside.after_sized(at, block.forward(h, None, &given, at)?)?;
             skips.push(h.clone());
-            Ok::<_, Error>(h)
+            if let Some(before) = before.filter(|before| before.dims() == h.dims()) {
+                rest = Rest::of(&before, &h, inside)?;
+            }
+            inside.after_sized(at.stream("onward"), h)
         })?;
-        let at = Site::layer(NETWORK, "middle_block");
-        let h = inside.after_map(at, self.middle_block.forward(h, &mut sizes, &given, at)?)?;
-        let h = self.output_blocks.each(h, |h, i, block| {
-            let at = Site::block(NETWORK, "output_blocks", i);
-            let skip = skips.pop().expect("a UNet has as many input blocks as output blocks");
-            let (h, skip) = (inside.after_map(at.stream("h"), h)?, inside.after_map(at.stream("skip"), skip)?);
-            inside.after_map(at, block.forward(ops::join_channels(h, skip), &mut sizes, &given, at)?)
-        })?;
+        let h = match rest.made {
+            Some(h) => h,
+            None => {
+                let h = self.up(h, skips, &given)?;
+                rest.computed(&h, inside)?;
+                h
+            }
+        };
         let out = self.out_conv.forward_normed(&self.out_norm, Some(Activation::Silu), h, Added::default());
         inside.after_map(Site::layer(NETWORK, "out"), out)
+    }
+
+    /// What the middle and the way up make of what comes down and of what came out of each block on the way.
+    fn up(&self, h: Tensor<4>, mut skips: Vec<Tensor<4>>, given: &Given) -> Result<Tensor<4>, Error> {
+        let at = Site::layer(NETWORK, "middle_block");
+        let h = given.inside.after_map(at, self.middle_block.forward(h, None, given, at)?)?;
+        self.output_blocks.each(h, |h, i, block| {
+            let (at, inside) = (Site::block(NETWORK, "output_blocks", i), given.inside);
+            let skip = skips.pop().expect("a UNet has as many input blocks as output blocks");
+            let up_to = skips.last().map(|skip| [skip.dims()[2], skip.dims()[3]]);
+            let (h, skip) = (inside.after_map(at.stream("h"), h)?, inside.after_map(at.stream("skip"), skip)?);
+            let [h, skip] = inside.join(at, [h, skip])?;
+            inside.after_map(at, block.forward(ops::join_channels(h, skip), up_to, given, at)?)
+        })
     }
 
     /// Cosines, then sines, of the timestep at geometrically falling frequencies, `[1, width]`; in f32 as the reference.
@@ -127,6 +150,40 @@ impl Unet {
             (0..half).map(|i| angle(i).cos()).chain((0..half).map(|i| angle(i).sin())).collect();
         channels.resize(width, 0.0);
         tensor(channels, [1, width], &self.device)
+    }
+}
+
+/// The first of `input_blocks` that is more than a convolution.
+const FIRST: usize = 1;
+
+/// All blocks behind the first, as hooks may have something else stand for them.
+#[derive(Default)]
+struct Rest {
+    /// What stands for them.
+    made: Option<Tensor<4>>,
+    /// What goes into them, if a hook wants to know what comes out.
+    from: Option<Tensor<3>>,
+}
+
+impl Rest {
+    const AT: Site = Site::layer(NETWORK, Site::REST);
+
+    fn of(before: &Tensor<4>, h: &Tensor<4>, inside: &Inside) -> Result<Self, Error> {
+        let [b, c, rows, columns] = h.dims();
+        let flat = |x: &Tensor<4>| x.clone().reshape([b, c, rows * columns]);
+        let from = flat(h);
+        let made = inside.stand_in(Self::AT, &from, &|| flat(h) - flat(before))?;
+        Ok(Self { made: made.map(|made| made.reshape([b, c, rows, columns])), from: Some(from) })
+    }
+
+    fn computed(&self, h: &Tensor<4>, inside: &Inside) -> Result<(), Error> {
+        let [b, c, rows, columns] = h.dims();
+        match &self.from {
+            Some(from) if from.dims() == [b, c, rows * columns] => {
+                inside.computed(Self::AT, [from, &h.clone().reshape([b, c, rows * columns])])
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

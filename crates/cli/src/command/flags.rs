@@ -171,6 +171,7 @@ fn arg(key: &'static Key, flag: &'static str) -> Arg {
         Kind::Options => arg.value_parser(Words).allow_hyphen_values(true).action(ArgAction::Append),
         Kind::Words { .. }
         | Kind::Names
+        | Kind::Places
         | Kind::File
         | Kind::Folder
         | Kind::Output
@@ -218,6 +219,7 @@ fn value_name(kind: &Kind) -> &'static str {
         Kind::PerStep { .. } => "X",
         Kind::Numbers { .. } => "X,X,…",
         Kind::Names => "NAME,NAME,…",
+        Kind::Places => "N,N-N",
         Kind::Size => "SIZE",
         Kind::Seed => "SEED",
         Kind::Noise => "SOURCE",
@@ -244,7 +246,7 @@ pub(super) fn offering(command: Command, registry: &Catalog) -> Command {
         }
         Kind::Words { .. } | Kind::File | Kind::Folder | Kind::Output | Kind::Choice(_) | Kind::Backend => command,
         Kind::Whole { .. } | Kind::Number { .. } | Kind::PerStep { .. } | Kind::Numbers { .. } => command,
-        Kind::Size | Kind::Seed | Kind::Noise | Kind::Names | Kind::Options => command,
+        Kind::Size | Kind::Seed | Kind::Noise | Kind::Names | Kind::Places | Kind::Options => command,
     })
 }
 

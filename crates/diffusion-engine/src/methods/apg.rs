@@ -10,7 +10,7 @@ use samplers::{Denoised, Denoiser, Error, Step};
 use super::{Method, SHARE, SWITCH, Settings, dot, each, key};
 use crate::{Around, Clock, Key, Kind, Memory, Moment, Pass, PerStep, Place, Wrap};
 
-pub(super) const METHOD: Method = Method { id: "apg", keys: &[APG, ETA, NORM, MOMENTUM], wraps };
+pub(super) const METHOD: Method = Method { id: "apg", keys: &[APG, ETA, NORM, MOMENTUM], networks: &[], wraps };
 
 const APG: Key = key("apg", SWITCH, "off", "\"on\"").about("Adaptive projected guidance in the place of plain guidance")
     .docs("`on`: guidance by `cfg` without what it adds along the picture itself, so that a high `cfg` doesn't burn colours")

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Method, SHARE, Settings, key};
 use crate::{Key, Kind, Moment, Pass, Place, Wrap};
 
-pub(super) const METHOD: Method = Method { id: "interval", keys: &[INTERVAL, FROM, TO, LOW, HIGH], wraps };
+pub(super) const METHOD: Method =
+    Method { id: "interval", keys: &[INTERVAL, FROM, TO, LOW, HIGH], networks: &[], wraps };
 
 const INTERVAL: Key = key("interval", super::SWITCH, "off", "\"on\"").about("Whether guidance counts in an interval alone")
     .docs("`on` guides only in the steps and between the noise levels of the keys below; elsewhere the negative prompt costs nothing")

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Method, SWITCH, Settings, key};
 use crate::{Key, Kind, Moment, Pass, Place, Wrap};
 
-pub(super) const METHOD: Method = Method { id: "ngms", keys: &[NGMS, ALL], wraps };
+pub(super) const METHOD: Method = Method { id: "ngms", keys: &[NGMS, ALL], networks: &[], wraps };
 
 const NGMS: Key = key("ngms", Kind::Number { min: 0.0, max: 15.0 }, "off", "3.0").about("Noise level below which every second call has no guidance")
     .docs("the noise level below which every second call of the model goes without `cfg` and the negative prompt, which saves that call")

@@ -9,7 +9,7 @@ use samplers::{Denoised, Denoiser, Error, Prediction, Step};
 use super::{Method, SHARE, Settings, each, key};
 use crate::{Around, Key, Memory, Place, Wrap};
 
-pub(super) const METHOD: Method = Method { id: "rescale", keys: &[RESCALE], wraps };
+pub(super) const METHOD: Method = Method { id: "rescale", keys: &[RESCALE], networks: &[], wraps };
 
 const RESCALE: Key = key("rescale", SHARE, "off", "0.7").about("Share of contrast taken back from guidance, 0 to 1")
     .docs("how far the guided answer is brought back to the standard deviation of the one to the prompt, as `guidance_rescale` of diffusers")

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Method, SHARE, Settings, key};
 use crate::{Key, Moment, Pass, Place, Wrap};
 
-pub(super) const METHOD: Method = Method { id: "skip_early", keys: &[SKIP_EARLY], wraps };
+pub(super) const METHOD: Method = Method { id: "skip_early", keys: &[SKIP_EARLY], networks: &[], wraps };
 
 const SKIP_EARLY: Key = key("skip_early", SHARE, "off", "0.2").about("Share of the run without guidance at its beginning")
     .docs("the share of the model's calls, from the first, in which neither `cfg` nor the negative prompt counts; they cost one call each")

@@ -14,6 +14,7 @@ use crate::{Around, Clock, Key, Kind, Moment, Pass, PerStep, Place, Wrap};
 pub(super) const METHOD: Method = Method {
     id: "threshold",
     keys: &[MIMIC, PERCENTILE, MIMIC_MODE, MIMIC_MIN, CFG_MODE, CFG_MIN, POWER, CHANNELS, START, MEASURE, PHI],
+    networks: &[],
     wraps,
 };
 

@@ -91,6 +91,7 @@ fn of_kind(kind: &Kind, registry: &Catalog) -> Json {
             json!({ "type": "array", "items": { "type": "number" }, "minItems": min, "maxItems": max })
         }
         Kind::Names => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Places => json!({ "type": ["string", "integer"] }),
         Kind::Size => json!({ "type": ["string", "integer"] }),
         Kind::Seed => {
             json!({ "anyOf": [{ "enum": ["random"] }, { "type": "integer", "minimum": -1 }, { "type": "string" }] })
