@@ -3,10 +3,12 @@
 //! A method is one file, and a line of [`all`]; what only the networks of one family have room for lives in that family's crate.
 
 mod apg;
+mod freeu;
 mod interval;
 mod ngms;
 mod rescale;
 mod skip_early;
+mod span;
 mod threshold;
 
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use std::sync::Arc;
 use core_tensor::{Latent, Tensor};
 
 use crate::{Error, Key, Model, Pass, Place, Wrap};
+
+use span::Span;
 
 pub use crate::method::{Method, SHARE, SWITCH, Settings, TABLE, key};
 
@@ -26,6 +30,7 @@ pub fn all() -> &'static [Method] {
         apg::METHOD,
         threshold::METHOD,
         rescale::METHOD,
+        freeu::METHOD,
     ];
     ALL
 }
