@@ -7,6 +7,7 @@ mod freeu;
 mod interval;
 mod ngms;
 mod rescale;
+mod shrink;
 mod skip_early;
 mod span;
 mod threshold;
@@ -31,6 +32,7 @@ pub fn all() -> &'static [Method] {
         threshold::METHOD,
         rescale::METHOD,
         freeu::METHOD,
+        shrink::METHOD,
     ];
     ALL
 }
