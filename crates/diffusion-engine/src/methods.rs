@@ -3,9 +3,11 @@
 //! A method is one file, and a line of [`all`]; what only the networks of one family have room for lives in that family's crate.
 
 mod apg;
+mod asks;
 mod freeu;
 mod interval;
 mod ngms;
+mod pag;
 mod rescale;
 mod shrink;
 mod skip_early;
@@ -33,6 +35,7 @@ pub fn all() -> &'static [Method] {
         rescale::METHOD,
         freeu::METHOD,
         shrink::METHOD,
+        pag::METHOD,
     ];
     ALL
 }
