@@ -9,6 +9,7 @@ mod interval;
 mod ngms;
 mod pag;
 mod rescale;
+mod sag;
 mod shrink;
 mod skip_early;
 mod span;
@@ -36,6 +37,7 @@ pub fn all() -> &'static [Method] {
         freeu::METHOD,
         shrink::METHOD,
         pag::METHOD,
+        sag::METHOD,
     ];
     ALL
 }
