@@ -12,6 +12,7 @@ mod rescale;
 mod sag;
 mod shrink;
 mod skip_early;
+mod slg;
 mod span;
 mod threshold;
 
@@ -38,6 +39,7 @@ pub fn all() -> &'static [Method] {
         shrink::METHOD,
         pag::METHOD,
         sag::METHOD,
+        slg::METHOD,
     ];
     ALL
 }

@@ -98,7 +98,7 @@ impl Denoiser for Rescaling {
 }
 
 /// The standard deviation of all values but for a factor that depends on their number alone, `[1, 1, 1, 1]`.
-fn deviation(x: Tensor<4>) -> Tensor<4> {
+pub(super) fn deviation(x: Tensor<4>) -> Tensor<4> {
     let mean = x.clone().mean().reshape([1, 1, 1, 1]);
     let centered = x - mean;
     super::dot(centered.clone(), centered).sqrt()
