@@ -4,6 +4,7 @@
 
 mod apg;
 mod asks;
+mod first_block;
 mod freeu;
 mod interval;
 mod ngms;
@@ -40,6 +41,7 @@ pub fn all() -> &'static [Method] {
         pag::METHOD,
         sag::METHOD,
         slg::METHOD,
+        first_block::METHOD,
     ];
     ALL
 }
