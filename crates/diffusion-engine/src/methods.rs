@@ -15,6 +15,7 @@ mod shrink;
 mod skip_early;
 mod slg;
 mod span;
+mod teacache;
 mod threshold;
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub fn all() -> &'static [Method] {
         sag::METHOD,
         slg::METHOD,
         first_block::METHOD,
+        teacache::METHOD,
     ];
     ALL
 }
