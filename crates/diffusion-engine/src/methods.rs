@@ -17,6 +17,7 @@ mod slg;
 mod span;
 mod teacache;
 mod threshold;
+mod tiles;
 
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ pub fn all() -> &'static [Method] {
         slg::METHOD,
         first_block::METHOD,
         teacache::METHOD,
+        tiles::METHOD,
     ];
     ALL
 }
