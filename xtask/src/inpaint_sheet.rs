@@ -16,7 +16,7 @@ const GAP: usize = 6;
 
 /// What there is at first, and what is drawn in its middle.
 const BEFORE: &str = "a cat face on a yellow background";
-const ANEW: &str = "a red apple on a blue background";
+const ANEW: &str = "a red apple on a yellow background";
 
 const FILLS: [&str; 4] = ["fill", "original", "noise", "nothing"];
 const SOFT: [&str; 3] = ["off", "blended", "differential"];
@@ -49,7 +49,7 @@ pub(crate) fn run(flags: &[&str]) -> Done {
             for fill in FILLS {
                 let output = folder.join(format!("{name}-{soft}-{fill}.png"));
                 let (mask, before) = (path.display().to_string(), folder.join("before.png").display().to_string());
-                let how = ["--strength", "0.9", "--mask-blur", "0", "--inpaint-fill", fill, "--soft", soft];
+                let how = ["--strength", "0.75", "--mask-blur", "0", "--inpaint-fill", fill, "--soft", soft];
                 let flags = [&["img2img", &before, "--mask", &mask, "--prompt", ANEW], &how[..]].concat();
                 row.push(drawn(&forge, &output, &flags)?);
             }

@@ -106,6 +106,26 @@ fn what_is_not_masked_is_bit_for_bit_that_of_the_picture() {
 }
 
 #[test]
+fn flux_fill_is_told_by_its_file_and_draws_a_part_anew_and_a_whole_picture() {
+    let tiny = Tiny::of("tiny-dev").with("transformer", &fixtures::path("golden/tiny-fill/transformer.safetensors"));
+    let own = picture(&tiny, "in.png", [64, 96], waves);
+    picture(&tiny, "mask.png", [64, 96], square);
+    let told = tiny.forge(&["inspect", &tiny.role("transformer").display().to_string()]).done();
+    assert!(told.out.contains("flux-fill-dev"), "{told:?}");
+    let how = ["--mask", "mask.png", "--mask-blur", "0", "--strength", "1", "--guidance", "30", "--steps", "2"];
+    let flags = ["--config", "flux.toml", "--batch", "2", "--seed", "5", "--output", "out-{index}.png"];
+    tiny.forge(&[&["img2img", "in.png"], &flags[..], &how].concat()).done();
+    for name in ["out-0.png", "out-1.png"] {
+        let found = read(&tiny, name);
+        let kept = |i: usize| square(i % 64, i / 64) == [0; 3];
+        let pairs = || found.pixels.chunks(3).zip(own.pixels.chunks(3)).enumerate();
+        assert!(pairs().all(|(i, (found, own))| !kept(i) || found == own), "{name}");
+        assert!(pairs().filter(|(_, (found, own))| found != own).count() > 500, "{name}");
+    }
+    tiny.txt2img(&["--width", "64", "--height", "64", "--batch", "1", "--steps", "2", "--output", "words.png"]).done();
+}
+
+#[test]
 fn a_picture_says_how_it_was_drawn_from_another_and_is_drawn_again_with_that_alone() {
     let soft = ["--soft", "blended", "--soft-contrast", "6", "--soft-threshold-contrast", "3"];
     let masked = ["--mask", "mask.png", "--mask-blur", "2", "--inpaint-area", "masked", "--inpaint-padding", "16"];
