@@ -48,6 +48,7 @@ pub(crate) fn steps(report: &mut Report) -> Result<(), Box<dyn std::error::Error
         let forward = || {
             let inputs = Inputs {
                 img: random([1, IMAGE_SIDE * IMAGE_SIDE, INPUT]),
+                control: None,
                 txt: random([1, TEXT, INPUT]),
                 vec: random([1, INPUT]),
                 timestep: 0.5,

@@ -50,6 +50,7 @@ pub(crate) fn flux(report: &mut Report) -> Result<(), Box<dyn std::error::Error>
         while locked(&watched).double.len() < 5 || Instant::now() < until {
             let inputs = Inputs {
                 img: random([1, image, INPUT]),
+                control: None,
                 txt: random([1, TEXT, INPUT]),
                 vec: random([1, INPUT]),
                 timestep: 0.5,
@@ -93,6 +94,7 @@ fn locked(clock: &Mutex<Clock>) -> MutexGuard<'_, Clock> {
 /// A transformer of one block of each kind.
 pub(crate) const FLUX: Dimensions = Dimensions {
     in_channels: INPUT,
+    beside: 0,
     context: INPUT,
     pooled: INPUT,
     hidden: HIDDEN,

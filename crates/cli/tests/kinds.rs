@@ -43,9 +43,7 @@ fn another_model_in_a_files_place_is_named() {
     };
     let one = |name: &str| zeros(&[(name, &[2, 2])]);
     let cases: Vec<(&str, Tensors, &str)> = vec![
-        ("transformer", flux(128), "Flux Canny or Depth"),
         ("transformer", flux(68), "a Flux that takes another picture"),
-        ("transformer", diffusers_flux(128), "Flux Canny or Depth"),
         (
             "transformer",
             {

@@ -169,7 +169,7 @@ fn share(value: u8, round: bool) -> f32 {
 }
 
 /// `[1, 3, h, w]`, -1 to 1.
-fn as_tensor(raster: &Raster<3>, device: &Device) -> Tensor<4> {
+pub(crate) fn as_tensor(raster: &Raster<3>, device: &Device) -> Tensor<4> {
     let Size { width, height } = raster.size();
     let plane = |channel: usize| raster.pixels().iter().map(move |pixel| f32::from(pixel[channel]) / 255.0 * 2.0 - 1.0);
     tensor((0..3).flat_map(plane).collect(), [1, 3, height, width], device)

@@ -7,13 +7,15 @@ use samplers::Denoised;
 
 use crate::{
     Clock, Conditioned, Conditions, Cut, Encoded, Encodings, Error, Hooks, Inside, Model, Models, Pass, Piece, Prompt,
-    Stage, Which, Wrap,
+    Resize, Shown, Stage, Which, Wrap,
     again::{Answers, Whose},
+    canvas::as_tensor,
     conditions::Editions,
     encoded::of_one_length,
     finite::finite,
     models::Current,
     prepared::Asking,
+    raster::resized,
     scripts::Scripts,
     start_pictures::StartPictures,
 };
@@ -67,12 +69,19 @@ impl Conditioning {
         let under = if scripts.positive.parts.len() > 1 { of_one_length(under, positives) } else { under };
         let under = wraps.iter().try_fold(under, |under, wrap| wrap.conditioning(under))?;
         same_number("the number of prompts that a wrap leaves", count, under.len())?;
-        let predictor = match pictures {
-            Some(pictures) if model.is_shown_pictures() => {
-                let shown = pictures.shown(model.card().factor, model.device())?;
+        let shown = match pictures {
+            Some(pictures) if model.is_shown_pictures() => Some(pictures.shown(model.card().factor, model.device())?),
+            Some(_) | None => None,
+        };
+        let control = pass.control.as_deref().map(|control| resized(control, pass.size, Resize::Just));
+        let control = control.map(|control| as_tensor(&control, model.device()));
+        let predictor = match (shown, control) {
+            (None, None) => model.clone().prepare(pass, under.clone())?,
+            (shown, control) => {
+                let nothing = Shown { pictures: Vec::new(), mask: None, hidden: 1.0, control: None };
+                let shown = Shown { control, ..shown.unwrap_or(nothing) };
                 model.clone().prepare_shown(pass, under.clone(), &shown)?
             }
-            Some(_) | None => model.clone().prepare(pass, under.clone())?,
         };
         let predictor = wraps.iter().fold(predictor, |predictor, wrap| wrap.predicting(predictor));
         let asking = Asking::of(pass, wraps);

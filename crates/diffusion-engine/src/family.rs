@@ -26,6 +26,9 @@ pub use self::{
     spelling::{Span, Spelling},
 };
 
+/// What the inputs that an adapter adds to a layer are called below the layer's name, where a network takes such.
+pub const BESIDE: &str = "beside";
+
 /// A family of models.
 pub trait Family: Send + Sync {
     /// Its name among families, in lower case.

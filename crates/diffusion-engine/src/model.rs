@@ -44,18 +44,18 @@ pub trait Model: Send + Sync {
     /// What the model can't do of the pass.
     fn prepare(self: Arc<Self>, pass: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error>;
 
-    /// [`Model::prepare`] for pictures that start from others: a model that is shown them beside the latent sees these, and the others are
-    /// prepared as ever.
+    /// [`Model::prepare`] with pictures: a model that is shown those that a pass starts from sees them beside the latent, and so does one that
+    /// takes a control picture; the others are prepared as ever.
     ///
     /// # Errors
-    /// As [`Model::prepare`].
+    /// As [`Model::prepare`], and [`Error::Request`] for a control picture that it does not take.
     fn prepare_shown(
         self: Arc<Self>,
         pass: &Pass,
         under: Vec<Arc<Encoded>>,
         shown: &Shown,
     ) -> Result<Box<dyn Predictor>, Error> {
-        let _ = shown;
+        shown.none_controls()?;
         self.prepare(pass, under)
     }
 
@@ -91,7 +91,7 @@ pub trait Model: Send + Sync {
     fn device(&self) -> &Device;
 }
 
-/// The pictures that a pass starts from, as a model sees them that is shown them.
+/// The pictures that a pass starts from, as a model sees them that is shown them, and the one that controls it.
 #[derive(Clone, Debug)]
 pub struct Shown {
     /// Their pixels, `[1, 3, height, width]`, -1 to 1: one for all pictures of the batch, or one for each.
@@ -100,6 +100,25 @@ pub struct Shown {
     pub mask: Option<Tensor<4>>,
     /// How much of that is hidden, 0 to 1.
     pub hidden: f32,
+    /// A picture that says what goes where, such as the edges of what is to be drawn: `[1, 3, height, width]`, -1 to 1.
+    pub control: Option<Tensor<4>>,
+}
+
+impl Shown {
+    /// That there is no control picture, for models that take none.
+    ///
+    /// # Errors
+    /// [`Error::Request`].
+    pub fn none_controls(&self) -> Result<(), Error> {
+        match self.control {
+            None => Ok(()),
+            Some(_) => Err(Error::Request {
+                what: "a control picture",
+                expected: "a model that takes one, such as Flux Canny or Depth, or a LoRA that has Flux take one".into(),
+                found: "a model that takes none".into(),
+            }),
+        }
+    }
 }
 
 /// A model under the prompts of a pass.

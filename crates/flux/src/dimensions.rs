@@ -3,7 +3,8 @@
 pub struct Dimensions {
     /// Channels of a packed latent: four times the autoencoder's.
     pub in_channels: usize,
-    /// Channels that it is shown beside a packed latent: those of a masked picture and its mask for Flux Fill, 0 for the others.
+    /// Channels that it is shown beside a packed latent: those of a masked picture and its mask for Flux Fill, those of a control picture for
+    /// Flux Canny and Depth, 0 for the others.
     pub beside: usize,
     /// Width of the T5 vectors.
     pub context: usize,

@@ -54,6 +54,7 @@ impl Family for FluxFamily {
             "FluxImg2ImgPipeline",
             "FluxInpaintPipeline",
             "FluxFillPipeline",
+            "FluxControlPipeline",
             "FluxKontextPipeline",
             "FluxKontextInpaintPipeline",
         ]
@@ -158,15 +159,16 @@ impl OpenedModel for Opened {
 fn transformer() -> Network {
     const NORM: &str = "double_blocks.0.img_attn.norm.query_norm.scale";
     const GUIDANCE: &str = "guidance_in.in_layer.weight";
-    let is_fill = |w: &Weights| w.shape("img_in.weight").is_some_and(|shape| shape.get(1) == Some(&kinds::FILL));
+    let columns = |w: &Weights| w.shape("img_in.weight").and_then(|shape| shape.get(1).copied());
     let is_guided = |w: &Weights| w.shape(GUIDANCE).is_some();
     Network::of(Duty::DENOISER, Transformer::MARK, |w, settings| {
         Ok(Dimensions::of(w, &settings.read::<TransformerConfig>()?)?.layout())
     })
-    .variant(move |w| match (is_fill(w), is_guided(w)) {
-        (true, _) => "flux-fill-dev".into(),
-        (false, true) => "flux-dev".into(),
-        (false, false) => "flux-schnell".into(),
+    .variant(move |w| match (columns(w), is_guided(w)) {
+        (Some(kinds::FILL), _) => "flux-fill-dev".into(),
+        (Some(kinds::CONTROL), _) => "flux-control-dev".into(),
+        (_, true) => "flux-dev".into(),
+        (_, false) => "flux-schnell".into(),
     })
     .spellings(spellings)
     .classes(["FluxTransformer2DModel"])

@@ -33,6 +33,9 @@ pub const PATCH: usize = 2; // flux/sampling.py prepare: "(ph pw)", ph=2, pw=2
 /// How the latents of every Flux are scaled.
 pub const LATENT_SCALING: LatentScaling = LatentScaling { scale: 0.3611, shift: 0.1159 }; // flux/util.py: AutoEncoderParams
 
+/// Distilled guidance of Flux Fill, where nothing is said.
+const FILL_GUIDANCE: f64 = 30.0; // flux/cli_fill.py, 802fb47
+
 /// What building both tokenizers takes, and what they keep; measured at 30 MiB.
 const TOKENIZERS: u64 = 32 << 20;
 
@@ -86,7 +89,10 @@ impl Flux {
             (
                 "the channels beside the latent",
                 dimensions.beside,
-                if dimensions.beside == 0 { 0 } else { PATCH * PATCH * (vae.channels() + vae.factor() * vae.factor()) },
+                match dimensions.beside {
+                    beside if beside <= dimensions.in_channels => beside,
+                    _ => PATCH * PATCH * (vae.channels() + vae.factor() * vae.factor()),
+                },
             ),
         ];
         for (what, expected, found) in fits {
@@ -200,7 +206,14 @@ impl Model for Flux {
     }
 
     fn prepare(self: Arc<Self>, pass: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error> {
-        let beside = self.is_shown_pictures().then(|| self.all_masked(pass)).transpose()?;
+        let beside = match self.is_shown_pictures() {
+            true => Some(self.all_masked(pass)?),
+            false if self.transformer.dimensions().beside > 0 => {
+                let (expected, found) = ("one, which the model is shown beside the latent".into(), "none".into());
+                return Err(Error::Request { what: "the control picture", expected, found });
+            }
+            false => None,
+        };
         self.predicting(pass, under, beside)
     }
 
@@ -210,6 +223,13 @@ impl Model for Flux {
         under: Vec<Arc<Encoded>>,
         shown: &Shown,
     ) -> Result<Box<dyn Predictor>, Error> {
+        if let Some(control) = &shown.control
+            && self.takes_control()
+        {
+            let latent = self.vae.encode(control.clone(), None, &Inside::default())?;
+            return self.predicting(pass, under, Some(pack(latent)));
+        }
+        shown.none_controls()?;
         match &shown.mask {
             Some(mask) if self.is_shown_pictures() => {
                 let beside = self.masked(pass, &shown.pictures, mask, shown.hidden)?;
@@ -220,7 +240,8 @@ impl Model for Flux {
     }
 
     fn is_shown_pictures(&self) -> bool {
-        self.transformer.dimensions().beside > 0
+        let Dimensions { beside, in_channels, .. } = *self.transformer.dimensions();
+        beside > in_channels
     }
 
     fn network(&self) -> &'static str {
@@ -241,6 +262,12 @@ impl Model for Flux {
 }
 
 impl Flux {
+    /// Whether it is shown a control picture, by its own inputs or by those of a LoRA.
+    fn takes_control(&self) -> bool {
+        let Dimensions { beside, in_channels, .. } = *self.transformer.dimensions();
+        beside == in_channels || self.transformer.takes_control()
+    }
+
     /// What Flux Fill is shown where a picture is drawn from noise alone: a gray picture, all of which is masked.
     fn all_masked(&self, pass: &Pass) -> Result<Tensor<3>, Error> {
         let Size { width, height } = pass.size;
@@ -265,6 +292,11 @@ impl Flux {
         Ok(Tensor::cat(pictures.iter().map(beside).collect::<Result<_, Error>>()?, 0))
     }
 
+    /// BFL's own of each.
+    fn usual_guidance(&self) -> f64 {
+        if self.is_shown_pictures() { FILL_GUIDANCE } else { DEFAULT_GUIDANCE }
+    }
+
     fn predicting(
         self: Arc<Self>,
         pass: &Pass,
@@ -282,7 +314,7 @@ impl Flux {
             Ok(Prompted { txt: stream.tokens.clone(), vec: vec.clone(), pe, grid: [rows, columns] })
         };
         let under = under.iter().map(prompted).collect::<Result<_, _>>()?;
-        let guidance = pass.knobs.number(GUIDANCE.name).unwrap_or(DEFAULT_GUIDANCE) as f32;
+        let guidance = pass.knobs.number(GUIDANCE.name).unwrap_or(self.usual_guidance()) as f32;
         Ok(Box::new(Predicting { flux: self, under, beside, guidance }))
     }
 }
@@ -311,17 +343,18 @@ impl Predictor for Predicting {
         let Self { flux, under, beside, guidance } = self;
         let of_picture = |prompted: &Prompted, at: usize, picture: Tensor<4>, inside: &Inside| {
             let img = pack(picture.clone());
-            let img = match &beside {
-                Some(beside) => {
-                    let own = if beside.dims()[0] > 1 { at } else { 0 };
-                    let [expected, found] = [beside.dims()[1], img.dims()[1]];
-                    if expected != found {
-                        let expected = format!("the {expected} tokens of the picture that it is shown");
-                        return Err(Error::Request { what: "a part of a latent", expected, found: found.to_string() });
-                    }
-                    Tensor::cat(vec![img, beside.clone().narrow(0, own, 1)], 2)
+            let shown = match &beside {
+                Some(beside) if beside.dims()[1] != img.dims()[1] => {
+                    let expected = format!("the {} tokens of the picture that it is shown", beside.dims()[1]);
+                    let found = img.dims()[1].to_string();
+                    return Err(Error::Request { what: "a part of a latent", expected, found });
                 }
-                None => img,
+                Some(beside) => Some(beside.clone().narrow(0, if beside.dims()[0] > 1 { at } else { 0 }, 1)),
+                None => None,
+            };
+            let (img, control) = match shown {
+                Some(shown) if flux.transformer.dimensions().beside > 0 => (Tensor::cat(vec![img, shown], 2), None),
+                shown => (img, shown),
             };
             let text = prompted.txt.dims()[1];
             // A tile of the picture that the prompt was made ready for has positions of its own.
@@ -329,6 +362,7 @@ impl Predictor for Predicting {
                 .then(|| flux.transformer.positions(text, h / PATCH, w / PATCH));
             let inputs = Inputs {
                 img,
+                control,
                 txt: prompted.txt.clone(),
                 vec: prompted.vec.clone(),
                 timestep: sigma,

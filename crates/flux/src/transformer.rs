@@ -8,7 +8,7 @@ use core_tensor::{
     ops::{Activation, Rope},
     tensor,
 };
-use diffusion_engine::{Error, Inside, Site};
+use diffusion_engine::{Error, Inside, Site, family::BESIDE};
 
 use crate::{
     Dimensions,
@@ -20,6 +20,8 @@ use crate::{
 pub struct Transformer {
     dimensions: Dimensions,
     img_in: Linear,
+    /// What a LoRA adds for a control picture to a transformer that is shown none.
+    control_in: Option<Linear>,
     txt_in: Linear,
     time_in: MlpEmbedder,
     vector_in: MlpEmbedder,
@@ -44,6 +46,8 @@ pub struct TransformerConfig {
 pub struct Inputs<'a> {
     /// The packed latent and what is shown beside it, `[b, image tokens, in_channels + beside]`.
     pub img: Tensor<3>,
+    /// A packed control picture, as wide as the latent, for a LoRA that brings inputs for it to a transformer that is shown none.
+    pub control: Option<Tensor<3>>,
     /// The T5 vectors, `[b, text tokens, context]`.
     pub txt: Tensor<3>,
     /// The CLIP vector, `[b, pooled]`.
@@ -82,8 +86,9 @@ impl Dimensions {
         let [hidden, columns] = w.dims("img_in.weight")?;
         // What it gives is a latent alone.
         let given = w.shape("final_layer.linear.weight").and_then(|shape| shape.first().copied());
-        let is_fill = given.is_some_and(|given| given.checked_add(FILL_BESIDE) == Some(columns));
-        let beside = if is_fill { FILL_BESIDE } else { 0 };
+        let beside = [Some(FILL_BESIDE), given].into_iter().flatten();
+        let beside = beside.filter(|beside| given.and_then(|given| given.checked_add(*beside)) == Some(columns));
+        let beside = beside.last().unwrap_or(0);
         let in_channels = columns - beside;
         let [_, context] = w.dims("txt_in.weight")?;
         let [_, pooled] = w.dims("vector_in.in_layer.weight")?;
@@ -159,6 +164,9 @@ impl Transformer {
         let single = |i| SingleBlock::load(&w.at("single_blocks").at(i), dimensions.heads);
         Ok(Self {
             img_in: Linear::load(&w.at("img_in"))?,
+            control_in: (dimensions.beside == 0)
+                .then(|| Linear::of_branches(&w.at("img_in").at(BESIDE), [dimensions.hidden, dimensions.in_channels]))
+                .transpose()?,
             txt_in: Linear::load(&w.at("txt_in"))?,
             time_in: MlpEmbedder::load(&w.at("time_in"))?,
             vector_in: MlpEmbedder::load(&w.at("vector_in"))?,
@@ -193,9 +201,9 @@ impl Transformer {
     /// # Errors
     /// Those of [`Inside`].
     pub fn forward(&self, inputs: Inputs, inside: &Inside) -> Result<Tensor<3>, Error> {
-        let Inputs { img, txt, vec, timestep, guidance, pe } = inputs;
+        let Inputs { img, control, txt, vec, timestep, guidance, pe } = inputs;
         let [b, ..] = img.dims();
-        let (img, txt) = (self.img_in.forward(img), self.txt_in.forward(txt));
+        let (img, txt) = (self.taken_in(img, control)?, self.txt_in.forward(txt));
         let mut vec = self.time_in.forward(self.sinusoid(timestep)) + self.vector_in.forward(vec);
         if let Some(guidance_in) = &self.guidance_in {
             vec = vec + guidance_in.forward(self.sinusoid(guidance));
@@ -256,6 +264,22 @@ impl Transformer {
         let img = x.narrow(1, text_tokens, image_tokens);
         rest.from.iter().try_for_each(|from| inside.computed(REST, [from, &img]))?;
         whole(img)
+    }
+
+    /// Whether a LoRA has inputs for a control picture, at whatever strength.
+    pub fn takes_control(&self) -> bool {
+        self.control_in.as_ref().is_some_and(Linear::has_branches)
+    }
+
+    fn taken_in(&self, img: Tensor<3>, control: Option<Tensor<3>>) -> Result<Tensor<3>, Error> {
+        match (control, &self.control_in) {
+            (Some(control), Some(of_loras)) => Ok(of_loras.forward_onto(control, self.img_in.forward(img))),
+            (None, Some(of_loras)) if of_loras.is_changed() => {
+                let (expected, found) = ("one, which a LoRA in use is made for".to_owned(), "none".to_owned());
+                Err(Error::Request { what: "the control picture", expected, found })
+            }
+            (None | Some(_), _) => Ok(self.img_in.forward(img)),
+        }
     }
 
     /// Cosines, then sines, of `1000 · value` at geometrically falling frequencies, `[1, 256]`; in f32 as the reference.

@@ -72,6 +72,7 @@ fn transformer_agrees(case: &str, residency: Residency) {
     let (seen, inside) = compared(&golden, "transformer");
     let inputs = Inputs {
         img: pack(tensor(floats("noise"), [b, c, h, w], &device)),
+        control: None,
         txt: txt.expand([b, n, width]),
         vec: tensor(floats("vec"), [1, pooled], &device).expand([b, pooled]),
         timestep: 1.0,

@@ -1,7 +1,7 @@
 //! Where a file's changes belong in a model.
 
 use core_tensor::{Branch, Change, Kind, Need, Stored, Strength, WeightSource};
-use diffusion_engine::family::{Duty, Span};
+use diffusion_engine::family::{BESIDE, Duty, Span};
 
 use crate::{
     Adapter, Algorithm, Dora, Error, LoraFile, Misfit, Report, Target, Unmatched,
@@ -81,6 +81,9 @@ impl LoraFile {
 /// For how many modules without a place the nearest is looked for; messages list fewer.
 const NEAREST: usize = 32;
 
+/// The layer of Flux that takes the latent in.
+const INPUT: &str = "img_in";
+
 /// Rows of modules of a model that a file calls one.
 struct Module<'m> {
     target: &'m Target,
@@ -115,8 +118,15 @@ impl Module<'_> {
             let module = self.spans.first().map_or("", |span| span.module.as_str());
             let base = || self.base(&needs);
             let site = Site { module, shape, base: &base, multiplies, dora };
-            for (change, scale) in site.changes(tensors, alpha)? {
+            let widened = self.widened(&needs, tensors)?;
+            let own = widened.as_ref().map_or(tensors, |(own, ..)| own);
+            for (change, scale) in site.changes(own, alpha)? {
                 made.extend(self.cut(&needs, (change, scale), site.shape[0], adapter)?);
+            }
+            if let Some((_, further, beside)) = &widened {
+                for (change, scale) in site.changes(further, alpha)? {
+                    made.extend(self.cut(&[beside], (change, scale), site.shape[0], adapter)?);
+                }
             }
         }
         let scale = alpha.zip(rank).map_or(1.0, |(alpha, rank)| alpha / rank as f32);
@@ -135,6 +145,28 @@ impl Module<'_> {
             made.extend(self.cut(needs, (change, scale), height, adapter)?);
         }
         Ok(made)
+    }
+
+    /// What is added to Flux's own inputs, what to as many more of a control picture beside the latent, and the tensor that these are called;
+    /// `None` where it does not widen them so.
+    ///
+    /// As BFL's LoRAs for Canny and Depth do: `y = W x + up (down_x x + down_c c)`, whose columns of `down` are cut in two.
+    fn widened(&self, needs: &[&Need], tensors: &Tensors) -> Result<Option<(Tensors, Tensors, Need)>, Misfit> {
+        let (&[span], &[need], Some(down)) = (self.spans, needs, tensors.get(Leaf::Down)) else { return Ok(None) };
+        let (&[rank, width], &[_, own]) = (down.shape(), &need.shape[..]) else { return Ok(None) };
+        let is_plain = Algorithm::of(tensors) == Some(Algorithm::Lora)
+            && !tensors.has(Leaf::DoraScale)
+            && !tensors.has(Leaf::Magnitude);
+        if !is_plain || span.module != INPUT || self.target.duty != Duty::DENOISER || own.checked_mul(2) != Some(width) {
+            return Ok(None);
+        }
+        let values = values(down)?;
+        let half = |at: usize| {
+            let columns = values.chunks_exact(width).flat_map(|row| &row[at * own..][..own]).copied().collect::<Vec<_>>();
+            tensors.with(Leaf::Down, Stored::of(&columns, vec![rank, own]))
+        };
+        let beside = Need { name: format!("{}.{BESIDE}.weight", span.module), ..need.clone() };
+        Ok(Some((half(0), half(1), beside)))
     }
 
     /// The tensors of the modules with one of these leaves; `None` where one has none.

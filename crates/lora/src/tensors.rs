@@ -20,6 +20,13 @@ impl Tensors {
         None
     }
 
+    /// The same with another tensor in the place of one.
+    pub(crate) fn with(&self, leaf: Leaf, stored: Stored) -> Self {
+        let mut with = self.clone();
+        with.0.insert(leaf, stored);
+        with
+    }
+
     /// Whether there is one.
     pub(crate) fn has(&self, leaf: Leaf) -> bool {
         self.0.contains_key(&leaf)

@@ -194,7 +194,7 @@ fn rows_of_a_fused_matrix_are_where_bfl_has_them() {
 }
 
 #[test]
-fn a_control_lora_is_known_and_refused_for_what_it_lacks() {
+fn a_control_lora_is_known_and_its_further_inputs_stand_beside_the_latents() {
     // given tensors as BFL's Canny LoRA has them: a wider input, and the rest as ever
     let zeros = |shape: &[usize]| Stored::of(&vec![0.0; shape.iter().product()], shape.to_vec());
     let tensors = [
@@ -204,12 +204,19 @@ fn a_control_lora_is_known_and_refused_for_what_it_lacks() {
         ("single_blocks.0.linear2.lora_A.weight", zeros(&[128, 15360])),
         ("single_blocks.0.linear2.lora_B.weight", zeros(&[3072, 128])),
     ];
-    let file = LoraFile::read(&Memory::of(tensors)).unwrap();
+    let file = LoraFile::read(&Memory::of(tensors.clone())).unwrap();
     assert_eq!(file.made_for(), Some("Flux with a control picture"));
     let fitted = file.fitted("flux", &flux(), Dora::default()).unwrap();
-    assert_eq!(fitted.report.matched, 1);
+    assert_eq!((fitted.report.matched, fitted.report.total), (2, 2));
+    let names: Vec<String> = fitted.branches(0).map(|(name, _)| name).collect();
+    let expected = ["img_in.weight", "img_in.beside.weight", "img_in.bias", "single_blocks.0.linear2.weight"];
+    assert_eq!(names, expected);
+    // as many inputs as no picture has
+    let odd = [("img_in.lora_A.weight", zeros(&[128, 100])), ("img_in.lora_B.weight", zeros(&[3072, 128]))];
+    let file = LoraFile::read(&Memory::of(odd.into_iter().chain(tensors[3..].to_vec()))).unwrap();
+    let fitted = file.fitted("flux", &flux(), Dora::default()).unwrap();
     let [input] = &fitted.report.unmatched[..] else { panic!("{}", fitted.report) };
-    assert_eq!((&*input.name, &input.why), ("img_in", &Misfit::Widens { expected: 64, found: 128 }));
+    assert_eq!((&*input.name, &input.why), ("img_in", &Misfit::Widens { expected: 64, found: 100 }));
     assert!(matches!(fitted.whole(), Err(Error::Partial { .. })));
 }
 

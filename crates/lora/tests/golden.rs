@@ -188,7 +188,7 @@ fn a_flux_under_pefts_loras_predicts_as_diffusers() {
             let (txt, vec) = (tensor(of("txt"), [1, 5, 32], &device), tensor(of("vec"), [1, 64], &device));
             let (timestep, guidance) = (of("timestep")[0], of("guidance")[0]);
             let pe = transformer.positions(5, 2, 3);
-            let inputs = Inputs { img, txt, vec, timestep, guidance, pe: &pe };
+            let inputs = Inputs { img, control: None, txt, vec, timestep, guidance, pe: &pe };
             values(&transformer.forward(inputs, &Inside::default()).unwrap())
         })
     });

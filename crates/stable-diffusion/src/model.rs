@@ -208,6 +208,7 @@ impl Model for StableDiffusion {
         under: Vec<Arc<Encoded>>,
         shown: &Shown,
     ) -> Result<Box<dyn Predictor>, Error> {
+        shown.none_controls()?;
         match &shown.mask {
             Some(mask) if self.is_shown_pictures() => {
                 let beside = self.partly_masked(pass, shown, mask)?;

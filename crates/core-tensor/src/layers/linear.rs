@@ -41,6 +41,24 @@ impl Linear {
         Ok(layers.try_into().unwrap_or_else(|_| unreachable!("one for each matrix")))
     }
 
+    /// A layer of `[d_out, d_in]` that no file has: nothing but what is put into its `weight` while it is in use, zeros without.
+    ///
+    /// # Errors
+    /// As [`Weights::branches_alone`].
+    pub fn of_branches(w: &Weights, [d_out, d_in]: [usize; 2]) -> Result<Self, Error> {
+        Ok(Self { weight: w.branches_alone("weight", [d_out, d_in])?, bias: None, d_out })
+    }
+
+    /// Whether branches are in its weight, whatever their strength.
+    pub fn has_branches(&self) -> bool {
+        self.weight.has_branches()
+    }
+
+    /// Whether branches count beside its weight now.
+    pub fn is_changed(&self) -> bool {
+        self.weight.alone().is_none()
+    }
+
     /// `[…, d_in]` to `[…, d_out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.fused(&x, Then::Nothing).unwrap_or_else(|| self.composed(x))

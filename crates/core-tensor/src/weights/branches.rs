@@ -65,6 +65,11 @@ impl<F> Branches<F> {
         chains.values().flatten().any(|chain| chain.scale * chain.strength.get() != 0.0)
     }
 
+    /// Whether there is one, whatever its strength.
+    pub(super) fn are_any(&self) -> bool {
+        !self.chains.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// The factors of one of them.
     pub(super) fn factors<'c>(&self, chain: &'c Chain<F>) -> &'c [F] {
         chain.factors.get_or_init(|| (self.place.hold)(&chain.origins, self.stride()))

@@ -222,22 +222,41 @@ impl<'a> Weights<'a> {
     /// As [`Weights::parameter`]; [`Error::Undeclared`] where the layout has another number of them.
     pub fn matrices<const N: usize>(&self, name: &str) -> Result<[Weight<Matrix>; N], Error> {
         let (_, stored) = self.taken(name, |kind| matches!(kind, Kind::Matrix { .. }))?;
-        self.parts(name, |rows| {
-            let (device, compute) = (self.device.clone(), self.compute);
-            let hold = move |factor: &Origin| match factor {
-                Origin::Stored(factor) => {
-                    let [d_out, d_in] = [factor.shape()[0], factor.shape()[1]];
-                    Matrix::held(factor.clone().reshape(vec![d_out, d_in]), &device, Residency::Unpacked, compute)
-                }
-                computed @ Origin::Computed { .. } => Matrix::computed(computed.clone(), &device, compute),
-            };
-            let hold: Hold<_> = Box::new(move |factors, _| factors.iter().map(&hold).collect());
-            let device = self.device.clone();
-            let hold_pair: HoldPair<_> = Box::new(move |factors, _| Matrix::pair(factors, &device, compute));
-            let own = stored.rows(rows.clone()).expect(WHOLE_ROWS);
-            let own = Matrix::held(own, &self.device, self.residency, self.compute);
-            self.weight(name, &stored, rows, own, (hold, hold_pair))
-        })
+        self.parts(name, |rows| self.rows_of(name, &stored, rows, self.residency))
+    }
+
+    /// A matrix that no file has: nothing but what is put into it by this name, zeros without.
+    ///
+    /// # Errors
+    /// [`Error::Branch`] of a branch that the source has here and that does not fit.
+    pub fn branches_alone(&self, name: &str, shape: [usize; 2]) -> Result<Weight<Matrix>, Error> {
+        let [d_out, d_in] = shape;
+        let zeros = Stored::of(&vec![0.0; d_out * d_in], shape.to_vec());
+        self.rows_of(name, &zeros, 0..d_out, Residency::Unpacked)
+    }
+
+    /// Rows of a matrix, and what is added to them.
+    fn rows_of(
+        &self,
+        name: &str,
+        stored: &Stored,
+        rows: Range<usize>,
+        residency: Residency,
+    ) -> Result<Weight<Matrix>, Error> {
+        let (device, compute) = (self.device.clone(), self.compute);
+        let hold = move |factor: &Origin| match factor {
+            Origin::Stored(factor) => {
+                let [d_out, d_in] = [factor.shape()[0], factor.shape()[1]];
+                Matrix::held(factor.clone().reshape(vec![d_out, d_in]), &device, Residency::Unpacked, compute)
+            }
+            computed @ Origin::Computed { .. } => Matrix::computed(computed.clone(), &device, compute),
+        };
+        let hold: Hold<_> = Box::new(move |factors, _| factors.iter().map(&hold).collect());
+        let device = self.device.clone();
+        let hold_pair: HoldPair<_> = Box::new(move |factors, _| Matrix::pair(factors, &device, compute));
+        let own = stored.rows(rows.clone()).expect(WHOLE_ROWS);
+        let own = Matrix::held(own, &self.device, residency, self.compute);
+        self.weight(name, stored, rows, own, (hold, hold_pair))
     }
 
     /// The parameters of a convolution.

@@ -54,6 +54,11 @@ impl<F: Clone + Send + Sync + 'static> Weight<F> {
         (!self.branches.count()).then_some(&self.own)
     }
 
+    /// Whether branches are in it, whatever their strength.
+    pub(crate) fn has_branches(&self) -> bool {
+        self.branches.are_any()
+    }
+
     /// What counts beside it now.
     pub(crate) fn beside(&self) -> Beside<F> {
         let (pairs, mut others): (Counting<F>, _) =

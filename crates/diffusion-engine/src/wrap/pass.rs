@@ -3,7 +3,7 @@ use std::{fmt, ops::RangeInclusive, sync::Arc};
 use samplers::{Options, Param, Sampler, Schedule};
 
 use crate::{
-    Emphasis, Error, ExtraNetwork, FromPictures, Key, PerStep, Profile, Size, Upscaler, Which, Wrap, extra_networks,
+    Emphasis, Error, ExtraNetwork, FromPictures, Key, PerStep, Profile, Raster, Size, Upscaler, Which, Wrap, extra_networks,
     prompt::is_composed,
 };
 
@@ -42,6 +42,8 @@ pub struct Pass {
     pub loras: Vec<Applied>,
     /// Where it starts.
     pub start: Origin,
+    /// A picture of any size, stretched to the pass's, that a model is shown beside the latent which is made for that, such as edges or depths.
+    pub control: Option<Arc<Raster<3>>>,
     /// What makes a start of this size of what the pass before made, where that has another.
     pub upscaler: Upscaler,
     /// The size that it makes, of which the middle is kept; `size` where nothing is said. Sides are rounded down to the latent's pixels.
@@ -116,6 +118,7 @@ impl Pass {
             knobs: Options::default(),
             loras: Vec::new(),
             start: Origin::Noise,
+            control: None,
             upscaler: Upscaler::default(),
             enlarged_to: None,
             all_steps: false,
@@ -146,9 +149,9 @@ impl Pass {
     /// Whether pictures are encoded for it.
     pub fn encodes(&self) -> bool {
         match &self.start {
-            Origin::Noise => false,
+            Origin::Noise => self.control.is_some(),
             Origin::Pictures(_) => true,
-            Origin::Last(_) => self.upscaler.takes_pixels(),
+            Origin::Last(_) => self.upscaler.takes_pixels() || self.control.is_some(),
         }
     }
 

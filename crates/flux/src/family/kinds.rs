@@ -15,12 +15,14 @@ pub(super) const NAME: &str = "a Flux transformer";
 const CHROMA: &str = "a Chroma transformer";
 const FLUX_2: &str = "a Flux.2 transformer";
 const HUNYUAN_VIDEO: &str = "a HunyuanVideo transformer";
-const CONTROL: &str = "Flux Canny or Depth, which takes a control picture beside the latent";
 const CONCATENATED: &str = "a Flux that takes another picture beside the latent";
 const NUNCHAKU: &str = "a Flux transformer in Nunchaku's layout";
 
 /// Columns of Flux Fill's first matrix, which takes a masked picture and its mask beside the latent.
 pub(super) const FILL: usize = 384;
+
+/// The same of Flux Canny and Depth, which take a control picture.
+pub(super) const CONTROL: usize = 128;
 
 const QKV: &str = "double_blocks.0.img_attn.qkv.weight";
 const LAST: &str = "final_layer.linear.weight";
@@ -49,10 +51,8 @@ pub(super) fn transformers() -> Vec<Kind> {
         of(HUNYUAN_VIDEO, &["txt_in.individual_token_refiner.blocks.0.self_attn_qkv.weight"]),
         of(HUNYUAN_VIDEO, &["context_embedder.token_refiner.refiner_blocks.0.norm1.weight"]),
         of(HUNYUAN_VIDEO, &["double_blocks.0.img_attn_qkv.weight"]),
-        bfl(CONTROL, LAST, |columns| columns == 128),
-        diffusers(CONTROL, |columns| columns == 128),
-        bfl(CONCATENATED, QKV, |columns| columns != FILL),
-        diffusers(CONCATENATED, |columns| columns != FILL),
+        bfl(CONCATENATED, QKV, |columns| ![FILL, CONTROL].contains(&columns)),
+        diffusers(CONCATENATED, |columns| ![FILL, CONTROL].contains(&columns)),
         of(NUNCHAKU, &["single_transformer_blocks.0.qkv_proj.qweight"]),
         of(NUNCHAKU, &["single_transformer_blocks.0.mlp_fc1.qweight"]),
         flux(&[QKV]),
