@@ -305,27 +305,6 @@ impl Value {
         }
     }
 
-    /// The places that a text such as `2, 7-9` names, in its order; none where it is empty.
-    pub fn places(&self) -> Option<Vec<usize>> {
-        const MOST: usize = 1000;
-        let place = |text: &str| text.trim().parse().ok().filter(|place: &usize| *place < MOST);
-        let range = |part: &str| match part.split_once('-') {
-            Some((from, to)) => Some(place(from)?..=place(to)?),
-            None => place(part).map(|place| place..=place),
-        };
-        match self {
-            Self::Text(text) if text.trim().is_empty() => Some(Vec::new()),
-            Self::Text(text) => {
-                text.split(',').map(range).collect::<Option<Vec<_>>>().map(|all| all.into_iter().flatten().collect())
-            }
-            Self::Whole(_) | Self::Number(_) => {
-                let whole = self.number().filter(|number| number.fract() == 0.0 && (0.0..MOST as f64).contains(number));
-                whole.map(|place| vec![place as usize])
-            }
-            Self::List(_) | Self::Table(_) | Self::Other(_) => None,
-        }
-    }
-
     /// As [`Pass::knobs`](crate::Pass::knobs) have it: a number, or a name in lower case; `None` for what is neither.
     pub fn option(&self) -> Option<samplers::Value> {
         match (self.number(), self) {

@@ -36,6 +36,7 @@ mod model;
 mod models;
 mod per_step;
 mod picture_text;
+mod places;
 mod prepared;
 mod preview;
 mod profile;

@@ -17,7 +17,7 @@ const FREEU: Key = key("freeu", Kind::Choice(&["off", "v1", "v2"]), "off", "\"v2
     .about("FreeU, in its first or its second version")
     .docs("FreeU: strengthens what comes up a UNet and weakens the coarse waves of what comes across, as its first version (`v1`) or its second (`v2`) does")
     .flag("freeu")
-    .label("freeu_version");
+    .label("FreeU");
 
 const FACTOR: Kind = Kind::Number { min: 0.0, max: 10.0 };
 

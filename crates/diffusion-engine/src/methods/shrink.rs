@@ -38,7 +38,7 @@ const TO: Key = key("shrink_to", SHARE, "0.35", "0.35")
 const AFTER_SKIP: Key = key("shrink_after_skip", SWITCH, "on", "\"off\"")
     .about("Whether what goes across keeps its size")
     .docs("`on`: what goes across from that block to the way up keeps its size")
-    .label("kohya_hrfix_downscale_after_skip");
+    .label("Shrink after skip");
 
 const METHODS: Kind = Kind::Choice(&["bicubic", "nearest-exact", "bilinear", "area"]);
 
