@@ -211,6 +211,19 @@ fn every_method_of_transformers_goes_on_from_a_snapshot_as_if_nothing_had_been()
 }
 
 #[test]
+fn tiles_that_no_tokens_fill_or_that_overlap_wholly_are_refused() {
+    let refused = |tiles: f64, overlap: f64| {
+        let job = job(&[("tiles", number(tiles)), ("tiles_overlap", number(overlap))]);
+        let mut run = start(model(), job, Arc::default(), Cancel::default()).unwrap();
+        run.find_map(Result::err).map(|error| error.to_string())
+    };
+    assert_eq!(refused(40.0, 16.0).unwrap(), "tiles is 40, expected a multiple of 16 pixels");
+    assert_eq!(refused(32.0, 20.0).unwrap(), "tiles_overlap is 20, expected a multiple of 16 pixels");
+    assert_eq!(refused(32.0, 32.0).unwrap(), "tiles_overlap is 32, expected less than the tiles' 32");
+    assert_eq!(refused(32.0, 16.0), None);
+}
+
+#[test]
 fn methods_of_another_network_are_refused_by_their_names() {
     for method in methods::all().iter().filter(|method| method.networks == ["unet"]) {
         let value = if method.id == "freeu" { name("v2") } else { number(1.0) };

@@ -6,9 +6,10 @@
 use std::{f64::consts::TAU, sync::Arc};
 
 use core_tensor::{Latent, Tensor, tensor};
+use samplers::Denoiser;
 
 use super::{Method, Settings, key};
-use crate::{Error, Inside, Key, Kind, Predictor, Size, Wrap};
+use crate::{Around, Error, Inside, Key, Kind, Predictor, Size, Wrap};
 
 pub(super) const METHOD: Method =
     Method { id: "tiles", keys: &[TILES, HEIGHT, OVERLAP, WEIGHTS], networks: &["unet", "transformer"], wraps };
@@ -55,7 +56,24 @@ struct Tiles {
     gaussian: bool,
 }
 
+/// What sides are multiples of, in pixels: a token of Flux covers as many.
+const STEP: usize = 16;
+
 impl Wrap for Tiles {
+    fn around(&self, inner: Box<dyn Denoiser>, _: &Around) -> Result<Box<dyn Denoiser>, Error> {
+        let [height, width] = self.tile;
+        let sides = [("tiles", width), ("tiles_height", height), ("tiles_overlap", self.overlap)];
+        if let Some((what, side)) = sides.into_iter().find(|(_, side)| !side.is_multiple_of(STEP)) {
+            let expected = format!("a multiple of {STEP} pixels");
+            return Err(Error::Request { what, expected, found: side.to_string() });
+        }
+        if self.overlap >= height.min(width) {
+            let expected = format!("less than the tiles' {}", height.min(width));
+            return Err(Error::Request { what: "tiles_overlap", expected, found: self.overlap.to_string() });
+        }
+        Ok(inner)
+    }
+
     fn predicting(&self, inner: Box<dyn Predictor>) -> Box<dyn Predictor> {
         Box::new(Tiled { inner, tiles: *self })
     }
