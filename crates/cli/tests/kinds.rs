@@ -33,14 +33,6 @@ fn another_model_in_a_files_place_is_named() {
             ("final_layer.linear.weight", &[64, 8]),
         ])
     };
-    let diffusers_flux = |input: u64| {
-        zeros(&[
-            ("x_embedder.weight", &[8, input]),
-            ("context_embedder.weight", &[8, 8]),
-            ("single_transformer_blocks.0.proj_mlp.weight", &[32, 8]),
-            ("proj_out.weight", &[64, 8]),
-        ])
-    };
     let one = |name: &str| zeros(&[(name, &[2, 2])]);
     let cases: Vec<(&str, Tensors, &str)> = vec![
         ("transformer", flux(68), "a Flux that takes another picture"),

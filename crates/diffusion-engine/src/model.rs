@@ -114,7 +114,8 @@ impl Shown {
             None => Ok(()),
             Some(_) => Err(Error::Request {
                 what: "a control picture",
-                expected: "a model that takes one, such as Flux Canny or Depth, or a LoRA that has Flux take one".into(),
+                expected: "a model that takes one, such as Flux Canny or Depth, or a LoRA that has Flux take one"
+                    .into(),
                 found: "a model that takes none".into(),
             }),
         }

@@ -109,7 +109,12 @@ impl StartPictures {
     /// What a model sees of them that is shown them.
     pub(crate) fn shown(&self, factor: usize, device: &Device) -> Result<Shown, Error> {
         let hidden = self.canvas.inpaint().map_or(1.0, |inpaint| inpaint.hidden);
-        Ok(Shown { pictures: self.canvas.pixels(factor, device)?, mask: self.canvas.mask(device), hidden, control: None })
+        Ok(Shown {
+            pictures: self.canvas.pixels(factor, device)?,
+            mask: self.canvas.mask(device),
+            hidden,
+            control: None,
+        })
     }
 
     /// The last latent of a pass, with the rest of the pictures around what was drawn.

@@ -86,9 +86,8 @@ impl Dimensions {
         let [hidden, columns] = w.dims("img_in.weight")?;
         // What it gives is a latent alone.
         let given = w.shape("final_layer.linear.weight").and_then(|shape| shape.first().copied());
-        let beside = [Some(FILL_BESIDE), given].into_iter().flatten();
-        let beside = beside.filter(|beside| given.and_then(|given| given.checked_add(*beside)) == Some(columns));
-        let beside = beside.last().unwrap_or(0);
+        let is_beside = |beside: &usize| given.and_then(|given| given.checked_add(*beside)) == Some(columns);
+        let beside = [Some(FILL_BESIDE), given].into_iter().flatten().find(is_beside).unwrap_or(0);
         let in_channels = columns - beside;
         let [_, context] = w.dims("txt_in.weight")?;
         let [_, pooled] = w.dims("vector_in.in_layer.weight")?;

@@ -32,7 +32,9 @@ use crate::{
 pub use choices::{InpaintArea, SoftInpainting};
 pub use list::{find, keys, tables};
 pub use lora::Lora;
-pub use tables::{Config, Device, Hires, Image, Img2img, Inpaint, Model, Preview, Prompt, Refiner, Sampling, Table};
+pub use tables::{
+    Config, Control, Device, Hires, Image, Img2img, Inpaint, Model, Preview, Prompt, Refiner, Sampling, Table,
+};
 pub use values::{Backend, ComputeChoice, Noise, Seed};
 
 impl FromStr for Config {
@@ -210,6 +212,7 @@ impl Config {
                 emphasis: prompt.emphasis,
                 size,
                 start,
+                control: self.control_picture()?,
                 knobs: self.knobs.clone(),
                 ..Pass::of(positive)
             },

@@ -82,6 +82,7 @@ impl Replay {
     /// [`Error::Value`] where the config names none, or for what the text says of them out of its range; [`Error::Run`] for a picture that
     /// can't be read.
     pub fn with_pictures_of(mut self, config: &Config) -> Result<Self> {
+        self.request.pass.control = config.control_picture()?;
         let Some(drawn_from) = &self.drawn_from else { return Ok(self) };
         let missing = |key: &str, what: &str| {
             let (key, expected, found) =

@@ -152,17 +152,19 @@ impl Module<'_> {
     ///
     /// As BFL's LoRAs for Canny and Depth do: `y = W x + up (down_x x + down_c c)`, whose columns of `down` are cut in two.
     fn widened(&self, needs: &[&Need], tensors: &Tensors) -> Result<Option<(Tensors, Tensors, Need)>, Misfit> {
-        let (&[span], &[need], Some(down)) = (self.spans, needs, tensors.get(Leaf::Down)) else { return Ok(None) };
+        let ([span], &[need], Some(down)) = (self.spans, needs, tensors.get(Leaf::Down)) else { return Ok(None) };
         let (&[rank, width], &[_, own]) = (down.shape(), &need.shape[..]) else { return Ok(None) };
         let is_plain = Algorithm::of(tensors) == Some(Algorithm::Lora)
             && !tensors.has(Leaf::DoraScale)
             && !tensors.has(Leaf::Magnitude);
-        if !is_plain || span.module != INPUT || self.target.duty != Duty::DENOISER || own.checked_mul(2) != Some(width) {
+        if !is_plain || span.module != INPUT || self.target.duty != Duty::DENOISER || own.checked_mul(2) != Some(width)
+        {
             return Ok(None);
         }
         let values = values(down)?;
         let half = |at: usize| {
-            let columns = values.chunks_exact(width).flat_map(|row| &row[at * own..][..own]).copied().collect::<Vec<_>>();
+            let columns =
+                values.chunks_exact(width).flat_map(|row| &row[at * own..][..own]).copied().collect::<Vec<_>>();
             tensors.with(Leaf::Down, Stored::of(&columns, vec![rank, own]))
         };
         let beside = Need { name: format!("{}.{BESIDE}.weight", span.module), ..need.clone() };

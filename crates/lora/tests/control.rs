@@ -105,10 +105,14 @@ fn a_lora_has_flux_take_a_control_picture_as_in_diffusers_and_without_it_none() 
     let layout = role.network.layout(&weights, &Settings::default()).unwrap();
     let (part, duty, root, spellings) = (role.key, Duty::DENOISER, String::new(), role.network.spellings_of(&layout));
     let target = Target { part, duty, root, layout, spellings, source: source.clone() };
-    let names: Vec<String> = golden.names().iter().filter_map(|name| Some(name.strip_prefix("lora.")?.to_owned())).collect();
+    let names: Vec<String> =
+        golden.names().iter().filter_map(|name| Some(name.strip_prefix("lora.")?.to_owned())).collect();
     let is_tensor = |name: &String| name.contains("lora_");
-    let tensors: Vec<_> =
-        names.into_iter().filter(is_tensor).map(|name| (name.clone(), stored(&golden, &format!("lora.{name}")))).collect();
+    let tensors: Vec<_> = names
+        .into_iter()
+        .filter(is_tensor)
+        .map(|name| (name.clone(), stored(&golden, &format!("lora.{name}"))))
+        .collect();
     let file = LoraFile::read(&Memory::of(tensors)).unwrap();
     assert_eq!(file.made_for(), Some("Flux with a control picture"));
     let fitted: Fitted = file.fitted("flux", &[target], Dora::default()).unwrap().whole().unwrap();

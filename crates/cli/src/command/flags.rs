@@ -13,7 +13,7 @@ use diffusion_engine::{Key, Kind};
 use forge::keys::{keys, names, tables};
 
 /// The order of their tables in the help; others follow.
-const ORDER: [&str; 7] = ["prompt", "img2img", "inpaint", "sampling", "image", "model", "device"];
+const ORDER: [&str; 8] = ["prompt", "img2img", "inpaint", "control", "sampling", "image", "model", "device"];
 
 /// What the command line sets.
 #[derive(Clone, Debug, Default)]
@@ -104,7 +104,7 @@ pub(super) struct Pictures;
 
 impl Share for Surroundings {
     fn holds(key: &Key) -> bool {
-        const OTHERS: [&str; 8] = [
+        const OTHERS: [&str; 9] = [
             "image.output",
             "image.quality",
             "prompt.embeddings",
@@ -113,6 +113,7 @@ impl Share for Surroundings {
             "refiner.checkpoint",
             "img2img.image",
             "inpaint.mask",
+            "control.image",
         ];
         matches!(key.table, "model" | "device") || OTHERS.contains(&key.path().as_str())
     }

@@ -3,8 +3,8 @@ use std::{fmt, ops::RangeInclusive, sync::Arc};
 use samplers::{Options, Param, Sampler, Schedule};
 
 use crate::{
-    Emphasis, Error, ExtraNetwork, FromPictures, Key, PerStep, Profile, Raster, Size, Upscaler, Which, Wrap, extra_networks,
-    prompt::is_composed,
+    Emphasis, Error, ExtraNetwork, FromPictures, Key, PerStep, Profile, Raster, Size, Upscaler, Which, Wrap,
+    extra_networks, prompt::is_composed,
 };
 
 /// One way from a noisy latent to a clean one.

@@ -46,6 +46,15 @@ impl Config {
         Ok((Origin::Pictures(Arc::new(from)), size))
     }
 
+    /// The picture that says what goes where, where there is one.
+    ///
+    /// # Errors
+    /// [`Error::Run`] for one that can't be read.
+    pub(crate) fn control_picture(&self) -> Result<Option<Arc<Raster<3>>>> {
+        let read = |path: &Path| Ok(Arc::new(read_picture(path)?.over(BACKGROUND)));
+        self.control.image.as_deref().map(read).transpose()
+    }
+
     /// The size of a run that is so many times as large as its picture.
     fn scaled(&self, picture: Size) -> Result<Size> {
         let scale = self.img2img.scale;

@@ -81,7 +81,7 @@ macro_rules! tables {
 
 mod pictures;
 
-pub use pictures::{Img2img, Inpaint};
+pub use pictures::{Control, Img2img, Inpaint};
 
 /// A whole config; only `[model]` is required. Paths are relative to the file.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -106,6 +106,8 @@ pub struct Config {
     pub img2img: Img2img,
     /// What of that picture is drawn anew.
     pub inpaint: Inpaint,
+    /// The picture that says what goes where.
+    pub control: Control,
     /// Settings that one family of models has, by the names of its keys.
     pub knobs: Options,
     /// `[[lora]]`: LoRAs that every picture is drawn with.

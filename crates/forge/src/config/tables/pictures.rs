@@ -143,4 +143,14 @@ tables! {
             .flag("soft-threshold-contrast")
             .label("Soft inpainting difference contrast");
     }
+    /// the picture that says what goes where, for models and LoRAs that are shown one
+    control: Control {
+        /// Control picture, for a model or a LoRA that is shown one
+        image: Option<PathBuf> = Key::of(Kind::File, open("none", "\"edges.png\""))
+            .docs(
+                "a picture that says what goes where, such as edges or depths, stretched to the size of the run; Flux Canny and Depth are shown it \
+                 beside the latent, as is any Flux under one of their LoRAs",
+            )
+            .flag("control");
+    }
 }
