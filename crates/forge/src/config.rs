@@ -340,11 +340,15 @@ mod tests {
         for key in keys() {
             let text = match key.kind {
                 Kind::Whole { min, .. } => (min + 1).to_string(),
+                Kind::Number { min, max } if key.initial() == Some(Value::Number(max)) => min.to_string(),
                 Kind::Number { max, .. } | Kind::PerStep { max, .. } => max.to_string(),
                 Kind::Numbers { .. } => "1,0.5".to_owned(),
                 Kind::Names => "a,b".to_owned(),
                 Kind::Places => "2, 7-9".to_owned(),
-                Kind::Choice(names) => names[names.len() - 1].to_owned(),
+                Kind::Choice(names) => {
+                    let is_other = |name: &&&str| key.initial() != Some(Value::Text((**name).to_owned()));
+                    names.iter().rfind(is_other).unwrap().to_string()
+                }
                 Kind::Backend => "cuda:1".to_owned(),
                 Kind::Noise => "nv".to_owned(),
                 Kind::Size => "4096".to_owned(),
