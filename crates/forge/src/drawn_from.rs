@@ -112,3 +112,42 @@ fn config_value<'t>(name: &str, text: &'t str) -> &'t str {
         |(_, _, value)| value,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use diffusion_engine::{Fill, Resize, parse};
+
+    use super::*;
+    use crate::{InpaintArea, SoftInpainting};
+
+    fn said(settings: &str) -> Option<DrawnFrom> {
+        let text = format!("a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512, {settings}");
+        DrawnFrom::said_by(&parse(&text, &[]))
+    }
+
+    #[test]
+    fn a1111s_words_are_the_keys_that_they_set() {
+        let text = "Denoising strength: 0.6, Mask blur: 8, Inpaint area: Only masked, Masked area padding: 48, Masked content: latent noise, \
+                    Mask mode: Inpaint not masked, Soft inpainting enabled: True, Soft inpainting schedule bias: 2, Version: v1.10.1";
+        let found = said(text).unwrap();
+        assert!(found.is_masked && found.read.len() == 8, "{:?}", found.read);
+        let Config { img2img, inpaint, .. } = found.config(&Config::default()).unwrap();
+        assert_eq!((img2img.strength, img2img.resize, img2img.scale), (0.6, Resize::Just, 0.0));
+        assert_eq!((inpaint.blur, inpaint.area, inpaint.padding), (8.0, InpaintArea::Masked, 48));
+        assert_eq!((inpaint.fill, inpaint.invert, inpaint.soft), (Fill::Noise, true, SoftInpainting::Blended));
+        assert_eq!((inpaint.soft_schedule_bias, inpaint.soft_preservation), (2.0, 0.5));
+    }
+
+    #[test]
+    fn a_picture_of_words_or_of_two_passes_is_drawn_from_no_other() {
+        assert_eq!(said("Version: v1.10.1"), None);
+        assert_eq!(
+            said("Denoising strength: 0.7, Hires upscale: 2, Hires upscaler: R-ESRGAN 4x+, Version: v1.10.1"),
+            None
+        );
+        let plain = said("Denoising strength: 0.7, Version: v1.10.1").unwrap();
+        assert!(!plain.is_masked && plain.config(&Config::default()).unwrap().inpaint.blur == 0.0);
+        let wrong = said("Denoising strength: 7, Version: v1.10.1").unwrap();
+        assert!(matches!(wrong.config(&Config::default()), Err(crate::Error::Value { .. })));
+    }
+}

@@ -19,7 +19,9 @@ tables! {
     img2img: Img2img {
         /// Picture to start from
         image: Option<PathBuf> = Key::of(Kind::File, open("none: a run starts from noise", "\"photo.png\""))
-            .docs("the picture that a run starts from, a PNG, JPEG or WebP; `forge img2img IMAGE` names it, and `forge txt2img` sets it aside")
+            .docs(
+                "the picture that a run starts from, a PNG, JPEG or WebP; `forge img2img IMAGE` names it, and `forge txt2img` sets it aside",
+            )
             .flag("image");
         /// Share of the picture that becomes noise, above 0, to 1
         strength: f64 = Key::of(number(0.0, 1.0), Fallback::Number(0.75))
@@ -53,7 +55,10 @@ tables! {
             .label("Noise multiplier");
         /// Pick the latent by the seed from what the autoencoder knows: on or off
         sampled: bool = Key::of(Kind::Choice(&SWITCH), Fallback::Text("off"))
-            .docs("`on` picks the latent by the seed's first noise from what the autoencoder knows of the picture, as diffusers does; else it is the mean")
+            .docs(
+                "`on` picks the latent by the seed's first noise from what the autoencoder knows of the picture, as diffusers does; else it is \
+                 the mean",
+            )
             .flag("sampled")
             .label("Sampled latent");
         /// Spread the result's colours as the picture's: on or off
