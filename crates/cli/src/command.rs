@@ -10,6 +10,7 @@ mod img2img;
 mod live;
 mod ops;
 mod overrides;
+mod plan;
 mod replay;
 mod term;
 mod txt2img;
@@ -87,7 +88,9 @@ fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Re
     let is_awaited = match asked {
         Command::Txt2img(_) | Command::Img2img(_) | Command::Batch(_) | Command::Replay(_) => true,
         Command::Upscale(_) | Command::Convert(_) => true,
-        Command::Samplers(_) | Command::Schedules(_) | Command::Inspect(_) | Command::Ops(_) => false,
+        Command::Plan(_) | Command::Samplers(_) | Command::Schedules(_) | Command::Inspect(_) | Command::Ops(_) => {
+            false
+        }
         Command::Devices(_) | Command::Info(_) | Command::Config { .. } | Command::Completions { .. } => false,
     };
     if !is_awaited {
@@ -100,6 +103,7 @@ fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Re
         Command::Txt2img(args) => txt2img::run(registry, &args),
         Command::Img2img(args) => img2img::run(registry, &args),
         Command::Batch(args) => batch::run(registry, &args),
+        Command::Plan(args) => plan::run(registry, &args),
         Command::Replay(args) => replay::run(registry, &args),
         Command::Upscale(args) => upscale::run(&args),
         Command::Samplers(args) => term::list_samplers(registry, args.json),

@@ -3,6 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use memory::MemoryReport;
 use serde::{Serialize, Serializer};
 
 use crate::Cut;
@@ -33,6 +34,8 @@ pub enum Event {
     },
     /// A step was taken.
     Step(StepReport),
+    /// A stage of the run has ended, and what it held of memory.
+    Memory(MemoryReport),
     /// The latents are decoded.
     Decoded,
     /// A picture is written.
@@ -81,6 +84,7 @@ impl fmt::Display for Event {
             Self::Loaded { model } => write!(f, "loaded {model}"),
             Self::Encoded { .. } => f.write_str("encoded the prompt"),
             Self::Step(step) => step.fmt(f),
+            Self::Memory(report) => report.fmt(f),
             Self::Decoded => f.write_str("decoded"),
             Self::Image { path, width, height, seed } => {
                 write!(f, "{}  {width}x{height}  seed {seed}", path.display())

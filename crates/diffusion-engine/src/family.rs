@@ -13,6 +13,7 @@ mod network;
 mod part;
 mod spelling;
 pub mod t5;
+pub mod work;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub use self::{
     network::{Count, Is, Network, Settings, Word},
     part::{Part, Parts, Placement},
     spelling::{Span, Spelling},
+    work::Work,
 };
 
 /// What the inputs that an adapter adds to a layer are called below the layer's name, where a network takes such.
@@ -133,8 +135,8 @@ pub trait OpenedModel: Send + Sync {
     /// What its parts take of memory, in the order in which a report tells them.
     fn bytes(&self) -> Vec<PartBytes>;
 
-    /// Bytes that a job takes beside the parts, at most.
-    fn working_bytes(&self, job: &Job) -> u64;
+    /// What a job holds beside the parts, and in which of its stages. What is no network's is [`Work::of`]'s.
+    fn work(&self, job: &Job) -> Work;
 
     /// Finds out what the model can't do of a job; without more to say, that a picture's sides are multiples of the card's.
     ///
@@ -160,24 +162,28 @@ pub struct PartBytes {
     pub unpacked: u64,
     /// Where what is multiplied with stays in its file. The same number as `unpacked` says that the family leaves no choice.
     pub mapped: u64,
+    /// Whether what is multiplied with stays in its file in any case.
+    pub in_file: bool,
+    /// What all of its parameters would take if they were unpacked.
+    pub weights: u64,
 }
 
 impl PartBytes {
     /// Of a part that may be loaded either way.
     pub fn either(part: &Part) -> Self {
         let [unpacked, mapped] = part.bytes();
-        Self { key: part.key().to_owned(), unpacked, mapped }
+        Self { key: part.key().to_owned(), unpacked, mapped, in_file: false, weights: unpacked }
     }
 
     /// Of a part that always stays in its file.
     pub fn mapped(part: &Part) -> Self {
-        let [_, mapped] = part.bytes();
-        Self { key: part.key().to_owned(), unpacked: mapped, mapped }
+        let [weights, mapped] = part.bytes();
+        Self { key: part.key().to_owned(), unpacked: mapped, mapped, in_file: true, weights }
     }
 
     /// Of a part that is always unpacked.
     pub fn unpacked(part: &Part) -> Self {
         let [unpacked, _] = part.bytes();
-        Self { key: part.key().to_owned(), unpacked, mapped: unpacked }
+        Self { key: part.key().to_owned(), unpacked, mapped: unpacked, in_file: false, weights: unpacked }
     }
 }

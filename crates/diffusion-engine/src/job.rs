@@ -31,6 +31,8 @@ pub struct Job {
     /// What a refiner was asked for by, for them too.
     refiner: Option<Refiner>,
     given: Option<Latent>,
+    /// Whether who draws it keeps the latent of every step.
+    keeps_latents: bool,
 }
 
 impl Job {
@@ -47,12 +49,28 @@ impl Job {
         }
         let passes = request.passes()?;
         let Txt2Img { seed, batch, noise, variation, resized_from, pass: _, hires, refiner } = request;
-        Ok(Self { seed, batch, noise, variation, resized_from, passes, hires, refiner, given: None })
+        Ok(Self {
+            seed,
+            batch,
+            noise,
+            variation,
+            resized_from,
+            passes,
+            hires,
+            refiner,
+            given: None,
+            keeps_latents: false,
+        })
     }
 
     /// The same job from noise that the caller made, `[batch, channels, height, width]` of the latent.
     pub fn given_noise(self, noise: Latent) -> Self {
         Self { given: Some(noise), ..self }
+    }
+
+    /// The same job, of which the caller keeps the latent after every step: that is counted in what it holds.
+    pub fn keeping_latents(self) -> Self {
+        Self { keeps_latents: true, ..self }
     }
 
     /// The same job with one thing more around its model, in every pass.
@@ -160,6 +178,11 @@ impl Job {
     /// Whether a pass of it starts from pictures, which have to be encoded.
     pub fn encodes_pictures(&self) -> bool {
         self.passes.iter().any(Pass::encodes)
+    }
+
+    /// Whether the caller keeps the latent after every step.
+    pub fn keeps_latents(&self) -> bool {
+        self.keeps_latents
     }
 
     /// The noise that the caller made.

@@ -1,5 +1,6 @@
 use crate::{
-    Error, Job, Pass,
+    Conditions, Error, Job, Pass, Piece,
+    conditions::Editions,
     prompt::{Script, Timeline},
 };
 
@@ -31,5 +32,22 @@ impl Scripts {
             .needs_negative()
             .then(|| Script::negative(&pass.negative, pass.emphasis, time, &applied).map_err(wrong(true)));
         Ok(Self { positive, negative: negative.transpose()? })
+    }
+}
+
+impl Job {
+    /// What the prompts of a pass come to in turn, as a model is asked to encode it: for each prompt all that it says in some call of the
+    /// pass, the positive ones first.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`].
+    ///
+    /// # Panics
+    /// If there is no such pass.
+    pub fn editions(&self, pass: usize) -> Result<Vec<Vec<Vec<Piece>>>, Error> {
+        let Scripts { positive, negative } = Scripts::of(self, pass)?;
+        let (_, prompts) = Conditions::of(&positive, negative.as_ref());
+        let of_prompt = |editions: &Editions| editions.iter().map(|(pieces, _)| pieces.to_vec()).collect();
+        Ok(prompts.iter().map(of_prompt).collect())
     }
 }

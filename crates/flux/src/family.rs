@@ -8,12 +8,14 @@ use core_tensor::{Residency, Weights};
 use diffusion_engine::{
     Card, Catalog, Clip, ClipConfig, ClipDimensions, Error, Family, Job, Key, Model, OpenedModel, T5, T5Dimensions,
     VaeConfig, VaeDimensions,
-    family::{Count, Duty, Is, Kind, Network, Part, PartBytes, Parts, Placement, Role, Word, autoencoder, clip, t5},
+    family::{
+        Count, Duty, Is, Kind, Network, Part, PartBytes, Parts, Placement, Role, Word, Work, autoencoder, clip, t5,
+    },
 };
 
 use crate::{
     Dimensions, Flux, LATENT_SCALING, Transformer, TransformerConfig, knobs, model::card, register,
-    spellings::spellings,
+    spellings::spellings, work::Networks,
 };
 
 /// Flux of Black Forest Labs, dev and schnell.
@@ -82,13 +84,11 @@ impl Family for FluxFamily {
         Flux::fit(&dimensions, &of_clip, &encoder, &decoder)?;
         Ok(Box::new(Opened {
             card: card(parts.name().to_owned(), &decoder),
-            decoder: decoder.width(),
             transformer: (transformer, transformer_config),
             clip: (clip, clip_config),
             vae: (vae, vae_config),
             t5,
-            dimensions,
-            encoder,
+            networks: Networks { transformer: dimensions, clip: of_clip, t5: encoder, decoder },
         }))
     }
 }
@@ -100,17 +100,14 @@ struct Opened {
     clip: (Part, ClipConfig),
     t5: Part,
     vae: (Part, VaeConfig),
-    dimensions: Dimensions,
-    encoder: T5Dimensions,
-    /// Channels of the decoder's finest level.
-    decoder: usize,
+    networks: Networks,
 }
 
 impl Opened {
     /// What the encoder of pictures takes of memory, where a job encodes any.
     fn encoder_bytes(&self, job: &Job) -> Result<u64, Error> {
         // Flux Fill is always shown a picture.
-        match job.encodes_pictures() || self.dimensions.beside > 0 {
+        match job.encodes_pictures() || self.networks.transformer.beside > 0 {
             true => autoencoder::encoder_bytes(&self.vae.0, &self.vae.1),
             false => Ok(0),
         }
@@ -132,10 +129,8 @@ impl OpenedModel for Opened {
         ]
     }
 
-    fn working_bytes(&self, job: &Job) -> u64 {
-        let work = Flux::working_bytes(&self.dimensions, &self.encoder, self.decoder, job);
-        // What encoding holds beside its weights is no more than what decoding does.
-        work.saturating_add(self.encoder_bytes(job).unwrap_or(0))
+    fn work(&self, job: &Job) -> Work {
+        self.networks.work(job, Work::of(job, &self.card), self.encoder_bytes(job).unwrap_or(0))
     }
 
     fn fits(&self, job: &Job) -> Result<(), Error> {

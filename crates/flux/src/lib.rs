@@ -17,6 +17,7 @@ mod preview;
 mod schedules;
 mod spellings;
 mod transformer;
+mod work;
 
 pub use bfl_names::BflNames;
 pub use dimensions::Dimensions;

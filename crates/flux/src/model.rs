@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use core_tensor::{Device, Latent, Tensor, in_f32, ops::Rope};
 use diffusion_engine::{
-    Autoencoder, AutoencoderKl, Card, Clip, ClipDimensions, ClipTokenizer, Cut, Encoded, Error, Inside, Job, Key,
+    Autoencoder, AutoencoderKl, Card, Clip, ClipDimensions, ClipTokenizer, Cut, Encoded, Error, Inside, Key,
     LatentScaling, Model, Pass, Piece, Predictor, Prompt, Shown, Size, Stream, T5, T5Dimensions, T5Tokenizer,
     VaeDimensions, weighted,
 };
@@ -35,15 +35,6 @@ pub const LATENT_SCALING: LatentScaling = LatentScaling { scale: 0.3611, shift: 
 
 /// Distilled guidance of Flux Fill, where nothing is said.
 const FILL_GUIDANCE: f64 = 30.0; // flux/cli_fill.py, 802fb47
-
-/// What building both tokenizers takes, and what they keep; measured at 30 MiB.
-const TOKENIZERS: u64 = 32 << 20;
-
-/// Rows of a matrix that are unpacked at a time where it stays in its file.
-const PANEL_ROWS: usize = 512; // core_tensor: MappedMatrix
-
-/// Columns of the widest panel that a kernel packs.
-const PANEL_WIDTH: usize = 32; // kernels: two vectors of sixteen
 
 impl Flux {
     /// Puts loaded parts together; `name` is what the infotext calls the model.
@@ -102,42 +93,6 @@ impl Flux {
             }
         }
         Ok(())
-    }
-
-    /// How many bytes a run needs beside the weights at most: what the tokenizers keep, and the largest of what a block of the T5
-    /// encoder, a block of the transformer and the finest level of the decoder, of `decoder_width` channels, hold at once.
-    ///
-    /// Counted from the code, where every matrix stays in its file, and rounded up; the decoder was measured at nine copies of its
-    /// finest level.
-    pub fn working_bytes(dimensions: &Dimensions, t5: &T5Dimensions, decoder_width: usize, job: &Job) -> u64 {
-        let of_pass = |pass| Self::pass_bytes(dimensions, t5, decoder_width, pass, job.batch());
-        job.passes().iter().map(of_pass).max().unwrap_or(0)
-    }
-
-    fn pass_bytes(dimensions: &Dimensions, t5: &T5Dimensions, decoder_width: usize, pass: &Pass, batch: usize) -> u64 {
-        let numbers = |of: &[(usize, usize)]| {
-            of.iter().map(|&(times, n)| (times as u64).saturating_mul(n as u64)).fold(0, u64::saturating_add)
-        };
-        let area = |Size { width, height }: Size| (width as u64).saturating_mul(height as u64);
-        let pixels = area(pass.largest());
-        let text = t5_tokens(pass, dimensions.guidance) as u64;
-        let tokens = text.saturating_add(area(pass.size) / 256);
-        // Queries, keys and values, twice where parts are put together, and what attention packs of them, heads filled up to a panel;
-        // or both inner layers and their product.
-        let panels = t5.heads.saturating_mul((t5.inner / t5.heads.max(1)).next_multiple_of(PANEL_WIDTH));
-        let attention = numbers(&[(4, t5.width), (7, t5.inner), (1, panels)]);
-        let encoder = text.saturating_mul(attention.max(numbers(&[(4, t5.width), (4, t5.mlp)])));
-        let block = tokens.saturating_mul(numbers(&[(8, dimensions.hidden), (6, dimensions.mlp)]));
-        let level = pixels.saturating_mul(numbers(&[(10, decoder_width)]));
-        // A panel of the widest matrix, as it is stored and as it is multiplied with.
-        let widest = t5.mlp.max(t5.width).max(dimensions.hidden.saturating_add(dimensions.mlp));
-        let panel = numbers(&[(2 * PANEL_ROWS, widest)]);
-        let prompts = text.saturating_mul(numbers(&[(4, dimensions.context)]));
-        // Pictures are drawn one by one; a batch keeps their pixels.
-        let pictures = pixels.saturating_mul(8 * batch as u64);
-        let stage = encoder.max(block).max(level);
-        let all = [stage, panel, prompts, pictures].into_iter().fold(0, u64::saturating_add);
-        all.saturating_mul(4).saturating_add(TOKENIZERS)
     }
 
     fn distilled(&self) -> bool {
@@ -382,7 +337,7 @@ impl Predictor for Predicting {
 
 /// T5 tokens that the prompts of a pass are padded to: as asked, or as the profile has it for a model with or without distilled
 /// guidance.
-fn t5_tokens(pass: &Pass, distilled: bool) -> usize {
+pub(crate) fn t5_tokens(pass: &Pass, distilled: bool) -> usize {
     whole(&pass.knobs, T5_LENGTH.name).unwrap_or_else(|| habits::t5_length(&pass.profile, distilled))
 }
 

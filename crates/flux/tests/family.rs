@@ -35,7 +35,7 @@ fn a_model_is_opened_by_its_headers_and_loaded_as_it_is_placed() {
     let bytes: Vec<_> = opened.bytes().into_iter().map(|part| (part.key, part.unpacked, part.mapped)).collect();
     let expected = [("transformer", 7, 3), ("t5", 3, 3), ("clip", 3, 3), ("vae", 7, 7)];
     assert_eq!(bytes, expected.map(|(key, unpacked, mapped)| (key.to_owned(), unpacked, mapped)));
-    assert!(opened.working_bytes(&job(32)) < opened.working_bytes(&job(64)));
+    assert!(opened.work(&job(32)).most() < opened.work(&job(64)).most());
     assert!(opened.fits(&job(32)).is_ok());
     assert!(matches!(opened.fits(&job(40)), Err(Error::Request { what: "width", .. })));
     let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeSet::new() };

@@ -23,7 +23,7 @@ use self::{hires::named, list::entry};
 use crate::{
     Error, Result,
     families::catalog,
-    limits,
+    limits::{self, Ceiling, CeilingOf},
     noise_file::noise_file,
     paths::{self, STANDARD_OUTPUT},
     text_file,
@@ -222,12 +222,17 @@ impl Config {
     }
 
     /// The memory ceiling: the config's, or what the device has free, which on the CPU Linux tells; elsewhere none.
-    pub fn ceiling(&self) -> Bytes {
+    pub fn ceiling(&self) -> Ceiling {
         let free = || match self.device.backend {
             Backend::Cpu => limits::available(),
-            backend => core_tensor::free_memory(&backend.to_string()).map(Bytes).or_else(limits::available),
+            backend => {
+                let of_device = |bytes| Ceiling { bytes: Bytes(bytes), from: CeilingOf::Device };
+                core_tensor::free_memory(&backend.to_string()).map(of_device).or_else(limits::available)
+            }
         };
-        self.device.memory.or_else(free).unwrap_or(Bytes(u64::MAX))
+        let own = |bytes| Ceiling { bytes, from: CeilingOf::Config };
+        let nobody = || Ceiling { bytes: Bytes(u64::MAX), from: CeilingOf::Nobody };
+        self.device.memory.map(own).or_else(free).unwrap_or_else(nobody)
     }
 
     /// The number format that products are computed in: bf16 where the CPU has instructions for it and on CUDA, f32 elsewhere, unless the

@@ -6,11 +6,11 @@ use std::{
 };
 
 use core_tensor::{Compute, Device, Tensor};
-use diffusion_engine::{Cancel, Inside, Picture};
-use memory::Bytes;
-use upscale::{Upscaler, lanczos};
+use diffusion_engine::{Cancel, Inside, Picture, family::work};
+use memory::{Bytes, Held, Part, Plan, Stage};
+use upscale::{Tiles, Upscaler, lanczos};
 
-use crate::{ComputeChoice, Config, Error, Result, Threads, model_files::open_file};
+use crate::{Ceiling, ComputeChoice, Config, Error, Result, Threads, model_files::open_file, process};
 
 /// An upscaler that was opened from a file, ready for any number of pictures.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Enlarger {
     upscaler: Upscaler,
     device: Device,
     threads: Threads,
-    ceiling: Bytes,
+    ceiling: Ceiling,
 }
 
 /// Told how much of a picture is done: blocks of the network, and how many there are in all.
@@ -29,6 +29,9 @@ const MOST_PASSES: usize = 3; // as A1111
 
 /// Bytes of each pixel of a result beside the network's own: as it is resampled and as it is written.
 const WRITTEN: u64 = 3 * (4 + 4 + 1) + 4;
+
+/// Bytes of each pixel of what a pass is given: as it was read and as the network takes it.
+const GIVEN: u64 = 4 + 3 * 4;
 
 impl Enlarger {
     /// Opens a file on the device of a config, of which nothing else counts. Products are of f32 unless the config asks for bf16.
@@ -104,13 +107,7 @@ impl Enlarger {
             if pass > 0 && is_enough {
                 break;
             }
-            let tiles = self.upscaler.tiles([height, width], self.budget(target));
-            let needed = tiles.bytes(self.upscaler.cost());
-            if needed > self.budget(target) {
-                let needed = Bytes(needed.saturating_add(self.ceiling.0 - self.budget(target)));
-                let parts = "a tile of the picture, and the result".to_owned();
-                return Err(memory::Error::TooLittle { needed, ceiling: self.ceiling, parts }.into());
-            }
+            let tiles = self.tiles([height, width], target)?;
             let (done, all) = (AtomicUsize::new(0), self.upscaler.blocks(&tiles));
             let next = || further(done.fetch_add(1, Ordering::Relaxed) + 1, all);
             x = self.upscaler.upscale(x, &tiles, &Inside::until(cancel), &next)?;
@@ -119,9 +116,27 @@ impl Enlarger {
         Ok(if [height, width] == target { x } else { lanczos(&x, target) })
     }
 
-    /// What the network may take.
-    fn budget(&self, [height, width]: [usize; 2]) -> u64 {
-        self.ceiling.0.saturating_sub((height as u64).saturating_mul(width as u64).saturating_mul(WRITTEN))
+    /// The tiles of a pass over a picture of this height and width, on its way to that.
+    fn tiles(&self, from: [usize; 2], target: [usize; 2]) -> Result<Tiles> {
+        let area = |[height, width]: [usize; 2]| (height as u64).saturating_mul(width as u64);
+        let [given, result] = [area(from).saturating_mul(GIVEN), area(target).saturating_mul(WRITTEN)].map(Bytes);
+        let weights = Bytes(self.upscaler.bytes());
+        let network = Part { weights, ..Part::fixed("network", weights) };
+        let parts = || process::parts(&self.threads).into_iter().chain([network.clone()]).collect();
+        let stage = |maps: u64| {
+            let held = |name: &str, bytes| Held { name: name.to_owned(), bytes };
+            let holds = vec![held("a tile", Bytes(maps)), held("the picture", given), held("the result", result)];
+            vec![Stage { name: work::ENLARGE.to_owned(), holds }]
+        };
+        // What is left where a tile takes nothing.
+        let least = Plan { parts: Vec::new(), stages: stage(0) }.total().0;
+        let held = Plan::under(Bytes(u64::MAX), parts(), Vec::new())?.total().0;
+        let budget = self.ceiling.bytes.0.saturating_sub(held.saturating_add(least));
+        let tiles = self.upscaler.tiles(from, budget);
+        let plan = Plan::under(self.ceiling.bytes, parts(), stage(tiles.bytes(self.upscaler.cost())))?;
+        // What the allocator keeps for later is memory too.
+        kernels::HugePages::limit(usize::try_from(self.ceiling.bytes.0 - plan.total().0).unwrap_or(usize::MAX));
+        Ok(tiles)
     }
 }
 

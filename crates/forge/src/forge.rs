@@ -11,12 +11,13 @@ use diffusion_engine::{
 use memory::Plan;
 
 use crate::{
-    Config, Error, Families, Note, Result, Run, Threads,
+    Ceiling, Config, Error, Families, Note, Result, Run, Threads,
     brought::brought,
     lent::Lent,
     loras::{Asked, LoadedLora, LoraIndex, Strengths, Version, lora_hash, metadata, version},
     open::Opened,
     plans::Plans,
+    process,
 };
 
 /// An opened model, ready for any number of runs, several at once. Clones share it.
@@ -131,7 +132,12 @@ impl Forge {
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory) if it does not fit, or a size that the model can't draw.
     pub fn plan(&self, job: &Job) -> Result<Plan> {
-        Ok(self.plans(job)?.told())
+        Ok(self.plans(job)?.told().clone())
+    }
+
+    /// How much memory a run may take, and who says so.
+    pub fn ceiling(&self) -> &Ceiling {
+        self.0.opened.ceiling()
     }
 
     /// Begins a job.
@@ -149,9 +155,9 @@ impl Forge {
     pub fn start_until(&self, job: Job, cancel: Cancel) -> Result<Run> {
         let applied = self.applied(&self.wanted(job.extra_networks())?)?;
         let job = job.applied(applied);
-        let (lent, strengths) = self.lent(&job)?;
+        let (lent, strengths, plan) = self.lent(&job)?;
         let run = self.0.threads.compute(|| diffusion_engine::start_with(Arc::new(lent), job, cancel));
-        Ok(Run::new(run.map_err(brought)?, self.0.opened.clone(), self.0.threads.clone(), strengths))
+        Ok(Run::new(run.map_err(brought)?, self.0.opened.clone(), self.0.threads.clone(), strengths, plan))
     }
 
     /// Begins a job of one pass from noise.
@@ -167,10 +173,10 @@ impl Forge {
     /// # Errors
     /// As [`Forge::start`].
     pub fn resume(&self, snapshot: Snapshot) -> Result<Run> {
-        let (lent, strengths) = self.lent(snapshot.job())?;
+        let (lent, strengths, plan) = self.lent(snapshot.job())?;
         let resume = || diffusion_engine::Run::resume_with(Arc::new(lent), snapshot, Cancel::default());
         let run = self.0.threads.compute(resume).map_err(brought)?;
-        Ok(Run::new(run, self.0.opened.clone(), self.0.threads.clone(), strengths))
+        Ok(Run::new(run, self.0.opened.clone(), self.0.threads.clone(), strengths, plan))
     }
 
     /// What the infotext calls the model.
@@ -210,17 +216,18 @@ impl Forge {
     /// How the models of a job are loaded.
     fn plans(&self, job: &Job) -> Result<Plans> {
         let loras = bytes_of(&self.wanted(job.extra_networks())?);
+        let process = process::parts(&self.0.threads);
         let plan = |which: Which| {
             let (opened, job) = (self.0.opened(which)?, job.of_model(which));
             opened.fits(&job)?;
-            Ok((which, opened.plan(&job, loras)?))
+            Ok((which, opened.plan(&job, loras, &process)?))
         };
         let plans = job.models().into_iter().map(plan).collect::<Result<_>>()?;
-        Ok(Plans::of(plans, self.0.opened.ceiling()))
+        Ok(Plans::of(plans, self.0.opened.ceiling().bytes))
     }
 
-    /// What brings the models of a job, and how much LoRAs count in each of its passes.
-    fn lent(&self, job: &Job) -> Result<(Lent, Vec<Vec<Strengths>>)> {
+    /// What brings the models of a job, how much LoRAs count in each of its passes, and what it holds of memory.
+    fn lent(&self, job: &Job) -> Result<(Lent, Vec<Vec<Strengths>>, Plan)> {
         let (plans, wanted) = (self.plans(job)?, self.wanted(job.extra_networks())?);
         let mut encodings = BTreeMap::new();
         let mut of_pass = |(index, pass): (usize, &Pass)| {
@@ -236,9 +243,9 @@ impl Forge {
             strengths.collect::<Result<Vec<_>>>()
         };
         let strengths = job.passes().iter().enumerate().map(&mut of_pass).collect::<Result<Vec<_>>>()?;
-        let inner = self.0.clone();
+        let (inner, told) = (self.0.clone(), plans.told().clone());
         let bring = move |which| inner.bring(which, &plans, &wanted);
-        Ok((Lent::of(bring, encodings), strengths))
+        Ok((Lent::of(bring, encodings), strengths, told))
     }
 
     /// The LoRAs among what prompts name.

@@ -2,23 +2,68 @@
 //! limits.
 
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
 use memory::Bytes;
 
+/// How much memory a run may take, and who says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ceiling {
+    /// The most that it may take; [`u64::MAX`] where nobody says anything.
+    pub bytes: Bytes,
+    /// Who says it.
+    pub from: CeilingOf,
+}
+
+/// Whose ceiling it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CeilingOf {
+    /// The key `device.memory`.
+    Config,
+    /// What the machine has free.
+    Machine,
+    /// What the limit of a control group leaves: its folder.
+    ControlGroup(PathBuf),
+    /// What the process's limit on address space leaves (`ulimit -v`).
+    AddressSpace,
+    /// What its limit on data leaves (`ulimit -d`).
+    Data,
+    /// What the driver of the device has free.
+    Device,
+    /// Nobody's: the system does not say what there is.
+    Nobody,
+}
+
+impl fmt::Display for CeilingOf {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Config => f.write_str("`memory`"),
+            Self::Machine => f.write_str("what the machine has free"),
+            Self::ControlGroup(folder) => write!(f, "what the control group {} leaves", folder.display()),
+            Self::AddressSpace => f.write_str("what the limit on address space leaves"),
+            Self::Data => f.write_str("what the limit on data leaves"),
+            Self::Device => f.write_str("what the device has free"),
+            Self::Nobody => f.write_str("no limit that the system tells"),
+        }
+    }
+}
+
 /// Memory that can be had now without swapping or being refused; `None` where the system does not say.
-pub(crate) fn available() -> Option<Bytes> {
+pub(crate) fn available() -> Option<Ceiling> {
     of(Path::new("/"))
 }
 
 /// The same of a system whose files are under `root`.
-fn of(root: &Path) -> Option<Bytes> {
+fn of(root: &Path) -> Option<Ceiling> {
     let machine = in_kib(&read(root, "proc/meminfo")?, "MemAvailable:")?;
-    let container = containers(root).into_iter().filter_map(|folder| left_in(&folder));
-    let own = own_limits(root);
-    container.chain(own).chain([machine]).min().map(Bytes)
+    let container = |folder: PathBuf| Some((left_in(&folder)?, CeilingOf::ControlGroup(folder)));
+    let container = containers(root).into_iter().filter_map(container);
+    let all = container.chain(own_limits(root)).chain([(machine, CeilingOf::Machine)]);
+    // The first of equals.
+    let (bytes, from) = all.min_by_key(|(bytes, _)| *bytes)?;
+    Some(Ceiling { bytes: Bytes(bytes), from })
 }
 
 fn read(root: &Path, file: &str) -> Option<String> {
@@ -26,19 +71,20 @@ fn read(root: &Path, file: &str) -> Option<String> {
 }
 
 /// The number of a line `key 123 kB`, in bytes.
-fn in_kib(text: &str, key: &str) -> Option<u64> {
+pub(crate) fn in_kib(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib.saturating_mul(1024))
 }
 
 /// What the limits on address space and on data leave to this process (`ulimit -v`, `-d`).
-fn own_limits(root: &Path) -> impl Iterator<Item = u64> {
+fn own_limits(root: &Path) -> impl Iterator<Item = (u64, CeilingOf)> {
     let limits = read(root, "proc/self/limits").unwrap_or_default();
     let status = read(root, "proc/self/status").unwrap_or_default();
-    let pairs = [("Max address space", "VmSize:"), ("Max data size", "VmData:")];
-    pairs.into_iter().filter_map(move |(limit, used)| {
+    let pairs =
+        [("Max address space", "VmSize:", CeilingOf::AddressSpace), ("Max data size", "VmData:", CeilingOf::Data)];
+    pairs.into_iter().filter_map(move |(limit, used, of)| {
         let soft = limits.lines().find_map(|line| line.strip_prefix(limit))?.split_whitespace().next()?;
-        Some(soft.parse::<u64>().ok()?.saturating_sub(in_kib(&status, used).unwrap_or(0)))
+        Some((soft.parse::<u64>().ok()?.saturating_sub(in_kib(&status, used).unwrap_or(0)), of))
     })
 }
 
@@ -103,13 +149,18 @@ mod tests {
 
     /// A system of 1,000 MiB with these files.
     fn system(files: &[(&str, &str)]) -> Option<u64> {
+        told(files).map(|(mib, _)| mib)
+    }
+
+    /// The same, and who says it.
+    fn told(files: &[(&str, &str)]) -> Option<(u64, CeilingOf)> {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in [("proc/meminfo", "MemTotal: 2048000 kB\nMemAvailable: 1024000 kB\n")].iter().chain(files) {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        of(root.path()).map(|bytes| bytes.0 / MIB)
+        of(root.path()).map(|ceiling| (ceiling.bytes.0 / MIB, ceiling.from))
     }
 
     const V2: (&str, &str) =

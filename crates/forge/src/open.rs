@@ -11,13 +11,13 @@ use std::{
 use core_tensor::{Compute, Place};
 use diffusion_engine::{
     Error as RunError, Family, Job, Model, OpenedModel, TinyAutoencoder,
-    family::{Duty, PartBytes, Parts, Placement},
+    family::{Duty, PartBytes, Parts, Placement, Work, work},
 };
 use lora::{Adapted, Dora, Target};
-use memory::{Bytes, Part, Plan};
+use memory::{Bytes, Held, Part, Plan, Stage};
 
 use crate::{
-    Backend, Config, Error, Families, Note, Result,
+    Backend, Ceiling, Config, Error, Families, Note, Result,
     beside::{beside, scheduler},
     brought::brought,
     detect::{Detected, detect},
@@ -43,18 +43,17 @@ pub(crate) struct Opened {
     parts: Parts,
     loras: LoraSet,
     device: core_tensor::Device,
+    /// What configs call the device.
+    backend: Backend,
     compute: Compute,
-    ceiling: Bytes,
+    ceiling: Ceiling,
     /// What is odd about the textual inversions.
     notes: Vec<Note>,
     /// What previews are decoded by.
     preview: Option<Arc<TinyAutoencoder>>,
 }
 
-/// What a plan calls that which a job takes beside the parts.
-pub(crate) const WORK: &str = "work";
-
-/// What it calls the LoRAs.
+/// What a plan calls the LoRAs.
 const LORAS: &str = "loras";
 
 impl Opened {
@@ -98,8 +97,23 @@ impl Opened {
         let preview = config.preview.decoder.as_deref();
         let preview = preview.map(|path| preview_decoder(path, model.card(), &device, compute)).transpose()?;
         let vae = config.model.vae.clone();
-        let ceiling = config.ceiling();
-        Ok(Self { files, paths, file, vae, model, family, parts, loras, device, compute, ceiling, notes, preview })
+        let (ceiling, backend) = (config.ceiling(), config.device.backend);
+        Ok(Self {
+            files,
+            paths,
+            file,
+            vae,
+            model,
+            family,
+            parts,
+            loras,
+            device,
+            backend,
+            compute,
+            ceiling,
+            notes,
+            preview,
+        })
     }
 
     /// What previews are decoded by, where the config names it.
@@ -143,9 +157,14 @@ impl Opened {
         }
     }
 
+    /// What configs call the device, where it has memory of its own.
+    pub(crate) fn own_memory(&self) -> Option<String> {
+        (self.backend != Backend::Cpu).then(|| self.backend.to_string())
+    }
+
     /// How much memory a job may take.
-    pub(crate) fn ceiling(&self) -> Bytes {
-        self.ceiling
+    pub(crate) fn ceiling(&self) -> &Ceiling {
+        &self.ceiling
     }
 
     /// Finds out what the model can't do of a job, before anything is loaded for it.
@@ -153,24 +172,38 @@ impl Opened {
         Ok(self.model.fits(job)?)
     }
 
-    /// What is unpacked for a job whose LoRAs have so many bytes.
-    pub(crate) fn plan(&self, job: &Job, loras: u64) -> Result<Plan> {
-        let part =
-            |PartBytes { key, unpacked, mapped }| Part { name: key, unpacked: Bytes(unpacked), mapped: Bytes(mapped) };
-        let previews = self.preview.as_ref().map_or(0, |preview| decoding_bytes(preview, self.model.card(), job));
-        let work = Bytes(self.model.working_bytes(job).max(job.upscaling_bytes()).max(previews));
-        let work = Part { name: WORK.to_owned(), unpacked: work, mapped: work };
+    /// What of a job is this model's, where its LoRAs have so many bytes, beside what the whole job and its process hold.
+    pub(crate) fn plan(&self, job: &Job, loras: u64, process: &[Part]) -> Result<Plan> {
+        let part = |PartBytes { key, unpacked, mapped, in_file, weights }| {
+            let [unpacked, mapped, weights] = [unpacked, mapped, weights].map(Bytes);
+            Part { name: key, unpacked, mapped, in_file, weights }
+        };
+        let Work { kept, mut stages } = self.model.work(job);
+        let kept = kept.into_iter().map(|held| Part::fixed(held.name, held.bytes));
+        if let Some(preview) = &self.preview {
+            let held =
+                Held { name: "a preview".to_owned(), bytes: Bytes(decoding_bytes(preview, self.model.card(), job)) };
+            stages
+                .iter_mut()
+                .filter(|stage| stage.name == work::SAMPLE)
+                .for_each(|stage| stage.holds.push(held.clone()));
+        }
+        let enlarging = Bytes(job.upscaling_bytes());
+        if enlarging.0 > 0 {
+            let holds = vec![Held { name: "the upscaler's maps".to_owned(), bytes: enlarging }];
+            let before = stages.iter().position(|stage| stage.name == work::DECODE).unwrap_or(stages.len());
+            stages.insert(before, Stage { name: work::ENLARGE.to_owned(), holds });
+        }
         // As they are stored and as they are multiplied with, in up to twice as much.
         let loras = Bytes(loras.saturating_mul(2));
-        let loras = (loras.0 > 0).then(|| Part { name: LORAS.to_owned(), unpacked: loras, mapped: loras });
-        let parts = self.model.bytes().into_iter().map(part).chain(loras).chain([work]).collect();
-        Ok(Plan::under(self.ceiling, parts)?)
+        let loras = (loras.0 > 0).then(|| Part::fixed(LORAS, loras));
+        let parts = self.model.bytes().into_iter().map(part).chain(loras).chain(kept).chain(process.iter().cloned());
+        Ok(Plan::under(self.ceiling.bytes, parts.collect(), stages)?)
     }
 
     /// How a plan would have the model loaded.
     pub(crate) fn placement(&self, plan: &Plan) -> Placement {
-        let has_a_choice = |part: &Part| part.unpacked != part.mapped;
-        let unpacked = plan.parts.iter().filter(|(part, unpacked)| *unpacked && has_a_choice(part));
+        let unpacked = plan.parts.iter().filter(|(part, unpacked)| *unpacked && part.has_a_choice());
         let unpacked = unpacked.map(|(part, _)| part.name.clone()).collect();
         Placement { device: self.device.clone(), compute: self.compute, unpacked }
     }
@@ -183,7 +216,7 @@ impl Opened {
     /// Loads the model as a plan says. The LoRAs that are in the loaded one are in it too.
     pub(crate) fn load(&self, plan: &Plan) -> Result<Arc<dyn Model>> {
         // What the allocator keeps for later is memory too.
-        kernels::HugePages::limit(usize::try_from(self.ceiling.0 - plan.total().0).unwrap_or(usize::MAX));
+        kernels::HugePages::limit(usize::try_from(self.ceiling.bytes.0 - plan.total().0).unwrap_or(usize::MAX));
         let model = self.model.load(&self.placement(plan)).map_err(|error| in_its_file(error, &self.paths))?;
         // What single tensors gave back was read again in part with their neighbours.
         self.give_back();

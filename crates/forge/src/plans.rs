@@ -3,8 +3,6 @@ use std::collections::BTreeMap;
 use diffusion_engine::Which;
 use memory::{Bytes, Part, Plan};
 
-use crate::open::WORK;
-
 /// How the models of a job are loaded: all at once where there is room, or else one after the other.
 #[derive(Clone)]
 pub(crate) struct Plans {
@@ -13,29 +11,29 @@ pub(crate) struct Plans {
     fit: bool,
 }
 
+/// What the plan of each model counts of the process, and that of several counts once.
+pub(crate) const PROCESS: [&str; 2] = ["process", "threads"];
+
 impl Plans {
     /// Of models of which each has room alone under a ceiling.
     pub(crate) fn of(all: BTreeMap<Which, Plan>, ceiling: Bytes) -> Self {
-        let is_work = |part: &Part| part.name == WORK;
-        let work = |plan: &Plan| plan.parts.iter().find(|(part, _)| is_work(part)).map(|(part, _)| part.unpacked);
-        // They work in turn.
-        let most = all.iter().max_by_key(|(_, plan)| work(plan)).map(|(which, _)| *which);
-        let mut parts = Vec::new();
-        for (which, plan) in &all {
-            let counted = plan.parts.iter().filter(|(part, _)| !is_work(part) || Some(*which) == most);
-            parts.extend(counted.map(|(part, unpacked)| (called(part, *which), *unpacked)));
+        let is_shared = |part: &Part| PROCESS.contains(&&*part.name);
+        let mut together = Plan { parts: Vec::new(), stages: Vec::new() };
+        for (i, (which, plan)) in all.iter().enumerate() {
+            let counted = plan.parts.iter().filter(|(part, _)| i == 0 || !is_shared(part));
+            together.parts.extend(counted.map(|(part, unpacked)| (called(part, *which), *unpacked)));
+            // They work in turn.
+            together.stages.extend(plan.stages.iter().cloned());
         }
-        let together = Plan { parts };
         let fit = together.total() <= ceiling;
         Self { all, together, fit }
     }
 
     /// What the job takes: all models at once, or the largest.
-    pub(crate) fn told(self) -> Plan {
-        let Self { all, together, fit } = self;
-        match fit {
-            true => together,
-            false => all.into_values().max_by_key(Plan::total).unwrap_or(together),
+    pub(crate) fn told(&self) -> &Plan {
+        match self.fit {
+            true => &self.together,
+            false => self.all.values().max_by_key(|plan| plan.total()).unwrap_or(&self.together),
         }
     }
 
@@ -54,7 +52,7 @@ impl Plans {
 fn called(part: &Part, of: Which) -> Part {
     let name = match of {
         Which::First => part.name.clone(),
-        _ if part.name == WORK => part.name.clone(),
+        Which::Hires | Which::Refiner if PROCESS.contains(&&*part.name) => part.name.clone(),
         Which::Hires | Which::Refiner => format!("{} of {of}", part.name),
     };
     Part { name, ..part.clone() }
@@ -62,22 +60,24 @@ fn called(part: &Part, of: Which) -> Part {
 
 #[cfg(test)]
 mod tests {
+    use memory::{Held, Stage};
+
     use super::*;
 
     #[test]
     fn models_that_fit_together_are_told_together_and_work_in_turn() {
         let plan = |unet: u64, work: u64| {
-            let part =
-                |name: &str, size: u64| (Part { name: name.into(), unpacked: Bytes(size), mapped: Bytes(size) }, true);
-            Plan { parts: vec![part("unet", unet), part(WORK, work)] }
+            let part = |name: &str, size: u64| (Part::fixed(name, Bytes(size)), true);
+            let stage = Stage { name: "sample".into(), holds: vec![Held { name: "maps".into(), bytes: Bytes(work) }] };
+            Plan { parts: vec![part("unet", unet), part("process", 5)], stages: vec![stage] }
         };
         let plans = || BTreeMap::from([(Which::First, plan(100, 20)), (Which::Refiner, plan(60, 30))]);
-        let both = Plans::of(plans(), Bytes(190));
+        let both = Plans::of(plans(), Bytes(195));
         assert!(both.are_together());
-        assert_eq!(both.told().total(), Bytes(190));
-        let in_turn = Plans::of(plans(), Bytes(189));
+        assert_eq!(both.told().total(), Bytes(195));
+        let in_turn = Plans::of(plans(), Bytes(194));
         assert!(!in_turn.are_together());
-        assert_eq!(in_turn.of_model(Which::Refiner).total(), Bytes(90));
-        assert_eq!(in_turn.told().total(), Bytes(120));
+        assert_eq!(in_turn.of_model(Which::Refiner).total(), Bytes(95));
+        assert_eq!(in_turn.told().total(), Bytes(125));
     }
 }

@@ -1,9 +1,10 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use core_tensor::{Latent, Tensor};
-use diffusion_engine::{Cancel, Encoded, Error as RunError, Event, Image, Ingredient, Job, Snapshot};
+use diffusion_engine::{Cancel, Encoded, Error as RunError, Event, Image, Ingredient, Job, Snapshot, family::work};
+use memory::{MemoryReport, Plan};
 
-use crate::{ModelHash, Result, Threads, loras::Strengths, open::Opened};
+use crate::{MemoryWatch, ModelHash, Result, Threads, loras::Strengths, open::Opened};
 
 /// One job in progress: an iterator of events that the caller drives, from any thread. It computes in its `Forge`'s pool.
 pub struct Run {
@@ -15,13 +16,32 @@ pub struct Run {
     vae: Option<String>,
     /// How much the LoRAs in its models count in each pass.
     loras: Vec<Vec<Strengths>>,
+    memory: MemoryWatch,
+    /// The report of a stage that has just ended.
+    report: Option<MemoryReport>,
 }
 
 impl Iterator for Run {
     type Item = Result<Event>;
 
-    /// Encodes the words, or takes one step; `None` when there is none left, or after an error.
+    /// Encodes the words, or takes one step, or tells what a stage held of memory that the event before has ended; `None` when there is
+    /// nothing left, or after an error.
     fn next(&mut self) -> Option<Self::Item> {
+        let report = self.report.take().map(|report| Ok(Event::Memory(report)));
+        let event = report.or_else(|| self.advance())?;
+        self.report = match &event {
+            Ok(Event::Encoded { .. }) => Some(self.memory.report(work::ENCODE)),
+            Ok(Event::Step(step)) if step.step == step.steps => Some(self.memory.report(work::SAMPLE)),
+            Ok(_) | Err(_) => None,
+        };
+        self.memory.at += 1;
+        Some(event)
+    }
+}
+
+impl Run {
+    /// Encodes the words, or takes one step.
+    fn advance(&mut self) -> Option<Result<Event>> {
         let Self { run, opened, threads, loras, .. } = self;
         let step = run.next_step();
         let turns: Vec<_> = loras[run.next_is_of()].iter().map(|strengths| strengths.set(step)).collect();
@@ -33,18 +53,24 @@ impl Iterator for Run {
         }
         Some(event?.map_err(|error| opened.explained(error)))
     }
-}
 
-impl Run {
     pub(crate) fn new(
         mut run: diffusion_engine::Run,
         opened: Arc<Opened>,
         threads: Threads,
         loras: Vec<Vec<Strengths>>,
+        plan: Plan,
     ) -> Self {
         let vae = opened.vae().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         vae.iter().for_each(|name| run.set_vae(Ingredient::named(name)));
-        Self { run, opened, threads, vae, loras }
+        let (model, device) = (opened.name().to_owned(), opened.own_memory());
+        let memory = MemoryWatch { plan, model, at: 0, device };
+        Self { run, opened, threads, vae, loras, memory, report: None }
+    }
+
+    /// What tells how much memory the run holds, for after its pictures are decoded: decoding is no event of the run.
+    pub fn memory(&self) -> MemoryWatch {
+        self.memory.clone()
     }
 
     /// The pictures, decoded: one for each of the batch.

@@ -31,6 +31,12 @@ static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// How often [`HugePages::give_back_all`] was called.
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
+/// Bytes of the large blocks that are in use, of every [`HugePages`] of the process.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+/// The most that [`IN_USE`] was since somebody asked.
+static MOST_IN_USE: AtomicUsize = AtomicUsize::new(0);
+
 /// An allocator that keeps up to so many bytes of free blocks for the next request of nearly the same size.
 ///
 /// A program makes it its own with `#[global_allocator]`. Large blocks are filled up to whole sixteenths of their size, so that
@@ -75,6 +81,14 @@ impl HugePages {
     /// or large block that is freed: for between two works whose blocks have other sizes.
     pub fn give_back_all() {
         CALLS.fetch_add(1, Relaxed);
+    }
+
+    /// The most bytes of large blocks, those from 1 MiB on, that were in use at once since the last call, of every allocator of this type in
+    /// the process; `None` where there never was one.
+    pub fn most_in_use() -> Option<usize> {
+        let now = IN_USE.load(Relaxed);
+        let most = MOST_IN_USE.swap(now, Relaxed).max(now);
+        (most > 0).then_some(most)
     }
 }
 
@@ -134,7 +148,12 @@ impl<A: GlobalAlloc> HugePages<A> {
 
     /// A kept block, or a new one; null where the system has none.
     fn block(&self, size: usize) -> *mut u8 {
-        self.take(size).unwrap_or_else(|| self.insist(size, || self.new_block(size)))
+        let block = self.take(size).unwrap_or_else(|| self.insist(size, || self.new_block(size)));
+        if !block.is_null() {
+            let in_use = IN_USE.fetch_add(size, Relaxed) + size;
+            MOST_IN_USE.fetch_max(in_use, Relaxed);
+        }
+        block
     }
 
     fn take(&self, size: usize) -> Option<*mut u8> {
@@ -152,6 +171,7 @@ impl<A: GlobalAlloc> HugePages<A> {
 
     /// Keeps a block, in the place of the oldest ones where there is no room for it, or gives it back.
     fn keep(&self, block: *mut u8, size: usize) {
+        IN_USE.fetch_sub(size, Relaxed);
         let block = (block.expose_provenance(), size);
         let bound = self.bound();
         let Some(mut free) = self.lock() else { return self.give_back(Leaving::one(block)) };

@@ -2,10 +2,17 @@
 
 #![warn(missing_docs)]
 
+mod plan;
+mod report;
+
+pub use plan::{Held, Part, Plan, Stage};
+pub use report::{DeviceReport, MemoryReport};
+
 use std::{fmt, str::FromStr};
 
-/// A number of bytes; written and read as `512 MiB`, `1.5GiB` or plain digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+/// A number of bytes; written and read as `512 MiB`, `1.5GiB` or plain digits, and in JSON as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize)]
+#[serde(transparent)]
 pub struct Bytes(pub u64);
 
 const UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
@@ -39,62 +46,6 @@ impl FromStr for Bytes {
     }
 }
 
-/// A part of a model that takes memory.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Part {
-    /// What it is called in a report.
-    pub name: String,
-    /// What it takes when it is unpacked.
-    pub unpacked: Bytes,
-    /// What it takes when as much of it as possible stays in its file.
-    pub mapped: Bytes,
-}
-
-/// Which parts are unpacked, under a ceiling.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// Each part, and whether it is unpacked.
-    pub parts: Vec<(Part, bool)>,
-}
-
-impl Plan {
-    /// Unpacks what fits: all parts if it can, otherwise it leaves the largest in their files, one after the other.
-    ///
-    /// # Errors
-    /// [`Error::TooLittle`] if the parts don't fit even when all of them stay in their files.
-    pub fn under(ceiling: Bytes, parts: Vec<Part>) -> Result<Self, Error> {
-        let mut plan = Self { parts: parts.into_iter().map(|part| (part, true)).collect() };
-        while plan.total() > ceiling {
-            let largest =
-                (plan.parts.iter_mut()).filter(|(_, unpacked)| *unpacked).max_by_key(|(part, _)| part.unpacked);
-            let Some((_, unpacked)) = largest else {
-                return Err(Error::TooLittle { needed: plan.total(), ceiling, parts: plan.described() });
-            };
-            *unpacked = false;
-        }
-        Ok(plan)
-    }
-
-    /// What the parts take together.
-    pub fn total(&self) -> Bytes {
-        Bytes(self.parts.iter().map(|(part, unpacked)| size(part, *unpacked).0).fold(0, u64::saturating_add))
-    }
-
-    /// Whether the part of this name is unpacked.
-    pub fn unpacks(&self, name: &str) -> bool {
-        self.parts.iter().any(|(part, unpacked)| part.name == name && *unpacked)
-    }
-
-    fn described(&self) -> String {
-        let part = |(part, unpacked): &(Part, bool)| format!("{} {}", part.name, size(part, *unpacked));
-        self.parts.iter().map(part).collect::<Vec<_>>().join(", ")
-    }
-}
-
-fn size(part: &Part, unpacked: bool) -> Bytes {
-    if unpacked { part.unpacked } else { part.mapped }
-}
-
 /// What can be wrong with a number of bytes or a plan.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[non_exhaustive]
@@ -121,12 +72,6 @@ pub enum Error {
 mod tests {
     use super::*;
 
-    const MIB: u64 = 1 << 20;
-
-    fn part(name: &str, unpacked: u64, mapped: u64) -> Part {
-        Part { name: name.to_owned(), unpacked: Bytes(unpacked * MIB), mapped: Bytes(mapped * MIB) }
-    }
-
     #[test]
     fn sizes_are_read_as_they_are_written() {
         for (text, bytes) in [("16 GiB", 16 << 30), ("1.5gib", 3 << 29), ("512MiB", 512 << 20), ("7", 7), ("0 B", 0)] {
@@ -141,19 +86,5 @@ mod tests {
             let read: Bytes = Bytes(bytes).to_string().parse().unwrap();
             assert!((bytes..bytes + bytes / 20).contains(&read.0), "{bytes} {read:?}");
         }
-    }
-
-    #[test]
-    fn the_largest_part_stays_in_its_file_first() {
-        let plan =
-            Plan::under(Bytes(500 * MIB), vec![part("a", 100, 1), part("b", 450, 5), part("c", 300, 3)]).unwrap();
-        assert!(plan.unpacks("a") && !plan.unpacks("b") && plan.unpacks("c"));
-        assert_eq!(plan.total(), Bytes(405 * MIB));
-    }
-
-    #[test]
-    fn a_ceiling_below_the_least_is_an_error_that_names_the_parts() {
-        let error = Plan::under(Bytes(3 * MIB), vec![part("a", 100, 1), part("b", 450, 5)]).unwrap_err();
-        assert_eq!(error.to_string(), "the model needs 6.0 MiB, `memory` allows 3.0 MiB (a 1.0 MiB, b 5.0 MiB)");
     }
 }

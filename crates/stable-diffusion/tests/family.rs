@@ -104,7 +104,7 @@ fn a_tiny_model_is_of_the_edition_that_its_tensors_say() {
         assert_eq!((bytes.first(), bytes.last()), (Some(&(7, 3)), Some(&(7, 7))), "{case}");
         assert!(bytes[1..bytes.len() - 1].iter().all(|bytes| *bytes == (3, 3)), "{case}");
         assert_eq!(bytes.len(), if case == "sd-xl" { 4 } else { 3 }, "{case}");
-        assert!(opened.working_bytes(&job(64)) < opened.working_bytes(&job(512)));
+        assert!(opened.work(&job(64)).most() < opened.work(&job(512)).most());
         assert!(matches!(opened.fits(&job(60)), Err(Error::Request { what: "width", .. })));
     }
 }

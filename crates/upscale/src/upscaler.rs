@@ -1,6 +1,6 @@
 //! A file's network, whichever it is.
 
-use core_tensor::{Compute, Device, Residency, Tensor, WeightSource, Weights, is_finite};
+use core_tensor::{Compute, Device, Place, Residency, Tensor, WeightSource, Weights, is_finite};
 use diffusion_engine::{Error as RunError, Inside, PixelUpscaler, Size, Stage};
 
 use crate::{
@@ -15,6 +15,8 @@ use crate::{
 pub struct Upscaler {
     network: Network,
     device: Device,
+    /// What its weights take.
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -31,12 +33,15 @@ impl Upscaler {
     /// [`Error::Factor`] for a network of another kind of pictures, and [`Error::Weights`] for a tensor that does not fit.
     pub fn load(source: &dyn WeightSource, device: &Device, compute: Compute) -> Result<Self, Error> {
         let view = |source| Weights::of(source, device, Residency::Unpacked).computed_in(compute);
-        let network = match Architecture::of(source)? {
+        let at = if *device == Device::flex() { Place::Cpu(compute) } else { Place::Device(compute) };
+        let taken = |w: &Weights, layout| w.laid_out(layout).bytes(at)[0];
+        let (network, bytes) = match Architecture::of(source)? {
             Architecture::Rrdb(names) => {
                 let w = view(&names);
                 let dimensions = RrdbDimensions::of(&w)?;
                 let network = Box::new(Rrdb::load(&w, &dimensions)?);
-                Network::Rrdb(dimensions, network)
+                let bytes = taken(&w, dimensions.layout());
+                (Network::Rrdb(dimensions, network), bytes)
             }
             Architecture::Compact { prefix } => {
                 let w = match prefix.strip_suffix('.') {
@@ -45,10 +50,16 @@ impl Upscaler {
                 };
                 let dimensions = CompactDimensions::of(&w)?;
                 let network = Box::new(Compact::load(&w, &dimensions)?);
-                Network::Compact(dimensions, network)
+                let bytes = taken(&w, dimensions.layout());
+                (Network::Compact(dimensions, network), bytes)
             }
         };
-        Ok(Self { network, device: device.clone() })
+        Ok(Self { network, device: device.clone(), bytes })
+    }
+
+    /// What its weights take in memory, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// How many times as wide and high a picture becomes.

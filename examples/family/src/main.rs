@@ -12,7 +12,7 @@ use forge::{
     },
     diffusion_engine::{
         self, Autoencoder, Card, Encoded, Inside, Model, OpenedModel, Piece, Predictor, Prompt,
-        family::{Duty, Kind, Network, Part, PartBytes, Parts, Placement, Role},
+        family::{Duty, Kind, Network, Part, PartBytes, Parts, Placement, Role, Work, work},
         write_whole,
     },
     samplers::SigmaSpace,
@@ -59,8 +59,8 @@ impl OpenedModel for Opened {
     fn bytes(&self) -> Vec<PartBytes> {
         vec![PartBytes::unpacked(&self.1)]
     }
-    fn working_bytes(&self, _: &Job) -> u64 {
-        self.1.bytes()[0]
+    fn work(&self, job: &Job) -> Work {
+        Work::of(job, &self.0).then(work::DECODE, [("the pictures", self.1.bytes()[0])])
     }
     fn load(&self, at: &Placement) -> Result<Arc<dyn Model>> {
         let pictures = self.1.load(at, Residency::Unpacked, |w| {

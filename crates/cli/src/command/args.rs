@@ -31,6 +31,8 @@ pub(super) enum Command {
     Img2img(Box<Img2ImgArgs>),
     /// Draw every picture of a folder anew, as img2img does with one
     Batch(Box<BatchArgs>),
+    /// Tell what a run would hold of memory, before anything is loaded
+    Plan(Box<Txt2ImgArgs>),
     /// Draw a picture again from its text, and compare
     Replay(Box<ReplayArgs>),
     /// Make pictures larger by an upscaler's network
@@ -82,7 +84,7 @@ pub(super) struct InitArgs {
 impl Command {
     pub(super) fn json(&self) -> bool {
         match self {
-            Self::Txt2img(args) => args.json,
+            Self::Txt2img(args) | Self::Plan(args) => args.json,
             Self::Img2img(args) => args.run.json,
             Self::Batch(args) => args.run.json,
             Self::Replay(args) => args.json,
@@ -305,7 +307,7 @@ pub(super) struct InfoArgs {
 
 /// The command line, whose help and completions offer what is in a registry.
 pub(super) fn command(registry: &Catalog) -> clap::Command {
-    let drawing = ["txt2img", "img2img", "batch"].into_iter();
+    let drawing = ["txt2img", "img2img", "batch", "plan"].into_iter();
     let command = drawing.fold(Args::command(), |command, name| {
         command.mut_subcommand(name, |drawing| flags::offering(drawing, registry))
     });

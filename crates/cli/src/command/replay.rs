@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use diffusion_engine::{Catalog, Error as RunError, Event, Image, Likeness};
+use diffusion_engine::{Catalog, Error as RunError, Event, Image, Likeness, family::work};
 use forge::{Config, Forge, ModelHash, Noise, Outputs, Pictures, Replay, Threads, model_hash, paths};
 
 use super::{args::ReplayArgs, term::Reporter, txt2img};
@@ -93,6 +93,7 @@ fn drawn(
     reporter.begin("decode");
     let image = run.image()?;
     reporter.event(&Event::Decoded);
+    reporter.event(&Event::Memory(run.memory().report(work::DECODE)));
     Ok(image)
 }
 

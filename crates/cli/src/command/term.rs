@@ -4,6 +4,7 @@ mod conversion;
 mod enlarging;
 mod infotext;
 mod inspection;
+mod planned;
 mod progress;
 mod report;
 
@@ -11,5 +12,6 @@ pub(super) use conversion::Conversion;
 pub(super) use enlarging::Enlarging;
 pub(super) use infotext::show_infotext;
 pub(super) use inspection::show_inspection;
+pub(super) use planned::show_plan;
 pub(super) use progress::Reporter;
 pub(super) use report::{list_samplers, list_schedules, print, print_json, report, shown};

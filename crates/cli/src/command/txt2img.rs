@@ -7,10 +7,11 @@ use std::{
 
 use diffusion_engine::{
     Cancel, Catalog, Error as RunError, Event, Image, Job, PictureFormat, PlainWords, Syntax, Txt2Img, end_weight,
+    family::work,
 };
 
 use super::{args::Txt2ImgArgs, live::Live, term::Reporter};
-use forge::{Config, Forge, Outputs, Pictures, Threads, dump};
+use forge::{Config, Forge, MemoryWatch, Outputs, Pictures, Threads, dump};
 
 use crate::{
     error::{Error, Result},
@@ -48,6 +49,12 @@ pub(super) fn draw_one(
     drawing.finish()
 }
 
+/// The job of a request, whose latents are kept where they are dumped.
+pub(super) fn job(config: &Config, request: Txt2Img, dumps: bool) -> Result<Job> {
+    let job = config.job_of(request)?;
+    Ok(if dumps { job.keeping_latents() } else { job })
+}
+
 /// What is drawn, and where it goes, once nothing speaks against it that can be told without the model.
 pub(super) struct Asked {
     jobs: Vec<Job>,
@@ -71,7 +78,8 @@ impl Asked {
             return Err(forge::Error::Value { key: "--dump".into(), expected, found }.into());
         }
         let notes = requests.first().into_iter().flat_map(|request| plain_words(request, config)).collect();
-        let jobs = requests.into_iter().map(|request| Ok(config.job_of(request)?)).collect::<Result<_>>()?;
+        let dumps = outputs.dump.is_some();
+        let jobs = requests.into_iter().map(|request| job(config, request, dumps)).collect::<Result<_>>()?;
         Ok(Self { jobs, outputs, notes })
     }
 }
@@ -149,13 +157,14 @@ impl Drawing {
                 // No step is left that the network could take.
                 forge.unload();
             }
+            let memory = run.memory();
             let mut saving = Saving { pictures: &outputs.pictures, drawn, unsynced, reporter };
             match &outputs.dump {
                 Some(path) => {
-                    saving.save(&run.images()?, &seeds)?;
+                    saving.save(&run.images()?, &seeds, &memory)?;
                     dump(&mut run, &latents, path)?;
                 }
-                None => saving.save(&run.into_images()?, &seeds)?,
+                None => saving.save(&run.into_images()?, &seeds, &memory)?,
             }
             drawn += seeds.len();
         }
@@ -178,8 +187,9 @@ struct Saving<'a> {
 }
 
 impl Saving<'_> {
-    fn save(&mut self, images: &[Image], seeds: &[u64]) -> Result<()> {
+    fn save(&mut self, images: &[Image], seeds: &[u64], memory: &MemoryWatch) -> Result<()> {
         self.reporter.event(&Event::Decoded);
+        self.reporter.event(&Event::Memory(memory.report(work::DECODE)));
         for (image, &seed) in images.iter().zip(seeds) {
             let path = match self.pictures {
                 Pictures::Files(pattern) => {
@@ -242,7 +252,7 @@ fn plain_words(request: &Txt2Img, config: &Config) -> Vec<String> {
 }
 
 /// The number that stands for `random`: A1111 and its relatives draw from 32 bits too.
-fn random_seed() -> u64 {
+pub(super) fn random_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id()) & u64::from(u32::MAX)
 }

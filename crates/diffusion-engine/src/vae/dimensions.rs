@@ -89,6 +89,12 @@ impl VaeDimensions {
         self.decoder.factor()
     }
 
+    /// What decoding a latent of this height and width takes at most, in bytes, without the picture; weights are not counted.
+    pub fn decoding_bytes(&self, [height, width]: [usize; 2]) -> u64 {
+        let values = self.decoder.decoder_held().saturating_mul(height as u64).saturating_mul(width as u64);
+        values.saturating_mul(4)
+    }
+
     /// Every tensor of such an autoencoder, behind the file's prefix.
     pub fn layout(&self) -> Layout {
         Layout::of(|l| {

@@ -1,10 +1,11 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use core_tensor::Residency;
 use diffusion_engine::{
-    Activation, Card, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Embedding, Error, Job, LatentScaling,
-    LentEmbeddings, Model, OpenedModel, Pass, Size, VaeConfig, VaeDimensions,
-    family::{Part, PartBytes, Parts, Placement, autoencoder, clip},
+    Activation, Card, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Embedding, Embeddings, Error, Job,
+    LatentScaling, LentEmbeddings, Model, OpenedModel, Pass, Piece, Size, VaeConfig, VaeDimensions, chunked,
+    family::{Part, PartBytes, Parts, Placement, Work, autoencoder, clip, work},
+    tokenizing_bytes,
 };
 
 use super::{CLIP, CLIP_G, UNET, VAE};
@@ -31,8 +32,11 @@ pub(super) struct Opened {
     scaling: LatentScaling,
     lent: LentEmbeddings,
     embeddings: Vec<Embedding>,
-    /// Channels of the decoder's finest level.
-    decoder: usize,
+    /// The text encoders, the first one first.
+    encoders: Vec<ClipDimensions>,
+    decoder: VaeDimensions,
+    /// For prompts that may be longer than a chunk.
+    tokenizer: OnceLock<Option<ClipTokenizer>>,
 }
 
 /// Layers of OpenCLIP-H, of whose last Stable Diffusion 2 makes no use.
@@ -68,6 +72,7 @@ impl Opened {
         };
 
         let width = first.iter().chain(&second).map(|encoder| encoder.dimensions.width).sum();
+        let encoders = first.iter().chain(&second).map(|encoder| encoder.dimensions).collect();
         let pooled = second.as_ref().and_then(Encoder::projection);
         let vector = pooled.map_or(0, |pooled| pooled + edition.numbers() * NUMBER_CHANNELS);
         let decoder = vae.look(|w| match dimensions.in_channels {
@@ -101,30 +106,80 @@ impl Opened {
             scaling,
             lent: parts.lent_embeddings(),
             embeddings: parts.take_embeddings(),
-            decoder: decoder.width(),
+            encoders,
+            decoder,
+            tokenizer: OnceLock::new(),
         })
     }
 
     /// What the encoder of pictures takes of memory, where a job encodes any.
     fn encoder_bytes(&self, job: &Job) -> Result<u64, Error> {
-        match job.encodes_pictures() || self.dimensions.in_channels == INPAINTING {
+        match self.encodes(job) {
             true => autoencoder::encoder_bytes(&self.vae.0, &self.vae.1),
             false => Ok(0),
         }
     }
 
-    fn pass_bytes(&self, pass: &Pass, batch: usize) -> u64 {
-        let Size { width, height } = pass.largest();
-        let times = |numbers: &[usize]| numbers.iter().fold(1u64, |n, &times| n.saturating_mul(times as u64));
+    /// Whether a job encodes pictures.
+    fn encodes(&self, job: &Job) -> bool {
+        job.encodes_pictures() || self.dimensions.in_channels == INPAINTING
+    }
+
+    /// How many chunks of tokens the prompts of a pass have: the longest of them, and all together.
+    fn chunks(&self, job: &Job, index: usize) -> [usize; 2] {
+        // A prompt that can't be read is refused before this.
+        let prompts = job.editions(index).unwrap_or_default();
+        let of_edition = |pieces: &Vec<Piece>| self.chunks_of(pieces);
+        // What a prompt comes to has as many chunks as the longest of it.
+        let of_prompt = |editions: &Vec<Vec<Piece>>| {
+            let longest = editions.iter().map(of_edition).max().unwrap_or(1);
+            [longest, longest.saturating_mul(editions.len())]
+        };
+        prompts.iter().map(of_prompt).fold([1, 0], |[longest, all], [most, own]| [longest.max(most), all + own])
+    }
+
+    /// How many chunks of tokens some words have.
+    fn chunks_of(&self, pieces: &[Piece]) -> usize {
+        let bytes = |piece: &Piece| match piece {
+            Piece::Words { text, .. } => text.len(),
+            Piece::Break => 0,
+        };
+        // A token is a byte at least.
+        let (most, breaks) = (pieces.iter().map(bytes).sum::<usize>(), pieces.len());
+        if most <= ClipTokenizer::TEXT && breaks == 1 {
+            return 1;
+        }
+        let exact = || {
+            let tokenizer = self.tokenizer.get_or_init(|| ClipTokenizer::new().ok()).as_ref()?;
+            let known = Embeddings::of(tokenizer, self.embeddings.clone()).ok()?;
+            let known = known.and(tokenizer, self.lent.get()).ok()?;
+            chunked(tokenizer, pieces, &known, ClipTokenizer::TEXT).ok().map(|chunks| chunks.len())
+        };
+        exact().unwrap_or(most / ClipTokenizer::TEXT + breaks + 1)
+    }
+
+    /// What encoding the prompts of a pass holds: a chunk in the making, and all that one prompt comes to a second time, where the encoders'
+    /// vectors are put side by side.
+    fn encoding_bytes(&self, chunks: usize) -> u64 {
+        let most = self.encoders.iter().map(ClipDimensions::encoding_bytes).max().unwrap_or(0);
+        most.saturating_add(2 * self.encoded_bytes(chunks))
+    }
+
+    /// What so many chunks come to.
+    fn encoded_bytes(&self, chunks: usize) -> u64 {
+        self.encoders.iter().map(|dimensions| dimensions.encoded_bytes(chunks)).fold(0, u64::saturating_add)
+    }
+
+    /// What a step of a pass holds whose longest prompt has so many chunks: pictures and prompts are predicted one by one.
+    fn step_bytes(&self, pass: &Pass, chunks: usize) -> u64 {
         let latent = [pass.size.height, pass.size.width].map(|side| side / self.card.factor);
-        // A token is a byte at least, and each chunk of 75 has two marks.
-        let longest = pass.prompt.len().max(pass.negative.len());
-        let tokens = (longest / ClipTokenizer::TEXT + 1).saturating_mul(ClipTokenizer::LENGTH);
-        let unet = self.dimensions.working_bytes(latent, tokens, 1);
-        let decoder = times(&[width, height, self.decoder, DECODER_COPIES]);
-        // Pictures are drawn one by one; a batch keeps their pixels.
-        let pictures = times(&[width, height, 8, batch]);
-        unet.max(decoder.saturating_mul(4)).saturating_add(pictures.saturating_mul(4)).saturating_add(TOKENIZER)
+        self.dimensions.working_bytes(latent, chunks.saturating_mul(ClipTokenizer::LENGTH), 1)
+    }
+
+    /// What the decoder holds of one picture of a pass.
+    fn decoding_bytes(&self, pass: &Pass) -> u64 {
+        let Size { width, height } = pass.largest();
+        self.decoder.decoding_bytes([height, width].map(|side| side / self.card.factor))
     }
 }
 
@@ -147,9 +202,6 @@ pub(super) fn told(parts: &Parts) -> Result<Vec<String>, Error> {
         Ok(Trained::of(edition, &dimensions, unet.file(), w, &training)?.told())
     })
 }
-
-/// How often the decoder holds its finest level at most, measured at nine.
-const DECODER_COPIES: usize = 10;
 
 /// A text encoder by its headers.
 #[derive(Debug)]
@@ -194,10 +246,30 @@ impl OpenedModel for Opened {
             .collect()
     }
 
-    fn working_bytes(&self, job: &Job) -> u64 {
-        let passes = job.passes().iter().map(|pass| self.pass_bytes(pass, job.batch())).max().unwrap_or(0);
-        // What encoding holds beside its weights is no more than what decoding does.
-        passes.saturating_add(self.encoder_bytes(job).unwrap_or(0))
+    fn work(&self, job: &Job) -> Work {
+        let most = |of: &dyn Fn(&Pass) -> u64| job.passes().iter().map(of).max().unwrap_or(0);
+        let decoding = most(&|pass| self.decoding_bytes(pass));
+        let chunks: Vec<[usize; 2]> = (0..job.passes().len()).map(|index| self.chunks(job, index)).collect();
+        let longest = chunks.iter().map(|[longest, _]| *longest).max().unwrap_or(1);
+        let all = chunks.iter().map(|[_, all]| *all).max().unwrap_or(1);
+        let mut work = Work::of(job, &self.card).keeping("tokenizers", TOKENIZER);
+        work = work.keeping("prompts", self.encoded_bytes(all));
+        if self.encodes(job) {
+            // A picture is encoded in tiles where that takes more than decoding as large a one.
+            let pictures = work::DECODED_COPIES.saturating_mul(Work::decoded(job));
+            let encoder = self.encoder_bytes(job).unwrap_or(0);
+            work =
+                work.then(work::PICTURES, [("the encoder", encoder), ("its maps", decoding), ("pictures", pictures)]);
+        }
+        work = work.then(
+            work::ENCODE,
+            [
+                ("CLIP", self.encoding_bytes(longest)),
+                ("texts", most(&|pass| tokenizing_bytes(pass.prompt.len().max(pass.negative.len())))),
+            ],
+        );
+        work = work.then(work::SAMPLE, [("the UNet's maps", most(&|pass| self.step_bytes(pass, longest)))]);
+        work.then(work::DECODE, [("the decoder's maps", decoding), ("pictures", Work::decoded(job))])
     }
 
     fn fits(&self, job: &Job) -> Result<(), Error> {

@@ -57,7 +57,7 @@ impl Reporter {
     /// Tells of one event.
     pub(crate) fn event(&mut self, event: &Event) {
         let took = self.last.elapsed();
-        if !matches!(event, Event::Note { .. } | Event::Planned { .. }) {
+        if !matches!(event, Event::Note { .. } | Event::Planned { .. } | Event::Memory(_)) {
             self.last = Instant::now();
         }
         if let Event::Step(_) = event {
@@ -82,6 +82,8 @@ impl Reporter {
                 }
             }
             Event::Step(step) => self.step(step),
+            // Of use to programs, and more than a person wants to know.
+            Event::Memory(_) => {}
             Event::Decoded => self.line(&format!("decode   {:>8}", seconds(took))),
             Event::Image { path, width, height, seed } => self.line(&format!(
                 "{}  {width}x{height}  seed {seed}  {}",
@@ -142,7 +144,7 @@ impl Reporter {
         let mut value = serde_json::to_value(event).expect("an event is an object of texts and numbers");
         let seconds = match event {
             Event::Note { .. } | Event::Planned { .. } => None,
-            Event::Image { .. } => Some(self.started.elapsed()),
+            Event::Image { .. } | Event::Memory(_) => Some(self.started.elapsed()),
             Event::Loaded { .. } | Event::Encoded { .. } | Event::Step(_) | Event::Decoded => Some(took),
         };
         if let Some(seconds) = seconds {

@@ -1,0 +1,24 @@
+//! `forge plan`: what a run would hold of memory, from the headers of its model's files alone.
+
+use diffusion_engine::Catalog;
+use forge::{Forge, Threads};
+
+use super::{
+    args::Txt2ImgArgs,
+    term::show_plan,
+    txt2img::{job, random_seed},
+};
+use crate::error::Result;
+
+pub(super) fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
+    let mut config = args.config()?;
+    args.override_keys(&mut config, registry)?;
+    let request = config.request_with(registry, random_seed)?.checked()?;
+    let dumps = args.dump_file()?.is_some();
+    let forge = Forge::load_on(&config, Threads::start(config.device.threads))?;
+    // Jobs follow each other, and the largest of them counts.
+    let plan = |request| Ok(forge.plan(&job(&config, request, dumps)?)?);
+    let plans = config.requests_of(request)?.into_iter().map(plan).collect::<Result<Vec<_>>>()?;
+    let largest = plans.into_iter().max_by_key(|plan| plan.total());
+    largest.map_or(Ok(()), |plan| show_plan(forge.name(), &plan, forge.ceiling(), args.json))
+}

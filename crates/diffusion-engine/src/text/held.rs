@@ -1,0 +1,76 @@
+//! What text encoders hold while they encode, counted from their code; parameters that stay in their file are not counted, but for those
+//! that are unpacked at a time.
+
+use super::{ClipDimensions, T5Dimensions};
+
+/// Rows of a matrix that are unpacked at a time where it stays in its file.
+const PANEL_ROWS: usize = 512; // core_tensor: MappedMatrix
+
+/// Channels that attention fills a head up to.
+const PANEL_WIDTH: usize = 32; // kernels: two vectors of sixteen
+
+/// What a tokenizer holds for each byte of a text that it reads.
+const OF_A_BYTE: u64 = 64;
+
+impl T5Dimensions {
+    /// What encoding so many tokens takes at most, in bytes, without the result: the largest of what a block's attention and its inner
+    /// layers hold, and what is added to scores.
+    pub fn encoding_bytes(&self, tokens: usize) -> u64 {
+        let Self { width, inner, heads, mlp, .. } = *self;
+        let filled = heads.saturating_mul((inner / heads.max(1)).next_multiple_of(PANEL_WIDTH));
+        // What it is given and that normalised; queries, keys and values; the last two as attention packs them, and what comes of it.
+        let attention = sum(&[(2, width), (4, inner), (2, filled)]);
+        // What it is given, both inner layers and their product, and the result.
+        let dense = sum(&[(2, width), (3, mlp)]);
+        let values = times(tokens, attention.max(dense)).saturating_add(self.bias_values(tokens));
+        bytes(values.saturating_add(panel(width.max(inner).max(mlp))))
+    }
+
+    /// What it makes of so many tokens, in bytes.
+    pub fn encoded_bytes(&self, tokens: usize) -> u64 {
+        bytes(times(tokens, self.width as u64))
+    }
+
+    /// A number for each head and distance.
+    fn bias_values(&self, tokens: usize) -> u64 {
+        times(self.heads, (tokens as u64).saturating_mul(2))
+    }
+}
+
+impl ClipDimensions {
+    /// What encoding a chunk of tokens takes at most, in bytes, without the result: chunks are encoded one by one.
+    pub fn encoding_bytes(&self) -> u64 {
+        let Self { width, inner, positions, .. } = *self;
+        let attention = sum(&[(6, width), (2, width.next_multiple_of(PANEL_WIDTH))]);
+        let dense = sum(&[(3, width), (2, inner)]);
+        bytes(times(positions, attention.max(dense)).saturating_add(panel(width.max(inner))))
+    }
+
+    /// What it makes of so many chunks, in bytes.
+    pub fn encoded_bytes(&self, chunks: usize) -> u64 {
+        bytes(times(chunks, (self.width as u64).saturating_mul(super::ClipTokenizer::LENGTH as u64)))
+    }
+}
+
+/// What a tokenizer holds while it reads a text of so many bytes, beside its own tables.
+pub fn tokenizing_bytes(text: usize) -> u64 {
+    (text as u64).saturating_mul(OF_A_BYTE)
+}
+
+/// A panel of a matrix of so many columns, as it is stored and as it is multiplied with.
+fn panel(columns: usize) -> u64 {
+    times(2 * PANEL_ROWS, columns as u64)
+}
+
+fn sum(of: &[(usize, usize)]) -> u64 {
+    of.iter().map(|&(count, n)| times(count, n as u64)).fold(0, u64::saturating_add)
+}
+
+fn times(count: usize, n: u64) -> u64 {
+    (count as u64).saturating_mul(n)
+}
+
+/// Of so many f32 values.
+fn bytes(values: u64) -> u64 {
+    values.saturating_mul(4)
+}

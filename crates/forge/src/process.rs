@@ -1,0 +1,61 @@
+//! What this process holds of memory, as Linux and the program's allocator tell it.
+
+use std::fs;
+
+use memory::{Bytes, DeviceReport, MemoryReport, Part, Plan};
+
+use crate::{Threads, limits::in_kib, plans};
+
+/// What a process of this engine holds that does nothing yet: its code and libraries as far as they are read, the lists of samplers, keys
+/// and families, a config and its model's headers.
+const PROCESS: u64 = 24 << 20;
+
+/// What each of its threads holds: its stack as far as it is used, what the allocator sets aside for it, and what kernels pack for it.
+const THREAD: u64 = 2 << 20;
+
+/// The most that the process had in memory since it began; `None` where the system does not say.
+fn most() -> Option<Bytes> {
+    in_kib(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:").map(Bytes)
+}
+
+/// What a plan counts of the process, whatever it draws.
+pub(crate) fn parts(threads: &Threads) -> [Part; 2] {
+    let [process, of_threads] = plans::PROCESS;
+    let bytes = THREAD.saturating_mul(threads.running() as u64);
+    [Part::fixed(process, Bytes(PROCESS)), Part::fixed(of_threads, Bytes(bytes))]
+}
+
+/// Tells what a run holds of memory beside what its plan says.
+#[derive(Clone, Debug)]
+pub struct MemoryWatch {
+    pub(crate) plan: Plan,
+    pub(crate) model: String,
+    /// How many events of the run there were.
+    pub(crate) at: u64,
+    /// What configs call the device that it computes on, where that is not the CPU.
+    pub(crate) device: Option<String>,
+}
+
+impl MemoryWatch {
+    /// What the run holds at the end of a stage, as [`Plan`] calls it: `pictures`, `encode`, `sample`, `enlarge` or `decode`.
+    pub fn report(&self, stage: &str) -> MemoryReport {
+        MemoryReport {
+            at: self.at,
+            stage: stage.to_owned(),
+            model: self.model.clone(),
+            planned: self.plan.at(stage).unwrap_or(self.plan.total()),
+            allocated: kernels::HugePages::most_in_use().map(|bytes| Bytes(bytes as u64)),
+            process: most(),
+            device: self.device.iter().map(of_device).collect(),
+        }
+    }
+
+    /// What the whole run was planned to hold.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+fn of_device(name: &String) -> DeviceReport {
+    DeviceReport { name: name.clone(), free: core_tensor::free_memory(name).map(Bytes) }
+}
