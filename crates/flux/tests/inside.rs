@@ -55,6 +55,7 @@ impl Predictor for Bare {
         let [_, _, h, w] = x.0.dims();
         let of_prompt = |&prompt: &usize| {
             let inputs = Inputs {
+                control: None,
                 img: pack(x.0.clone()),
                 txt: self.txt.clone(),
                 vec: self.vec.clone(),

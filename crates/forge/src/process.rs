@@ -46,7 +46,7 @@ impl MemoryWatch {
             planned: self.plan.at(stage).unwrap_or(self.plan.total()),
             allocated: kernels::HugePages::most_in_use().map(|bytes| Bytes(bytes as u64)),
             process: most(),
-            device: self.device.iter().map(of_device).collect(),
+            device: self.device.iter().map(|name| of_device(name)).collect(),
         }
     }
 
@@ -56,6 +56,6 @@ impl MemoryWatch {
     }
 }
 
-fn of_device(name: &String) -> DeviceReport {
-    DeviceReport { name: name.clone(), free: core_tensor::free_memory(name).map(Bytes) }
+fn of_device(name: &str) -> DeviceReport {
+    DeviceReport { name: name.to_owned(), free: core_tensor::free_memory(name).map(Bytes) }
 }

@@ -15,7 +15,6 @@ use diffusion_engine::{
 use fixtures::{Golden, deviation, psnr, std};
 use flux::FluxFamily;
 use lora::{Adapted, Blocks, Dora, Fitted, LoraFile, Target};
-use samplers::Value;
 
 use source::Memory;
 
@@ -60,8 +59,8 @@ fn picture(golden: &Golden) -> Raster<3> {
 fn request(golden: &Golden) -> Txt2Img {
     Txt2Img::of("a photo of a cat, warm light").seed(7).steps(8).size(SIZE).with(|pass| {
         pass.profile = Catalog::builtin().profile("diffusers").unwrap();
-        pass.knobs.set("guidance", Value::Number(3.5));
-        pass.knobs.set("t5_length", Value::Number(20.0));
+        pass.knobs.set("guidance", "3.5".parse().unwrap());
+        pass.knobs.set("t5_length", "20".parse().unwrap());
         pass.sigmas = Some(golden.floats("sigmas").into_iter().map(f64::from).collect());
     })
 }
