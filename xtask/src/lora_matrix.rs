@@ -12,7 +12,7 @@ use std::process::Command;
 use crate::demo_score::{build_forge, target_folder};
 use crate::image::{self, Image};
 use crate::{Done, root};
-use measured::{Measured, measured};
+pub(crate) use measured::{Measured, measured};
 
 /// What a picture may be off from the sheet's, in decibels: other processors compute other last bits.
 const SAME: f64 = 30.0;
@@ -96,7 +96,7 @@ pub(crate) fn run(flags: &[&str]) -> Done {
     }
     let sheet = if is_written { None } else { Some(image::read(&root().join(SHEET))?.opaque()) };
     let mut drifted = Vec::new();
-    for (i, (workflow, (picture, Measured { seconds, peak }))) in WORKFLOWS.iter().zip(&drawn).enumerate() {
+    for (i, (workflow, (picture, Measured { seconds, peak, .. }))) in WORKFLOWS.iter().zip(&drawn).enumerate() {
         let (name, (other, least)) = (workflow.name, workflow.like);
         let at = WORKFLOWS.iter().position(|of| of.name == other).ok_or("a workflow is like one that is not there")?;
         let db = psnr(picture, &drawn[at].0);
@@ -165,7 +165,7 @@ fn tile(sheet: &Image<3>, i: usize) -> Result<Image<3>, Box<dyn Error>> {
 }
 
 /// Peak signal-to-noise ratio of two pictures, in decibels; at most 100, and 0 where they differ in size.
-fn psnr(a: &Image<3>, b: &Image<3>) -> f64 {
+pub(crate) fn psnr(a: &Image<3>, b: &Image<3>) -> f64 {
     if (a.width, a.height) != (b.width, b.height) {
         return 0.0;
     }

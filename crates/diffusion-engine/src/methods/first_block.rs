@@ -16,7 +16,10 @@ pub(super) const METHOD: Method =
 
 const FIRST_BLOCK: Key = key("first_block", Kind::Number { min: 0.0, max: 1.0 }, "off", "0.1")
     .about("Change of the first block's share below which the others are not computed")
-    .docs("first-block cache: where what the first block adds has changed by less than this share since the last whole call, the other blocks add what they added then")
+    .docs(
+        "first-block cache: where what the first block adds has changed by less than this share since the last \
+         whole call, the other blocks add what they added then",
+    )
     .flag("first-block-cache")
     .label("First block cache");
 

@@ -15,7 +15,10 @@ pub(super) const METHOD: Method =
 
 const FREEU: Key = key("freeu", Kind::Choice(&["off", "v1", "v2"]), "off", "\"v2\"")
     .about("FreeU, in its first or its second version")
-    .docs("FreeU: strengthens what comes up a UNet and weakens the coarse waves of what comes across, as its first version (`v1`) or its second (`v2`) does")
+    .docs(
+        "FreeU: strengthens what comes up a UNet and weakens the coarse waves of what comes across, \
+         as its first version (`v1`) or its second (`v2`) does",
+    )
     .flag("freeu")
     .label("FreeU");
 

@@ -16,7 +16,10 @@ pub(super) const METHOD: Method =
 
 const SHRINK: Key = key("shrink", Kind::Number { min: 0.0, max: 9.0 }, "off", "2.0")
     .about("Factor that a UNet's lower blocks see the picture smaller by at first")
-    .docs("deep shrink, or Kohya's HR fix: the factor by which the UNet's lower blocks see a smaller picture at first, for pictures larger than it was trained for")
+    .docs(
+        "deep shrink, or Kohya's HR fix: the factor by which the UNet's lower blocks see a smaller picture at first, \
+         for pictures larger than it was trained for",
+    )
     .flag("shrink")
     .label("kohya_hrfix_downscale_factor");
 

@@ -16,7 +16,10 @@ pub(super) const METHOD: Method =
 
 const TILES: Key = key("tiles", Kind::Whole { min: 0, max: Size::MAX, step: 16 }, "off", "768")
     .about("Width of the tiles that each call draws the picture in, in pixels")
-    .docs("tiled diffusion: the width of the tiles, in pixels, in which each call of the model draws the picture; those that overlap are put together each time")
+    .docs(
+        "tiled diffusion: the width of the tiles, in pixels, in which each call of the model draws the picture; \
+         those that overlap are put together each time",
+    )
     .flag("tiles")
     .label("tiled_diffusion_tile_width");
 
@@ -32,7 +35,10 @@ const OVERLAP: Key = key("tiles_overlap", Kind::Whole { min: 0, max: Size::MAX, 
 
 const WEIGHTS: Key = key("tiles_weights", Kind::Choice(&["even", "gaussian"]), "even", "\"gaussian\"")
     .about("How tiles count where they overlap")
-    .docs("how tiles count where they overlap: `even`, as in MultiDiffusion, or the more the nearer to their middle (`gaussian`), as in Mixture of Diffusers")
+    .docs(
+        "how tiles count where they overlap: `even`, as in MultiDiffusion, \
+         or the more the nearer to their middle (`gaussian`), as in Mixture of Diffusers",
+    )
     .label("tiled_diffusion_weights");
 
 fn wraps(settings: &Settings) -> Vec<Arc<dyn Wrap>> {
