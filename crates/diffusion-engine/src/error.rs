@@ -134,6 +134,14 @@ pub enum Error {
         /// Its shape.
         shape: Vec<usize>,
     },
+    /// A tensor of a textual inversion with a value that is not a number.
+    #[error("`{tensor}` of the textual inversion `{name}` holds a value that is not a number")]
+    EmbeddingValues {
+        /// What prompts call it.
+        name: String,
+        /// The tensor.
+        tensor: String,
+    },
     /// A textual inversion of another model.
     #[error(
         "the textual inversion `{name}` has vectors of {found:?} numbers, the text encoder `{encoder}` needs {expected}"

@@ -42,6 +42,11 @@ fn of_need(need: &Need) -> Vec<Spelling> {
             parts.iter().enumerate().map(part).collect()
         }
     };
+    if let Some(block) = module.strip_suffix(".linear1") {
+        // ComfyUI's name of the rows that are queries, keys and values.
+        let rows = 0..rows.min(3 * need.shape.get(1).copied().unwrap_or(0));
+        spellings.push(Spelling::part(format!("{block}.linear1_qkv"), module, rows));
+    }
     spellings.extend(XLABS.iter().filter_map(|(stack, ours, name)| {
         let block = module.strip_suffix(ours)?.strip_suffix('.').filter(|block| block.starts_with(stack))?;
         let name = format!("{block}.processor.{name}");
@@ -71,6 +76,7 @@ mod tests {
         part("transformer_blocks.0.attn.to_k", "double_blocks.0.img_attn.qkv", 8..16);
         part("single_transformer_blocks.3.attn.to_v", "single_blocks.3.linear1", 16..24);
         part("single_transformer_blocks.3.proj_mlp", "single_blocks.3.linear1", 24..56);
+        part("single_blocks.3.linear1_qkv", "single_blocks.3.linear1", 0..24);
         part("single_blocks.3.processor.qkv_lora", "single_blocks.3.linear1", 0..24);
         let norm = of("transformer_blocks.0.attn.norm_added_k");
         assert_eq!(norm[0].module, "double_blocks.0.txt_attn.norm.key_norm");

@@ -169,7 +169,7 @@ impl Config {
         let Self { sampling, prompt, image, .. } = self;
         let (sampler, schedule) = named(registry, "sampling", &sampling.sampler, sampling.schedule.as_deref())?;
         let profile = registry.profile(&sampling.profile)?;
-        let positive = self.with_loras(&prompt.positive, &prompt.negative);
+        let positive = self.with_loras(&prompt.positive, &prompt.negative)?;
         let (start, size) = self.start()?;
         Ok(Txt2Img {
             seed: match sampling.seed {

@@ -11,7 +11,7 @@ use diffusion_engine::{
 use memory::Plan;
 
 use crate::{
-    Ceiling, Config, Error, Families, Note, Result, Run, Threads,
+    Ceiling, Config, Error, Families, LoraConfig, Note, Result, Run, Threads,
     brought::brought,
     lent::Lent,
     loras::{Asked, LoadedLora, LoraIndex, Strengths, Version, lora_hash, metadata, version},
@@ -112,7 +112,8 @@ impl Forge {
         let others = files.into_iter().filter_map(other).collect::<Result<BTreeMap<_, _>>>()?;
         let notes = [&opened].into_iter().chain(others.values()).flat_map(|opened| opened.notes()).collect();
         let mut loras = config.prompt.loras.as_deref().map(LoraIndex::of).transpose()?.unwrap_or_default();
-        let files = config.loras.iter().filter_map(|lora| Some((lora.name(), lora.file()?)));
+        let names = LoraConfig::names(&config.loras)?;
+        let files = config.loras.iter().zip(names).filter_map(|(lora, name)| Some((name, lora.file()?)));
         files.for_each(|(name, path)| loras.add(name, path.to_owned()));
         Ok(Self(Arc::new(Inner {
             opened,

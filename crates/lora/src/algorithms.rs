@@ -67,6 +67,25 @@ impl Algorithm {
     }
 }
 
+impl Algorithm {
+    /// Whether a tensor is a part of it, or of what may stand beside it: an alpha, magnitudes, and what is added to a bias.
+    fn takes(self, leaf: Leaf) -> bool {
+        match leaf {
+            Leaf::Alpha | Leaf::UpBias | Leaf::DiffBias => true,
+            Leaf::DoraScale | Leaf::Magnitude => self != Self::Full,
+            Leaf::Down | Leaf::Up | Leaf::Mid => self == Self::Lora,
+            Leaf::Hada1A | Leaf::Hada1B | Leaf::Hada2A | Leaf::Hada2B | Leaf::Hada1T | Leaf::Hada2T => {
+                self == Self::Loha
+            }
+            Leaf::Lokr1 | Leaf::Lokr1A | Leaf::Lokr1B => self == Self::Lokr,
+            Leaf::Lokr2 | Leaf::Lokr2A | Leaf::Lokr2B | Leaf::Lokr2T => self == Self::Lokr,
+            Leaf::A1 | Leaf::A2 | Leaf::B1 | Leaf::B2 => self == Self::Glora,
+            Leaf::OftBlocks | Leaf::Rescale => matches!(self, Self::Oft | Self::Boft),
+            Leaf::Diff | Leaf::Set => self == Self::Full,
+        }
+    }
+}
+
 /// Whose norm the magnitudes of DoRA's outputs are held against where a file does not say it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dora {
@@ -98,6 +117,12 @@ impl Site<'_> {
     pub(crate) fn changes(&self, tensors: &Tensors, alpha: Option<f32>) -> Result<Vec<Scaled>, Misfit> {
         tensors.check()?;
         let Some(algorithm) = Algorithm::of(tensors) else { return Err(Misfit::Unknown) };
+        let both = tensors.has(Leaf::Diff) && tensors.has(Leaf::Set);
+        let other = tensors.leaves().find(|leaf| !algorithm.takes(*leaf) || (both && *leaf == Leaf::Set));
+        if let Some(other) = other {
+            let algorithm = if algorithm == Algorithm::Full { "a change in full" } else { algorithm.name() };
+            return Err(Misfit::Beside { algorithm, found: other.called() });
+        }
         if algorithm == Algorithm::Full {
             return self.full(tensors);
         }
@@ -112,7 +137,9 @@ impl Site<'_> {
             Algorithm::Glora if !dora::is_in(tensors) => return glora::changes(self, tensors, alpha),
             Algorithm::Oft if !dora::is_in(tensors) => return oft::rotation(self, tensors, alpha),
             Algorithm::Boft if !dora::is_in(tensors) => return oft::butterfly(self, tensors, alpha),
-            Algorithm::Glora | Algorithm::Oft | Algorithm::Boft => return Err(Misfit::Unknown),
+            Algorithm::Glora | Algorithm::Oft | Algorithm::Boft => {
+                return Err(Misfit::Beside { algorithm: algorithm.name(), found: Leaf::DoraScale.called() });
+            }
             Algorithm::Full => return self.full(tensors),
         };
         match dora::is_in(tensors) {

@@ -48,7 +48,7 @@ impl Dialect {
             Some(Self::Cloneofsimo)
         } else if ["hada_", "lokr_", "oft_", "boft_"].iter().any(|start| last.starts_with(start))
             || [".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight"].iter().any(|end| name.ends_with(end))
-            || matches!(last, "diff" | "diff_b" | "a1" | "a2" | "b1" | "b2")
+            || matches!(last, "diff" | "diff_b" | "w_norm" | "b_norm" | "set_weight" | "a1" | "a2" | "b1" | "b2")
         {
             Some(Self::Lycoris)
         } else if ["ia3_", "vera_lambda_", "oft_", "boft_", "lora_embedding_"]
@@ -98,6 +98,8 @@ mod tests {
         assert_eq!(of("double_blocks.0.img_attn.qkv.diff"), Some(Dialect::Lycoris));
         assert_eq!(of("double_blocks.0.img_attn.qkv.diff_b"), Some(Dialect::Lycoris));
         assert_eq!(of("double_blocks.0.img_attn.qkv.a1"), Some(Dialect::Lycoris));
+        assert_eq!(of("diffusion_model.img_in.set_weight"), Some(Dialect::Lycoris));
+        assert_eq!(of("lycoris_down_blocks_0_resnets_0_norm1.b_norm"), Some(Dialect::Lycoris));
         assert_eq!(of("unet:0:alpha"), Some(Dialect::Cloneofsimo));
         assert_eq!(of("down.0.downsample.weight"), None);
         assert_eq!(of("encoder.down.0.block.0.conv1.weight"), None);

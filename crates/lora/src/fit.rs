@@ -135,7 +135,8 @@ impl Module<'_> {
             values(difference)?;
             let found = difference.shape().to_vec();
             let expected = |expected| Misfit::Shape { module: self.name.to_owned(), expected, found: found.clone() };
-            let needs = biases.as_ref().ok_or_else(|| expected(Vec::new()))?;
+            let module = || self.spans.first().map_or_else(String::new, |span| span.module.clone());
+            let needs = biases.as_ref().ok_or_else(|| Misfit::NoBias { module: module() })?;
             let shape = self.shape(needs)?;
             if count(difference.shape()) != count(&shape) {
                 return Err(expected(shape));

@@ -43,6 +43,16 @@ pub(crate) enum Leaf {
     Set,
 }
 
+impl Leaf {
+    /// What messages call it: the name that the most programs give it.
+    pub(crate) fn called(self) -> &'static str {
+        match self {
+            Self::UpBias => "lora_B.bias",
+            leaf => LEAVES.iter().find(|(_, known)| *known == leaf).map_or("a tensor", |(name, _)| name),
+        }
+    }
+}
+
 /// The last steps of names that say what a tensor is, and what.
 const LEAVES: &[(&str, Leaf)] = &[
     ("lora_down", Leaf::Down),
@@ -121,9 +131,12 @@ pub(crate) fn parsed(name: &str) -> Option<(String, Leaf)> {
         (Leaf::Up, true) => Leaf::UpBias,
         (_, true) => return None,
     };
-    let module = match module {
-        [module @ .., layer] if LAYERS.contains(layer) => module,
-        module => module,
+    let (module, leaf) = match (module, leaf) {
+        ([module @ .., layer], leaf) if LAYERS.contains(layer) => (module, leaf),
+        // ComfyUI calls what is no `weight` by the parameter's own name.
+        ([module @ .., "scale"], leaf @ (Leaf::Diff | Leaf::Set)) => (module, leaf),
+        ([module @ .., "bias"], Leaf::Diff) => (module, Leaf::DiffBias),
+        (module, leaf) => (module, leaf),
     };
     (!module.is_empty()).then(|| (module.join("."), leaf))
 }
@@ -164,6 +177,9 @@ mod tests {
             ("transformer.x.attn.norm_q.weight", "transformer.x.attn.norm_q", Leaf::Set),
             ("lora_unet_conv_in.diff_b", "lora_unet_conv_in", Leaf::DiffBias),
             ("lora_te_x.w_norm", "lora_te_x", Leaf::Diff),
+            ("diffusion_model.x.query_norm.scale.diff", "diffusion_model.x.query_norm", Leaf::Diff),
+            ("diffusion_model.x.query_norm.scale.set_weight", "diffusion_model.x.query_norm", Leaf::Set),
+            ("diffusion_model.x.qkv.bias.diff", "diffusion_model.x.qkv", Leaf::DiffBias),
             ("unet:9:up", "unet:9", Leaf::Up),
         ] {
             assert_eq!(of(name), (module.to_owned(), leaf), "{name}");

@@ -25,6 +25,32 @@ pub enum Misfit {
         /// That of what would be added.
         found: Vec<usize>,
     },
+    /// A tensor beside those of the algorithm that is no part of it.
+    Beside {
+        /// What of the change the algorithm is.
+        algorithm: &'static str,
+        /// What the tensor is.
+        found: &'static str,
+    },
+    /// Factors whose product is not the module's.
+    Factors {
+        /// The module of the model.
+        module: String,
+        /// Its shape.
+        expected: Vec<usize>,
+        /// Those of the first factor and of the last.
+        found: [Vec<usize>; 2],
+    },
+    /// A difference of a bias, where the module has none.
+    NoBias {
+        /// The module of the model.
+        module: String,
+    },
+    /// An `alpha` that is not one number.
+    Alpha {
+        /// Its shape.
+        found: Vec<usize>,
+    },
     /// It widens the input of the model, for a control picture.
     Widens {
         /// Inputs that the model has.
@@ -53,6 +79,14 @@ impl fmt::Display for Misfit {
             Self::Shape { module, expected, found } => {
                 write!(f, "it changes {found:?}, and `{module}` is {expected:?}")
             }
+            Self::Beside { algorithm, found } => {
+                write!(f, "it has a `{found}` beside {algorithm}, which is no part of that")
+            }
+            Self::Factors { module, expected, found: [down, up] } => {
+                write!(f, "its factors are {down:?} and {up:?}, and `{module}` is {expected:?}")
+            }
+            Self::NoBias { module } => write!(f, "it changes a bias, and `{module}` has none"),
+            Self::Alpha { found } => write!(f, "its `alpha` is {found:?} and not one number"),
             Self::Widens { expected, found } => write!(
                 f,
                 "it is made for a model with {found} inputs, of which a control picture takes some, and this one has {expected}"

@@ -50,15 +50,28 @@ impl Tensors {
     /// The one number of a tensor of one; `None` where there is no such tensor.
     pub(crate) fn number(&self, leaf: Leaf) -> Result<Option<f32>, Misfit> {
         let Some(stored) = self.get(leaf) else { return Ok(None) };
-        match values(stored)?[..] {
-            [number] => Ok(Some(number)),
-            _ => Err(Misfit::Unknown),
+        match (count(stored.shape()), whole(stored)) {
+            (1, Some(number)) => Ok(Some(number)),
+            (1, None) => Ok(values(stored)?.first().copied()),
+            _ => Err(Misfit::Alpha { found: stored.shape().to_vec() }),
         }
     }
 
     /// Finds out whether all are numbers that can be computed with.
     pub(crate) fn check(&self) -> Result<(), Misfit> {
-        self.0.values().try_for_each(|stored| values(stored).map(drop))
+        let factors = self.0.iter().filter(|(leaf, _)| **leaf != Leaf::Alpha);
+        factors.map(|(_, stored)| stored).try_for_each(|stored| values(stored).map(drop))
+    }
+}
+
+/// The whole number that some programs store as one; `None` for a tensor of another format.
+fn whole(stored: &Stored) -> Option<f32> {
+    let bytes = stored.bytes_of(0..stored.byte_len());
+    match stored.format().name() {
+        "I64" => Some(i64::from_le_bytes(bytes.as_ref().try_into().ok()?) as f32),
+        "I32" => Some(i32::from_le_bytes(bytes.as_ref().try_into().ok()?) as f32),
+        "I16" => Some(f32::from(i16::from_le_bytes(bytes.as_ref().try_into().ok()?))),
+        _ => None,
     }
 }
 

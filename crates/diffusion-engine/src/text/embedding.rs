@@ -41,7 +41,7 @@ impl Embedding {
     ///
     /// # Errors
     /// [`Error::NotAnEmbedding`] for a file of other tensors or of several terms, [`Error::EmbeddingShape`] for a tensor that is not
-    /// a list of vectors, or not as many as another's.
+    /// a list of vectors, or not as many as another's, [`Error::EmbeddingValues`] for one with a value that is not a number.
     pub fn read(name: impl Into<String>, source: &dyn WeightSource) -> Result<Self, Error> {
         let name = name.into();
         let parts = (tensors(source.manifest()).into_iter())
@@ -155,7 +155,11 @@ impl Part {
         };
         let (found, label) = (stored.format(), source.label().to_owned());
         let format = || core_tensor::Error::Format { name: tensor.to_owned(), source_name: label, found };
-        Ok(Self { encoder, width, values: stored.to_f32().ok_or_else(format)? })
+        let values = stored.to_f32().ok_or_else(format)?;
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(Error::EmbeddingValues { name: name.to_owned(), tensor: tensor.to_owned() });
+        }
+        Ok(Self { encoder, width, values })
     }
 
     fn count(&self) -> usize {

@@ -5,7 +5,7 @@ use std::path::Path;
 use diffusion_engine::{Catalog, Hires, HiresSize, Refiner};
 use samplers::{Options, Sampler, Schedule};
 
-use super::{Config, Model, list::find};
+use super::{Config, Lora, Model, list::find};
 use crate::{Error, Result};
 
 impl Config {
@@ -41,7 +41,7 @@ impl Config {
             knobs.set(key.name, samplers::Value::Number(guidance));
         }
         let prompt =
-            if table.prompt.is_empty() { String::new() } else { self.with_loras(&table.prompt, &table.negative) };
+            if table.prompt.is_empty() { String::new() } else { self.with_loras(&table.prompt, &table.negative)? };
         Ok(Some(Hires {
             upscaler: table.upscaler.clone(),
             steps: table.steps,
@@ -71,12 +71,16 @@ impl Config {
     }
 
     /// A prompt that asks for the config's LoRAs too, so that a picture's text says all of it.
-    pub(super) fn with_loras(&self, positive: &str, negative: &str) -> String {
-        let tags = self.loras.iter().filter_map(|lora| lora.tag([positive, negative]));
-        tags.fold(positive.to_owned(), |prompt, tag| match prompt.is_empty() {
+    ///
+    /// # Errors
+    /// As [`Lora::names`].
+    pub(super) fn with_loras(&self, positive: &str, negative: &str) -> Result<String> {
+        let names = Lora::names(&self.loras)?;
+        let tags = self.loras.iter().zip(&names).filter_map(|(lora, name)| lora.tag(name, [positive, negative]));
+        Ok(tags.fold(positive.to_owned(), |prompt, tag| match prompt.is_empty() {
             true => tag,
             false => format!("{prompt} {tag}"),
-        })
+        }))
     }
 }
 

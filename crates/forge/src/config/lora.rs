@@ -1,6 +1,6 @@
 //! `[[lora]]`: LoRAs that every picture is drawn with.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -61,24 +61,52 @@ impl Lora {
             .within("--lora", Path::new(""))
     }
 
-    /// What prompts call it.
+    /// What prompts call it, where it is the only one.
     pub fn name(&self) -> String {
         match is_file(&self.path) {
-            true => self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            true => called(&self.path, 0),
             false => self.path.to_string_lossy().into_owned(),
         }
     }
 
-    /// The tag that asks for it; `None` where the prompts name it themselves.
-    pub(crate) fn tag(&self, prompts: [&str; 2]) -> Option<String> {
-        let name = self.name();
+    /// What prompts call each of a config's: a file by its name without its ending, and with as many of the folders before it as tell it from
+    /// another file of that name.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for two files that no folder tells apart, and for a name that no prompt can hold.
+    pub(crate) fn names(loras: &[Self]) -> Result<Vec<String>> {
+        let name = |lora: &Self| {
+            let Some(path) = lora.file() else { return Ok(lora.name()) };
+            let apart = |folders: &usize| {
+                let of = |other: &Self| other.file().map_or_else(|| other.name(), |file| called(file, *folders));
+                loras.iter().all(|other| other.path == *path || of(other) != called(path, *folders))
+            };
+            let wrong = |expected: &str, found: String| {
+                Err(Error::Value { key: "lora.path".into(), expected: expected.into(), found })
+            };
+            let Some(folders) = (0..=path.components().count()).find(apart) else {
+                return wrong("files of different names", format!("`{}` and another of that name", path.display()));
+            };
+            let name = called(path, folders);
+            match name.contains([':', '<', '>', '{', '}', '|']) {
+                true => {
+                    wrong("a file that a prompt can name, without `:`, `<`, `>`, `{`, `}` and `|`", format!("`{name}`"))
+                }
+                false => Ok(name),
+            }
+        };
+        loras.iter().map(name).collect()
+    }
+
+    /// The tag that asks for it by a name; `None` where the prompts name it themselves.
+    pub(crate) fn tag(&self, name: &str, prompts: [&str; 2]) -> Option<String> {
         let is_named = prompts.iter().any(|prompt| {
             diffusion_engine::extra_networks(prompt).iter().any(|network| network.is_lora() && network.name == name)
         });
         let steps = self.steps.map(|[first, last]| format!("{first}-{last}"));
         let more = [("lbw", self.blocks.as_deref()), ("step", steps.as_deref()), ("dora", self.dora.as_deref())];
         let more: Vec<(&str, &str)> = more.into_iter().filter_map(|(k, v)| Some((k, v?))).collect();
-        (!is_named).then(|| Asked::tag(&name, self.strength, self.text.unwrap_or(self.strength), &more))
+        (!is_named).then(|| Asked::tag(name, self.strength, self.text.unwrap_or(self.strength), &more))
     }
 
     /// The file that it names itself; `None` for the name of one in the folder of LoRAs.
@@ -93,6 +121,17 @@ impl Lora {
             false => Ok(self),
         }
     }
+}
+
+/// The name of a file without its ending, behind so many of its folders.
+fn called(path: &Path, folders: usize) -> String {
+    let stem = path.with_extension("");
+    let steps = stem.components().filter_map(|step| match step {
+        Component::Normal(name) => Some(name.to_string_lossy()),
+        _ => None,
+    });
+    let steps: Vec<_> = steps.collect();
+    steps[steps.len().saturating_sub(folders + 1)..].join("/")
 }
 
 /// Whether a name of a LoRA is that of a file.
@@ -127,7 +166,22 @@ mod tests {
             dora: Some("paper".into()),
             ..Lora::of_flag("a/fur.safetensors:0.8:0.5").unwrap()
         };
-        assert_eq!(lora.tag(["a cat", ""]).unwrap(), "<lora:fur:0.5:0.8:lbw=OUTALL:step=2-9:dora=paper>");
-        assert_eq!(lora.tag(["a <lora:fur:0.2> cat", ""]), None);
+        assert_eq!(lora.tag("fur", ["a cat", ""]).unwrap(), "<lora:fur:0.5:0.8:lbw=OUTALL:step=2-9:dora=paper>");
+        assert_eq!(lora.tag("fur", ["a <lora:fur:0.2> cat", ""]), None);
+    }
+
+    #[test]
+    fn files_of_one_name_are_told_apart_by_their_folders() {
+        let of = |paths: &[&str]| {
+            let loras: Vec<Lora> = paths.iter().map(|path| Lora::of_flag(path).unwrap()).collect();
+            Lora::names(&loras)
+        };
+        assert_eq!(of(&["/x/a/same.safetensors", "/x/b/same.safetensors"]).unwrap(), ["a/same", "b/same"]);
+        assert_eq!(of(&["/a/c/same.safetensors", "/b/c/same.safetensors"]).unwrap(), ["a/c/same", "b/c/same"]);
+        assert_eq!(of(&["/a/fur.safetensors", "/b/ink.safetensors", "fur"]).unwrap(), ["a/fur", "ink", "fur"]);
+        assert_eq!(of(&["/a/fur.safetensors", "/a/fur.safetensors"]).unwrap(), ["fur", "fur"]);
+        for wrong in [&["/a/fur.safetensors", "/a/fur.pt"][..], &["/a/f>r.safetensors"], &["/a/{a|b}.safetensors"]] {
+            assert!(matches!(of(wrong), Err(Error::Value { .. })), "{wrong:?}");
+        }
     }
 }

@@ -26,7 +26,11 @@ impl Fitting {
         let (down, up) = (tensors.need(Leaf::Down, "lora_down")?, tensors.need(Leaf::Up, "lora_up")?);
         let mid = tensors.get(Leaf::Mid);
         let found = [up.shape().first(), down.shape().get(1)].map(|d| d.copied().unwrap_or(0));
-        let bad = || site.mismatch(&found);
+        let bad = || Misfit::Factors {
+            module: site.module.to_owned(),
+            expected: site.shape.clone(),
+            found: [down, up].map(|factor| factor.shape().to_vec()),
+        };
         let (out, d_in, places) = (site.shape[0], site.shape[1], site.places());
         let (Some(&rank), Some(&height)) = (down.shape().first(), up.shape().first()) else { return Err(bad()) };
         if height == out && found[1] > d_in && site.module == "img_in" {
