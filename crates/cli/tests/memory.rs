@@ -2,12 +2,18 @@
 
 mod tiny;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use forge::{ComputeChoice, Config, Error, Forge, Job, memory::Bytes, samplers::Value};
+use forge::{
+    ComputeChoice, Config, Enlarger, Error, Forge, HiresConfig, Job, ThreadCount, Threads, Txt2Img,
+    diffusion_engine::{Cancel, Filter, FromPictures, Origin, Pass, Picture, Raster, Size, Upscaler},
+    memory::{Bytes, Plan},
+    samplers::Value,
+};
 use peak_alloc::PeakAlloc;
+use serde_json::Value as Json;
 
-use crate::tiny::Tiny;
+use crate::tiny::{Tensors, Tiny};
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
@@ -18,29 +24,43 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// Why a run under its own plan succeeds.
 const ENOUGH: &str = "what the plan says is enough";
 
-/// The least memory that the plan of a config asks for.
-fn planned(config: &Config) -> u64 {
+/// What the system may round up.
+const SLACK: f64 = 0.05;
+
+/// The least memory that the plan of a job asks for.
+fn least(config: &Config, job: &dyn Fn(&Config) -> Job) -> Bytes {
     let mut config = config.clone();
     config.device.memory = Some(Bytes(1));
-    let job = Job::of(config.request(|| 7).expect(ENOUGH)).expect(ENOUGH);
-    match Forge::load(&config).expect("opening reads headers alone").plan(&job) {
-        Err(Error::Memory(forge::memory::Error::TooLittle { needed, .. })) => needed.0,
+    match Forge::load(&config).expect("opening reads headers alone").plan(&job(&config)) {
+        Err(Error::Memory(forge::memory::Error::TooLittle { needed, .. })) => needed,
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("a byte is enough"),
     }
 }
 
-/// The most that loading and running a config under this ceiling takes.
-fn taken(config: &Config, ceiling: u64) -> u64 {
+/// What of a plan is the process's, of which the heap knows nothing.
+fn of_process(plan: &Plan) -> u64 {
+    let is_its = |name: &str| ["process", "threads"].contains(&name);
+    plan.parts.iter().filter(|(part, _)| is_its(&part.name)).map(|(part, _)| part.mapped.0).sum()
+}
+
+/// What the plan of a job says of the heap where it has the least memory, and what loading and running it takes.
+fn planned_and_taken(config: &Config, job: &dyn Fn(&Config) -> Job) -> [u64; 2] {
     let mut config = config.clone();
-    config.device.memory = Some(Bytes(ceiling));
+    let least = least(&config, job);
+    config.device.memory = Some(least);
     let before = HEAP.current_usage();
     HEAP.reset_peak_usage();
     let forge = Forge::load(&config).expect(ENOUGH);
-    let mut run = forge.txt2img(config.request(|| 7).expect(ENOUGH)).expect(ENOUGH);
+    let planned = least.0 - of_process(&forge.plan(&job(&config)).expect(ENOUGH));
+    let mut run = forge.start(job(&config)).expect(ENOUGH);
     assert!(run.all(|step| step.is_ok()));
     run.images().expect(ENOUGH);
-    (HEAP.peak_usage() - before) as u64
+    [planned, (HEAP.peak_usage() - before) as u64]
+}
+
+fn drawn(config: &Config) -> Job {
+    Job::of(config.request(|| 7).expect(ENOUGH)).expect(ENOUGH)
 }
 
 /// A config of one step.
@@ -53,6 +73,42 @@ fn of(config: &Config, [side, batch, tokens]: [usize; 3], compute: ComputeChoice
     config
 }
 
+/// A golden model of Stable Diffusion in one step.
+fn sd(case: &str, side: usize) -> Config {
+    let mut config =
+        Config::read(&fixtures::path(&format!("golden/{case}/case.toml"))).expect("every case has a config");
+    config.device.compute = ComputeChoice::F32;
+    (config.image.width, config.image.height, config.sampling.steps) = (side, side, 1);
+    config
+}
+
+/// tiny-dev with a T5 that has as many heads as one may have.
+fn many_heads() -> Tiny {
+    let tiny = Tiny::of("tiny-dev");
+    let mut t5 = Tensors::of(&tiny.role("t5"));
+    for block in 0..2 {
+        let name = |name: &str| format!("encoder.block.{block}.layer.0.SelfAttention.{name}.weight");
+        for narrow in ["q", "k", "v"] {
+            t5 = t5.zeros(&name(narrow), "F32", &[128, 32]);
+        }
+        t5 = t5.zeros(&name("o"), "F32", &[32, 128]);
+        if block == 0 {
+            t5 = t5.zeros(&name("relative_attention_bias"), "F32", &[32, 128]);
+        }
+    }
+    let file = tiny.write("t5.safetensors", t5.bytes());
+    tiny.with("t5", &file)
+}
+
+/// A job that begins with a grey picture.
+fn from_picture(config: &Config) -> Job {
+    let size = Size { width: config.image.width, height: config.image.height };
+    let grey = Raster::new(size, vec![[128; 3]; size.width * size.height]).expect("as many pixels as the size has");
+    let request: Txt2Img = config.request(|| 7).expect(ENOUGH);
+    let request = request.with(|pass: &mut Pass| pass.start = Origin::Pictures(Arc::new(FromPictures::of(grey))));
+    Job::of(request).expect(ENOUGH)
+}
+
 #[test]
 fn a_run_takes_no_more_than_its_plan_says() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,11 +119,8 @@ fn a_run_takes_no_more_than_its_plan_says() {
     for (name, config) in [("demo", demo), ("tiny-dev", tiny.config()), ("tiny-schnell", also.config())] {
         for (size, compute) in small.iter().flat_map(|&size| [(size, ComputeChoice::F32), (size, ComputeChoice::Auto)])
         {
-            // given a request, and what its plan says is enough
-            let config = of(&config, size, compute);
-            let planned = planned(&config);
-            // when it is run under that, then it is enough
-            let taken = taken(&config, planned);
+            // given a request, when it is run under what its plan says is enough, then it is enough
+            let [planned, taken] = planned_and_taken(&of(&config, size, compute), &drawn);
             assert!(taken <= planned, "{name} {compute} {size:?}: {taken} bytes, planned {planned}");
         }
     }
@@ -79,7 +132,177 @@ fn a_negative_prompt_is_in_the_plan_too() {
     let tiny = Tiny::of("tiny-dev");
     let mut config = of(&tiny.config(), [64, 2, 1024], ComputeChoice::F32);
     (config.sampling.cfg, config.prompt.negative) = (3.0.into(), "a dog".into());
-    let planned = planned(&config);
-    let taken = taken(&config, planned);
+    let [planned, taken] = planned_and_taken(&config, &drawn);
     assert!(taken <= planned, "{taken} bytes, planned {planned}");
+}
+
+#[test]
+fn every_kind_of_run_keeps_to_its_plan() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (tiny, heads) = (Tiny::of("tiny-dev"), many_heads());
+    let flux = |size| of(&tiny.config(), size, ComputeChoice::F32);
+    let long = Config {
+        prompt: forge::Prompt { positive: "a fox, ".repeat(9_000), ..sd("sd-1", 64).prompt },
+        ..sd("sd-1", 64)
+    };
+    let hires = |upscaler| {
+        let mut config = sd("sd-1", 256);
+        config.hires = HiresConfig { scale: Some(2.0), steps: Some(1), upscaler, ..config.hires };
+        config
+    };
+    let mut refined = sd("sd-1", 512);
+    refined.refiner.checkpoint = Some(fixtures::path("golden/sd-2/model.safetensors"));
+    refined.sampling.steps = 2;
+    let rows: [(&str, Config, fn(&Config) -> Job); 11] = [
+        ("t5_length 2,048", flux([64, 1, 2048]), drawn),
+        ("t5_length 4,096", flux([64, 1, 4096]), drawn),
+        ("a T5 of 128 heads", of(&heads.config(), [64, 1, 4096], ComputeChoice::F32), drawn),
+        ("a batch of Flux", flux([512, 4, 24]), drawn),
+        (
+            "a batch of Stable Diffusion",
+            Config { image: forge::ImageConfig { batch: 4, ..sd("sd-1", 512).image }, ..sd("sd-1", 512) },
+            drawn,
+        ),
+        ("the longest prompt", long, drawn),
+        ("hires of latents", hires(Upscaler::default()), drawn),
+        ("hires of pixels", hires(Upscaler::Picture(Filter::Lanczos)), drawn),
+        ("a refiner", refined, drawn),
+        ("img2img of Flux", flux([512, 1, 24]), from_picture),
+        ("img2img of Stable Diffusion", sd("sd-1", 512), from_picture),
+    ];
+    let mut faults = Vec::new();
+    for (name, config, job) in rows {
+        let [planned, taken] = planned_and_taken(&config, &job);
+        if taken > planned {
+            faults.push(format!("{name}: {taken} bytes, planned {planned}"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn a_picture_is_made_larger_within_the_ceiling() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let picture = Picture { width: 640, height: 480, pixels: vec![128; 640 * 480 * 3], opacity: None };
+    for (model, mib) in [("esrgan-x4.safetensors", 400), ("compact-x4.pth", 300), ("compact-x4.pth", 400)] {
+        let mut config = Config::default();
+        (config.device.memory, config.device.compute) = (Some(Bytes(mib << 20)), ComputeChoice::F32);
+        let before = HEAP.current_usage();
+        HEAP.reset_peak_usage();
+        let threads = Threads::start(ThreadCount::new(2).expect("two threads"));
+        let path = fixtures::path(&format!("golden/upscale/{model}"));
+        let enlarger = Enlarger::open(&path, &config, threads).expect(ENOUGH);
+        let larger = enlarger.enlarge(&picture, None, &Cancel::default(), &|_, _| {}).expect(ENOUGH);
+        let taken = (HEAP.peak_usage() - before) as u64;
+        assert_eq!(larger.width, 2560);
+        assert!(taken <= mib << 20, "{model}: {taken} bytes under {mib} MiB");
+    }
+}
+
+/// Draws the smallest picture of a model.
+fn draw(forge: &Forge, config: &Config) {
+    let mut run = forge.start(drawn(config)).expect(ENOUGH);
+    assert!(run.all(|step| step.is_ok()));
+    run.images().expect(ENOUGH);
+}
+
+/// How much more is allocated after so many turns than after the third, in bytes.
+fn left_by(turns: usize, turn: impl Fn()) -> i64 {
+    (0..3).for_each(|_| turn());
+    let first = HEAP.current_usage() as i64;
+    (3..turns).for_each(|_| turn());
+    HEAP.current_usage() as i64 - first
+}
+
+/// What a map or a list may grow by now and then, in bytes; a tiny model has many times more.
+const GROWN: i64 = 256 << 10;
+
+#[test]
+fn one_run_after_the_other_leaves_nothing_behind() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let config = Tiny::quick();
+    let config = config.config();
+    let forge = Forge::load(&config).expect(ENOUGH);
+    let left = left_by(100, || draw(&forge, &config));
+    assert!(left <= GROWN, "{left} bytes");
+}
+
+#[test]
+fn two_models_in_turn_leave_nothing_behind() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (one, other) = (Tiny::quick(), Tiny::of("tiny-dev"));
+    let (one, other) = (one.config(), of(&other.config(), [16, 1, 8], ComputeChoice::F32));
+    let left = left_by(10, || {
+        for config in [&one, &other, &one] {
+            draw(&Forge::load(config).expect(ENOUGH), config);
+        }
+    });
+    assert!(left <= GROWN, "{left} bytes");
+}
+
+/// What `forge plan` says in JSON.
+fn plan(tiny: &Tiny, args: &[&str]) -> Json {
+    let ran = tiny.forge(&[&["plan", "--config", "flux.toml", "--json"], args].concat()).done();
+    ran.json().remove(0)
+}
+
+#[test]
+fn the_command_plans_as_it_runs_and_loads_nothing_for_it() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let tiny = Tiny::quick();
+    let planned = plan(&tiny, &["--memory", "2 GiB"]);
+    let ran = tiny.txt2img(&["--json", "--output", "a.png", "--memory", "2 GiB"]).done().json();
+    assert_eq!(ran[0]["bytes"], planned["bytes"]);
+    assert_eq!(
+        (planned["ceiling"]["from"].as_str(), planned["ceiling"]["bytes"].as_u64()),
+        (Some("memory"), Some(2 << 30))
+    );
+    // all parts and the largest stage are the whole
+    let sum = |list: &str| planned[list].as_array().unwrap().iter().map(|it| it["bytes"].as_u64().unwrap());
+    assert_eq!(planned["bytes"].as_u64(), Some(sum("parts").sum::<u64>() + sum("stages").max().unwrap()));
+    // each stage that ends says what was planned of it
+    let stage =
+        |name: &str| planned["stages"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap().clone();
+    let reports: Vec<_> = ran.iter().filter(|event| event["event"] == "memory").collect();
+    assert_eq!(
+        reports.iter().map(|it| it["stage"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["encode", "sample", "decode"]
+    );
+    for report in reports {
+        assert_eq!(report["planned"], stage(report["stage"].as_str().unwrap())["total"], "{report}");
+    }
+    // a run that can't be is refused with what would do, and what does is enough
+    let refused = tiny.forge(&["plan", "--config", "flux.toml", "--memory", "1"]).refused(3, &["the model needs"]);
+    let (_, enough) = refused.err.split_once("memory = \"").unwrap();
+    let enough = enough.split('"').next().unwrap();
+    assert_eq!(plan(&tiny, &["--memory", enough])["parts"][0]["place"], "file");
+    tiny.txt2img(&["--output", "b.png", "--memory", enough]).done();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_process_stays_under_its_ceiling() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // given the least memory of plans in which each stage counts
+    let rows: [(&str, &[&str]); 5] = [
+        ("t5_length 4,096", &["--t5-length", "4096"]),
+        ("a batch", &["--width", "512", "--height", "512", "--batch", "4"]),
+        ("a large picture", &["--width", "1024", "--height", "1024"]),
+        ("hires", &["--width", "256", "--height", "256", "--hires-scale", "2"]),
+        ("a dump", &["--width", "256", "--height", "256", "--dump", "all.safetensors"]),
+    ];
+    for (name, args) in rows {
+        let tiny = Tiny::of("tiny-schnell").set("sampling", "steps", 1);
+        let refused =
+            tiny.forge(&[&["plan", "--config", "flux.toml", "--threads", "2", "--memory", "1"], args].concat());
+        let (_, enough) = refused.err.split_once("memory = \"").unwrap();
+        let enough = enough.split('"').next().unwrap();
+        // when it is run under that
+        let run = &["--json", "--output", "a-{index}.png", "--threads", "2", "--memory", enough][..];
+        let ran = tiny.txt2img(&[run, args].concat()).done().json();
+        // then the most that the process had is no more, but for what the system rounds up
+        let last = ran.iter().rfind(|event| event["event"] == "memory").unwrap();
+        let (most, ceiling) = (last["process"].as_u64().unwrap(), enough.parse::<Bytes>().unwrap().0);
+        assert!(most as f64 <= ceiling as f64 * (1.0 + SLACK), "{name}: {most} bytes under {ceiling}");
+    }
 }

@@ -79,7 +79,7 @@ struct Trial {
 
 impl Trial {
     fn of(tiny: Tiny, role: &str) -> Self {
-        let tiny = tiny.set("device", "memory", "64 MiB").set("prompt", "t5_length", 2);
+        let tiny = tiny.set("device", "memory", "192 MiB").set("prompt", "t5_length", 2);
         let model = tiny.path("m.safetensors");
         let tiny = tiny.with(role, &model);
         Self { config: tiny.config(), tiny }

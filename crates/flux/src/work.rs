@@ -14,8 +14,8 @@ const TOKENIZERS: u64 = 32 << 20;
 /// Rows of a matrix that are unpacked at a time where it stays in its file.
 const PANEL_ROWS: usize = 512; // core_tensor: MappedMatrix
 
-/// Columns of the widest panel that a kernel packs.
-const PANEL_WIDTH: usize = 32; // kernels: two vectors of sixteen
+/// How often an encoded prompt is held at most: as it is encoded, as it is kept, and as a block is given it.
+const PROMPT_COPIES: u64 = 2;
 
 /// The parts of a Flux by their headers, of which each stage takes one.
 #[derive(Clone, Debug)]
@@ -57,8 +57,9 @@ impl Networks {
         // A prompt that can't be read is refused before this.
         let editions: usize = job.editions(index).map_or(2, |prompts| prompts.iter().map(Vec::len).sum());
         let tokens = t5_tokens(pass, self.transformer.guidance);
-        let of_one = self.t5.encoded_bytes(tokens).saturating_add(self.positions(tokens, pass));
-        of_one.saturating_mul(editions as u64)
+        let of_one = self.t5.encoded_bytes(tokens).saturating_mul(PROMPT_COPIES);
+        // One is as much as two are, as encoding it leaves copies of its own.
+        of_one.saturating_add(self.positions(tokens, pass)).saturating_mul(editions.max(2) as u64)
     }
 
     /// Sines and cosines of the positions of a pass's tokens.
@@ -75,13 +76,12 @@ impl Networks {
 
     /// What a block of the transformer holds: pictures and prompts are predicted one by one.
     fn block(&self, pass: &Pass) -> u64 {
-        let Dimensions { hidden, mlp, heads, .. } = self.transformer;
+        let Dimensions { hidden, mlp, .. } = self.transformer;
         let numbers = |of: &[(usize, usize)]| {
             of.iter().map(|&(times, n)| (times as u64).saturating_mul(n as u64)).fold(0, u64::saturating_add)
         };
         let tokens = self.tokens(t5_tokens(pass, self.transformer.guidance), pass) as u64;
-        let filled = heads.saturating_mul((hidden / heads.max(1)).next_multiple_of(PANEL_WIDTH));
-        let values = numbers(&[(6, hidden), (2, filled), (2, mlp)]).saturating_mul(tokens);
+        let values = numbers(&[(8, hidden), (6, mlp)]).saturating_mul(tokens);
         let panel = numbers(&[(2 * PANEL_ROWS, hidden.saturating_add(mlp))]);
         values.saturating_add(panel).saturating_mul(4)
     }

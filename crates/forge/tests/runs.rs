@@ -181,7 +181,7 @@ fn opening_reads_neither_sampling_nor_size_and_a_job_is_planned_by_its_own() {
     let mut config = config();
     config.sampling.sampler = "no such sampler".into();
     config.image.width = 1001;
-    config.device.memory = Some(Bytes(64 << 20));
+    config.device.memory = Some(Bytes(192 << 20));
     let forge = Forge::load(&config).unwrap();
     let job = |side| Job::of(request(1).size(Size { width: side, height: side })).unwrap();
     assert!(forge.plan(&job(32)).unwrap().total() < forge.plan(&job(64)).unwrap().total());

@@ -28,8 +28,8 @@ pub const ENLARGE: &str = "enlarge";
 /// Decoding the pictures.
 pub const DECODE: &str = "decode";
 
-/// What is kept of a picture's colours: as a network made them, in f32, and as they are written, in eight bits.
-const OF_A_COLOUR: u64 = 4 + 1;
+/// What is held of each pixel of a picture: as a network made it and as that is cut to its range, in f32, and as it is written, in eight bits.
+const OF_A_PIXEL: u64 = 32;
 
 /// How often pictures are held while they are encoded, as shares of what they are when decoded: as they were read and as they are given.
 pub const DECODED_COPIES: u64 = 2;
@@ -68,7 +68,7 @@ impl Work {
     /// What decoding the pictures of a job holds beside the decoder's own maps: those that are done.
     pub fn decoded(job: &Job) -> u64 {
         let Size { width, height } = job.passes().last().map_or(Size { width: 0, height: 0 }, Pass::largest);
-        product(&[width, height, 3, job.batch()]).saturating_mul(OF_A_COLOUR)
+        product(&[width, height, job.batch()]).saturating_mul(OF_A_PIXEL)
     }
 
     /// The most that is held at once.

@@ -18,10 +18,10 @@ impl T5Dimensions {
     pub fn encoding_bytes(&self, tokens: usize) -> u64 {
         let Self { width, inner, heads, mlp, .. } = *self;
         let filled = heads.saturating_mul((inner / heads.max(1)).next_multiple_of(PANEL_WIDTH));
-        // What it is given and that normalised; queries, keys and values; the last two as attention packs them, and what comes of it.
-        let attention = sum(&[(2, width), (4, inner), (2, filled)]);
-        // What it is given, both inner layers and their product, and the result.
-        let dense = sum(&[(2, width), (3, mlp)]);
+        // What it is given and what comes of it; queries, keys and values, twice where parts are put together, and what attention packs.
+        let attention = sum(&[(4, width), (7, inner), (1, filled)]);
+        // Both inner layers and their product.
+        let dense = sum(&[(4, width), (4, mlp)]);
         let values = times(tokens, attention.max(dense)).saturating_add(self.bias_values(tokens));
         bytes(values.saturating_add(panel(width.max(inner).max(mlp))))
     }
@@ -31,9 +31,9 @@ impl T5Dimensions {
         bytes(times(tokens, self.width as u64))
     }
 
-    /// A number for each head and distance.
+    /// A number for each head and distance, as they are computed and as a tensor.
     fn bias_values(&self, tokens: usize) -> u64 {
-        times(self.heads, (tokens as u64).saturating_mul(2))
+        times(self.heads, (tokens as u64).saturating_mul(4))
     }
 }
 
@@ -41,8 +41,8 @@ impl ClipDimensions {
     /// What encoding a chunk of tokens takes at most, in bytes, without the result: chunks are encoded one by one.
     pub fn encoding_bytes(&self) -> u64 {
         let Self { width, inner, positions, .. } = *self;
-        let attention = sum(&[(6, width), (2, width.next_multiple_of(PANEL_WIDTH))]);
-        let dense = sum(&[(3, width), (2, inner)]);
+        let attention = sum(&[(11, width), (1, width.next_multiple_of(PANEL_WIDTH))]);
+        let dense = sum(&[(4, width), (4, inner)]);
         bytes(times(positions, attention.max(dense)).saturating_add(panel(width.max(inner))))
     }
 
