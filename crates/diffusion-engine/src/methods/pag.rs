@@ -125,8 +125,8 @@ impl Asks for Pag {
 
     fn added(&self, asking: &Asking, guided: Latent) -> Result<Latent, Error> {
         let perturbs = Arc::new(self.perturbs.clone());
-        let perturbed =
-            asking.again.ask(asking.x, asking.sigma, Whose::Positive, &[perturbs.clone() as Arc<dyn Hooks>])?;
+        let hooks: Arc<dyn Hooks> = perturbs.clone();
+        let perturbed = asking.again.ask(asking.x, asking.sigma, Whose::Positive, &[hooks])?;
         if !perturbs.found.load(Relaxed) {
             return Err(asking.failed("`pag` finds none of the blocks in the model whose attention it is to perturb"));
         }

@@ -106,7 +106,8 @@ impl Asks for Slg {
 
     fn added(&self, asking: &Asking, guided: Latent) -> Result<Latent, Error> {
         let skips = Arc::new(self.skips.clone());
-        let skipped = asking.again.ask(asking.x, asking.sigma, Whose::Positive, &[skips.clone() as Arc<dyn Hooks>])?;
+        let hooks: Arc<dyn Hooks> = skips.clone();
+        let skipped = asking.again.ask(asking.x, asking.sigma, Whose::Positive, &[hooks])?;
         if !skips.found.load(Relaxed) {
             return Err(asking.failed("`slg` finds none of the blocks in the model that it is to skip"));
         }
