@@ -209,5 +209,5 @@ fn a_unet_that_is_told_to_stop_stops_in_the_block_that_it_is_in() {
     };
     let stopped = predicted(&unet, &golden, None, &Inside::until(&cancel).with(Arc::new(Look(look))));
     assert!(matches!(stopped, Err(diffusion_engine::Error::Cancelled)));
-    assert_eq!(*seen.lock().unwrap(), ["input_blocks.0", "input_blocks.1.0.attn1"]);
+    assert_eq!(*seen.lock().unwrap(), ["input_blocks.0", "input_blocks.0.onward", "input_blocks.1.0.attn1"]);
 }
