@@ -111,7 +111,7 @@ fn peaks(config: &Config) -> Result<BTreeMap<&'static str, u64>, Box<dyn Error>>
     let forge = Forge::load(config)?;
     let mut run = forge.start(job(config)?)?;
     end("load");
-    while let Some(event) = run.next() {
+    for event in run.by_ref() {
         match event? {
             Event::Encoded { .. } => end(work::ENCODE),
             Event::Step(_) => end(work::SAMPLE),

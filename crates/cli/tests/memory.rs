@@ -109,6 +109,9 @@ fn from_picture(config: &Config) -> Job {
     Job::of(request).expect(ENOUGH)
 }
 
+/// What it is called, its config, and its job.
+type Row = (&'static str, Config, fn(&Config) -> Job);
+
 #[test]
 fn a_run_takes_no_more_than_its_plan_says() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,7 +156,7 @@ fn every_kind_of_run_keeps_to_its_plan() {
     let mut refined = sd("sd-1", 512);
     refined.refiner.checkpoint = Some(fixtures::path("golden/sd-2/model.safetensors"));
     refined.sampling.steps = 2;
-    let rows: [(&str, Config, fn(&Config) -> Job); 11] = [
+    let rows: [Row; 11] = [
         ("t5_length 2,048", flux([64, 1, 2048]), drawn),
         ("t5_length 4,096", flux([64, 1, 4096]), drawn),
         ("a T5 of 128 heads", of(&heads.config(), [64, 1, 4096], ComputeChoice::F32), drawn),

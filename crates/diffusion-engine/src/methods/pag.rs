@@ -26,7 +26,7 @@ const PAG: Key = key("pag", Kind::Number { min: 0.0, max: 100.0 }, "off", "3.0")
     .about("Scale of perturbed-attention guidance")
     .docs("perturbed-attention guidance: how far it goes away from what the model sees without attention among pixels; costs one call more")
     .flag("pag")
-    .label("pag_scale");
+    .label("pagi_scale");
 
 const BLOCKS: Key = key(
     "pag_blocks",

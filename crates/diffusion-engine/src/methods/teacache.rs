@@ -1,7 +1,7 @@
 //! A step cache by what the first block is given: while the changes of it, through a polynomial that tells the output's from them, have not
 //! added up, what all blocks added stands for them (Liu et al. 2024, Timestep Embedding Tells: It's Time to Cache for Video Diffusion Model).
 //!
-//! Reference: TeaCache's TeaCache4FLUX/teacache_flux.py, 7c10efc, with the coefficients that were fitted for FLUX.1 dev.
+//! Reference: TeaCache's TeaCache4FLUX/teacache_flux.py, with the coefficients that were fitted for FLUX.1 dev.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -21,17 +21,17 @@ const TILES: Key = key("tiles", Kind::Whole { min: 0, max: Size::MAX, step: 16 }
          those that overlap are put together each time",
     )
     .flag("tiles")
-    .label("tiled_diffusion_tile_width");
+    .label("multidiffusion_tile_width");
 
 const HEIGHT: Key = key("tiles_height", Kind::Whole { min: 16, max: Size::MAX, step: 16 }, "the width", "768")
     .about("Height of those tiles")
     .docs("the height of those tiles, in pixels")
-    .label("tiled_diffusion_tile_height");
+    .label("multidiffusion_tile_height");
 
 const OVERLAP: Key = key("tiles_overlap", Kind::Whole { min: 0, max: Size::MAX, step: 16 }, "64", "128")
     .about("How far those tiles overlap at least")
     .docs("how far they overlap at least, in pixels")
-    .label("tiled_diffusion_tile_overlap");
+    .label("multidiffusion_tile_overlap");
 
 const WEIGHTS: Key = key("tiles_weights", Kind::Choice(&["even", "gaussian"]), "even", "\"gaussian\"")
     .about("How tiles count where they overlap")
@@ -39,7 +39,7 @@ const WEIGHTS: Key = key("tiles_weights", Kind::Choice(&["even", "gaussian"]), "
         "how tiles count where they overlap: `even`, as in MultiDiffusion, \
          or the more the nearer to their middle (`gaussian`), as in Mixture of Diffusers",
     )
-    .label("tiled_diffusion_weights");
+    .label("Tile weights");
 
 fn wraps(settings: &Settings) -> Vec<Arc<dyn Wrap>> {
     let pixels = |key| settings.number(key).map(|pixels| pixels as usize);
