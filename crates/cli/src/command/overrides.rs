@@ -92,7 +92,7 @@ impl Txt2ImgArgs {
         for lora in &self.lora {
             let lora = Lora::of_flag(lora)?;
             // A flag wins over the file.
-            config.loras.retain(|other| other.name() != lora.name());
+            config.loras.retain(|other| !other.is_same(&lora));
             config.loras.push(lora);
         }
         config.allow_partial_lora |= self.allow_partial_lora;

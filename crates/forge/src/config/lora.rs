@@ -69,6 +69,14 @@ impl Lora {
         }
     }
 
+    /// Whether both mean one file, as far as that can be told without looking it up.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self.file(), other.file()) {
+            (Some(own), Some(others)) => own == others,
+            (None, _) | (_, None) => self.name() == other.name(),
+        }
+    }
+
     /// What prompts call each of a config's: a file by its name without its ending, and with as many of the folders before it as tell it from
     /// another file of that name.
     ///
