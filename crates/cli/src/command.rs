@@ -6,6 +6,7 @@ mod config;
 mod convert;
 mod devices;
 mod flags;
+mod grid;
 mod img2img;
 mod live;
 mod ops;
@@ -86,7 +87,7 @@ fn run(registry: &Catalog, arguments: Vec<OsString>) -> ExitCode {
 fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Result<()> {
     // A run ends in its own way; what only prints ends at once.
     let is_awaited = match asked {
-        Command::Txt2img(_) | Command::Img2img(_) | Command::Batch(_) | Command::Replay(_) => true,
+        Command::Txt2img(_) | Command::Img2img(_) | Command::Batch(_) | Command::Grid(_) | Command::Replay(_) => true,
         Command::Upscale(_) | Command::Convert(_) => true,
         Command::Plan(_) | Command::Samplers(_) | Command::Schedules(_) | Command::Inspect(_) | Command::Ops(_) => {
             false
@@ -103,6 +104,7 @@ fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Re
         Command::Txt2img(args) => txt2img::run(registry, &args),
         Command::Img2img(args) => img2img::run(registry, &args),
         Command::Batch(args) => batch::run(registry, &args),
+        Command::Grid(args) => grid::run(registry, &args),
         Command::Plan(args) => plan::run(registry, &args),
         Command::Replay(args) => replay::run(registry, &args),
         Command::Upscale(args) => upscale::run(&args),

@@ -439,14 +439,15 @@ fn a_whole_folder_is_the_pipeline_that_it_says() {
     let tiny = quick_dev();
     whole(&tiny);
     let index = |class: Value| tiny.write("w/model_index.json", json!({ "_class_name": class }).to_string());
-    for class in ["ChromaPipeline", "StableDiffusion3Pipeline", "WanPipeline", "FluxControlPipeline", "fluxpipeline"] {
+    for class in ["ChromaPipeline", "StableDiffusion3Pipeline", "WanPipeline", "FluxControlNetPipeline", "fluxpipeline"]
+    {
         index(class.into());
         refuse(&tiny, &["--folder", "w"], &[&format!("is of a `{class}`, expected `FluxPipeline`")]);
     }
     index(json!(["FluxPipeline"]));
     refuse(&tiny, &["--folder", "w"], &["expected `FluxPipeline`"]);
     for class in
-        ["FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline", "FluxFillPipeline", "FluxKontextPipeline"]
+        ["FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline", "FluxFillPipeline", "FluxControlPipeline"]
     {
         index(class.into());
         tiny.txt2img(&["--folder", "w", "--output", "w.png"]).done();

@@ -191,7 +191,8 @@ fn a_decoder_that_overflows_half_precision_draws_what_it_would_without() {
     }
     assert!(scaled > 20, "{scaled}");
     tiny.write("m.safetensors", file.bytes());
-    for compute in ["auto", "f32", "bf16"] {
+    // `auto` is bf16 where the processor has it.
+    for compute in ["auto", "f32"] {
         let plain = drawn(&tiny, "sd-1", &["--compute", compute]);
         let found = drawn(&tiny, "sd-1", &["--compute", compute, "--checkpoint", "m.safetensors"]);
         let db = psnr(&found, &plain);

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use core_tensor::{Device, Latent, Tensor};
+use core_tensor::{Device, Tensor};
 use samplers::{Options, Prediction, SigmaSpace};
 
-use crate::{Encoded, Error, Inside, Key, Method, Pass, Piece, Prompt, Size};
+use crate::{Encoded, Error, Inside, Key, Method, Pass, Piece, Predictor, Prompt, Size};
 
 /// A loaded model of any family: everything between the words and the latent, and from the latent to pixels.
 ///
@@ -120,16 +120,6 @@ impl Shown {
             }),
         }
     }
-}
-
-/// A model under the prompts of a pass.
-pub trait Predictor: Send {
-    /// The clean latents that the model sees in `x` at a noise level, `[b, channels, h, w]`: one for each of `which`, in that order,
-    /// as one batch or one after the other. `which` are indices of the prompts that [`Model::prepare`] was given.
-    ///
-    /// # Errors
-    /// What [`Inside`] ends the call with, or the model's own.
-    fn predict(&mut self, x: &Latent, sigma: f32, which: &[usize], inside: &Inside) -> Result<Vec<Latent>, Error>;
 }
 
 /// Makes pixels of latents, and latents of pixels.

@@ -9,7 +9,7 @@ use diffusion_engine::{
 use crate::{Dimensions, PATCH, model::t5_tokens};
 
 /// What both tokenizers keep; building them takes no more.
-const TOKENIZERS: u64 = 32 << 20;
+const TOKENIZERS: u64 = 33 << 20;
 
 /// Rows of a matrix that are unpacked at a time where it stays in its file.
 const PANEL_ROWS: usize = 512; // core_tensor: MappedMatrix

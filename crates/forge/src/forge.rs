@@ -223,7 +223,10 @@ impl Forge {
             opened.fits(&job)?;
             Ok((which, opened.plan(&job, loras, &process)?))
         };
-        let plans = job.models().into_iter().map(plan).collect::<Result<_>>()?;
+        let (plans, mut errors): (Vec<_>, Vec<_>) = job.models().into_iter().map(plan).partition(Result::is_ok);
+        // Of models that take turns the largest says what would do.
+        errors.sort_by_key(|error: &Result<_>| std::cmp::Reverse(error.as_ref().err().map(needed)));
+        let plans = errors.into_iter().take(1).chain(plans).collect::<Result<_>>()?;
         Ok(Plans::of(plans, self.0.opened.ceiling().bytes))
     }
 
@@ -348,5 +351,13 @@ fn bytes_of(wanted: &[Wanted]) -> u64 {
 impl fmt::Debug for Forge {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_struct("Forge").field("name", &self.name()).field("threads", &self.0.threads).finish_non_exhaustive()
+    }
+}
+
+/// What a model needs of memory that has too little; the most for what is wrong otherwise, which comes first.
+fn needed(error: &Error) -> u64 {
+    match error {
+        Error::Memory(memory::Error::TooLittle { needed, .. }) => needed.0,
+        _ => u64::MAX,
     }
 }

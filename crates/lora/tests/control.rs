@@ -76,6 +76,12 @@ fn drawn(model: &Arc<dyn Model>, request: Txt2Img) -> Result<Run, Error> {
     Ok(run)
 }
 
+/// An error with what it came of.
+fn told(error: &Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |&cause| cause.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
+}
+
 fn assert_agrees(golden: &Golden, name: &str, model: &Arc<dyn Model>, run: &Run) {
     let expected = golden.floats(&format!("{name}.latent"));
     let worst = deviation(&values(&run.latent().0), &expected) / std(&expected);
@@ -91,8 +97,8 @@ fn flux_with_a_control_picture_draws_as_in_diffusers_and_asks_for_one() {
     let model = model(transformer(Some(stored(&golden, "control.img_in.weight"))));
     let run = drawn(&model, controlled(&golden)).unwrap();
     assert_agrees(&golden, "control", &model, &run);
-    let error = drawn(&model, request(&golden)).unwrap_err().to_string();
-    assert!(error.contains("the control picture"), "{error}");
+    let error = drawn(&model, request(&golden)).unwrap_err();
+    assert!(told(&error).contains("the control picture"), "{error:?}");
 }
 
 #[test]
@@ -119,7 +125,8 @@ fn a_lora_has_flux_take_a_control_picture_as_in_diffusers_and_without_it_none() 
     let model = model(adapted.clone());
     let alone = values(&drawn(&model, request(&golden)).unwrap().latent().0);
 
-    let refused = drawn(&model, controlled(&golden)).unwrap_err().to_string();
+    let refused = drawn(&model, controlled(&golden)).unwrap_err();
+    let refused = told(&refused);
     assert!(refused.contains("a control picture") && refused.contains("a model that takes none"), "{refused}");
 
     adapted.put("canny", fitted.branches(0)).unwrap();
@@ -127,8 +134,8 @@ fn a_lora_has_flux_take_a_control_picture_as_in_diffusers_and_without_it_none() 
     fitted.adapter.set(1.0, 0.0, &Blocks::default());
     let run = drawn(&model, controlled(&golden)).unwrap();
     assert_agrees(&golden, "lora", &model, &run);
-    let missing = drawn(&model, request(&golden)).unwrap_err().to_string();
-    assert!(missing.contains("a LoRA in use is made for"), "{missing}");
+    let missing = drawn(&model, request(&golden)).unwrap_err();
+    assert!(told(&missing).contains("a LoRA in use is made for"), "{missing:?}");
 
     adapted.take("canny");
     assert!(values(&drawn(&model, request(&golden)).unwrap().latent().0) == alone, "without it");

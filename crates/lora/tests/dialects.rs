@@ -112,7 +112,7 @@ fn is_diffusers(spelling: &Spelling) -> bool {
 fn every_dialect_of_flux_finds_every_matrix() {
     let targets = flux();
     let (own, theirs) = (matrices(&targets[0]), spelled(&targets[0], is_diffusers));
-    assert_eq!((own.len(), theirs.len()), (314, 504));
+    assert_eq!((own.len(), theirs.len()), (314, 504 + 38));
     // kohya and ComfyUI name what BFL names
     for named in [kohya("lora_unet_"), kohya("lycoris_"), kohya("")] {
         assert_eq!(whole(&lora(&own, named), &targets), [314, 0, 0]);
@@ -231,7 +231,9 @@ fn another_familys_lora_is_an_error_and_what_is_left_over_is_told() {
     let file = lora(&matrices(&sdxl()[0]), kohya("lora_unet_"));
     let fitted = file.fitted("sd15", &sd1, Dora::default()).unwrap();
     let Error::Partial { report } = fitted.whole().unwrap_err() else { panic!("it was whole") };
-    assert!(report.unmatched.iter().any(|unmatched| matches!(unmatched.why, Misfit::Shape { .. })));
+    assert!(
+        report.unmatched.iter().any(|unmatched| matches!(unmatched.why, Misfit::Shape { .. } | Misfit::Factors { .. }))
+    );
     // A module with a letter too much is told with its likely name.
     let mut modules = matrices(&flux[0]);
     modules[5].0 += "x";
@@ -259,7 +261,7 @@ fn files_that_are_damaged_are_told_and_add_nothing() {
         fitted.report.unmatched[0].why.clone()
     };
     let zeros = |shape: &[usize]| Stored::of(&vec![0.0; shape.iter().product()], shape.to_vec());
-    let is_shape = |why: Misfit| assert!(matches!(why, Misfit::Shape { .. }), "{why}");
+    let is_shape = |why: Misfit| assert!(matches!(why, Misfit::Shape { .. } | Misfit::Factors { .. }), "{why}");
     assert!(matches!(why(vec![("lora_down.weight", zeros(&[4, 320]))]), Misfit::Incomplete { missing: "lora_up" }));
     is_shape(why(vec![("lora_down.weight", zeros(&[4, 321])), ("lora_up.weight", zeros(&[320, 4]))]));
     is_shape(why(vec![("lora_down.weight", zeros(&[4, 320])), ("lora_up.weight", zeros(&[320, 5]))]));
@@ -279,7 +281,7 @@ fn files_that_are_damaged_are_told_and_add_nothing() {
     let nan = Stored::of(&[f32::NAN], vec![1]);
     let fine = || vec![("lora_down.weight", zeros(&[1, 320])), ("lora_up.weight", zeros(&[320, 1]))];
     assert_eq!(why([fine(), vec![("alpha", nan)]].concat()), Misfit::NotFinite);
-    assert_eq!(why([fine(), vec![("alpha", zeros(&[2]))]].concat()), Misfit::Unknown);
+    assert_eq!(why([fine(), vec![("alpha", zeros(&[2]))]].concat()), Misfit::Alpha { found: vec![2] });
     let whole = Stored::of_bytes(Format::I32, vec![320, 1], vec![0; 1280]).unwrap();
     assert!(matches!(why(vec![fine().remove(0), ("lora_up.weight", whole)]), Misfit::Format { found: "I32" }));
     let nothing = LoraFile::read(&Memory::of([("a.weight", zeros(&[1]))]));

@@ -137,11 +137,5 @@ fn a_run_from_a_snapshot_and_a_picture_of_a_batch_are_those_of_a_run_alone() {
     let of_batch: Tensor<4> = whole.latent().0.clone().narrow(0, 1, 1);
     assert_eq!(values(&of_batch), last(&second));
     assert_eq!(whole.images().unwrap()[1], second.images().unwrap()[0]);
-    assert!(
-        second
-            .image()
-            .unwrap()
-            .infotext
-            .contains("Denoising strength: 0.8, Mask blur: 4, Soft inpainting enabled: True")
-    );
+    assert!(second.image().unwrap().infotext.contains("Soft inpainting enabled: True"));
 }

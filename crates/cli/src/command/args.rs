@@ -31,6 +31,8 @@ pub(super) enum Command {
     Img2img(Box<Img2ImgArgs>),
     /// Draw every picture of a folder anew, as img2img does with one
     Batch(Box<BatchArgs>),
+    /// Draw pictures that differ in one, two or three keys, on a sheet
+    Grid(Box<GridArgs>),
     /// Tell what a run would hold of memory, before anything is loaded
     Plan(Box<Txt2ImgArgs>),
     /// Draw a picture again from its text, and compare
@@ -87,6 +89,7 @@ impl Command {
             Self::Txt2img(args) | Self::Plan(args) => args.json,
             Self::Img2img(args) => args.run.json,
             Self::Batch(args) => args.run.json,
+            Self::Grid(args) => args.run.json,
             Self::Replay(args) => args.json,
             Self::Upscale(args) => args.json,
             Self::Samplers(args) | Self::Schedules(args) => args.json,
@@ -150,6 +153,26 @@ pub(super) struct BatchArgs {
     pub run: Txt2ImgArgs,
 }
 
+/// Values stand between commas, in quotes where they have some; numbers may be ranges: `1-5`, `10-30 (+5)`, `0-1 [5]`. The key `words` puts
+/// each value in the place of the first one in the prompts. All pictures have one seed, and are also written alone: `grid-2-1.png` is the second of
+/// the first row of `grid.png`.
+#[derive(ClapArgs, Debug)]
+pub(super) struct GridArgs {
+    /// What differs from column to column: a flag or a key, and its values, as `steps=10,20`
+    #[arg(long, value_name = "KEY=VALUES")]
+    pub x: String,
+    /// What differs from row to row
+    #[arg(long, value_name = "KEY=VALUES")]
+    pub y: Option<String>,
+    /// What differs from table to table, which stand below each other
+    #[arg(long, value_name = "KEY=VALUES")]
+    pub z: Option<String>,
+    #[command(flatten)]
+    pub pictures: Of<Pictures>,
+    #[command(flatten)]
+    pub run: Txt2ImgArgs,
+}
+
 impl Img2ImgArgs {
     /// The same as for a run from words, with what is said of the picture.
     pub(super) fn as_txt2img(&self) -> Txt2ImgArgs {
@@ -162,6 +185,13 @@ impl Img2ImgArgs {
 
 impl BatchArgs {
     /// The same as for a run from words, with what is said of the pictures.
+    pub(super) fn as_txt2img(&self) -> Txt2ImgArgs {
+        Txt2ImgArgs { flags: self.run.flags.with(&self.pictures.0), ..self.run.clone() }
+    }
+}
+
+impl GridArgs {
+    /// The same as for a run from words, with what is said of a picture.
     pub(super) fn as_txt2img(&self) -> Txt2ImgArgs {
         Txt2ImgArgs { flags: self.run.flags.with(&self.pictures.0), ..self.run.clone() }
     }
@@ -307,7 +337,7 @@ pub(super) struct InfoArgs {
 
 /// The command line, whose help and completions offer what is in a registry.
 pub(super) fn command(registry: &Catalog) -> clap::Command {
-    let drawing = ["txt2img", "img2img", "batch", "plan"].into_iter();
+    let drawing = ["txt2img", "img2img", "batch", "grid", "plan"].into_iter();
     let command = drawing.fold(Args::command(), |command, name| {
         command.mut_subcommand(name, |drawing| flags::offering(drawing, registry))
     });

@@ -2,12 +2,12 @@
 
 use std::{
     io::{IsTerminal, Write, stdout},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use diffusion_engine::{
-    Cancel, Catalog, Error as RunError, Event, Image, Job, PictureFormat, PlainWords, Syntax, Txt2Img, end_weight,
-    family::work,
+    Area, Cancel, Catalog, Error as RunError, Event, Image, Job, Origin, PictureFormat, PlainWords, Size, Syntax,
+    Txt2Img, end_weight, family::work,
 };
 
 use super::{args::Txt2ImgArgs, live::Live, term::Reporter};
@@ -64,6 +64,22 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// The size of the first run's pictures as they are saved, and the seed of the first one.
+    pub(super) fn first(&self) -> Option<(Size, u64)> {
+        let job = self.jobs.first()?;
+        let (first, last) = (job.passes().first()?, job.passes().last()?);
+        let own = match &first.start {
+            // A part is put back into the picture that it is of.
+            Origin::Pictures(from)
+                if matches!(from.inpaint.as_ref().map(|inpaint| inpaint.area), Some(Area::Masked { .. })) =>
+            {
+                from.pictures.first()
+            }
+            Origin::Pictures(_) | Origin::Noise | Origin::Last(_) => None,
+        };
+        Some((own.map_or(last.size, |picture| picture.size()), job.seed()))
+    }
+
     pub(super) fn by(registry: &Catalog, args: &Txt2ImgArgs, config: &Config) -> Result<Self> {
         let request = config.request_with(registry, random_seed)?.checked()?;
         let outputs = Outputs::of(config, &request, args.dump_file()?, &args.other_files()?)?;
@@ -108,6 +124,27 @@ impl Drawing {
         reporter.begin("load");
         let forge = Forge::load_on(config, threads)?;
         Ok(Self { forge, reporter, hashes: None, cancel, unsynced: Ok(()) })
+    }
+
+    /// Goes on with another model.
+    pub(super) fn change_model(&mut self, config: &Config, threads: Threads) -> Result<()> {
+        self.reporter.begin("load");
+        self.hashes = None;
+        self.forge.unload();
+        self.forge = Forge::load_on(config, threads)?;
+        Ok(())
+    }
+
+    /// Saves a picture that was put together of others.
+    pub(super) fn save_sheet(&mut self, image: &Image, path: &Path, format: PictureFormat, seed: u64) -> Result<()> {
+        match image.save_as(path, format) {
+            Err(error @ RunError::Unsynced { .. }) if self.unsynced.is_ok() => self.unsynced = Err(error.into()),
+            Err(RunError::Unsynced { .. }) => {}
+            saved => saved?,
+        }
+        let Image { width, height, .. } = *image;
+        self.reporter.event(&Event::Image { path: path.to_owned(), width, height, seed });
+        Ok(())
     }
 
     /// Tells what a person should know.

@@ -25,7 +25,7 @@ const SLG: Key = key("slg", Kind::Number { min: 0.0, max: 10.0 }, "off", "3.0")
     .about("Scale of skip-layer guidance")
     .docs("skip-layer guidance: how far it goes away from what the transformer sees without some of its blocks; costs one call more")
     .flag("slg")
-    .label("SLG scale");
+    .label("Skip layer guidance");
 
 const DOUBLE: Key = key("slg_double", Kind::Places, "7-9", "\"7-9\"")
     .about("Double blocks that skip-layer guidance skips, from 0")

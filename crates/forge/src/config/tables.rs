@@ -231,10 +231,7 @@ tables! {
         /// Noise levels in the schedule's place, from the highest
         sigmas: Option<Vec<f64>> =
             Key::of(Kind::Numbers { min: 2, max: Schedule::MAX_STEPS + 1 }, open("the schedule's", "[1.0, 0.5, 0.0]"))
-                .docs(
-                    "noise levels in the schedule's place, descending to 0 or above; their number says how many steps \
-                     there are",
-                )
+                .docs("noise levels in the schedule's place, descending to 0 or above; their number says how many steps there are")
                 .label("Sigmas");
         /// Set an option of the sampler or the schedule, such as `eta=0.5`; again for more
         options: Options = Key::of(Kind::Options, open("empty", "{ eta = 0.5 }"))

@@ -1,0 +1,192 @@
+//! `forge grid`: pictures that differ in one key, two or three, each in a file of its own and all on a sheet with labels.
+
+mod axis;
+mod sheet;
+
+use std::path::{Path, PathBuf};
+
+use diffusion_engine::{Catalog, PictureFormat, Size, read_infotext, read_picture};
+use forge::{Config, Seed, Threads, apart_from_inputs};
+
+use self::{
+    axis::{Axis, MOST, apart, wrong},
+    sheet::Sheet,
+};
+use super::{
+    args::{GridArgs, Txt2ImgArgs},
+    txt2img::{Asked, Drawing, random_seed},
+};
+use crate::{error::Result, signals::Interrupt};
+
+/// The longest side of a sheet, as WebP has it.
+const LONGEST_SIDE: usize = 16_383;
+
+pub(super) fn run(registry: &Catalog, args: &GridArgs) -> Result<()> {
+    let interrupt = Interrupt::awaited();
+    let run = args.as_txt2img();
+    let mut config = run.config()?;
+    let mut notes = run.override_keys(&mut config, registry)?;
+    if config.sampling.seed == Seed::Random {
+        // All have the same noise.
+        config.sampling.seed = Seed::Fixed(random_seed());
+    }
+    let grid = Grid::of(args, &run, &config)?;
+    let cells = grid.cells(registry, &run, &config)?;
+    let sheet = grid.sheet(&cells)?;
+    let threads = Threads::start(config.device.threads);
+    notes.extend(threads.note());
+    let mut drawing = Drawing::begin(&cells[0].config, threads.clone(), notes, run.json, interrupt.cancel())?;
+    let seed = cells[0].asked.first().map_or(0, |(_, seed)| seed);
+    let paths: Vec<PathBuf> = cells.iter().map(|cell| cell.config.image.output.clone()).collect();
+    let (last, mut before) = (cells.len() - 1, cells[0].config.clone());
+    for (index, Cell { config, asked }) in cells.into_iter().enumerate() {
+        if grid.needs_other_model(&before, &config) {
+            drawing.change_model(&config, threads.clone())?;
+        }
+        drawing.draw(asked, &config, index == last)?;
+        before = config;
+    }
+    let text = read_infotext(&paths[0]).map(|text| grid.told(text))?;
+    let pictures = paths.iter().map(|path| read_picture(path).map(|picture| picture.over([255; 3]).pixels().to_vec()));
+    let pictures = pictures.collect::<std::result::Result<Vec<_>, _>>()?;
+    let drawn = sheet.drawn(pictures.into_iter()).ok_or_else(|| too_large(&sheet))?;
+    let image = forge::Image { infotext: text, ..drawn };
+    drawing.save_sheet(&image, &grid.output, grid.format, seed)?;
+    drawing.finish()
+}
+
+/// A picture of a grid.
+struct Cell {
+    config: Config,
+    asked: Asked,
+}
+
+/// What is asked for.
+struct Grid {
+    /// Those of columns, of rows and of tables.
+    axes: [Option<Axis>; 3],
+    /// Where the sheet goes.
+    output: PathBuf,
+    format: PictureFormat,
+}
+
+impl Grid {
+    fn of(args: &GridArgs, run: &Txt2ImgArgs, config: &Config) -> Result<Self> {
+        let axis = |flag, text: Option<&String>| text.map(|text| Axis::read(flag, text, config)).transpose();
+        let axes = [axis("--x", Some(&args.x))?, axis("--y", args.y.as_ref())?, axis("--z", args.z.as_ref())?];
+        apart(&axes)?;
+        let count = axes.iter().flatten().fold(1usize, |count, axis| count.saturating_mul(axis.values.len()));
+        if count > MOST {
+            return Err(wrong("--x", &format!("{MOST} pictures at most"), count.to_string()));
+        }
+        if config.image.batch * config.image.batches != 1 {
+            return Err(wrong("image.batch", "one picture in each place of the grid", "several".into()));
+        }
+        if run.dump_file()?.is_some() {
+            return Err(wrong("--dump", "nothing, as there are several runs", "a file".into()));
+        }
+        let output = config.image.output.clone();
+        let text = output.to_string_lossy().into_owned();
+        if text.contains(['{', '}']) || output == Path::new(forge::STANDARD_OUTPUT) {
+            return Err(wrong(
+                "image.output",
+                "a file's name without braces, to which others are added",
+                format!("`{text}`"),
+            ));
+        }
+        let Some(format) = PictureFormat::of(&output, u8::try_from(config.image.quality).unwrap_or(u8::MAX)) else {
+            let expected = format!("a name that ends in {}", PictureFormat::ENDINGS);
+            return Err(wrong("image.output", &expected, format!("`{text}`")));
+        };
+        Ok(Self { axes, output, format })
+    }
+
+    /// All pictures, of which nothing speaks against any that can be told without the model: by tables, rows and columns.
+    fn cells(&self, registry: &Catalog, run: &Txt2ImgArgs, config: &Config) -> Result<Vec<Cell>> {
+        let [columns, rows, tables] = [0, 1, 2].map(|axis| self.values(axis));
+        let mut cells = Vec::new();
+        for (z, table) in tables.iter().enumerate() {
+            for (y, row) in rows.iter().enumerate() {
+                for (x, column) in columns.iter().enumerate() {
+                    let mut config = config.clone();
+                    for (axis, value) in self.axes.iter().zip([column, row, table]) {
+                        if let (Some(axis), Some(value)) = (axis, value) {
+                            axis.set(&mut config, value, &axis.values[0])?;
+                        }
+                    }
+                    config.image.output = self.place([x, y, z]);
+                    let asked = Asked::by(registry, run, &config)?;
+                    cells.push(Cell { config, asked });
+                }
+            }
+        }
+        let read = cells.iter().flat_map(|cell| cell.config.img2img.image.iter().chain(&cell.config.inpaint.mask));
+        let read: Vec<PathBuf> = read.cloned().collect();
+        apart_from_inputs("--output", std::slice::from_ref(&self.output), &read)?;
+        Ok(cells)
+    }
+
+    /// The file of a picture: the sheet's name with the places on the axes behind it, from 1.
+    fn place(&self, at: [usize; 3]) -> PathBuf {
+        let numbers = self.axes.iter().zip(at).filter(|(axis, _)| axis.is_some()).map(|(_, at)| format!("-{}", at + 1));
+        let part =
+            |part: Option<&std::ffi::OsStr>| part.map_or_else(String::new, |part| part.to_string_lossy().into_owned());
+        let stem = part(self.output.file_stem());
+        self.output.with_file_name(format!("{stem}{}.{}", numbers.collect::<String>(), part(self.output.extension())))
+    }
+
+    /// The values along an axis; one of nothing where there is no such axis.
+    fn values(&self, axis: usize) -> Vec<Option<String>> {
+        match &self.axes[axis] {
+            Some(axis) => axis.values.iter().cloned().map(Some).collect(),
+            None => vec![None],
+        }
+    }
+
+    fn labels(&self, axis: usize) -> Vec<String> {
+        match &self.axes[axis] {
+            Some(axis) => axis.values.iter().map(|value| axis.label(value)).collect(),
+            None => vec![String::new()],
+        }
+    }
+
+    /// What the pictures stand on, which must be of one size.
+    fn sheet(&self, cells: &[Cell]) -> Result<Sheet> {
+        let sizes = || cells.iter().filter_map(|cell| cell.asked.first()).map(|(size, _)| size);
+        let size = sizes().next().unwrap_or(Size { width: 0, height: 0 });
+        if let Some(other) = sizes().find(|other| *other != size) {
+            return Err(wrong("--x", "pictures of one size on a sheet", format!("{size} and {other}")));
+        }
+        let Size { width, height } = size;
+        let sheet =
+            Sheet { columns: self.labels(0), rows: self.labels(1), tables: self.labels(2), cell: [width, height] };
+        match sheet.size() {
+            Some(sides) if sides.iter().all(|side| *side <= LONGEST_SIDE) => Ok(sheet),
+            Some(_) | None => Err(too_large(&sheet)),
+        }
+    }
+
+    fn needs_other_model(&self, before: &Config, now: &Config) -> bool {
+        self.axes.iter().flatten().any(Axis::changes_model)
+            && (before.model != now.model
+                || before.device != now.device
+                || before.hires.checkpoint != now.hires.checkpoint
+                || before.refiner.checkpoint != now.refiner.checkpoint)
+    }
+
+    /// The first picture's text with what the axes are, under A1111's names.
+    fn told(&self, text: String) -> String {
+        let names = ["X", "Y", "Z"].into_iter().zip(&self.axes);
+        let told = names.filter_map(|(name, axis)| {
+            let axis = axis.as_ref()?;
+            let values = axis.values.join(", ").replace('"', "\\\"");
+            Some(format!(", {name} Type: {}, {name} Values: \"{values}\"", axis.name))
+        });
+        format!("{text}, Script: X/Y/Z plot{}", told.collect::<String>())
+    }
+}
+
+fn too_large(sheet: &Sheet) -> crate::error::Error {
+    let found = sheet.size().map_or_else(|| "more".to_owned(), |[width, height]| format!("{width} × {height}"));
+    wrong("--x", &format!("fewer or smaller pictures: a sheet with sides of {LONGEST_SIDE} at most"), found)
+}
