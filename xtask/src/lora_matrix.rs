@@ -22,13 +22,8 @@ const SHEET: &str = "docs/lora-flux.png";
 const SUBJECT: &str = "a cat face on a yellow background";
 
 /// The LoRAs: what they are called here, and their files among the models.
-const LORAS: [(&str, &str); 5] = [
-    ("ink", "lora-ink-kohya"),
-    ("ink-diffusers", "lora-ink-diffusers"),
-    ("third", "lora-ink-kohya"),
-    ("sd-ink", "lora-ink-sd-kohya"),
-    ("sd-ink-diffusers", "lora-ink-sd-diffusers"),
-];
+const LORAS: [(&str, &str); 3] =
+    [("ink", "lora-ink-kohya"), ("ink-diffusers", "lora-ink-diffusers"), ("third", "lora-ink-kohya")];
 
 /// Files that `forge convert` makes of the demo model: their names, and what it is told.
 const CONVERTED: [(&str, &[&str]); 5] = [
@@ -39,10 +34,9 @@ const CONVERTED: [(&str, &[&str]); 5] = [
     ("merged-q8_0.gguf", &["--type", "q8_0", "--lora", "loras/ink.safetensors"]),
 ];
 
-/// A picture: what it is called, its config, its tags, and further flags.
+/// A picture: what it is called, its tags, and further flags.
 struct Workflow {
     name: &'static str,
-    config: &'static str,
     tags: &'static str,
     flags: &'static [&'static str],
     /// The workflow that it is compared with, and how alike it has to be, in decibels.
@@ -50,16 +44,11 @@ struct Workflow {
 }
 
 const fn of(name: &'static str, tags: &'static str, like: (&'static str, f64)) -> Workflow {
-    Workflow { name, config: "flux.toml", tags, flags: &[], like }
+    Workflow { name, tags, flags: &[], like }
 }
 
 const fn over(name: &'static str, tags: &'static str, flags: &'static [&'static str], least: f64) -> Workflow {
     Workflow { flags, ..of(name, tags, ("one", least)) }
-}
-
-/// The same of the demo model of Stable Diffusion.
-const fn sd(name: &'static str, tags: &'static str, like: (&'static str, f64)) -> Workflow {
-    Workflow { config: "sd.toml", ..of(name, tags, like) }
 }
 
 /// Weights that are stored otherwise make another picture, which is held against the sheet alone.
@@ -85,11 +74,6 @@ const WORKFLOWS: &[Workflow] = &[
     over("nf4", "<lora:ink:1>", &["--transformer", "nf4.safetensors"], ANY),
     over("merged", "", &["--transformer", "merged.safetensors"], ROUNDED),
     over("merged-q8_0", "", &["--transformer", "merged-q8_0.gguf"], ANY),
-    over("hires", "<lora:ink:1>", &["--width", "64", "--height", "64", "--hires-scale", "2"], ANY),
-    sd("sd none", "", ("sd", ANY)),
-    sd("sd", "<lora:sd-ink:1>", ("sd", EQUAL)),
-    sd("sd diffusers", "<lora:sd-ink-diffusers:1>", ("sd", ROUNDED)),
-    sd("sd half", "<lora:sd-ink:0.5>", ("sd", ANY)),
 ];
 
 pub(crate) fn run(flags: &[&str]) -> Done {
@@ -153,11 +137,11 @@ fn prepare(forge: &Path, folder: &Path) -> Done {
 }
 
 fn draw(forge: &Path, workflow: &Workflow, folder: &Path) -> Result<(Image<3>, Measured), Box<dyn Error>> {
-    let Workflow { name, config, tags, flags, .. } = workflow;
+    let Workflow { name, tags, flags, .. } = workflow;
     let output: PathBuf = folder.join(name).with_extension("png");
     let prompt = format!("{SUBJECT} {tags}");
     let mut txt2img = Command::new(forge);
-    txt2img.arg("txt2img").arg("--config").arg(root().join(config));
+    txt2img.arg("txt2img").arg("--config").arg(root().join("flux.toml"));
     txt2img.args(["--compute", "f32", "--prompt", prompt.trim(), "--loras", "loras", "--seed", "42", "--output"]);
     txt2img.arg(&output).args(*flags);
     let took = measured(txt2img.current_dir(folder)).map_err(|error| format!("`{name}`: {error}"))?;
