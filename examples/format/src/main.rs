@@ -105,6 +105,7 @@ fn velocity(source: &dyn WeightSource, residency: Residency) -> Result<Vec<f32>,
     let pe = transformer.positions(5, 2, 3);
     let inputs = Inputs {
         img: tensor(wave(6 * d.in_channels), [1, 6, d.in_channels], &device),
+        control: None,
         txt: tensor(wave(5 * d.context), [1, 5, d.context], &device),
         vec: tensor(wave(d.pooled), [1, d.pooled], &device),
         timestep: 0.7,
