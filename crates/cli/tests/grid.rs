@@ -34,7 +34,7 @@ fn each_picture_is_what_its_values_draw_alone_and_stands_on_the_sheet() {
             "{name} is not on the sheet"
         );
     }
-    let text = read_infotext(tiny.path("g.png")).unwrap();
+    let text = read_infotext(&tiny.path("g.png")).unwrap();
     assert!(
         text.ends_with("Script: X/Y/Z plot, X Type: steps, X Values: \"1, 2\", Y Type: cfg, Y Values: \"1, 2\""),
         "{text}"
