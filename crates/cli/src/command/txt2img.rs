@@ -137,11 +137,7 @@ impl Drawing {
 
     /// Saves a picture that was put together of others.
     pub(super) fn save_sheet(&mut self, image: &Image, path: &Path, format: PictureFormat, seed: u64) -> Result<()> {
-        match image.save_as(path, format) {
-            Err(error @ RunError::Unsynced { .. }) if self.unsynced.is_ok() => self.unsynced = Err(error.into()),
-            Err(RunError::Unsynced { .. }) => {}
-            saved => saved?,
-        }
+        save(image, path, format, &mut self.unsynced)?;
         let Image { width, height, .. } = *image;
         self.reporter.event(&Event::Image { path: path.to_owned(), width, height, seed });
         Ok(())
@@ -215,6 +211,16 @@ impl Drawing {
     }
 }
 
+/// Saves a picture; one whose folder can't be synced is there, and the first of these is told when all are.
+fn save(image: &Image, path: &Path, format: PictureFormat, unsynced: &mut Result<()>) -> Result<()> {
+    match image.save_as(path, format) {
+        Err(error @ RunError::Unsynced { .. }) if unsynced.is_ok() => *unsynced = Err(error.into()),
+        Err(RunError::Unsynced { .. }) => {}
+        saved => saved?,
+    }
+    Ok(())
+}
+
 /// Where pictures go, and how it went.
 struct Saving<'a> {
     pictures: &'a Pictures,
@@ -231,13 +237,7 @@ impl Saving<'_> {
             let path = match self.pictures {
                 Pictures::Files(pattern) => {
                     let path = pattern.path(seed, self.drawn);
-                    match image.save_as(&path, pattern.format()) {
-                        Err(error @ RunError::Unsynced { .. }) if self.unsynced.is_ok() => {
-                            *self.unsynced = Err(error.into());
-                        }
-                        Err(RunError::Unsynced { .. }) => {}
-                        saved => saved?,
-                    }
+                    save(image, &path, pattern.format(), self.unsynced)?;
                     path
                 }
                 Pictures::StandardOutput => {

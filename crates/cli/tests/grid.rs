@@ -1,0 +1,67 @@
+//! `forge grid`: pictures that differ in a key or two, alone and on a sheet.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod tiny;
+
+use std::fs;
+
+use diffusion_engine::{Raster, read_infotext, read_picture};
+use tiny::Tiny;
+
+fn pixels(tiny: &Tiny, name: &str) -> Raster<3> {
+    read_picture(tiny.path(name)).unwrap().over([255; 3])
+}
+
+#[test]
+fn each_picture_is_what_its_values_draw_alone_and_stands_on_the_sheet() {
+    let tiny = Tiny::of("tiny-dev");
+    let grid = ["grid", "--config", "flux.toml", "--x", "steps=1,2", "--y", "cfg=1,2", "--seed", "9"];
+    let ran = tiny.forge(&[&grid[..], &["--output", "g.png", "--json"]].concat()).done();
+    let images: Vec<_> = ran.json().into_iter().filter(|event| event["event"] == "image").collect();
+    assert_eq!(images.len(), 5);
+    let sheet = pixels(&tiny, "g.png");
+    let width = sheet.size().width;
+    for (name, steps, cfg) in [("g-1-1", "1", "1"), ("g-2-1", "2", "1"), ("g-1-2", "1", "2"), ("g-2-2", "2", "2")] {
+        let flags = ["--config", "flux.toml", "--seed", "9", "--steps", steps, "--cfg", cfg, "--output", "alone.png"];
+        tiny.forge(&[&["txt2img"], &flags[..]].concat()).done();
+        let (own, alone) = (pixels(&tiny, &format!("{name}.png")), pixels(&tiny, "alone.png"));
+        assert_eq!(own.pixels(), alone.pixels(), "{name}");
+        let first = &own.pixels()[..own.size().width];
+        let rows = sheet.pixels().chunks_exact(width);
+        assert!(
+            rows.into_iter().any(|row| row.windows(first.len()).any(|part| part == first)),
+            "{name} is not on the sheet"
+        );
+    }
+    let text = read_infotext(&tiny.path("g.png")).unwrap();
+    assert!(
+        text.ends_with("Script: X/Y/Z plot, X Type: steps, X Values: \"1, 2\", Y Type: cfg, Y Values: \"1, 2\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_can_be_told_before_the_work_is_refused_and_nothing_is_written() {
+    let tiny = Tiny::of("tiny-dev");
+    for (flags, told) in [
+        (&["--x", "stepz=1,2"][..], "`stepz`"),
+        (&["--x", "steps=0,2"], "steps"),
+        (&["--x", "width=64,96"], "pictures of one size"),
+        (&["--x", "steps=1,2", "--y", "sampling.steps=3"], "another key"),
+        (&["--x", "steps=1,2", "--output", "{seed}.png"], "without braces"),
+        (&["--x", "seed=1-100", "--y", "steps=1-20"], "1000 pictures at most"),
+        (&["--x", "seed=1-900", "--width", "64", "--height", "64"], "fewer or smaller pictures"),
+        (&["--x", "words=zebra,cat"], "`zebra`"),
+        (&["--x", "steps=1", "--batch", "2"], "one picture in each place"),
+    ] {
+        let output = if flags.contains(&"--output") { &[][..] } else { &["--output", "g.png"] };
+        let ran = tiny.forge(&[&["grid", "--config", "flux.toml"], flags, output].concat());
+        assert_eq!(ran.code, Some(2), "{flags:?}: {}", ran.err);
+        assert!(ran.err.contains(told), "{flags:?}: {}", ran.err);
+    }
+    let pictures = fs::read_dir(tiny.path("")).unwrap().filter(|entry| {
+        entry.as_ref().is_ok_and(|entry| entry.path().extension().is_some_and(|ending| ending == "png"))
+    });
+    assert_eq!(pictures.count(), 0);
+}
