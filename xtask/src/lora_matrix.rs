@@ -22,8 +22,13 @@ const SHEET: &str = "docs/lora-flux.png";
 const SUBJECT: &str = "a cat face on a yellow background";
 
 /// The LoRAs: what they are called here, and their files among the models.
-const LORAS: [(&str, &str); 3] =
-    [("ink", "lora-ink-kohya"), ("ink-diffusers", "lora-ink-diffusers"), ("third", "lora-ink-kohya")];
+const LORAS: [(&str, &str); 5] = [
+    ("ink", "lora-ink-kohya"),
+    ("ink-diffusers", "lora-ink-diffusers"),
+    ("third", "lora-ink-kohya"),
+    ("sd-ink", "lora-ink-sd-kohya"),
+    ("sd-ink-diffusers", "lora-ink-sd-diffusers"),
+];
 
 /// Files that `forge convert` makes of the demo model: their names, and what it is told.
 const CONVERTED: [(&str, &[&str]); 5] = [
@@ -34,8 +39,12 @@ const CONVERTED: [(&str, &[&str]); 5] = [
     ("merged-q8_0.gguf", &["--type", "q8_0", "--lora", "loras/ink.safetensors"]),
 ];
 
+const FLUX: &str = "flux.toml";
+const SD: &str = "sd.toml";
+
 /// A picture: what it is called, its tags, and further flags.
 struct Workflow {
+    config: &'static str,
     name: &'static str,
     tags: &'static str,
     flags: &'static [&'static str],
@@ -44,11 +53,15 @@ struct Workflow {
 }
 
 const fn of(name: &'static str, tags: &'static str, like: (&'static str, f64)) -> Workflow {
-    Workflow { name, tags, flags: &[], like }
+    Workflow { config: FLUX, name, tags, flags: &[], like }
 }
 
 const fn over(name: &'static str, tags: &'static str, flags: &'static [&'static str], least: f64) -> Workflow {
     Workflow { flags, ..of(name, tags, ("one", least)) }
+}
+
+const fn of_sd(name: &'static str, tags: &'static str, least: f64) -> Workflow {
+    Workflow { config: SD, ..of(name, tags, ("sd-one", least)) }
 }
 
 /// Weights that are stored otherwise make another picture, which is held against the sheet alone.
@@ -74,7 +87,15 @@ const WORKFLOWS: &[Workflow] = &[
     over("nf4", "<lora:ink:1>", &["--transformer", "nf4.safetensors"], ANY),
     over("merged", "", &["--transformer", "merged.safetensors"], ROUNDED),
     over("merged-q8_0", "", &["--transformer", "merged-q8_0.gguf"], ANY),
+    over("hires", "<lora:ink:1>", HIRES, ANY),
+    of_sd("sd-none", "", ANY),
+    of_sd("sd-one", "<lora:sd-ink:1>", EQUAL),
+    of_sd("sd-diffusers", "<lora:sd-ink-diffusers:1>", ROUNDED),
+    Workflow { flags: HIRES, ..of_sd("sd-hires", "<lora:sd-ink:1>", ANY) },
 ];
+
+/// A second pass at the size of the other pictures.
+const HIRES: &[&str] = &["--width", "96", "--height", "96", "--hires-width", "128", "--hires-height", "128"];
 
 pub(crate) fn run(flags: &[&str]) -> Done {
     let (is_written, forge) = match flags {
@@ -137,11 +158,11 @@ fn prepare(forge: &Path, folder: &Path) -> Done {
 }
 
 fn draw(forge: &Path, workflow: &Workflow, folder: &Path) -> Result<(Image<3>, Measured), Box<dyn Error>> {
-    let Workflow { name, tags, flags, .. } = workflow;
+    let Workflow { config, name, tags, flags, .. } = workflow;
     let output: PathBuf = folder.join(name).with_extension("png");
     let prompt = format!("{SUBJECT} {tags}");
     let mut txt2img = Command::new(forge);
-    txt2img.arg("txt2img").arg("--config").arg(root().join("flux.toml"));
+    txt2img.arg("txt2img").arg("--config").arg(root().join(config));
     txt2img.args(["--compute", "f32", "--prompt", prompt.trim(), "--loras", "loras", "--seed", "42", "--output"]);
     txt2img.arg(&output).args(*flags);
     let took = measured(txt2img.current_dir(folder)).map_err(|error| format!("`{name}`: {error}"))?;

@@ -30,7 +30,7 @@ use quant::{Decoded, Fp8, Quantised};
 use self::folder::Shards;
 pub(crate) use self::folder::{MODEL_INDEX, only_file};
 pub(crate) use self::{
-    container::open_file,
+    container::{TensorFile, open_file},
     kinds::Kinds,
     known::kinds as known_kinds,
     model_config::{Beside, ModelConfig, OtherConfig, read_object},

@@ -4,9 +4,8 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use forge::{
-    ComputeChoice, Config, Error, Fault, Forge, Job, LoraConfig, Run, Size, Txt2Img, core_tensor::values, lora,
-};
+use core_tensor::{WeightSource, safetensors::Safetensors, values};
+use forge::{ComputeChoice, Config, Error, Fault, Forge, Job, LoraConfig, Run, Size, Txt2Img, lora};
 use tempfile::TempDir;
 
 /// A folder with LoRAs of the tiny Flux and of the tiny Stable Diffusion.
@@ -114,6 +113,35 @@ fn a_lora_that_was_written_anew_is_read_anew() {
     assert_eq!(again, dora);
     let hashes = |text: &str| text.split("Lora hashes: ").nth(1).map(|hashes| hashes[..21].to_owned()).unwrap();
     assert_ne!(hashes(&new), hashes(&text));
+}
+
+/// Codes of `float8_e4m3fn` and what they stand for, as the paper of the format has it (Micikevicius et al. 2022).
+const EIGHT_BITS: [(u8, f32); 5] =
+    [(0x18, 0.0625), (0x28, 0.25), (0xa4, -0.1875), (0x01, 0.001953125), (0x9c, -0.09375)];
+
+#[test]
+fn a_lora_in_floats_of_eight_bits_draws_what_its_values_do() {
+    let folder = loras();
+    let style = Safetensors::open(&folder.path().join("style.safetensors")).unwrap();
+    let write = |name: &str, format: &str, bytes: &dyn Fn(usize) -> Vec<u8>| {
+        let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+        for (tensor, form) in style.manifest().iter() {
+            let start = data.len();
+            data.extend((0..form.shape.iter().product()).flat_map(bytes));
+            let entry = serde_json::json!({"dtype": format, "shape": form.shape, "data_offsets": [start, data.len()]});
+            header.insert(tensor.to_owned(), entry);
+        }
+        let header = serde_json::to_vec(&header).unwrap();
+        let file = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+        fs::write(folder.path().join(name), file).unwrap();
+    };
+    write("eight.safetensors", "F8_E4M3", &|i| vec![EIGHT_BITS[i % 5].0]);
+    write("whole.safetensors", "F32", &|i| EIGHT_BITS[i % 5].1.to_le_bytes().to_vec());
+    let config = config(folder.path());
+    let forge = Forge::load(&config).unwrap();
+    let draw = |prompt: &str| drawn(forge.txt2img(request(&config, prompt)).unwrap()).0;
+    let eight = draw("a cat <lora:eight:1>");
+    assert!(eight == draw("a cat <lora:whole:1>") && eight != draw("a cat"));
 }
 
 #[test]

@@ -59,10 +59,18 @@ fn multiply<'o>(
     let also = pair.map(|pair| Also::of(pair, rows, between(pair, input, &mut room)));
     match matrix {
         MatrixRef::Packed(matrix) => match matrix.panels() {
-            Panels::Pairs(panels) => vector::linear(isa, vector::Pairs(panels), input, also, finish, out),
-            Panels::F32(panels) => vector::linear(isa, vector::Singles(panels), input, also, finish, out),
-            Panels::F16(panels) => vector::linear(isa, vector::Singles(panels), input, also, finish, out),
-            Panels::Bf16(panels) => vector::linear(isa, vector::Singles(panels), input, also, finish, out),
+            Panels::Pairs(panels) => {
+                vector::linear(isa, vector::Pairs(panels), matrix.tail(), input, also, finish, out)
+            }
+            Panels::F32(panels) => {
+                vector::linear(isa, vector::Singles(panels), matrix.tail(), input, also, finish, out)
+            }
+            Panels::F16(panels) => {
+                vector::linear(isa, vector::Singles(panels), matrix.tail(), input, also, finish, out)
+            }
+            Panels::Bf16(panels) => {
+                vector::linear(isa, vector::Singles(panels), matrix.tail(), input, also, finish, out)
+            }
         },
         MatrixRef::Kept(matrix) if matrix.is_pairs() => {
             vector::linear_kept(isa, |panels| matrix.panels_of_pairs(panels), input, also, finish, out)

@@ -5,12 +5,13 @@ mod pairs;
 use std::{mem::MaybeUninit, sync::Arc};
 
 use half::{bf16, f16};
+use rayon::prelude::*;
 
-pub(crate) use self::pairs::{pack_pairs, unpack, widen};
+pub(crate) use self::pairs::{narrow_pairs, pack_pairs, unpack, widen};
 use crate::{
     aligned::{Aligned, Number, zeroed},
     isa::{Isa, Level},
-    size::product,
+    size::{product, sum},
 };
 
 /// The number format that products are computed in; sums are f32 in both.
@@ -68,10 +69,12 @@ struct Packed {
     compute: Compute,
     d_out: usize,
     d_in: usize,
+    tail: usize,
     panels: Panels,
 }
 
-/// Panels of [`PackedMatrix::width`] outputs: for each step along `in`, the panel's values side by side; missing outputs are 0.
+/// Panels of [`width`] or [`PAIR_WIDTH`] outputs: for each step along `in`, the panel's values side by side. In the last panel only `tail`
+/// stand there; those of missing outputs are 0.
 #[derive(Debug)]
 pub(crate) enum Panels {
     /// One step is one input.
@@ -104,7 +107,26 @@ impl PackedMatrix {
             (_, Values::F16(v)) => Panels::F16(pack_panels(v, d_out, d_in, width(isa))),
             (_, Values::Bf16(v)) => Panels::Bf16(pack_panels(v, d_out, d_in, width(isa))),
         };
-        Self(Arc::new(Packed { isa, compute, d_out, d_in, panels }))
+        let tail = match panels {
+            Panels::Pairs(_) => PAIR_WIDTH,
+            Panels::F32(_) | Panels::F16(_) | Panels::Bf16(_) => width(isa),
+        };
+        Self(Arc::new(Packed { isa, compute, d_out, d_in, tail, panels }))
+    }
+
+    /// The same without places for missing outputs, for vectors: a few outputs take no more memory than their values.
+    pub(crate) fn pack_narrow(isa: Isa, compute: Compute, d_out: usize, d_in: usize, values: Values) -> Self {
+        assert_eq!(values.len(), product("weights", [d_out, d_in]), "values for a matrix [{d_out}, {d_in}]");
+        let (width, panels) = match (compute, values) {
+            (Compute::Bf16, values) if isa.has_bf16() => {
+                (PAIR_WIDTH, Panels::Pairs(narrow_pairs(isa, values, [d_out, d_in], PAIR_WIDTH)))
+            }
+            (_, Values::F32(v)) => (width(isa), Panels::F32(narrow_panels(v, d_in, width(isa)))),
+            (_, Values::F16(v)) => (width(isa), Panels::F16(narrow_panels(v, d_in, width(isa)))),
+            (_, Values::Bf16(v)) => (width(isa), Panels::Bf16(narrow_panels(v, d_in, width(isa)))),
+        };
+        let tail = if d_out.is_multiple_of(width) { width } else { d_out % width };
+        Self(Arc::new(Packed { isa, compute, d_out, d_in, tail, panels }))
     }
 
     /// The instructions that it is packed for.
@@ -140,7 +162,10 @@ impl PackedMatrix {
     /// The matrix as it is computed with, row-major `[d_out, d_in]`.
     pub fn unpack(&self) -> Vec<f32> {
         let (d_out, d_in) = (self.0.d_out, self.0.d_in);
-        let place = |o: usize, i: usize, width: usize, depth: usize| (o / width * depth + i) * width + o % width;
+        let place = |o: usize, i: usize, width: usize, depth: usize| {
+            let stride = if o / width + 1 == d_out.div_ceil(width) { self.0.tail } else { width };
+            o / width * depth * width + i * stride + o % width
+        };
         let value = |o: usize, i: usize| match &self.0.panels {
             Panels::F32(v) => v[place(o, i, width(self.0.isa), d_in)],
             Panels::F16(v) => v[place(o, i, width(self.0.isa), d_in)].to_f32(),
@@ -156,6 +181,11 @@ impl PackedMatrix {
     pub(crate) fn panels(&self) -> &Panels {
         &self.0.panels
     }
+
+    /// Outputs that stand side by side in the last panel. Behind it is room to read a whole panel's from its last step on.
+    pub(crate) fn tail(&self) -> usize {
+        self.0.tail
+    }
 }
 
 /// Outputs in a panel: two vectors.
@@ -170,22 +200,38 @@ pub(crate) fn width(isa: Isa) -> usize {
 fn pack_panels<T: Number>(values: &[T], d_out: usize, d_in: usize, width: usize) -> Aligned<T> {
     let panel_size = product("weights of a panel", [d_in, width]);
     each_panel(d_out.div_ceil(width), panel_size, |panel, chunk| {
-        // A few columns at a time, so that the rows' cache lines are used up before they go.
-        for start in (0..d_in).step_by(16) {
-            for o in 0..width.min(d_out - panel * width) {
-                let row = &values[(panel * width + o) * d_in..][..d_in];
-                for i in start..d_in.min(start + 16) {
-                    chunk[i * width + o] = row[i];
-                }
+        let outputs = width.min(d_out - panel * width);
+        pack_panel(&values[panel * width * d_in..][..outputs * d_in], outputs, width, chunk);
+    })
+}
+
+/// The rows of `outputs` outputs, each input's `stride` values from those of the input before.
+fn pack_panel<T: Number>(rows: &[T], outputs: usize, stride: usize, to: &mut [T]) {
+    let d_in = rows.len() / outputs;
+    // A few columns at a time, so that the rows' cache lines are used up before they go.
+    for start in (0..d_in).step_by(16) {
+        for (o, row) in rows.chunks_exact(d_in).enumerate() {
+            for i in start..d_in.min(start + 16) {
+                to[i * stride + o] = row[i];
             }
         }
-    })
+    }
+}
+
+/// The same where missing outputs have no places, with room behind the last panel to read a whole panel's values from any step on.
+fn narrow_panels<T: Number>(values: &[T], d_in: usize, width: usize) -> Aligned<T> {
+    let mut panels = Aligned::zeros(sum("weights", [values.len(), width]));
+    let size = product("weights of a panel", [d_in, width]).max(1);
+    (panels.par_chunks_mut(size).zip(values.par_chunks(size))).for_each(|(to, rows)| {
+        let outputs = rows.len() / d_in;
+        pack_panel(rows, outputs, outputs, to);
+    });
+    panels
 }
 
 /// So many panels, each of `size` zeros before `pack` gets it. A panel's memory is first touched by the thread that packs it: page
 /// faults are most of the time that clearing takes, and so no thread waits for another's.
 pub(crate) fn each_panel<T: Number>(count: usize, size: usize, pack: impl Fn(usize, &mut [T]) + Sync) -> Aligned<T> {
-    use rayon::prelude::*;
     let fill = |places: &mut [MaybeUninit<T>]| {
         if size > 0 {
             places.par_chunks_mut(size).enumerate().for_each(|(panel, places)| pack(panel, zeroed(places)));

@@ -8,7 +8,7 @@ use crate::{
     aligned::{Aligned, Scratch},
     isa::{Isa, Level},
     kept::{KeptMatrix, MatrixRef},
-    packed::{Compute, DEPTH, PAIR_WIDTH, PackedMatrix, Values, unpack},
+    packed::{Compute, DEPTH, PAIR_WIDTH, PackedMatrix, Values, narrow_pairs, unpack},
     simd::{Body, Simd, vectorize},
     size::{filled_up, product, sum},
 };
@@ -59,8 +59,8 @@ impl PackedPair {
         assert_eq!(up.len(), product("weights", [d_out, rank]), "values for a matrix [{d_out}, {rank}]");
         let is_pairs = compute == Compute::Bf16 && isa.has_bf16();
         let down = match is_pairs && isa.level() == Level::Amx {
-            true => Down::Tiles(pack_down(isa, down, rank, d_in)),
-            false => Down::Panels(PackedMatrix::pack(isa, compute, rank, d_in, down)),
+            true => Down::Tiles(narrow_pairs(isa, down, [rank, d_in], SIDE)),
+            false => Down::Panels(PackedMatrix::pack_narrow(isa, compute, rank, d_in, down)),
         };
         let up = match is_pairs {
             true => Up::Pairs(pack_up(isa, up, d_out, rank)),
@@ -191,17 +191,6 @@ impl<'a> From<KeptMatrix<'a>> for WithPair<'a> {
     }
 }
 
-fn pack_down(isa: Isa, values: Values, rank: usize, d_in: usize) -> Aligned<u32> {
-    let pairs = product("inputs", [d_in.div_ceil(DEPTH), DEPTH / 2]);
-    let size = product("weights of a panel", [pairs, SIDE]);
-    let mut words = Aligned::zeros(sum("weights", [product("weights", [pairs, rank]), SIDE]));
-    (words.par_chunks_mut(size.max(1)).take(rank.div_ceil(SIDE)).enumerate()).for_each(|(panel, to)| {
-        let first = panel * SIDE;
-        vectorize(isa, DownPanel { values, first, ranks: SIDE.min(rank - first), d_in, to });
-    });
-    words
-}
-
 fn pack_up(isa: Isa, values: Values, d_out: usize, rank: usize) -> Aligned<u32> {
     let panels = d_out.div_ceil(PAIR_WIDTH);
     let size = product("weights of a panel", [rank.div_ceil(2), PAIR_WIDTH]);
@@ -212,34 +201,6 @@ fn pack_up(isa: Isa, values: Values, d_out: usize, rank: usize) -> Aligned<u32> 
         vectorize(isa, UpPanel { values, first, outputs: PAIR_WIDTH.min(d_out - first), rank, to });
     });
     words
-}
-
-/// Ranks from `first` on.
-struct DownPanel<'a> {
-    values: Values<'a>,
-    first: usize,
-    ranks: usize,
-    d_in: usize,
-    to: &'a mut [u32],
-}
-
-impl Body for DownPanel<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { values, first, ranks, d_in, to } = self;
-        let mut rows = Scratch::<f32>::of(SIDE * DEPTH);
-        for start in (0..d_in).step_by(DEPTH) {
-            let len = DEPTH.min(d_in - start);
-            rows.fill(0.0);
-            for (rank, row) in rows.chunks_exact_mut(DEPTH).enumerate().take(ranks) {
-                unpack(s, values, (first + rank) * d_in + start, &mut row[..len]);
-            }
-            // Where there are fewer ranks than words are written, the next pair's words replace the others.
-            s.columns_to_pairs(&rows, DEPTH, &mut to[start / 2 * ranks..], ranks);
-        }
-    }
 }
 
 /// Outputs from `first` on.

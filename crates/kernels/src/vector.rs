@@ -168,17 +168,18 @@ impl Weights for Pairs<'_> {
     }
 }
 
-/// `input · weightᵀ`, finished and written.
+/// `input · weightᵀ`, finished and written. In the last panel `tail` outputs stand side by side.
 pub(crate) fn linear<'o, W: Weights>(
     isa: Isa,
     weights: W,
+    tail: usize,
     input: Rows,
     also: Option<Also>,
     finish: Finish,
     mut out: Output<'o>,
 ) -> &'o mut [f32] {
     let all = 0..out.width();
-    columns(isa, weights, input, also, finish, &mut out, all);
+    columns(isa, weights, tail, input, also, finish, &mut out, all);
     // SAFETY: all columns are written.
     unsafe { out.filled() }
 }
@@ -197,7 +198,7 @@ pub(crate) fn linear_kept<'o, P: Made>(
         let last = all.min(first + KEPT_PANELS);
         let made = panels(first..last);
         let of = first * width..out.width().min(last * width);
-        columns(isa, made.weights(), input, also, finish, &mut out, of);
+        columns(isa, made.weights(), width, input, also, finish, &mut out, of);
     }
     // SAFETY: all columns are written, group by group.
     unsafe { out.filled() }
@@ -230,9 +231,11 @@ impl Made for Aligned<f32> {
 }
 
 /// Writes all places of some columns of the result, the panels of which are all of `weights`.
+#[expect(clippy::too_many_arguments, reason = "a product's sides, each used once")]
 fn columns<W: Weights>(
     isa: Isa,
     weights: W,
+    tail: usize,
     input: Rows,
     also: Option<Also>,
     finish: Finish,
@@ -248,7 +251,7 @@ fn columns<W: Weights>(
     let columns: Vec<usize> =
         cuts(of.len(), panels_per_task * width(isa)).into_iter().map(|column| of.start + column).collect();
     out.each_part_of(&rows, &columns, Order::ByRows, |out| {
-        vectorize(isa, Task { weights, first: of.start, input, also, finish, out })
+        vectorize(isa, Task { weights, first: of.start, last: (panels - 1, tail), input, also, finish, out })
     });
 }
 
@@ -256,6 +259,8 @@ struct Task<'a, W> {
     weights: W,
     /// The column of the weights' first panel.
     first: usize,
+    /// The weights' last panel, and how many outputs stand side by side in it.
+    last: (usize, usize),
     input: Rows<'a>,
     also: Option<Also<'a>>,
     finish: Finish<'a>,
@@ -267,7 +272,7 @@ impl<W: Weights> Body for Task<'_, W> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Done {
-        let Self { weights, first: first_column, input, also, finish, mut out } = self;
+        let Self { weights, first: first_column, last, input, also, finish, mut out } = self;
         let tile_rows = tile_rows::<S>();
         let width = 2 * S::LANES;
         let (rows, columns) = (out.rows(), out.columns());
@@ -289,8 +294,10 @@ impl<W: Weights> Body for Task<'_, W> {
             let end = steps.min(start + BLOCK);
             rearrange::<W, S>(s, &mut block, input, rows.clone(), start..end);
             for (i, panel) in panels.clone().enumerate() {
-                let place = (panel - first_column / width) * steps;
-                let values = &weights.values()[(place + start) * width..(place + end) * width];
+                let place = panel - first_column / width;
+                let stride = if place == last.0 { last.1 } else { width };
+                let place = place * steps * width + start * stride;
+                let values = &weights.values()[place..][..(end - start) * stride + (width - stride)];
                 let columns = panel * width..columns.end.min((panel + 1) * width);
                 let up = also.filter(|_| end == steps).map(|also| W::also(s, also.pair, panel, &mut room));
                 for tile in 0..tiles {
@@ -306,6 +313,7 @@ impl<W: Weights> Body for Task<'_, W> {
                         waiting,
                         ahead,
                         ahead_step: (2 * size_of::<W::Value>() * S::LANES).div_ceil(tiles),
+                        stride,
                         finish,
                         out: &mut out,
                         first,
@@ -437,6 +445,8 @@ struct Tile<'a, 'o, S> {
     /// What will be read next, and how many bytes of it are fetched at each step.
     ahead: *const u8,
     ahead_step: usize,
+    /// From the values of one step to those of the next.
+    stride: usize,
     finish: Finish<'a>,
     out: &'a mut Part<'o>,
     first: usize,
@@ -453,19 +463,21 @@ impl<S: Simd> Tile<'_, '_, S> {
     /// Sums the block's products for the first `M` rows, on top of those of the blocks before, and those of `more` inputs and weights.
     #[inline(always)]
     fn run<W: Weights, const M: usize>(self, a: &[f32], b: &[W::Value], more: Option<More<W::Also>>) {
-        let Self { s, waiting, mut ahead, ahead_step, finish, out, first, count, columns, is_first, is_last } = self;
+        let Self { s, waiting, mut ahead, ahead_step, stride, finish, out, first, count, columns, is_first, is_last } =
+            self;
         let tile_rows = tile_rows::<S>();
         let steps = a.len() / tile_rows;
-        assert!(M <= tile_rows && b.len() == steps * 2 * S::LANES);
+        assert!(M <= tile_rows && stride <= 2 * S::LANES && b.len() == steps * stride + (2 * S::LANES - stride));
         let mut sums = [[s.splat(0.0); 2]; M];
         let (mut a, mut b) = (a.as_ptr(), b.as_ptr());
         for _ in 0..steps {
             s.prefetch(ahead);
             ahead = ahead.wrapping_add(ahead_step);
-            // SAFETY: `a` holds `tile_rows` and `b` two vectors of values for each step, as just checked.
+            // SAFETY: `a` holds `tile_rows` values for each step, and two vectors lie in `b` from each step's `stride` on, as just
+            // checked.
             unsafe { step::<S, W, M>(s, a, b, &mut sums) };
             a = a.wrapping_add(tile_rows);
-            b = b.wrapping_add(2 * S::LANES);
+            b = b.wrapping_add(stride);
         }
         if let Some((a, b)) = more {
             assert!(a.len() / tile_rows * 2 * S::LANES == b.len());

@@ -8,11 +8,16 @@ use std::{
     time::SystemTime,
 };
 
+use core_tensor::WeightSource;
 use diffusion_engine::{Embedding, LentEmbeddings};
 use lora::{Adapted, Adapter, Blocks, Dora, LoraFile, Target};
+use quant::Decoded;
 
 use super::{Asked, Metadata, metadata};
-use crate::{Error, Result, model_files::open_file};
+use crate::{
+    Error, Result,
+    model_files::{TensorFile, open_file},
+};
 
 /// Which state of a file it is: its length and when it was written.
 pub(crate) type Version = Option<(u64, SystemTime)>;
@@ -178,7 +183,10 @@ impl Strengths {
 pub(crate) fn read(path: &Path) -> Result<(LoraFile, Metadata)> {
     let file = open_file(path)?;
     let metadata = metadata(path)?;
-    let read = LoraFile::read(&file)?;
+    let read = match Decoded::<TensorFile>::is_needed(file.manifest()) {
+        true => LoraFile::read(&Decoded::over(file)?)?,
+        false => LoraFile::read(&file)?,
+    };
     let read = match metadata.get("lora_adapter_metadata") {
         Some(config) => read.configured(config),
         None => read,

@@ -1,11 +1,13 @@
 //! Pairs of bf16 in the order that tiles and dot products read.
 
+use rayon::prelude::*;
+
 use super::{DEPTH, PAIR_WIDTH, Values, each_panel};
 use crate::{
     aligned::{Aligned, Scratch, Word},
     isa::Isa,
     simd::{Body, Simd, Stored, vectorize},
-    size::product,
+    size::{product, sum},
 };
 
 /// Outputs that are packed together, a cache line of each pair.
@@ -64,6 +66,50 @@ impl Body for Panel<'_> {
     }
 }
 
+/// Packs `[d_out, d_in]` into panels of `width` outputs, a multiple of [`SIDE`]: each pair of inputs' words of these outputs. The last panel
+/// has no places for missing outputs. Inputs are filled up with 0 to a multiple of [`DEPTH`], and behind all is room to read a whole
+/// panel's words from any pair on.
+pub(crate) fn narrow_pairs(isa: Isa, values: Values, [d_out, d_in]: [usize; 2], width: usize) -> Aligned<u32> {
+    let pairs = product("inputs", [d_in.div_ceil(DEPTH), DEPTH / 2]);
+    let size = product("weights of a panel", [pairs, width]);
+    let mut words = Aligned::zeros(sum("weights", [product("weights", [pairs, d_out]), width]));
+    (words.par_chunks_mut(size.max(1)).take(d_out.div_ceil(width)).enumerate()).for_each(|(panel, to)| {
+        let first = panel * width;
+        vectorize(isa, NarrowPanel { values, outputs: width.min(d_out - first), first, d_in, to });
+    });
+    words
+}
+
+/// Outputs from `first` on, as many as stand side by side.
+struct NarrowPanel<'a> {
+    values: Values<'a>,
+    first: usize,
+    outputs: usize,
+    d_in: usize,
+    to: &'a mut [u32],
+}
+
+impl Body for NarrowPanel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { values, first, outputs, d_in, to } = self;
+        let mut rows = Scratch::<f32>::of(SIDE * DEPTH);
+        for start in (0..d_in).step_by(DEPTH) {
+            let len = DEPTH.min(d_in - start);
+            // The last ones first: where they are fewer than words are written, those of the next pair replace the others.
+            for side in (0..outputs).step_by(SIDE).rev() {
+                rows.fill(0.0);
+                for (o, row) in rows.chunks_exact_mut(DEPTH).enumerate().take(outputs - side) {
+                    unpack(s, values, (first + side + o) * d_in + start, &mut row[..len]);
+                }
+                s.columns_to_pairs(&rows, DEPTH, &mut to[start / 2 * outputs + side..], outputs);
+            }
+        }
+    }
+}
+
 /// Columns of [`SIDE`] numbers of the rows, which are as many and 0 from `outputs` on.
 #[inline(always)]
 fn transpose<S: Simd>(s: S, rows: &[f32], row: usize, outputs: usize, columns: &mut [f32]) {
@@ -111,6 +157,34 @@ mod tests {
     fn place([o, i, tap]: [usize; 3], d_in: usize, taps: usize) -> usize {
         let step = o / PAIR_WIDTH * d_in.div_ceil(DEPTH) * taps + i / DEPTH * taps + tap;
         (step * DEPTH / 2 + i % DEPTH / 2) * PAIR_WIDTH + o % PAIR_WIDTH
+    }
+
+    #[test]
+    fn narrow_panels_have_every_value_at_its_place_and_no_places_for_missing_outputs() {
+        for isa in Isa::available() {
+            for (width, [d_out, d_in]) in [
+                (16, [1usize, 1usize]),
+                (16, [40, 70]),
+                (16, [48, 33]),
+                (32, [16, 96]),
+                (32, [20, 64]),
+                (32, [33, 40]),
+                (32, [57, 31]),
+                (32, [4, 0]),
+            ] {
+                let values: Vec<f32> = (0..d_out * d_in).map(|i| (i as f32 * 0.37).sin()).collect();
+                let pairs = d_in.div_ceil(DEPTH) * DEPTH / 2;
+                let mut expected = vec![0u32; pairs * d_out];
+                for (n, [o, i]) in (0..values.len()).map(|n| (n, [n / d_in, n % d_in])) {
+                    let (panel, side_by_side) = (o / width, width.min(d_out - o / width * width));
+                    let bits = u32::from(bf16::from_f32(values[n]).to_bits());
+                    expected[panel * pairs * width + i / 2 * side_by_side + o % width] |= bits << (16 * (i % 2));
+                }
+                let packed = narrow_pairs(isa, Values::F32(&values), [d_out, d_in], width);
+                assert_eq!(packed.len(), expected.len() + width);
+                assert_eq!(packed[..expected.len()], expected, "{isa:?} {width} [{d_out}, {d_in}]");
+            }
+        }
     }
 
     #[test]
