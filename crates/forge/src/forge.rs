@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use core_tensor::{Form, Format, WeightSource};
 use diffusion_engine::{
     Applied, Cancel, Encodings, ExtraNetwork, Job, Model, Pass, Snapshot, Txt2Img, Which, family::Placement,
 };
@@ -15,6 +16,7 @@ use crate::{
     brought::brought,
     lent::Lent,
     loras::{Asked, LoadedLora, LoraIndex, Strengths, Version, lora_hash, metadata, version},
+    model_files::{TensorFile, open_file},
     open::Opened,
     plans::Plans,
     process,
@@ -342,10 +344,17 @@ fn paths_of(wanted: &[Wanted]) -> Vec<PathBuf> {
     paths
 }
 
-/// Bytes of their files.
+/// Bytes of their tensors as they are multiplied with: in the floats of the file, and in f32 where that has others.
 fn bytes_of(wanted: &[Wanted]) -> u64 {
-    let length = |path: &PathBuf| path.metadata().map_or(0, |metadata| metadata.len());
-    paths_of(wanted).iter().map(length).fold(0, u64::saturating_add)
+    let size = |form: Form| {
+        let is_float = [Format::F32, Format::F16, Format::BF16].contains(&form.format);
+        if is_float { form.format } else { Format::F32 }.size_of(form.shape)
+    };
+    let all = |file: TensorFile| {
+        file.manifest().iter().map(|(_, form)| size(form).unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
+    };
+    // A file that can't be read is told of when it is put in.
+    paths_of(wanted).iter().map(|path| open_file(path).map_or(0, all)).fold(0, u64::saturating_add)
 }
 
 impl fmt::Debug for Forge {
