@@ -45,7 +45,7 @@ impl Networks {
                 [("the encoder", encoder), ("its maps", most(&decoding)), ("pictures", pictures)],
             );
         }
-        let text = most(&|pass| tokenizing_bytes(pass.prompt.len().max(pass.negative.len())));
+        let text = most(&|pass| tokenizing_bytes(&pass.prompt).max(tokenizing_bytes(&pass.negative)));
         let encoders = most(&|pass| self.t5.encoding_bytes(tokens(pass))).max(self.clip.encoding_bytes());
         work = work.then(work::ENCODE, [("a block", encoders), ("texts", text)]);
         work = work.then(work::SAMPLE, [("a block", most(&|pass| self.block(pass)))]);

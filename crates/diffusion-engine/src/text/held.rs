@@ -9,8 +9,13 @@ const PANEL_ROWS: usize = 512; // core_tensor: MappedMatrix
 /// Channels that attention fills a head up to.
 const PANEL_WIDTH: usize = 32; // kernels: two vectors of sixteen
 
-/// What a tokenizer holds for each byte of a text that it reads.
-const OF_A_BYTE: u64 = 64;
+/// What a tokenizer holds at most for each byte of a text that it reads.
+const OF_A_BYTE: u64 = 400;
+
+/// The two characters whose compatibility forms (Unicode's NFKC, which T5's tokenizer reads) are longest by far, of 18 and of 8, and what
+/// is held for each of them beyond that.
+const LIGATURES: [char; 2] = ['\u{fdfa}', '\u{fdfb}'];
+const OF_A_LIGATURE: u64 = 1700;
 
 impl T5Dimensions {
     /// What encoding so many tokens takes at most, in bytes, without the result: the largest of what a block's attention and its inner
@@ -52,9 +57,10 @@ impl ClipDimensions {
     }
 }
 
-/// What a tokenizer holds while it reads a text of so many bytes, beside its own tables.
-pub fn tokenizing_bytes(text: usize) -> u64 {
-    (text as u64).saturating_mul(OF_A_BYTE)
+/// What a tokenizer holds at most while it reads a text, beside its own tables, in bytes.
+pub fn tokenizing_bytes(text: &str) -> u64 {
+    let ligatures = text.chars().filter(|c| LIGATURES.contains(c)).count();
+    times(text.len(), OF_A_BYTE).saturating_add(times(ligatures, OF_A_LIGATURE))
 }
 
 /// A panel of a matrix of so many columns, as it is stored and as it is multiplied with.

@@ -265,7 +265,7 @@ impl OpenedModel for Opened {
             work::ENCODE,
             [
                 ("CLIP", self.encoding_bytes(longest)),
-                ("texts", most(&|pass| tokenizing_bytes(pass.prompt.len().max(pass.negative.len())))),
+                ("texts", most(&|pass| tokenizing_bytes(&pass.prompt).max(tokenizing_bytes(&pass.negative)))),
             ],
         );
         work = work.then(work::SAMPLE, [("the UNet's maps", most(&|pass| self.step_bytes(pass, longest)))]);
