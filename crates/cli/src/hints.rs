@@ -4,6 +4,9 @@ use forge::{ConvertFault, Error, NotAPath, TextError, core_tensor, diffusion_eng
 
 /// What to do about an error of the library, as an action, where something helps.
 pub(crate) fn hint(error: &Error) -> Option<String> {
+    if let Some(error) = error.of_device() {
+        return Some(device_hint(error).into());
+    }
     match error {
         Error::Registry(e) | Error::Run(diffusion_engine::Error::Sampling(e)) => registry_hint(e),
         Error::Load { source, .. } => match source.as_ref() {
@@ -24,18 +27,6 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Error::Weights(core_tensor::Error::MissingBackend { backend }) => {
             Some(format!("build with `--features {backend}`, or use `backend = \"cpu\"`"))
         }
-        Error::Weights(core_tensor::Error::Device { .. }) => {
-            Some("look whether the card's driver and its libraries are installed, or use `backend = \"cpu\"`".into())
-        }
-        Error::Run(run) if run.of_device().is_some() => run.of_device().map(|error| match error {
-            core_tensor::Error::DeviceMemory { .. } => {
-                "draw a smaller picture or fewer at once, or end what else uses the card".into()
-            }
-            _ => {
-                "try again; if it stays so, the driver's log tells more, and `backend = \"cpu\"` does without the card"
-                    .into()
-            }
-        }),
         Error::NoModel { .. } => {
             Some("name the file in the config, or give its flag; `checkpoint` and `folder` bring all parts".into())
         }
@@ -54,6 +45,19 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Error::Convert(fault) => convert_hint(fault),
         Error::ParseConfig { source, .. } => unknown_key_hint(source.message()),
         _ => None,
+    }
+}
+
+/// What to do about a device that could not compute.
+fn device_hint(error: &core_tensor::Error) -> &'static str {
+    match error {
+        core_tensor::Error::Device { .. } => {
+            "look whether the card's driver and its libraries are installed, or use `backend = \"cpu\"`"
+        }
+        core_tensor::Error::DeviceMemory { .. } => {
+            "draw a smaller picture or fewer at once, or end what else uses the card"
+        }
+        _ => "try again; if it stays so, the driver's log tells more, and `backend = \"cpu\"` does without the card",
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{Device, Error, on_host, tensor};
 ///
 /// # Errors
 /// [`Error::UnknownDevice`] for any other name, [`Error::MissingBackend`] for a back end that is not compiled in,
-/// [`Error::Device`] for one that can't compute here, such as without a driver.
+/// [`Error::Device`] for one that can't compute here, such as without a driver, [`Error::DeviceMemory`] for one whose memory is full.
 pub fn device(name: &str) -> Result<Device, Error> {
     let unknown = || Error::UnknownDevice { name: name.to_owned() };
     let (backend, index) = match name.split_once(':') {
@@ -146,13 +146,16 @@ fn answers(name: &str, work: impl FnOnce() -> Result<Vec<f32>, Error>) -> Result
     let broken = |reason: String| Err(Error::Device { name: name.to_owned(), reason });
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(found)) if found == SQUARE => Ok(()),
+        Ok(Err(memory @ Error::DeviceMemory { .. })) => Err(memory),
         Ok(Err(error)) => broken(error.to_string()),
         Ok(Ok(found)) => broken(format!("it multiplies wrongly: {found:?} instead of {SQUARE:?}")),
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-            broken(
-                text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it gives no reason".into()),
-            )
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            match text.as_ref().map(|text| Error::on_device(text)) {
+                Some(memory @ Error::DeviceMemory { .. }) => Err(memory),
+                _ => broken(text.unwrap_or_else(|| "it gives no reason".into())),
+            }
         }
     }
 }
@@ -209,6 +212,8 @@ mod tests {
         assert_eq!(reason(|| panic!("no adapter {}", 3)), "no adapter 3");
         assert_eq!(reason(|| std::panic::panic_any(7)), "it gives no reason");
         assert!(reason(|| Ok(vec![0.0; 4])).contains("multiplies wrongly"));
+        let full = answers("x:0", || panic!("DriverError(CUDA_ERROR_OUT_OF_MEMORY)"));
+        assert!(matches!(full, Err(Error::DeviceMemory { .. })), "{full:?}");
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -366,6 +366,7 @@ impl Error {
                 let own = source.downcast_ref::<WeightError>().filter(|error| error.is_of_device());
                 own.or_else(|| source.downcast_ref::<Self>()?.of_device())
             }
+            Self::InPart { source, .. } => source.of_device(),
             _ => None,
         }
     }

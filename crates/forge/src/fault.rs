@@ -19,11 +19,21 @@ pub enum Fault {
 }
 
 impl Error {
+    /// What a device says that could not compute, where it is its fault: while a model was loaded, or later.
+    pub fn of_device(&self) -> Option<&Tensor> {
+        match self {
+            Self::Run(run) => run.of_device(),
+            Self::Weights(error) | Self::Upscale(upscale::Error::Weights(error)) => {
+                Some(error).filter(|error| error.is_of_device())
+            }
+            Self::Load { source, .. } => source.of_device(),
+            _ => None,
+        }
+    }
+
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
-        if let Self::Run(run) = self
-            && let Some(error) = run.of_device()
-        {
+        if let Some(error) = self.of_device() {
             return if matches!(error, Tensor::DeviceMemory { .. }) { Fault::Memory } else { Fault::Run };
         }
         match self {
@@ -57,9 +67,33 @@ impl Error {
             Self::OtherClass { .. } | Self::NotInCheckpoint { .. } | Self::PartOfNone { .. } => Fault::Model,
             Self::NotInFolder { .. } => Fault::Model,
             Self::Run(Engine::Stopped { .. } | Engine::Cancelled) => Fault::Stopped,
-            Self::Weights(error) if error.is_of_device() => Fault::Run,
             Self::Weights(_) | Self::Blocks(_) | Self::Upscale(_) => Fault::Model,
             Self::Read { .. } | Self::Write { .. } | Self::Run(_) | Self::Damaged { .. } => Fault::Run,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_fails_is_not_the_models_fault_wherever_it_comes_to_light() {
+        type Of = fn(Tensor) -> Error;
+        let places: [Of; 5] = [
+            Error::Weights,
+            |error| Error::Run(Engine::Weights(error)),
+            |error| Error::Run(Engine::InPart { key: "vae".into(), source: Box::new(Engine::Weights(error)) }),
+            |error| Error::Load { path: "x".into(), source: Box::new(Error::Weights(error)) },
+            |error| Error::Upscale(upscale::Error::Weights(error)),
+        ];
+        for of in places {
+            let fault = |error| of(error).fault();
+            assert_eq!(fault(Tensor::DeviceMemory { reason: String::new() }), Fault::Memory);
+            assert_eq!(fault(Tensor::DeviceFault { reason: String::new() }), Fault::Run);
+            assert!(of(Tensor::DeviceFault { reason: String::new() }).of_device().is_some());
+            let of_file = Tensor::Undeclared { name: String::new() };
+            assert!(of(of_file).of_device().is_none());
         }
     }
 }

@@ -150,7 +150,7 @@ pub(crate) fn guess(edition: Edition, dimensions: &UnetDimensions, w: &Weights) 
 fn spread(w: &Weights) -> Option<f64> {
     let shape = w.shape(SPREAD_OF)?.to_vec();
     let w = w.laid_out(Layout::of(|l| l.parameter(SPREAD_OF, &shape)));
-    let values = core_tensor::values(&w.parameter::<1>(SPREAD_OF).ok()?.value());
+    let values = w.read_all().next()?.to_f32()?;
     let n = values.len().max(1) as f64;
     let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
     Some((values.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n).sqrt())

@@ -56,8 +56,11 @@ fn checks(listed: &Listed) -> Result<Vec<Check>> {
         (Compute::Bf16, Some("cpu")) => kernels::Isa::best().has_bf16(),
         (Compute::Bf16, backend) => backend == Some("cuda"),
     };
-    let of = |(compute, format, allowed)| (format, allowed, suite::of_device(&device, compute));
-    Ok(ALLOWED.into_iter().filter(|(compute, ..)| is_here(*compute)).map(of).collect())
+    let of = |(compute, format, allowed)| {
+        let differences = suite::of_device(&device, compute).map_err(forge::Error::from)?;
+        Ok((format, allowed, differences))
+    };
+    ALLOWED.into_iter().filter(|(compute, ..)| is_here(*compute)).map(of).collect()
 }
 
 fn line(Listed { name, about, memory, fault }: &Listed, width: usize) -> String {

@@ -8,7 +8,7 @@ use burn::tensor::DType;
 #[cfg(feature = "cuda")]
 use super::Cuda;
 use super::{Activation, Bias, Composed, Cpu, Cube, Home, Mask, Ops, Rope, Scores};
-use crate::{Compute, Device, Tensor, tensor};
+use crate::{Compute, Device, Error, Tensor, tensor};
 
 /// Where a body is held against the composition.
 #[derive(Debug)]
@@ -32,17 +32,24 @@ pub struct Difference {
 }
 
 /// The difference of each operation.
-pub fn differences<O: Ops>(setting: &Setting) -> Vec<Difference> {
+///
+/// # Errors
+/// [`Error::DeviceMemory`] or [`Error::DeviceFault`] where the device could not compute one.
+pub fn differences<O: Ops>(setting: &Setting) -> Result<Vec<Difference>, Error> {
     let rounded = setting.dtype;
     let found = results::<O>(&Inputs { device: setting.device.clone(), dtype: rounded, rounded }, setting.compute);
     let expected = results::<Composed>(&Inputs { device: Device::flex(), dtype: DType::F64, rounded }, Compute::F32);
-    let difference =
-        |((operation, found), (_, expected)): (Named, Named)| Difference { operation, share: share(&found, &expected) };
+    let difference = |((operation, found), (_, expected)): (Named, Named)| {
+        Ok(Difference { operation, share: share(&found?, &expected?) })
+    };
     found.into_iter().zip(expected).map(difference).collect()
 }
 
 /// The differences of the body that a model's tensors reach on a device, where products are computed in `compute`.
-pub fn of_device(device: &Device, compute: Compute) -> Vec<Difference> {
+///
+/// # Errors
+/// As [`differences`].
+pub fn of_device(device: &Device, compute: Compute) -> Result<Vec<Difference>, Error> {
     let dtype = match compute {
         Compute::F32 => DType::F32,
         // The CPU's tensors are f32 whatever its products are.
@@ -60,7 +67,7 @@ pub fn of_device(device: &Device, compute: Compute) -> Vec<Difference> {
 }
 
 /// An operation's name and its result.
-type Named = (&'static str, Vec<f64>);
+type Named = (&'static str, Result<Vec<f64>, Error>);
 
 fn share(found: &[f64], expected: &[f64]) -> f64 {
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
@@ -69,7 +76,8 @@ fn share(found: &[f64], expected: &[f64]) -> f64 {
 }
 
 fn results<O: Ops>(x: &Inputs, compute: Compute) -> Vec<Named> {
-    [attention::<O>(x, compute), norms::<O>(x), functions::<O>(x), pictures::<O>(x), rotations::<O>(x)].concat()
+    let all = [attention::<O>(x, compute), norms::<O>(x), functions::<O>(x), pictures::<O>(x), rotations::<O>(x)];
+    all.into_iter().flatten().collect()
 }
 
 fn attention<O: Ops>(x: &Inputs, compute: Compute) -> Vec<Named> {
@@ -190,6 +198,6 @@ impl Inputs {
     }
 }
 
-fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f64> {
-    x.to_data().convert::<f64>().try_to_vec().expect("the data was just converted to f64")
+fn numbers<const D: usize>(x: Tensor<D>) -> Result<Vec<f64>, Error> {
+    x.try_to_vec_as().map_err(|error| Error::on_device(&error))
 }

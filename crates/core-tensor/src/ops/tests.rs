@@ -17,7 +17,7 @@ fn tolerance(setting: &Setting) -> f64 {
 
 /// What is further away than the tolerance.
 fn wrong<O: Ops>(setting: &Setting) -> Vec<Difference> {
-    let all = differences::<O>(setting);
+    let all = differences::<O>(setting).expect("a device that computes");
     assert!(all.len() > 25, "{} operations", all.len());
     all.into_iter().filter(|difference| difference.share > tolerance(setting)).collect()
 }
