@@ -3,11 +3,13 @@
  *
  *   cc -O1 -shared -fPIC -o libcuda.so.1 fake_driver.c
  *
- * FAKE_CUDA_COUNTS=FILE    at the end, what was called how often and how many bytes went which way, as one line of JSON
+ * FAKE_CUDA_COUNTS=FILE    at the end, what was called how often and how many bytes went which way, as one line of JSON; `of` tells it of
+ *                          each function that FAKE_CUDA_FAIL counts
  * FAKE_CUDA_FAIL=N         the N-th call that work needs, from 1, fails …
  * FAKE_CUDA_CODE=CODE      … with this CUresult (default 719, a launch that failed); a sticky one, 700 and above, fails all that follow
  * FAKE_CUDA_ONLY=NAME      … counting the calls of this function alone
  * FAKE_CUDA_MEMORY=BYTES   how much memory the card has
+ * FAKE_CUDA_NAN=N          the N-th answer to whether all values are finite, from 1, is no
  *
  * Two downloads answer as a card would that computes: 16 bytes are the square of the matrix 1 2 3 4, which a program asks for to find out
  * just that, and one byte is 1, the answer to whether all values are finite. All else that is downloaded is what was uploaded, or zeros.
@@ -27,9 +29,21 @@ typedef unsigned long long Address;
 enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500, LAUNCH_FAILED = 719, STICKY = 700 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned long calls, modules, launches, uploads, downloads;
+static unsigned long calls, modules, launches, uploads, downloads, answers;
 static size_t uploaded, downloaded, live, peak;
 static int broken;
+
+/* How often each function was called that can fail. */
+static struct { const char *name; unsigned long calls; } functions[64];
+
+static void note(const char *function) {
+  for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+    if (!functions[i].name) functions[i].name = function;
+    if (strcmp(functions[i].name, function)) continue;
+    functions[i].calls++;
+    return;
+  }
+}
 
 static unsigned long setting(const char *name, unsigned long fallback) {
   const char *text = getenv(name);
@@ -42,8 +56,11 @@ static void tell(void) {
   if (!file) return;
   fprintf(file,
           "{\"calls\": %lu, \"modules\": %lu, \"launches\": %lu, \"uploads\": %lu, \"uploaded\": %zu, \"downloads\": %lu, "
-          "\"downloaded\": %zu, \"peak\": %zu, \"live\": %zu}\n",
-          calls, modules, launches, uploads, uploaded, downloads, downloaded, peak, live);
+          "\"downloaded\": %zu, \"answers\": %lu, \"peak\": %zu, \"live\": %zu, \"of\": {",
+          calls, modules, launches, uploads, uploaded, downloads, downloaded, answers, peak, live);
+  for (size_t i = 0; i < sizeof functions / sizeof *functions && functions[i].name; i++)
+    fprintf(file, "%s\"%s\": %lu", i ? ", " : "", functions[i].name, functions[i].calls);
+  fprintf(file, "}}\n");
   fclose(file);
 }
 
@@ -53,6 +70,7 @@ static Result fault(const char *function) {
   unsigned long wanted = setting("FAKE_CUDA_FAIL", 0);
   Result code = setting("FAKE_CUDA_CODE", LAUNCH_FAILED), answer = OK;
   pthread_mutex_lock(&lock);
+  note(function);
   if (broken) answer = broken;
   else if ((!only || !strcmp(only, function)) && ++calls == wanted) {
     answer = code;
@@ -179,7 +197,11 @@ static void up(size_t bytes) { count(&uploads, &uploaded, bytes); }
 static void down(void *to, size_t bytes) {
   static const float square[4] = {7, 10, 15, 22};
   if (bytes == sizeof square) memcpy(to, square, bytes);
-  if (bytes == 1) *(char *)to = 1;
+  if (bytes == 1) {
+    pthread_mutex_lock(&lock);
+    *(char *)to = ++answers != setting("FAKE_CUDA_NAN", 0);
+    pthread_mutex_unlock(&lock);
+  }
   count(&downloads, &downloaded, bytes);
 }
 Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, void *stream) {

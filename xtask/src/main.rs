@@ -1,6 +1,6 @@
 //! The project's chores, as one program: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask mutations`, `cargo xtask bench`,
-//! `cargo xtask demo-score`, `cargo xtask memory`, `cargo xtask lora-matrix`, `cargo xtask inpaint-sheet`, `cargo xtask guidance-sheets`,
-//! `cargo xtask synth`.
+//! `cargo xtask demo-score`, `cargo xtask memory`, `cargo xtask devices`, `cargo xtask lora-matrix`, `cargo xtask inpaint-sheet`,
+//! `cargo xtask guidance-sheets`, `cargo xtask synth`.
 //!
 //! What runs here is what runs on the build machine: `.ci/run` only installs what is missing and calls `ci`.
 
@@ -8,6 +8,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod demo_score;
+mod devices;
 mod guidance_sheets;
 mod image;
 mod inpaint_sheet;
@@ -43,6 +44,9 @@ usage: cargo xtask <command>
       the demo models under each way of guiding them and under step caches; writes docs/guidance.png and docs/step-cache.png
   memory [--accept REASON] [--case TEXT] [--turns 1000]
       the most memory that runs take and that their plans say, held against what was accepted in bench/memory
+  devices [--toolkit FOLDER] [--forge PATH] [--only kernels|steps|faults]
+      a build with `cuda` on a driver without a card: every kernel compiled for four kinds of card, what a step asks for, and
+      more than fifty faults of the card, each told with what to do
   synth MODEL OUT [--dtype f16|bf16|f32] [--seed 0]
       a checkpoint of random numbers in the exact shape of sd15, sd15-inpaint, sd21, sdxl, sdxl-refiner, flux-schnell,
       flux-dev, flux-ae, clip-l, t5xxl or any other list of fixtures/keys, for timing and for memory";
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["mutations", flags @ ..] => mutations::run(flags),
         ["demo-score", flags @ ..] => demo_score::run(flags),
+        ["devices", flags @ ..] => devices::run(flags),
         ["memory", flags @ ..] => memory::run(flags),
         ["lora-matrix", flags @ ..] => lora_matrix::run(flags),
         ["inpaint-sheet", flags @ ..] => inpaint_sheet::run(flags),

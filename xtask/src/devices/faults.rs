@@ -1,0 +1,218 @@
+//! Faults of a card, one in each run: the error is the card's and comes with what to do, no panic is behind it, and nothing is written.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use super::machine::{Machine, Ran};
+use crate::Done;
+
+/// Fewer faults than this say too little.
+const LEAST: usize = 50;
+
+/// How often in a run a function fails, from its first call to its last.
+const SPREAD: u64 = 5;
+
+/// What functions answer, by the beginnings of their names. `CUresult` of the driver's API:
+/// 1 invalid value, 2 out of memory, 209 no binary for this card, 218 invalid PTX, 500 not found, 700 illegal address, 701 too many
+/// resources, 709 the context is gone, 710 an assertion, 719 a launch that failed, 999 unknown, 46 the card is unavailable, 214 an
+/// uncorrectable error of its memory.
+const ANSWERS: [(&str, &[i32]); 9] = [
+    ("cuMemAlloc", &[OUT_OF_MEMORY]),
+    ("cuMemHostAlloc", &[OUT_OF_MEMORY]),
+    ("cuModuleLoadData", &[209, 218, OUT_OF_MEMORY, 218, 700]),
+    ("cuModuleGetFunction", &[500]),
+    ("cuLaunchKernel", &[719, 700, 701, OUT_OF_MEMORY, 1]),
+    ("cuMemcpy", &[1, 719, 214, 999, 700]),
+    ("cuMemset", &[1]),
+    ("cuStream", &[719, 700, 709, 46]),
+    ("cu", &[710, 999, 700]),
+];
+
+const OUT_OF_MEMORY: i32 = 2;
+
+/// A run of the demo model that touches all of it.
+const RUN: [&str; 11] = [
+    "txt2img",
+    "--config",
+    "flux.toml",
+    "--backend",
+    "cuda:0",
+    "--steps",
+    "3",
+    "--seed",
+    "7",
+    "--output",
+    "{out}/picture.png",
+];
+
+/// A call that fails, counted from 1.
+#[derive(Debug)]
+struct Fault {
+    function: String,
+    call: u64,
+    answer: i32,
+}
+
+pub(super) fn run(machine: &Machine) -> Done {
+    let cache = machine.cache("90");
+    // Once more than the cache needs: what is counted is a run that compiles nothing.
+    machine.done(&cache, &[], &RUN)?;
+    let whole = machine.done(&cache, &[], &RUN)?;
+    if whole.files.len() != 1 {
+        return Err(format!("a run without a fault left {:?}", whole.files).into());
+    }
+    let drawn = machine.folder().join("drawn.png");
+    fs::copy(&whole.files[0], &drawn)?;
+    let faults: Vec<Fault> = whole.asked.of.iter().flat_map(|(function, &calls)| spread(function, calls)).collect();
+    if faults.len() < LEAST {
+        return Err(format!("{} faults are too few: {LEAST} are asked for", faults.len()).into());
+    }
+    let mut wrong = Vec::new();
+    for fault in &faults {
+        let Fault { function, call, answer } = fault;
+        let ran = machine.run(&cache, &of_call(function, *call, *answer), &RUN)?;
+        let said = ran.told.lines().find(|line| line.starts_with("error")).unwrap_or("no error").to_owned();
+        println!("{function} {call} of {}: {answer}: exit code {:?}: {said}", whole.asked.of[function], ran.code);
+        wrong.extend(
+            complaint(&ran, *answer).map(|complaint| format!("{function}, call {call}, answers {answer}: {complaint}")),
+        );
+    }
+    for answer in positions(whole.asked.answers) {
+        let ran = machine.run(&cache, &[("FAKE_CUDA_NAN", answer.to_string())], &RUN)?;
+        println!("no number at answer {answer} of {}: exit code {:?}", whole.asked.answers, ran.code);
+        let is_right = ran.code == Some(1) && ran.files.is_empty() && ran.told.contains("not a number");
+        wrong.extend(
+            (!is_right)
+                .then(|| format!("no number at answer {answer}: {:?}, left {:?}: {}", ran.code, ran.files, ran.told)),
+        );
+    }
+    wrong.extend(checked(machine)?);
+    wrong.extend(broken_headers(machine)?);
+    wrong.extend(goes_on(machine, &drawn)?);
+    println!("{} faults of the driver, {} of them told wrongly", faults.len(), wrong.len());
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+}
+
+/// Calls of a function from the first to the last, each with an answer of its own.
+fn spread(function: &str, calls: u64) -> Vec<Fault> {
+    let (_, answers) = ANSWERS.iter().find(|(start, _)| function.starts_with(start)).expect("`cu` begins every name");
+    let pairs = positions(calls).into_iter().zip(answers.iter().cycle());
+    pairs.map(|(call, &answer)| Fault { function: function.to_owned(), call, answer }).collect()
+}
+
+/// The first of so many, the last and some between.
+fn positions(of: u64) -> BTreeSet<u64> {
+    (0..SPREAD).map(|i| 1 + i * of.saturating_sub(1) / (SPREAD - 1)).collect()
+}
+
+/// `forge devices --check` on a card that fails: it says so, and does not call the card's results wrong.
+fn checked(machine: &Machine) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let (cache, check) = (machine.cache("90"), ["devices", "--check"]);
+    let launches = machine.run(&cache, &[], &check)?.asked.of.get("cuLaunchKernel").copied().unwrap_or_default();
+    let mut wrong = Vec::new();
+    for (call, answer) in positions(launches).into_iter().zip([719, 700, OUT_OF_MEMORY].into_iter().cycle()) {
+        let settings = of_call("cuLaunchKernel", call, answer);
+        let ran = machine.run(&cache, &settings, &check)?;
+        println!("`forge devices --check`, launch {call} of {launches}: {answer}: exit code {:?}", ran.code);
+        let complaint = complaint(&ran, answer);
+        let complaint = complaint.or_else(|| ran.told.contains("computed wrongly").then(|| ran.told.clone()));
+        wrong.extend(complaint.map(|complaint| format!("`forge devices --check`, launch {call}: {complaint}")));
+    }
+    Ok(wrong)
+}
+
+/// The settings of a fault.
+fn of_call(function: &str, call: u64, answer: i32) -> [(&'static str, String); 3] {
+    [
+        ("FAKE_CUDA_ONLY", function.to_owned()),
+        ("FAKE_CUDA_FAIL", call.to_string()),
+        ("FAKE_CUDA_CODE", answer.to_string()),
+    ]
+}
+
+/// What is wrong with how a run told of a fault.
+fn complaint(ran: &Ran, answer: i32) -> Option<String> {
+    let expected = if answer == OUT_OF_MEMORY { 3 } else { 1 };
+    let told = &ran.told;
+    if told.contains("bug in forge") || told.contains("panicked") {
+        return Some(format!("a panic: {told}"));
+    }
+    if !ran.files.is_empty() {
+        return Some(format!("it left {:?}", ran.files));
+    }
+    if ran.code != Some(expected) {
+        return Some(format!("the exit code is {:?} and not {expected}: {told}", ran.code));
+    }
+    (!told.contains("hint: ")).then(|| format!("there is no hint: {told}"))
+}
+
+/// A toolkit whose headers don't compile.
+fn broken_headers(machine: &Machine) -> Result<Option<String>, Box<dyn std::error::Error>> {
+    let folder = machine.folder().join("broken");
+    fs::create_dir_all(folder.join("include"))?;
+    for header in ["cuda_fp16.h", "cuda_bf16.h", "cuda_runtime.h"] {
+        fs::write(folder.join("include").join(header), "#error broken\n")?;
+    }
+    let cache = machine.cache("broken");
+    let _ = fs::remove_dir_all(&cache);
+    let ran = machine.run(&cache, &[("CUDA_PATH", folder.display().to_string())], &RUN)?;
+    println!("headers that don't compile: exit code {:?}", ran.code);
+    Ok(complaint(&ran, 0).map(|complaint| format!("headers that don't compile: {complaint}")))
+}
+
+/// After a picture that a card's memory does not hold, the same process draws the next one.
+fn goes_on(machine: &Machine, drawn: &Path) -> Result<Option<String>, Box<dyn std::error::Error>> {
+    let pictures = machine.folder().join("pictures");
+    let _ = fs::remove_dir_all(&pictures);
+    fs::create_dir_all(&pictures)?;
+    for name in ["a.png", "b.png"] {
+        fs::copy(drawn, pictures.join(name))?;
+    }
+    let pictures = pictures.display().to_string();
+    let batch =
+        ["batch", &pictures, "--config", "flux.toml", "--backend", "cuda:0", "--steps", "3", "--output", "{out}"];
+    let cache = machine.cache("90");
+    let whole = machine.done(&cache, &[], &batch)?;
+    let calls = whole.asked.of.get("cuLaunchKernel").copied().unwrap_or_default();
+    // In the first of the two pictures, behind what is loaded.
+    let ran = machine.run(&cache, &of_call("cuLaunchKernel", calls / 3, OUT_OF_MEMORY), &batch)?;
+    let names: Vec<_> = ran.files.iter().filter_map(|file| file.file_name()).collect();
+    println!("out of memory in the first of two pictures: exit code {:?}, left {names:?}", ran.code);
+    let is_right = ran.code == Some(1) && names == ["b.png"] && !ran.told.contains("bug in forge");
+    Ok((!is_right).then(|| {
+        format!("after a picture without memory, {names:?} were drawn, exit code {:?}: {}", ran.code, ran.told)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_call_and_the_last_fail_and_some_between() {
+        let at = |calls| spread("cuLaunchKernel", calls).iter().map(|fault| fault.call).collect::<Vec<_>>();
+        assert_eq!(at(1), [1]);
+        assert_eq!(at(2), [1, 2]);
+        assert_eq!(at(1000), [1, 250, 500, 750, 1000]);
+    }
+
+    #[test]
+    fn a_panic_a_file_another_code_and_a_missing_hint_are_complaints() {
+        let ran = |code, told: &str, files: &[&str]| Ran {
+            code: Some(code),
+            told: told.to_owned(),
+            asked: super::super::machine::Asked::default(),
+            files: files.iter().map(Into::into).collect(),
+        };
+        assert_eq!(complaint(&ran(1, "error: lost\n  hint: again", &[]), 719), None);
+        assert_eq!(complaint(&ran(3, "error: full\n  hint: less", &[]), OUT_OF_MEMORY), None);
+        for (ran, answer) in [
+            (ran(1, "error: this is a bug in forge: x\n  hint: report it", &[]), 719),
+            (ran(1, "error: lost\n  hint: again", &["picture.png"]), 719),
+            (ran(0, "hint: none", &[]), 719),
+            (ran(1, "error: full\n  hint: less", &[]), OUT_OF_MEMORY),
+            (ran(1, "error: lost", &[]), 719),
+        ] {
+            assert!(complaint(&ran, answer).is_some(), "{ran:?}");
+        }
+    }
+}

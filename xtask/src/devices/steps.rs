@@ -1,0 +1,127 @@
+//! What a step asks of a card, of a Flux as deep as the real one.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::Path,
+};
+
+use serde_json::{Map, Value, json};
+
+use super::machine::{Asked, Machine};
+use crate::{Done, root};
+
+/// Blocks of Flux: double and single.
+const DEPTH: [usize; 2] = [19, 38];
+
+/// How much a step may ask for at most. What comes back are answers of a byte: whether the model's answer and the latent are finite.
+const LAUNCHES: u64 = 1000;
+const DOWNLOADS: u64 = 2;
+const DOWNLOADED: u64 = 2;
+/// The noise level and the time's features.
+const UPLOADS: u64 = 4;
+const UPLOADED: u64 = 64 << 10;
+
+pub(super) fn run(machine: &Machine) -> Done {
+    let deep = machine.folder().join("deep.safetensors");
+    write_deep(&root().join("fixtures/models/flux-demo.safetensors"), &deep)?;
+    let deep = deep.display().to_string();
+    let mut faults = Vec::new();
+    for compute in ["bf16", "f32"] {
+        let cache = machine.cache("90");
+        let steps = |count: &str| {
+            let args = [
+                "txt2img",
+                "--config",
+                "flux.toml",
+                "--transformer",
+                &deep,
+                "--backend",
+                "cuda:0",
+                "--compute",
+                compute,
+                "--steps",
+                count,
+                "--output",
+                "{out}/x.png",
+            ];
+            machine.done(&cache, &[], &args).map(|ran| ran.asked)
+        };
+        // Two runs differ in their steps alone.
+        let (few, many) = (steps("2")?, steps("6")?);
+        let each = |of: fn(&Asked) -> u64| (of(&many) - of(&few)) / 4;
+        let [launches, uploads, uploaded, downloads, downloaded] = [
+            each(|asked| asked.launches),
+            each(|asked| asked.uploads),
+            each(|asked| asked.uploaded),
+            each(|asked| asked.downloads),
+            each(|asked| asked.downloaded),
+        ];
+        println!(
+            "a step of 19 + 38 blocks in {compute}: {launches} launches, {uploads} uploads of {uploaded} bytes, {downloads} downloads of \
+             {downloaded} bytes"
+        );
+        let limits = [
+            ("launches", launches, LAUNCHES),
+            ("uploads", uploads, UPLOADS),
+            ("bytes up", uploaded, UPLOADED),
+            ("downloads", downloads, DOWNLOADS),
+            ("bytes down", downloaded, DOWNLOADED),
+        ];
+        let beyond = limits.into_iter().filter(|(_, found, most)| found > most);
+        faults.extend(
+            beyond.map(|(what, found, most)| format!("{compute}: {found} {what} in a step, {most} are allowed")),
+        );
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("; ").into()) }
+}
+
+/// A Flux of a model's widths and the real one's depth, whose numbers are all 0: what is launched does not depend on them.
+fn write_deep(model: &Path, to: &Path) -> Done {
+    let bytes = fs::read(model)?;
+    let (length, rest) = bytes.split_first_chunk::<8>().ok_or("a model without a header")?;
+    let header = rest.get(..usize::try_from(u64::from_le_bytes(*length))?).ok_or("a header that is cut off")?;
+    let header: Map<String, Value> = serde_json::from_slice(header)?;
+    let (mut deep, mut at) = (Map::new(), 0);
+    for (name, about) in header.iter().filter(|(name, _)| *name != "__metadata__") {
+        let shape: Vec<u64> = serde_json::from_value(about["shape"].clone())?;
+        for name in names(name) {
+            let end = at + 2 * shape.iter().product::<u64>();
+            deep.insert(name, json!({ "dtype": "BF16", "shape": shape, "data_offsets": [at, end] }));
+            at = end;
+        }
+    }
+    let mut text = serde_json::to_vec(&deep)?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut file = File::create(to)?;
+    file.write_all(&(text.len() as u64).to_le_bytes())?;
+    file.write_all(&text)?;
+    file.set_len(8 + text.len() as u64 + at)?;
+    Ok(())
+}
+
+/// What a tensor of the first block is called in every block; those of others are left out, and what is in no block is kept.
+fn names(name: &str) -> Vec<String> {
+    let kinds = ["double_blocks.", "single_blocks."].into_iter().zip(DEPTH);
+    let found = kinds.filter_map(|(kind, depth)| Some((kind, depth, name.strip_prefix(kind)?))).next();
+    match found {
+        None => vec![name.to_owned()],
+        Some((kind, depth, rest)) => match rest.strip_prefix("0.") {
+            Some(rest) => (0..depth).map(|i| format!("{kind}{i}.{rest}")).collect(),
+            None => Vec::new(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_block_stands_for_all() {
+        assert_eq!(names("img_in.weight"), ["img_in.weight"]);
+        assert_eq!(names("double_blocks.1.x"), [""; 0]);
+        let all = names("single_blocks.0.norm");
+        assert_eq!((all.len(), all[37].as_str()), (38, "single_blocks.37.norm"));
+    }
+}
