@@ -1,6 +1,6 @@
 //! The project's chores, as one program: `cargo xtask ci`, `cargo xtask tidy`, `cargo xtask mutations`, `cargo xtask bench`,
 //! `cargo xtask demo-score`, `cargo xtask memory`, `cargo xtask devices`, `cargo xtask lora-matrix`, `cargo xtask inpaint-sheet`,
-//! `cargo xtask guidance-sheets`, `cargo xtask synth`.
+//! `cargo xtask guidance-sheets`, `cargo xtask hires-sheets`, `cargo xtask synth`.
 //!
 //! What runs here is what runs on the build machine: `.ci/run` only installs what is missing and calls `ci`.
 
@@ -10,11 +10,13 @@ mod ci;
 mod demo_score;
 mod devices;
 mod guidance_sheets;
+mod hires_sheets;
 mod image;
 mod inpaint_sheet;
 mod lora_matrix;
 mod memory;
 mod mutations;
+mod sheet;
 mod synth;
 mod tidy;
 
@@ -42,6 +44,8 @@ usage: cargo xtask <command>
       a part of a demo picture drawn anew in every way that docs/inpainting.md shows; writes docs/inpaint.png
   guidance-sheets [--caches] [--forge PATH]
       the demo models under each way of guiding them and under step caches; writes docs/guidance.png and docs/step-cache.png
+  hires-sheets [--forge PATH]
+      second passes of the demo models by each upscaler, and a refiner; writes docs/hires.png and docs/refiner.png
   memory [--accept REASON] [--case TEXT] [--turns 1000]
       the most memory that runs take and that their plans say, held against what was accepted in bench/memory
   devices [--toolkit FOLDER] [--forge PATH] [--only kernels|steps|faults]
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
         ["lora-matrix", flags @ ..] => lora_matrix::run(flags),
         ["inpaint-sheet", flags @ ..] => inpaint_sheet::run(flags),
         ["guidance-sheets", flags @ ..] => guidance_sheets::run(flags),
+        ["hires-sheets", flags @ ..] => hires_sheets::run(flags),
         ["synth", arguments @ ..] => synth::run(arguments),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
