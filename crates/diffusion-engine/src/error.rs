@@ -56,6 +56,12 @@ pub enum Error {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The network between two passes can't be loaded.
+    #[error("the upscaler can't be loaded")]
+    BringUpscaler {
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A network was told to stop.
     #[error("cancelled")]
     Cancelled,

@@ -172,7 +172,13 @@ impl Job {
 
     /// Bytes that the networks between its passes take at most, beside what they hold.
     pub fn upscaling_bytes(&self) -> u64 {
-        self.passes.windows(2).map(|two| two[1].upscaler.working_bytes(two[0].size, two[1].size)).max().unwrap_or(0)
+        let of = |two: &[Pass]| two[1].upscaler.working_bytes(two[0].size, two[1].enlarged_to.unwrap_or(two[1].size));
+        self.passes.windows(2).map(of).max().unwrap_or(0)
+    }
+
+    /// Bytes that the networks between its passes hold, once they were called.
+    pub fn upscaler_bytes(&self) -> u64 {
+        self.passes.iter().skip(1).map(|pass| pass.upscaler.bytes()).max().unwrap_or(0)
     }
 
     /// Whether a pass of it starts from pictures, which have to be encoded.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::{PerStep, PictureFormat};
+use crate::{PerStep, PictureFormat, Upscaler};
 
 /// One key of a config: what it is called, what it may be, and what it does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,6 +93,8 @@ pub enum Kind {
     Backend,
     /// Where noise comes from.
     Noise,
+    /// What makes a picture larger: one of those that need no file, or a network's file.
+    Upscaler,
     /// Options of the sampler and the schedule.
     Options,
 }
@@ -220,7 +222,8 @@ impl Key {
             | Kind::Size
             | Kind::Seed
             | Kind::Places => None,
-            Kind::Sampler | Kind::Schedule | Kind::Profile | Kind::Backend | Kind::Noise | Kind::Options => None,
+            Kind::Sampler | Kind::Schedule | Kind::Profile | Kind::Backend | Kind::Noise => None,
+            Kind::Upscaler | Kind::Options => None,
         };
         number.unwrap_or_else(|| Value::Text(text.to_owned()))
     }
@@ -333,7 +336,7 @@ impl fmt::Display for Kind {
         match self {
             Self::Words { .. } | Self::Sampler | Self::Schedule | Self::Profile => f.write_str("text"),
             Self::File | Self::Folder | Self::Output => f.write_str("a path"),
-            Self::Choice(_) | Self::Backend | Self::Noise => f.write_str(&self.range()),
+            Self::Choice(_) | Self::Backend | Self::Noise | Self::Upscaler => f.write_str(&self.range()),
             Self::Whole { min, max, .. } => write!(f, "a whole number from {min} to {max}"),
             Self::Number { min, max } => write!(f, "a number from {min} to {max}"),
             Self::PerStep { min, max } => {
@@ -368,6 +371,10 @@ impl Kind {
             Self::Seed => format!("`random` or 0 to {}", u64::MAX),
             Self::Backend => either(&["cpu", "cuda:N", "vulkan:N"]),
             Self::Noise => "`cpu`, `nv` or a `.safetensors` file".to_owned(),
+            Self::Upscaler => {
+                let names: Vec<_> = Upscaler::IDS.iter().map(|name| format!("`{name}`")).collect();
+                format!("{} or a network's file", names.join(", "))
+            }
         }
     }
 
@@ -376,6 +383,7 @@ impl Kind {
         match self {
             Self::Words { .. } | Self::Choice(_) | Self::Sampler | Self::Schedule | Self::Profile => "text",
             Self::Backend | Self::Noise => "text",
+            Self::Upscaler => "text or path",
             Self::File | Self::Folder | Self::Output => "path",
             Self::Whole { .. } => "whole number",
             Self::Number { .. } => "number",
@@ -432,6 +440,7 @@ impl Kind {
             },
             Self::Words { .. } | Self::File | Self::Folder | Self::Output => is_text,
             Self::Sampler | Self::Schedule | Self::Profile | Self::Backend | Self::Noise => is_text,
+            Self::Upscaler => is_text,
         };
         if fits { Ok(()) } else { Err(self.to_string()) }
     }

@@ -14,6 +14,9 @@ pub trait PixelUpscaler: Send + Sync {
     /// How many pixels a pixel becomes, in each direction.
     fn factor(&self) -> usize;
 
+    /// Bytes that it holds itself, once it was called.
+    fn bytes(&self) -> u64;
+
     /// Bytes that a picture of this size takes at most, beside what the upscaler itself holds.
     fn working_bytes(&self, from: Size) -> u64;
 
@@ -85,6 +88,14 @@ impl Upscaler {
 
     /// How often a network makes a picture larger at most, as in Forge: modules/upscaler.py, dfdcbab.
     pub(crate) const MOST: usize = 3;
+
+    /// Bytes that its network holds; none of what needs no file.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Latent(_) | Self::Picture(_) => 0,
+            Self::Network(network) => network.bytes(),
+        }
+    }
 
     /// Bytes that its network takes at most, from a picture of one size to one of another.
     pub(crate) fn working_bytes(&self, from: Size, to: Size) -> u64 {

@@ -177,6 +177,10 @@ impl PixelUpscaler for Doubled {
         2
     }
 
+    fn bytes(&self) -> u64 {
+        7
+    }
+
     fn working_bytes(&self, from: Size) -> u64 {
         (from.width * from.height) as u64
     }
@@ -203,6 +207,7 @@ fn a_second_pass_starts_from_pixels_that_a_network_made_as_often_as_it_takes() {
         })
         .unwrap();
         let bytes = job.upscaling_bytes();
+        assert_eq!(job.upscaler_bytes(), 7);
         let image = finished(run(&Toy::new(), job)).image().unwrap();
         let made = network.0.swap(0, std::sync::atomic::Ordering::Relaxed);
         ((image.width, image.height), made, bytes)

@@ -35,7 +35,7 @@ pub use lora::Lora;
 pub use tables::{
     Config, Control, Device, Hires, Image, Img2img, Inpaint, Model, Preview, Prompt, Refiner, Sampling, Table,
 };
-pub use values::{Backend, ComputeChoice, Noise, Seed};
+pub use values::{Backend, ComputeChoice, HiresUpscaler, Noise, Seed};
 
 impl FromStr for Config {
     type Err = toml::de::Error;
@@ -235,6 +235,17 @@ impl Config {
         self.device.memory.map(own).or_else(free).unwrap_or_else(nobody)
     }
 
+    /// The number format that upscalers compute in: f32 unless the config asks for bf16.
+    ///
+    /// # Errors
+    /// As [`Config::compute`].
+    pub(crate) fn upscaling_compute(&self) -> Result<Compute> {
+        match self.device.compute {
+            ComputeChoice::Bf16 => self.compute(),
+            ComputeChoice::Auto | ComputeChoice::F32 => Ok(Compute::F32),
+        }
+    }
+
     /// The number format that products are computed in: bf16 where the CPU has instructions for it and on CUDA, f32 elsewhere, unless the
     /// config asks for f32.
     ///
@@ -262,6 +273,7 @@ impl Config {
 mod tests {
     use std::fs;
 
+    use diffusion_engine::{Filter, Upscaler};
     use samplers::noise::NoiseSource;
 
     use super::*;
@@ -356,6 +368,7 @@ mod tests {
                 }
                 Kind::Backend => "cuda:1".to_owned(),
                 Kind::Noise => "nv".to_owned(),
+                Kind::Upscaler => folder.path().join("a.pth").display().to_string(),
                 Kind::Size => "4096".to_owned(),
                 Kind::Seed => "7".to_owned(),
                 Kind::File | Kind::Folder | Kind::Output => folder.path().join("a.png").display().to_string(),
@@ -382,6 +395,17 @@ mod tests {
         assert_eq!(compute("compute = \"bf16\"").is_ok(), best == Compute::Bf16);
         let refused = compute("compute = \"bf16\"\nbackend = \"vulkan:0\"").err().unwrap();
         assert_eq!(refused.fault(), Fault::Usage);
+    }
+
+    #[test]
+    fn an_upscaler_is_a_name_or_a_file() {
+        let upscaler = |text: &str| read(&format!("[hires]\nupscaler = \"{text}\"")).map(|config| config.hires.upscaler);
+        assert_eq!(upscaler("Lanczos").unwrap(), HiresUpscaler::Plain(Upscaler::Picture(Filter::Lanczos)));
+        for file in ["x4.pth", "x4.safetensors", "models/x4"] {
+            assert!(matches!(upscaler(file).unwrap(), HiresUpscaler::File(path) if path.ends_with(file)), "{file}");
+        }
+        let Err(Error::ParseConfig { source, .. }) = upscaler("latent-cubic") else { panic!("it was read") };
+        assert!(source.message().contains("`lanczos`, `nearest` or a network's file"), "{}", source.message());
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use core_tensor::{Compute, Device, Tensor};
+use core_tensor::{Device, Tensor};
 use diffusion_engine::{Cancel, Inside, Picture, family::work};
 use memory::{Bytes, Held, Part, Plan, Stage};
 use upscale::{Tiles, Upscaler, lanczos};
 
-use crate::{Ceiling, ComputeChoice, Config, Error, Result, Threads, model_files::open_file, process};
+use crate::{Ceiling, Config, Error, Result, Threads, model_files::open_file, process};
 
 /// An upscaler that was opened from a file, ready for any number of pictures.
 #[derive(Debug)]
@@ -40,10 +40,7 @@ impl Enlarger {
     /// [`Error::Load`] for a file that is no upscaler, and a device that can't be used.
     pub fn open(path: &Path, config: &Config, threads: Threads) -> Result<Self> {
         let in_file = |source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
-        let compute = match config.device.compute {
-            ComputeChoice::Bf16 => config.compute()?,
-            ComputeChoice::Auto | ComputeChoice::F32 => Compute::F32,
-        };
+        let compute = config.upscaling_compute()?;
         let device = core_tensor::device(&config.device.backend.to_string())?;
         let file = open_file(path).map_err(in_file)?;
         let upscaler = threads.compute(|| Upscaler::load(&file, &device, compute));

@@ -9,7 +9,7 @@ use core_tensor::{Form, Format, WeightSource};
 use diffusion_engine::{
     Applied, Cancel, Encodings, ExtraNetwork, Job, Model, Pass, Snapshot, Txt2Img, Which, family::Placement,
 };
-use memory::Plan;
+use memory::{Bytes, Part, Plan};
 
 use crate::{
     Ceiling, Config, Error, Families, LoraConfig, Note, Result, Run, Threads,
@@ -18,7 +18,7 @@ use crate::{
     loras::{Asked, LoadedLora, LoraIndex, Strengths, Version, lora_hash, metadata, version},
     model_files::{TensorFile, open_file},
     open::Opened,
-    plans::Plans,
+    plans::{self, Plans},
     process,
 };
 
@@ -219,11 +219,15 @@ impl Forge {
     /// How the models of a job are loaded.
     fn plans(&self, job: &Job) -> Result<Plans> {
         let loras = bytes_of(&self.wanted(job.extra_networks())?);
-        let process = process::parts(&self.0.threads);
+        let upscaler = Bytes(job.upscaler_bytes());
+        let upscaler = (upscaler.0 > 0).then(|| Part::fixed(plans::UPSCALER, upscaler));
+        let shared: Vec<_> = process::parts(&self.0.threads).into_iter().chain(upscaler).collect();
+        // Whichever model is there meanwhile.
+        let enlarging = Bytes(job.upscaling_bytes());
         let plan = |which: Which| {
             let (opened, job) = (self.0.opened(which)?, job.of_model(which));
             opened.fits(&job)?;
-            Ok((which, opened.plan(&job, loras, &process)?))
+            Ok((which, opened.plan(&job, loras, enlarging, &shared)?))
         };
         let (plans, mut errors): (Vec<_>, Vec<_>) = job.models().into_iter().map(plan).partition(Result::is_ok);
         // Of models that take turns the largest says what would do.

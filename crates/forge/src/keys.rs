@@ -3,7 +3,7 @@
 mod schema;
 mod template;
 
-use diffusion_engine::{Catalog, Kind};
+use diffusion_engine::{Catalog, Kind, Upscaler};
 
 pub use crate::config::{find, keys, tables};
 pub use schema::schema;
@@ -19,6 +19,7 @@ pub fn names(kind: &Kind, registry: &Catalog) -> Vec<String> {
         Kind::Profile => registry.profiles().iter().map(|p| p.id.clone()).collect(),
         Kind::Backend => owned(&["cpu", "cuda:0", "vulkan:0"]),
         Kind::Noise => owned(&["cpu", "nv"]),
+        Kind::Upscaler => owned(&Upscaler::IDS),
         Kind::Words { .. } | Kind::File | Kind::Folder | Kind::Output | Kind::Options | Kind::Names => Vec::new(),
         Kind::Places => Vec::new(),
         Kind::Whole { .. } | Kind::Number { .. } | Kind::PerStep { .. } | Kind::Numbers { .. } => Vec::new(),

@@ -172,8 +172,9 @@ impl Opened {
         Ok(self.model.fits(job)?)
     }
 
-    /// What of a job is this model's, where its LoRAs have so many bytes, beside what the whole job and its process hold.
-    pub(crate) fn plan(&self, job: &Job, loras: u64, process: &[Part]) -> Result<Plan> {
+    /// What of a job is this model's, where its LoRAs have so many bytes and networks between its passes take so many, beside what the
+    /// whole job and its process hold.
+    pub(crate) fn plan(&self, job: &Job, loras: u64, enlarging: Bytes, shared: &[Part]) -> Result<Plan> {
         let part = |PartBytes { key, unpacked, mapped, in_file, weights }| {
             let [unpacked, mapped, weights] = [unpacked, mapped, weights].map(Bytes);
             Part { name: key, unpacked, mapped, in_file, weights }
@@ -188,7 +189,6 @@ impl Opened {
                 .filter(|stage| stage.name == work::SAMPLE)
                 .for_each(|stage| stage.holds.push(held.clone()));
         }
-        let enlarging = Bytes(job.upscaling_bytes());
         if enlarging.0 > 0 {
             let holds = vec![Held { name: "the upscaler's maps".to_owned(), bytes: enlarging }];
             let before = stages.iter().position(|stage| stage.name == work::DECODE).unwrap_or(stages.len());
@@ -197,7 +197,7 @@ impl Opened {
         // As they are stored and as they are multiplied with, in up to twice as much.
         let loras = Bytes(loras.saturating_mul(2));
         let loras = (loras.0 > 0).then(|| Part::fixed(LORAS, loras));
-        let parts = self.model.bytes().into_iter().map(part).chain(loras).chain(kept).chain(process.iter().cloned());
+        let parts = self.model.bytes().into_iter().map(part).chain(loras).chain(kept).chain(shared.iter().cloned());
         Ok(Plan::under(self.ceiling.bytes, parts.collect(), stages)?)
     }
 

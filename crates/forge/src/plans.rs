@@ -14,10 +14,17 @@ pub(crate) struct Plans {
 /// What the plan of each model counts of the process, and that of several counts once.
 pub(crate) const PROCESS: [&str; 2] = ["process", "threads"];
 
+/// What a plan calls the network between two passes, which is nobody's.
+pub(crate) const UPSCALER: &str = "upscaler";
+
+/// Whether several models have a part between them.
+fn is_shared(part: &Part) -> bool {
+    PROCESS.contains(&&*part.name) || part.name == UPSCALER
+}
+
 impl Plans {
     /// Of models of which each has room alone under a ceiling.
     pub(crate) fn of(all: BTreeMap<Which, Plan>, ceiling: Bytes) -> Self {
-        let is_shared = |part: &Part| PROCESS.contains(&&*part.name);
         let mut together = Plan { parts: Vec::new(), stages: Vec::new() };
         for (i, (which, plan)) in all.iter().enumerate() {
             let counted = plan.parts.iter().filter(|(part, _)| i == 0 || !is_shared(part));
@@ -52,7 +59,7 @@ impl Plans {
 fn called(part: &Part, of: Which) -> Part {
     let name = match of {
         Which::First => part.name.clone(),
-        Which::Hires | Which::Refiner if PROCESS.contains(&&*part.name) => part.name.clone(),
+        Which::Hires | Which::Refiner if is_shared(part) => part.name.clone(),
         Which::Hires | Which::Refiner => format!("{} of {of}", part.name),
     };
     Part { name, ..part.clone() }

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod architecture;
+mod budgeted;
 mod compact;
 mod error;
 mod lanczos;
@@ -16,7 +17,8 @@ mod rrdb;
 mod tiles;
 mod upscaler;
 
+pub use budgeted::Budgeted;
 pub use error::Error;
 pub use lanczos::lanczos;
 pub use tiles::{Cost, Lie, Tiles};
-pub use upscaler::{Budgeted, Upscaler};
+pub use upscaler::{Outline, Upscaler};

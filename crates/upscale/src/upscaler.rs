@@ -1,7 +1,7 @@
 //! A file's network, whichever it is.
 
 use core_tensor::{Compute, Device, Place, Residency, Tensor, WeightSource, Weights, is_finite};
-use diffusion_engine::{Error as RunError, Inside, PixelUpscaler, Size, Stage};
+use diffusion_engine::{Error as RunError, Inside, Stage};
 
 use crate::{
     Cost, Error, Tiles,
@@ -10,51 +10,64 @@ use crate::{
     rrdb::{Rrdb, RrdbDimensions},
 };
 
+/// What a file's headers say of its network.
+#[derive(Clone, Debug)]
+pub struct Outline {
+    dimensions: Dimensions,
+    bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Dimensions {
+    Rrdb(RrdbDimensions),
+    Compact(CompactDimensions),
+}
+
 /// A network that makes pictures larger, loaded.
 #[derive(Debug)]
 pub struct Upscaler {
+    outline: Outline,
     network: Network,
     device: Device,
-    /// What its weights take.
-    bytes: u64,
 }
 
 #[derive(Debug)]
 enum Network {
-    Rrdb(RrdbDimensions, Box<Rrdb>),
-    Compact(CompactDimensions, Box<Compact>),
+    Rrdb(Box<Rrdb>),
+    Compact(Box<Compact>),
 }
 
-impl Upscaler {
-    /// Loads the network that a file holds; products are computed in `compute` where that is the CPU's choice.
+impl Outline {
+    /// Looks at a file's headers, of which nothing is wrong then. Its weights would be on `device`, and products in `compute` where that is
+    /// the CPU's choice.
     ///
     /// # Errors
     /// [`Error::Architecture`] for an upscaler that is not run, [`Error::Unknown`] for another file, [`Error::Channels`] and
     /// [`Error::Factor`] for a network of another kind of pictures, and [`Error::Weights`] for a tensor that does not fit.
-    pub fn load(source: &dyn WeightSource, device: &Device, compute: Compute) -> Result<Self, Error> {
-        let view = |source| Weights::of(source, device, Residency::Unpacked).computed_in(compute);
+    pub fn of(source: &dyn WeightSource, device: &Device, compute: Compute) -> Result<Self, Error> {
         let at = if *device == Device::flex() { Place::Cpu(compute) } else { Place::Device(compute) };
-        let taken = |w: &Weights, layout| w.laid_out(layout).bytes(at)[0];
-        let (network, bytes) = match Architecture::of(source)? {
-            Architecture::Rrdb(names) => {
-                let w = view(&names);
-                let dimensions = RrdbDimensions::of(&w)?;
-                let network = Box::new(Rrdb::load(&w, &dimensions)?);
-                let bytes = taken(&w, dimensions.layout());
-                (Network::Rrdb(dimensions, network), bytes)
-            }
-            Architecture::Compact { prefix } => {
-                let w = match prefix.strip_suffix('.') {
-                    Some(prefix) => view(source).at(prefix),
-                    None => view(source),
-                };
-                let dimensions = CompactDimensions::of(&w)?;
-                let network = Box::new(Compact::load(&w, &dimensions)?);
-                let bytes = taken(&w, dimensions.layout());
-                (Network::Compact(dimensions, network), bytes)
+        let taken = |w: &Weights, layout| {
+            let w = w.laid_out(layout);
+            match w.faults().next() {
+                Some(fault) => Err(fault),
+                None => Ok(w.bytes(at)[0]),
             }
         };
-        Ok(Self { network, device: device.clone(), bytes })
+        let (dimensions, bytes) = match Architecture::of(source)? {
+            Architecture::Rrdb(names) => {
+                let w = view(&names, device, compute);
+                let dimensions = RrdbDimensions::of(&w)?;
+                let bytes = taken(&w, dimensions.layout())?;
+                (Dimensions::Rrdb(dimensions), bytes)
+            }
+            Architecture::Compact { prefix } => {
+                let w = behind(&prefix, view(source, device, compute));
+                let dimensions = CompactDimensions::of(&w)?;
+                let bytes = taken(&w, dimensions.layout())?;
+                (Dimensions::Compact(dimensions), bytes)
+            }
+        };
+        Ok(Self { dimensions, bytes })
     }
 
     /// What its weights take in memory, in bytes.
@@ -64,44 +77,115 @@ impl Upscaler {
 
     /// How many times as wide and high a picture becomes.
     pub fn factor(&self) -> usize {
-        match &self.network {
-            Network::Rrdb(dimensions, _) => dimensions.factor(),
-            Network::Compact(dimensions, _) => dimensions.factor(),
+        match &self.dimensions {
+            Dimensions::Rrdb(dimensions) => dimensions.factor(),
+            Dimensions::Compact(dimensions) => dimensions.factor(),
         }
     }
 
     /// What it is, for people: `ESRGAN, 23 groups of 64 channels`.
     pub fn about(&self) -> String {
-        match &self.network {
-            Network::Rrdb(dimensions, _) => dimensions.about(),
-            Network::Compact(dimensions, _) => dimensions.about(),
+        match &self.dimensions {
+            Dimensions::Rrdb(dimensions) => dimensions.about(),
+            Dimensions::Compact(dimensions) => dimensions.about(),
         }
     }
 
     /// What it takes for each pixel of a picture; its weights are not counted.
     pub fn cost(&self) -> Cost {
-        match &self.network {
-            Network::Rrdb(dimensions, _) => dimensions.cost(),
-            Network::Compact(dimensions, _) => dimensions.cost(),
+        match &self.dimensions {
+            Dimensions::Rrdb(dimensions) => dimensions.cost(),
+            Dimensions::Compact(dimensions) => dimensions.cost(),
         }
     }
 
     /// The tiles of a picture of this height and width under `budget` bytes, as [`Tiles::of`].
     pub fn tiles(&self, size: [usize; 2], budget: u64) -> Tiles {
-        let lie = match &self.network {
-            Network::Rrdb(dimensions, _) => dimensions.lie(),
-            Network::Compact(dimensions, _) => dimensions.lie(),
+        let lie = match &self.dimensions {
+            Dimensions::Rrdb(dimensions) => dimensions.lie(),
+            Dimensions::Compact(dimensions) => dimensions.lie(),
         };
         Tiles::of(size, lie, budget, self.cost())
     }
 
     /// How many blocks all tiles have together: as often [`Upscaler::upscale`] says that it is further.
     pub fn blocks(&self, tiles: &Tiles) -> usize {
-        let blocks = match &self.network {
-            Network::Rrdb(dimensions, _) => dimensions.groups(),
-            Network::Compact(dimensions, _) => dimensions.layers(),
+        let blocks = match &self.dimensions {
+            Dimensions::Rrdb(dimensions) => dimensions.groups(),
+            Dimensions::Compact(dimensions) => dimensions.layers(),
         };
         blocks.saturating_mul(tiles.count())
+    }
+}
+
+fn view<'s>(source: &'s dyn WeightSource, device: &Device, compute: Compute) -> Weights<'s> {
+    Weights::of(source, device, Residency::Unpacked).computed_in(compute)
+}
+
+/// The tensors whose names begin with a prefix, which is empty or ends in a dot.
+fn behind<'s>(prefix: &str, w: Weights<'s>) -> Weights<'s> {
+    match prefix.strip_suffix('.') {
+        Some(prefix) => w.at(prefix),
+        None => w,
+    }
+}
+
+impl Upscaler {
+    /// Loads the network that a file holds; products are computed in `compute` where that is the CPU's choice.
+    ///
+    /// # Errors
+    /// As [`Outline::of`], and values that can't be read.
+    pub fn load(source: &dyn WeightSource, device: &Device, compute: Compute) -> Result<Self, Error> {
+        let outline = Outline::of(source, device, compute)?;
+        let network = match (&outline.dimensions, Architecture::of(source)?) {
+            (Dimensions::Rrdb(dimensions), Architecture::Rrdb(names)) => {
+                Network::Rrdb(Box::new(Rrdb::load(&view(&names, device, compute), dimensions)?))
+            }
+            (Dimensions::Compact(dimensions), Architecture::Compact { prefix }) => {
+                let w = behind(&prefix, view(source, device, compute));
+                Network::Compact(Box::new(Compact::load(&w, dimensions)?))
+            }
+            (Dimensions::Rrdb(_), Architecture::Compact { .. }) | (Dimensions::Compact(_), Architecture::Rrdb(_)) => {
+                let (source_name, first) = (source.label().to_owned(), None);
+                return Err(Error::Unknown { source_name, first });
+            }
+        };
+        Ok(Self { outline, network, device: device.clone() })
+    }
+
+    /// What its file says of it.
+    pub fn outline(&self) -> &Outline {
+        &self.outline
+    }
+
+    /// As [`Outline::bytes`].
+    pub fn bytes(&self) -> u64 {
+        self.outline.bytes()
+    }
+
+    /// As [`Outline::factor`].
+    pub fn factor(&self) -> usize {
+        self.outline.factor()
+    }
+
+    /// As [`Outline::about`].
+    pub fn about(&self) -> String {
+        self.outline.about()
+    }
+
+    /// As [`Outline::cost`].
+    pub fn cost(&self) -> Cost {
+        self.outline.cost()
+    }
+
+    /// As [`Outline::tiles`].
+    pub fn tiles(&self, size: [usize; 2], budget: u64) -> Tiles {
+        self.outline.tiles(size, budget)
+    }
+
+    /// As [`Outline::blocks`].
+    pub fn blocks(&self, tiles: &Tiles) -> usize {
+        self.outline.blocks(tiles)
     }
 
     /// `[1, 3, h, w]`, 0 to 1, to `[1, 3, h · factor, w · factor]`, about as far; `further` is called after each block.
@@ -123,42 +207,12 @@ impl Upscaler {
         let tile = |x: Tensor<4>| {
             inside.go_on()?;
             let y = match &self.network {
-                Network::Rrdb(_, network) => network.forward(x, inside, further)?,
-                Network::Compact(_, network) => network.forward(x, inside, further)?,
+                Network::Rrdb(network) => network.forward(x, inside, further)?,
+                Network::Compact(network) => network.forward(x, inside, further)?,
             };
             let y = core_tensor::in_f32(y);
             if is_finite(&y)? { Ok(y) } else { Err(RunError::NotFinite { stage: Stage::Image }) }
         };
         tiles.assemble(&pixels.to_device(&self.device), self.factor(), tile)
-    }
-}
-
-/// An upscaler that stays under a number of bytes, as it stands between two passes.
-#[derive(Debug)]
-pub struct Budgeted {
-    /// The network.
-    pub upscaler: Upscaler,
-    /// What infotexts call it.
-    pub name: String,
-    /// The most that it takes beside its weights, where any tile fits.
-    pub budget: u64,
-}
-
-impl PixelUpscaler for Budgeted {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn factor(&self) -> usize {
-        self.upscaler.factor()
-    }
-
-    fn working_bytes(&self, from: Size) -> u64 {
-        self.upscaler.tiles([from.height, from.width], self.budget).bytes(self.upscaler.cost())
-    }
-
-    fn upscale(&self, picture: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, RunError> {
-        let [_, _, height, width] = picture.dims();
-        self.upscaler.upscale(picture, &self.upscaler.tiles([height, width], self.budget), inside, &|| {})
     }
 }

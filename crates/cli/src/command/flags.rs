@@ -178,7 +178,8 @@ fn arg(key: &'static Key, flag: &'static str) -> Arg {
         | Kind::Output
         | Kind::Choice(_)
         | Kind::Backend
-        | Kind::Noise => arg.value_parser(Words).allow_hyphen_values(true),
+        | Kind::Noise
+        | Kind::Upscaler => arg.value_parser(Words).allow_hyphen_values(true),
         Kind::Sampler | Kind::Schedule | Kind::Profile => arg.allow_hyphen_values(true),
         // What is wrong with a number below 0 is said of the number.
         Kind::Whole { .. } | Kind::Number { .. } | Kind::PerStep { .. } => {
@@ -224,6 +225,7 @@ fn value_name(kind: &Kind) -> &'static str {
         Kind::Size => "SIZE",
         Kind::Seed => "SEED",
         Kind::Noise => "SOURCE",
+        Kind::Upscaler => "NAME|FILE",
         Kind::Options => "NAME=VALUE",
     }
 }
@@ -247,6 +249,7 @@ pub(super) fn offering(command: Command, registry: &Catalog) -> Command {
         }
         Kind::Words { .. } | Kind::File | Kind::Folder | Kind::Output | Kind::Choice(_) | Kind::Backend => command,
         Kind::Whole { .. } | Kind::Number { .. } | Kind::PerStep { .. } | Kind::Numbers { .. } => command,
+        Kind::Upscaler => command,
         Kind::Size | Kind::Seed | Kind::Noise | Kind::Names | Kind::Places | Kind::Options => command,
     })
 }

@@ -5,15 +5,15 @@ use std::path::Path;
 use diffusion_engine::{Catalog, Hires, HiresSize, Refiner};
 use samplers::{Options, Sampler, Schedule};
 
-use super::{Config, Lora, Model, list::find};
-use crate::{Error, Result};
+use super::{Config, HiresUpscaler, Lora, Model, list::find};
+use crate::{Error, Result, upscaler_file::upscaler_file};
 
 impl Config {
     /// The second pass, if the config asks for one.
     ///
     /// # Errors
     /// [`Error::Registry`] for a name that does not exist, [`Error::Value`] for a sampler's name that ends in another schedule than the one
-    /// that is given, or for settings of a second pass without its size.
+    /// that is given, or for settings of a second pass without its size; [`Error::Load`] for a file that is no upscaler's.
     pub(super) fn second_pass(&self, registry: &Catalog) -> Result<Option<Hires>> {
         let table = &self.hires;
         let size = match (table.scale, table.width, table.height) {
@@ -43,7 +43,10 @@ impl Config {
         let prompt =
             if table.prompt.is_empty() { String::new() } else { self.with_loras(&table.prompt, &table.negative)? };
         Ok(Some(Hires {
-            upscaler: table.upscaler.clone(),
+            upscaler: match &table.upscaler {
+                HiresUpscaler::Plain(plain) => plain.clone(),
+                HiresUpscaler::File(path) => upscaler_file(path, self)?,
+            },
             steps: table.steps,
             strength: table.strength,
             sampler,

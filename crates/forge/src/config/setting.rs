@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use diffusion_engine::{Emphasis, Key, Kind, PerStep, RefinedPasses, Upscaler, Value};
+use diffusion_engine::{Emphasis, Key, Kind, PerStep, RefinedPasses, Value};
 use memory::Bytes;
 use samplers::Options;
 
@@ -139,16 +139,6 @@ impl Setting for Vec<String> {
 }
 
 impl Setting for Emphasis {
-    fn read(value: &Value) -> Result<Self, String> {
-        text(value)?.parse().map_err(|_| Kind::Choice(&Self::IDS).range())
-    }
-
-    fn value(&self) -> Option<Value> {
-        Some(Value::Text(self.id().to_owned()))
-    }
-}
-
-impl Setting for Upscaler {
     fn read(value: &Value) -> Result<Self, String> {
         text(value)?.parse().map_err(|_| Kind::Choice(&Self::IDS).range())
     }

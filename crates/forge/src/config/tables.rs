@@ -5,7 +5,7 @@
 use std::{path::PathBuf, sync::LazyLock};
 
 use diffusion_engine::{
-    Emphasis, Fallback, HiresSize, Key, Kind, PerStep, PictureFormat, RefinedPasses, Size, Txt2Img, Upscaler, Value,
+    Emphasis, Fallback, HiresSize, Key, Kind, PerStep, PictureFormat, RefinedPasses, Size, Txt2Img, Value,
     methods,
 };
 use memory::Bytes;
@@ -14,7 +14,7 @@ use samplers::{Options, Schedule};
 use super::{
     lora::Lora,
     setting::{Setting, initial},
-    values::{Backend, ComputeChoice, Noise, Seed},
+    values::{Backend, ComputeChoice, HiresUpscaler, Noise, Seed},
 };
 use crate::threads::ThreadCount;
 
@@ -395,9 +395,12 @@ tables! {
             .flag("hires-height")
             .label("Hires resize")
             .api("hr_resize_y");
-        /// What makes the first pass's picture larger
-        upscaler: Upscaler = Key::of(Kind::Choice(&Upscaler::IDS), Fallback::Text("latent"))
-            .docs("what makes the first pass's result larger: a latent is resized as A1111 does")
+        /// What makes the first pass's picture larger: a name, or the file of an upscaler
+        upscaler: HiresUpscaler = Key::of(Kind::Upscaler, Fallback::Text("latent"))
+            .docs(
+                "what makes the first pass's result larger: a latent is resized as A1111 does; a file is an upscaler's, as `forge upscale` takes \
+                 it, which makes its pixels larger",
+            )
             .flag("hires-upscaler")
             .label("Hires upscaler")
             .api("hr_upscaler");

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use diffusion_engine::{Kind, Value};
+use diffusion_engine::{Kind, Upscaler, Value};
 use samplers::noise::NoiseSource;
 
 use super::setting::{Setting, text, whole};
@@ -135,6 +135,37 @@ impl FromStr for Noise {
     }
 }
 
+/// What makes the first pass's result larger for the second.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HiresUpscaler {
+    /// One that needs no file.
+    Plain(Upscaler),
+    /// The network of a file.
+    File(PathBuf),
+}
+
+impl Default for HiresUpscaler {
+    fn default() -> Self {
+        Self::Plain(Upscaler::default())
+    }
+}
+
+impl FromStr for HiresUpscaler {
+    type Err = Error;
+
+    /// A name, or what ends as files of weights do or names a folder too.
+    fn from_str(text: &str) -> Result<Self> {
+        const ENDINGS: [&str; 5] = [".safetensors", ".pth", ".pt", ".ckpt", ".bin"];
+        let lower = text.to_lowercase();
+        match text.parse() {
+            Ok(plain) => Ok(Self::Plain(plain)),
+            Err(_) if ENDINGS.iter().any(|ending| lower.ends_with(ending)) => Ok(Self::File(text.into())),
+            Err(_) if text.contains(std::path::is_separator) => Ok(Self::File(text.into())),
+            Err(_) => Err(wrong("hires.upscaler", Kind::Upscaler.range(), text)),
+        }
+    }
+}
+
 fn wrong(key: &str, expected: String, found: &str) -> Error {
     Error::Value { key: key.into(), expected, found: format!("`{found}`") }
 }
@@ -188,6 +219,26 @@ impl Setting for Seed {
 
     fn value(&self) -> Option<Value> {
         Some(Value::Text(self.to_string()))
+    }
+}
+
+impl Setting for HiresUpscaler {
+    fn read(value: &Value) -> std::result::Result<Self, String> {
+        text(value)?.parse().map_err(expected)
+    }
+
+    fn value(&self) -> Option<Value> {
+        Some(Value::Text(match self {
+            Self::Plain(plain) => plain.id().to_owned(),
+            Self::File(path) => path.display().to_string(),
+        }))
+    }
+
+    fn path(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Plain(_) => None,
+            Self::File(path) => Some(path),
+        }
     }
 }
 

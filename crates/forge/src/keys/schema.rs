@@ -72,7 +72,7 @@ fn of_kind(kind: &Kind, registry: &Catalog) -> Json {
     match kind {
         Kind::Words { .. } | Kind::File | Kind::Folder | Kind::Output => json!({ "type": "string" }),
         Kind::Choice(_) => json!({ "enum": names(kind, registry) }),
-        Kind::Sampler | Kind::Schedule | Kind::Profile | Kind::Backend | Kind::Noise => {
+        Kind::Sampler | Kind::Schedule | Kind::Profile | Kind::Backend | Kind::Noise | Kind::Upscaler => {
             json!({ "anyOf": [{ "enum": names(kind, registry) }, { "type": "string" }] })
         }
         Kind::Whole { min, max, step } => {

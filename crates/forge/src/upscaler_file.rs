@@ -1,0 +1,32 @@
+//! The network between two passes, from its file.
+
+use std::path::Path;
+
+use core_tensor::Device;
+use diffusion_engine::{Error as RunError, Upscaler};
+use upscale::{Budgeted, Outline};
+
+use crate::{Config, Error, Result, model_files::open_file};
+
+/// The share of the memory ceiling that its tiles may take; models stay loaded meanwhile.
+const SHARE: u64 = 4;
+
+/// Looks at an upscaler's headers; the network is loaded when the first picture comes, and is known by its file's name.
+///
+/// # Errors
+/// [`Error::Load`] for a file that is no upscaler's, and a device that can't be used.
+pub(crate) fn upscaler_file(path: &Path, config: &Config) -> Result<Upscaler> {
+    let path = path.to_owned();
+    let in_file = |path: &Path, source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
+    let compute = config.upscaling_compute()?;
+    let device: Device = core_tensor::device(&config.device.backend.to_string())?;
+    let file = open_file(&path).map_err(|error| in_file(&path, error))?;
+    let outline = Outline::of(&file, &device, compute).map_err(|error| in_file(&path, error.into()))?;
+    let name = path.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let load = move || {
+        let loaded = upscale::Upscaler::load(&file, &device, compute);
+        loaded.map_err(|error| RunError::BringUpscaler { source: Box::new(in_file(&path, error.into())) })
+    };
+    let budget = config.ceiling().bytes.0 / SHARE;
+    Ok(Upscaler::Network(std::sync::Arc::new(Budgeted::of(outline, name, budget, load))))
+}
