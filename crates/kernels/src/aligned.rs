@@ -32,6 +32,8 @@ unsafe impl Number for f32 {}
 // SAFETY: the same.
 unsafe impl Number for u32 {}
 // SAFETY: two bytes, any bits.
+unsafe impl Number for i16 {}
+// SAFETY: the same.
 unsafe impl Number for f16 {}
 // SAFETY: the same.
 unsafe impl Number for bf16 {}
@@ -45,6 +47,12 @@ pub(crate) unsafe trait Word: Number {
     fn as_floats(words: &mut [Self]) -> &mut [f32] {
         // SAFETY: words of the same size and alignment, of which any bits are a number in both types.
         unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len()) }
+    }
+
+    /// The bits of words as numbers that are read.
+    fn as_numbers(words: &[Self]) -> &[f32] {
+        // SAFETY: as in `as_floats`.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
     }
 
     /// Places of words as places of numbers.

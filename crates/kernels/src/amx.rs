@@ -95,6 +95,7 @@ pub(crate) fn multiply<'o>(
     match weight.matrix() {
         MatrixRef::Packed(matrix) => multiply_packed(isa, pairs(matrix), &rows.words, also, shape, finish, out),
         MatrixRef::Kept(matrix) => kept::multiply(isa, matrix, &rows.words, also, shape, finish, out),
+        MatrixRef::Integers(_) => unreachable!("integers take no packed rows"),
     }
 }
 

@@ -3,6 +3,7 @@
 use half::f16;
 
 use crate::{
+    integers::{GROUP, Integers},
     isa::Isa,
     simd::{Body, MAX_LANES, Simd, vectorize},
 };
@@ -31,6 +32,40 @@ impl<F: Fn(&[u8; B], &mut [f32; W]), const B: usize, const W: usize> Body for Ea
     fn run<S: Simd>(self, _: S) {
         for (block, weights) in self.blocks.iter().zip(self.weights) {
             (self.unpack)(block, weights);
+        }
+    }
+}
+
+/// Calls `read` for each block of `B` bytes, the codes of its `W` weights and the scales and shifts of their `G` groups, as
+/// [`each_block`] does.
+pub fn each_integer_block<const B: usize, const W: usize, const G: usize>(
+    isa: Isa,
+    blocks: &[u8],
+    to: Integers,
+    read: impl Fn(&[u8; B], &mut [i16; W], &mut [f32; G], &mut [f32; G]),
+) {
+    const { assert!(W == G * GROUP) };
+    vectorize(isa, EachOfIntegers { blocks: blocks.as_chunks().0, to, read });
+}
+
+struct EachOfIntegers<'a, F, const B: usize, const W: usize, const G: usize> {
+    blocks: &'a [[u8; B]],
+    to: Integers<'a>,
+    read: F,
+}
+
+impl<F, const B: usize, const W: usize, const G: usize> Body for EachOfIntegers<'_, F, B, W, G>
+where
+    F: Fn(&[u8; B], &mut [i16; W], &mut [f32; G], &mut [f32; G]),
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let Integers { codes, scales, shifts } = self.to;
+        let scales = scales.as_chunks_mut().0.iter_mut().zip(shifts.as_chunks_mut().0);
+        for ((block, codes), (scales, shifts)) in self.blocks.iter().zip(codes.as_chunks_mut().0).zip(scales) {
+            (self.read)(block, codes, scales, shifts);
         }
     }
 }

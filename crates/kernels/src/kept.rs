@@ -4,6 +4,7 @@ use std::{fmt, ops::Range};
 
 use crate::{
     aligned::{Aligned, Scratch},
+    integers::IntegerMatrix,
     isa::{Isa, Level},
     packed::{Compute, DEPTH, PAIR_WIDTH, PackedMatrix, each_panel},
     simd::{Body, Simd, vectorize},
@@ -38,6 +39,8 @@ pub enum MatrixRef<'a> {
     Packed(&'a PackedMatrix),
     /// As it is stored.
     Kept(KeptMatrix<'a>),
+    /// The same, of integers that inputs become, too.
+    Integers(IntegerMatrix<'a>),
 }
 
 impl<'a> From<&'a PackedMatrix> for MatrixRef<'a> {
@@ -52,12 +55,19 @@ impl<'a> From<KeptMatrix<'a>> for MatrixRef<'a> {
     }
 }
 
+impl<'a> From<IntegerMatrix<'a>> for MatrixRef<'a> {
+    fn from(matrix: IntegerMatrix<'a>) -> Self {
+        Self::Integers(matrix)
+    }
+}
+
 impl MatrixRef<'_> {
     /// Rows of the matrix, which are the outputs.
     pub fn d_out(self) -> usize {
         match self {
             Self::Packed(matrix) => matrix.d_out(),
             Self::Kept(matrix) => matrix.d_out,
+            Self::Integers(matrix) => matrix.d_out(),
         }
     }
 
@@ -66,6 +76,7 @@ impl MatrixRef<'_> {
         match self {
             Self::Packed(matrix) => matrix.d_in(),
             Self::Kept(matrix) => matrix.d_in,
+            Self::Integers(matrix) => matrix.d_in(),
         }
     }
 
@@ -74,6 +85,7 @@ impl MatrixRef<'_> {
         match self {
             Self::Packed(matrix) => matrix.takes_rows(),
             Self::Kept(matrix) => matrix.is_pairs() && matrix.isa.level() == Level::Amx,
+            Self::Integers(_) => false,
         }
     }
 
@@ -81,6 +93,7 @@ impl MatrixRef<'_> {
         match self {
             Self::Packed(matrix) => matrix.isa(),
             Self::Kept(matrix) => matrix.isa,
+            Self::Integers(matrix) => matrix.isa(),
         }
     }
 
@@ -88,6 +101,7 @@ impl MatrixRef<'_> {
         match self {
             Self::Packed(matrix) => matrix.compute(),
             Self::Kept(matrix) => matrix.compute,
+            Self::Integers(_) => Compute::Integers,
         }
     }
 }

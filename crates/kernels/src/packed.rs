@@ -21,6 +21,9 @@ pub enum Compute {
     F32,
     /// Both factors rounded to bf16 (8 bits of mantissa), where the CPU multiplies those faster.
     Bf16,
+    /// Weights that are integers in their file are multiplied as such ([`IntegerMatrix`](crate::IntegerMatrix)), and everything else as in
+    /// [`Compute::F32`].
+    Integers,
 }
 
 /// Values as a file stores them.

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use crate::{
     aligned::{Aligned, Scratch},
+    integers::IntegerMatrix,
     isa::{Isa, Level},
     kept::{KeptMatrix, MatrixRef},
     packed::{Compute, DEPTH, PAIR_WIDTH, PackedMatrix, Values, narrow_pairs, unpack},
@@ -187,6 +188,12 @@ impl<'a> From<&'a PackedMatrix> for WithPair<'a> {
 
 impl<'a> From<KeptMatrix<'a>> for WithPair<'a> {
     fn from(matrix: KeptMatrix<'a>) -> Self {
+        MatrixRef::from(matrix).into()
+    }
+}
+
+impl<'a> From<IntegerMatrix<'a>> for WithPair<'a> {
+    fn from(matrix: IntegerMatrix<'a>) -> Self {
         MatrixRef::from(matrix).into()
     }
 }

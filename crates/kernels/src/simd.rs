@@ -152,6 +152,31 @@ pub(crate) trait Simd: Copy + Send + Sync {
         unreachable!("pairs are packed only where there are instructions for them")
     }
 
+    /// `sum + a · b` where every lane of `a` and `b` holds a pair of integers of 16 bits, and of `sum` one of 32; sums wrap.
+    #[inline(always)]
+    fn dot_integers(self, a: Self::V, b: Self::V, sum: Self::V) -> Self::V {
+        let [a, b, mut sums] = [a, b, sum].map(|v| {
+            let mut all = [0.0; MAX_LANES];
+            self.store(&mut all, v);
+            all
+        });
+        for i in 0..Self::LANES {
+            let [a, b] = [a[i], b[i]].map(|v| v.to_bits().cast_signed());
+            let (low, high) = (i32::from(a as i16) * i32::from(b as i16), (a >> 16) * (b >> 16));
+            let sum = sums[i].to_bits().cast_signed().wrapping_add(low).wrapping_add(high);
+            sums[i] = f32::from_bits(sum.cast_unsigned());
+        }
+        self.load(&sums)
+    }
+
+    /// The number nearest to the integer of 32 bits in every lane.
+    #[inline(always)]
+    fn of_integers(self, a: Self::V) -> Self::V {
+        let mut all = [0.0; MAX_LANES];
+        self.store(&mut all, a);
+        self.load(&all.map(|v| v.to_bits().cast_signed() as f32))
+    }
+
     /// Rounds 32 numbers to bf16, ties to even, two to a word with the first one in the lower half.
     #[inline(always)]
     fn round_to_pairs(self, x: &[f32], to: &mut [u32]) {

@@ -72,6 +72,30 @@ impl<'a> Also<'a> {
         let rank = scaled.rank();
         Self { inner: Rows { x: inner, stride: rank, rows, d_in: rank }, pair: scaled.pair }
     }
+
+    /// The inputs that follow those of the matrix.
+    pub(crate) fn rows(self) -> Rows<'a> {
+        self.inner
+    }
+
+    /// How many there are in a row.
+    pub(crate) fn rank(self) -> usize {
+        self.inner.d_in
+    }
+
+    /// The weights of a panel for them; `room` is for as many values.
+    #[inline(always)]
+    pub(crate) fn up<'u, W: Weights, S: Simd>(
+        self,
+        s: S,
+        panel: usize,
+        room: &'u mut [f32],
+    ) -> &'u [<W::Also as Weights>::Value]
+    where
+        'a: 'u,
+    {
+        W::also(s, self.pair, panel, room)
+    }
 }
 
 /// One input a step.
@@ -362,7 +386,7 @@ pub(crate) fn tile_rows_of(isa: Isa) -> usize {
 
 /// Tiles of rows, each with one step's inputs side by side.
 #[inline(always)]
-fn rearrange<W: Weights, S: Simd>(
+pub(crate) fn rearrange<W: Weights, S: Simd>(
     s: S,
     block: &mut [f32],
     input: Rows,
@@ -437,6 +461,22 @@ unsafe fn step<S: Simd, W: Weights, const M: usize>(
     }
 }
 
+/// Adds the products of a tile's inputs, of which the first `M` rows count, with a panel.
+#[inline(always)]
+pub(crate) fn add_products<S: Simd, W: Weights, const M: usize>(
+    s: S,
+    a: &[f32],
+    b: &[W::Value],
+    sums: &mut [[S::V; 2]; M],
+) {
+    let tile_rows = tile_rows::<S>();
+    assert!(M <= tile_rows && a.len() / tile_rows * 2 * S::LANES == b.len());
+    for (a, b) in a.chunks_exact(tile_rows).zip(b.chunks_exact(2 * S::LANES)) {
+        // SAFETY: `a` holds `tile_rows` and `b` two vectors of values.
+        unsafe { step::<S, W, M>(s, a.as_ptr(), b.as_ptr(), sums) };
+    }
+}
+
 /// One tile's place in the result.
 struct Tile<'a, 'o, S> {
     s: S,
@@ -480,11 +520,7 @@ impl<S: Simd> Tile<'_, '_, S> {
             b = b.wrapping_add(stride);
         }
         if let Some((a, b)) = more {
-            assert!(a.len() / tile_rows * 2 * S::LANES == b.len());
-            for (a, b) in a.chunks_exact(tile_rows).zip(b.chunks_exact(2 * S::LANES)) {
-                // SAFETY: `a` holds `tile_rows` and `b` two vectors of values.
-                unsafe { step::<S, W::Also, M>(s, a.as_ptr(), b.as_ptr(), &mut sums) };
-            }
+            add_products::<S, W::Also, M>(s, a, b, &mut sums);
         }
         for r in 0..count {
             let [mut low, mut high] = sums[r];

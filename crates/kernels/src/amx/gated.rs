@@ -50,6 +50,7 @@ pub(crate) fn gated<'p>(
     let panels = weights.map(|(weight, _)| match weight.matrix() {
         MatrixRef::Packed(matrix) => Panels::Packed(pairs(matrix)),
         MatrixRef::Kept(matrix) => Panels::Kept(matrix),
+        MatrixRef::Integers(_) => unreachable!("integers take no packed rows"),
     });
     let inputs = &*inputs.words;
     let (steps, blocks, panel_count) = (d_in.div_ceil(DEPTH), rows.div_ceil(SIDE), d.div_ceil(SIDE));

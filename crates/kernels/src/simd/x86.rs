@@ -286,6 +286,11 @@ impl Simd for Avx2 {
             let sign = _mm256_set1_ps(-0.0);
             _mm256_or_ps(_mm256_andnot_ps(sign, a), _mm256_and_ps(sign, b))
         };
+        dot_integers(a: __m256, b: __m256, sum: __m256) -> __m256 = {
+            let products = _mm256_madd_epi16(_mm256_castps_si256(a), _mm256_castps_si256(b));
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), products))
+        };
+        of_integers(a: __m256) -> __m256 = _mm256_cvtepi32_ps(_mm256_castps_si256(a));
         sum(a: __m256) -> f32 = {
             let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));

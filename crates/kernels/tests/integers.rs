@@ -1,0 +1,231 @@
+//! Products with weights that are integers, against the same in f64.
+
+use std::mem::MaybeUninit;
+
+use kernels::{
+    Activation, Compute, Epilogue, GROUP, INTEGER_COLUMNS, IntegerMatrix, IntegerSource, Integers, Isa, MOST_CODE, Out,
+    PackedPair, ScaledPair, Values, WithPair,
+};
+use proptest::prelude::*;
+
+/// The greatest magnitude of an input, as the kernels have it.
+const MOST_INPUT: f64 = 16_383.0;
+
+/// Integers in memory.
+struct InMemory {
+    d_in: usize,
+    codes: Vec<i16>,
+    scales: Vec<f32>,
+    shifts: Option<Vec<f32>>,
+}
+
+impl InMemory {
+    fn of([d_out, d_in]: [usize; 2], has_shifts: bool, most: i16, seed: u64) -> Self {
+        let (n, groups) = (d_out * d_in, d_out * d_in / GROUP);
+        let codes = numbers(n, seed).iter().map(|v| (v * f32::from(most)).round() as i16).collect();
+        let shifts = has_shifts.then(|| numbers(groups, seed ^ 9));
+        Self { d_in, codes, scales: numbers(groups, seed ^ 8).iter().map(|v| v * 0.01).collect(), shifts }
+    }
+
+    fn weight(&self, row: usize, column: usize) -> f64 {
+        let at = row * self.d_in + column;
+        let shift = self.shifts.as_ref().map_or(0.0, |shifts| shifts[at / GROUP]);
+        f64::from(self.scales[at / GROUP]) * f64::from(self.codes[at]) + f64::from(shift)
+    }
+}
+
+impl IntegerSource for InMemory {
+    fn read(&self, row: usize, first: usize, to: Integers) {
+        let ends_with_row = first + to.codes.len() == self.d_in;
+        assert!(first.is_multiple_of(INTEGER_COLUMNS) && (to.codes.len() == INTEGER_COLUMNS || ends_with_row));
+        let groups = to.codes.len() / GROUP;
+        assert!(to.scales.len() == groups && to.shifts.len() == groups);
+        let at = row * self.d_in + first;
+        to.codes.copy_from_slice(&self.codes[at..][..to.codes.len()]);
+        to.scales.copy_from_slice(&self.scales[at / GROUP..][..groups]);
+        if let Some(shifts) = &self.shifts {
+            to.shifts.copy_from_slice(&shifts[at / GROUP..][..groups]);
+        }
+    }
+
+    fn has_shifts(&self) -> bool {
+        self.shifts.is_some()
+    }
+}
+
+fn numbers(n: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2) + 1;
+    let mut next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+fn on(threads: usize, len: usize, kernel: impl for<'o> Fn(Out<'o>) -> &'o mut [f32] + Sync) -> Vec<f32> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    let mut out = vec![MaybeUninit::new(f32::NAN); len];
+    pool.install(|| kernel(&mut out)).to_vec()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+/// A product in f64, and how far one with rounded inputs may be from it: half a step of each group's inputs for each of its weights, and
+/// what rounding adds to sums in f32.
+fn exact(source: &InMemory, x: &[f32], row: usize) -> [f64; 2] {
+    let mut sums = [0.0; 2];
+    for (group, x) in x.chunks(GROUP).enumerate() {
+        let most = x.iter().fold(0.0, |most: f64, x| most.max(f64::from(x.abs())));
+        for (i, x) in x.iter().enumerate() {
+            let weight = source.weight(row, group * GROUP + i);
+            sums[0] += f64::from(*x) * weight;
+            sums[1] += most * weight.abs() * (0.501 / MOST_INPUT + 2e-6);
+        }
+        let shift = source.shifts.as_ref().map_or(0.0, |shifts| shifts[row * source.d_in / GROUP + group].abs());
+        sums[1] += most * f64::from(shift) * 1e-5;
+    }
+    sums
+}
+
+fn compare([rows, groups, d_out]: [usize; 3], gap: usize, has_shifts: bool, seed: u64) -> Result<(), TestCaseError> {
+    let (d_in, stride) = (groups * GROUP, groups * GROUP + gap);
+    let x = numbers((rows * stride).max(1), seed);
+    let most = if seed.is_multiple_of(2) { MOST_CODE } else { 127 };
+    let source = InMemory::of([d_out, d_in], has_shifts, most, seed ^ 1);
+    for isa in Isa::available() {
+        let matrix = IntegerMatrix::of(isa, [d_out, d_in], &source);
+        let product = |threads| {
+            on(threads, rows * d_out, |out| kernels::linear(matrix, &x, rows, stride, Epilogue::default(), out))
+        };
+        let found = product(1);
+        for row in 0..rows {
+            for o in 0..d_out {
+                let [expected, allowed] = exact(&source, &x[row * stride..][..d_in], o);
+                let found = f64::from(found[row * d_out + o]);
+                prop_assert!((found - expected).abs() <= allowed, "{isa:?} [{row}, {o}]: {found} for {expected}");
+            }
+        }
+        prop_assert!(bits(&product(3)) == bits(&found), "{isa:?} on three threads");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_product_is_as_near_to_that_of_f64_as_its_inputs_are_rounded(
+        rows in 0usize..60, groups in 0usize..20, d_out in 1usize..100, gap in 0usize..20, has_shifts: bool, seed: u64,
+    ) {
+        compare([rows, groups, d_out], gap, has_shifts, seed)?;
+    }
+}
+
+#[test]
+fn products_of_several_blocks_tasks_and_groups_of_panels_are_as_near() {
+    for (shape, has_shifts) in
+        [([175, 33, 40], true), ([13, 18, 900], false), ([1, 100, 1], true), ([340, 2, 300], true)]
+    {
+        compare(shape, 3, has_shifts, 6).expect("near enough");
+    }
+}
+
+/// Where every number is a small integer or a power of two nothing is rounded, at any level.
+#[test]
+fn what_needs_no_rounding_is_exact_at_every_level() {
+    let (rows, d_in, d_out) = (29, 96, 37);
+    // Each group has an input of the greatest magnitude, so that an integer is itself.
+    let x: Vec<f32> =
+        (0..rows * d_in).map(|i| if i % GROUP == 5 { 16_383.0 } else { (i * 7 % 129) as f32 - 64.0 }).collect();
+    let mut source = InMemory::of([d_out, d_in], true, 7, 3);
+    for (i, scale) in source.scales.iter_mut().enumerate() {
+        *scale = [1.0, 0.5, -2.0][i % 3];
+    }
+    source.shifts.iter_mut().flatten().enumerate().for_each(|(i, shift)| *shift = (i % 5) as f32 - 2.0);
+    for isa in Isa::available() {
+        let matrix = IntegerMatrix::of(isa, [d_out, d_in], &source);
+        let found = on(2, rows * d_out, |out| kernels::linear(matrix, &x, rows, d_in, Epilogue::default(), out));
+        for (i, found) in found.into_iter().enumerate() {
+            let [expected, _] = exact(&source, &x[i / d_out * d_in..][..d_in], i % d_out);
+            assert_eq!(f64::from(found), expected, "{isa:?} {i}");
+        }
+    }
+}
+
+#[test]
+fn the_greatest_codes_and_inputs_do_not_overflow() {
+    let (d_in, d_out) = (GROUP, 17);
+    for (code, x) in [(MOST_CODE, 1.0), (-MOST_CODE, 1.0), (MOST_CODE, -1.0)] {
+        let source = InMemory { d_in, codes: vec![code; d_in * d_out], scales: vec![1.0; d_out], shifts: None };
+        for isa in Isa::available() {
+            let matrix = IntegerMatrix::of(isa, [d_out, d_in], &source);
+            let found = on(1, d_out, |out| kernels::linear(matrix, &[x; GROUP], 1, d_in, Epilogue::default(), out));
+            let expected = f32::from(code) * x * GROUP as f32;
+            assert!(found.iter().all(|found| (found / expected - 1.0).abs() < 1e-6), "{isa:?}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_product_and_what_is_beside_it_are_part_of_it() {
+    let ([rows, d_in, d_out], rank) = ([23, 64, 45], 5);
+    let source = InMemory::of([d_out, d_in], true, 127, 5);
+    let x = numbers(rows * d_in, 1);
+    let (bias, gate, residual) = (numbers(d_out, 2), numbers(d_out, 3), numbers(rows * d_out, 4));
+    let (down, up, scales) = (numbers(rank * d_in, 5), numbers(d_out * rank, 6), numbers(rank, 7));
+    let epilogue = Epilogue {
+        bias: Some(&bias),
+        activation: Some(Activation::Silu),
+        gate: Some(&gate),
+        residual: Some(&residual),
+    };
+    for isa in Isa::available() {
+        let matrix = IntegerMatrix::of(isa, [d_out, d_in], &source);
+        let shape = [d_out, rank, d_in];
+        let pair = PackedPair::pack(isa, Compute::Integers, shape, [Values::F32(&down), Values::F32(&up)]);
+        let both = WithPair::new(matrix, Some(ScaledPair { pair: &pair, scales: &scales }));
+        let found = on(2, rows * d_out, |out| kernels::linear(both, &x, rows, d_in, epilogue, out));
+        for row in 0..rows {
+            let x = &x[row * d_in..][..d_in];
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+            let inner: Vec<f64> =
+                down.chunks(d_in).zip(&scales).map(|(down, scale)| dot(down, x) * f64::from(*scale)).collect();
+            for o in 0..d_out {
+                let [product, allowed] = exact(&source, x, o);
+                let beside: f64 = up[o * rank..][..rank].iter().zip(&inner).map(|(a, b)| f64::from(*a) * b).sum();
+                let sum = product + beside + f64::from(bias[o]);
+                let at = row * d_out + o;
+                let expected = f64::from(residual[at]) + f64::from(gate[o]) * sum / (1.0 + (-sum).exp());
+                let found = f64::from(found[at]);
+                assert!(
+                    (found - expected).abs() <= 1.2 * allowed + 1e-4,
+                    "{isa:?} [{row}, {o}]: {found} for {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_input_that_is_no_number_makes_its_row_none_and_no_other() {
+    let ([rows, d_in, d_out], source) = ([9, 64, 20], InMemory::of([20, 64], false, 127, 5));
+    for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut x = numbers(rows * d_in, 1);
+        x[4 * d_in + 40] = wrong;
+        for isa in Isa::available() {
+            let matrix = IntegerMatrix::of(isa, [d_out, d_in], &source);
+            let found = on(1, rows * d_out, |out| kernels::linear(matrix, &x, rows, d_in, Epilogue::default(), out));
+            for (row, values) in found.chunks(d_out).enumerate() {
+                assert!(values.iter().all(|v| v.is_nan() == (row == 4)), "{isa:?} row {row}: {values:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_other_than_whole_groups_are_refused() {
+    let source = InMemory::of([2, 64], false, 1, 1);
+    assert!(std::panic::catch_unwind(|| IntegerMatrix::of(Isa::best(), [2, 33], &source)).is_err());
+}
