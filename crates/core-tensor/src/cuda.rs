@@ -39,7 +39,7 @@ pub(crate) fn matrix(values: Values, shape: [usize; 2], compute: Compute, device
 /// The number format of weights and activations.
 fn dtype_of(compute: Compute) -> DType {
     match compute {
-        Compute::F32 => DType::F32,
+        Compute::F32 | Compute::Integers => DType::F32,
         Compute::Bf16 => DType::BF16,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, ops::Deref};
 
-use kernels::Isa;
+use kernels::{Integers, Isa};
 
 /// A number format, open to whoever implements [`BlockFormat`]. Two of one name are the same.
 #[derive(Clone, Copy)]
@@ -26,6 +26,20 @@ pub trait BlockFormat: Send + Sync {
     fn product(&self) -> Option<Product> {
         None
     }
+
+    /// How its weights are read as integers, where they are some: used on the CPU in [`Compute::Integers`](crate::Compute::Integers).
+    fn integers(&self) -> Option<IntegerForm> {
+        None
+    }
+}
+
+/// How weights are read as `scale · code + shift`, with a scale and a shift for each [`kernels::GROUP`].
+#[derive(Clone, Copy, Debug)]
+pub struct IntegerForm {
+    /// Writes codes, scales and shifts of whole blocks, for exactly which there is room; all of it is whole groups.
+    pub read: fn(blocks: &[u8], to: Integers),
+    /// Whether any shift is not 0; where none is, they are not written.
+    pub has_shifts: bool,
 }
 
 /// Writes the weights of whole blocks. `weights` has room for exactly those of `blocks`.

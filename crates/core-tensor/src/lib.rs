@@ -29,7 +29,7 @@ use burn::tensor::{DType, TensorData};
 pub use burn::tensor::{Device, Tensor};
 pub use device::{Listed, device, devices, free_memory, give_back_freed, keep_kernels_in};
 pub use error::{Error, PickleFault};
-pub use format::{BlockFormat, Format, Product, Unpack};
+pub use format::{BlockFormat, Format, IntegerForm, Product, Unpack};
 pub use kernels::Compute;
 pub use mapped::Mapped;
 pub use weights::{

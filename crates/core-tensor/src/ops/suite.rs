@@ -51,7 +51,7 @@ pub fn differences<O: Ops>(setting: &Setting) -> Result<Vec<Difference>, Error> 
 /// As [`differences`].
 pub fn of_device(device: &Device, compute: Compute) -> Result<Vec<Difference>, Error> {
     let dtype = match compute {
-        Compute::F32 => DType::F32,
+        Compute::F32 | Compute::Integers => DType::F32,
         // The CPU's tensors are f32 whatever its products are.
         Compute::Bf16 if crate::cpu::is(device) => DType::F32,
         Compute::Bf16 => DType::BF16,

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use kernels::{Compute, Epilogue, KeptMatrix, MatrixRef, PackedMatrix, PackedPair, RowSource, WithPair};
+use kernels::{Compute, Epilogue, IntegerMatrix, KeptMatrix, MatrixRef, PackedMatrix, PackedPair, RowSource, WithPair};
 
 use super::{
     Beside, Factor, Format, PANEL, Product, Residency, Stored, Weight, computed::Origin, joined::Factors,
@@ -32,6 +32,10 @@ impl Matrix {
     pub(super) fn held(stored: Stored, device: &Device, residency: Residency, compute: Compute) -> Self {
         let held = match residency {
             Residency::Mapped => {
+                return Self::computed(Origin::Stored(stored), device, compute);
+            }
+            // They are multiplied as they are stored, so that nothing is gained by holding them in another way.
+            Residency::Unpacked if are_integers(&stored, device, compute) => {
                 return Self::computed(Origin::Stored(stored), device, compute);
             }
             Residency::Unpacked if cpu::is(device) => Self::Panels(packed(&stored, compute)),
@@ -78,7 +82,7 @@ impl Matrix {
     pub(super) fn in_kernels(&self) -> Option<MatrixRef<'_>> {
         match self {
             Self::Panels(matrix) => Some(matrix.into()),
-            Self::Mapped(mapped) => mapped.kept().map(MatrixRef::from),
+            Self::Mapped(mapped) => mapped.in_kernels(),
             Self::Dense(_) => None,
         }
     }
@@ -163,6 +167,17 @@ pub struct MappedMatrix {
 
 impl MappedMatrix {
     /// As the kernels of the CPU take it: stored there.
+    fn in_kernels(&self) -> Option<MatrixRef<'_>> {
+        match &self.origin {
+            Origin::Stored(stored) if are_integers(stored, &self.device, self.compute) => {
+                let shape = [stored.shape()[0], stored.shape()[1]];
+                Some(IntegerMatrix::of(cpu::isa(), shape, stored).into())
+            }
+            Origin::Stored(_) | Origin::Computed { .. } => self.kept().map(MatrixRef::from),
+        }
+    }
+
+    /// The same, of values.
     fn kept(&self) -> Option<KeptMatrix<'_>> {
         let Origin::Stored(stored) = &self.origin else { return None };
         let shape = [stored.shape()[0], stored.shape()[1]];
@@ -177,11 +192,11 @@ impl MappedMatrix {
     }
 
     fn product(&self, x: &Tensor<2>) -> Tensor<2> {
-        let parts = match (self.product_of_format(), self.kept()) {
+        let parts = match (self.product_of_format(), self.in_kernels()) {
             (Some((stored, product)), _) => {
                 stored.segments().map(|matrix| self.fused(stored.format(), product, matrix, x)).collect()
             }
-            (None, Some(kept)) => return multiply(kept, x, Epilogue::default()),
+            (None, Some(matrix)) => return multiply(matrix, x, Epilogue::default()),
             (None, None) => {
                 let out = self.origin.height();
                 // What goes to another device goes there whole: fewer and larger products.
@@ -208,6 +223,11 @@ impl MappedMatrix {
         product(matrix, d_in, &Values::of(x).expect(F32), &mut out);
         tensor(out, [n, d_out], &self.device)
     }
+}
+
+/// Whether a matrix is multiplied with as integers.
+fn are_integers(stored: &Stored, device: &Device, compute: Compute) -> bool {
+    compute == Compute::Integers && cpu::is(device) && stored.integers().is_some()
 }
 
 impl RowSource for Stored {

@@ -2,15 +2,28 @@
 
 use std::{fmt, ops::Range, sync::Arc};
 
+use kernels::{GROUP, Integers};
 use rayon::prelude::*;
 
-use super::format::{Format, Unpack};
+use super::format::{Format, IntegerForm, Unpack};
 use crate::Mapped;
 
 /// Scales that lie elsewhere than the weights which they belong to.
 pub trait Scaling: Send + Sync + fmt::Debug {
     /// Scales weights, of which the first is number `first` of the tensor, row-major.
     fn scale(&self, first: usize, weights: &mut [f32]);
+
+    /// Whether all weights of each [`kernels::GROUP`] of a row have one scale.
+    fn has_groups(&self) -> bool {
+        false
+    }
+
+    /// Scales the scales of groups, of which the first weight is number `first` of the tensor, where [`Scaling::has_groups`] says that
+    /// this can be done.
+    fn scale_groups(&self, first: usize, scales: &mut [f32]) {
+        let _ = (first, scales);
+        unreachable!("only of scalings with groups")
+    }
 }
 
 /// Bytes of whole blocks that lie one after the other.
@@ -37,6 +50,13 @@ impl Segment {
         &self.bytes[self.range.clone()]
     }
 
+    /// Whether it is made of rows of so many weights, each of whole groups with a scale of its own.
+    pub(super) fn has_groups_of(&self, format: Format, width: usize) -> bool {
+        let weights = self.range.len() / format.bytes() * format.weights();
+        let is_scaled_by_groups = |Scaled { by, first }: &Scaled| by.has_groups() && first.is_multiple_of(GROUP);
+        weights.is_multiple_of(width) && self.scaling.as_ref().is_none_or(is_scaled_by_groups)
+    }
+
     /// All weights; on several threads where there are many.
     pub(super) fn unpack(&self, format: Format, unpack: Unpack, to: &mut [f32]) {
         let part = |first: usize, bytes: &[u8], to: &mut [f32]| {
@@ -52,6 +72,18 @@ impl Segment {
         let weights = blocks * format.weights();
         let parts = to.par_chunks_mut(weights).zip(self.bytes().par_chunks(blocks * format.bytes()));
         parts.enumerate().for_each(|(i, (to, bytes))| part(i * weights, bytes, to));
+    }
+
+    /// Some weights from number `first` of the segment on as integers; both are whole blocks and groups.
+    pub(super) fn read_integers(&self, format: Format, form: IntegerForm, first: usize, to: Integers) {
+        let (per_block, size) = (format.weights(), format.bytes());
+        let blocks = first / per_block..(first + to.codes.len()) / per_block;
+        let Integers { codes, scales, shifts } = to;
+        let to = Integers { codes, scales: &mut *scales, shifts };
+        (form.read)(&self.bytes()[blocks.start * size..blocks.end * size], to);
+        if let Some(scaled) = &self.scaling {
+            scaled.by.scale_groups(scaled.first + first, scales);
+        }
     }
 
     /// Some weights from number `first` of the segment on.

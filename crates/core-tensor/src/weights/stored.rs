@@ -3,10 +3,11 @@
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use half::slice::HalfBitsSliceExt;
+use kernels::{GROUP, IntegerSource, Integers};
 
 use super::{
     Format,
-    format::{Unpack, numbers},
+    format::{IntegerForm, Unpack, numbers},
     segment::{Scaled, Scaling, Segment},
 };
 use crate::{Error, Mapped};
@@ -222,6 +223,14 @@ impl Stored {
         assert!(to.is_empty(), "values that the tensor does not have");
     }
 
+    /// How the weights of a matrix are read as integers; `None` where they are none, or a row is not made of whole blocks and groups.
+    pub(super) fn integers(&self) -> Option<IntegerForm> {
+        let &[_, width] = &*self.shape else { return None };
+        let is_whole = width.is_multiple_of(GROUP) && width.is_multiple_of(self.format.weights()) && width > 0;
+        let has_groups = || self.segments.iter().all(|segment| segment.has_groups_of(self.format, width));
+        self.format.integers().filter(|_| is_whole && has_groups())
+    }
+
     /// Whether its weights are scaled once they are unpacked.
     pub(super) fn is_scaled(&self) -> bool {
         self.segments.iter().any(|segment| segment.scaling.is_some())
@@ -286,6 +295,26 @@ impl Stored {
         }
         let is_zero = |value: &[u8]| value.iter().enumerate().all(|(i, &b)| b == 0 || (b == 0x80 && i + 1 == width));
         bytes.iter().all(|&byte| byte == 0) || bytes.chunks(width).all(is_zero)
+    }
+}
+
+impl IntegerSource for Stored {
+    fn read(&self, row: usize, first: usize, to: Integers) {
+        let form = self.format.integers().expect("a matrix whose weights are integers");
+        let mut start = row * self.shape[1] + first;
+        for segment in &self.segments {
+            let held = segment.range.len() / self.format.bytes() * self.format.weights();
+            if start < held {
+                // Rows are in one piece.
+                return segment.read_integers(self.format, form, start, to);
+            }
+            start -= held;
+        }
+        panic!("row {row} of a matrix {:?}", self.shape);
+    }
+
+    fn has_shifts(&self) -> bool {
+        self.format.integers().is_some_and(|form| form.has_shifts)
     }
 }
 

@@ -1,12 +1,13 @@
 //! How single numbers of four and eight bits become f32, before they are scaled.
 
-use core_tensor::{BlockFormat, Format, Unpack};
-use kernels::Isa;
+use core_tensor::{BlockFormat, Format, IntegerForm, Unpack};
+use kernels::{GROUP, Isa, MOST_CODE, each_integer_block};
 
 struct Numbers {
     name: &'static str,
     weights: usize,
     unpack: Unpack,
+    integers: Option<IntegerForm>,
 }
 
 impl BlockFormat for Numbers {
@@ -25,18 +26,43 @@ impl BlockFormat for Numbers {
     fn unpack(&self) -> Option<Unpack> {
         Some(self.unpack)
     }
+
+    fn integers(&self) -> Option<IntegerForm> {
+        self.integers
+    }
 }
 
 /// Normal floats of four bits, two in a byte, as bitsandbytes has them; scaled by the largest value of their block.
-pub const NF4: Format = Format(&Numbers { name: "NF4", weights: 2, unpack: |b, w| fours(b, w, &NF4_VALUES) });
+pub const NF4: Format = Format(&Numbers {
+    name: "NF4",
+    weights: 2,
+    unpack: |b, w| fours(b, w, &NF4_VALUES),
+    integers: Some(IntegerForm {
+        read: |b, to| codes_of_fours(b, to, &const { codes(&NF4_VALUES) }),
+        has_shifts: false,
+    }),
+});
 /// Floats of four bits, likewise.
-pub const FP4: Format = Format(&Numbers { name: "FP4", weights: 2, unpack: |b, w| fours(b, w, &FP4_VALUES) });
+pub const FP4: Format = Format(&Numbers {
+    name: "FP4",
+    weights: 2,
+    unpack: |b, w| fours(b, w, &FP4_VALUES),
+    integers: Some(IntegerForm {
+        read: |b, to| codes_of_fours(b, to, &const { codes(&FP4_VALUES) }),
+        has_shifts: false,
+    }),
+});
 /// Integers of eight bits, as bitsandbytes has them; scaled by the largest value of their row.
-pub const INT8: Format = Format(&Numbers { name: "INT8", weights: 1, unpack: int8 });
+pub const INT8: Format = Format(&Numbers {
+    name: "INT8",
+    weights: 1,
+    unpack: int8,
+    integers: Some(IntegerForm { read: codes_of_int8, has_shifts: false }),
+});
 /// `F8_E4M3`, of which values can be read.
-pub(crate) const E4M3: Format = Format(&Numbers { name: "F8_E4M3", weights: 1, unpack: e4m3 });
+pub(crate) const E4M3: Format = Format(&Numbers { name: "F8_E4M3", weights: 1, unpack: e4m3, integers: None });
 /// `F8_E5M2`, of which values can be read.
-pub(crate) const E5M2: Format = Format(&Numbers { name: "F8_E5M2", weights: 1, unpack: e5m2 });
+pub(crate) const E5M2: Format = Format(&Numbers { name: "F8_E5M2", weights: 1, unpack: e5m2, integers: None });
 
 /// Quantiles of the normal distribution (Dettmers et al. 2023, appendix E).
 pub(crate) const NF4_VALUES: [f32; 16] = [
@@ -68,6 +94,39 @@ pub(crate) const FP4_VALUES: [f32; 16] = {
     }
     values
 };
+
+/// A table's values of at most 1, in steps of [`OF_MOST`].
+const fn codes(values: &[f32; 16]) -> [i16; 16] {
+    let mut codes = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        let value = values[i] * MOST_CODE as f32;
+        codes[i] = (if value < 0.0 { value - 0.5 } else { value + 0.5 }) as i16;
+        i += 1;
+    }
+    codes
+}
+
+/// What a code counts before it is scaled.
+const OF_MOST: f32 = 1.0 / MOST_CODE as f32;
+
+/// The same numbers as [`fours`], to a step of [`OF_MOST`].
+fn codes_of_fours(bytes: &[u8], to: kernels::Integers, table: &[i16; 16]) {
+    const BYTES: usize = GROUP / 2;
+    each_integer_block::<BYTES, GROUP, 1>(Isa::best(), bytes, to, |bytes, codes, scale, _| {
+        *scale = [OF_MOST];
+        for (pair, byte) in codes.as_chunks_mut().0.iter_mut().zip(bytes) {
+            *pair = [table[usize::from(byte >> 4)], table[usize::from(byte & 15)]];
+        }
+    });
+}
+
+fn codes_of_int8(bytes: &[u8], to: kernels::Integers) {
+    each_integer_block::<GROUP, GROUP, 1>(Isa::best(), bytes, to, |bytes, codes, scale, _| {
+        *scale = [1.0];
+        *codes = bytes.map(|byte| i16::from(byte.cast_signed()));
+    });
+}
 
 /// Two in a byte, the first one in the upper half.
 fn fours(bytes: &[u8], weights: &mut [f32], values: &[f32; 16]) {

@@ -2,6 +2,7 @@
 
 use core_tensor::{Scaling, Stored};
 use half::{bf16, f16};
+use kernels::GROUP;
 
 /// One scale for all.
 #[derive(Debug)]
@@ -25,6 +26,16 @@ impl Scaling for Rows {
     fn scale(&self, first: usize, weights: &mut [f32]) {
         each_run(first, weights, self.width, |row, weights| {
             weights.iter_mut().for_each(|weight| *weight = *weight * self.scales[row] * self.then);
+        });
+    }
+
+    fn has_groups(&self) -> bool {
+        self.width.is_multiple_of(GROUP)
+    }
+
+    fn scale_groups(&self, first: usize, scales: &mut [f32]) {
+        each_run(first / GROUP, scales, self.width / GROUP, |row, scales| {
+            scales.iter_mut().for_each(|scale| *scale *= self.scales[row] * self.then);
         });
     }
 }
@@ -96,6 +107,27 @@ impl Scaling for Blocks {
             });
             at += part.len();
             weights = rest;
+        }
+    }
+
+    fn has_groups(&self) -> bool {
+        self.size.is_multiple_of(GROUP)
+    }
+
+    /// Of groups nothing is rounded to what their weights are rounded to.
+    fn scale_groups(&self, first: usize, scales: &mut [f32]) {
+        const AT_ONCE: usize = 64;
+        let per_block = self.size / GROUP;
+        let mut first = first / GROUP;
+        for scales in scales.chunks_mut(AT_ONCE) {
+            let blocks = first / per_block..(first + scales.len()).div_ceil(per_block);
+            // A block has at least one group; the first and the last may be cut.
+            let mut absmax = [0.0; AT_ONCE + 1];
+            self.absmax.read(blocks.start, &mut absmax[..blocks.len()]);
+            for (scale, group) in scales.iter_mut().zip(first..) {
+                *scale *= absmax[group / per_block - blocks.start];
+            }
+            first += scales.len();
         }
     }
 }

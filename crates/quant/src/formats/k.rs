@@ -107,7 +107,7 @@ pub(super) fn iq4_xs(block: &[u8; 136], weights: &mut [f32; 256]) {
 /// Scale and minimum of a part, of eight in twelve bytes: the first four parts have six bits of one byte each, the others four
 /// bits here and two there.
 #[inline(always)]
-fn six_bits(bytes: &[u8], part: usize) -> [f32; 2] {
+pub(super) fn six_bits(bytes: &[u8], part: usize) -> [f32; 2] {
     let [scale, min] = match part {
         0..4 => [bytes[part] & 63, bytes[part + 4] & 63],
         _ => [bytes[part + 4] & 15 | bytes[part - 4] >> 6 << 4, bytes[part + 4] >> 4 | bytes[part] >> 6 << 4],

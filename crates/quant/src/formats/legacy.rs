@@ -52,7 +52,7 @@ pub(super) fn iq4_nl(block: &[u8; 18], weights: &mut [f32; 32]) {
 
 /// Of 16 bytes the lower halves, then the upper ones.
 #[inline(always)]
-fn nibbles(bytes: &[u8]) -> [u8; 32] {
+pub(super) fn nibbles(bytes: &[u8]) -> [u8; 32] {
     let mut numbers = [0; 32];
     let (lower, upper) = numbers.split_at_mut(16);
     for ((&byte, lower), upper) in bytes[..16].iter().zip(lower).zip(upper) {
