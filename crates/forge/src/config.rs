@@ -235,36 +235,41 @@ impl Config {
         self.device.memory.map(own).or_else(free).unwrap_or_else(nobody)
     }
 
-    /// The number format that upscalers compute in: f32 unless the config asks for bf16.
+    /// The number format that upscalers compute in: f32 unless the config asks for bf16 or integers.
     ///
     /// # Errors
     /// As [`Config::compute`].
     pub(crate) fn upscaling_compute(&self) -> Result<Compute> {
         match self.device.compute {
-            ComputeChoice::Bf16 => self.compute(),
+            ComputeChoice::Bf16 | ComputeChoice::Integers => self.compute(),
             ComputeChoice::Auto | ComputeChoice::F32 => Ok(Compute::F32),
         }
     }
 
-    /// The number format that products are computed in: bf16 where the CPU has instructions for it and on CUDA, f32 elsewhere, unless the
-    /// config asks for f32.
+    /// The number format that products are computed in: bf16 where the CPU has instructions for it and on CUDA, integers on a CPU where
+    /// those are faster than f32, and f32 elsewhere, unless the config asks for another.
     ///
     /// # Errors
-    /// [`Error::Value`] for `bf16` where nothing computes in it.
+    /// [`Error::Value`] for `bf16` and `integers` where nothing computes in them.
     pub fn compute(&self) -> Result<Compute> {
-        let bf16 = match self.device.backend {
-            Backend::Cpu => kernels::Isa::best().has_bf16(),
-            Backend::Cuda(_) => true,
-            Backend::Vulkan(_) => false,
+        let isa = kernels::Isa::best();
+        let (bf16, integers) = match self.device.backend {
+            Backend::Cpu => (isa.has_bf16(), true),
+            Backend::Cuda(_) => (true, false),
+            Backend::Vulkan(_) => (false, false),
+        };
+        let missing = |what: &str| Error::Value {
+            key: "device.compute".into(),
+            expected: format!("`auto` or `f32`, without {what} in this device"),
+            found: format!("`{}`", self.device.compute),
         };
         match self.device.compute {
             ComputeChoice::Auto | ComputeChoice::Bf16 if bf16 => Ok(Compute::Bf16),
+            ComputeChoice::Auto if integers && isa.prefers_integers() => Ok(Compute::Integers),
             ComputeChoice::Auto | ComputeChoice::F32 => Ok(Compute::F32),
-            ComputeChoice::Bf16 => Err(Error::Value {
-                key: "device.compute".into(),
-                expected: "`auto` or `f32`, without bf16 in this device".into(),
-                found: "`bf16`".into(),
-            }),
+            ComputeChoice::Integers if integers => Ok(Compute::Integers),
+            ComputeChoice::Bf16 => Err(missing("bf16")),
+            ComputeChoice::Integers => Err(missing("products of integers")),
         }
     }
 }
@@ -311,7 +316,7 @@ mod tests {
             ("[image]\nwidth = 1.5", "image.width", "a whole number from 16 to 16384"),
             ("[prompt]\nt5_length = 0", "prompt.t5_length", "1 to 4096"),
             ("[device]\nbackend = \"gpu\"", "device.backend", "`cpu`, `cuda:N` or `vulkan:N`"),
-            ("[device]\ncompute = \"f16\"", "device.compute", "`auto`, `f32` or `bf16`"),
+            ("[device]\ncompute = \"f16\"", "device.compute", "`auto`, `f32`, `bf16` or `integers`"),
             ("[device]\nmemory = \"much\"", "device.memory", "a size such as `16 GiB`"),
             ("[device]\nthreads = 1025", "device.threads", "0 to 1024"),
         ] {
@@ -385,16 +390,27 @@ mod tests {
     }
 
     #[test]
-    fn products_are_bf16_only_where_the_cpu_has_instructions_for_them() {
+    fn products_are_of_the_fastest_numbers_that_a_device_multiplies_or_of_those_asked_for() {
         let compute = |text: &str| read(&format!("[device]\n{text}")).unwrap().compute();
-        let best = if kernels::Isa::best().has_bf16() { Compute::Bf16 } else { Compute::F32 };
+        let best = match kernels::Isa::best() {
+            isa if isa.has_bf16() => Compute::Bf16,
+            isa if isa.level() == kernels::Level::Avx2 => Compute::Integers,
+            _ => Compute::F32,
+        };
         assert_eq!(compute("compute = \"auto\"").unwrap(), best);
         assert_eq!(compute("compute = \"f32\"").unwrap(), Compute::F32);
+        assert_eq!(compute("compute = \"integers\"").unwrap(), Compute::Integers);
         assert_eq!(compute("compute = \"auto\"\nbackend = \"cuda:0\"").unwrap(), Compute::Bf16);
         assert_eq!(compute("compute = \"auto\"\nbackend = \"vulkan:0\"").unwrap(), Compute::F32);
         assert_eq!(compute("compute = \"bf16\"").is_ok(), best == Compute::Bf16);
-        let refused = compute("compute = \"bf16\"\nbackend = \"vulkan:0\"").err().unwrap();
-        assert_eq!(refused.fault(), Fault::Usage);
+        for refused in [
+            "\"bf16\"\nbackend = \"vulkan:0\"",
+            "\"integers\"\nbackend = \"vulkan:0\"",
+            "\"integers\"\nbackend = \"cuda:0\"",
+        ] {
+            let refused = compute(&format!("compute = {refused}")).err().unwrap();
+            assert_eq!(refused.fault(), Fault::Usage);
+        }
     }
 
     #[test]

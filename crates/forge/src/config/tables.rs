@@ -196,7 +196,7 @@ tables! {
             .docs("what computes; `cuda` and `vulkan` need a build with the feature of that name")
             .flag("backend");
         /// auto, f32 or bf16
-        compute: ComputeChoice = Key::of(Kind::Choice(&["auto", "f32", "bf16"]), Fallback::Text("auto"))
+        compute: ComputeChoice = Key::of(Kind::Choice(&["auto", "f32", "bf16", "integers"]), Fallback::Text("auto"))
             .docs("the number format of products on the CPU; `auto` is `bf16` where the CPU has instructions for it")
             .flag("compute");
         /// Ceiling for the run, such as `16 GiB`

@@ -56,6 +56,8 @@ pub enum ComputeChoice {
     F32,
     /// bf16, with sums in f32.
     Bf16,
+    /// Weights that are integers in their file as such, everything else in f32.
+    Integers,
 }
 
 impl fmt::Display for ComputeChoice {
@@ -64,6 +66,7 @@ impl fmt::Display for ComputeChoice {
             Self::Auto => "auto",
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::Integers => "integers",
         })
     }
 }
@@ -76,7 +79,8 @@ impl FromStr for ComputeChoice {
             "auto" => Ok(Self::Auto),
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
-            _ => Err(wrong("device.compute", "`auto`, `f32` or `bf16`".into(), text)),
+            "integers" => Ok(Self::Integers),
+            _ => Err(wrong("device.compute", "`auto`, `f32`, `bf16` or `integers`".into(), text)),
         }
     }
 }
