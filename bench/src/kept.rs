@@ -19,6 +19,15 @@ enum Storage {
     Nf4,
 }
 
+impl Storage {
+    fn has_integers(self) -> bool {
+        match self {
+            Self::As(format) => format.integers().is_some(),
+            Self::Nf4 => true,
+        }
+    }
+}
+
 pub(crate) fn products(report: &mut Report) -> Result<(), Box<dyn std::error::Error>> {
     let plain = [Format::BF16, Format::F16, Format::F8_E4M3];
     let blocks = [formats::Q8_0, formats::Q4_0, formats::Q4_K, formats::Q5_K, formats::Q6_K, formats::IQ4_NL];
@@ -47,6 +56,9 @@ pub(crate) fn products(report: &mut Report) -> Result<(), Box<dyn std::error::Er
                 Storage::Nf4 => "NF4",
             };
             measure(name, storage, Residency::Mapped, Compute::Bf16)?;
+            if storage.has_integers() {
+                measure(&format!("{name} as integers"), storage, Residency::Mapped, Compute::Integers)?;
+            }
         }
     }
     Ok(())

@@ -92,10 +92,11 @@ impl Report {
         let (name, peak) = match compute {
             Some(Compute::F32) => ("f32", self.peaks.f32),
             Some(Compute::Bf16) => ("bf16", self.peaks.bf16),
+            Some(Compute::Integers) => ("integers", self.peaks.f32),
             None => ("memory", self.peaks.bandwidth),
         };
         let (rate, share) = (work / seconds / 1e9, work / seconds / peak);
-        println!("{case:36} {name:6} {:10.3} ms {rate:8.1} G/s {:5.1} %", seconds * 1e3, share * 100.0);
+        println!("{case:36} {name:8} {:10.3} ms {rate:8.1} G/s {:5.1} %", seconds * 1e3, share * 100.0);
         let line = Line {
             case: case.to_owned(),
             peak: Some(name),

@@ -14,13 +14,14 @@ const START: &str = "<!-- formats -->\n";
 const END: &str = "<!-- end of the formats -->";
 
 fn table() -> String {
-    let head = "| format | bits | linear, CPU | elsewhere | embedding | conv2d, CPU | elsewhere | parameter | `forge convert` |\n\
-        |---|---|---|---|---|---|---|---|---|\n";
+    let head = "| format | bits | linear, CPU | as integers | elsewhere | embedding | conv2d, CPU | elsewhere | parameter | `forge convert` |\n\
+        |---|---|---|---|---|---|---|---|---|---|\n";
     let row = |format| {
         let of = |operator, place| how(format, operator, place).name();
         let writes = if is_written(format) { "writes it" } else { "" };
+        let integers = if format.integers().is_some() { "yes" } else { "" };
         format!(
-            "| {format} | {} | {} | {} | {} | {} | {} | {} | {writes} |\n",
+            "| {format} | {} | {} | {integers} | {} | {} | {} | {} | {} | {writes} |\n",
             (bits(format) * 10_000.0).round() / 10_000.0,
             of(Operator::Linear, Place::Cpu),
             of(Operator::Linear, Place::Other),

@@ -17,6 +17,9 @@ use crate::tiny::{
     golden,
 };
 
+/// Least peak signal-to-noise ratio of a picture that is drawn by products of integers, in decibels, against one by those of f32.
+const INTEGERS_DB: f64 = 75.0;
+
 /// Every value of a source, as floats in a safetensors file.
 fn in_floats(source: &dyn WeightSource) -> Vec<u8> {
     let floats = |name: &str| {
@@ -215,4 +218,26 @@ fn a_t5_whose_file_brings_another_vocabulary_is_refused_where_it_differs() {
     refused(&[], "piece 0 of the file's vocabulary is missing, T5's is `<pad>`");
     refused(&["<pad>", "</s>"], "piece 2 of the file's vocabulary is missing, T5's is `<unk>`");
     refused(&["<pad>", "<eos>"], "piece 1 of the file's vocabulary is `<eos>`, T5's is `</s>`");
+}
+
+#[test]
+fn products_of_integers_draw_what_f32_draws_with_the_same_weights() {
+    // given the trained demo model in a format, when the same picture is drawn with its weights as integers and as f32
+    let tiny = Tiny::quick();
+    let config = fixtures::path("../flux.toml").display().to_string();
+    let demo = fixtures::path("models/flux-demo.safetensors").display().to_string();
+    for (kind, file) in
+        [("q8_0", "m.gguf"), ("q4_k", "m.gguf"), ("q6_k", "m.gguf"), ("iq4_nl", "m.gguf"), ("nf4", "m.safetensors")]
+    {
+        tiny.forge(&["convert", &demo, file, "--type", kind, "--force"]).done();
+        let [f32, integers] = ["f32", "integers"].map(|compute| -> Vec<f32> {
+            let how = ["--steps", "4", "--compute", compute];
+            let bytes = picture(&tiny, &[&["txt2img", "--config", &config, "--transformer", file][..], &how].concat());
+            bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+        });
+        // then they are the same to the eye, and not by chance the same path
+        let db = fixtures::psnr(&integers, &f32);
+        assert!(integers != f32, "{kind}");
+        assert!(db >= INTEGERS_DB, "{kind}: {db:.1} dB");
+    }
 }

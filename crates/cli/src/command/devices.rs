@@ -52,7 +52,7 @@ type Check = (&'static str, f64, Vec<Difference>);
 fn checks(listed: &Listed) -> Result<Vec<Check>> {
     let device = device(&listed.name).map_err(forge::Error::from)?;
     let is_here = |compute| match (compute, listed.name.split(':').next()) {
-        (Compute::F32, _) => true,
+        (Compute::F32 | Compute::Integers, _) => true,
         (Compute::Bf16, Some("cpu")) => kernels::Isa::best().has_bf16(),
         (Compute::Bf16, backend) => backend == Some("cuda"),
     };

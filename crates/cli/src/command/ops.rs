@@ -55,6 +55,7 @@ pub(super) fn run(args: &OpsArgs) -> Result<()> {
         lines.push(format!(
             "loaded, in-file: {ROWS} rows times a matrix [{WIDTH}, {WIDTH}], in the memory or left in its file"
         ));
+        lines.push("integers: the same in its file, with its integers and those that inputs become".to_owned());
         lines.push("off: the root mean squared difference from f32, as a share of the products".to_owned());
     }
     lines.push(
@@ -73,6 +74,18 @@ struct Measured {
     shares: [f64; 2],
     /// How far a product of a matrix left in its file is off.
     off: f64,
+    /// The same of a product of integers, where the format's weights are some.
+    integers: Option<Integers>,
+}
+
+/// What a product of integers came to.
+#[derive(Clone, Copy)]
+struct Integers {
+    /// GFLOP/s.
+    speed: f64,
+    /// As a share of the machine's peak.
+    share: f64,
+    off: f64,
 }
 
 /// How fast products with a matrix of a format are; none where nothing here writes the format.
@@ -90,14 +103,26 @@ fn measured(format: Format, [f32_peak, bf16_peak]: [f64; 2]) -> Result<Option<Me
     };
     let exact = values(&layer(Residency::Unpacked, Compute::F32)?.forward(x.clone()));
     let [loaded, in_file] = [layer(Residency::Unpacked, Compute::Bf16)?, layer(Residency::Mapped, Compute::Bf16)?];
-    let found = values(&in_file.forward(x.clone()));
     let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>();
-    let off = squares(&mut found.iter().zip(&exact).map(|(a, b)| a - b)) / squares(&mut exact.iter().copied());
+    let off = |layer: &Linear| {
+        let found = values(&layer.forward(x.clone()));
+        let off = squares(&mut found.iter().zip(&exact).map(|(a, b)| a - b)) / squares(&mut exact.iter().copied());
+        off.sqrt()
+    };
     let work = 2.0 * (ROWS * WIDTH * WIDTH) as f64;
-    let speeds = [&loaded, &in_file].map(|layer| work / seconds(|| drop(layer.forward(x.clone()))));
+    let speed = |layer: &Linear| work / seconds(|| drop(layer.forward(x.clone())));
+    let speeds = [&loaded, &in_file].map(speed);
     let peak = f32_peak.max(bf16_peak);
+    let integers = match format.integers() {
+        Some(_) => {
+            let layer = layer(Residency::Mapped, Compute::Integers)?;
+            let speed = speed(&layer);
+            Some(Integers { speed: speed / 1e9, share: speed / peak, off: off(&layer) })
+        }
+        None => None,
+    };
     let [shares, speeds] = [peak, 1e9].map(|unit| speeds.map(|speed| speed / unit));
-    Ok(Some(Measured { speeds, shares, off: off.sqrt() }))
+    Ok(Some(Measured { speeds, shares, off: off(&in_file), integers }))
 }
 
 /// The median of as many times as fit into a third of a second, three at least.
@@ -159,7 +184,11 @@ fn head(is_measured: bool) -> String {
         "{:<8} {:>6}  {:<10} {:<10} {:<7} {:<10} {:<8}",
         "format", "bits", "linear", "embedding", "conv2d", "parameter", "convert"
     );
-    let measured = if is_measured { format!("{:>14} {:>14} {:>9}", "loaded", "in file", "off") } else { String::new() };
+    let measured = if is_measured {
+        format!("{:>14} {:>14} {:>9} {:>14} {:>9}", "loaded", "in file", "off", "integers", "off")
+    } else {
+        String::new()
+    };
     (columns + &measured).trim_end().to_owned()
 }
 
@@ -172,11 +201,16 @@ fn line(format: Format, measured: Option<Measured>, is_measured: bool) -> String
         bits(format)
     );
     let measured = match measured {
-        Some(Measured { speeds, shares, off }) => {
-            let [loaded, in_file] = [0, 1].map(|i| format!("{:.0} ({:.0} %)", speeds[i], 100.0 * shares[i]));
-            format!("{loaded:>14} {in_file:>14} {off:>9.2e}")
+        Some(Measured { speeds, shares, off, integers }) => {
+            let of_peak = |speed: f64, share: f64| format!("{speed:.0} ({:.0} %)", 100.0 * share);
+            let [loaded, in_file] = [0, 1].map(|i| of_peak(speeds[i], shares[i]));
+            let integers = match integers {
+                Some(Integers { speed, share, off }) => format!("{:>14} {off:>9.2e}", of_peak(speed, share)),
+                None => format!("{:>14} {:>9}", "-", "-"),
+            };
+            format!("{loaded:>14} {in_file:>14} {off:>9.2e} {integers}")
         }
-        None if is_measured => format!("{:>14} {:>14} {:>9}", "-", "-", "-"),
+        None if is_measured => format!("{:>14} {:>14} {:>9} {:>14} {:>9}", "-", "-", "-", "-", "-"),
         None => String::new(),
     };
     (columns + &measured).trim_end().to_owned()
@@ -187,8 +221,13 @@ fn object(format: Format, measured: Option<Measured>) -> Value {
         let all = Operator::ALL.map(|operator| (operator.name().to_owned(), json!(how(format, operator, place))));
         Value::Object(all.into_iter().collect())
     };
-    let measured = measured.map(|Measured { speeds, shares, off }| {
-        json!({ "gflops": speeds[0], "share": shares[0], "gflops_in_file": speeds[1], "share_in_file": shares[1], "off": off })
+    let measured = measured.map(|Measured { speeds, shares, off, integers }| {
+        let integers = integers
+            .map(|Integers { speed, share, off }| json!({ "gflops": speed, "share": share, "off": off }));
+        json!({
+            "gflops": speeds[0], "share": shares[0], "gflops_in_file": speeds[1], "share_in_file": shares[1], "off": off,
+            "integers": integers,
+        })
     });
     json!({
         "format": format.name(), "bits": bits(format), "written": is_written(format), "cpu": at(Place::Cpu),

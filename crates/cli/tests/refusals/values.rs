@@ -60,7 +60,7 @@ fn a_value_out_of_range_is_refused_with_what_is_possible() {
         ("backend", "gpu", &["`device.backend` is `gpu`, expected `cpu`, `cuda:N` or `vulkan:N`"]),
         ("backend", "cpu:1", &["`device.backend` is `cpu:1`, expected `cpu`, `cuda:N` or `vulkan:N`"]),
         ("backend", "cuda:99999999999999999999", &["`device.backend` is `cuda:9"]),
-        ("compute", "f16", &["`device.compute` is `f16`, expected `auto`, `f32` or `bf16`"]),
+        ("compute", "f16", &["`device.compute` is `f16`, expected `auto`, `f32`, `bf16` or `integers`"]),
         ("output", "a.jxr", &["expected a name that ends in `.png`, `.jpg`, `.jpeg` or `.webp`"]),
         ("output", "", &["error: "]),
         ("output", "a/", &["expected a name that ends in `.png`, `.jpg`, `.jpeg` or `.webp`"]),

@@ -195,9 +195,9 @@ tables! {
         backend: Backend = Key::of(Kind::Backend, Fallback::Text("cpu"))
             .docs("what computes; `cuda` and `vulkan` need a build with the feature of that name")
             .flag("backend");
-        /// auto, f32 or bf16
+        /// auto, f32, bf16 or integers
         compute: ComputeChoice = Key::of(Kind::Choice(&["auto", "f32", "bf16", "integers"]), Fallback::Text("auto"))
-            .docs("the number format of products on the CPU; `auto` is `bf16` where the CPU has instructions for it")
+            .docs("the number format of products on the CPU; `auto` is `bf16` where the CPU has instructions for it, and `integers` with AVX2")
             .flag("compute");
         /// Ceiling for the run, such as `16 GiB`
         memory: Option<Bytes> = Key::of(Kind::Size, open("what Linux has free; elsewhere no limit", "\"16 GiB\""))

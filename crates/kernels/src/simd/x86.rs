@@ -263,6 +263,42 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(());
 
+impl Avx2 {
+    /// Columns of eight rows of eight numbers that begin 16 numbers from each other.
+    ///
+    /// # Safety
+    /// `p` is good for reading them.
+    #[inline(always)]
+    unsafe fn columns(self, p: *const f32) -> [__m256; 8] {
+        // SAFETY: the caller's promise; `self` proves the instructions.
+        unsafe {
+            let mut row = [_mm256_setzero_ps(); 8];
+            for i in 0..8 {
+                row[i] = _mm256_loadu_ps(p.add(16 * i));
+            }
+            // Two by two, then four by four numbers change places; then the halves of rows.
+            let mut two = row;
+            for i in (0..8).step_by(2) {
+                two[i] = _mm256_unpacklo_ps(row[i], row[i + 1]);
+                two[i + 1] = _mm256_unpackhi_ps(row[i], row[i + 1]);
+            }
+            let mut four = two;
+            for q in [0, 4] {
+                for low in [0, 1] {
+                    four[q + 2 * low] = _mm256_shuffle_ps::<0x44>(two[q + low], two[q + low + 2]);
+                    four[q + 2 * low + 1] = _mm256_shuffle_ps::<0xee>(two[q + low], two[q + low + 2]);
+                }
+            }
+            let mut column = row;
+            for i in 0..4 {
+                column[i] = _mm256_permute2f128_ps::<0x20>(four[i], four[i + 4]);
+                column[i + 4] = _mm256_permute2f128_ps::<0x31>(four[i], four[i + 4]);
+            }
+            column
+        }
+    }
+}
+
 impl Simd for Avx2 {
     const LANES: usize = 8;
     type V = __m256;
@@ -327,6 +363,20 @@ impl Simd for Avx2 {
     unsafe fn stream_ptr(self, p: *mut f32, v: __m256) {
         // SAFETY: the same; `p` is aligned as the caller promises.
         unsafe { _mm256_stream_ps(p, v) }
+    }
+    #[inline(always)]
+    fn transpose(self, square: &mut [[f32; 16]; 16]) {
+        let p = square.as_mut_ptr().cast::<f32>();
+        for (i, j) in [(0, 0), (0, 8), (8, 8)] {
+            // SAFETY: both are eight by eight numbers of the square, which are all read before any is written.
+            unsafe {
+                let (across, down) = (self.columns(p.add(16 * i + j)), self.columns(p.add(16 * j + i)));
+                for k in 0..8 {
+                    _mm256_storeu_ps(p.add(16 * (j + k) + i), across[k]);
+                    _mm256_storeu_ps(p.add(16 * (i + k) + j), down[k]);
+                }
+            }
+        }
     }
     #[inline(always)]
     fn fence(self) {
