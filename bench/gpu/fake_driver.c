@@ -7,6 +7,7 @@
  *                          each function that FAKE_CUDA_FAIL counts
  * FAKE_CUDA_FAIL=N         the N-th call that work needs, from 1, fails …
  * FAKE_CUDA_CODE=CODE      … with this CUresult (default 719, a launch that failed); a sticky one, 700 and above, fails all that follow
+ * FAKE_CUDA_TIMES=N        … and so do as many calls, it and those behind it (default 1) …
  * FAKE_CUDA_ONLY=NAME      … counting the calls of this function alone
  * FAKE_CUDA_MEMORY=BYTES   how much memory the card has
  * FAKE_CUDA_NAN=N          the N-th answer to whether all values are finite, from 1, is no
@@ -67,15 +68,15 @@ static void tell(void) {
 /* What a call answers before it does anything: the fault, if this is the one that was asked for, or comes behind a sticky one. */
 static Result fault(const char *function) {
   const char *only = getenv("FAKE_CUDA_ONLY");
-  unsigned long wanted = setting("FAKE_CUDA_FAIL", 0);
+  unsigned long wanted = setting("FAKE_CUDA_FAIL", 0), times = setting("FAKE_CUDA_TIMES", 1);
   Result code = setting("FAKE_CUDA_CODE", LAUNCH_FAILED), answer = OK;
   pthread_mutex_lock(&lock);
   note(function);
   if (broken) answer = broken;
-  else if ((!only || !strcmp(only, function)) && ++calls == wanted) {
+  else if ((!only || !strcmp(only, function)) && ++calls >= wanted && wanted && calls - wanted < times) {
     answer = code;
     if (code >= STICKY) broken = code;
-    fprintf(stderr, "fake driver: %s answers %d\n", function, code);
+    if (calls == wanted) fprintf(stderr, "fake driver: %s answers %d\n", function, code);
   }
   pthread_mutex_unlock(&lock);
   return answer;

@@ -13,9 +13,11 @@ use std::path::PathBuf;
 use self::machine::Machine;
 use crate::{Done, demo_score::target_folder};
 
-/// The parts of the check, in the order in which they run.
-const PARTS: [(&str, fn(&Machine) -> Done); 3] =
-    [("kernels", kernels::run), ("steps", steps::run), ("faults", faults::run)];
+/// A part of the check, by its name.
+type Part = (&'static str, fn(&Machine) -> Done);
+
+/// The parts, in the order in which they run.
+const PARTS: [Part; 3] = [("kernels", kernels::run), ("steps", steps::run), ("faults", faults::run)];
 
 /// Runs `[--forge PATH] [--toolkit FOLDER] [--only PART]`.
 pub(crate) fn run(flags: &[&str]) -> Done {

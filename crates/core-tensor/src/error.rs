@@ -259,11 +259,10 @@ impl Error {
     /// What became of a device's work, as its back end tells it: the cause at the end of a chain.
     pub(crate) fn on_device(error: &dyn std::fmt::Debug) -> Self {
         let reason = cause(&format!("{error:?}"));
-        if ["OUT_OF_MEMORY", "out of device memory", "OutOfMemory"].iter().any(|words| reason.contains(words)) {
-            Self::DeviceMemory { reason }
-        } else {
-            Self::DeviceFault { reason }
-        }
+        // CubeCL tells some of CUDA's answers by their numbers alone; 2 is CUDA_ERROR_OUT_OF_MEMORY.
+        let is_memory = reason.ends_with(" failed with status 2")
+            || ["OUT_OF_MEMORY", "out of device memory", "OutOfMemory"].iter().any(|words| reason.contains(words));
+        if is_memory { Self::DeviceMemory { reason } } else { Self::DeviceFault { reason } }
     }
 
     /// Whether it is a device that could not compute, and nothing that was given to it.
@@ -301,7 +300,11 @@ mod tests {
                  backtrace available)"
             )
         };
-        for memory in ["DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"x\")", "out of device memory allocating 7 bytes"] {
+        for memory in [
+            "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"x\")",
+            "out of device memory allocating 7 bytes",
+            "cuEventCreate failed with status 2",
+        ] {
             let Error::DeviceMemory { reason } = told(&chain(memory)) else { panic!("{memory}") };
             assert!(reason.starts_with(&memory[..12]) && !reason.contains("Backtrace"), "{reason}");
         }

@@ -52,6 +52,27 @@ struct Fault {
     answer: i32,
 }
 
+/// What has to come of faults of a function.
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    /// The run ends with an error.
+    Error,
+    /// It goes on, with memory that the system pages.
+    Unpinned,
+    /// It goes on where the next call gets what this one did not, and ends with an error where none does.
+    AskedAgain,
+}
+
+impl Outcome {
+    fn of(function: &str) -> Self {
+        match function {
+            "cuMemAllocHost_v2" | "cuMemHostAlloc" => Self::Unpinned,
+            "cuMemAlloc_v2" | "cuMemAllocAsync" => Self::AskedAgain,
+            _ => Self::Error,
+        }
+    }
+}
+
 pub(super) fn run(machine: &Machine) -> Done {
     let cache = machine.cache("90");
     // Once more than the cache needs: what is counted is a run that compiles nothing.
@@ -67,14 +88,23 @@ pub(super) fn run(machine: &Machine) -> Done {
         return Err(format!("{} faults are too few: {LEAST} are asked for", faults.len()).into());
     }
     let mut wrong = Vec::new();
-    for fault in &faults {
-        let Fault { function, call, answer } = fault;
-        let ran = machine.run(&cache, &of_call(function, *call, *answer), &RUN)?;
-        let said = ran.told.lines().find(|line| line.starts_with("error")).unwrap_or("no error").to_owned();
-        println!("{function} {call} of {}: {answer}: exit code {:?}: {said}", whole.asked.of[function], ran.code);
-        wrong.extend(
-            complaint(&ran, *answer).map(|complaint| format!("{function}, call {call}, answers {answer}: {complaint}")),
+    for Fault { function, call, answer } in &faults {
+        let settings = of_call(function, *call, *answer);
+        let for_good = [&settings[..], &for_good()].concat();
+        let complaint = match Outcome::of(function) {
+            Outcome::Error => complaint(&machine.run(&cache, &settings, &RUN)?, *answer),
+            Outcome::Unpinned => undone(&machine.run(&cache, &for_good, &RUN)?),
+            Outcome::AskedAgain => {
+                let once = undone(&machine.run(&cache, &settings, &RUN)?);
+                once.or(complaint(&machine.run(&cache, &for_good, &RUN)?, *answer))
+            }
+        };
+        println!(
+            "{function}, call {call} of {}, answers {answer}: {}",
+            whole.asked.of[function],
+            told(complaint.as_deref())
         );
+        wrong.extend(complaint.map(|complaint| format!("{function}, call {call}, answers {answer}: {complaint}")));
     }
     for answer in positions(whole.asked.answers) {
         let ran = machine.run(&cache, &[("FAKE_CUDA_NAN", answer.to_string())], &RUN)?;
@@ -127,6 +157,21 @@ fn of_call(function: &str, call: u64, answer: i32) -> [(&'static str, String); 3
         ("FAKE_CUDA_FAIL", call.to_string()),
         ("FAKE_CUDA_CODE", answer.to_string()),
     ]
+}
+
+/// All calls from the first that fails on.
+fn for_good() -> [(&'static str, String); 1] {
+    [("FAKE_CUDA_TIMES", u32::MAX.to_string())]
+}
+
+fn told(complaint: Option<&str>) -> &str {
+    complaint.unwrap_or("as it should be")
+}
+
+/// What is wrong with a run that should have gone on.
+fn undone(ran: &Ran) -> Option<String> {
+    let is_done = ran.code == Some(0) && ran.files.len() == 1;
+    (!is_done).then(|| format!("it did not go on: exit code {:?}, left {:?}: {}", ran.code, ran.files, ran.told))
 }
 
 /// What is wrong with how a run told of a fault.
@@ -193,6 +238,13 @@ mod tests {
         assert_eq!(at(1), [1]);
         assert_eq!(at(2), [1, 2]);
         assert_eq!(at(1000), [1, 250, 500, 750, 1000]);
+    }
+
+    #[test]
+    fn memory_that_can_be_done_without_or_asked_for_again_ends_no_run() {
+        assert_eq!(Outcome::of("cuMemAllocHost_v2"), Outcome::Unpinned);
+        assert_eq!(Outcome::of("cuMemAllocAsync"), Outcome::AskedAgain);
+        assert_eq!(Outcome::of("cuMemcpyHtoDAsync_v2"), Outcome::Error);
     }
 
     #[test]
