@@ -177,7 +177,7 @@ fn attended(attention: &Attention, qkv: [Tensor<4>; 3], at: Site, inside: &Insid
     Ok(own.unwrap_or_else(|| attention.forward(q, k, v)))
 }
 
-/// `N` vectors that scale, shift and gate a block, made from `vec`.
+/// `N` vectors that scale, shift and gate a block, made from `vec`, which is `silu` of what the time and the words make.
 #[derive(Debug)]
 pub(crate) struct Modulation<const N: usize> {
     lin: Linear,
@@ -192,10 +192,10 @@ impl<const N: usize> Modulation<N> {
         Ok(Self { lin: Linear::load(w)? })
     }
 
-    /// `[b, hidden]` to `N` of `[b, 1, hidden]`.
+    /// `[b, hidden]`, activated, to `N` of `[b, 1, hidden]`.
     pub(crate) fn forward(&self, vec: &Tensor<2>) -> [Tensor<3>; N] {
         let [_, hidden] = vec.dims();
-        let all: Tensor<3> = self.lin.forward(ops::silu(vec.clone())).unsqueeze_dim(1);
+        let all: Tensor<3> = self.lin.forward(vec.clone()).unsqueeze_dim(1);
         std::array::from_fn(|i| all.clone().narrow(2, i * hidden, hidden))
     }
 }

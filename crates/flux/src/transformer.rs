@@ -5,7 +5,7 @@
 use core_tensor::{
     Blocks, Declare, Device, Layout, Tensor, Weights,
     layers::Linear,
-    ops::{Activation, Rope},
+    ops::{self, Activation, Rope},
     tensor,
 };
 use diffusion_engine::{Error, Inside, Site, family::BESIDE};
@@ -207,7 +207,8 @@ impl Transformer {
         if let Some(guidance_in) = &self.guidance_in {
             vec = vec + guidance_in.forward(self.sinusoid(guidance));
         }
-        let vec = vec.expand([b, self.dimensions.hidden]);
+        // Every modulation is made of it, activated.
+        let vec = ops::silu(vec.expand([b, self.dimensions.hidden]));
 
         let sign = || self.double_blocks.first().map_or(img.clone(), |block| block.sign(img.clone(), &vec));
         let img = match inside.stand_in(BLOCKS, &img, &sign)? {
