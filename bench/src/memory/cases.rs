@@ -148,8 +148,9 @@ fn bf16() -> ComputeChoice {
     ComputeChoice::Auto
 }
 
-fn pixels() -> forge::diffusion_engine::Upscaler {
-    forge::diffusion_engine::Upscaler::Picture(forge::diffusion_engine::Filter::Lanczos)
+fn pixels() -> forge::HiresUpscaler {
+    let lanczos = forge::diffusion_engine::Upscaler::Picture(forge::diffusion_engine::Filter::Lanczos);
+    forge::HiresUpscaler::Plain(lanczos)
 }
 
 fn side(config: &mut Config, side: usize) {

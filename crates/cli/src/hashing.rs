@@ -19,15 +19,18 @@ pub(crate) struct Hashing {
 pub(crate) struct Hashes {
     pub(crate) model: Option<ModelHash>,
     pub(crate) vae: Option<ModelHash>,
+    pub(crate) refiner: Option<ModelHash>,
 }
 
 impl Hashing {
     pub(crate) fn of(forge: &Forge) -> Self {
         let reading = caches::hashes().map(|cache| {
-            let [model, vae] = [forge.file(), forge.vae()].map(|file| file.map(Path::to_owned));
+            let [model, vae, refiner] =
+                [forge.file(), forge.vae(), forge.refiner()].map(|file| file.map(Path::to_owned));
             thread::spawn(move || {
                 let hash = |file: Option<_>| model_hash(file.as_deref()?, Some(&cache)).ok();
-                Hashes { model: hash(model), vae: hash(vae.filter(|vae: &std::path::PathBuf| vae.is_file())) }
+                let vae = vae.filter(|vae: &std::path::PathBuf| vae.is_file());
+                Hashes { model: hash(model), vae: hash(vae), refiner: hash(refiner) }
             })
         });
         Self { reading, hashes: Hashes::default() }

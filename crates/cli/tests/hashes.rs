@@ -49,6 +49,30 @@ fn an_autoencoder_of_its_own_is_named_with_its_hash() {
 }
 
 #[test]
+fn a_refiner_is_named_with_its_hash_and_another_one_is_told_when_the_picture_is_drawn_again() {
+    let tiny = Tiny::quick();
+    let caches = tiny.path("caches").display().to_string();
+    let file = |case: &str| fixtures::path(&format!("golden/{case}/model.safetensors"));
+    let [config, refiner, other] =
+        [fixtures::path("golden/sd-1/case.toml"), file("sd-2"), file("sd-1")].map(|path| path.display().to_string());
+    let ran = |command: &[&str], refiner: &str| {
+        let args = [command, &["--config", &config, "--compute", "f32", "--refiner", refiner]].concat();
+        let ran = tiny.command(&args).env("XDG_CACHE_HOME", &caches).output().expect("the command starts");
+        (ran.status.success(), String::from_utf8_lossy(&ran.stderr).into_owned())
+    };
+    let (is_done, told) =
+        ran(&["txt2img", "--steps", "4", "--refiner-switch-at", "0.5", "--output", "a.png"], &refiner);
+    assert!(is_done, "{told}");
+    let hash = model_hash(&file("sd-2"), None).unwrap().short();
+    let text = read_infotext(&tiny.path("a.png")).unwrap();
+    assert!(text.contains(&format!("Refiner: model [{hash}], Refiner switch at: 0.5")), "{text}");
+    let (is_same, told) = ran(&["replay", "a.png"], &refiner);
+    assert!(is_same && !told.contains("was made with the refiner"), "{told}");
+    let (is_same, told) = ran(&["replay", "a.png"], &other);
+    assert!(!is_same && told.contains("was made with the refiner `model`"), "{told}");
+}
+
+#[test]
 fn without_a_place_for_caches_no_hash_is_computed() {
     let tiny = Tiny::quick();
     assert_eq!(told(&tiny, ""), None);

@@ -5,7 +5,7 @@ mod tiny;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use forge::{
-    ComputeChoice, Config, Enlarger, Error, Forge, HiresConfig, Job, ThreadCount, Threads, Txt2Img,
+    ComputeChoice, Config, Enlarger, Error, Forge, HiresConfig, HiresUpscaler, Job, ThreadCount, Threads, Txt2Img,
     diffusion_engine::{Cancel, Filter, FromPictures, Origin, Pass, Picture, Raster, Size, Upscaler},
     memory::{Bytes, Plan},
     samplers::Value,
@@ -169,8 +169,8 @@ fn every_kind_of_run_keeps_to_its_plan() {
             drawn,
         ),
         ("the longest prompt", long, drawn),
-        ("hires of latents", hires(Upscaler::default()), drawn),
-        ("hires of pixels", hires(Upscaler::Picture(Filter::Lanczos)), drawn),
+        ("hires of latents", hires(HiresUpscaler::default()), drawn),
+        ("hires of pixels", hires(HiresUpscaler::Plain(Upscaler::Picture(Filter::Lanczos))), drawn),
         ("a refiner", refined, drawn),
         ("img2img of Flux", flux([256, 1, 24]), from_picture),
         ("img2img of Stable Diffusion", sd("sd-1", 256), from_picture),

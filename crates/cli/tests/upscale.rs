@@ -64,6 +64,25 @@ fn several_pictures_have_names_of_their_own_and_no_input_is_replaced() {
 }
 
 #[test]
+fn a_jpeg_is_read_as_a_picture_of_its_pixels() {
+    let tiny = Tiny::quick();
+    picture(&tiny, "a.jpg", false, "a cat\nSteps: 4");
+    let pixels = Picture::read(&tiny.path("a.jpg")).unwrap();
+    assert!(pixels.opacity.is_none());
+    pixels.save_as(&tiny.path("b.png"), PictureFormat::Png, "").unwrap();
+    let model = model("compact-x2.pth");
+    tiny.forge(&["upscale", "a.jpg", "b.png", "--model", &model, "--output", "{name}-large.png"]).done();
+    let [of_jpeg, of_png] = ["a-large.png", "b-large.png"].map(|name| Picture::read(&tiny.path(name)).unwrap());
+    assert_eq!((of_jpeg.width, of_jpeg.height), (24, 18));
+    assert_eq!(of_jpeg, of_png);
+    assert_eq!(forge::read_infotext(&tiny.path("a-large.png")).unwrap(), "a cat\nSteps: 4");
+    // Cut within its pixels it is none.
+    let whole = fs::read(tiny.path("a.jpg")).unwrap();
+    fs::write(tiny.path("a.jpg"), &whole[..whole.len() - 9]).unwrap();
+    tiny.forge(&["upscale", "a.jpg", "--model", &model, "--output", "c.png"]).refused(1, &["a.jpg"]);
+}
+
+#[test]
 fn what_is_no_picture_or_no_upscaler_is_an_error() {
     let tiny = Tiny::quick();
     picture(&tiny, "a.png", false, "");

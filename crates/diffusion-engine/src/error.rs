@@ -250,18 +250,6 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// A picture of more pixels than are read.
-    #[error("`{}` has {width} x {height} pixels, at most {limit} are read", path.display())]
-    PictureTooLarge {
-        /// The picture.
-        path: PathBuf,
-        /// Pixels across.
-        width: usize,
-        /// Pixels down.
-        height: usize,
-        /// The most.
-        limit: usize,
-    },
     /// A picture's text that is longer than any program writes.
     #[error("cannot read `{}`: its text is longer than {} KiB", path.display(), max >> 10)]
     TextTooLong {

@@ -214,16 +214,9 @@ impl Key {
                 let names = text.split(',').map(|name| Value::Text(name.trim().to_owned()));
                 Some(Value::List(names.collect()))
             }
-            Kind::Words { .. }
-            | Kind::File
-            | Kind::Folder
-            | Kind::Output
-            | Kind::Choice(_)
-            | Kind::Size
-            | Kind::Seed
-            | Kind::Places => None,
-            Kind::Sampler | Kind::Schedule | Kind::Profile | Kind::Backend | Kind::Noise => None,
-            Kind::Upscaler | Kind::Options => None,
+            Kind::Words { .. } | Kind::File | Kind::Folder | Kind::Output | Kind::Choice(_) | Kind::Upscaler => None,
+            Kind::Size | Kind::Seed | Kind::Places => None,
+            Kind::Sampler | Kind::Schedule | Kind::Profile | Kind::Backend | Kind::Noise | Kind::Options => None,
         };
         number.unwrap_or_else(|| Value::Text(text.to_owned()))
     }
@@ -371,10 +364,7 @@ impl Kind {
             Self::Seed => format!("`random` or 0 to {}", u64::MAX),
             Self::Backend => either(&["cpu", "cuda:N", "vulkan:N"]),
             Self::Noise => "`cpu`, `nv` or a `.safetensors` file".to_owned(),
-            Self::Upscaler => {
-                let names: Vec<_> = Upscaler::IDS.iter().map(|name| format!("`{name}`")).collect();
-                format!("{} or a network's file", names.join(", "))
-            }
+            Self::Upscaler => format!("{} or a network's file", Upscaler::IDS.map(|id| format!("`{id}`")).join(", ")),
         }
     }
 
@@ -439,8 +429,7 @@ impl Kind {
                 _ => false,
             },
             Self::Words { .. } | Self::File | Self::Folder | Self::Output => is_text,
-            Self::Sampler | Self::Schedule | Self::Profile | Self::Backend | Self::Noise => is_text,
-            Self::Upscaler => is_text,
+            Self::Sampler | Self::Schedule | Self::Profile | Self::Backend | Self::Noise | Self::Upscaler => is_text,
         };
         if fits { Ok(()) } else { Err(self.to_string()) }
     }

@@ -7,6 +7,8 @@ pub struct Provenance {
     pub model: Ingredient,
     /// The autoencoder, where it was not the model's own.
     pub vae: Ingredient,
+    /// The model that took over, where one did.
+    pub refiner: Ingredient,
     /// Text encoders and autoencoders beside the model, by the names that Forge has for them.
     pub modules: Vec<String>,
     /// Adapters.

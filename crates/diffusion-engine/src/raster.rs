@@ -11,6 +11,7 @@ use std::fmt;
 
 use crate::Size;
 
+pub(crate) use self::file::read_turned;
 pub(crate) use self::{
     blur::{feathered, softened},
     colours::recoloured,

@@ -362,6 +362,11 @@ impl Run {
         self.made.model.hash = Some(hash);
     }
 
+    /// The same of the model that takes over.
+    pub fn set_refiner_hash(&mut self, hash: String) {
+        self.made.refiner.hash = Some(hash);
+    }
+
     /// Has the infotext of the pictures name the autoencoder, where it is not the model's own. As [`Run::set_model_hash`].
     pub fn set_vae(&mut self, vae: Ingredient) {
         self.made.vae = vae;

@@ -415,7 +415,8 @@ mod tests {
 
     #[test]
     fn an_upscaler_is_a_name_or_a_file() {
-        let upscaler = |text: &str| read(&format!("[hires]\nupscaler = \"{text}\"")).map(|config| config.hires.upscaler);
+        let upscaler =
+            |text: &str| read(&format!("[hires]\nupscaler = \"{text}\"")).map(|config| config.hires.upscaler);
         assert_eq!(upscaler("Lanczos").unwrap(), HiresUpscaler::Plain(Upscaler::Picture(Filter::Lanczos)));
         for file in ["x4.pth", "x4.safetensors", "models/x4"] {
             assert!(matches!(upscaler(file).unwrap(), HiresUpscaler::File(path) if path.ends_with(file)), "{file}");

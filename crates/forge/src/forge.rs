@@ -197,6 +197,11 @@ impl Forge {
         self.0.opened.vae()
     }
 
+    /// The file of the model that takes over, where the config names one.
+    pub fn refiner(&self) -> Option<&Path> {
+        self.0.others.get(&Which::Refiner)?.file()
+    }
+
     /// What is odd about the model's files, and no reason to refuse them: tensors that nothing reads or that hold nothing.
     pub fn notes(&self) -> &[Note] {
         &self.0.notes

@@ -33,6 +33,13 @@ pub enum Difference {
         /// What is opened.
         found: Ingredient,
     },
+    /// Another model that took over.
+    Refiner {
+        /// What the text says.
+        said: Ingredient,
+        /// What is opened.
+        found: Ingredient,
+    },
     /// Another autoencoder.
     Vae {
         /// What the text says.
@@ -116,8 +123,9 @@ impl Replay {
         .collect()
     }
 
-    /// What of an opened model is another than the text says, by the hashes of its files where they are known.
-    pub fn of_model(&self, forge: &Forge, model: Option<&ModelHash>, vae: Option<&ModelHash>) -> Vec<Difference> {
+    /// What of an opened model is another than the text says, by the hashes of its files where they are known: the model's, its
+    /// autoencoder's, and that of the model that takes over.
+    pub fn of_model(&self, forge: &Forge, [model, vae, refiner]: [Option<&ModelHash>; 3]) -> Vec<Difference> {
         let ingredient = |name: Option<&str>, hash: Option<&ModelHash>| Ingredient {
             name: name.map(str::to_owned),
             hash: hash.map(ToString::to_string),
@@ -128,6 +136,8 @@ impl Replay {
         let model = ingredient(Some(forge.name()), model);
         let file = forge.vae().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         let vae = ingredient(file.as_deref(), vae);
+        let file = forge.refiner().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        let refiner = ingredient(file.as_deref(), refiner);
         let said = &self.made_with;
         // This engine names an autoencoder only where it is not the model's own; of other programs nobody knows.
         let other_vae = match (said.vae.is_said(), vae.is_said()) {
@@ -137,8 +147,10 @@ impl Replay {
             (false, false) => false,
         };
         let other_model = differs(&said.model, &model);
+        let other_refiner = differs(&said.refiner, &refiner);
         [
             other_model.then(|| Difference::Model { said: said.model.clone(), found: model }),
+            other_refiner.then(|| Difference::Refiner { said: said.refiner.clone(), found: refiner }),
             other_vae.then(|| Difference::Vae { said: said.vae.clone(), found: vae }),
         ]
         .into_iter()
@@ -158,6 +170,9 @@ impl fmt::Display for Difference {
         match self {
             Self::Model { said, found } => {
                 write!(f, "the picture was made with the model {}, this one is {}", shown(said), shown(found))
+            }
+            Self::Refiner { said, found } => {
+                write!(f, "the picture was made with the refiner {}, this one is {}", shown(said), shown(found))
             }
             Self::Vae { said, found } => match (said.is_said(), found.is_said()) {
                 (true, true) => {

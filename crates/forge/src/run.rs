@@ -142,6 +142,11 @@ impl Run {
         self.run.set_model_hash(hash.short());
     }
 
+    /// The same for the file of the model that takes over, where the job has one.
+    pub fn set_refiner_hash(&mut self, hash: &ModelHash) {
+        self.run.set_refiner_hash(hash.short());
+    }
+
     /// The same for the autoencoder's file, where that is not the model's own.
     pub fn set_vae_hash(&mut self, hash: &ModelHash) {
         if let Some(name) = self.vae.clone() {

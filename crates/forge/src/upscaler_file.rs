@@ -8,8 +8,8 @@ use upscale::{Budgeted, Outline};
 
 use crate::{Config, Error, Result, model_files::open_file};
 
-/// The share of the memory ceiling that its tiles may take; models stay loaded meanwhile.
-const SHARE: u64 = 4;
+/// What its tiles may take, in bytes. It is the same on every machine, so that a picture does not depend on how much memory is free.
+const TILES: u64 = 2 << 30;
 
 /// Looks at an upscaler's headers; the network is loaded when the first picture comes, and is known by its file's name.
 ///
@@ -27,6 +27,5 @@ pub(crate) fn upscaler_file(path: &Path, config: &Config) -> Result<Upscaler> {
         let loaded = upscale::Upscaler::load(&file, &device, compute);
         loaded.map_err(|error| RunError::BringUpscaler { source: Box::new(in_file(&path, error.into())) })
     };
-    let budget = config.ceiling().bytes.0 / SHARE;
-    Ok(Upscaler::Network(std::sync::Arc::new(Budgeted::of(outline, name, budget, load))))
+    Ok(Upscaler::Network(std::sync::Arc::new(Budgeted::of(outline, name, TILES, load))))
 }

@@ -71,9 +71,11 @@ fn drawn(
 ) -> Result<Image> {
     let job = config.job_of(replay.request.clone())?;
     // What differs is told before the work, although a file that was never seen has to be read for that.
-    let [model, vae] = [(forge.file(), &replay.made_with.model), (forge.vae(), &replay.made_with.vae)]
-        .map(|(file, said)| hash(file.filter(|_| said.hash.is_some())));
-    for difference in replay.of_model(forge, model.as_ref(), vae.as_ref()) {
+    let said = &replay.made_with;
+    let [model, vae, refiner] =
+        [(forge.file(), &said.model), (forge.vae(), &said.vae), (forge.refiner(), &said.refiner)]
+            .map(|(file, said)| hash(file.filter(|_| said.hash.is_some())));
+    for difference in replay.of_model(forge, [&model, &vae, &refiner].map(Option::as_ref)) {
         reporter.event(&Event::Note { note: difference.to_string() });
     }
     reporter.event(&Event::Planned { bytes: forge.plan(&job)?.total().0 });
@@ -82,6 +84,7 @@ fn drawn(
     forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: note.to_string() }));
     model.iter().for_each(|hash| run.set_model_hash(hash));
     vae.iter().for_each(|hash| run.set_vae_hash(hash));
+    refiner.iter().for_each(|hash| run.set_refiner_hash(hash));
     reporter.begin("encode");
     for event in &mut run {
         let event = event?;

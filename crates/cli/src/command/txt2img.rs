@@ -186,6 +186,7 @@ impl Drawing {
             let hashes = hashes.done();
             hashes.model.iter().for_each(|hash| run.set_model_hash(hash));
             hashes.vae.iter().for_each(|hash| run.set_vae_hash(hash));
+            hashes.refiner.iter().for_each(|hash| run.set_refiner_hash(hash));
             if are_last && jobs.len() == 0 {
                 // No step is left that the network could take.
                 forge.unload();

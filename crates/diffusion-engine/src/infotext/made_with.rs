@@ -37,6 +37,7 @@ impl Infotext {
                 _ if is(&VAES) => fill(&mut made.vae, of_value(value)),
                 _ if is(&MODEL_HASHES) => fill(&mut made.model, hash(value)),
                 _ if is(&VAE_HASHES) => fill(&mut made.vae, hash(value)),
+                "refiner" => fill(&mut made.refiner, titled(value)),
                 "lorahashes" => made.loras.extend(hashes(value)),
                 "tihashes" => made.embeddings.extend(hashes(value)),
                 "hashes" => made.add_hashes(value),
@@ -106,6 +107,18 @@ impl Provenance {
 fn fill(known: &mut Ingredient, found: Ingredient) {
     known.name = known.name.take().or(found.name);
     known.hash = known.hash.take().or(found.hash);
+}
+
+/// The name of a model's title, and its hash where that stands behind it: `sd_xl_refiner_1.0 [7440042bbd]`.
+pub(super) fn titled(title: &str) -> Ingredient {
+    let is_hash = |hash: &str| !hash.is_empty() && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let title = title.trim();
+    match title.strip_suffix(']').and_then(|title| title.rsplit_once(" [")) {
+        Some((name, hash)) if is_hash(hash) => {
+            Ingredient { name: Some(name.trim_end().to_owned()), hash: Some(hash.to_owned()) }
+        }
+        Some(_) | None => Ingredient::named(title),
+    }
 }
 
 fn hash(digits: &str) -> Ingredient {

@@ -69,7 +69,12 @@ pub fn render(request: &Txt2Img, made: &Provenance, knobs: &[Key], given_noise: 
     let second = hires.as_ref().map(|hires| of_second(hires, knobs)).unwrap_or_default();
     pairs.extend(second.iter().map(|(label, value)| (label.as_str(), value.clone())));
     if let Some(Refiner { name, switch_at, passes }) = refiner {
-        pairs.extend([("Refiner", name.clone()), ("Refiner switch at", switch_at.to_string())]);
+        // As A1111 and Forge have it.
+        let title = match &made.refiner.hash {
+            Some(hash) => format!("{name} [{hash}]"),
+            None => name.clone(),
+        };
+        pairs.extend([("Refiner", title), ("Refiner switch at", switch_at.to_string())]);
         pairs.extend((*passes != RefinedPasses::default()).then(|| ("Hires refiner", passes.label().to_owned())));
     }
     pairs.extend(pass.template.iter().map(|template| ("Template", template.clone())));

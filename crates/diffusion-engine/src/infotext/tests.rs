@@ -4,8 +4,8 @@ use samplers::{Options, Value, noise::NoiseSource};
 
 use super::*;
 use crate::{
-    Catalog, Error, Fallback, Hires, HiresSize, Ingredient, Kind, Pass, PerStep, Provenance, Shape, Size, Txt2Img,
-    Upscaler, Variation,
+    Catalog, Error, Fallback, Hires, HiresSize, Ingredient, Kind, Pass, PerStep, Provenance, RefinedPasses, Refiner,
+    Shape, Size, Txt2Img, Upscaler, Variation,
 };
 
 /// What a family may have of its own.
@@ -58,6 +58,22 @@ fn the_hash_of_a_model_stands_before_its_name_and_is_read_back() {
     let infotext = parse(&text);
     assert_eq!(infotext.provenance(), made);
     assert_eq!(infotext.request(&catalog()).unwrap(), request("a cat", ""));
+}
+
+#[test]
+fn the_hash_of_a_refiner_stands_behind_its_name_and_both_are_read_back() {
+    let refiner = Refiner { name: "xl [b] refiner".into(), switch_at: 0.75, passes: RefinedPasses::default() };
+    let asked = Txt2Img { refiner: Some(refiner), ..request("a cat", "") };
+    let of = |hash: Option<&str>| Ingredient { name: None, hash: hash.map(str::to_owned) };
+    for (hash, title) in [(Some("7440042bbd"), "xl [b] refiner [7440042bbd]"), (None, "xl [b] refiner")] {
+        let made = Provenance { refiner: of(hash), ..Provenance::default() };
+        let text = super::render(&asked, &made, &KNOBS, false);
+        assert!(text.contains(&format!("Refiner: {title}, Refiner switch at: 0.75")), "{text}");
+        let infotext = parse(&text);
+        let read = infotext.provenance().refiner;
+        assert_eq!((read.name.as_deref(), read.hash.as_deref()), (Some("xl [b] refiner"), hash));
+        assert_eq!(infotext.request(&catalog()).unwrap(), asked);
+    }
 }
 
 #[test]

@@ -17,6 +17,9 @@ use crate::{Error, Size, tiff::orientation};
 /// The longest file that is read, in bytes.
 const LONGEST: u64 = 256 << 20;
 
+/// Bytes beside the pixels that a WebP's decoder may take.
+const WEBP_LIMIT: usize = 1 << 29;
+
 /// The most pixels that are decoded: a square of 8192.
 const MOST: usize = 1 << 26;
 
@@ -26,7 +29,11 @@ const MOST: usize = 1 << 26;
 /// [`Error::Read`] for a file that can't be read, [`Error::NotAPicture`] for what is no PNG, JPEG or WebP, and [`Error::Pixels`] for a
 /// picture that is damaged, is longer than 256 MiB, or has more than 2²⁶ pixels or sides above [`Size::MAX`].
 pub fn read_picture(path: impl AsRef<Path>) -> Result<Raster<4>, Error> {
-    let path = path.as_ref();
+    Ok(read_turned(path.as_ref())?.0)
+}
+
+/// The same, and whether its file knows no opacity.
+pub(crate) fn read_turned(path: &Path) -> Result<(Raster<4>, bool), Error> {
     let read = |source| Error::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     File::open(path).map_err(read)?.take(LONGEST + 1).read_to_end(&mut bytes).map_err(read)?;
@@ -40,14 +47,16 @@ pub fn read_picture(path: impl AsRef<Path>) -> Result<Raster<4>, Error> {
         true => decoded(&bytes),
         false => Err(wrong("it is longer than 256 MiB")),
     };
-    let Decoded { raster, orientation } = decoded.map_err(|source| Error::Pixels { path: path.to_owned(), source })?;
-    Ok(turned(raster, orientation))
+    let Decoded { raster, orientation, is_opaque } =
+        decoded.map_err(|source| Error::Pixels { path: path.to_owned(), source })?;
+    Ok((turned(raster, orientation), is_opaque))
 }
 
 struct Decoded {
     raster: Raster<4>,
     /// As Exif has it, from 1.
     orientation: u16,
+    is_opaque: bool,
 }
 
 impl Decoded {
@@ -62,7 +71,7 @@ impl Decoded {
         };
         let pixels = bytes.chunks_exact(channels.max(1)).map(pixel).collect();
         let raster = Raster::new(size, pixels).ok_or_else(|| wrong("it has another number of pixels than it says"))?;
-        Ok(Self { raster, orientation: exif.map_or(1, orientation) })
+        Ok(Self { raster, orientation: exif.map_or(1, orientation), is_opaque: matches!(channels, 1 | 3) })
     }
 }
 
@@ -103,6 +112,7 @@ fn webp(bytes: &[u8]) -> io::Result<Decoded> {
         other => wrong(other),
     };
     let mut decoder = image_webp::WebPDecoder::new(Cursor::new(bytes)).map_err(fault)?;
+    decoder.set_memory_limit(WEBP_LIMIT);
     if decoder.is_animated() {
         return Err(wrong("it is an animation"));
     }

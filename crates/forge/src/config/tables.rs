@@ -5,8 +5,7 @@
 use std::{path::PathBuf, sync::LazyLock};
 
 use diffusion_engine::{
-    Emphasis, Fallback, HiresSize, Key, Kind, PerStep, PictureFormat, RefinedPasses, Size, Txt2Img, Value,
-    methods,
+    Emphasis, Fallback, HiresSize, Key, Kind, PerStep, PictureFormat, RefinedPasses, Size, Txt2Img, Value, methods,
 };
 use memory::Bytes;
 use samplers::{Options, Schedule};
@@ -397,10 +396,7 @@ tables! {
             .api("hr_resize_y");
         /// What makes the first pass's picture larger: a name, or the file of an upscaler
         upscaler: HiresUpscaler = Key::of(Kind::Upscaler, Fallback::Text("latent"))
-            .docs(
-                "what makes the first pass's result larger: a latent is resized as A1111 does; a file is an upscaler's, as `forge upscale` takes \
-                 it, which makes its pixels larger",
-            )
+            .docs("what makes the first pass's result larger: latents are resized as A1111 does; a file is a network's, as `forge upscale` takes it")
             .flag("hires-upscaler")
             .label("Hires upscaler")
             .api("hr_upscaler");

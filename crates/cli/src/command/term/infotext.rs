@@ -23,14 +23,20 @@ pub(crate) fn show_infotext(registry: &Catalog, infotext: &Infotext) -> Result<(
 }
 
 /// What a picture was made with: a field that the text does not have is `null` or empty.
-fn of_provenance(Provenance { model, vae, modules, loras, embeddings, version }: &Provenance) -> serde_json::Value {
+fn of_provenance(made: &Provenance) -> serde_json::Value {
+    let Provenance { model, vae, refiner, modules, loras, embeddings, version } = made;
     let list = |of: &[Ingredient]| -> serde_json::Value {
         of.iter().map(|Ingredient { name, hash }| json!({"name": name, "hash": hash})).collect()
     };
-    json!({
+    let mut object = json!({
         "model": model.name, "model_hash": model.hash, "vae": vae.name, "vae_hash": vae.hash, "modules": modules,
         "loras": list(loras), "embeddings": list(embeddings), "version": version,
-    })
+    });
+    if refiner.is_said() {
+        object["refiner"] = json!(refiner.name);
+        object["refiner_hash"] = json!(refiner.hash);
+    }
+    object
 }
 
 fn of_reading(registry: &Catalog, Reading { request, unread, defaults }: Reading) -> serde_json::Value {

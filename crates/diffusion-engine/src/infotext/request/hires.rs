@@ -1,6 +1,6 @@
 use samplers::Options;
 
-use super::{Meaning, Said, Second};
+use super::{super::made_with::titled, Meaning, Said, Second};
 use crate::{Catalog, Error, Hires, HiresSize, RefinedPasses, Refiner, Upscaler};
 
 impl Said<'_> {
@@ -44,13 +44,15 @@ impl Said<'_> {
             knobs,
             prompt: text(Second::Prompt)?,
             negative: text(Second::Negative)?,
-            model: self.second(Second::Model, |_, value| Ok(titled(value)))?.unwrap_or_default(),
+            model: self
+                .second(Second::Model, |_, value| Ok(titled(value).name.unwrap_or_default()))?
+                .unwrap_or_default(),
         }))
     }
 
     /// The refiner, where the text says which it is and where it takes over.
     pub(super) fn refiner(&self) -> Result<Option<Refiner>, Error> {
-        let name = self.one(Meaning::Refiner, |_, value| Ok(titled(value)))?;
+        let name = self.one(Meaning::Refiner, |_, value| Ok(titled(value).name.unwrap_or_default()))?;
         let switch_at = self.one(Meaning::RefinerSwitch, |key, value| {
             let share = value.trim().parse().ok().filter(|share: &f64| (0.0..=1.0).contains(share));
             share.ok_or_else(|| self.wrong(key, "a number from 0 to 1", value))
@@ -69,15 +71,5 @@ impl Said<'_> {
         read: impl Fn(&str, &str) -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
         self.one(Meaning::Second(second), read)
-    }
-}
-
-/// The name of a model's title, behind which its hash may stand: `sd_xl_refiner_1.0 [7440042bbd]`.
-fn titled(title: &str) -> String {
-    let is_hash = |hash: &str| !hash.is_empty() && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let title = title.trim();
-    match title.strip_suffix(']').and_then(|title| title.rsplit_once(" [")) {
-        Some((name, hash)) if is_hash(hash) => name.trim_end().to_owned(),
-        Some(_) | None => title.to_owned(),
     }
 }
