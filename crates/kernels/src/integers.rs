@@ -4,12 +4,8 @@
 //! rounded to integers of 15 bits and a sign, with a scale for each group: on a CPU whose widest exact product of integers is that of
 //! pairs of 16 bits, fewer bits would be no faster. Sums of a group are exact, and the same at every level; they are added in f32.
 
-mod inputs;
-mod product;
-
 use std::{fmt, ops::Range};
 
-pub(crate) use self::product::linear;
 use crate::{
     aligned::{Aligned, Scratch},
     isa::{Isa, Level},
@@ -60,7 +56,7 @@ pub struct IntegerMatrix<'a> {
 }
 
 /// Steps of a group: one is two inputs, the earlier one in the lower half of a word.
-const STEPS: usize = GROUP / 2;
+pub(crate) const STEPS: usize = GROUP / 2;
 
 /// Outputs whose codes are brought into order together.
 const SIDE: usize = 16;
@@ -99,12 +95,12 @@ impl<'a> IntegerMatrix<'a> {
     }
 
     /// Rows of words that a group of a panel takes: its steps, its scales, and its shifts where there are any.
-    fn group_rows(self) -> usize {
+    pub(crate) fn group_rows(self) -> usize {
         STEPS + 1 + usize::from(self.source.has_shifts())
     }
 
     /// Panels of [`width`] outputs, group after group; missing outputs are 0.
-    fn panels(self, panels: Range<usize>) -> Aligned<u32> {
+    pub(crate) fn panels(self, panels: Range<usize>) -> Aligned<u32> {
         let size = product("weights of a panel", [self.d_in / GROUP, self.group_rows(), width(self.isa)]);
         each_panel(panels.len(), size, |i, to| {
             vectorize(self.isa, Panel { matrix: self, first: (panels.start + i) * width(self.isa), to });
@@ -179,6 +175,6 @@ impl Body for Panel<'_, '_> {
 
 /// Two integers of 16 bits in a word, the first one in the lower half.
 #[inline(always)]
-fn joined([first, second]: [i16; 2]) -> u32 {
+pub(crate) fn joined([first, second]: [i16; 2]) -> u32 {
     u32::from(first.cast_unsigned()) | u32::from(second.cast_unsigned()) << 16
 }

@@ -21,6 +21,7 @@ mod elementwise;
 mod epilogue;
 mod exp;
 mod huge_pages;
+mod integer_product;
 mod integers;
 mod isa;
 mod kept;

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use crate::amx;
 use crate::{
     epilogue::{Epilogue, Finish, Rows},
-    integers,
+    integer_product,
     kept::MatrixRef,
     output::{Out, Output},
     packed::{Panels, width},
@@ -76,7 +76,7 @@ fn multiply<'o>(
         MatrixRef::Kept(matrix) if matrix.is_pairs() => {
             vector::linear_kept(isa, |panels| matrix.panels_of_pairs(panels), input, also, finish, out)
         }
-        MatrixRef::Integers(matrix) => integers::linear(matrix, input, also, finish, out),
+        MatrixRef::Integers(matrix) => integer_product::linear(matrix, input, also, finish, out),
         MatrixRef::Kept(matrix) => {
             let panels = |panels| matrix.panels_of_singles(panels, width(isa));
             vector::linear_kept(isa, panels, input, also, finish, out)

@@ -1,9 +1,9 @@
 //! Inputs as integers, in the order in which tiles read them.
 
-use super::{GROUP, STEPS, joined};
 use crate::{
     aligned::Aligned,
     epilogue::Rows,
+    integers::{GROUP, STEPS, joined},
     isa::Isa,
     packed::each_panel,
     simd::{Body, Simd, vectorize},
@@ -11,7 +11,7 @@ use crate::{
     vector::{tile_rows, tile_rows_of},
 };
 
-/// The greatest magnitude of an input: with [`super::MOST_CODE`] in all of a group, its sum is less than 2^31.
+/// The greatest magnitude of an input: with [`crate::MOST_CODE`] in all of a group, its sum is less than 2^31.
 pub(super) const MOST: f32 = 16_383.0;
 
 /// What is too small to have a scale: the whole group counts as 0. Nothing that a model is made of comes near it.

@@ -1,14 +1,14 @@
-//! The product: tiles of rows times panels of outputs, with sums of integers in registers.
+//! The product with integers: tiles of rows times panels of outputs, with sums of integers in registers.
+
+mod inputs;
 
 use std::ops::Range;
 
-use super::{
-    IntegerMatrix, STEPS,
-    inputs::{GROUP_ROWS, Inputs},
-};
+use self::inputs::{GROUP_ROWS, Inputs};
 use crate::{
     aligned::{Scratch, Word},
     epilogue::{Finish, Rows},
+    integers::{GROUP, IntegerMatrix, STEPS},
     output::{Done, Order, Output, Part, cuts},
     packed::width,
     simd::{Body, Simd, vectorize},
@@ -74,7 +74,7 @@ impl Body for Task<'_, '_> {
         let (tile_rows, width) = (tile_rows::<S>(), 2 * S::LANES);
         let (rows, columns) = (out.rows(), out.columns());
         let panels = columns.start / width..columns.end.div_ceil(width);
-        let (groups, record) = (matrix.d_in() / super::GROUP, matrix.group_rows() * width);
+        let (groups, record) = (matrix.d_in() / GROUP, matrix.group_rows() * width);
         let tiles = rows.len().div_ceil(tile_rows);
         // Sums wait here for the next block, and not in the result, which is too large for the caches.
         let tile_sums = tile_rows * width;
