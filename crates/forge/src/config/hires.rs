@@ -45,7 +45,9 @@ impl Config {
         Ok(Some(Hires {
             upscaler: match &table.upscaler {
                 HiresUpscaler::Plain(plain) => plain.clone(),
-                HiresUpscaler::File(path) => upscaler_file(path, self)?,
+                HiresUpscaler::File(path) => {
+                    upscaler_file(path, &self.device.backend.to_string(), self.upscaling_compute()?)?
+                }
             },
             steps: table.steps,
             strength: table.strength,
