@@ -53,7 +53,7 @@ fn it_is_the_first_passes_picture_made_larger_and_drawn_from() {
     let pixels = finished(&first, job(&first)).pixels().unwrap();
     let bytes = values(&pixels).into_iter().map(|value| ((value + 1.0) / 2.0 * 255.0) as u8);
     let picture = tensor(bytes.map(|byte| f32::from(byte) / 255.0).collect(), [1, 3, 96, 64], &Device::flex());
-    let weights = TorchFile::open(file("compact-x2.pth")).unwrap();
+    let weights = TorchFile::open(&file("compact-x2.pth")).unwrap();
     let upscaler = Upscaler::load(&weights, &Device::flex(), Compute::F32).unwrap();
     let larger = upscaler.upscale(picture, &Tiles::whole([96, 64]), &Inside::default(), &|| {}).unwrap();
     let larger = values(&larger.swap_dims(1, 2).swap_dims(2, 3)); // 1 h w c
@@ -76,7 +76,7 @@ fn the_plan_counts_its_weights_and_its_tiles_whichever_model_draws() {
         config.hires.checkpoint = checkpoint;
         config.device.memory = Some(Bytes(4 << 30));
         let plan = Forge::load(&config).unwrap().plan(&job(&config)).unwrap();
-        let weights = forge::core_tensor::safetensors::Safetensors::open(file("esrgan-x4.safetensors")).unwrap();
+        let weights = forge::core_tensor::safetensors::Safetensors::open(&file("esrgan-x4.safetensors")).unwrap();
         let outline = Outline::of(&weights, &Device::flex(), Compute::F32).unwrap();
         let held: Vec<_> = plan.parts.iter().filter(|(part, _)| part.name == "upscaler").collect();
         assert_eq!(held.len(), 1, "it is loaded once, whatever models there are");
