@@ -27,7 +27,7 @@ pub(crate) enum Taken {
 type Change = fn(&mut Config);
 
 /// What tiny models are run with.
-const RUNS: [(&str, &str, Change); 18] = [
+const RUNS: [(&str, &str, Change); 19] = [
     ("flux-dev 64", "tiny-dev", |_| {}),
     ("flux-dev 64 bf16", "tiny-dev", |c| c.device.compute = bf16()),
     ("flux-dev 64 x8", "tiny-dev", |c| c.image.batch = 8),
@@ -42,6 +42,10 @@ const RUNS: [(&str, &str, Change); 18] = [
     ("flux-dev hires", "tiny-dev", |c| {
         side(c, 256);
         c.hires.scale = Some(2.0);
+    }),
+    ("flux-gguf 512 integers", "tiny-gguf", |c| {
+        side(c, 512);
+        c.device.compute = ComputeChoice::Integers;
     }),
     ("flux-schnell 1024", "tiny-schnell", |c| side(c, 1024)),
     ("sd-1 512", "sd-1", |c| side(c, 512)),
