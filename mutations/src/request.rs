@@ -75,6 +75,10 @@ pub(crate) fn read(catalog: &Catalog, bytes: &[u8]) -> Reached {
     // Some sizes have no second pass.
     let request = if request.clone().checked().is_ok() { request } else { Txt2Img { hires: None, ..request } };
     let (made, given) = (provenance(dice), dice.one_in(4));
+    // A refiner is named by the request, and its hash stands behind that name.
+    let hash = dice.one_in(2).then(|| "7440042bbd".to_owned());
+    let refiner = request.refiner.as_ref().map(|refiner| Ingredient { name: Some(refiner.name.clone()), hash });
+    let made = Provenance { refiner: refiner.unwrap_or_default(), ..made };
     let text = render(&request, &made, catalog.knobs(), given);
     let infotext = parse(&text, catalog.knobs());
     let reading = infotext.reading(catalog).unwrap_or_else(|error| panic!("{error}\n{text:?}"));

@@ -418,7 +418,7 @@ mod tests {
         let upscaler =
             |text: &str| read(&format!("[hires]\nupscaler = \"{text}\"")).map(|config| config.hires.upscaler);
         assert_eq!(upscaler("Lanczos").unwrap(), HiresUpscaler::Plain(Upscaler::Picture(Filter::Lanczos)));
-        for file in ["x4.pth", "x4.safetensors", "models/x4"] {
+        for file in ["x4.pth", "x4.safetensors", "models/x4.pth", "./models/x4"] {
             assert!(matches!(upscaler(file).unwrap(), HiresUpscaler::File(path) if path.ends_with(file)), "{file}");
         }
         let Err(Error::ParseConfig { source, .. }) = upscaler("latent-cubic") else { panic!("it was read") };

@@ -130,21 +130,21 @@ fn a_picture_in_tiles_has_no_seams() {
 
 #[test]
 fn between_passes_it_keeps_under_its_budget_and_stops_when_it_is_asked_to() {
-    let upscaler = load(&path("golden/upscale/compact-x4.pth")).unwrap();
+    let upscaler = load(&path("golden/upscale/compact-x1.safetensors")).unwrap();
     let [from, cost] = [Size { width: 300, height: 200 }, Size { width: 30, height: 20 }];
     let whole = upscaler.tiles([200, 300], u64::MAX).bytes(upscaler.cost());
     let loads = Arc::new(AtomicUsize::new(0));
     let counted = loads.clone();
     let load_again = move || {
         counted.fetch_add(1, Ordering::Relaxed);
-        Ok(load(&path("golden/upscale/compact-x4.pth")).unwrap())
+        Ok(load(&path("golden/upscale/compact-x1.safetensors")).unwrap())
     };
     let budgeted = Budgeted::of(upscaler.outline().clone(), "compact".into(), whole - 1, load_again);
-    assert_eq!((budgeted.name(), budgeted.factor(), budgeted.bytes()), ("compact", 4, upscaler.bytes()));
+    assert_eq!((budgeted.name(), budgeted.factor(), budgeted.bytes()), ("compact", 1, upscaler.bytes()));
     assert_eq!(loads.load(Ordering::Relaxed), 0, "headers alone are enough until there is a picture");
     assert!(budgeted.working_bytes(from) < whole && budgeted.working_bytes(cost) < budgeted.working_bytes(from));
     let larger = budgeted.upscale(picture([20, 30]), &Inside::default()).unwrap();
-    assert_eq!(larger.dims(), [1, 3, 80, 120]);
+    assert_eq!(larger.dims(), [1, 3, 20, 30]);
     let cancel = Cancel::default();
     cancel.ask();
     let stopped = budgeted.upscale(picture([20, 30]), &Inside::until(&cancel));
