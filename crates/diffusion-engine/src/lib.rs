@@ -121,8 +121,8 @@ pub use tiny_names::TinyNames;
 pub use unwritable::Unwritable;
 pub use upscaler::{PixelUpscaler, UnknownUpscaler, Upscaler};
 pub use vae::{
-    AutoencoderKl, LatentScaling, Posterior, TileCost, TilePlan, TinyAutoencoder, TinyDimensions, VaeConfig,
-    VaeDimensions,
+    AnyVae, AnyVaeDimensions, AutoencoderKl, LatentScaling, Posterior, TileCost, TilePlan, TinyAutoencoder,
+    TinyDimensions, VaeConfig, VaeDimensions,
 };
 pub use vae_names::LdmNames;
 pub use which::Which;

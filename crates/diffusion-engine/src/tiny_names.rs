@@ -8,6 +8,8 @@ use core_tensor::{Branch, Error, Manifest, Stored, WeightSource};
 pub struct TinyNames<S> {
     source: S,
     manifest: Manifest,
+    /// What stands before all names, in the file and outside.
+    prefix: String,
     halves: Vec<Half>,
 }
 
@@ -16,7 +18,7 @@ pub struct TinyNames<S> {
 struct Half {
     /// What stands before their numbers.
     theirs: String,
-    ours: &'static str,
+    ours: String,
     /// What diffusers counts less.
     ahead: usize,
 }
@@ -27,7 +29,12 @@ const ENCODER: &str = "encoder.layers.";
 impl<S: WeightSource> TinyNames<S> {
     /// Wraps a source.
     pub fn over(source: S) -> Self {
-        let halves = Half::all(source.manifest());
+        Self::under("", source)
+    }
+
+    /// The same of a file in which `prefix`, empty or with a point at its end, stands before all names; it stays there.
+    pub fn under(prefix: &str, source: S) -> Self {
+        let halves = Half::all(source.manifest(), prefix);
         let renamed = halves.iter().flat_map(|half| {
             let named = source
                 .manifest()
@@ -35,17 +42,22 @@ impl<S: WeightSource> TinyNames<S> {
                 .filter_map(move |(rest, form)| Some((half.renumbered(rest)?, form.format, form.shape.to_vec())));
             named.collect::<Vec<_>>()
         });
-        Self { manifest: renamed.collect(), halves, source }
+        Self { manifest: renamed.collect(), prefix: prefix.to_owned(), halves, source }
     }
 
     /// Whether a file holds a tiny decoder.
     pub fn has_decoder(&self) -> bool {
-        self.manifest.contains("decoder.layers.0.weight")
+        self.manifest.contains(&format!("{}decoder.layers.0.weight", self.prefix))
+    }
+
+    /// Whether a file holds a tiny encoder.
+    pub fn has_encoder(&self) -> bool {
+        self.manifest.contains(&format!("{}encoder.layers.0.weight", self.prefix))
     }
 
     fn theirs(&self, name: &str) -> Option<String> {
         self.halves.iter().find_map(|half| {
-            let (number, rest) = name.strip_prefix(half.ours)?.split_once('.')?;
+            let (number, rest) = name.strip_prefix(&half.ours)?.split_once('.')?;
             let number = number.parse::<usize>().ok()?.checked_add(half.ahead)?;
             Some(format!("{}{number}.{rest}", half.theirs))
         })
@@ -54,16 +66,18 @@ impl<S: WeightSource> TinyNames<S> {
 
 impl Half {
     /// The halves that a file holds.
-    fn all(file: &Manifest) -> Vec<Self> {
+    fn all(file: &Manifest, prefix: &str) -> Vec<Self> {
         // The last block of a decoder's coarsest resolution, as its own files and diffusers count, and the first of an encoder.
-        let half = |theirs: &str, ours, ahead, mark: &str| {
-            file.contains(&format!("{theirs}{mark}")).then(|| Self { theirs: theirs.to_owned(), ours, ahead })
+        let half = |theirs: &str, ours: &str, ahead, mark: &str| {
+            let [theirs, ours] = [theirs, ours].map(|name| format!("{prefix}{name}"));
+            file.contains(&format!("{theirs}{mark}")).then(|| Self { theirs, ours, ahead })
         };
         let decoders = ["decoder.layers.", "taesd_decoder.", "decoder.", ""];
         let decoder = decoders.iter().find_map(|theirs| match *theirs {
             DECODER => half(theirs, DECODER, 0, "2.conv.0.weight"),
             theirs => {
-                half(theirs, DECODER, 1, "3.conv.0.weight").filter(|_| file.contains(&format!("{theirs}1.weight")))
+                let decoder = half(theirs, DECODER, 1, "3.conv.0.weight");
+                decoder.filter(|_| file.contains(&format!("{prefix}{theirs}1.weight")))
             }
         });
         let encoders = ["encoder.layers.", "taesd_encoder.", "encoder.", ""];

@@ -1,5 +1,6 @@
 //! AutoencoderKL (Rombach et al. 2022): from a latent to pixels, in Flux eight times as wide and high, and back.
 
+mod any;
 mod blocks;
 mod decoder;
 mod dimensions;
@@ -11,13 +12,14 @@ use std::ops::Range;
 
 use core_tensor::{Tensor, Weights};
 
-use self::{decoder::Decoder, dimensions::Half, encoder::Encoder};
 pub use self::{
+    any::{AnyVae, AnyVaeDimensions},
     dimensions::VaeDimensions,
     encoder::Posterior,
     tiles::{TileCost, TilePlan},
     tiny::{TinyAutoencoder, TinyDimensions},
 };
+use self::{decoder::Decoder, dimensions::Half, encoder::Encoder};
 use crate::{Autoencoder, Error, Inside};
 
 /// An autoencoder of any width and depth; its encoder is loaded where pictures are to be encoded.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use core_tensor::{Residency, Weights};
 use diffusion_engine::{
     Card, Catalog, Clip, ClipConfig, ClipDimensions, Error, Family, Job, Key, Model, OpenedModel, T5, T5Dimensions,
-    VaeConfig, VaeDimensions,
+    VaeConfig,
     family::{
         Count, Duty, Is, Kind, Network, Part, PartBytes, Parts, Placement, Role, Word, Work, autoencoder, clip, t5,
     },
@@ -26,6 +26,8 @@ const TRANSFORMER: &str = "transformer";
 const CLIP: &str = "clip";
 const T5_ENCODER: &str = "t5";
 const VAE: &str = "vae";
+/// Channels of the latents.
+const CHANNELS: usize = 16;
 
 impl Family for FluxFamily {
     fn id(&self) -> &str {
@@ -42,7 +44,7 @@ impl Family for FluxFamily {
             Role::of(CLIP, clip::NAME, clip::network()).folder("text_encoder").takes([clip::CLIP]),
             Role::of(T5_ENCODER, "a T5 encoder of version 1.1", t5::network()).folder("text_encoder_2").takes([t5::T5]),
             Role::of(VAE, "an autoencoder whose latents have 16 channels", autoencoder::network(LATENT_SCALING))
-                .takes([autoencoder::AUTOENCODER]),
+                .takes([autoencoder::AUTOENCODER.to_owned(), autoencoder::id(CHANNELS)]),
         ]
     }
 
@@ -80,7 +82,7 @@ impl Family for FluxFamily {
         let dimensions = transformer.look(|w| Dimensions::of(w, &transformer_config))?;
         let of_clip = clip.look(|w| ClipDimensions::of(w, &clip_config))?;
         let encoder = t5.look(T5Dimensions::of)?;
-        let decoder = vae.look(|w| VaeDimensions::of(w, vae_config.groups()))?;
+        let decoder = autoencoder::dimensions(&vae, &vae_config, false)?;
         Flux::fit(&dimensions, &of_clip, &encoder, &decoder)?;
         Ok(Box::new(Opened {
             card: card(parts.name().to_owned(), &decoder),

@@ -2,9 +2,8 @@ use std::sync::Arc;
 
 use core_tensor::{Device, Latent, Tensor, in_f32, ops::Rope};
 use diffusion_engine::{
-    Autoencoder, AutoencoderKl, Card, Clip, ClipDimensions, ClipTokenizer, Cut, Encoded, Error, Inside, Key,
-    LatentScaling, Model, Pass, Piece, Predictor, Prompt, Shown, Size, Stream, T5, T5Dimensions, T5Tokenizer,
-    VaeDimensions, weighted,
+    AnyVae, AnyVaeDimensions, Autoencoder, Card, Clip, ClipDimensions, ClipTokenizer, Cut, Encoded, Error, Inside, Key,
+    LatentScaling, Model, Pass, Piece, Predictor, Prompt, Shown, Size, Stream, T5, T5Dimensions, T5Tokenizer, weighted,
 };
 use samplers::{Options, Prediction, SigmaSpace, SigmaSpace::Flow, Value};
 
@@ -23,7 +22,7 @@ pub struct Flux {
     clip_tokenizer: ClipTokenizer,
     t5: T5,
     t5_tokenizer: T5Tokenizer,
-    vae: Arc<AutoencoderKl>,
+    vae: Arc<AnyVae>,
     device: Device,
 }
 
@@ -46,14 +45,14 @@ impl Flux {
         transformer: Transformer,
         clip: Clip,
         t5: T5,
-        vae: AutoencoderKl,
+        vae: AnyVae,
         device: &Device,
     ) -> Result<Self, Error> {
-        Self::fit(transformer.dimensions(), clip.dimensions(), t5.dimensions(), vae.dimensions())?;
+        Self::fit(transformer.dimensions(), clip.dimensions(), t5.dimensions(), &vae.dimensions())?;
         Ok(Self {
             clip_tokenizer: ClipTokenizer::new()?,
             t5_tokenizer: T5Tokenizer::new()?,
-            card: card(name, vae.dimensions()),
+            card: card(name, &vae.dimensions()),
             device: device.clone(),
             transformer,
             clip,
@@ -70,7 +69,7 @@ impl Flux {
         dimensions: &Dimensions,
         clip: &ClipDimensions,
         t5: &T5Dimensions,
-        vae: &VaeDimensions,
+        vae: &AnyVaeDimensions,
     ) -> Result<(), Error> {
         let fits = [
             ("the T5 encoder's width", dimensions.context, t5.width),
@@ -106,7 +105,7 @@ impl Flux {
 }
 
 /// What a Flux with this autoencoder is.
-pub(crate) fn card(name: String, vae: &VaeDimensions) -> Card {
+pub(crate) fn card(name: String, vae: &AnyVaeDimensions) -> Card {
     let (channels, factor) = (vae.channels(), vae.factor());
     let preview = (channels == preview::PREVIEW.factors.len() && factor == preview::FACTOR).then_some(preview::PREVIEW);
     Card { name, channels, factor, size_multiple: factor * PATCH, preview }

@@ -1,7 +1,7 @@
 //! What a run of Flux holds beside the weights: counted from the code, where every matrix stays in its file.
 
 use diffusion_engine::{
-    ClipDimensions, Job, Pass, Size, T5Dimensions, VaeDimensions,
+    AnyVaeDimensions, ClipDimensions, Job, Pass, Size, T5Dimensions,
     family::{Work, work},
     tokenizing_bytes,
 };
@@ -23,7 +23,7 @@ pub(crate) struct Networks {
     pub(crate) transformer: Dimensions,
     pub(crate) clip: ClipDimensions,
     pub(crate) t5: T5Dimensions,
-    pub(crate) decoder: VaeDimensions,
+    pub(crate) decoder: AnyVaeDimensions,
 }
 
 impl Networks {
@@ -33,16 +33,16 @@ impl Networks {
         let most = |of: &dyn Fn(&Pass) -> u64| passes().map(of).max().unwrap_or(0);
         let latent = |size: Size| [size.height, size.width].map(|side| side / self.decoder.factor().max(1));
         let decoding = |pass: &Pass| self.decoder.decoding_bytes(latent(pass.largest()));
+        let encoding = |pass: &Pass| self.decoder.encoding_bytes(latent(pass.largest()));
         let tokens = |pass: &Pass| t5_tokens(pass, self.transformer.guidance);
 
         let prompts = passes().enumerate().map(|(i, pass)| self.prompts(job, i, pass)).max().unwrap_or(0);
         let mut work = work.keeping("tokenizers", TOKENIZERS).keeping("prompts", prompts);
         if job.encodes_pictures() || encoder > 0 {
-            // A picture is encoded in tiles where that takes more than decoding as large a one.
             let pictures = work::DECODED_COPIES.saturating_mul(Work::decoded(job));
             work = work.then(
                 work::PICTURES,
-                [("the encoder", encoder), ("its maps", most(&decoding)), ("pictures", pictures)],
+                [("the encoder", encoder), ("its maps", most(&encoding)), ("pictures", pictures)],
             );
         }
         let text = most(&|pass| tokenizing_bytes(&pass.prompt).max(tokenizing_bytes(&pass.negative)));

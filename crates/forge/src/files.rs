@@ -74,8 +74,9 @@ impl Files {
     pub(crate) fn choose(&self, file: usize, role: &Role, others: &[Chosen]) -> Result<Chosen> {
         let taken: Vec<usize> = others.iter().filter(|other| other.file == file).map(|other| other.part).collect();
         let (part, kind) = self.file(file).part_for(role, &taken)?;
+        let role = Role { network: kind.network(&role.network).clone(), ..role.clone() };
         let beside = ModelConfig::beside(&self.file(file).path, &role.network)?;
-        Ok(Chosen { role: role.clone(), file, part, kind, beside })
+        Ok(Chosen { role, file, part, kind, beside })
     }
 
     /// Where a part lies.

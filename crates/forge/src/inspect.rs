@@ -209,14 +209,12 @@ struct Seen {
 
 impl Seen {
     fn of(file: &ModelFile, part: usize, role: &Role) -> Result<Self> {
-        let config = ModelConfig::beside(&file.path, &role.network)?.config;
+        let kind = &file.parts[part].kind;
+        let network = kind.network(&role.network);
+        let config = ModelConfig::beside(&file.path, network)?.config;
         // How much memory it would take is of no interest here, so neither is the device.
-        let surveyed = file.survey(
-            (part, &file.parts[part].kind),
-            &role.network,
-            config.as_ref(),
-            core_tensor::Place::Device(core_tensor::Compute::F32),
-        );
+        let surveyed =
+            file.survey((part, kind), network, config.as_ref(), core_tensor::Place::Device(core_tensor::Compute::F32));
         let Surveyed { variant, fits, agrees, faults, read, .. } = surveyed;
         let failed = match (fits, &config) {
             (Err(error), Some(config)) => match config.fault(error, |error| error) {
@@ -235,8 +233,9 @@ impl Seen {
 /// Another kind of model's config beside a file, if it is none of the file's parts'.
 fn other_config(families: &Families, path: &Path, file: &ModelFile) -> Result<Option<Finding>> {
     let mut other = None;
-    for role in file.parts.iter().filter_map(|part| families.role_of(&part.kind)) {
-        let beside = ModelConfig::beside(path, &role.network)?;
+    let networks = file.parts.iter().filter_map(|part| Some(part.kind.network(&families.role_of(&part.kind)?.network)));
+    for network in networks {
+        let beside = ModelConfig::beside(path, network)?;
         if beside.config.is_some() {
             return Ok(None);
         }

@@ -28,6 +28,7 @@ mod detect;
 mod drawn_from;
 mod dump;
 mod embeddings;
+mod encoder_beside;
 mod enlarger;
 mod error;
 mod families;

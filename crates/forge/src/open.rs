@@ -22,7 +22,8 @@ use crate::{
     brought::brought,
     detect::{Detected, detect},
     embeddings::embeddings,
-    files::Files,
+    encoder_beside::with_encoder,
+    files::{Chosen, Files},
     loras::{LoadedLora, LoraSet},
     model_files::only_file,
     preview_decoder::{decoding_bytes, preview_decoder},
@@ -71,7 +72,11 @@ impl Opened {
         let first = parts.first().map(|part| files.path(part).to_owned());
         let file = first.as_deref().and_then(only_file);
         // By the headers alone: what is missing, what doesn't fit, and what it takes.
-        let parts = parts.into_iter().map(|part| files.look(part, at)).collect::<Result<Vec<_>>>()?;
+        let look = |part: Chosen| {
+            let path = files.path(&part).to_owned();
+            with_encoder(files.look(part, at)?, &path, at)
+        };
+        let parts = parts.into_iter().map(look).collect::<Result<Vec<_>>>()?;
         let parts = beside(first.as_deref(), Parts::of(first.as_deref().map_or_else(String::new, name), parts))?;
         let (parts, notes) = match &config.prompt.embeddings {
             Some(_) if !family.takes_embeddings() => {

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use core_tensor::{Device, Latent, Tensor};
 use diffusion_engine::{
-    Autoencoder, AutoencoderKl, Card, Encoded, Error, Inside, Key, Model, Pass, Piece, Predictor, Prompt, Shown,
-    VaeDimensions,
+    AnyVae, AnyVaeDimensions, Autoencoder, Card, Encoded, Error, Inside, Key, Model, Pass, Piece, Predictor, Prompt,
+    Shown,
 };
 use samplers::{Options, Prediction, SigmaSpace, Value};
 
@@ -24,7 +24,7 @@ pub struct StableDiffusion {
     trained: Trained,
     unet: Unet,
     encoders: TextEncoders,
-    vae: Arc<AutoencoderKl>,
+    vae: Arc<AnyVae>,
     device: Device,
 }
 
@@ -42,11 +42,12 @@ impl StableDiffusion {
         trained: Trained,
         unet: Unet,
         encoders: TextEncoders,
-        vae: AutoencoderKl,
+        vae: AnyVae,
         device: &Device,
     ) -> Result<Self, Error> {
-        Self::fit(unet.dimensions(), encoders.width(), encoders.vector_width(), vae.dimensions())?;
-        let card = card(name, edition, vae.dimensions());
+        let of_vae = vae.dimensions();
+        Self::fit(unet.dimensions(), encoders.width(), encoders.vector_width(), &of_vae)?;
+        let card = card(name, edition, &of_vae);
         Ok(Self { card, edition, trained, unet, encoders, vae: Arc::new(vae), device: device.clone() })
     }
 
@@ -55,7 +56,7 @@ impl StableDiffusion {
     ///
     /// # Errors
     /// [`Error::Model`] if they do not.
-    pub fn fit(unet: &UnetDimensions, width: usize, vector: usize, vae: &VaeDimensions) -> Result<(), Error> {
+    pub fn fit(unet: &UnetDimensions, width: usize, vector: usize, vae: &AnyVaeDimensions) -> Result<(), Error> {
         let fits = [
             ("the width of the text encoders", unet.context.unwrap_or(width), width),
             ("the width of the vector beside the prompt", unet.adm.unwrap_or(0), vector),
@@ -135,7 +136,7 @@ impl StableDiffusion {
 }
 
 /// What a Stable Diffusion with this autoencoder is.
-pub(crate) fn card(name: String, edition: Edition, vae: &VaeDimensions) -> Card {
+pub(crate) fn card(name: String, edition: Edition, vae: &AnyVaeDimensions) -> Card {
     let (channels, factor) = (vae.channels(), vae.factor());
     let preview = ([channels, factor] == preview::LATENT).then(|| preview::of(edition));
     // Sides of a latent that are odd somewhere on the UNet's way down are rounded up there.

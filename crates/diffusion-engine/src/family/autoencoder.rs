@@ -5,7 +5,10 @@ use std::sync::Arc;
 use core_tensor::{Compute, Place, Residency, Weights};
 
 use super::{Count, Duty, Is, Kind, Network, Part, Placement, Word};
-use crate::{AutoencoderKl, Error, LatentScaling, LdmNames, VaeConfig, VaeDimensions, vae::EncoderHalf};
+use crate::{
+    AnyVae, AnyVaeDimensions, AutoencoderKl, Error, LatentScaling, LdmNames, TinyAutoencoder, TinyDimensions,
+    TinyNames, VaeConfig, VaeDimensions, vae::EncoderHalf,
+};
 
 /// The id of one that is under no other.
 pub const AUTOENCODER: &str = "autoencoder";
@@ -16,26 +19,44 @@ pub const NAME: &str = "an autoencoder";
 const CONV_IN: &str = "decoder.conv_in.weight";
 const MIDDLE: &str = "decoder.mid_block.resnets.0.conv1.weight";
 
-/// Loads one from its part: its decoder now, and its encoder, where the file has one, whenever pictures are encoded.
+/// How large one is, by its headers; `both` is whether its model can't do without the encoder.
 ///
 /// # Errors
-/// As [`AutoencoderKl::load`], in [`Error::InPart`].
-pub fn load(part: &Part, at: &Placement, config: &VaeConfig, scaling: LatentScaling) -> Result<AutoencoderKl, Error> {
-    let vae = part.load(at, Residency::Unpacked, |w| AutoencoderKl::load(w, config, scaling))?;
-    if !part.look(|w| Ok(VaeDimensions::has_encoder(w)))? {
-        return Ok(vae);
-    }
-    let (part, at, config) = (part.clone(), at.clone(), config.clone());
-    Ok(vae.encoding(move || part.load(&at, Residency::Unpacked, |w| EncoderHalf::load(w, &config))))
+/// As [`AnyVaeDimensions::of`] and [`AnyVaeDimensions::of_both`], in [`Error::InPart`].
+pub fn dimensions(part: &Part, config: &VaeConfig, both: bool) -> Result<AnyVaeDimensions, Error> {
+    part.look(|w| match both {
+        true => AnyVaeDimensions::of_both(w, config.groups()),
+        false => AnyVaeDimensions::of(w, config.groups()),
+    })
 }
 
-/// What the weights of a part's encoder take of memory at most, in bytes, once nothing is wrong with its headers.
+/// Loads one from its part: its decoder now, and its encoder, where the file has one, whenever pictures are encoded; a tiny one as a whole.
+///
+/// # Errors
+/// As [`AutoencoderKl::load`] and [`TinyAutoencoder::load`], in [`Error::InPart`].
+pub fn load(part: &Part, at: &Placement, config: &VaeConfig, scaling: LatentScaling) -> Result<AnyVae, Error> {
+    if part.look(|w| Ok(TinyDimensions::are_of(w)))? {
+        return Ok(part.load(at, Residency::Unpacked, TinyAutoencoder::load)?.into());
+    }
+    let vae = part.load(at, Residency::Unpacked, |w| AutoencoderKl::load(w, config, scaling))?;
+    if !part.look(|w| Ok(VaeDimensions::has_encoder(w)))? {
+        return Ok(vae.into());
+    }
+    let (part, at, config) = (part.clone(), at.clone(), config.clone());
+    Ok(vae.encoding(move || part.load(&at, Residency::Unpacked, |w| EncoderHalf::load(w, &config))).into())
+}
+
+/// What the weights of a part's encoder take of memory at most beside the part, in bytes, once nothing is wrong with its headers; 0 for a tiny
+/// one, which is loaded with its decoder.
 ///
 /// # Errors
 /// [`Error::NoEncoder`], a tensor that is missing or has the wrong shape, or halves that don't fit each other; in [`Error::InPart`].
 pub fn encoder_bytes(part: &Part, config: &VaeConfig) -> Result<u64, Error> {
     let at = Place::Device(Compute::F32);
     part.look(|w| {
+        if TinyDimensions::are_of(w) {
+            return AnyVaeDimensions::of_both(w, config.groups()).map(|_| 0);
+        }
         if !VaeDimensions::has_encoder(w) {
             return Err(Error::NoEncoder);
         }
@@ -49,10 +70,11 @@ pub fn encoder_bytes(part: &Part, config: &VaeConfig) -> Result<u64, Error> {
     })
 }
 
-/// One of any number of channels, by the id [`AUTOENCODER`]; those of [`of_channels`] stand before it.
+/// One of any number of channels, by the id [`AUTOENCODER`]; those of [`of_channels`] stand before it. Tiny ones go by the [`id`] of their
+/// channels.
 pub fn kinds() -> Vec<Kind> {
     let of = |mark: &str| Kind::of(Duty::AUTOENCODER, NAME, [mark]).id(AUTOENCODER);
-    vec![
+    let full = vec![
         named(of(MIDDLE)),
         named(of("decoder.up_blocks.0.resnets.0.conv1.weight")),
         named(of(CONV_IN)),
@@ -62,7 +84,67 @@ pub fn kinds() -> Vec<Kind> {
             "the encoder half of an autoencoder, which draws nothing",
             ["encoder.conv_in.weight"],
         ),
-    ]
+    ];
+    full.into_iter().chain(tiny()).collect()
+}
+
+/// Tiny ones under each of their names, for as many channels as there are published ones of, and halves that are no whole.
+fn tiny() -> Vec<Kind> {
+    // Two tensors of the first block, and what takes the latent; a file of one half has nothing before its numbers.
+    let decoders = [
+        (["decoder.layers.2.conv.0.weight", "decoder.layers.2.conv.2.weight"], TinyAutoencoder::MARK),
+        (["decoder.3.conv.0.weight", "decoder.3.conv.2.weight"], "decoder.1.weight"),
+        (["taesd_decoder.3.conv.0.weight", "taesd_decoder.3.conv.2.weight"], "taesd_decoder.1.weight"),
+        (["3.conv.0.weight", "3.conv.2.weight"], "1.weight"),
+    ];
+    let encoders = [
+        (["encoder.layers.1.conv.0.weight", "encoder.layers.1.conv.2.weight"], "encoder.layers.0.weight"),
+        (["encoder.1.conv.0.weight", "encoder.1.conv.2.weight"], "encoder.0.weight"),
+        (["taesd_encoder.1.conv.0.weight", "taesd_encoder.1.conv.2.weight"], "taesd_encoder.0.weight"),
+        (["1.conv.0.weight", "1.conv.2.weight"], "0.weight"),
+    ];
+    let of = |name: &str, (marks, input): ([&'static str; 2], &'static str), channels: Option<usize>| {
+        let kind = Kind::of(Duty::AUTOENCODER, name, marks).telling();
+        kind.shaped(move |s| {
+            s.rank(input) == Some(4) && channels.is_none_or(|channels| s.of(input, 1) == Some(channels))
+        })
+    };
+    let network = tiny_network();
+    let usable = TINY.into_iter().flat_map(|(channels, name)| {
+        let network = &network;
+        decoders.into_iter().map(move |names| {
+            let kind = of(name, names, Some(channels)).id(id(channels)).computed_by(network.clone());
+            kind.renamed(|source, prefix| Arc::new(TinyNames::under(prefix, source)))
+        })
+    });
+    let others = decoders.into_iter().map(|names| of("a tiny autoencoder of another number of channels", names, None));
+    let half = "the encoder half of a tiny autoencoder, which draws nothing";
+    usable.chain(others).chain(encoders.into_iter().map(|names| of(half, names, None))).collect()
+}
+
+/// Channels of the latents that there are tiny autoencoders for.
+const TINY: [(usize, &str); 2] = [
+    (4, "a tiny autoencoder whose latents have 4 channels (TAESD, TAESDXL)"),
+    (16, "a tiny autoencoder whose latents have 16 channels (TAEF1)"),
+];
+
+/// [`TinyAutoencoder`], under diffusers' names; its latents are those that a model denoises. The encoder may be missing.
+fn tiny_network() -> Network {
+    Network::of(Duty::AUTOENCODER, TinyAutoencoder::MARK, |w, _| Ok(TinyDimensions::of(w)?.layout()))
+        .variant(|_: &Weights| "autoencoder-tiny".into())
+        .classes(["AutoencoderTiny"])
+        // diffusers/models/autoencoders/autoencoder_tiny.py
+        .words([
+            Word::of("act_fn", Is::Text("relu".into())),
+            Word::of("upsample_fn", Is::Text("nearest".into())),
+            Word::of("upsampling_scaling_factor", Is::Number(2.0)),
+            Word::of("scaling_factor", Is::Number(1.0)),
+            Word::of("shift_factor", Is::Number(0.0)),
+        ])
+        .counts([
+            Count::dimension("latent_channels", TinyAutoencoder::MARK, 1),
+            Count::dimension("in_channels", "encoder.layers.0.weight", 1),
+        ])
 }
 
 /// One whose latents have so many channels, which messages call `name`; its id is that of [`id`].

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use core_tensor::{Branch, Manifest, WeightSource};
 
-use super::Duty;
+use super::{Duty, Network};
 
 /// What a set of tensors is: names that go together, and what their shapes must say.
 ///
@@ -27,6 +27,7 @@ pub struct Kind {
     fits: Option<Arc<Fits>>,
     names: Option<Arc<Names>>,
     places: Option<Places>,
+    network: Option<Arc<Network>>,
     is_telling: bool,
 }
 
@@ -47,6 +48,7 @@ impl Kind {
             fits: None,
             names: None,
             places: None,
+            network: None,
             is_telling: false,
         }
     }
@@ -74,6 +76,16 @@ impl Kind {
     /// prefix, the name with it and the shape that the network knows, lies in the file.
     pub fn placed(self, places: Places) -> Self {
         Self { places: Some(places), ..self }
+    }
+
+    /// The same, which is computed by another network than that of the role which it takes.
+    pub fn computed_by(self, network: Network) -> Self {
+        Self { network: Some(Arc::new(network)), ..self }
+    }
+
+    /// What is computed with it, in the place of a role that has `usual`.
+    pub fn network<'n>(&'n self, usual: &'n Network) -> &'n Network {
+        self.network.as_deref().unwrap_or(usual)
     }
 
     /// The same, of which no other model has the marks: it is this one whatever else is there.

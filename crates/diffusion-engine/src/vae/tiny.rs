@@ -72,6 +72,16 @@ impl TinyDimensions {
         Ok(dimensions)
     }
 
+    /// Whether a view has a tiny decoder, under diffusers' names.
+    pub fn are_of(w: &Weights) -> bool {
+        w.shape(TinyAutoencoder::MARK).is_some()
+    }
+
+    /// Whether there is an encoder.
+    pub fn has_encoder(&self) -> bool {
+        self.encoder.is_some()
+    }
+
     /// Channels of a latent.
     pub fn channels(&self) -> usize {
         self.decoder.ends()[0]
@@ -102,11 +112,20 @@ impl TinyDimensions {
     }
 
     /// Bytes that decoding a latent of this height and width takes at most; weights are not counted.
-    pub fn decoding_bytes(&self, [height, width]: [usize; 2]) -> u64 {
+    pub fn decoding_bytes(&self, latent: [usize; 2]) -> u64 {
+        self.half_bytes(&self.decoder, latent)
+    }
+
+    /// Bytes that encoding a picture to a latent of this height and width takes at most; weights are not counted. 0 without an encoder.
+    pub fn encoding_bytes(&self, latent: [usize; 2]) -> u64 {
+        self.encoder.as_ref().map_or(0, |encoder| self.half_bytes(encoder, latent))
+    }
+
+    fn half_bytes(&self, half: &Half, [height, width]: [usize; 2]) -> u64 {
         let pixels = [height, width, self.factor(), self.factor()];
         let pixels = pixels.iter().fold(1u64, |n, &by| n.saturating_mul(by as u64));
         // Of the finest maps a block's input, what it has made of it and what it makes now; then the picture.
-        pixels.saturating_mul(3 * self.decoder.width as u64 + 9).saturating_mul(4)
+        pixels.saturating_mul((half.width as u64).saturating_mul(3).saturating_add(9)).saturating_mul(4)
     }
 }
 
@@ -193,11 +212,12 @@ impl Autoencoder for TinyAutoencoder {
         Ok(self.decoder.forward(x, "decoder", inside)? * 2.0 - 1.0)
     }
 
+    /// Picture by picture.
     fn encode(&self, pixels: Tensor<4>, noise: Option<Tensor<4>>, inside: &Inside) -> Result<Tensor<4>, Error> {
         // There is one latent, whatever noise would pick.
         drop(noise);
         let encoder = self.encoder.as_ref().ok_or(Error::NoEncoder)?;
-        let ([_, _, height, width], factor) = (pixels.dims(), self.dimensions.factor());
+        let ([pictures, _, height, width], factor) = (pixels.dims(), self.dimensions.factor());
         for (what, found) in
             [("the width of a picture to encode", width), ("the height of a picture to encode", height)]
         {
@@ -206,7 +226,11 @@ impl Autoencoder for TinyAutoencoder {
                 return Err(Error::Request { what, expected, found });
             }
         }
-        encoder.forward((pixels + 1.0) / 2.0, "encoder", inside)
+        let latent = |picture: usize| {
+            let pixels = pixels.clone().narrow(0, picture, 1);
+            encoder.forward((pixels + 1.0) / 2.0, "encoder", inside)
+        };
+        Ok(Tensor::cat((0..pictures).map(latent).collect::<Result<_, Error>>()?, 0))
     }
 }
 

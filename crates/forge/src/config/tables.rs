@@ -184,7 +184,7 @@ tables! {
                 .flag("t5");
         /// Autoencoder
         vae: Option<PathBuf> = Key::of(Kind::File, open("the checkpoint's, or `vae` of the folder", "\"models/ae.safetensors\""))
-            .docs("the autoencoder")
+            .docs("the autoencoder, or a tiny one (TAESD, TAESDXL, TAEF1) in its place")
             .flag("vae");
     }
 

@@ -222,8 +222,8 @@ fn texts(file: &ModelFile, families: &Families, kept: Kept) -> Vec<(String, Stri
 /// Which variant of its network the first part is; none of what no role takes.
 fn variant(file: &ModelFile, families: &Families) -> Option<String> {
     let kind = &file.parts.first()?.kind;
-    let role = families.role_of(kind)?;
-    Some(file.survey((0, kind), &role.network, None, core_tensor::Place::Device(core_tensor::Compute::F32)).variant)
+    let network = kind.network(&families.role_of(kind)?.network);
+    Some(file.survey((0, kind), network, None, core_tensor::Place::Device(core_tensor::Compute::F32)).variant)
 }
 
 /// What ComfyUI-GGUF and stable-diffusion.cpp call the architecture of a variant.

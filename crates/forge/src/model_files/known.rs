@@ -178,7 +178,7 @@ fn languages() -> Vec<Kind> {
 
 const VIDEO_VAE: &str = "the autoencoder of a video model, whose convolutions have three dimensions";
 const WAN_VAE: &str = "the autoencoder of Wan or Qwen-Image, whose convolutions have three dimensions";
-const TAESD: &str = "a tiny autoencoder (TAESD), which only previews";
+const TAESD: &str = "a tiny autoencoder (TAESD) without its first block";
 const VQ: &str = "a quantising autoencoder (VQ)";
 const CONV_IN: &str = "decoder.conv_in.weight";
 
@@ -192,9 +192,6 @@ fn autoencoders() -> Vec<Kind> {
             (VIDEO_VAE, &["decoder.conv_in.conv.weight"]),
             (VIDEO_VAE, &["decoder.conv1.weight", "decoder.head.0.gamma"]),
             (VIDEO_VAE, &[CONV_IN, "decoder.time_conv_out.weight"]),
-            (TAESD, &["decoder.layers.0.weight", "decoder.layers.2.conv.0.weight"]),
-            (TAESD, &["decoder.1.weight", "decoder.3.conv.0.weight"]),
-            (TAESD, &["3.conv.0.weight", "4.conv.0.weight"]),
             (TAESD, &["taesd_decoder.1.weight"]),
             ("the autoencoder of Sana", &["decoder.stages.0.op_list.0.main.conv1.conv.weight"]),
             ("the first stage of Stable Cascade", &["vquantizer.codebook.weight"]),

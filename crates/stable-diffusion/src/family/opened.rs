@@ -2,8 +2,8 @@ use std::sync::{Arc, OnceLock};
 
 use core_tensor::Residency;
 use diffusion_engine::{
-    Activation, Card, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Embedding, Embeddings, Error, Job,
-    LatentScaling, LentEmbeddings, Model, OpenedModel, Pass, Piece, Size, VaeConfig, VaeDimensions, chunked,
+    Activation, AnyVaeDimensions, Card, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Embedding, Embeddings, Error,
+    Job, LatentScaling, LentEmbeddings, Model, OpenedModel, Pass, Piece, Size, VaeConfig, chunked,
     family::{Part, PartBytes, Parts, Placement, Work, autoencoder, clip, work},
     tokenizing_bytes,
 };
@@ -34,7 +34,7 @@ pub(super) struct Opened {
     embeddings: Vec<Embedding>,
     /// The text encoders, the first one first.
     encoders: Vec<ClipDimensions>,
-    decoder: VaeDimensions,
+    decoder: AnyVaeDimensions,
     /// For prompts that may be longer than a chunk.
     tokenizer: OnceLock<Option<ClipTokenizer>>,
 }
@@ -75,10 +75,7 @@ impl Opened {
         let encoders = first.iter().chain(&second).map(|encoder| encoder.dimensions).collect();
         let pooled = second.as_ref().and_then(Encoder::projection);
         let vector = pooled.map_or(0, |pooled| pooled + edition.numbers() * NUMBER_CHANNELS);
-        let decoder = vae.look(|w| match dimensions.in_channels {
-            INPAINTING => VaeDimensions::of_both(w, vae_config.groups()),
-            _ => VaeDimensions::of(w, vae_config.groups()),
-        })?;
+        let decoder = autoencoder::dimensions(&vae, &vae_config, dimensions.in_channels == INPAINTING)?;
         StableDiffusion::fit(&dimensions, width, vector, &decoder)?;
         let scaling = VaeConfig { scaling_factor: training.scale_factor, ..VaeConfig::default() };
         let scaling = edition.latent_scaling().replaced_by(&scaling)?;
@@ -178,8 +175,18 @@ impl Opened {
 
     /// What the decoder holds of one picture of a pass.
     fn decoding_bytes(&self, pass: &Pass) -> u64 {
+        self.decoder.decoding_bytes(self.largest_latent(pass))
+    }
+
+    /// What the encoder of pictures holds of one picture of a pass.
+    fn encoding_pictures_bytes(&self, pass: &Pass) -> u64 {
+        self.decoder.encoding_bytes(self.largest_latent(pass))
+    }
+
+    /// Height and width of the latent of a pass's largest picture.
+    fn largest_latent(&self, pass: &Pass) -> [usize; 2] {
         let Size { width, height } = pass.largest();
-        self.decoder.decoding_bytes([height, width].map(|side| side / self.card.factor))
+        [height, width].map(|side| side / self.card.factor)
     }
 }
 
@@ -255,11 +262,10 @@ impl OpenedModel for Opened {
         let mut work = Work::of(job, &self.card).keeping("tokenizers", TOKENIZER);
         work = work.keeping("prompts", self.encoded_bytes(all));
         if self.encodes(job) {
-            // A picture is encoded in tiles where that takes more than decoding as large a one.
+            let maps = most(&|pass| self.encoding_pictures_bytes(pass));
             let pictures = work::DECODED_COPIES.saturating_mul(Work::decoded(job));
             let encoder = self.encoder_bytes(job).unwrap_or(0);
-            work =
-                work.then(work::PICTURES, [("the encoder", encoder), ("its maps", decoding), ("pictures", pictures)]);
+            work = work.then(work::PICTURES, [("the encoder", encoder), ("its maps", maps), ("pictures", pictures)]);
         }
         work = work.then(
             work::ENCODE,
