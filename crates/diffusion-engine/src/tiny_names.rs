@@ -70,7 +70,7 @@ impl Half {
         // The last block of a decoder's coarsest resolution, as its own files and diffusers count, and the first of an encoder.
         let half = |theirs: &str, ours: &str, ahead, mark: &str| {
             let [theirs, ours] = [theirs, ours].map(|name| format!("{prefix}{name}"));
-            file.contains(&format!("{theirs}{mark}")).then(|| Self { theirs, ours, ahead })
+            file.contains(&format!("{theirs}{mark}")).then_some(Self { theirs, ours, ahead })
         };
         let decoders = ["decoder.layers.", "taesd_decoder.", "decoder.", ""];
         let decoder = decoders.iter().find_map(|theirs| match *theirs {

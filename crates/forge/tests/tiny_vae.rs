@@ -75,7 +75,7 @@ fn the_picture_is_what_the_preview_decoder_makes_of_the_last_latent() {
         let mut run = Forge::load(&config).unwrap().start(job(&config)).unwrap();
         let preview = run.preview();
         let mut last = None;
-        while let Some(event) = run.next() {
+        for event in run.by_ref() {
             if let Event::Step(_) = event.unwrap() {
                 last = preview.image().unwrap();
             }
