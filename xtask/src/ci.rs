@@ -20,7 +20,7 @@ const STEPS: &[Step] = &[
         run: |_| cargo("clippy --workspace --all-targets -- -D warnings"),
     },
     Step { name: "tests", checks: "every test passes", run: |_| tests() },
-    Step { name: "targets", checks: "it compiles for other systems, and NEON's kernels are right", run: |_| targets() },
+    Step { name: "targets", checks: "kernels compile for other processors, and NEON's are right", run: |_| targets() },
     Step { name: "examples", checks: "programs outside of the workspace build and run", run: |_| examples() },
     Step { name: "docs", checks: "the documentation builds without a warning", run: |_| docs() },
     Step { name: "deny", checks: "dependencies, licences and sources are allowed", run: deny },
@@ -103,8 +103,8 @@ fn tests() -> Done {
 fn targets() -> Done {
     for target in TARGETS {
         if has_std(target)? {
-            // Without tests: some of theirs is written in C, and needs a compiler for the target.
-            cargo(&format!("check --workspace --target {target}"))?;
+            // Nothing else knows a processor; the GitHub workflow builds and tests all of it on such machines.
+            cargo(&format!("check --package kernels --target {target}"))?;
         } else {
             println!("not checked: {target}; `rustup target add {target}` brings what it needs");
         }
