@@ -1,12 +1,14 @@
 //! Products with weights that are integers, against the same in f64.
 
-use std::mem::MaybeUninit;
+mod given;
 
 use kernels::{
-    Activation, Compute, Epilogue, GROUP, INTEGER_COLUMNS, IntegerMatrix, IntegerSource, Integers, Isa, MOST_CODE, Out,
+    Activation, Compute, Epilogue, GROUP, INTEGER_COLUMNS, IntegerMatrix, IntegerSource, Integers, Isa, MOST_CODE,
     PackedPair, ScaledPair, Values, WithPair,
 };
 use proptest::prelude::*;
+
+use given::{numbers, on};
 
 /// The greatest magnitude of an input, as the kernels have it.
 const MOST_INPUT: f64 = 16_383.0;
@@ -51,21 +53,6 @@ impl IntegerSource for InMemory {
     fn has_shifts(&self) -> bool {
         self.shifts.is_some()
     }
-}
-
-fn numbers(n: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2) + 1;
-    let mut next = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..n).map(|_| next()).collect()
-}
-
-fn on(threads: usize, len: usize, kernel: impl for<'o> Fn(Out<'o>) -> &'o mut [f32] + Sync) -> Vec<f32> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-    let mut out = vec![MaybeUninit::new(f32::NAN); len];
-    pool.install(|| kernel(&mut out)).to_vec()
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {

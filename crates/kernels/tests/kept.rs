@@ -1,12 +1,14 @@
 //! Products with matrices that stay as they are stored, against those with packed matrices of the same values, bit by bit.
 
-use std::mem::MaybeUninit;
+mod given;
 
 use kernels::{
     Activation, Compute, Epilogue, Isa, KEPT_COLUMNS, KeptMatrix, Level, MatrixRef, Out, PackedMatrix, PackedRows,
     RowNorm, RowSource, Values,
 };
 use proptest::prelude::*;
+
+use given::{numbers, on};
 
 /// Rows of values in memory.
 struct InMemory {
@@ -22,20 +24,9 @@ impl RowSource for InMemory {
     }
 }
 
-fn numbers(n: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2) + 1;
-    let mut next = || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..n).map(|_| next()).collect()
-}
-
 /// The bits that a kernel writes on a pool of so many threads.
 fn bits(threads: usize, len: usize, kernel: impl for<'o> Fn(Out<'o>) -> &'o mut [f32] + Sync) -> Vec<u32> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-    let mut out = vec![MaybeUninit::new(f32::NAN); len];
-    pool.install(|| kernel(&mut out)).iter().map(|v| v.to_bits()).collect()
+    on(threads, len, kernel).iter().map(|v| v.to_bits()).collect()
 }
 
 fn kinds() -> impl Iterator<Item = (Isa, Compute)> {
