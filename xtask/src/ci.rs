@@ -20,14 +20,14 @@ const STEPS: &[Step] = &[
         run: |_| cargo("clippy --workspace --all-targets -- -D warnings"),
     },
     Step { name: "tests", checks: "every test passes", run: |_| tests() },
-    Step { name: "targets", checks: "kernels compile for other processors, and NEON's are right", run: |_| targets() },
-    Step { name: "examples", checks: "programs outside of the workspace build and run", run: |_| examples() },
+    Step { name: "targets", checks: "the kernels of NEON are right", run: |_| targets() },
+    Step { name: "examples", checks: "programs of outsiders build and run", run: |_| examples() },
     Step { name: "docs", checks: "the documentation builds without a warning", run: |_| docs() },
     Step { name: "deny", checks: "dependencies, licences and sources are allowed", run: deny },
     Step {
         name: "mutations",
         checks: "no damaged input makes a parser panic or wait",
-        run: |_| mutations::run(&["--count", "250000"]),
+        run: |_| mutations::run(&["--count", "100000"]),
     },
 ];
 
@@ -35,8 +35,6 @@ const STEPS: &[Step] = &[
 const CARGO_DENY: &str = "0.20.2";
 
 /// What it is checked for beside the system that it is built on; the GitHub workflow has macOS and Windows, on their own systems.
-const TARGETS: &[&str] = &[ARM];
-
 const ARM: &str = "aarch64-unknown-linux-gnu";
 const ARM_LINKER: &str = "aarch64-linux-gnu-gcc";
 const ARM_EMULATOR: &str = "qemu-aarch64";
@@ -99,26 +97,23 @@ fn tests() -> Done {
     }
 }
 
-/// Checks what has a standard library here and says what has none.
+/// Runs the kernels on NEON where Arm is emulated here, and otherwise compiles them, where there is a standard library; says what it does
+/// not. Nothing else knows a processor, and the GitHub workflow builds and tests all of it on such machines.
 fn targets() -> Done {
-    for target in TARGETS {
-        if has_std(target)? {
-            // Nothing else knows a processor; the GitHub workflow builds and tests all of it on such machines.
-            cargo(&format!("check --package kernels --target {target}"))?;
-        } else {
-            println!("not checked: {target}; `rustup target add {target}` brings what it needs");
-        }
-    }
     let starts = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
-    if has_std(ARM)? && starts(ARM_LINKER) && starts(ARM_EMULATOR) {
-        let mut twins = cargo_command(&format!("test --package kernels --test twins --target {ARM}"));
-        twins.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", ARM_LINKER);
-        twins.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", format!("{ARM_EMULATOR} -L /usr/aarch64-linux-gnu"));
-        succeed(&mut twins)
-    } else {
-        println!("not run: the kernels on NEON; they need {ARM_LINKER} and {ARM_EMULATOR}, which `.ci/run` installs");
-        Ok(())
+    if !has_std(ARM)? {
+        println!("not checked: {ARM}; `rustup target add {ARM}` brings what it needs");
+        return Ok(());
     }
+    if !(starts(ARM_LINKER) && starts(ARM_EMULATOR)) {
+        println!("not run: the kernels on NEON; they need {ARM_LINKER} and {ARM_EMULATOR}, which `.ci/run` installs");
+        return cargo(&format!("check --package kernels --target {ARM}"));
+    }
+    let mut twins = cargo_command(&format!("test --package kernels --test twins --target {ARM}"));
+    twins.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", ARM_LINKER);
+    twins.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", format!("{ARM_EMULATOR} -L /usr/aarch64-linux-gnu"));
+    // A third of what it draws elsewhere: an emulated processor is slow.
+    succeed(twins.env("PROPTEST_CASES", "16"))
 }
 
 fn has_std(target: &str) -> Result<bool, Box<dyn std::error::Error>> {
@@ -128,10 +123,11 @@ fn has_std(target: &str) -> Result<bool, Box<dyn std::error::Error>> {
     Ok(std::path::Path::new(String::from_utf8(found.stdout)?.trim()).is_dir())
 }
 
-/// Builds the workspace in `examples` from what the tests have built of Burn, and runs each of its programs.
+/// Builds the programs in `examples` from what the tests have built, and runs each.
 fn examples() -> Done {
-    succeed(cargo_command("build --locked --workspace").current_dir(root().join("examples")))?;
-    // Started as they are, beside this program: cargo would build each once more, with the features that it alone asks for.
+    // With all tests, as programs alone would have Burn built once more with the features that they ask for.
+    cargo("build --workspace --bins --tests")?;
+    // Started as they are, beside this program, for the same reason.
     let built = std::env::current_exe()?;
     for name in EXAMPLES {
         let status = Command::new(built.with_file_name(name)).current_dir(root()).status()?;
@@ -202,23 +198,9 @@ mod tests {
     }
 
     #[test]
-    fn examples_are_locked_to_the_versions_of_the_workspace() {
-        let locked = |lock: &'static str| {
-            let packages = lock.split("[[package]]\n").skip(1).filter(|package| package.contains("\nsource = "));
-            packages.map(|package| package.lines().take(2).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
-        };
-        let ours = locked(include_str!("../../Cargo.lock"));
-        let others: Vec<_> =
-            locked(include_str!("../../examples/Cargo.lock")).into_iter().filter(|one| !ours.contains(one)).collect();
-        assert_eq!(others, [""; 0], "copy Cargo.lock over examples/Cargo.lock and build there");
-    }
-
-    #[test]
-    fn the_workflow_checks_every_target_and_the_build_machine_that_of_neon() {
+    fn the_workflow_and_the_build_machine_check_neon() {
         assert!(include_str!("../../.ci/run").contains(ARM));
-        for target in TARGETS {
-            assert!(include_str!("../../.github/workflows/ci.yml").contains(target), "{target}");
-        }
+        assert!(include_str!("../../.github/workflows/ci.yml").contains(ARM));
     }
 
     #[test]

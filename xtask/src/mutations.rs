@@ -1,4 +1,4 @@
-//! `cargo xtask mutations`: the campaign of damaged inputs; CI runs a fortieth of it.
+//! `cargo xtask mutations`: the campaign of damaged inputs; CI runs a hundredth of it.
 
 use crate::{
     Done,

@@ -15,8 +15,15 @@ const F32: f64 = 2e-6;
 /// The same where factors are rounded to bf16.
 const BF16: f64 = 4e-3;
 
+/// As many cases as `PROPTEST_CASES` says, where it says so.
 fn cases() -> ProptestConfig {
-    ProptestConfig { cases: if cfg!(miri) { 2 } else { 48 }, failure_persistence: None, ..ProptestConfig::default() }
+    let default = ProptestConfig::default();
+    let cases = match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => default.cases,
+        None if cfg!(miri) => 2,
+        None => 48,
+    };
+    ProptestConfig { cases, failure_persistence: None, ..default }
 }
 
 /// Numbers between -1 and 1.
