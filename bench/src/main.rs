@@ -10,6 +10,7 @@ mod kept;
 mod operations;
 mod peers;
 mod report;
+mod stages;
 mod stepping;
 mod unet;
 mod whole;
@@ -29,6 +30,7 @@ use crate::{
 static ALLOCATOR: HugePages = HugePages::new(1 << 30);
 
 const USAGE: &str = "usage: cargo xtask bench [--case TEXT] [--json FILE] [--python PATH] \
+                     [--tiny-decoder FILE] \
                      [--checkpoint FILE [--forge PATH] [--sdcpp PATH]]";
 
 fn main() -> ExitCode {
@@ -43,13 +45,14 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
-    let (mut json, mut filter, mut python) = (None, "", None);
+    let (mut json, mut filter, mut python, mut tiny_decoder) = (None, "", None, None);
     let mut programs = Programs::default();
     for pair in args.chunks(2) {
         match pair {
             [flag, file] if flag == "--json" => json = Some(PathBuf::from(file)),
             [flag, text] if flag == "--case" => filter = text,
             [flag, path] if flag == "--python" => python = Some(path),
+            [flag, path] if flag == "--tiny-decoder" => tiny_decoder = Some(path.as_str()),
             [flag, path] if flag == "--checkpoint" => programs.checkpoint = Some(path),
             [flag, path] if flag == "--forge" => programs.forge = Some(path),
             [flag, path] if flag == "--sdcpp" => programs.sdcpp = Some(path),
@@ -80,6 +83,7 @@ fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
     whole::pictures(&programs, threads, &mut report)?;
     stepping::samplers(&mut report)?;
     demo::picture(&mut report)?;
+    stages::ways(tiny_decoder, &mut report)?;
     report.finish(json.as_deref())?;
     Ok(())
 }

@@ -80,6 +80,11 @@ impl Report {
         case.contains(&self.filter)
     }
 
+    /// Whether a case is asked for by its name: one that takes minutes is not of those that are measured where none is.
+    pub(crate) fn names(&self, case: &str) -> bool {
+        !self.filter.is_empty() && self.wants(case)
+    }
+
     /// Runs a case and, in bf16, compares it with what the peers took in their best format. `work` is operations, or bytes where there is no `compute`.
     pub(crate) fn case(&mut self, case: &str, compute: Option<Compute>, work: f64, run: impl FnMut()) {
         if self.wants(case) {

@@ -254,6 +254,30 @@ fn a_folder_is_drawn_picture_by_picture_and_goes_on_where_it_ended() {
 }
 
 #[test]
+fn a_folder_of_masks_has_one_for_each_picture_of_a_folder() {
+    let tiny = Tiny::quick();
+    let names = ["a.png", "b.png", "c.png"];
+    names.iter().for_each(|name| drop(picture(&tiny, &format!("in/{name}"), [32, 32], waves)));
+    picture(&tiny, "masks/a.webp", [32, 32], |_, _| [0, 0, 0]);
+    picture(&tiny, "masks/b.png", [32, 32], square);
+    let how = ["--config", "flux.toml", "--mask-blur", "0", "--seed", "3", "--output"];
+    let ran = tiny.forge(&[&["batch", "in", "--mask", "masks"], &how[..], &["out"]].concat());
+    let ran = ran.refused(1, &["1 of 3 pictures could not be drawn", "c.png"]);
+    assert!(ran.err.contains("`inpaint.mask`") && ran.err.contains("none in `masks`"), "{ran:?}");
+    // what a mask hides stays as it is, and each has its own
+    assert!(read(&tiny, "out/a.png").pixels == read(&tiny, "in/a.png").pixels);
+    tiny.forge(&[&["img2img", "in/b.png", "--mask", "masks/b.png"], &how[..], &["alone.png"]].concat()).done();
+    assert!(fs::read(tiny.path("alone.png")).unwrap() == fs::read(tiny.path("out/b.png")).unwrap());
+    assert!(read(&tiny, "out/b.png").pixels != read(&tiny, "in/b.png").pixels);
+    // a mask is never written over, and a folder without any is refused before the run
+    let ran = tiny.forge(&[&["batch", "in", "--mask", "masks"], &how[..], &["masks", "--force"]].concat());
+    ran.refused(2, &["--output", "masks/b.png"]);
+    fs::create_dir(tiny.path("empty")).unwrap();
+    let ran = tiny.forge(&[&["batch", "in", "--mask", "empty"], &how[..], &["out"]].concat());
+    ran.refused(2, &["`inpaint.mask`", "a folder with pictures"]);
+}
+
+#[test]
 fn a_folder_that_can_not_be_drawn_is_refused_before_the_run() {
     let tiny = Tiny::quick();
     picture(&tiny, "in/a.png", [32, 16], waves);

@@ -2,6 +2,7 @@
 
 use std::{
     error::Error as _,
+    ffi::OsStr,
     iter::successors,
     path::{Path, PathBuf},
 };
@@ -24,13 +25,18 @@ pub(super) fn run(registry: &Catalog, args: &BatchArgs) -> Result<()> {
     let mut config = run.config()?;
     let mut notes = run.override_keys(&mut config, registry)?;
     let folder = paths::to_read("FOLDER", &args.input, Path::new(""))?;
-    let pictures = pictures(&folder)?;
+    let pictures = pictures_in("FOLDER", &folder)?;
+    let masks = match config.inpaint.mask.take_if(|mask| mask.is_dir()) {
+        Some(folder) => Some(Masks { pictures: pictures_in("inpaint.mask", &folder)?, folder }),
+        None => None,
+    };
     one_each(&run, &config)?;
     let first = |picture: &PathBuf| PathBuf::from(output(picture, &config).to_string_lossy().replace("{index}", "0"));
-    apart_from_inputs("--output", &pictures.iter().map(first).collect::<Vec<_>>(), &pictures)?;
+    let inputs: Vec<_> = pictures.iter().chain(masks.iter().flat_map(|masks| &masks.pictures)).cloned().collect();
+    apart_from_inputs("--output", &pictures.iter().map(first).collect::<Vec<_>>(), &inputs)?;
     let threads = Threads::start(config.device.threads);
     notes.extend(threads.note());
-    let all = Folder { registry, run, force: args.force };
+    let all = Folder { registry, run, masks, force: args.force };
     let (done, left): (Vec<_>, Vec<_>) = pictures.iter().partition(|picture| all.is_done(picture, &config));
     notes.extend(done.iter().map(|picture| format!("`{}` has its picture already", picture.display())));
     if left.is_empty() {
@@ -53,8 +59,8 @@ pub(super) fn run(registry: &Catalog, args: &BatchArgs) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { Err(Error::PassedOver { failed, of: pictures.len() }) }
 }
 
-/// The pictures of a folder, by their names.
-fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The pictures of a folder that is `key`'s value, by their names.
+fn pictures_in(key: &str, folder: &Path) -> Result<Vec<PathBuf>> {
     let read = |source| forge::Error::Read { path: folder.to_owned(), source };
     let entries = folder.read_dir().map_err(read)?.collect::<std::io::Result<Vec<_>>>().map_err(read)?;
     let is_picture = |path: &PathBuf| {
@@ -65,7 +71,7 @@ fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     pictures.sort();
     if pictures.is_empty() {
         let (expected, found) = (format!("a folder with pictures, which end in {}", PictureFormat::ENDINGS), "none");
-        return Err(forge::Error::Value { key: "FOLDER".into(), expected, found: found.into() }.into());
+        return Err(forge::Error::Value { key: key.into(), expected, found: found.into() }.into());
     }
     Ok(pictures)
 }
@@ -85,10 +91,31 @@ fn one_each(run: &Txt2ImgArgs, config: &Config) -> Result<()> {
     Err(forge::Error::Value { key: key.into(), expected, found }.into())
 }
 
+/// A folder with a mask for each picture.
+struct Masks {
+    folder: PathBuf,
+    pictures: Vec<PathBuf>,
+}
+
+impl Masks {
+    /// The mask that is called as a picture is, whatever they end in: the whole name first, as a folder may have several of one stem.
+    fn of(&self, picture: &Path) -> Result<PathBuf> {
+        let alike = |part: fn(&Path) -> Option<&OsStr>| self.pictures.iter().find(|mask| part(mask) == part(picture));
+        if let Some(mask) = alike(Path::file_name).or_else(|| alike(Path::file_stem)) {
+            return Ok(mask.clone());
+        }
+        let stem = picture.file_stem().unwrap_or_default().to_string_lossy();
+        let expected = format!("a mask for each picture, `{stem}` with one of the endings {}", PictureFormat::ENDINGS);
+        let found = format!("none in `{}`", self.folder.display());
+        Err(forge::Error::Value { key: "inpaint.mask".into(), expected, found }.into())
+    }
+}
+
 /// What all pictures of a folder have in common.
 struct Folder<'a> {
     registry: &'a Catalog,
     run: Txt2ImgArgs,
+    masks: Option<Masks>,
     force: bool,
 }
 
@@ -97,6 +124,9 @@ impl Folder<'_> {
         let mut config = config.clone();
         config.image.output = output(picture, &config);
         config.img2img.image = Some(picture.to_owned());
+        if let Some(masks) = &self.masks {
+            config.inpaint.mask = Some(masks.of(picture)?);
+        }
         let asked = Asked::by(self.registry, &self.run, &config)?;
         asked.notes.iter().for_each(|note| drawing.note(note.clone()));
         drawing.draw(asked, &config, is_last)
@@ -124,7 +154,6 @@ fn output(picture: &Path, config: &Config) -> PathBuf {
     if config.image.batch * config.image.batches == 1 {
         return folder.join(name);
     }
-    let part =
-        |part: Option<&std::ffi::OsStr>| part.map_or_else(String::new, |part| part.to_string_lossy().into_owned());
+    let part = |part: Option<&OsStr>| part.map_or_else(String::new, |part| part.to_string_lossy().into_owned());
     folder.join(format!("{}-{{index}}.{}", part(name.file_stem()), part(name.extension())))
 }

@@ -72,7 +72,7 @@ tables! {
     inpaint: Inpaint {
         /// Picture that is white, or opaque, where it is drawn anew
         mask: Option<PathBuf> = Key::of(Kind::File, open("none: everything is drawn anew", "\"mask.png\""))
-            .docs("a picture that says what is drawn anew: by its opacity where it is not opaque all over, else by its brightness")
+            .docs("a picture that says what is drawn anew: by its opacity where it is not opaque all over, else by its brightness; for `forge batch` also a folder of them")
             .flag("mask");
         /// Feathering of the mask's edges, in pixels
         blur: f32 = Key::of(number(0.0, 64.0), Fallback::Number(4.0))
