@@ -114,9 +114,14 @@ impl Format {
         blocks.checked_mul(self.bytes() as u64)
     }
 
-    /// How many bytes a tensor of this shape takes; `None` as with [`Format::size`].
+    /// How many bytes a tensor of this shape takes; `None` as with [`Format::size`], and where one that holds nothing has sides whose bits
+    /// can't be counted without the empty one, as code does that goes row by row.
     pub fn size_of(self, shape: &[usize]) -> Option<u64> {
-        self.size(shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64))?)
+        let sides = shape.iter().filter(|&&side| side > 0).try_fold(1u64, |n, &side| n.checked_mul(side as u64))?;
+        match shape.contains(&0) {
+            false => self.size(sides),
+            true => sides.checked_mul(64).and(self.size(0)),
+        }
     }
 }
 
@@ -246,6 +251,8 @@ mod tests {
         assert_eq!(Format::F6_E2M3.size_of(&[3, 4]), Some(9));
         assert_eq!(Format::F64.size(u64::MAX), None);
         assert_eq!(Format::F32.size_of(&[usize::MAX, usize::MAX]), None);
-        assert_eq!(Format::F32.size_of(&[usize::MAX, 0]), Some(0));
+        assert_eq!(Format::F32.size_of(&[1 << 40, 0, 9]), Some(0));
+        assert_eq!(Format::F32.size_of(&[usize::MAX, 0]), None);
+        assert_eq!(Format::F16.size_of(&[0, 1 << 62, 3, 3]), None);
     }
 }

@@ -10,6 +10,8 @@ pub(crate) enum Architecture<'s> {
     Rrdb(BasicSrNames<'s>),
     /// Real-ESRGAN's compact network, whose names begin with this.
     Compact { prefix: String },
+    /// SwinIR, whose names begin with this.
+    SwinIr { prefix: String },
 }
 
 /// Tensors that tell ESRGAN's network, in the names of its three releases and of ESRGAN+.
@@ -20,6 +22,9 @@ const RRDB: [&str; 4] = [
     "RRDB_trunk.0.RDB1.conv1.weight",
 ];
 
+/// The tensor that tells SwinIR where none of the [`OTHERS`] is there.
+const SWIN_IR: &str = "layers.0.residual_group.blocks.0.norm1.weight";
+
 /// Tensors that tell other upscalers and restorers, of which the first that a file has says what it is.
 const OTHERS: [(&str, &str); 30] = [
     ("an MM-RealSR network", "am_list.0.fc.0.weight"),
@@ -27,7 +32,7 @@ const OTHERS: [(&str, &str); 30] = [
     ("an ATD transformer", "layers.0.residual_group.td"),
     ("a CRAFT transformer", "layers.0.residual_group.hf_blocks.0.attn.temperature"),
     ("a Swin2SR transformer", "layers.0.residual_group.blocks.0.attn.logit_scale"),
-    ("a SwinIR transformer", "layers.0.residual_group.blocks.0.norm1.weight"),
+    ("a SwinIR transformer that reads squares of pixels", "conv_first.1.weight"),
     ("a RGT transformer", "layers.0.blocks.0.gamma"),
     ("a DAT transformer", "layers.0.blocks.0.attn.attns.0.rpe_biases"),
     ("a DAT transformer", "layers.0.blocks.0.ffn.sg.norm.weight"),
@@ -74,6 +79,9 @@ impl<'s> Architecture<'s> {
         }
         if let Some(prefix) = RRDB.iter().find_map(|mark| prefix(manifest, mark, |_| true)) {
             return Ok(Self::Rrdb(BasicSrNames::under(prefix, source)));
+        }
+        if let Some(prefix) = prefix(manifest, SWIN_IR, |_| true) {
+            return Ok(Self::SwinIr { prefix: prefix.to_owned() });
         }
         // The rectifiers between its convolutions are lists of slopes.
         let is_compact = |prefix: &str| {

@@ -9,7 +9,7 @@ pub enum Error {
     Weights(#[from] WeightError),
     /// An upscaler of another kind.
     #[error(
-        "{source_name} is {architecture}, by its tensor `{tensor}`: ESRGAN's, Real-ESRGAN's and compact networks are run"
+        "{source_name} is {architecture}, by its tensor `{tensor}`: ESRGAN's, Real-ESRGAN's and compact networks and SwinIR are run"
     )]
     Architecture {
         /// Which file.
@@ -46,6 +46,14 @@ pub enum Error {
         /// Which file.
         source_name: String,
         /// What its layers say.
+        what: String,
+    },
+    /// A transformer whose windows or heads don't come out even.
+    #[error("{source_name}: {what}, expected heads that share its channels and a table of an odd square of distances")]
+    Windows {
+        /// Which file.
+        source_name: String,
+        /// What its tensors say.
         what: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Networks that make pictures larger: ESRGAN's dense blocks and Real-ESRGAN's compact network, from the files that people have.
+//! Networks that make pictures larger: ESRGAN's dense blocks, Real-ESRGAN's compact network and SwinIR, from the files that people have.
 //!
 //! [`Upscaler::load`] finds out from a file's names what it holds; [`Upscaler::upscale`] makes a picture larger, in tiles where
 //! memory asks for that.
@@ -14,8 +14,10 @@ mod names;
 mod network;
 mod rearranged;
 mod rrdb;
+mod swin_ir;
 mod tiles;
 mod upscaler;
+mod windows;
 
 pub use budgeted::Budgeted;
 pub use error::Error;

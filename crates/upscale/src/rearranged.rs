@@ -33,7 +33,7 @@ pub(crate) fn repeated(x: Tensor<4>, factor: usize) -> Tensor<4> {
 }
 
 /// A multiple of `factor` rows or columns: behind the last come those before it, as in a mirror.
-fn mirrored(x: Tensor<4>, dim: usize, factor: usize) -> Tensor<4> {
+pub(crate) fn mirrored(x: Tensor<4>, dim: usize, factor: usize) -> Tensor<4> {
     let count = x.dims()[dim];
     let lacking = count.div_ceil(factor) * factor - count;
     // One that is alone is repeated.

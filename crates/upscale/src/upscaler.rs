@@ -8,6 +8,7 @@ use crate::{
     architecture::Architecture,
     compact::{Compact, CompactDimensions},
     rrdb::{Rrdb, RrdbDimensions},
+    swin_ir::{SwinIr, SwinIrDimensions},
 };
 
 /// What a file's headers say of its network.
@@ -21,6 +22,7 @@ pub struct Outline {
 enum Dimensions {
     Rrdb(RrdbDimensions),
     Compact(CompactDimensions),
+    SwinIr(SwinIrDimensions),
 }
 
 /// A network that makes pictures larger, loaded.
@@ -35,6 +37,7 @@ pub struct Upscaler {
 enum Network {
     Rrdb(Box<Rrdb>),
     Compact(Box<Compact>),
+    SwinIr(Box<SwinIr>),
 }
 
 impl Outline {
@@ -43,7 +46,7 @@ impl Outline {
     ///
     /// # Errors
     /// [`Error::Architecture`] for an upscaler that is not run, [`Error::Unknown`] for another file, [`Error::Channels`] and
-    /// [`Error::Factor`] for a network of another kind of pictures, and [`Error::Weights`] for a tensor that does not fit.
+    /// [`Error::Factor`] for a network of another kind of pictures, [`Error::Windows`] for one that contradicts itself, and [`Error::Weights`] for a tensor that does not fit.
     pub fn of(source: &dyn WeightSource, device: &Device, compute: Compute) -> Result<Self, Error> {
         let at = if *device == Device::flex() { Place::Cpu(compute) } else { Place::Device(compute) };
         let taken = |w: &Weights, layout| {
@@ -66,6 +69,12 @@ impl Outline {
                 let bytes = taken(&w, dimensions.layout())?;
                 (Dimensions::Compact(dimensions), bytes)
             }
+            Architecture::SwinIr { prefix } => {
+                let w = behind(&prefix, view(source, device, compute));
+                let dimensions = SwinIrDimensions::of(&w)?;
+                let bytes = taken(&w, dimensions.layout())?.saturating_add(dimensions.kept());
+                (Dimensions::SwinIr(dimensions), bytes)
+            }
         };
         Ok(Self { dimensions, bytes })
     }
@@ -80,6 +89,7 @@ impl Outline {
         match &self.dimensions {
             Dimensions::Rrdb(dimensions) => dimensions.factor(),
             Dimensions::Compact(dimensions) => dimensions.factor(),
+            Dimensions::SwinIr(dimensions) => dimensions.factor(),
         }
     }
 
@@ -88,6 +98,7 @@ impl Outline {
         match &self.dimensions {
             Dimensions::Rrdb(dimensions) => dimensions.about(),
             Dimensions::Compact(dimensions) => dimensions.about(),
+            Dimensions::SwinIr(dimensions) => dimensions.about(),
         }
     }
 
@@ -96,6 +107,7 @@ impl Outline {
         match &self.dimensions {
             Dimensions::Rrdb(dimensions) => dimensions.cost(),
             Dimensions::Compact(dimensions) => dimensions.cost(),
+            Dimensions::SwinIr(dimensions) => dimensions.cost(),
         }
     }
 
@@ -104,6 +116,7 @@ impl Outline {
         let lie = match &self.dimensions {
             Dimensions::Rrdb(dimensions) => dimensions.lie(),
             Dimensions::Compact(dimensions) => dimensions.lie(),
+            Dimensions::SwinIr(dimensions) => dimensions.lie(),
         };
         Tiles::of(size, lie, budget, self.cost())
     }
@@ -113,6 +126,7 @@ impl Outline {
         let blocks = match &self.dimensions {
             Dimensions::Rrdb(dimensions) => dimensions.groups(),
             Dimensions::Compact(dimensions) => dimensions.layers(),
+            Dimensions::SwinIr(dimensions) => dimensions.blocks(),
         };
         blocks.saturating_mul(tiles.count())
     }
@@ -145,7 +159,11 @@ impl Upscaler {
                 let w = behind(&prefix, view(source, device, compute));
                 Network::Compact(Box::new(Compact::load(&w, dimensions)?))
             }
-            (Dimensions::Rrdb(_), Architecture::Compact { .. }) | (Dimensions::Compact(_), Architecture::Rrdb(_)) => {
+            (Dimensions::SwinIr(dimensions), Architecture::SwinIr { prefix }) => {
+                let w = behind(&prefix, view(source, device, compute));
+                Network::SwinIr(Box::new(SwinIr::load(&w, dimensions)?))
+            }
+            (Dimensions::Rrdb(_) | Dimensions::Compact(_) | Dimensions::SwinIr(_), _) => {
                 let (source_name, first) = (source.label().to_owned(), None);
                 return Err(Error::Unknown { source_name, first });
             }
@@ -209,6 +227,7 @@ impl Upscaler {
             let y = match &self.network {
                 Network::Rrdb(network) => network.forward(x, inside, further)?,
                 Network::Compact(network) => network.forward(x, inside, further)?,
+                Network::SwinIr(network) => network.forward(x, inside, further)?,
             };
             let y = core_tensor::in_f32(y);
             if is_finite(&y)? { Ok(y) } else { Err(RunError::NotFinite { stage: Stage::Image }) }

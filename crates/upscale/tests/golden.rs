@@ -22,7 +22,7 @@ use upscale::{Budgeted, Error, Upscaler};
 /// Largest difference of a picture's values, which are about 0 to 1.
 const PICTURE: f64 = 1e-4;
 
-const CASES: [(&str, &str, usize, &str); 11] = [
+const CASES: [(&str, &str, usize, &str); 16] = [
     ("esrgan-x4", "safetensors", 4, "ESRGAN, 2 groups of 8 channels"),
     ("esrgan-x1", "pth", 1, "ESRGAN, 1 groups of 8 channels"),
     ("esrgan-plus-x2", "safetensors", 2, "ESRGAN+, 1 groups of 8 channels"),
@@ -34,6 +34,11 @@ const CASES: [(&str, &str, usize, &str); 11] = [
     ("compact-x3", "safetensors", 3, "Real-ESRGAN compact, 3 layers of 8 channels"),
     ("compact-x2", "pth", 2, "Real-ESRGAN compact, 4 layers of 8 channels"),
     ("compact-x1", "safetensors", 1, "Real-ESRGAN compact, 4 layers of 8 channels"),
+    ("swinir-x4", "pth", 4, "SwinIR, 2 groups of 8 channels"),
+    ("swinir-x3", "pth", 3, "SwinIR, 2 groups of 8 channels"),
+    ("swinir-x2", "safetensors", 2, "SwinIR, 2 groups of 8 channels"),
+    ("swinir-light-x2", "safetensors", 2, "SwinIR, 2 groups of 8 channels"),
+    ("swinir-jpeg-x1", "safetensors", 1, "SwinIR, 2 groups of 8 channels"),
 ];
 
 fn load_in(path: &Path, compute: Compute) -> Result<Upscaler, Error> {
@@ -76,7 +81,7 @@ fn every_kind_under_every_name_makes_the_picture_that_spandrel_makes() {
 
 #[test]
 fn products_of_bfloat16_make_nearly_the_same_picture() {
-    for name in ["esrgan-x4.safetensors", "compact-x4.pth"] {
+    for name in ["esrgan-x4.safetensors", "compact-x4.pth", "swinir-x4.pth", "swinir-light-x2.safetensors"] {
         let upscaler = load_in(&path(&format!("golden/upscale/{name}")), Compute::Bf16).unwrap();
         let (name, _) = name.split_once('.').unwrap();
         let off = difference(&upscaler, &Golden::open(&format!("upscale/{name}.expected.safetensors")));
@@ -113,7 +118,9 @@ fn picture([height, width]: [usize; 2]) -> Tensor<4> {
 
 #[test]
 fn a_picture_in_tiles_has_no_seams() {
-    for name in ["esrgan-x4.safetensors", "real-esrgan-x2.pth", "real-esrgan-x1.pth", "compact-x4.pth"] {
+    let names =
+        ["esrgan-x4.safetensors", "real-esrgan-x2.pth", "real-esrgan-x1.pth", "compact-x4.pth", "swinir-x4.pth"];
+    for name in names {
         let upscaler = load(&path(&format!("golden/upscale/{name}"))).unwrap();
         let size = [260, 200];
         let upscaled = |budget| {
@@ -168,7 +175,8 @@ impl WeightSource for Claimed {
     }
 
     fn read(&self, name: &str) -> Result<Stored, WeightError> {
-        let shape = self.manifest.get(name).unwrap().shape;
+        let missing = || WeightError::Missing { name: name.to_owned(), source_name: self.label().to_owned() };
+        let shape = self.manifest.get(name).ok_or_else(missing)?.shape;
         Ok(Stored::of(&vec![self.value; shape.iter().product()], shape.to_vec()))
     }
 }
@@ -187,9 +195,9 @@ fn a_file_that_is_no_upscaler_of_these_is_refused_by_what_it_is() {
         let manifest = names.iter().map(|name| (*name, Format::F32, vec![4, 3, 3, 3])).collect();
         Upscaler::load(&Claimed { manifest, value: 0.0 }, &Device::flex(), Compute::F32).unwrap_err().to_string()
     };
-    let run = "ESRGAN's, Real-ESRGAN's and compact networks are run";
+    let run = "ESRGAN's, Real-ESRGAN's and compact networks and SwinIR are run";
     for (tensor, what) in [
-        ("params.layers.0.residual_group.blocks.0.norm1.weight", "a SwinIR transformer"),
+        ("params.conv_first.1.weight", "a SwinIR transformer that reads squares of pixels"),
         ("layers.0.residual_group.blocks.0.conv_block.cab.0.weight", "a HAT transformer"),
         ("params_ema.layers.0.blocks.0.ffn.sg.norm.weight", "a DAT transformer"),
         ("unet1.conv1.conv.0.weight", "a Real-CUGAN network"),
@@ -229,6 +237,28 @@ fn a_network_that_contradicts_itself_is_refused_by_its_tensor() {
     assert!(refused("compact-x3", with("body.4.weight", &[13, 8, 3, 3])).contains("makes 13 channels"));
     assert!(refused("compact-x3", with("body.0.weight", &[8, 4, 3, 3])).contains("channels of 4"));
     assert!(refused("compact-x3", without("body.4.weight")).contains("`body.4.weight` is missing"));
+    assert!(refused("swinir-jpeg-x1", without("layers.1.residual_group.blocks.2.mlp.fc2.bias")).contains("is missing"));
+    let table = "layers.1.residual_group.blocks.0.attn.relative_position_bias_table";
+    for (shape, what) in [(&[168, 4], "168 distances"), (&[169, 3], "3 heads of 8 channels"), (&[169, 0], "[169, 0]")] {
+        let found = refused("swinir-jpeg-x1", with(table, shape));
+        assert!(found.contains(what), "{found}");
+    }
+    assert!(refused("swinir-x2", with("upsample.0.weight", &[257, 64, 3, 3])).contains("257 channels of 64"));
+    assert!(refused("swinir-light-x2", with("upsample.0.weight", &[13, 8, 3, 3])).contains("makes 13 channels"));
+    assert!(refused("swinir-x2", with("conv_last.weight", &[1, 64, 3, 3])).contains("makes 1 channels of 3"));
+    for tensor in
+        ["conv_first.weight", "layers.0.residual_group.blocks.0.mlp.fc1.weight", "conv_before_upsample.0.weight"]
+    {
+        for huge in [usize::MAX, usize::MAX / 3, 0] {
+            let claimed = |name: &str, own: &[usize]| {
+                let shape: Vec<usize> =
+                    own.iter().enumerate().map(|(i, side)| if i == 0 { huge } else { *side }).collect();
+                same(name, if name == tensor { &shape } else { own })
+            };
+            let found = refused("swinir-x2", claimed);
+            assert!(found.contains("has shape") || found.contains("channels"), "{tensor} {huge}: {found}");
+        }
+    }
     for huge in [&[usize::MAX, 3, 3, 3][..], &[0, 3, 3, 3], &[8, 3, 3]] {
         let claimed = |name: &str, own: &[usize]| same(name, if name == "conv_first.weight" { huge } else { own });
         assert!(refused("real-esrgan-x4", claimed).contains("has shape"), "{huge:?}");

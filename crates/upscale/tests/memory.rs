@@ -17,9 +17,17 @@ const SCRATCH: u64 = 4 << 20;
 #[test]
 fn a_picture_takes_no_more_than_its_tiles_say_and_not_much_less() {
     let size = [200, 160];
-    for name in
-        ["esrgan-x4.safetensors", "esrgan-x1.pth", "real-esrgan-x2.pth", "compact-x4.pth", "compact-x1.safetensors"]
-    {
+    for name in [
+        "esrgan-x4.safetensors",
+        "esrgan-x1.pth",
+        "real-esrgan-x2.pth",
+        "compact-x4.pth",
+        "compact-x1.safetensors",
+        "swinir-x4.pth",
+        "swinir-x3.pth",
+        "swinir-light-x2.safetensors",
+        "swinir-jpeg-x1.safetensors",
+    ] {
         let file = path(&format!("golden/upscale/{name}"));
         let load = |compute| match name.ends_with("pth") {
             true => Upscaler::load(&TorchFile::open(&file).unwrap(), &Device::flex(), compute).unwrap(),

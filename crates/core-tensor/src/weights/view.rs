@@ -344,8 +344,10 @@ impl<'a> Weights<'a> {
         if !form.format.is_float() {
             return Err(Error::Format { name, source_name, found: form.format });
         }
-        let (weights, per_block) = (form.shape.iter().skip(1).product::<usize>(), form.format.weights());
-        let is_cut_at = |rows: usize| (rows * weights).is_multiple_of(per_block);
+        let (weights, per_block) = (form.shape.iter().skip(1), form.format.weights());
+        // Of remainders alone: a file may claim more weights than can be counted.
+        let beyond = weights.clone().fold(1, |beyond, side| beyond * (side % per_block) % per_block);
+        let is_cut_at = |rows: usize| ((rows % per_block) * beyond).is_multiple_of(per_block);
         let is_cut_between_blocks = match &need.kind {
             Kind::Parameter => true,
             Kind::Table => is_cut_at(1),
@@ -353,6 +355,7 @@ impl<'a> Weights<'a> {
             Kind::Matrix { rows } => is_cut_at(PANEL) && rows.iter().all(|&rows| is_cut_at(rows)),
         };
         if !is_cut_between_blocks {
+            let weights = weights.fold(1, |weights: usize, side| weights.saturating_mul(*side));
             return Err(Error::Blocks { name, source_name, format: form.format, weights, per_block });
         }
         Ok(())
