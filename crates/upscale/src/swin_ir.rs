@@ -432,10 +432,25 @@ impl Convolutions {
 /// What makes the picture larger behind the groups.
 #[derive(Debug)]
 enum Enlarging {
-    Shuffled { before: (Conv2d, Tensor<1>), upsample: Vec<(Conv2d, usize)>, conv_last: Conv2d },
-    Direct { upsample: Conv2d, factor: usize },
-    Doubled { before: (Conv2d, Tensor<1>), conv_up: Vec<Conv2d>, conv_hr: Conv2d, conv_last: Conv2d, slopes: Tensor<1> },
-    Same { conv_last: Conv2d },
+    Shuffled {
+        before: (Conv2d, Tensor<1>),
+        upsample: Vec<(Conv2d, usize)>,
+        conv_last: Conv2d,
+    },
+    Direct {
+        upsample: Conv2d,
+        factor: usize,
+    },
+    Doubled {
+        before: (Conv2d, Tensor<1>),
+        conv_up: Vec<Conv2d>,
+        conv_hr: Box<Conv2d>,
+        conv_last: Conv2d,
+        slopes: Tensor<1>,
+    },
+    Same {
+        conv_last: Conv2d,
+    },
 }
 
 impl Enlarging {
@@ -456,7 +471,7 @@ impl Enlarging {
             End::Doubled { features, doublings } => Self::Doubled {
                 before: before(*features)?,
                 conv_up: (1..=*doublings).map(|i| conv(&format!("conv_up{i}"))).collect::<Result<_, _>>()?,
-                conv_hr: conv("conv_hr")?,
+                conv_hr: Box::new(conv("conv_hr")?),
                 conv_last: conv("conv_last")?,
                 slopes: Tensor::full([*features], SLOPE, w.device()),
             },
