@@ -433,7 +433,7 @@ impl Convolutions {
 #[derive(Debug)]
 enum Enlarging {
     Shuffled {
-        before: (Conv2d, Tensor<1>),
+        before: Box<(Conv2d, Tensor<1>)>,
         upsample: Vec<(Conv2d, usize)>,
         conv_last: Conv2d,
     },
@@ -442,11 +442,11 @@ enum Enlarging {
         factor: usize,
     },
     Doubled {
-        before: (Conv2d, Tensor<1>),
+        before: Box<(Conv2d, Tensor<1>)>,
         conv_up: Vec<Conv2d>,
-        conv_hr: Box<Conv2d>,
+        /// With what it and those before it are rectified by.
+        conv_hr: Box<(Conv2d, Tensor<1>)>,
         conv_last: Conv2d,
-        slopes: Tensor<1>,
     },
     Same {
         conv_last: Conv2d,
@@ -457,7 +457,7 @@ impl Enlarging {
     fn load(w: &Weights, dimensions: &SwinIrDimensions) -> Result<Self, Error> {
         let conv = |name: &str| Conv2d::load(&w.at(name));
         let before = |features| -> Result<_, Error> {
-            Ok((conv("conv_before_upsample.0")?, Tensor::full([features], SLOPE_BEFORE, w.device())))
+            Ok(Box::new((conv("conv_before_upsample.0")?, Tensor::full([features], SLOPE_BEFORE, w.device()))))
         };
         Ok(match &dimensions.end {
             End::Shuffled { features, squares } => Self::Shuffled {
@@ -471,9 +471,8 @@ impl Enlarging {
             End::Doubled { features, doublings } => Self::Doubled {
                 before: before(*features)?,
                 conv_up: (1..=*doublings).map(|i| conv(&format!("conv_up{i}"))).collect::<Result<_, _>>()?,
-                conv_hr: Box::new(conv("conv_hr")?),
+                conv_hr: Box::new((conv("conv_hr")?, Tensor::full([*features], SLOPE, w.device()))),
                 conv_last: conv("conv_last")?,
-                slopes: Tensor::full([*features], SLOPE, w.device()),
             },
             End::Same => Self::Same { conv_last: conv("conv_last")? },
         })
@@ -488,10 +487,11 @@ impl Enlarging {
                 conv_last.forward(upsample.iter().fold(rectified(before, y), shuffle))
             }
             Self::Direct { upsample, factor } => channels_as_pixels(upsample.forward(y), *factor),
-            Self::Doubled { before, conv_up, conv_hr, conv_last, slopes } => {
+            Self::Doubled { before, conv_up, conv_hr, conv_last } => {
+                let slopes = &conv_hr.1;
                 let double = |y, conv: &Conv2d| conv.forward_rectified(ops::upsample_nearest_2x(y), None, slopes);
                 let y = conv_up.iter().fold(rectified(before, y), double);
-                conv_last.forward(conv_hr.forward_rectified(y, None, slopes))
+                conv_last.forward(rectified(conv_hr, y))
             }
             Self::Same { conv_last } => conv_last.forward_onto(y, x),
         }
