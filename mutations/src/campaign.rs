@@ -28,6 +28,9 @@ pub const USAGE: &str = "usage: mutations [--count N] [--seed S]… [--parser NA
 /// The longest that an input may take.
 const LIMIT: Duration = Duration::from_secs(1);
 
+/// The most memory that reading an input may take beside four times its own length, in bytes.
+const MEMORY: u64 = 16 << 20;
+
 /// When an input that does not end is given up, in milliseconds.
 const HANGS: u64 = 20_000;
 
@@ -83,8 +86,8 @@ impl Campaign {
     /// Reads every input. Panics are quiet from then on in the whole process.
     ///
     /// # Errors
-    /// An input that panics or takes longer than a second, and how to make it again, or a parser that turned nearly all away. One that does
-    /// not end, ends the process.
+    /// An input that panics, takes longer than a second, or more memory than four times its length and 16 MiB, and how to make it again, or a
+    /// parser that turned nearly all away. One that does not end, ends the process.
     pub fn run(&self) -> Result<(), String> {
         // Told with the input that caused it, and not by each thread.
         set_hook(Box::new(|panic| LAST.with_borrow_mut(|last| *last = panic.to_string())));
@@ -114,15 +117,16 @@ impl Campaign {
             let count = self.count * (i + 1) / parts - self.count * i / parts;
             sum = sum.and(&Trial { parser, files, seed }.run(count)?);
         }
-        let Counts { form, meaning, accepted, longest } = sum;
+        let Counts { form, meaning, accepted, longest, largest } = sum;
         let all = (form + meaning + accepted).max(1);
         let seconds = start.elapsed().as_secs_f64();
         println!(
-            "{:13} {all} inputs in {seconds:.1} s: {} % past the form, {} % accepted, the longest in {:.1} ms",
+            "{:13} {all} inputs in {seconds:.1} s: {} % past the form, {} % accepted, at most {:.1} ms and {:.1} KiB",
             parser.name,
             100 * (meaning + accepted) / all,
             100 * accepted / all,
-            longest.as_secs_f64() * 1000.0
+            longest.as_secs_f64() * 1000.0,
+            largest as f64 / 1024.0
         );
         if 100 * (meaning + accepted) < LEAST_DEEP * all {
             return Err(format!("`{}` turns nearly all away: {sum:?}", parser.name));
@@ -138,6 +142,8 @@ struct Counts {
     meaning: u64,
     accepted: u64,
     longest: Duration,
+    /// The most memory, in bytes.
+    largest: u64,
 }
 
 impl Counts {
@@ -147,6 +153,7 @@ impl Counts {
             meaning: self.meaning + other.meaning,
             accepted: self.accepted + other.accepted,
             longest: self.longest.max(other.longest),
+            largest: self.largest.max(other.largest),
         }
     }
 }
@@ -199,13 +206,14 @@ impl Trial<'_> {
                     since.store(clock.elapsed().as_millis() as u64, Ordering::Relaxed);
                     let input = self.parser.input(self.files, self.seed, number);
                     let fault = |fault: String| repeat(self.parser, self.seed, number, &fault);
-                    let (reached, took) = one(self.parser, &input).map_err(fault)?;
+                    let Read { reached, took, bytes } = one(self.parser, &input).map_err(fault)?;
                     match reached {
                         Reached::Form => counts.form += 1,
                         Reached::Meaning => counts.meaning += 1,
                         Reached::Accepted => counts.accepted += 1,
                     }
                     counts.longest = counts.longest.max(took);
+                    counts.largest = counts.largest.max(bytes);
                 }
                 Ok(counts)
             };
@@ -225,20 +233,41 @@ impl Trial<'_> {
     }
 }
 
-/// Reads one input: how far it came, and how long it took; too long only if it is so again, as the machine may have had other work.
-fn one(parser: &Parser, input: &[u8]) -> Result<(Reached, Duration), String> {
+/// What came of an input.
+struct Read {
+    reached: Reached,
+    took: Duration,
+    /// The most memory that was allocated at once.
+    bytes: u64,
+}
+
+/// Reads one input; it took too long only if it does so again, as the machine may have had other work.
+fn one(parser: &Parser, input: &[u8]) -> Result<Read, String> {
     let read = || {
-        let start = Instant::now();
-        let reached = catch_unwind(|| (parser.read)(input));
-        let reached = reached.map_err(|_| format!("panics: {}", LAST.with_borrow(String::clone)))?;
-        Ok::<_, String>((reached, start.elapsed()))
+        let mut read = Err(String::new());
+        let allocated = allocation_counter::measure(|| {
+            let start = Instant::now();
+            let reached = catch_unwind(|| (parser.read)(input));
+            read = reached
+                .map(|reached| (reached, start.elapsed()))
+                .map_err(|_| format!("panics: {}", LAST.with_borrow(String::clone)));
+        });
+        let (reached, took) = read?;
+        Ok::<_, String>(Read { reached, took, bytes: allocated.bytes_max })
     };
-    let (reached, took) = read()?;
-    if took <= LIMIT {
-        return Ok((reached, took));
+    let mut result = read()?;
+    if result.took > LIMIT {
+        result = read()?;
     }
-    let (reached, again) = read()?;
-    if again <= LIMIT { Ok((reached, again)) } else { Err(format!("takes {again:.1?}")) }
+    let Read { took, bytes, .. } = result;
+    if took > LIMIT {
+        return Err(format!("takes {took:.1?}"));
+    }
+    let most = 4 * input.len() as u64 + MEMORY;
+    if bytes > most {
+        return Err(format!("of {} bytes takes {bytes} bytes of memory, expected at most {most}", input.len()));
+    }
+    Ok(result)
 }
 
 /// What an input did, and how to make it again.
@@ -247,4 +276,32 @@ fn repeat(parser: &Parser, seed: u64, number: u64, fault: &str) -> String {
     format!(
         "{name}: input {number} of seed {seed} {fault}\n  `mutations --parser {name} --seed {seed} --input {number}` makes it again"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::damage;
+
+    /// A parser that believes the first byte, in MiB.
+    const BELIEVES: Parser = Parser {
+        name: "believes",
+        read: |bytes| match std::hint::black_box(vec![1u8; usize::from(bytes[0]) << 20]).len() {
+            0 => Reached::Form,
+            _ => Reached::Accepted,
+        },
+        tokens: &[],
+        damage: damage::damaged,
+    };
+
+    #[test]
+    fn memory_taken_on_an_inputs_word_alone_is_a_fault_that_says_how_much() {
+        assert!(one(&BELIEVES, &[16]).is_ok_and(|read| read.bytes == 16 << 20 && read.reached == Reached::Accepted));
+        let fault = one(&BELIEVES, &[17]).err().unwrap_or_default();
+        assert_eq!(fault, "of 1 bytes takes 17825792 bytes of memory, expected at most 16777220");
+        let panics = one(&BELIEVES, &[]).err().unwrap_or_default();
+        assert!(panics.starts_with("panics"), "{panics}");
+        // The counts begin anew behind a panic.
+        assert!(one(&BELIEVES, &[1]).is_ok_and(|read| read.bytes == 1 << 20));
+    }
 }
