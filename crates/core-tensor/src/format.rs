@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, ops::Deref};
 
-use kernels::{Integers, Isa};
+use kernels::{GROUP, Integers, Isa};
 
 /// A number format, open to whoever implements [`BlockFormat`]. Two of one name are the same.
 #[derive(Clone, Copy)]
@@ -105,6 +105,13 @@ impl Format {
     /// Whether a model can be computed with its weights.
     pub fn is_float(self) -> bool {
         self.unpack().is_some()
+    }
+
+    /// How rows of so many weights are read as integers; `None` where they are none, or a row is not made of whole blocks and
+    /// [groups](kernels::GROUP), of which there is at least one.
+    pub fn integers_in_rows_of(self, width: usize) -> Option<IntegerForm> {
+        let is_whole = width > 0 && width.is_multiple_of(GROUP) && width.is_multiple_of(self.weights());
+        self.integers().filter(|_| is_whole)
     }
 
     /// How many bytes so many weights take; `None` where they are no whole number of blocks, or more than 64 bits can count.
@@ -254,5 +261,40 @@ mod tests {
         assert_eq!(Format::F32.size_of(&[1 << 40, 0, 9]), Some(0));
         assert_eq!(Format::F32.size_of(&[usize::MAX, 0]), None);
         assert_eq!(Format::F16.size_of(&[0, 1 << 62, 3, 3]), None);
+    }
+
+    /// Blocks of some weights, a byte each, that are integers.
+    struct Bytes(usize);
+
+    impl BlockFormat for Bytes {
+        fn name(&self) -> &'static str {
+            "BYTES"
+        }
+
+        fn weights(&self) -> usize {
+            self.0
+        }
+
+        fn bytes(&self) -> usize {
+            self.0
+        }
+
+        fn unpack(&self) -> Option<Unpack> {
+            None
+        }
+
+        fn integers(&self) -> Option<IntegerForm> {
+            Some(IntegerForm { read: |_, _| {}, has_shifts: false })
+        }
+    }
+
+    #[test]
+    fn rows_are_integers_only_where_they_are_whole_groups_and_whole_blocks() {
+        let are_integers = |format: Format, width: usize| format.integers_in_rows_of(width).is_some();
+        let (narrow, wide) = (Format(&Bytes(16)), Format(&Bytes(8 * GROUP)));
+        assert!(are_integers(narrow, GROUP) && are_integers(narrow, 3 * GROUP));
+        assert!(!are_integers(narrow, 16) && !are_integers(narrow, GROUP + 16) && !are_integers(narrow, 0));
+        assert!(are_integers(wide, 8 * GROUP) && !are_integers(wide, GROUP) && !are_integers(wide, 12 * GROUP));
+        assert!(!are_integers(Format::F32, GROUP));
     }
 }

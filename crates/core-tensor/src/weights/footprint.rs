@@ -32,17 +32,13 @@ pub(super) fn floats(shape: &[usize]) -> u64 {
 /// Bytes of a matrix `[d_out, d_in]`.
 pub(super) fn matrix(format: Format, at: Place, [d_out, d_in]: [usize; 2]) -> u64 {
     match at {
-        Place::Cpu(Compute::Integers) if are_integers(format, d_in) => {
+        // They are multiplied as they are stored.
+        Place::Cpu(Compute::Integers) if format.integers_in_rows_of(d_in).is_some() => {
             format.size_of(&[d_out, d_in]).unwrap_or(u64::MAX)
         }
         Place::Cpu(compute) => Tile::of_matrix(compute, format).times(d_out, d_in, 1),
         Place::Device(compute) => product(width(compute), &[d_out, d_in]),
     }
-}
-
-/// Whether a matrix is multiplied as it is stored, in [`Compute::Integers`].
-fn are_integers(format: Format, d_in: usize) -> bool {
-    format.integers().is_some() && d_in.is_multiple_of(kernels::GROUP) && d_in.is_multiple_of(format.weights())
 }
 
 /// Bytes of a convolution's parameters, `[c_out, c_in, kernel, kernel]`.

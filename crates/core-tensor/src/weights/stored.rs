@@ -3,7 +3,7 @@
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use half::slice::HalfBitsSliceExt;
-use kernels::{GROUP, IntegerSource, Integers};
+use kernels::{IntegerSource, Integers};
 
 use super::{
     Format,
@@ -226,9 +226,8 @@ impl Stored {
     /// How the weights of a matrix are read as integers; `None` where they are none, or a row is not made of whole blocks and groups.
     pub(super) fn integers(&self) -> Option<IntegerForm> {
         let &[_, width] = &*self.shape else { return None };
-        let is_whole = width.is_multiple_of(GROUP) && width.is_multiple_of(self.format.weights()) && width > 0;
         let has_groups = || self.segments.iter().all(|segment| segment.has_groups_of(self.format, width));
-        self.format.integers().filter(|_| is_whole && has_groups())
+        self.format.integers_in_rows_of(width).filter(|_| has_groups())
     }
 
     /// Whether its weights are scaled once they are unpacked.
