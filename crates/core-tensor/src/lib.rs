@@ -21,6 +21,7 @@ pub mod layers;
 mod mapped;
 pub mod ops;
 pub mod pickle;
+mod read_ahead;
 pub mod safetensors;
 mod weights;
 
