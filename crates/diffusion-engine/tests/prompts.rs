@@ -86,6 +86,14 @@ fn words_change_between_the_steps_and_each_prompt_is_encoded_once() {
 }
 
 #[test]
+fn the_same_words_are_encoded_once_for_both_prompts_for_every_picture_and_in_both_passes() {
+    let model = Toy::new();
+    let job = Job::of(Txt2Img { batch: 3, ..guided("a", "a", 2.0) }).unwrap().then(1.0, |_| ()).unwrap();
+    finished(run(&model, job));
+    assert_eq!(model.encoded.load(Ordering::Relaxed), 1);
+}
+
+#[test]
 fn a_negative_prompt_changes_by_itself() {
     assert_eq!(lengths(guided("[a|bb]", "[aaa:bbbb:1]", 2.0).steps(4)), [1, -3, 1, -3, 2, -4, 1, -4]);
     // one that says the same as the positive one is still the negative one
