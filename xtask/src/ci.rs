@@ -109,7 +109,7 @@ fn targets() -> Done {
         println!("not run: the kernels on NEON; they need {ARM_LINKER} and {ARM_EMULATOR}, which `.ci/run` installs");
         return cargo(&format!("check --package kernels --target {ARM}"));
     }
-    let mut twins = cargo_command(&format!("test --package kernels --test twins --target {ARM}"));
+    let mut twins = cargo_command(&format!("test --package kernels --test twins --test integers --target {ARM}"));
     twins.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", ARM_LINKER);
     twins.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", format!("{ARM_EMULATOR} -L /usr/aarch64-linux-gnu"));
     // A third of what it draws elsewhere: an emulated processor is slow.

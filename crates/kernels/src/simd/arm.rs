@@ -34,6 +34,12 @@ impl Simd for Neon {
             vmulq_f32(a, vreinterpretq_f32_s32(bits))
         };
         copysign(a: float32x4_t, b: float32x4_t) -> float32x4_t = vbslq_f32(vdupq_n_u32(1 << 31), b, a);
+        dot_integers(a: float32x4_t, b: float32x4_t, sum: float32x4_t) -> float32x4_t = {
+            let (a, b) = (vreinterpretq_s16_f32(a), vreinterpretq_s16_f32(b));
+            let products = vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b));
+            vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(sum), products))
+        };
+        of_integers(a: float32x4_t) -> float32x4_t = vcvtq_f32_s32(vreinterpretq_s32_f32(a));
         sum(a: float32x4_t) -> f32 = vaddvq_f32(a);
         greatest(a: float32x4_t) -> f32 = vmaxvq_f32(a);
     }
