@@ -4,12 +4,16 @@
 
 mod tiny;
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
 
 use forge::core_tensor::{WeightSource, safetensors::Safetensors};
 use quant::Gguf;
 
-use crate::tiny::{Tensors, Tiny, golden};
+use crate::tiny::{Tensors, Tiny, golden, wait};
 
 const TYPES: [&str; 18] = [
     "f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl",
@@ -158,8 +162,61 @@ fn nothing_that_is_read_is_written_over_and_nothing_is_left_of_what_fails() {
         ran.refused(code, &["txt_in.weight", words]);
         assert!(!tiny.path("out.gguf").exists());
     }
-    let left = fs::read_dir(tiny.path(""))
-        .unwrap()
-        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".forge"));
-    assert_eq!(left.count(), 0);
+    assert_eq!(unfinished(&tiny), 0);
+}
+
+/// How many unfinished files are left.
+fn unfinished(tiny: &Tiny) -> usize {
+    let names = fs::read_dir(tiny.path("")).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with(".forge")).count()
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_conversion_ends_with_130_and_leaves_no_file() {
+    let tiny = Tiny::quick();
+    for signal in ["-INT", "-TERM"] {
+        // given one whose first tensor was written
+        let line = ["convert", &demo(), "m.gguf", "--type", "q3_k", "--json"];
+        let mut child = tiny.command(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut told = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let first = told.next().unwrap();
+        assert!(first.contains(r#""event":"tensor""#) && unfinished(&tiny) == 1, "{first}");
+        // when it is interrupted
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        // then it says so, and neither the file nor a part of it is there
+        let last = told.last().unwrap();
+        assert_eq!(wait(&mut child).code(), Some(130), "{last}");
+        assert!(last.contains("cancelled") && !tiny.path("m.gguf").exists(), "{last}");
+        assert_eq!(unfinished(&tiny), 0);
+    }
+}
+
+#[test]
+fn a_folder_in_shards_becomes_one_file_of_all_of_them() {
+    let tiny = Tiny::quick();
+    let folder = golden("tiny-diffusers/transformer");
+    let shards: Vec<_> = ["00001", "00002"]
+        .map(|i| folder.join(format!("diffusion_pytorch_model-{i}-of-00002.safetensors")))
+        .iter()
+        .map(|shard| Safetensors::open(shard).unwrap())
+        .collect();
+    let weights = |source: &dyn WeightSource| -> usize {
+        let shapes = source.manifest().iter().map(|(_, form)| form.shape.iter().product::<usize>());
+        shapes.sum()
+    };
+    tiny.forge(&["convert", &folder.display().to_string(), "m.gguf", "--type", "q8_0"]).done();
+    let whole = Gguf::open(&tiny.path("m.gguf")).unwrap();
+    assert_eq!(weights(&whole), shards.iter().map(|shard| weights(shard)).sum::<usize>());
+    // and a folder that lacks a shard of its index is refused by the shard's name
+    let lacking = tiny.path("lacking");
+    fs::create_dir(&lacking).unwrap();
+    for name in ["config.json", "diffusion_pytorch_model.safetensors.index.json"] {
+        fs::copy(folder.join(name), lacking.join(name)).unwrap();
+    }
+    let first = "diffusion_pytorch_model-00001-of-00002.safetensors";
+    fs::copy(folder.join(first), lacking.join(first)).unwrap();
+    let ran = tiny.forge(&["convert", "lacking", "n.gguf", "--type", "q8_0"]);
+    ran.refused(4, &["diffusion_pytorch_model-00002-of-00002.safetensors"]);
+    assert!(!tiny.path("n.gguf").exists());
 }

@@ -8,6 +8,7 @@ use std::{
 use core_tensor::{Format, Stored as Tensor, WeightSource};
 use diffusion_engine::{Cancel, Error as RunError};
 use quant::encode::{BLOCK, EightBits, FourBits, packed};
+use rayon::prelude::*;
 
 use super::{
     Target,
@@ -32,6 +33,10 @@ impl<E: Into<Error>> From<E> for Stop {
 /// Weights that are unpacked and packed at once, about.
 const AT_ONCE: usize = 1 << 22;
 
+/// Weights that one thread compares or unpacks, one after the other: whole blocks of every format. The sums over a tensor are those of
+/// its parts in their order, so that they are the same for any number of threads.
+const OF_A_THREAD: usize = 1 << 14;
+
 /// A file in the making.
 pub(super) struct Packing<'a> {
     out: &'a mut dyn Write,
@@ -41,7 +46,7 @@ pub(super) struct Packing<'a> {
 }
 
 /// What weights became of.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Loss {
     /// The sum of the squares of the weights.
     pub(super) squares: f64,
@@ -49,6 +54,29 @@ pub(super) struct Loss {
     pub(super) off: f64,
     /// The most that one is off.
     pub(super) most: f32,
+}
+
+impl Loss {
+    /// What some weights became of.
+    fn of(weights: &[f32], values: &[f32]) -> Self {
+        let parts = weights.par_chunks(OF_A_THREAD).zip(values.par_chunks(OF_A_THREAD));
+        let parts: Vec<Self> = parts.map(|(weights, values)| Self::of_part(weights, values)).collect();
+        parts.into_iter().fold(Self::default(), Self::and)
+    }
+
+    fn of_part(weights: &[f32], values: &[f32]) -> Self {
+        weights.iter().zip(values).fold(Self::default(), |loss, (weight, value)| {
+            let difference = (weight - value).abs();
+            let squares = f64::from(*weight) * f64::from(*weight);
+            let off = f64::from(difference) * f64::from(difference);
+            loss.and(Self { squares, off, most: difference })
+        })
+    }
+
+    fn and(self, other: Self) -> Self {
+        let Self { squares, off, most } = other;
+        Self { squares: self.squares + squares, off: self.off + off, most: self.most.max(most) }
+    }
 }
 
 impl<'a> Packing<'a> {
@@ -97,7 +125,9 @@ impl<'a> Packing<'a> {
         self.each(planned, stored, |packing, weights| {
             let bytes = packed(format, weights).ok_or(ConvertFault::Size)?;
             values.resize(weights.len(), 0.0);
-            unpack(&bytes, &mut values);
+            let of_part = OF_A_THREAD / format.weights() * format.bytes();
+            let parts = values.par_chunks_mut(OF_A_THREAD).zip(bytes.par_chunks(of_part));
+            parts.for_each(|(values, bytes)| unpack(bytes, values));
             packing.see(planned, &mut loss, weights, &values)?;
             packing.put(&bytes)
         })?;
@@ -110,8 +140,8 @@ impl<'a> Packing<'a> {
         self.each(planned, stored, |packing, weights| {
             let (bytes, of_blocks) = kind.packed(weights);
             let number = |i: usize| usize::from(bytes[i / 2] >> (if i.is_multiple_of(2) { 4 } else { 0 }) & 15);
-            values.clear();
-            values.extend((0..weights.len()).map(|i| table[number(i)] * of_blocks[i / BLOCK]));
+            let values_of = (0..weights.len()).into_par_iter().with_min_len(OF_A_THREAD);
+            values_of.map(|i| table[number(i)] * of_blocks[i / BLOCK]).collect_into_vec(&mut values);
             packing.see(planned, &mut loss, weights, &values)?;
             scales.extend(of_blocks);
             packing.put(&bytes)
@@ -135,8 +165,8 @@ impl<'a> Packing<'a> {
         let (mut loss, mut values) = (Loss::default(), Vec::new());
         self.each(planned, stored, |packing, weights| {
             let bytes = kind.packed(weights, scale);
-            values.clear();
-            values.extend(bytes.iter().map(|byte| kind.value(*byte) * scale));
+            let values_of = bytes.par_iter().with_min_len(OF_A_THREAD);
+            values_of.map(|byte| kind.value(*byte) * scale).collect_into_vec(&mut values);
             packing.see(planned, &mut loss, weights, &values)?;
             packing.put(&bytes)
         })?;
@@ -190,15 +220,8 @@ impl<'a> Packing<'a> {
     /// # Errors
     /// A weight that is no number, or becomes none.
     fn see(&self, planned: &Planned, loss: &mut Loss, weights: &[f32], values: &[f32]) -> Result<(), Stop> {
-        let (mut squares, mut off) = (0.0, 0.0);
-        for (weight, value) in weights.iter().zip(values) {
-            let difference = (weight - value).abs();
-            squares += f64::from(*weight) * f64::from(*weight);
-            off += f64::from(difference) * f64::from(difference);
-            loss.most = loss.most.max(difference);
-        }
-        loss.squares += squares;
-        loss.off += off;
+        let here @ Loss { squares, off, .. } = Loss::of(weights, values);
+        *loss = loss.and(here);
         if !squares.is_finite() {
             let source = NotANumber { path: self.input.to_owned(), tensor: abridged(&planned.name) };
             return Err(Error::Damaged { what: "the weights can't be converted".into(), source }.into());
@@ -211,5 +234,29 @@ impl<'a> Packing<'a> {
             return Err(ConvertFault::Range { tensor: abridged(&planned.name), target }.into());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_is_the_same_to_the_bit_for_any_number_of_threads() {
+        let weights: Vec<f32> = (0..5 * OF_A_THREAD + 77).map(|i| (i as f32 * 0.37).sin()).collect();
+        let values: Vec<f32> = weights.iter().map(|weight| (weight * 16.0).round() / 16.0).collect();
+        let [one, three] = [1, 3].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| Loss::of(&weights, &values))
+        });
+        assert_eq!(one, three);
+        // and what one after the other comes to, but for the order of the sums
+        let squares: f64 = weights.iter().map(|weight| f64::from(*weight).powi(2)).sum();
+        let off: f64 = weights.iter().zip(&values).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+        assert!((one.squares - squares).abs() < 1e-9 * squares && (one.off - off).abs() < 1e-9 * off, "{one:?}");
+        assert!(one.most <= 1.0 / 32.0 && one.most > 0.9 / 32.0, "{one:?}");
+        // A number that is none is not lost among others.
+        assert!(Loss::of(&[1.0, f32::NAN], &[1.0, 0.0]).squares.is_nan());
+        assert!(Loss::of(&[1.0, 2.0], &[1.0, f32::INFINITY]).off.is_infinite());
     }
 }
