@@ -114,6 +114,9 @@ fn every_truncation_is_an_error() {
 #[test]
 fn headers_that_lie_are_refused() {
     let huge = |at: usize, found: u64| with(move |file| file.counts[at] = Some(found));
+    // What a tensor takes in the list at least, behind the magic number, the version and the count.
+    let room = (good().bytes().len() as u64 - 16) / 25;
+    let cut = |length: usize| good().bytes()[..length].to_vec();
     refuse(vec![
         ("nothing", vec![], fault!(Cut { what: "the magic number", needs: 4, left: 0 })),
         ("the predecessor", b"ggml\x03\0\0\0".to_vec(), fault!(Magic { found: [b'g', b'g', b'm', b'l'] })),
@@ -124,6 +127,15 @@ fn headers_that_lie_are_refused() {
         ("2^64 - 1 tensors", huge(0, u64::MAX), fault!(Count { what: "tensors", found: u64::MAX, .. })),
         ("2^61 tensors, as in CVE-2024-21802", huge(0, 1 << 61), fault!(Count { what: "tensors", .. })),
         ("2^61 keys, as in CVE-2024-23605", huge(1, 1 << 61), fault!(Count { what: "entries of metadata", .. })),
+        (
+            "tensors whose list wraps once it is bytes, as in llama.cpp#15711",
+            huge(0, u64::MAX / 25 + 2),
+            fault!(Count { what: "tensors", .. }),
+        ),
+        ("one tensor more than there is room for", huge(0, room + 1), fault!(Count { what: "tensors", .. })),
+        ("as many tensors as there is room for", huge(0, room), fault!(Cut { .. } | NoName { .. } | LongName { .. })),
+        ("16 bytes, as in stable-diffusion.cpp#1395", cut(16), fault!(Cut { .. })),
+        ("91 bytes, as in stable-diffusion.cpp#1396", cut(91), fault!(Cut { .. })),
         ("one tensor more", huge(0, 2), fault!(Cut { .. } | NoName { .. } | LongName { .. } | NotText { .. })),
         ("one key more", huge(1, 2), fault!(Cut { .. } | ValueType { .. })),
         (
@@ -146,8 +158,19 @@ fn metadata_that_lies_is_refused() {
     refuse(vec![
         ("alignment 0, as in llama.cpp#24997", alignment(0), fault!(Alignment { found: 0, .. })),
         ("alignment 3", alignment(3), fault!(Alignment { found: 3, .. })),
+        ("an alignment of 128 KiB", alignment(1 << 17), fault!(Alignment { found: 131_072, limit: 65_536 })),
         ("an alignment of 2 GiB", alignment(1 << 31), fault!(Alignment { .. })),
         ("an alignment that is a text", with_entry("general.alignment", TEXT, &text(b"32")), fault!(WrongType { .. })),
+        (
+            "an alignment that is a byte in a list and read as a wider number, as in llama.cpp#26690",
+            with_entry("general.alignment", LIST, &list(U8, 1, &[32])),
+            fault!(WrongType { expected: "an unsigned integer of 32 bits", found: "a list", .. }),
+        ),
+        (
+            "an alignment of a byte",
+            with_entry("general.alignment", U8, &[32]),
+            fault!(WrongType { found: "an unsigned integer of 8 bits", .. }),
+        ),
         ("a type that does not exist", with_entry("k", 13, &[0; 8]), fault!(ValueType { found: 13, .. })),
         ("a type of 2^32 - 1", with_entry("k", u32::MAX, &[]), fault!(ValueType { .. })),
         ("a truth value of 2", with_entry("k", TRUTH, &[2]), fault!(Truth { found: 2, .. })),
@@ -159,6 +182,11 @@ fn metadata_that_lies_is_refused() {
             fault!(NotText { .. }),
         ),
         ("a key twice", with_entry("general.architecture", U8, &[0]), fault!(KeyTwice { .. })),
+        (
+            "4 GiB of texts in few bytes, as in CVE-2025-66960 and candle#3533",
+            with_entry("tokenizer.ggml.tokens", LIST, &list(TEXT, 1 << 29, &[0; 16])),
+            fault!(Count { what: "values of a list", .. }),
+        ),
         ("a text of 1 GiB in 50 bytes", with_entry("k", TEXT, &(1u64 << 30).to_le_bytes()), fault!(Cut { .. })),
         ("a text of 2^64 - 1 bytes", with_entry("k", TEXT, &u64::MAX.to_le_bytes()), fault!(Cut { .. })),
         ("a list of 2^64 - 1 bytes", with_entry("k", LIST, &list(U8, u64::MAX, &[])), fault!(Count { .. })),
@@ -240,8 +268,15 @@ fn tensors_that_lie_are_refused() {
         ("a negative shape", shape(KEY, &[-8, -8]), fault!(OriginalShape { .. })),
         ("a shape of too many dimensions", shape(KEY, &[1; 2000]), fault!(OriginalShape { .. })),
         ("a shape that is a text", with_entry(KEY, TEXT, &text(b"8,8")), fault!(WrongType { .. })),
+        ("a shape of floats", with_entry(KEY, LIST, &list(F32, 1, &[0; 4])), fault!(WrongType { .. })),
         ("a shape of texts", with_entry(KEY, LIST, &list(TEXT, 1, &text(b"8"))), fault!(WrongType { .. })),
     ]);
+}
+
+#[test]
+fn a_shape_of_narrow_integers_is_read_as_wide_as_they_are() {
+    let file = parse(with_entry("comfy.gguf.orig_shape.a", LIST, &list(U8, 2, &[4, 16]))).unwrap();
+    assert_eq!(file.manifest().get("a").unwrap().shape, [4, 16]);
 }
 
 #[test]
