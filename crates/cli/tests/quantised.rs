@@ -192,18 +192,69 @@ fn a_t5_in_gguf_is_told_from_its_relatives() {
     assert_eq!((&told["role"], &told["missing"], &told["unread"]), (&json!("a T5 encoder"), &json!([]), &json!([])));
 }
 
+#[test]
+fn a_clip_in_gguf_draws_what_its_values_draw_and_its_vision_half_is_refused() {
+    // given the CLIP of tiny-dev under the names of clip.cpp, whose `ffn_up` is now the one of its two matrices and now the other
+    let tiny = Tiny::quick();
+    let clip = floats(&Tensors::of(&tiny.role("clip")));
+    let draw = |file: &str| picture(&tiny, &["txt2img", "--config", "flux.toml", "--clip", file]);
+    let all: Vec<_> = clip.iter().filter(|(name, ..)| name != "text_model.embeddings.position_ids").cloned().collect();
+    tiny.write("clip.safetensors", {
+        let tensors: Vec<_> = (all.iter().cloned())
+            .map(|(name, shape, values)| (name, shape.iter().map(|&n| n as usize).collect(), Values::F32(values)))
+            .collect();
+        let mut bytes = Vec::new();
+        write(&mut bytes, &tensors).unwrap();
+        bytes
+    });
+    let expected = draw("clip.safetensors");
+    let under_names = |fc1: &str, fc2: &str| -> Vec<_> {
+        let renamed = |name: &str| {
+            let pairs =
+                [("text_model.", "t."), ("encoder.layers.", "blk."), ("embeddings.", ""), ("embedding", "embd")];
+            let more =
+                [("self_attn.", "attn_"), ("_proj.", "."), ("final_layer_norm", "post_ln"), ("layer_norm", "ln")];
+            let mlp = [("mlp.fc1", fc1), ("mlp.fc2", fc2)];
+            pairs.iter().chain(&more).chain(&mlp).fold(name.to_owned(), |name, (a, b)| name.replace(a, b))
+        };
+        all.iter().map(|(name, shape, values)| (renamed(name), shape.clone(), values.clone())).collect()
+    };
+    // when pictures are drawn with either, then they are those of its values
+    for (fc1, fc2) in [("ffn_down", "ffn_up"), ("ffn_up", "ffn_down")] {
+        tiny.write("clip.gguf", gguf(&under_names(fc1, fc2), |_, _| Kind::F32));
+        assert!(draw("clip.gguf") == expected, "{fc1}");
+        let told = &tiny.forge(&["inspect", "--json", "clip.gguf"]).done().json()[0];
+        let found = (&told["role"], &told["missing"], &told["unread"]);
+        assert_eq!(found, (&json!("a CLIP text encoder"), &json!([]), &json!([])), "{fc1}");
+    }
+    // and the half that looks at pictures is told
+    let vision = [("v.blk.0.attn_q.weight".to_owned(), vec![2, 2], vec![0.5; 4])];
+    tiny.write("vision.gguf", gguf(&vision, |_, _| Kind::F32));
+    tiny.txt2img(&["--clip", "vision.gguf"]).refused(4, &["the vision half of a CLIP"]);
+}
+
+/// A text as GGUF has it.
+fn text(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+}
+
 /// A GGUF file with the pieces of a tokenizer in its metadata.
 fn with_pieces(file: &[u8], pieces: &[&str]) -> Vec<u8> {
-    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
     let [kind_of_text, kind_of_list] = [8u32, 9].map(u32::to_le_bytes);
-    let mut entries = [text("tokenizer.ggml.tokens"), [kind_of_list, kind_of_text].concat()].concat();
-    entries.extend((pieces.len() as u64).to_le_bytes());
-    pieces.iter().for_each(|piece| entries.extend(text(piece)));
+    let mut list = [&kind_of_list[..], &kind_of_text, &(pieces.len() as u64).to_le_bytes()].concat();
+    pieces.iter().for_each(|piece| list.extend(text(piece)));
+    with_entries(file, &[("tokenizer.ggml.tokens", list)])
+}
+
+/// A GGUF file with more metadata: keys, and values behind the numbers of their types.
+fn with_entries(file: &[u8], more: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let kind_of_text = 8u32.to_le_bytes();
+    let mut entries: Vec<u8> = more.iter().flat_map(|(key, value)| [text(key), value.clone()].concat()).collect();
     // Tensors stay where they are behind the header if that grows by as much as they are aligned to.
     entries.extend([&text("filler")[..], &kind_of_text].concat());
     let filled = (entries.len() + 8).next_multiple_of(32) - entries.len() - 8;
     entries.extend(text(&" ".repeat(filled)));
-    let count = u64::from_le_bytes(file[16..24].try_into().unwrap()) + 2;
+    let count = u64::from_le_bytes(file[16..24].try_into().unwrap()) + 1 + more.len() as u64;
     [&file[..16], &count.to_le_bytes(), &entries, &file[24..]].concat()
 }
 
@@ -218,6 +269,44 @@ fn a_t5_whose_file_brings_another_vocabulary_is_refused_where_it_differs() {
     refused(&[], "piece 0 of the file's vocabulary is missing, T5's is `<pad>`");
     refused(&["<pad>", "</s>"], "piece 2 of the file's vocabulary is missing, T5's is `<unk>`");
     refused(&["<pad>", "<eos>"], "piece 1 of the file's vocabulary is `<eos>`, T5's is `</s>`");
+    // A number in a piece is no index of anything (llama.cpp#25969).
+    refused(&["<pad>", "</s>", "<unk>", "<0x-1>"], "piece 3 of the file's vocabulary is `<0x-1>`, T5's is");
+    // Of numbers none is a piece.
+    let [kind_of_list, kind_of_number] = [9u32, 4].map(u32::to_le_bytes);
+    let numbers = [&kind_of_list[..], &kind_of_number, &1u64.to_le_bytes(), &7u32.to_le_bytes()].concat();
+    tiny.write("t5.gguf", with_entries(&file, &[("tokenizer.ggml.tokens", numbers)]));
+    tiny.txt2img(&["--t5", "t5.gguf"]).refused(4, &["t5.gguf", "piece 0 of the file's vocabulary is missing"]);
+}
+
+#[test]
+fn what_a_file_says_of_its_size_is_not_believed() {
+    // given a T5 whose metadata claims other sizes than its tensors have, as in llama.cpp#25821
+    let tiny = Tiny::quick();
+    let file = std::fs::read(golden("tiny-gguf/t5.gguf")).unwrap();
+    let kind_of_number = 4u32.to_le_bytes();
+    let number = |number: u32| [kind_of_number, number.to_le_bytes()].concat();
+    let sizes = ["block_count", "embedding_length", "attention.head_count", "feed_forward_length", "context_length"];
+    let draw = || picture(&tiny, &["txt2img", "--config", "flux.toml", "--t5", "t5.gguf"]);
+    tiny.write("t5.gguf", &file);
+    let expected = draw();
+    // when it is drawn with, then the picture is that of its tensors
+    for claimed in [0, 1, i32::MAX as u32, u32::MAX] {
+        let keys = sizes.map(|size| format!("t5encoder.{size}"));
+        let entries: Vec<_> = keys.iter().map(|key| (key.as_str(), number(claimed))).collect();
+        tiny.write("t5.gguf", with_entries(&file, &entries));
+        assert!(draw() == expected, "{claimed}");
+    }
+}
+
+#[test]
+fn a_file_is_read_as_what_it_is_and_not_as_what_it_is_called() {
+    let tiny = Tiny::quick();
+    let file = std::fs::read(golden("tiny-gguf/t5.gguf")).unwrap();
+    for name in ["t5.gguf", "t5.GGUF", "t5.safetensors", "t5.SAFETENSORS", "t5.ckpt", "t5.json", "t5"] {
+        tiny.write(name, &file);
+        let told = &tiny.forge(&["inspect", "--json", name]).done().json()[0];
+        assert_eq!((&told["role"], &told["missing"]), (&json!("a T5 encoder"), &json!([])), "{name}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use core_tensor::{Layout, Weights};
 
 use super::{Count, Duty, Is, Kind, Network, Spelling, Word};
-use crate::{Clip, ClipConfig, ClipDimensions, OpenClipNames};
+use crate::{Clip, ClipConfig, ClipDimensions, LlamaNames, OpenClipNames};
 
 /// The id of a CLIP-L, and of any CLIP of a size that no other kind is known by, under Hugging Face's names.
 pub const CLIP: &str = "clip";
@@ -19,6 +19,10 @@ pub const OPEN_CLIP: &str = "open-clip";
 const TABLE: &str = "text_model.embeddings.token_embedding.weight";
 const BARE_TABLE: &str = "embeddings.token_embedding.weight";
 const RESBLOCKS: [&str; 2] = ["transformer.resblocks.0.attn.in_proj_weight", "token_embedding.weight"];
+
+/// The same under the names of clip.cpp.
+const LLAMA_TABLE: &str = "t.token_embd.weight";
+const LLAMA_MARKS: [&str; 2] = [LLAMA_TABLE, "t.blk.0.attn_q.weight"];
 
 const G: &str = "CLIP-G, a text encoder of width 1280";
 const H: &str = "CLIP-H, a text encoder of width 1024";
@@ -46,11 +50,16 @@ pub fn kinds() -> Vec<Kind> {
         renamed(sized(H, &RESBLOCKS, RESBLOCKS[1], 1024).id(CLIP_H)),
         renamed(long(&RESBLOCKS, "positional_embedding").id(OPEN_CLIP)),
         renamed(of("a CLIP in OpenCLIP's layout", &RESBLOCKS).id(OPEN_CLIP)),
+        from_gguf(long(&LLAMA_MARKS, "t.position_embd.weight").id(CLIP)),
+        from_gguf(sized(G, &LLAMA_MARKS, LLAMA_TABLE, 1280).id(CLIP_G)),
+        from_gguf(sized(H, &LLAMA_MARKS, LLAMA_TABLE, 1024).id(CLIP_H)),
+        from_gguf(of(NAME, &LLAMA_MARKS).id(CLIP)),
         of(NAME, &[TABLE]).id(CLIP),
         of(NAME, &[BARE_TABLE]).id(CLIP),
         of(NAME, &["text_model.encoder.layers.0.self_attn.q_proj.weight"]).id(CLIP),
         of(VISION, &["vision_model.embeddings.patch_embedding.weight"]),
         of(VISION, &["visual.conv1.weight", "visual.class_embedding"]),
+        of(VISION, &["v.blk.0.attn_q.weight"]),
         of("a BERT text encoder, as Chinese CLIPs have", &["embeddings.word_embeddings.weight"]),
     ]
 }
@@ -59,6 +68,11 @@ pub fn kinds() -> Vec<Kind> {
 fn renamed(kind: Kind) -> Kind {
     let kind = kind.renamed(|source, prefix| Arc::new(OpenClipNames::under(prefix, source)));
     kind.placed(OpenClipNames::place_of)
+}
+
+/// One under the names of clip.cpp, as GGUF files have them, under Hugging Face's.
+fn from_gguf(kind: Kind) -> Kind {
+    kind.renamed(|source, prefix| Arc::new(LlamaNames::clip_under(prefix, source)))
 }
 
 /// What messages call it.
