@@ -73,8 +73,9 @@ mod tests {
         let layout = || {
             Layout::of(|l| {
                 l.unbiased("other", 4, 6);
+                let mut blocks = l.at("blocks");
                 for i in 0..2 {
-                    let mut block = l.at("blocks").at(i);
+                    let mut block = blocks.at(i);
                     block.stacked("a", 4, &[4, 2]);
                     block.convolution("b", 2, 3, 1);
                 }

@@ -134,7 +134,7 @@ fn headers_that_lie_are_refused() {
         ),
         ("one tensor more than there is room for", huge(0, room + 1), fault!(Count { what: "tensors", .. })),
         ("as many tensors as there is room for", huge(0, room), fault!(Cut { .. } | NoName { .. } | LongName { .. })),
-        ("16 bytes, as in stable-diffusion.cpp#1395", cut(16), fault!(Cut { .. })),
+        ("16 bytes, as in stable-diffusion.cpp#1395", cut(16), fault!(Count { what: "tensors", found: 1, most: 0 })),
         ("91 bytes, as in stable-diffusion.cpp#1396", cut(91), fault!(Cut { .. })),
         ("one tensor more", huge(0, 2), fault!(Cut { .. } | NoName { .. } | LongName { .. } | NotText { .. })),
         ("one key more", huge(1, 2), fault!(Cut { .. } | ValueType { .. })),
