@@ -25,7 +25,7 @@ pub use self::{
     network::{Count, Is, Network, Settings, Word},
     part::{Part, Parts, Placement},
     spelling::{Span, Spelling},
-    work::Work,
+    work::{Work, Working},
 };
 
 /// What the inputs that an adapter adds to a layer are called below the layer's name, where a network takes such.
@@ -137,6 +137,13 @@ pub trait OpenedModel: Send + Sync {
 
     /// What a job holds beside the parts, and in which of its stages. What is no network's is [`Work::of`]'s.
     fn work(&self, job: &Job) -> Work;
+
+    /// Bytes that the inputs of its widest product take in each stage where weights are multiplied as the integers that they are stored as
+    /// (see [`Compute::Integers`](core_tensor::Compute::Integers)); none without more to say.
+    fn integers(&self, job: &Job) -> Vec<(&'static str, u64)> {
+        let _ = job;
+        Vec::new()
+    }
 
     /// Finds out what the model can't do of a job; without more to say, that a picture's sides are multiples of the card's.
     ///

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use core_tensor::{Latent, Tensor};
 
-use crate::{Error, Key, Model, Pass, Place, Wrap};
+use crate::{Error, Holds, Key, Model, Pass, Place, Wrap};
 
 use span::Span;
 
@@ -83,6 +83,15 @@ pub(crate) fn wraps(model: &dyn Model, pass: &Pass) -> Result<Vec<Arc<dyn Wrap>>
     }
     wraps.extend(pass.wraps.iter().map(|wrap| wrap.fork().unwrap_or_else(|| wrap.clone())));
     Ok(wraps)
+}
+
+/// What stands around a model in a pass holds of memory: what methods put there, those of its family (`own`) among them, and the pass's
+/// own.
+pub fn held(pass: &Pass, own: &[Method]) -> Holds {
+    let settings = Settings::of(pass);
+    let asked = all().iter().chain(own).filter(|method| method.is_asked(pass));
+    let wraps = asked.flat_map(|method| (method.wraps)(&settings)).chain(pass.wraps.iter().cloned());
+    wraps.fold(Holds::default(), |held, wrap| held.and(Holds { looks: wrap.hooks().is_some(), ..wrap.holds() }))
 }
 
 /// What a network is called in messages.

@@ -188,7 +188,7 @@ impl Run {
         let vae = self.model()?.vae();
         let Self { models, current, denoiser, at, inside, pixels, .. } = self;
         let (latent, pictures) = (at.latent, at.pictures);
-        drop((models, current.take(), denoiser, at.stepper, at.under));
+        drop((models, current.take(), denoiser, at.stepper, at.under, at.wraps));
         give_back_freed(&latent.0.device());
         let image = |(picture, (text, known)): (usize, (String, OnceCell<_>))| {
             let pixels = known.into_inner().map_or_else(|| decoded(&*vae, &latent, picture, &inside), Ok);

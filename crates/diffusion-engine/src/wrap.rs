@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use samplers::{Denoiser, Prediction, SigmaSpace, Sigmas};
 
-use crate::{Again, Clock, Encoded, Error, Hooks, Moment, Predictor};
+use crate::{Again, Clock, Encoded, Error, Holds, Hooks, Moment, Predictor};
 
 pub(crate) use count::Count;
 pub(crate) use finite::Finite;
@@ -70,6 +70,11 @@ pub trait Wrap: Send + Sync {
     /// What it does inside the networks, if anything.
     fn hooks(&self) -> Option<Arc<dyn Hooks>> {
         None
+    }
+
+    /// What it holds of memory, which plans count; a wrap that keeps tensors says how many.
+    fn holds(&self) -> Holds {
+        Holds::default()
     }
 }
 

@@ -135,6 +135,10 @@ impl OpenedModel for Opened {
         self.networks.work(job, Work::of(job, &self.card), self.encoder_bytes(job).unwrap_or(0))
     }
 
+    fn integers(&self, job: &Job) -> Vec<(&'static str, u64)> {
+        self.networks.integers(job)
+    }
+
     fn fits(&self, job: &Job) -> Result<(), Error> {
         self.encoder_bytes(job)?;
         job.passes().iter().try_for_each(|pass| pass.size.checked(self.card.size_multiple).map(drop))

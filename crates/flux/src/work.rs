@@ -2,8 +2,8 @@
 
 use diffusion_engine::{
     AnyVaeDimensions, ClipDimensions, Job, Pass, Size, T5Dimensions,
-    family::{Work, work},
-    tokenizing_bytes,
+    family::{Work, Working, work},
+    methods,
 };
 
 use crate::{Dimensions, PATCH, model::t5_tokens};
@@ -37,19 +37,31 @@ impl Networks {
         let tokens = |pass: &Pass| t5_tokens(pass, self.transformer.guidance);
 
         let prompts = passes().enumerate().map(|(i, pass)| self.prompts(job, i, pass)).max().unwrap_or(0);
-        let mut work = work.keeping("tokenizers", TOKENIZERS).keeping("prompts", prompts);
-        if job.encodes_pictures() || encoder > 0 {
-            let pictures = work::DECODED_COPIES.saturating_mul(Work::decoded(job));
-            work = work.then(
-                work::PICTURES,
-                [("the encoder", encoder), ("its maps", most(&encoding)), ("pictures", pictures)],
-            );
-        }
-        let text = most(&|pass| tokenizing_bytes(&pass.prompt).max(tokenizing_bytes(&pass.negative)));
-        let encoders = most(&|pass| self.t5.encoding_bytes(tokens(pass))).max(self.clip.encoding_bytes());
-        work = work.then(work::ENCODE, [("a block", encoders), ("texts", text)]);
-        work = work.then(work::SAMPLE, [("a block", most(&|pass| self.block(pass)))]);
-        work.then(work::DECODE, [("the decoder's maps", most(&decoding)), ("pictures", Work::decoded(job))])
+        let work = work.keeping("tokenizers", TOKENIZERS).keeping("prompts", prompts);
+        let working = Working {
+            encoder,
+            encoding: most(&encoding),
+            text: most(&|pass| self.t5.encoding_bytes(tokens(pass))).max(self.clip.encoding_bytes()),
+            step: most(&|pass| self.block(pass)),
+            decoding: most(&decoding),
+            // What is shown a control picture is asked for one.
+            is_shown: self.transformer.beside > self.transformer.in_channels,
+        };
+        work.remembering(job, |size| self.map(size)).working(job, &working)
+    }
+
+    /// What inputs take as integers, where weights are such.
+    pub(crate) fn integers(&self, job: &Job) -> Vec<(&'static str, u64)> {
+        let Dimensions { hidden, mlp, .. } = self.transformer;
+        let most = |of: &dyn Fn(&Pass) -> u64| job.passes().iter().map(of).max().unwrap_or(0);
+        let tokens = |pass: &Pass| t5_tokens(pass, self.transformer.guidance);
+        let text = most(&|pass| self.t5.widest_inputs(tokens(pass))).max(self.clip.widest_inputs());
+        // The last layer of a single block, which takes what attention and the inner layers make.
+        let step = most(&|pass| {
+            let (size, _) = methods::held(pass, &[]).called_with(pass.size);
+            (self.tokens(tokens(pass), size) as u64).saturating_mul(hidden.saturating_add(mlp) as u64)
+        });
+        vec![(work::ENCODE, work::as_integers(text)), (work::SAMPLE, work::as_integers(step))]
     }
 
     /// What the prompts of a pass come to, with the positions of their tokens.
@@ -65,24 +77,33 @@ impl Networks {
     /// Sines and cosines of the positions of a pass's tokens.
     fn positions(&self, text: usize, pass: &Pass) -> u64 {
         let head = self.transformer.axes.iter().sum::<usize>();
-        (self.tokens(text, pass) as u64).saturating_mul(head as u64).saturating_mul(4)
+        (self.tokens(text, pass.size) as u64).saturating_mul(head as u64).saturating_mul(4)
     }
 
     /// Tokens of a prompt and of a picture together.
-    fn tokens(&self, text: usize, pass: &Pass) -> usize {
+    fn tokens(&self, text: usize, size: Size) -> usize {
         let side = |side: usize| side / (self.decoder.factor() * PATCH).max(1);
-        text.saturating_add(side(pass.size.width).saturating_mul(side(pass.size.height)))
+        text.saturating_add(side(size.width).saturating_mul(side(size.height)))
     }
 
-    /// What a block of the transformer holds: pictures and prompts are predicted one by one.
+    /// The tokens of a picture between two blocks, in bytes.
+    fn map(&self, size: Size) -> u64 {
+        (self.tokens(0, size) as u64).saturating_mul(self.transformer.hidden as u64).saturating_mul(4)
+    }
+
+    /// What a block of the transformer holds: pictures and prompts are predicted one by one, and tiles too.
     fn block(&self, pass: &Pass) -> u64 {
         let Dimensions { hidden, mlp, .. } = self.transformer;
         let numbers = |of: &[(usize, usize)]| {
             of.iter().map(|&(times, n)| (times as u64).saturating_mul(n as u64)).fold(0, u64::saturating_add)
         };
-        let tokens = self.tokens(t5_tokens(pass, self.transformer.guidance), pass) as u64;
+        let held = methods::held(pass, &[]);
+        let (size, _) = held.called_with(pass.size);
+        let tokens = self.tokens(t5_tokens(pass, self.transformer.guidance), size) as u64;
         let values = numbers(&[(8, hidden), (6, mlp)]).saturating_mul(tokens);
         let panel = numbers(&[(2 * PANEL_ROWS, hidden.saturating_add(mlp))]);
-        values.saturating_add(panel).saturating_mul(4)
+        // What went into the first block and what came out of it, for who looks inside.
+        let seen = if held.looks { self.map(size).saturating_mul(2) } else { 0 };
+        values.saturating_add(panel).saturating_mul(4).saturating_add(seen)
     }
 }

@@ -1,5 +1,7 @@
 //! What a UNet holds while it predicts, counted from `unet.rs` and `blocks.rs`. Counts are f64, which no number in a file makes too large.
 
+use diffusion_engine::Holds;
+
 use crate::dimensions::{Block, Layer, Res, Transformer, UnetDimensions};
 
 /// Channels that a kernel fills a pixel, a token or a head up to.
@@ -15,17 +17,24 @@ impl UnetDimensions {
     /// How many bytes a prediction for a batch of latents of this height and width takes at most, for a prompt of so many tokens;
     /// parameters in memory are not counted, nor the little that each thread packs for itself.
     ///
-    /// Counted from the code, where all parameters stay in their file, and rounded up.
-    pub fn working_bytes(&self, latent: [usize; 2], tokens: usize, batch: usize) -> u64 {
+    /// Counted from the code, where all parameters stay in their file, and rounded up. `held` is what methods around it hold, of which
+    /// those inside it are counted here.
+    pub fn working_bytes(&self, latent: [usize; 2], tokens: usize, batch: usize, held: &Holds) -> u64 {
         let sizes = vec![latent.map(|side| side as f64)];
         let mut count = Count { sizes, batch: batch as f64, tokens, skips: Vec::new(), most: 0.0 };
         // The latent, the prompt and the vectors.
         let prompt = count.batch * tokens as f64 * self.context.unwrap_or(0) as f64;
         let given = count.values(self.in_channels) + prompt + count.batch * 8.0 * self.embedding as f64;
+        // What came out of the first block, for who looks inside.
+        let seen = if held.looks { count.values(self.first_channels()) } else { 0.0 };
 
         for block in &self.input_blocks {
             let made = count.block(block, true);
             count.skips.push(made);
+        }
+        if held.scores {
+            let scores = self.middle_block.iter().map(|layer| count.scores(layer)).fold(0.0, f64::max);
+            count.hold(scores);
         }
         let mut below = count.block(&self.middle_block, true);
         for block in &self.output_blocks {
@@ -36,7 +45,38 @@ impl UnetDimensions {
         count.hold(2.0 * below + count.packed(self.width) + RESULTS * count.values(self.out_channels));
 
         // A panel as it is stored and as it is multiplied with.
-        (4.0 * (given + count.most + 2.0 * self.panel())) as u64
+        (4.0 * (given + seen + count.most + 2.0 * self.panel())) as u64
+    }
+
+    /// What the first block hands on of one picture, in bytes.
+    pub fn map_bytes(&self, latent: [usize; 2]) -> u64 {
+        latent
+            .iter()
+            .fold(4, |bytes: u64, &side| bytes.saturating_mul(side as u64))
+            .saturating_mul(self.first_channels() as u64)
+    }
+
+    /// The most values that a matrix is given of one picture.
+    pub fn widest_inputs(&self, latent: [usize; 2]) -> u64 {
+        let mut sizes = vec![latent];
+        let mut most = 0;
+        for layer in self.input_blocks.iter().chain([&self.middle_block]).flatten() {
+            let [height, width] = sizes.last().copied().unwrap_or(latent);
+            match layer {
+                Layer::Transformer(transformer) => {
+                    let widest = transformer.mlp.max(transformer.inner) as u64;
+                    most = widest.saturating_mul(height as u64).saturating_mul(width as u64).max(most);
+                }
+                Layer::Down(_) => sizes.push([height, width].map(|side| side.div_ceil(2))),
+                Layer::Convolution(_) | Layer::Res(_) | Layer::Up(_) => {}
+            }
+        }
+        most
+    }
+
+    /// Channels behind the first block that is more than a convolution.
+    fn first_channels(&self) -> usize {
+        self.input_blocks.get(1).and_then(|block| block.last()).map_or(self.width, Layer::c_out)
     }
 
     /// The most values of a layer's parameters that are unpacked at a time.
@@ -116,6 +156,14 @@ impl Count {
         let gated = 2.0 * tokens + packed + (1.0 + RESULTS) * wide;
         let out = tokens + wide + packed_wide + RESULTS * tokens;
         x + [order, queries, of_pixels, of_prompt, gated, out].into_iter().fold(0.0, f64::max)
+    }
+
+    /// What the attention of a layer holds among pixels whose scores are one tensor: these, what becomes of them twice, and queries, keys,
+    /// values and what is made of them.
+    fn scores(&self, layer: &Layer) -> f64 {
+        let Layer::Transformer(Transformer { channels, inner, heads, .. }) = *layer else { return 0.0 };
+        let scores = self.batch * heads as f64 * self.pixels() * self.pixels();
+        self.values(channels) + 8.0 * self.values(inner) + 4.0 * scores
     }
 
     /// What a convolution is given, what it packs of it, and what it makes.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use core_tensor::{Compute, Device, Residency, Tensor, Weights, safetensors::Safetensors};
-use diffusion_engine::Inside;
+use diffusion_engine::{Holds, Inside};
 use fixtures::path;
 use peak_alloc::PeakAlloc;
 use stable_diffusion::{LdmUnetNames, Unet};
@@ -41,7 +41,7 @@ fn a_unet_takes_no_more_than_it_says_and_not_much_less() {
                 drop(out);
                 // then it takes what was said
                 let taken = (HEAP.peak_usage() - before) as u64;
-                let said = dimensions.working_bytes([height, width], tokens, batch);
+                let said = dimensions.working_bytes([height, width], tokens, batch, &Holds::default());
                 let of = format!("{case}, {residency:?}, {compute:?}, {batch} of {height} x {width}");
                 assert!(taken <= said + SCRATCH && taken > said / 2, "{of}: {taken} bytes, said {said}");
             }

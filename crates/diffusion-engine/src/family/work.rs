@@ -2,7 +2,7 @@
 
 use memory::{Bytes, Held, Stage};
 
-use crate::{Card, Job, Pass, Size};
+use crate::{Card, Job, Origin, Pass, Size, methods, tokenizing_bytes};
 
 /// What a job holds of a model beside its parts: some of it from the beginning to the end, some while a stage lasts.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,16 +13,16 @@ pub struct Work {
     pub stages: Vec<Stage>,
 }
 
-/// Encoding pictures that a run starts from.
+/// Encoding the pictures that a run starts from, before anything else.
 pub const PICTURES: &str = "pictures";
 
-/// Encoding prompts.
+/// Encoding prompts, and pictures that a network is shown beside the latent.
 pub const ENCODE: &str = "encode";
 
 /// Taking the steps of a pass.
 pub const SAMPLE: &str = "sample";
 
-/// Making the first pass's pictures larger for the second.
+/// What lies between two passes: the pictures of the one are decoded, made larger and encoded for the other, whose prompts are encoded too.
 pub const ENLARGE: &str = "enlarge";
 
 /// Decoding the pictures.
@@ -30,6 +30,23 @@ pub const DECODE: &str = "decode";
 
 /// What is held of each pixel of a picture: as a network made it and as that is cut to its range, in f32, and as it is written, in eight bits.
 const OF_A_PIXEL: u64 = 32;
+
+/// What the parts of a model hold while they work, each at its most; in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Working {
+    /// The weights of the encoder of pictures, where a job encodes any.
+    pub encoder: u64,
+    /// That encoder's maps.
+    pub encoding: u64,
+    /// A text encoder.
+    pub text: u64,
+    /// A step: the network's maps.
+    pub step: u64,
+    /// The decoder's maps.
+    pub decoding: u64,
+    /// Whether the network is shown pictures beside the latent, which are encoded with the prompts.
+    pub is_shown: bool,
+}
 
 /// How often pictures are held while they are encoded, as shares of what they are when decoded: as they were read and as they are given.
 pub const DECODED_COPIES: u64 = 2;
@@ -52,6 +69,48 @@ impl Work {
         self
     }
 
+    /// The same with what methods keep from call to call: maps of each prompt and picture of a pass, of so many bytes for pictures of a size.
+    pub fn remembering(self, job: &Job, map: impl Fn(Size) -> u64) -> Self {
+        let of_pass = |(index, pass): (usize, &Pass)| {
+            let held = methods::held(pass, &[]);
+            let (size, parts) = held.called_with(pass.size);
+            // A prompt that can't be read is refused before this.
+            let prompts = job.editions(index).map_or(2, |prompts| prompts.iter().map(Vec::len).sum());
+            let maps = product(&[held.maps, parts, prompts, job.batch()]);
+            if maps == 0 { 0 } else { map(size).saturating_mul(maps) }
+        };
+        let bytes = job.passes().iter().enumerate().map(of_pass).max().unwrap_or(0);
+        if bytes > 0 { self.keeping("what methods keep", bytes) } else { self }
+    }
+
+    /// The same with the stages of a job.
+    pub fn working(self, job: &Job, of: &Working) -> Self {
+        let any = |is: &dyn Fn(&Pass) -> bool| job.passes().iter().any(is);
+        let words = |pass: &Pass| tokenizing_bytes(&pass.prompt).max(tokenizing_bytes(&pass.negative));
+        let words = job.passes().iter().map(words).max().unwrap_or(0);
+        let done = Self::decoded(job);
+        let text = [("a block", of.text), ("texts", words)];
+        let step = [("the network's maps", of.step)];
+        let decode = [("the decoder's maps", of.decoding), ("pictures", done)];
+        let encode =
+            [("the encoder", of.encoder), ("its maps", of.encoding), ("pictures", DECODED_COPIES.saturating_mul(done))];
+        let is_last = |pass: &Pass| matches!(pass.start, Origin::Last(_));
+        let starts = any(&|pass| matches!(pass.start, Origin::Pictures(_)));
+        let is_shown = |pass: &Pass| of.is_shown || pass.control.is_some();
+        let stages: [(bool, &str, &[(&str, u64)]); 8] = [
+            (starts, PICTURES, &encode),
+            (true, ENCODE, &text),
+            (any(&is_shown), ENCODE, &encode),
+            (true, SAMPLE, &step),
+            (any(&is_last), ENLARGE, &text),
+            (any(&|pass| is_last(pass) && pass.upscaler.takes_pixels()), ENLARGE, &decode),
+            (any(&|pass| is_last(pass) && (pass.upscaler.takes_pixels() || is_shown(pass))), ENLARGE, &encode),
+            (true, DECODE, &decode),
+        ];
+        let asked = stages.into_iter().filter(|(is_asked, ..)| *is_asked);
+        asked.fold(self, |work, (_, stage, holds)| work.then(stage, holds.iter().copied()))
+    }
+
     /// What of a job is no network's: its latents, and the pictures once they are decoded.
     pub fn of(job: &Job, card: &Card) -> Self {
         let latent = |pass: &Pass| {
@@ -59,7 +118,11 @@ impl Work {
             product(&[channels, height, width, job.batch(), 4])
         };
         let dumped = |pass: &Pass| latent(pass).saturating_mul(if job.keeps_latents() { pass.steps as u64 } else { 0 });
-        let latents = job.passes().iter().map(latent).max().unwrap_or(0).saturating_mul(LATENTS);
+        let latents = |pass: &Pass| {
+            let more = methods::held(pass, &[]).latents as u64;
+            latent(pass).saturating_mul(LATENTS.saturating_add(more))
+        };
+        let latents = job.passes().iter().map(latents).max().unwrap_or(0);
         let dumped = job.passes().iter().map(dumped).fold(0, u64::saturating_add);
         let work = Self::default().keeping("latents", latents);
         if dumped > 0 { work.keeping("latents of every step", dumped) } else { work }
@@ -77,6 +140,11 @@ impl Work {
         let most = self.stages.iter().map(|stage| stage.total().0).max().unwrap_or(0);
         kept.saturating_add(most)
     }
+}
+
+/// Bytes that so many values take as integers: of 32 together a word of each two, a scale and a sum.
+pub fn as_integers(values: u64) -> u64 {
+    values.div_ceil(32).saturating_mul(72) // kernels: integer_product/inputs.rs
 }
 
 fn held(name: &str, bytes: u64) -> Held {

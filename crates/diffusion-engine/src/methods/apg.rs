@@ -8,7 +8,7 @@ use core_tensor::{Latent, Tensor};
 use samplers::{Denoised, Denoiser, Error, Step};
 
 use super::{Method, SHARE, SWITCH, Settings, dot, each, key};
-use crate::{Around, Clock, Key, Kind, Memory, Moment, Pass, PerStep, Place, Wrap};
+use crate::{Around, Clock, Holds, Key, Kind, Memory, Moment, Pass, PerStep, Place, Wrap};
 
 pub(super) const METHOD: Method = Method { id: "apg", keys: &[APG, ETA, NORM, MOMENTUM], networks: &[], wraps };
 
@@ -66,6 +66,11 @@ impl Wrap for Apg {
 
     fn around(&self, inner: Box<dyn Denoiser>, at: &Around) -> Result<Box<dyn Denoiser>, crate::Error> {
         Ok(Box::new(Projected { inner, apg: self.clone(), cfg: at.pass.cfg.clone(), clock: at.clock.clone() }))
+    }
+
+    fn holds(&self) -> Holds {
+        // The average, a step and its two parts.
+        Holds { latents: 4, ..Holds::default() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use core_tensor::Latent;
 use samplers::{Denoised, Denoiser, Error, Step};
 
-use crate::{Again, Around, Hooks, Wrap};
+use crate::{Again, Around, Holds, Hooks, Wrap};
 
 /// What is added to guided answers by asking the model a second time.
 pub(super) trait Asks: Send + Sync {
@@ -24,6 +24,11 @@ pub(super) trait Asks: Send + Sync {
     /// What it does inside the network in all calls, if anything.
     fn hooks(&self) -> Option<Arc<dyn Hooks>> {
         None
+    }
+
+    /// What it holds of memory beside the answers that it compares.
+    fn holds(&self) -> Holds {
+        Holds::default()
     }
 
     /// The same for another run, with which it shares nothing.
@@ -65,6 +70,11 @@ impl Wrap for AsksAround {
 
     fn hooks(&self) -> Option<Arc<dyn Hooks>> {
         self.0.hooks()
+    }
+
+    fn holds(&self) -> Holds {
+        // Both answers before guidance, the guided one, the further one, and what is made of them.
+        self.0.holds().and(Holds { latents: 5, ..Holds::default() })
     }
 }
 

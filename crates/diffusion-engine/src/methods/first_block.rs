@@ -9,7 +9,7 @@ use core_tensor::{Tensor, in_f32, on_host};
 use samplers::Denoiser;
 
 use super::{Method, SHARE, Settings, Span, key};
-use crate::{Around, Call, HookError, Hooks, Key, Kind, Memory, Site, Wrap};
+use crate::{Around, Call, Holds, HookError, Hooks, Key, Kind, Memory, Site, Wrap};
 
 pub(super) const METHOD: Method =
     Method { id: "first_block", keys: &[FIRST_BLOCK, FROM, TO, ROW], networks: &["unet", "transformer"], wraps };
@@ -81,6 +81,11 @@ impl Wrap for FirstBlock {
 
     fn hooks(&self) -> Option<Arc<dyn Hooks>> {
         Some(Arc::new(self.clone()))
+    }
+
+    fn holds(&self) -> Holds {
+        // What the first block added, and what the others did.
+        Holds { maps: 2, ..Holds::default() }
     }
 }
 

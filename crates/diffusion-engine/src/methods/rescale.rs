@@ -7,7 +7,7 @@ use core_tensor::{Latent, Tensor};
 use samplers::{Denoised, Denoiser, Error, Prediction, Step};
 
 use super::{Method, SHARE, Settings, each, key};
-use crate::{Around, Key, Memory, Place, Wrap};
+use crate::{Around, Holds, Key, Memory, Place, Wrap};
 
 pub(super) const METHOD: Method = Method { id: "rescale", keys: &[RESCALE], networks: &[], wraps };
 
@@ -45,6 +45,11 @@ impl Wrap for Rescale {
     fn around(&self, inner: Box<dyn Denoiser>, at: &Around) -> Result<Box<dyn Denoiser>, crate::Error> {
         let Self { share, positive } = self;
         Ok(Box::new(Rescaling { inner, share: *share, positive: positive.clone(), predicts: at.predicts }))
+    }
+
+    fn holds(&self) -> Holds {
+        // The answer to the prompt, that in the network's own terms, and the guided one in both.
+        Holds { latents: 4, ..Holds::default() }
     }
 }
 

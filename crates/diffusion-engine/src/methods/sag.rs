@@ -13,7 +13,7 @@ use super::{
     asks::{self, Asking, Asks},
     key,
 };
-use crate::{Around, Call, HookError, Hooks, Key, Kind, Memory, Site, Whose, Wrap};
+use crate::{Around, Call, Holds, HookError, Hooks, Key, Kind, Memory, Site, Whose, Wrap};
 
 pub(super) const METHOD: Method =
     Method { id: "sag", keys: &[SAG, BLUR, THRESHOLD, FROM, TO], networks: &["unet"], wraps };
@@ -126,6 +126,11 @@ impl Asks for Sag {
         let noised = Latent(blurred.0.clone() + asking.x.0.clone() - clean.0.clone());
         let seen = asking.again.ask(&noised, asking.sigma, whose, &[])?;
         Ok(Latent(guided.0 + (blurred.0 - seen.0) * self.scale))
+    }
+
+    fn holds(&self) -> Holds {
+        // The picture blurred, and that as noisy as what the model was shown.
+        Holds { latents: 2, scores: true, ..Holds::default() }
     }
 
     fn fork(&self) -> Arc<dyn Asks> {

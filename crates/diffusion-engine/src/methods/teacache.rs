@@ -12,7 +12,7 @@ use super::{
     first_block::{Whose, changed, whose},
     key,
 };
-use crate::{Call, HookError, Hooks, Key, Kind, Memory, Site, Wrap};
+use crate::{Call, Holds, HookError, Hooks, Key, Kind, Memory, Site, Wrap};
 
 pub(super) const METHOD: Method = Method { id: "teacache", keys: &[TEACACHE], networks: &["transformer"], wraps };
 
@@ -54,6 +54,11 @@ impl Wrap for TeaCache {
 
     fn hooks(&self) -> Option<Arc<dyn Hooks>> {
         Some(Arc::new(self.clone()))
+    }
+
+    fn holds(&self) -> Holds {
+        // What the first block was given, and what all blocks added.
+        Holds { maps: 2, ..Holds::default() }
     }
 }
 

@@ -9,7 +9,7 @@ use core_tensor::{Latent, Tensor, tensor};
 use samplers::Denoiser;
 
 use super::{Method, Settings, key};
-use crate::{Around, Error, Inside, Key, Kind, Predictor, Size, Wrap};
+use crate::{Around, Error, Holds, Inside, Key, Kind, Predictor, Size, Wrap};
 
 pub(super) const METHOD: Method =
     Method { id: "tiles", keys: &[TILES, HEIGHT, OVERLAP, WEIGHTS], networks: &["unet", "transformer"], wraps };
@@ -82,6 +82,13 @@ impl Wrap for Tiles {
 
     fn predicting(&self, inner: Box<dyn Predictor>) -> Box<dyn Predictor> {
         Box::new(Tiled { inner, tiles: *self })
+    }
+
+    fn holds(&self) -> Holds {
+        // In pixels, as sides are multiples of what a latent's pixel stands for.
+        let Grid { tile: [height, width], places } = self.grid([self.size.height, self.size.width]);
+        // The sums of both answers, and a tile's with nothing around it.
+        Holds { latents: 4, tiles: Some((Size { width, height }, places.len())), ..Holds::default() }
     }
 }
 

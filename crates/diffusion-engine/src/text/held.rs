@@ -31,6 +31,12 @@ impl T5Dimensions {
         bytes(values.saturating_add(panel(width.max(inner).max(mlp))))
     }
 
+    /// The most values that a product is given of so many tokens.
+    pub fn widest_inputs(&self, tokens: usize) -> u64 {
+        let Self { width, inner, mlp, .. } = *self;
+        times(tokens, width.max(inner).max(mlp) as u64)
+    }
+
     /// What it makes of so many tokens, in bytes.
     pub fn encoded_bytes(&self, tokens: usize) -> u64 {
         bytes(times(tokens, self.width as u64))
@@ -49,6 +55,11 @@ impl ClipDimensions {
         let attention = sum(&[(11, width), (1, width.next_multiple_of(PANEL_WIDTH))]);
         let dense = sum(&[(4, width), (4, inner)]);
         bytes(times(positions, attention.max(dense)).saturating_add(panel(width.max(inner))))
+    }
+
+    /// The most values that a product is given of a chunk of tokens.
+    pub fn widest_inputs(&self) -> u64 {
+        times(self.positions, self.width.max(self.inner) as u64)
     }
 
     /// What it makes of so many chunks, in bytes.

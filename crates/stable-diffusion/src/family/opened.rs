@@ -4,8 +4,8 @@ use core_tensor::Residency;
 use diffusion_engine::{
     Activation, AnyVaeDimensions, Card, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Embedding, Embeddings, Error,
     Job, LatentScaling, LentEmbeddings, Model, OpenedModel, Pass, Piece, Size, VaeConfig, chunked,
-    family::{Part, PartBytes, Parts, Placement, Work, autoencoder, clip, work},
-    tokenizing_bytes,
+    family::{Part, PartBytes, Parts, Placement, Work, Working, autoencoder, clip, work},
+    methods,
 };
 
 use super::{CLIP, CLIP_G, UNET, VAE};
@@ -169,8 +169,9 @@ impl Opened {
 
     /// What a step of a pass holds whose longest prompt has so many chunks: pictures and prompts are predicted one by one.
     fn step_bytes(&self, pass: &Pass, chunks: usize) -> u64 {
-        let latent = [pass.size.height, pass.size.width].map(|side| side / self.card.factor);
-        self.dimensions.working_bytes(latent, chunks.saturating_mul(ClipTokenizer::LENGTH), 1)
+        let held = methods::held(pass, &[]);
+        let (size, _) = held.called_with(pass.size);
+        self.dimensions.working_bytes(self.latent(size), chunks.saturating_mul(ClipTokenizer::LENGTH), 1, &held)
     }
 
     /// What the decoder holds of one picture of a pass.
@@ -185,7 +186,11 @@ impl Opened {
 
     /// Height and width of the latent of a pass's largest picture.
     fn largest_latent(&self, pass: &Pass) -> [usize; 2] {
-        let Size { width, height } = pass.largest();
+        self.latent(pass.largest())
+    }
+
+    /// Height and width of the latent of a picture.
+    fn latent(&self, Size { width, height }: Size) -> [usize; 2] {
         [height, width].map(|side| side / self.card.factor)
     }
 }
@@ -259,23 +264,27 @@ impl OpenedModel for Opened {
         let chunks: Vec<[usize; 2]> = (0..job.passes().len()).map(|index| self.chunks(job, index)).collect();
         let longest = chunks.iter().map(|[longest, _]| *longest).max().unwrap_or(1);
         let all = chunks.iter().map(|[_, all]| *all).max().unwrap_or(1);
-        let mut work = Work::of(job, &self.card).keeping("tokenizers", TOKENIZER);
-        work = work.keeping("prompts", self.encoded_bytes(all));
-        if self.encodes(job) {
-            let maps = most(&|pass| self.encoding_pictures_bytes(pass));
-            let pictures = work::DECODED_COPIES.saturating_mul(Work::decoded(job));
-            let encoder = self.encoder_bytes(job).unwrap_or(0);
-            work = work.then(work::PICTURES, [("the encoder", encoder), ("its maps", maps), ("pictures", pictures)]);
-        }
-        work = work.then(
-            work::ENCODE,
-            [
-                ("CLIP", self.encoding_bytes(longest)),
-                ("texts", most(&|pass| tokenizing_bytes(&pass.prompt).max(tokenizing_bytes(&pass.negative)))),
-            ],
-        );
-        work = work.then(work::SAMPLE, [("the UNet's maps", most(&|pass| self.step_bytes(pass, longest)))]);
-        work.then(work::DECODE, [("the decoder's maps", decoding), ("pictures", Work::decoded(job))])
+        let work = Work::of(job, &self.card).keeping("tokenizers", TOKENIZER);
+        let work = work.keeping("prompts", self.encoded_bytes(all));
+        let working = Working {
+            encoder: self.encoder_bytes(job).unwrap_or(0),
+            encoding: most(&|pass| self.encoding_pictures_bytes(pass)),
+            text: self.encoding_bytes(longest),
+            step: most(&|pass| self.step_bytes(pass, longest)),
+            decoding,
+            is_shown: self.dimensions.in_channels == INPAINTING,
+        };
+        work.remembering(job, |size| self.dimensions.map_bytes(self.latent(size))).working(job, &working)
+    }
+
+    fn integers(&self, job: &Job) -> Vec<(&'static str, u64)> {
+        let text = self.encoders.iter().map(ClipDimensions::widest_inputs).max().unwrap_or(0);
+        let step = |pass: &Pass| {
+            let (size, _) = methods::held(pass, &[]).called_with(pass.size);
+            self.dimensions.widest_inputs(self.latent(size))
+        };
+        let step = job.passes().iter().map(step).max().unwrap_or(0);
+        vec![(work::ENCODE, work::as_integers(text)), (work::SAMPLE, work::as_integers(step))]
     }
 
     fn fits(&self, job: &Job) -> Result<(), Error> {
