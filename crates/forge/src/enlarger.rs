@@ -113,8 +113,35 @@ impl Enlarger {
         Ok(if [height, width] == target { x } else { lanczos(&x, target) })
     }
 
+    /// What making a picture larger holds, in the pass that holds the most; see [`Enlarger::enlarge`].
+    ///
+    /// # Errors
+    /// As [`Enlarger::enlarge`].
+    pub fn plan(&self, picture: &Picture, scale: Option<f64>) -> Result<Plan> {
+        let target = self.target(picture, scale)?;
+        let larger = |&[height, width]: &[usize; 2]| {
+            let is_enough = height >= target[0] && width >= target[1] || self.factor() == 1;
+            let times = |side: usize| side.saturating_mul(self.factor());
+            (!is_enough).then(|| [times(height), times(width)])
+        };
+        let first = [picture.height, picture.width];
+        let (_, plan) = self.planned(first, target)?;
+        let further = std::iter::successors(larger(&first), larger).take(MOST_PASSES - 1);
+        let further = further.filter(|size| larger(size).is_some()).map(|size| Ok(self.planned(size, target)?.1));
+        let all = further.collect::<Result<Vec<_>>>()?;
+        Ok(all.into_iter().fold(plan, |most, plan| if plan.total() > most.total() { plan } else { most }))
+    }
+
     /// The tiles of a pass over a picture of this height and width, on its way to that.
     fn tiles(&self, from: [usize; 2], target: [usize; 2]) -> Result<Tiles> {
+        let (tiles, plan) = self.planned(from, target)?;
+        // What the allocator keeps for later is memory too.
+        kernels::HugePages::limit(usize::try_from(self.ceiling.bytes.0 - plan.total().0).unwrap_or(usize::MAX));
+        Ok(tiles)
+    }
+
+    /// The same, with what they hold.
+    fn planned(&self, from: [usize; 2], target: [usize; 2]) -> Result<(Tiles, Plan)> {
         let area = |[height, width]: [usize; 2]| (height as u64).saturating_mul(width as u64);
         let [given, result] = [area(from).saturating_mul(GIVEN), area(target).saturating_mul(WRITTEN)].map(Bytes);
         let weights = Bytes(self.upscaler.bytes());
@@ -131,9 +158,7 @@ impl Enlarger {
         let budget = self.ceiling.bytes.0.saturating_sub(held.saturating_add(least));
         let tiles = self.upscaler.tiles(from, budget);
         let plan = Plan::under(self.ceiling.bytes, parts(), stage(tiles.bytes(self.upscaler.cost())))?;
-        // What the allocator keeps for later is memory too.
-        kernels::HugePages::limit(usize::try_from(self.ceiling.bytes.0 - plan.total().0).unwrap_or(usize::MAX));
-        Ok(tiles)
+        Ok((tiles, plan))
     }
 }
 

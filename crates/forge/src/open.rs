@@ -195,9 +195,19 @@ impl Opened {
                 .for_each(|stage| stage.holds.push(held.clone()));
         }
         if enlarging.0 > 0 {
-            let holds = vec![Held { name: "the upscaler's maps".to_owned(), bytes: enlarging }];
-            let before = stages.iter().position(|stage| stage.name == work::DECODE).unwrap_or(stages.len());
+            let holds = vec![
+                Held { name: "the upscaler's maps".to_owned(), bytes: enlarging },
+                Held { name: "pictures".to_owned(), bytes: Bytes(Work::decoded(job)) },
+            ];
+            let is_behind = |stage: &Stage| [work::ENLARGE, work::DECODE].contains(&&*stage.name);
+            let before = stages.iter().position(is_behind).unwrap_or(stages.len());
             stages.insert(before, Stage { name: work::ENLARGE.to_owned(), holds });
+        }
+        if self.compute == Compute::Integers {
+            for (of, bytes) in self.model.integers(job) {
+                let held = Held { name: "inputs as integers".to_owned(), bytes: Bytes(bytes) };
+                stages.iter_mut().filter(|stage| stage.name == of).for_each(|stage| stage.holds.push(held.clone()));
+            }
         }
         // As they are stored and as they are multiplied with, in up to twice as much.
         let loras = Bytes(loras.saturating_mul(2));

@@ -1,7 +1,9 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use core_tensor::{Latent, Tensor};
-use diffusion_engine::{Cancel, Encoded, Error as RunError, Event, Image, Ingredient, Job, Snapshot, family::work};
+use diffusion_engine::{
+    Cancel, Encoded, Error as RunError, Event, Image, Ingredient, Job, Origin, Snapshot, family::work,
+};
 use memory::{MemoryReport, Plan};
 
 use crate::{MemoryWatch, ModelHash, Result, Threads, loras::Strengths, open::Opened};
@@ -27,9 +29,11 @@ impl Iterator for Run {
     /// Encodes the words, or takes one step, or tells what a stage held of memory that the event before has ended; `None` when there is
     /// nothing left, or after an error.
     fn next(&mut self) -> Option<Self::Item> {
+        let of_pass = self.run.next_is_of();
         let report = self.report.take().map(|report| Ok(Event::Memory(report)));
         let event = report.or_else(|| self.advance())?;
         self.report = match &event {
+            Ok(Event::Encoded { .. }) if of_pass > 0 => Some(self.memory.report(work::ENLARGE)),
             Ok(Event::Encoded { .. }) => Some(self.memory.report(work::ENCODE)),
             Ok(Event::Step(step)) if step.step == step.steps => Some(self.memory.report(work::SAMPLE)),
             Ok(_) | Err(_) => None,
@@ -66,6 +70,13 @@ impl Run {
         let (model, device) = (opened.name().to_owned(), opened.own_memory());
         let memory = MemoryWatch { plan, model, at: 0, device };
         Self { run, opened, threads, vae, loras, memory, report: None }
+    }
+
+    /// The same of a run that has just begun, which is when pictures to start from are encoded.
+    pub(crate) fn begun(mut self) -> Self {
+        let starts = self.job().passes().iter().any(|pass| matches!(pass.start, Origin::Pictures(_)));
+        self.report = starts.then(|| self.memory.report(work::PICTURES));
+        self
     }
 
     /// What tells how much memory the run holds, for after its pictures are decoded: decoding is no event of the run.
