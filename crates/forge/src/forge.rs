@@ -43,6 +43,8 @@ struct Inner {
     partly: bool,
     /// What LoRA files are known by, of those that were asked for.
     hashes: Mutex<BTreeMap<(PathBuf, Version), String>>,
+    /// What they take of memory.
+    bytes: Mutex<BTreeMap<(PathBuf, Version), u64>>,
 }
 
 /// Whose text encoders, and what they had in them.
@@ -127,6 +129,7 @@ impl Forge {
             loaded: Mutex::default(),
             encodings: Mutex::default(),
             hashes: Mutex::default(),
+            bytes: Mutex::default(),
         })))
     }
 
@@ -160,7 +163,8 @@ impl Forge {
         let job = job.applied(applied);
         let (lent, strengths, plan) = self.lent(&job)?;
         let run = self.0.threads.compute(|| diffusion_engine::start_with(Arc::new(lent), job, cancel));
-        Ok(Run::new(run.map_err(brought)?, self.0.opened.clone(), self.0.threads.clone(), strengths, plan))
+        let run = Run::new(run.map_err(brought)?, self.0.opened.clone(), self.0.threads.clone(), strengths, plan);
+        Ok(run.begun())
     }
 
     /// Begins a job of one pass from noise.
@@ -223,7 +227,7 @@ impl Forge {
 
     /// How the models of a job are loaded.
     fn plans(&self, job: &Job) -> Result<Plans> {
-        let loras = bytes_of(&self.wanted(job.extra_networks())?);
+        let loras = self.0.bytes_of(&self.wanted(job.extra_networks())?);
         let upscaler = Bytes(job.upscaler_bytes());
         let upscaler = (upscaler.0 > 0).then(|| Part::fixed(plans::UPSCALER, upscaler));
         let shared: Vec<_> = process::parts(&self.0.threads).into_iter().chain(upscaler).collect();
@@ -343,6 +347,17 @@ impl Inner {
         let lora = |path: &Path| opened.lora(path, dora(path).unwrap_or_default(), self.partly);
         wanted.iter().map(|wanted| self.threads.compute(|| lora(&wanted.path))).collect()
     }
+
+    /// Bytes of their tensors as they are multiplied with; a file is looked at once, until it is another.
+    fn bytes_of(&self, wanted: &[Wanted]) -> u64 {
+        let mut known = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut of = |path: PathBuf| {
+            let state = (path.clone(), version(&path));
+            // A file that can't be read is told of when it is put in.
+            *known.entry(state).or_insert_with(|| open_file(&path).map_or(0, |file| multiplied(&file)))
+        };
+        paths_of(wanted).into_iter().map(&mut of).fold(0, u64::saturating_add)
+    }
 }
 
 /// Each file once.
@@ -353,17 +368,13 @@ fn paths_of(wanted: &[Wanted]) -> Vec<PathBuf> {
     paths
 }
 
-/// Bytes of their tensors as they are multiplied with: in the floats of the file, and in f32 where that has others.
-fn bytes_of(wanted: &[Wanted]) -> u64 {
+/// Bytes of a LoRA's tensors as they are multiplied with: in the floats of the file, and in f32 where that has others.
+fn multiplied(file: &TensorFile) -> u64 {
     let size = |form: Form| {
         let is_float = [Format::F32, Format::F16, Format::BF16].contains(&form.format);
         if is_float { form.format } else { Format::F32 }.size_of(form.shape)
     };
-    let all = |file: TensorFile| {
-        file.manifest().iter().map(|(_, form)| size(form).unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
-    };
-    // A file that can't be read is told of when it is put in.
-    paths_of(wanted).iter().map(|path| open_file(path).map_or(0, all)).fold(0, u64::saturating_add)
+    file.manifest().iter().map(|(_, form)| size(form).unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
 }
 
 impl fmt::Debug for Forge {
