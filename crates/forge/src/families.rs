@@ -151,6 +151,7 @@ mod tests {
             ("flux1-schnell.bfl", &[(FLUX, "")]),
             ("flux1-schnell.diffusers-transformer", &[(FLUX, "")]),
             ("flux1-schnell.diffusers-vae", &[("an autoencoder", "")]),
+            ("realesrgan-x4plus-anime-6b", &[]),
             ("sd15-inpaint.diffusers-unet", &[("a Stable Diffusion 1 UNet", "")]),
             ("sd15-inpaint.diffusers-vae", &[(SD_VAE, "")]),
             (
@@ -193,6 +194,7 @@ mod tests {
                 &[("the UNet of SDXL's refiner", unet), ("CLIP-G", "conditioner.embedders.0.model."), (SD_VAE, vae)],
             ),
             ("t5xxl-encoder.hf", &[("a T5 encoder", "")]),
+            ("taesd.decoder", &[("a tiny autoencoder whose latents have 4 channels", "")]),
         ];
         let families = Families::builtin();
         let mut lists = Vec::new();
