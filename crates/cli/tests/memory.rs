@@ -112,23 +112,35 @@ fn from_picture(config: &Config) -> Job {
 /// What it is called, its config, and its job.
 type Row = (&'static str, Config, fn(&Config) -> Job);
 
-#[test]
-fn a_run_takes_no_more_than_its_plan_says() {
+/// Large pictures, where the decoder counts; large batches; long prompts, where T5 does; other tests have longer ones.
+const SMALL: [[usize; 3]; 5] = [[64, 1, 24], [64, 8, 24], [128, 2, 77], [256, 1, 24], [64, 1, 512]];
+
+/// Runs a model in each of these sizes, and in each number format.
+fn small_runs_keep_to_their_plans(config: &Config) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let demo = Config::read(&fixtures::path("../flux.toml")).unwrap();
-    let (tiny, also) = (Tiny::of("tiny-dev"), Tiny::of("tiny-schnell"));
-    // Large pictures, where the decoder counts; large batches; long prompts, where T5 does; the next test has longer ones.
-    let small = [[64, 1, 24], [64, 8, 24], [128, 2, 77], [256, 1, 24], [64, 1, 512]];
-    for (name, config) in [("demo", demo), ("tiny-dev", tiny.config()), ("tiny-schnell", also.config())] {
-        // Where the processor has no bf16, both are one.
-        let choices = [ComputeChoice::F32, ComputeChoice::Auto];
-        let choices = &choices[..if kernels::Isa::best().has_bf16() { 2 } else { 1 }];
-        for (size, compute) in small.iter().flat_map(|&size| choices.iter().map(move |compute| (size, *compute))) {
-            // given a request, when it is run under what its plan says is enough, then it is enough
-            let [planned, taken] = planned_and_taken(&of(&config, size, compute), &drawn);
-            assert!(taken <= planned, "{name} {compute} {size:?}: {taken} bytes, planned {planned}");
-        }
+    // Where the processor has no bf16, both are one.
+    let choices = [ComputeChoice::F32, ComputeChoice::Auto];
+    let choices = &choices[..if kernels::Isa::best().has_bf16() { 2 } else { 1 }];
+    for (size, compute) in SMALL.iter().flat_map(|&size| choices.iter().map(move |compute| (size, *compute))) {
+        // given a request, when it is run under what its plan says is enough, then it is enough
+        let [planned, taken] = planned_and_taken(&of(config, size, compute), &drawn);
+        assert!(taken <= planned, "{compute} {size:?}: {taken} bytes, planned {planned}");
     }
+}
+
+#[test]
+fn a_run_of_the_demo_takes_no_more_than_its_plan_says() {
+    small_runs_keep_to_their_plans(&Config::read(&fixtures::path("../flux.toml")).unwrap());
+}
+
+#[test]
+fn a_run_of_a_guided_model_takes_no_more_than_its_plan_says() {
+    small_runs_keep_to_their_plans(&Tiny::of("tiny-dev").config());
+}
+
+#[test]
+fn a_run_of_an_unguided_model_takes_no_more_than_its_plan_says() {
+    small_runs_keep_to_their_plans(&Tiny::of("tiny-schnell").config());
 }
 
 #[test]
@@ -141,48 +153,95 @@ fn a_negative_prompt_is_in_the_plan_too() {
     assert!(taken <= planned, "{taken} bytes, planned {planned}");
 }
 
-#[test]
-fn every_kind_of_run_keeps_to_its_plan() {
+/// Draws each row under what its plan says is enough.
+fn keep_to_their_plans<const N: usize>(rows: [Row; N]) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let (tiny, heads) = (Tiny::of("tiny-dev"), many_heads());
-    let flux = |size| of(&tiny.config(), size, ComputeChoice::F32);
-    let long = Config {
-        prompt: forge::Prompt { positive: "a fox, ".repeat(9_000), ..sd("sd-1", 64).prompt },
-        ..sd("sd-1", 64)
-    };
+    let beyond = rows.into_iter().filter_map(|(name, config, job)| {
+        let [planned, taken] = planned_and_taken(&config, &job);
+        (taken > planned).then(|| format!("{name}: {taken} bytes, planned {planned}"))
+    });
+    let faults: Vec<String> = beyond.collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn long_prompts_of_t5_keep_to_their_plan() {
+    let tiny = Tiny::of("tiny-dev");
+    let long = |tokens| of(&tiny.config(), [64, 1, tokens], ComputeChoice::F32);
+    keep_to_their_plans([("t5_length 2,048", long(2048), drawn), ("t5_length 4,096", long(4096), drawn)]);
+}
+
+#[test]
+fn a_t5_of_as_many_heads_as_there_may_be_keeps_to_its_plan() {
+    let heads = many_heads();
+    keep_to_their_plans([("a T5 of 128 heads", of(&heads.config(), [64, 1, 1024], ComputeChoice::F32), drawn)]);
+}
+
+#[test]
+fn batches_keep_to_their_plan() {
+    let (tiny, mut sd) = (Tiny::of("tiny-dev"), sd("sd-1", 128));
+    sd.image.batch = 4;
+    keep_to_their_plans([
+        ("a batch of Flux", of(&tiny.config(), [128, 4, 24], ComputeChoice::F32), drawn),
+        ("a batch of Stable Diffusion", sd, drawn),
+    ]);
+}
+
+#[test]
+fn the_longest_prompt_keeps_to_its_plan() {
+    let mut long = sd("sd-1", 64);
+    long.prompt.positive = "a fox, ".repeat(9_000);
+    keep_to_their_plans([("the longest prompt", long, drawn)]);
+}
+
+#[test]
+fn two_passes_keep_to_their_plan() {
     let hires = |upscaler| {
-        let mut config = sd("sd-1", 256);
+        let mut config = sd("sd-1", 128);
         config.hires = HiresConfig { scale: Some(2.0), steps: Some(1), upscaler, ..config.hires };
         config
     };
-    let mut refined = sd("sd-1", 256);
-    refined.refiner.checkpoint = Some(fixtures::path("golden/sd-2/model.safetensors"));
-    refined.sampling.steps = 2;
-    let rows: [Row; 11] = [
-        ("t5_length 2,048", flux([64, 1, 2048]), drawn),
-        ("t5_length 4,096", flux([64, 1, 4096]), drawn),
-        ("a T5 of 128 heads", of(&heads.config(), [64, 1, 4096], ComputeChoice::F32), drawn),
-        ("a batch of Flux", flux([256, 4, 24]), drawn),
-        (
-            "a batch of Stable Diffusion",
-            Config { image: forge::ImageConfig { batch: 4, ..sd("sd-1", 256).image }, ..sd("sd-1", 256) },
-            drawn,
-        ),
-        ("the longest prompt", long, drawn),
+    keep_to_their_plans([
         ("hires of latents", hires(HiresUpscaler::default()), drawn),
         ("hires of pixels", hires(HiresUpscaler::Plain(Upscaler::Picture(Filter::Lanczos))), drawn),
-        ("a refiner", refined, drawn),
-        ("img2img of Flux", flux([256, 1, 24]), from_picture),
-        ("img2img of Stable Diffusion", sd("sd-1", 256), from_picture),
-    ];
-    let mut faults = Vec::new();
-    for (name, config, job) in rows {
-        let [planned, taken] = planned_and_taken(&config, &job);
-        if taken > planned {
-            faults.push(format!("{name}: {taken} bytes, planned {planned}"));
-        }
-    }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    ]);
+}
+
+#[test]
+fn two_models_keep_to_their_plan() {
+    let mut refined = sd("sd-1", 128);
+    refined.refiner.checkpoint = Some(fixtures::path("golden/sd-2/model.safetensors"));
+    refined.sampling.steps = 2;
+    keep_to_their_plans([("a refiner", refined, drawn)]);
+}
+
+#[test]
+fn what_methods_keep_is_in_the_plan() {
+    let tiny = Tiny::of("tiny-dev");
+    let mut cached = of(&tiny.config(), [256, 4, 24], ComputeChoice::F32);
+    cached.sampling.steps = 2;
+    let mut of_unet = sd("sd-1", 256);
+    (of_unet.sampling.steps, of_unet.sampling.cfg, of_unet.image.batch) = (2, 3.0.into(), 4);
+    let with = |config: &Config, key: &str, number: f64| {
+        let mut config = config.clone();
+        config.knobs.set(key, Value::Number(number));
+        config
+    };
+    keep_to_their_plans([
+        ("a first-block cache of Flux", with(&cached, "first_block", 0.001), drawn),
+        ("TeaCache", with(&cached, "teacache", 0.001), drawn),
+        ("a first-block cache of Stable Diffusion", with(&of_unet, "first_block", 0.001), drawn),
+        ("self-attention guidance", with(&of_unet, "sag", 0.7), drawn),
+    ]);
+}
+
+#[test]
+fn pictures_from_pictures_keep_to_their_plan() {
+    let tiny = Tiny::of("tiny-dev");
+    keep_to_their_plans([
+        ("img2img of Flux", of(&tiny.config(), [128, 1, 24], ComputeChoice::F32), from_picture),
+        ("img2img of Stable Diffusion", sd("sd-1", 128), from_picture),
+    ]);
 }
 
 #[test]
@@ -284,30 +343,49 @@ fn the_command_plans_as_it_runs_and_loads_nothing_for_it() {
     tiny.txt2img(&["--output", "b.png", "--memory", enough]).done();
 }
 
+/// Draws under the least memory of the plan of a request in which one stage counts.
+#[cfg(target_os = "linux")]
+fn the_process_stays_under_its_ceiling_with(args: &[&str]) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let tiny = Tiny::of("tiny-schnell").set("sampling", "steps", 1);
+    let refused = tiny.forge(&[&["plan", "--config", "flux.toml", "--threads", "2", "--memory", "1"], args].concat());
+    let (_, enough) = refused.err.split_once("memory = \"").unwrap();
+    let enough = enough.split('"').next().unwrap();
+    // when it is run under that
+    let run = &["--json", "--output", "a-{index}.png", "--threads", "2", "--memory", enough][..];
+    let ran = tiny.txt2img(&[run, args].concat()).done().json();
+    // then the most that the process had is no more, but for what the system rounds up
+    let last = ran.iter().rfind(|event| event["event"] == "memory").unwrap();
+    let (most, ceiling) = (last["process"].as_u64().unwrap(), enough.parse::<Bytes>().unwrap().0);
+    assert!(most as f64 <= ceiling as f64 * (1.0 + SLACK), "{most} bytes under {ceiling}");
+}
+
 #[test]
 #[cfg(target_os = "linux")]
-fn the_process_stays_under_its_ceiling() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // given the least memory of plans in which each stage counts
-    let rows: [(&str, &[&str]); 5] = [
-        ("t5_length 4,096", &["--t5-length", "4096"]),
-        ("a batch", &["--width", "512", "--height", "512", "--batch", "4"]),
-        ("a large picture", &["--width", "1024", "--height", "1024"]),
-        ("hires", &["--width", "256", "--height", "256", "--hires-scale", "2"]),
-        ("a dump", &["--width", "256", "--height", "256", "--dump", "all.safetensors"]),
-    ];
-    for (name, args) in rows {
-        let tiny = Tiny::of("tiny-schnell").set("sampling", "steps", 1);
-        let refused =
-            tiny.forge(&[&["plan", "--config", "flux.toml", "--threads", "2", "--memory", "1"], args].concat());
-        let (_, enough) = refused.err.split_once("memory = \"").unwrap();
-        let enough = enough.split('"').next().unwrap();
-        // when it is run under that
-        let run = &["--json", "--output", "a-{index}.png", "--threads", "2", "--memory", enough][..];
-        let ran = tiny.txt2img(&[run, args].concat()).done().json();
-        // then the most that the process had is no more, but for what the system rounds up
-        let last = ran.iter().rfind(|event| event["event"] == "memory").unwrap();
-        let (most, ceiling) = (last["process"].as_u64().unwrap(), enough.parse::<Bytes>().unwrap().0);
-        assert!(most as f64 <= ceiling as f64 * (1.0 + SLACK), "{name}: {most} bytes under {ceiling}");
-    }
+fn the_process_stays_under_its_ceiling_with_a_long_prompt() {
+    the_process_stays_under_its_ceiling_with(&["--t5-length", "4096", "--width", "64", "--height", "64"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_process_stays_under_its_ceiling_with_a_batch() {
+    the_process_stays_under_its_ceiling_with(&["--width", "256", "--height", "256", "--batch", "4"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_process_stays_under_its_ceiling_with_a_large_picture() {
+    the_process_stays_under_its_ceiling_with(&["--width", "768", "--height", "768"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_process_stays_under_its_ceiling_with_two_passes() {
+    the_process_stays_under_its_ceiling_with(&["--width", "256", "--height", "256", "--hires-scale", "2"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_process_stays_under_its_ceiling_with_a_dump() {
+    the_process_stays_under_its_ceiling_with(&["--width", "256", "--height", "256", "--dump", "all.safetensors"]);
 }
