@@ -1,6 +1,7 @@
 //! `cargo xtask memory`: the most memory that runs take and that their plans say, held against what was accepted before.
 
 mod chart;
+mod stages;
 
 use std::{
     collections::BTreeMap,
@@ -67,14 +68,15 @@ impl Measured {
     }
 }
 
-/// Runs `[--accept REASON] [--case TEXT] [--turns N]`.
+/// Runs `[--accept REASON] [--case TEXT] [--turns N] [--stages SIDE]`.
 pub(crate) fn run(flags: &[&str]) -> Done {
-    let (mut reason, mut filter, mut turns) = (None, "", 1000);
+    let (mut reason, mut filter, mut turns, mut side) = (None, "", 1000, None);
     let (pairs, rest) = flags.as_chunks::<2>();
     for [flag, value] in pairs {
         match *flag {
             "--accept" if !value.trim().is_empty() => reason = Some(*value),
             "--case" => filter = value,
+            "--stages" => side = Some(*value),
             "--turns" => turns = value.parse().map_err(|_| format!("`--turns` takes a number, not `{value}`"))?,
             _ => return Err(unknown(flag)),
         }
@@ -86,6 +88,9 @@ pub(crate) fn run(flags: &[&str]) -> Done {
         return Err("`--accept` takes all cases; leave `--case` away".into());
     }
     let program = built()?;
+    if let Some(side) = side {
+        return stages::told(&program, side, filter);
+    }
     let isa = isa(&program)?;
     let measured = measured(&program, filter)?;
     let said = beyond_plan(&measured);
@@ -107,7 +112,7 @@ pub(crate) fn run(flags: &[&str]) -> Done {
 }
 
 fn unknown(flag: &str) -> Box<dyn std::error::Error> {
-    format!("`{flag}` is not a flag of `memory`, or lacks its value; it takes `--accept REASON`, `--case TEXT` and `--turns N`").into()
+    format!("`{flag}` is not a flag of `memory`, or lacks its value; it takes `--accept REASON`, `--case TEXT`, `--turns N` and `--stages SIDE`").into()
 }
 
 fn said_of(faults: Vec<String>) -> Done {

@@ -127,7 +127,7 @@ pub(crate) fn small(config: &Config) -> Config {
     config
 }
 
-fn real(list: &str, folder: &Path) -> Result<Config, Box<dyn Error>> {
+pub(crate) fn real(list: &str, folder: &Path) -> Result<Config, Box<dyn Error>> {
     let mut config = Config::default();
     computed(&mut config)?;
     let file = |list: &str| sparse(list, folder).map(Some);

@@ -6,6 +6,7 @@
 
 mod cases;
 mod shapes;
+mod stages;
 
 use std::{collections::BTreeMap, error::Error, process::ExitCode};
 
@@ -23,7 +24,7 @@ use crate::cases::{Case, Taken, cases};
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
-const USAGE: &str = "usage: memory [--case TEXT] [--turns N] [--isa name]";
+const USAGE: &str = "usage: memory [--case TEXT] [--turns N] [--stages SIDE] [--isa name]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
-    let (mut filter, mut turns) = ("", None);
+    let (mut filter, mut turns, mut side) = ("", None, None);
     for pair in args.chunks(2) {
         match pair {
             [flag, text] if flag == "--case" => filter = text,
@@ -46,11 +47,15 @@ fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
                 return Ok(());
             }
             [flag, number] if flag == "--turns" => turns = Some(number.parse::<usize>()?),
+            [flag, number] if flag == "--stages" => side = Some(number.parse::<usize>()?),
             _ => return Err(USAGE.into()),
         }
     }
     if let Some(turns) = turns {
         return flat(turns);
+    }
+    if let Some(side) = side {
+        return stages::told(side, filter);
     }
     let folder = tempfile::tempdir()?;
     for case in cases(folder.path())?.iter().filter(|case| case.name.contains(filter)) {
