@@ -112,7 +112,8 @@ pub(crate) fn run(flags: &[&str]) -> Done {
 }
 
 fn unknown(flag: &str) -> Box<dyn std::error::Error> {
-    format!("`{flag}` is not a flag of `memory`, or lacks its value; it takes `--accept REASON`, `--case TEXT`, `--turns N` and `--stages SIDE`").into()
+    let takes = "`--accept REASON`, `--case TEXT`, `--turns N` and `--stages SIDE`";
+    format!("`{flag}` is not a flag of `memory`, or lacks its value; it takes {takes}").into()
 }
 
 fn said_of(faults: Vec<String>) -> Done {
