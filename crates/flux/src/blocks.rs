@@ -228,9 +228,9 @@ impl QkNorm {
     /// `[b, tokens, 3 · hidden]` to queries and keys, normed and rotated, and values, `[b, heads, tokens, head]`.
     fn split(&self, qkv: Tensor<3>, heads: usize, pe: &Rope) -> [Tensor<4>; 3] {
         let [b, n, width] = qkv.dims();
-        let head = width / 3 / heads;
-        let qkv = qkv.reshape([b, n, 3, heads, head]);
-        let part = |i| qkv.clone().narrow(2, i, 1).squeeze_dim(2).swap_dims(1, 2); // b heads n head
+        // Each part is a view. A dimension of three would have to be taken out again, and a view of fewer dimensions is copied.
+        let qkv = qkv.reshape([b, n, 3 * heads, width / 3 / heads]);
+        let part = |i| qkv.clone().narrow(2, i * heads, heads).swap_dims(1, 2); // b heads n head
         [self.query_norm.forward_rotated(part(0), pe), self.key_norm.forward_rotated(part(1), pe), part(2)]
     }
 }
