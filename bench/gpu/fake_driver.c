@@ -4,16 +4,18 @@
  *   cc -O1 -shared -fPIC -o libcuda.so.1 fake_driver.c
  *
  * FAKE_CUDA_COUNTS=FILE    at the end, what was called how often and how many bytes went which way, as one line of JSON; `of` tells it of
- *                          each function that FAKE_CUDA_FAIL counts
+ *                          each function that FAKE_CUDA_FAIL counts, `kernels` of each kernel's launches
  * FAKE_CUDA_FAIL=N         the N-th call that work needs, from 1, fails …
- * FAKE_CUDA_CODE=CODE      … with this CUresult (default 719, a launch that failed); a sticky one, 700 and above, fails all that follow
+ * FAKE_CUDA_CODE=CODE      … with this CUresult (default 719, a launch that failed); behind one of which CUDA's documentation says that
+ *                          any further work returns it, all that follows fails with it, whatever is counted
  * FAKE_CUDA_TIMES=N        … and so do as many calls, it and those behind it (default 1) …
  * FAKE_CUDA_ONLY=NAME      … counting the calls of this function alone
  * FAKE_CUDA_MEMORY=BYTES   how much memory the card has
  * FAKE_CUDA_NAN=N          the N-th answer to whether all values are finite, from 1, is no
  *
- * Two downloads answer as a card would that computes: 16 bytes are the square of the matrix 1 2 3 4, which a program asks for to find out
- * just that, and one byte is 1, the answer to whether all values are finite. All else that is downloaded is what was uploaded, or zeros.
+ * Some downloads answer as a card would that computes: 16 bytes are the square of the matrix 1 2 3 4, which a program asks for to find out
+ * just that, and one byte is 1, the answer to whether all values are finite. A page or more begins with a float that counts what was
+ * launched and uploaded, so that a picture tells whether all of it was. All else is what was uploaded, or zeros.
  *
  * The functions and their numbers are those of CUDA's driver API, https://docs.nvidia.com/cuda/cuda-driver-api. */
 #define _GNU_SOURCE
@@ -27,28 +29,48 @@
 typedef int Result;
 typedef unsigned long long Address;
 
-enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500, LAUNCH_FAILED = 719, STICKY = 700 };
+enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
+
+/* CUresult's that leave the process "in an inconsistent state and any further CUDA work will return the same error", in the words of
+ * cuda.h, or a context that "must be destroyed" or is: errors of memory and links that can't be corrected, an illegal address, a launch
+ * that takes too long, a context that is gone, an assertion, and what a kernel may do wrong otherwise. */
+static int is_sticky(Result code) {
+  static const Result all[] = {214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    if (all[i] == code) return 1;
+  return 0;
+}
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned long calls, modules, launches, uploads, downloads, answers;
 static size_t uploaded, downloaded, live, peak;
 static int broken;
 
-/* How often each function was called that can fail. */
-static struct { const char *name; unsigned long calls; } functions[64];
+/* Names, and how often each came. */
+typedef struct { const char *name; unsigned long times; } Count;
 
-static void note(const char *function) {
-  for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
-    if (!functions[i].name) functions[i].name = function;
-    if (strcmp(functions[i].name, function)) continue;
-    functions[i].calls++;
-    return;
+/* Each function that can fail, and each kernel by its name in the source. */
+static Count functions[64], kernels[256];
+
+static Count *counted(Count *counts, size_t room, const char *name) {
+  for (size_t i = 0; i < room; i++) {
+    if (!counts[i].name) counts[i].name = strdup(name);
+    if (!strcmp(counts[i].name, name)) return &counts[i];
   }
+  return &counts[room - 1];
 }
+#define COUNTED(counts, name) counted(counts, sizeof counts / sizeof *counts, name)
 
 static unsigned long setting(const char *name, unsigned long fallback) {
   const char *text = getenv(name);
   return text ? strtoul(text, 0, 10) : fallback;
+}
+
+static void list(FILE *file, const char *key, const Count *counts, size_t room) {
+  fprintf(file, ", \"%s\": {", key);
+  for (size_t i = 0; i < room && counts[i].name; i++)
+    fprintf(file, "%s\"%s\": %lu", i ? ", " : "", counts[i].name, counts[i].times);
+  fprintf(file, "}");
 }
 
 static void tell(void) {
@@ -57,11 +79,11 @@ static void tell(void) {
   if (!file) return;
   fprintf(file,
           "{\"calls\": %lu, \"modules\": %lu, \"launches\": %lu, \"uploads\": %lu, \"uploaded\": %zu, \"downloads\": %lu, "
-          "\"downloaded\": %zu, \"answers\": %lu, \"peak\": %zu, \"live\": %zu, \"of\": {",
+          "\"downloaded\": %zu, \"answers\": %lu, \"peak\": %zu, \"live\": %zu",
           calls, modules, launches, uploads, uploaded, downloads, downloaded, answers, peak, live);
-  for (size_t i = 0; i < sizeof functions / sizeof *functions && functions[i].name; i++)
-    fprintf(file, "%s\"%s\": %lu", i ? ", " : "", functions[i].name, functions[i].calls);
-  fprintf(file, "}}\n");
+  list(file, "of", functions, sizeof functions / sizeof *functions);
+  list(file, "kernels", kernels, sizeof kernels / sizeof *kernels);
+  fprintf(file, "}\n");
   fclose(file);
 }
 
@@ -71,11 +93,11 @@ static Result fault(const char *function) {
   unsigned long wanted = setting("FAKE_CUDA_FAIL", 0), times = setting("FAKE_CUDA_TIMES", 1);
   Result code = setting("FAKE_CUDA_CODE", LAUNCH_FAILED), answer = OK;
   pthread_mutex_lock(&lock);
-  note(function);
+  COUNTED(functions, function)->times++;
   if (broken) answer = broken;
   else if ((!only || !strcmp(only, function)) && ++calls >= wanted && wanted && calls - wanted < times) {
     answer = code;
-    if (code >= STICKY) broken = code;
+    if (is_sticky(code)) broken = code;
     if (calls == wanted) fprintf(stderr, "fake driver: %s answers %d\n", function, code);
   }
   pthread_mutex_unlock(&lock);
@@ -85,6 +107,12 @@ static Result fault(const char *function) {
   do {                                \
     Result answer_ = fault(__func__); \
     if (answer_) return answer_;      \
+  } while (0)
+
+/* The same of calls that only end something: they don't fail by themselves. */
+#define GONE               \
+  do {                     \
+    if (broken) return broken; \
   } while (0)
 
 static void count(unsigned long *times, size_t *bytes, size_t more) {
@@ -145,7 +173,7 @@ Result cuCtxGetStreamPriorityRange(int *least, int *most) {
 }
 Result cuStreamCreate(void **stream, unsigned flags) { WORK; return handle(stream); }
 Result cuStreamCreateWithPriority(void **stream, unsigned flags, int priority) { WORK; return handle(stream); }
-Result cuStreamDestroy_v2(void *stream) { return OK; }
+Result cuStreamDestroy_v2(void *stream) { GONE; return OK; }
 Result cuStreamSynchronize(void *stream) { WORK; return OK; }
 Result cuStreamWaitEvent(void *stream, void *event, unsigned flags) { WORK; return OK; }
 Result cuStreamIsCapturing(void *stream, int *is) { return *is = 0, OK; }
@@ -153,7 +181,7 @@ Result cuEventCreate(void **event, unsigned flags) { WORK; return handle(event);
 Result cuEventRecord(void *event, void *stream) { WORK; return OK; }
 Result cuEventQuery(void *event) { WORK; return OK; }
 Result cuEventSynchronize(void *event) { WORK; return OK; }
-Result cuEventDestroy_v2(void *event) { return OK; }
+Result cuEventDestroy_v2(void *event) { GONE; return OK; }
 Result cuEventElapsedTime(float *ms, void *from, void *to) { return *ms = 0.01f, OK; }
 Result cuEventElapsedTime_v2(float *ms, void *from, void *to) { return *ms = 0.01f, OK; }
 
@@ -184,8 +212,8 @@ static Result freed(Address from) {
 }
 Result cuMemAlloc_v2(Address *to, size_t bytes) { WORK; return taken(to, bytes); }
 Result cuMemAllocAsync(Address *to, size_t bytes, void *stream) { WORK; return taken(to, bytes); }
-Result cuMemFree_v2(Address from) { return freed(from); }
-Result cuMemFreeAsync(Address from, void *stream) { return freed(from); }
+Result cuMemFree_v2(Address from) { GONE; return freed(from); }
+Result cuMemFreeAsync(Address from, void *stream) { GONE; return freed(from); }
 Result cuMemAllocHost_v2(void **to, size_t bytes) { WORK; return posix_memalign(to, 4096, bytes ? bytes : 1) ? OUT_OF_MEMORY : OK; }
 Result cuMemHostAlloc(void **to, size_t bytes, unsigned flags) {
   WORK;
@@ -198,11 +226,10 @@ static void up(size_t bytes) { count(&uploads, &uploaded, bytes); }
 static void down(void *to, size_t bytes) {
   static const float square[4] = {7, 10, 15, 22};
   if (bytes == sizeof square) memcpy(to, square, bytes);
-  if (bytes == 1) {
-    pthread_mutex_lock(&lock);
-    *(char *)to = ++answers != setting("FAKE_CUDA_NAN", 0);
-    pthread_mutex_unlock(&lock);
-  }
+  pthread_mutex_lock(&lock);
+  if (bytes == 1) *(char *)to = ++answers != setting("FAKE_CUDA_NAN", 0);
+  if (bytes >= 4096) *(float *)to = (launches + uploads) % 251 / 251.0f;
+  pthread_mutex_unlock(&lock);
   count(&downloads, &downloaded, bytes);
 }
 Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, void *stream) {
@@ -251,14 +278,22 @@ Result cuModuleLoadData(void **module, const void *image) {
   count(&modules, 0, 0);
   return handle(module);
 }
-Result cuModuleUnload(void *module) { return OK; }
-Result cuModuleGetFunction(void **function, void *module, const char *name) { WORK; return handle(function); }
+Result cuModuleUnload(void *module) { GONE; return OK; }
+/* A function is its kernel's count. */
+Result cuModuleGetFunction(void **function, void *module, const char *name) {
+  WORK;
+  pthread_mutex_lock(&lock);
+  *function = COUNTED(kernels, name);
+  pthread_mutex_unlock(&lock);
+  return OK;
+}
 Result cuFuncSetAttribute(void *function, int which, int value) { return which == 8 && value > 232448 ? INVALID_VALUE : OK; }
 Result cuFuncGetAttribute(int *value, int which, void *function) { return *value = 0, OK; }
 Result cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
                       void *stream, void **arguments, void **extra) {
   WORK;
   count(&launches, 0, 0);
+  count(&((Count *)function)->times, 0, 0);
   return gx && gy && gz && bx * by * bz <= 1024 && shared <= 232448 ? OK : INVALID_VALUE;
 }
 Result cuLaunchKernelEx(const unsigned *shape, void *function, void **arguments, void **extra) {

@@ -53,6 +53,8 @@ pub(super) struct Asked {
     pub(super) answers: u64,
     /// How often each function was called that can fail.
     pub(super) of: BTreeMap<String, u64>,
+    /// How often each kernel was launched, by its name in the source.
+    pub(super) kernels: BTreeMap<String, u64>,
 }
 
 impl Machine {

@@ -1,6 +1,7 @@
 //! What a step asks of a card, of a Flux as deep as the real one.
 
 use std::{
+    cmp::Reverse,
     fs::{self, File},
     io::Write,
     path::Path,
@@ -13,6 +14,11 @@ use crate::{Done, root};
 
 /// Blocks of Flux: double and single.
 const DEPTH: [usize; 2] = [19, 38];
+
+/// Steps of two runs, and how many more the second has.
+const FEW: &str = "2";
+const MANY: &str = "6";
+const STEPS_APART: u64 = 4;
 
 /// How much a step may ask for at most. What comes back are answers of a byte: whether the model's answer and the latent are finite.
 const LAUNCHES: u64 = 1000;
@@ -48,8 +54,8 @@ pub(super) fn run(machine: &Machine) -> Done {
             machine.done(&cache, &[], &args).map(|ran| ran.asked)
         };
         // Two runs differ in their steps alone.
-        let (few, many) = (steps("2")?, steps("6")?);
-        let each = |of: fn(&Asked) -> u64| (of(&many) - of(&few)) / 4;
+        let (few, many) = (steps(FEW)?, steps(MANY)?);
+        let each = |of: fn(&Asked) -> u64| (of(&many) - of(&few)) / STEPS_APART;
         let [launches, uploads, uploaded, downloads, downloaded] = [
             each(|asked| asked.launches),
             each(|asked| asked.uploads),
@@ -61,6 +67,7 @@ pub(super) fn run(machine: &Machine) -> Done {
             "a step of 19 + 38 blocks in {compute}: {launches} launches, {uploads} uploads of {uploaded} bytes, {downloads} downloads of \
              {downloaded} bytes"
         );
+        println!("  {}", by_kernel(&few, &many).join(", "));
         let limits = [
             ("launches", launches, LAUNCHES),
             ("uploads", uploads, UPLOADS),
@@ -74,6 +81,17 @@ pub(super) fn run(machine: &Machine) -> Done {
         );
     }
     if faults.is_empty() { Ok(()) } else { Err(faults.join("; ").into()) }
+}
+
+/// How often a step launches each kernel, the most frequent first.
+fn by_kernel(few: &Asked, many: &Asked) -> Vec<String> {
+    let each = many.kernels.iter().map(|(name, times)| {
+        let before = few.kernels.get(name).copied().unwrap_or_default();
+        (times.saturating_sub(before) / STEPS_APART, name)
+    });
+    let mut launched: Vec<_> = each.filter(|(times, _)| *times > 0).collect();
+    launched.sort_by_key(|&(times, name)| (Reverse(times), name));
+    launched.iter().map(|(times, name)| format!("{times} {name}")).collect()
 }
 
 /// A Flux of a model's widths and the real one's depth, whose numbers are all 0: what is launched does not depend on them.
@@ -116,6 +134,16 @@ fn names(name: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_steps_kernels_are_what_a_run_of_more_steps_launches_more() {
+        let asked = |kernels: &[(&str, u64)]| Asked {
+            kernels: kernels.iter().map(|&(name, times)| (name.to_owned(), times)).collect(),
+            ..Asked::default()
+        };
+        let (few, many) = (asked(&[("once", 7), ("add", 2)]), asked(&[("once", 7), ("add", 10), ("norm", 40)]));
+        assert_eq!(by_kernel(&few, &many), ["10 norm", "2 add"]);
+    }
 
     #[test]
     fn the_first_block_stands_for_all() {
