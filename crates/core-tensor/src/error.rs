@@ -261,7 +261,9 @@ impl Error {
         let reason = cause(&format!("{error:?}"));
         // CubeCL tells some of CUDA's answers by their numbers alone; 2 is CUDA_ERROR_OUT_OF_MEMORY.
         let is_memory = reason.ends_with(" failed with status 2")
-            || ["OUT_OF_MEMORY", "out of device memory", "OutOfMemory"].iter().any(|words| reason.contains(words));
+            || ["OUT_OF_MEMORY", "out of device memory", "OutOfMemory", "reserve pinned memory"]
+                .iter()
+                .any(|words| reason.contains(words));
         if is_memory { Self::DeviceMemory { reason } } else { Self::DeviceFault { reason } }
     }
 
@@ -304,6 +306,7 @@ mod tests {
             "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"x\")",
             "out of device memory allocating 7 bytes",
             "cuEventCreate failed with status 2",
+            "Unable to reserve pinned memory",
         ] {
             let Error::DeviceMemory { reason } = told(&chain(memory)) else { panic!("{memory}") };
             assert!(reason.starts_with(&memory[..12]) && !reason.contains("Backtrace"), "{reason}");
