@@ -123,6 +123,19 @@ pub trait Ops {
         };
         composed::rotate(normal, rope)
     }
+
+    /// See [`Rope::rotate_normed_joined`].
+    fn rotate_joined<const N: usize>(streams: [(Tensor<4>, &Tensor<1>); N], eps: f64, rope: &Rope) -> Tensor<4> {
+        let parts = rope.of_streams(streams.each_ref().map(|(x, _)| x.dims()[2]));
+        let turned =
+            streams.into_iter().zip(parts).map(|((x, scale), part)| Self::rotate(x, Some((scale, eps)), &part));
+        Tensor::cat(turned.collect(), 2)
+    }
+
+    /// See [`join_tokens`].
+    fn join_tokens<const N: usize>(streams: [Tensor<4>; N]) -> Tensor<4> {
+        Tensor::cat(streams.into(), 2)
+    }
 }
 
 /// Which body a tensor belongs to.
@@ -285,6 +298,14 @@ pub fn pixels(x: Tensor<3>, size: [usize; 2]) -> Tensor<4> {
     at_home_of!(&x, pixels(x, size))
 }
 
+/// The tokens of streams one behind the other, all `[b, heads, tokens, d]`.
+///
+/// # Panics
+/// Without a stream.
+pub fn join_tokens<const N: usize>(streams: [Tensor<4>; N]) -> Tensor<4> {
+    at_home_of!(&streams[0], join_tokens(streams))
+}
+
 /// Cosines and sines of a rotary position embedding, both `[1, 1, tokens, d / 2]`.
 #[derive(Clone, Debug)]
 pub struct Rope {
@@ -325,5 +346,19 @@ impl Rope {
     /// [`rms_norm`] of each head, then [`Rope::rotate`].
     pub fn rotate_normed(&self, x: Tensor<4>, scale: &Tensor<1>, eps: f64) -> Tensor<4> {
         at_home_of!(&x, rotate(x, Some((scale, eps)), self))
+    }
+
+    /// [`Rope::rotate_normed`] of streams whose tokens follow one another, each with a scale of its own:
+    /// one `[b, heads, tokens of all, d]`.
+    ///
+    /// # Panics
+    /// Without a stream.
+    pub fn rotate_normed_joined<const N: usize>(&self, streams: [(Tensor<4>, &Tensor<1>); N], eps: f64) -> Tensor<4> {
+        at_home_of!(&streams[0].0, rotate_joined(streams, eps, self))
+    }
+
+    /// The parts of streams of so many tokens, one behind the other.
+    fn of_streams<const N: usize>(&self, tokens: [usize; N]) -> [Self; N] {
+        std::array::from_fn(|i| self.narrow(tokens[..i].iter().sum(), tokens[i]))
     }
 }

@@ -51,11 +51,9 @@ impl DoubleBlock {
         let [_, text_tokens, _] = txt.dims();
         let img_mod = self.img.modulation.forward(vec);
         let txt_mod = self.txt.modulation.forward(vec);
-        let [img_q, img_k, img_v] = self.img.qkv(img.clone(), &img_mod, &pe.narrow(text_tokens, image_tokens));
-        let [txt_q, txt_k, txt_v] = self.txt.qkv(txt.clone(), &txt_mod, &pe.narrow(0, text_tokens));
-
-        let join = |txt, img| Tensor::cat(vec![txt, img], 2);
-        let qkv = [join(txt_q, img_q), join(txt_k, img_k), join(txt_v, img_v)];
+        let img_qkv = self.img.qkv(img.clone(), &img_mod);
+        let txt_qkv = self.txt.qkv(txt.clone(), &txt_mod);
+        let qkv = QkNorm::joined([(&self.txt.norm, txt_qkv), (&self.img.norm, img_qkv)], pe);
         let attended = ops::merge_heads(attended(&self.attention, qkv, at, inside)?);
 
         let img = self.img.finish(img, attended.clone().narrow(1, text_tokens, image_tokens), img_mod);
@@ -101,8 +99,9 @@ impl Stream {
         })
     }
 
-    fn qkv(&self, x: Tensor<3>, [shift, scale, ..]: &[Tensor<3>; 6], pe: &Rope) -> [Tensor<4>; 3] {
-        self.norm.split(self.qkv.forward(modulate(x, shift.clone(), scale.clone())), self.heads, pe)
+    /// Queries, keys and values as the layer gives them, `[b, heads, tokens, head]`.
+    fn qkv(&self, x: Tensor<3>, [shift, scale, ..]: &[Tensor<3>; 6]) -> [Tensor<4>; 3] {
+        split(self.qkv.forward(modulate(x, shift.clone(), scale.clone())), self.heads)
     }
 
     fn finish(
@@ -163,7 +162,7 @@ impl SingleBlock {
     ) -> Result<Tensor<3>, Error> {
         let [shift, scale, gate] = self.modulation.forward(vec);
         let normal = modulate(x.clone(), shift, scale);
-        let qkv = self.norm.split(self.qkv.forward(normal.clone()), self.heads, pe);
+        let qkv = self.norm.normed(split(self.qkv.forward(normal.clone()), self.heads), pe);
         let attended = ops::merge_heads(attended(&self.attention, qkv, at, inside)?);
         let inner = self.mlp_in.forward_then(normal, Activation::GeluTanh);
         Ok(self.linear2.forward_gated_onto(Tensor::cat(vec![attended, inner], 2), gate, x))
@@ -225,12 +224,24 @@ impl QkNorm {
         })
     }
 
-    /// `[b, tokens, 3 · hidden]` to queries and keys, normed and rotated, and values, `[b, heads, tokens, head]`.
-    fn split(&self, qkv: Tensor<3>, heads: usize, pe: &Rope) -> [Tensor<4>; 3] {
-        let [b, n, width] = qkv.dims();
-        // Each part is a view. A dimension of three would have to be taken out again, and a view of fewer dimensions is copied.
-        let qkv = qkv.reshape([b, n, 3 * heads, width / 3 / heads]);
-        let part = |i| qkv.clone().narrow(2, i * heads, heads).swap_dims(1, 2); // b heads n head
-        [self.query_norm.forward_rotated(part(0), pe), self.key_norm.forward_rotated(part(1), pe), part(2)]
+    /// Queries, keys and values `[b, heads, tokens, head]`, the first two normed and rotated.
+    fn normed(&self, [q, k, v]: [Tensor<4>; 3], pe: &Rope) -> [Tensor<4>; 3] {
+        [self.query_norm.forward_rotated(q, pe), self.key_norm.forward_rotated(k, pe), v]
     }
+
+    /// The same of streams whose tokens follow one another, which meet in one attention.
+    fn joined<const N: usize>(streams: [(&Self, [Tensor<4>; 3]); N], pe: &Rope) -> [Tensor<4>; 3] {
+        let queries = streams.each_ref().map(|(norm, [q, ..])| (&norm.query_norm, q.clone()));
+        let keys = streams.each_ref().map(|(norm, [_, k, _])| (&norm.key_norm, k.clone()));
+        let values = streams.map(|(_, [.., v])| v);
+        [RmsNorm::rotate_joined(queries, pe), RmsNorm::rotate_joined(keys, pe), ops::join_tokens(values)]
+    }
+}
+
+/// `[b, tokens, 3 · hidden]` to queries, keys and values, `[b, heads, tokens, head]`.
+fn split(qkv: Tensor<3>, heads: usize) -> [Tensor<4>; 3] {
+    let [b, n, width] = qkv.dims();
+    // Each part is a view. A dimension of three would have to be taken out again, and a view of fewer dimensions is copied.
+    let qkv = qkv.reshape([b, n, 3 * heads, width / 3 / heads]);
+    std::array::from_fn(|i| qkv.clone().narrow(2, i * heads, heads).swap_dims(1, 2)) // b heads n head
 }

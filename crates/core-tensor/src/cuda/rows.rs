@@ -55,24 +55,43 @@ pub(crate) fn norm<const D: usize>(x: Tensor<D>, norm: Norm) -> Tensor<D> {
     out.into_tensor()
 }
 
-/// Heads `[b, heads, tokens, d]`, wherever they lie, normed where there is a scale and rotated by cosines and sines `[tokens, d / 2]`.
-pub(crate) fn rotate(x: Tensor<4>, norm: Option<(&Tensor<1>, f64)>, tables: [&Tensor<4>; 2]) -> Tensor<4> {
-    let [b, heads, n, d] = x.dims();
-    let x = View::ours(&x);
-    let x = if x.strides::<4>()[3] == 1 && x.is_aligned() { x } else { x.contiguous() };
-    let [cos, sin] = tables.map(|x| cast(View::ours(x), DType::F32).contiguous());
-    let scale = norm.map(|(scale, _)| cast(View::ours(scale), DType::F32).contiguous());
-    let out = x.empty([b, heads, n, d], x.dtype());
-    let [batch, head, token, _] = x.strides::<4>();
-    let args = Args::default()
-        .ints([b, n, heads, d, batch, token, head, 0, n, bits([scale.is_some(), true])])
-        .float(norm.map_or(0.0, |(_, eps)| eps));
-    let threads = 128;
-    let lanes = d.div_ceil(x.run()).min(32).next_power_of_two();
-    let at_once = 1 << heads.min(threads / lanes).ilog2();
-    let blocks = (b * n).div_ceil(threads / lanes / at_once);
-    let kernel = Kernel { text: &ROTATE, entry: "rotate", defines: vec![element(x.dtype())], threads };
-    kernel.launch([blocks, 1, 1], [&x, scale.as_ref().unwrap_or(&out), &cos, &sin, &out], args);
+/// Heads of one stream of tokens, `[b, heads, tokens, d]`, wherever they lie, and what is done to them.
+#[derive(Debug)]
+pub(crate) struct HeadsOf<'a> {
+    pub(crate) x: Tensor<4>,
+    /// A scale for each channel, `[d]`, and what is added to a mean square; heads are not normed where there is none.
+    pub(crate) norm: Option<(&'a Tensor<1>, f64)>,
+    /// Cosines and sines of the tokens, `[1, 1, tokens, d / 2]`; heads are not rotated where there are none.
+    pub(crate) tables: Option<[&'a Tensor<4>; 2]>,
+}
+
+/// The tokens of streams one behind the other, normed, then rotated.
+pub(crate) fn rotate<const N: usize>(streams: [HeadsOf; N]) -> Tensor<4> {
+    let [b, heads, _, d] = streams[0].x.dims();
+    let tokens: usize = streams.iter().map(|stream| stream.x.dims()[2]).sum();
+    let like = View::ours(&streams[0].x);
+    let (out, dtype) = (like.empty([b, heads, tokens, d], like.dtype()), like.dtype());
+    let mut before = 0;
+    for HeadsOf { x, norm, tables } in streams {
+        let n = x.dims()[2];
+        let x = cast(View::ours(&x), dtype);
+        let x = if x.strides::<4>()[3] == 1 && x.is_aligned() { x } else { x.contiguous() };
+        let tables = tables.map(|tables| tables.map(|x| cast(View::ours(x), DType::F32).contiguous()));
+        let scale = norm.map(|(scale, _)| cast(View::ours(scale), DType::F32).contiguous());
+        let [batch, head, token, _] = x.strides::<4>();
+        let flags = bits([scale.is_some(), tables.is_some()]);
+        let args = Args::default()
+            .ints([b, n, heads, d, batch, token, head, before, tokens, flags])
+            .float(norm.map_or(0.0, |(_, eps)| eps));
+        let threads = 128;
+        let lanes = d.div_ceil(x.run()).min(32).next_power_of_two();
+        let at_once = 1 << heads.min(threads / lanes).ilog2();
+        let blocks = (b * n).div_ceil(threads / lanes / at_once);
+        let kernel = Kernel { text: &ROTATE, entry: "rotate", defines: vec![element(dtype)], threads };
+        let [cos, sin] = tables.unwrap_or_else(|| [out.clone(), out.clone()]);
+        kernel.launch([blocks, 1, 1], [&x, scale.as_ref().unwrap_or(&out), &cos, &sin, &out], args);
+        before += n;
+    }
     out.into_tensor()
 }
 

@@ -60,6 +60,19 @@ impl RmsNorm {
     pub fn forward_rotated(&self, x: Tensor<4>, pe: &Rope) -> Tensor<4> {
         pe.rotate_normed(x, &self.scale.value(), self.eps)
     }
+
+    /// [`RmsNorm::forward_rotated`] of streams whose tokens follow one another, each by a norm of its own, as one `[b, heads, tokens of all, d]`.
+    ///
+    /// # Panics
+    /// Without a stream, and if the norms differ in what they add to a mean square.
+    pub fn rotate_joined<const N: usize>(streams: [(&Self, Tensor<4>); N], pe: &Rope) -> Tensor<4> {
+        let eps = streams[0].0.eps;
+        assert!(streams.iter().all(|(norm, _)| norm.eps == eps), "norms of one model");
+        let scales = streams.each_ref().map(|(norm, _)| norm.scale.value());
+        let mut scales = scales.iter();
+        let streams = streams.map(|(_, x)| (x, scales.next().expect("a scale for each stream")));
+        pe.rotate_normed_joined(streams, eps)
+    }
 }
 
 /// Normalisation over groups of channels and all pixels, with scale and shift per channel.

@@ -82,8 +82,8 @@ fn results<O: Ops>(x: &Inputs, compute: Compute) -> Vec<Named> {
 
 fn attention<O: Ops>(x: &Inputs, compute: Compute) -> Vec<Named> {
     let (b, heads, n, m, d) = (2, 3, 19, 45, 24);
-    let fused = x.of([b, n, 3, heads, d], 1);
-    let inside = |i| fused.clone().narrow(2, i, 1).squeeze_dim::<4>(2).swap_dims(1, 2); // b h n d
+    let fused = x.of([b, n, 3 * heads, d], 1);
+    let inside = |i| fused.clone().narrow(2, i * heads, heads).swap_dims(1, 2); // b h n d
     let across = |i: u32, tokens| x.of([b, heads, d, tokens], 2 + i).swap_dims(2, 3); // b h n d
     let own = || [inside(0), inside(1), inside(2)];
     let other = || [across(0, n), across(1, m), across(2, m)];
@@ -171,11 +171,15 @@ fn rotations<O: Ops>(x: &Inputs) -> Vec<Named> {
     let ids: Vec<[f32; 2]> = (0..11).map(|i| [i as f32, (i * i % 7) as f32]).collect();
     let rope = Rope::new(&ids, [8, 16], 10_000.0, &x.device);
     let heads = || x.of([2, 11, 3, 24], 40).swap_dims(1, 2); // b h n d
-    let scale = x.of([24], 41);
+    let (scale, other) = (x.of([24], 41), x.of([24], 42));
+    let few = || x.of([2, 4, 9, 24], 43).narrow(2, 3, 3).swap_dims(1, 2); // b h n d
+    let many = || x.of([2, 7, 3, 24], 44).swap_dims(1, 2); // b h n d
     vec![
         ("rotate", numbers(O::rotate(heads(), None, &rope))),
         ("rotate, normed", numbers(O::rotate(heads(), Some((&scale, 1e-6)), &rope))),
         ("rotate, a part", numbers(O::rotate(heads().narrow(2, 3, 4), None, &rope.narrow(3, 4)))),
+        ("rotate, streams", numbers(O::rotate_joined([(few(), &scale), (many(), &other)], 1e-6, &rope))),
+        ("join_tokens", numbers(O::join_tokens([few(), many()]))),
     ]
 }
 
