@@ -16,6 +16,7 @@ mod maps;
 mod product;
 mod rows;
 mod view;
+mod watch;
 
 use self::view::{View, bytes_of};
 pub(crate) use self::{
@@ -25,6 +26,7 @@ pub(crate) use self::{
     product::{After, linear},
     rows::{HeadsOf, Norm, activate, add, gated, norm, rotate},
     view::takes,
+    watch::answered,
 };
 
 /// Why a tensor has a view.

@@ -64,7 +64,7 @@ impl Latent {
 pub fn is_finite<const D: usize>(tensor: &Tensor<D>) -> Result<bool, Error> {
     match cpu::is_finite(tensor) {
         Some(known) => Ok(known),
-        None => tensor.clone().is_finite().all().try_into_scalar().map_err(|error| Error::on_device(&error)),
+        None => cuda::answered(tensor, tensor.clone().is_finite().all().try_into_scalar()),
     }
 }
 
@@ -83,7 +83,7 @@ pub fn in_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
 /// # Errors
 /// [`Error::DeviceMemory`] or [`Error::DeviceFault`] where the device could not compute them.
 pub fn on_host<const D: usize>(tensor: &Tensor<D>) -> Result<Vec<f32>, Error> {
-    tensor.try_to_vec_as().map_err(|error| Error::on_device(&error))
+    cuda::answered(tensor, tensor.try_to_vec_as())
 }
 
 /// The values of a tensor of the CPU, row-major, f32.

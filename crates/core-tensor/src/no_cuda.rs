@@ -2,9 +2,11 @@
 
 #![allow(dead_code, reason = "what is told to kernels that are not there is not read")]
 
+use std::fmt::Debug;
+
 use kernels::{Activation, Compute, Values};
 
-use crate::{Device, Tensor};
+use crate::{Device, Error, Tensor};
 
 /// Parameters of a convolution on a device, of which there are none.
 #[derive(Clone, Debug)]
@@ -39,6 +41,11 @@ impl Conv {
 
 pub(crate) fn linear<const D: usize>(_: &Tensor<D>, _: &Tensor<2>, _: After<D>) -> Option<Tensor<D>> {
     None
+}
+
+/// What was read of a tensor.
+pub(crate) fn answered<const D: usize, T, E: Debug>(_: &Tensor<D>, read: Result<T, E>) -> Result<T, Error> {
+    read.map_err(|error| Error::on_device(&error))
 }
 
 pub(crate) fn matrix(_: Values, _: [usize; 2], _: Compute, _: &Device) -> Option<Tensor<2>> {

@@ -7,6 +7,7 @@ use cubecl::{
     CubeCount, CubeDim, CubeKernel, PrecompiledSource,
     ir::{
         AddressType, ElemType, Scope, UIntKind,
+        attributes::BufferIOAttr,
         metadata::Info,
         settings::{ExecutionMode, KernelSettings},
     },
@@ -129,14 +130,17 @@ impl Args {
 }
 
 impl Kernel {
-    /// Puts the kernel into the queue of its buffers' device.
+    /// Puts the kernel into the queue of its buffers' device. It writes the last buffer, all of it or a part, and reads the others: those
+    /// are as good as before where it fails.
     pub(super) fn launch<const N: usize>(self, grid: [usize; 3], buffers: [&View; N], args: Args) {
         let [x, y, z] = grid.map(|n| u32::try_from(n).expect("a grid of less than 2³² blocks"));
         let words = args.words();
         let end = words.len();
-        let arguments = KernelArguments::new()
-            .with_buffers(buffers.iter().map(|view| view.0.handle.clone().binding()).collect())
-            .with_info(MetadataBindingInfo { data: words, dynamic_metadata_offset: end });
+        let given = buffers.iter().enumerate().fold(KernelArguments::new(), |given, (i, view)| {
+            let io = if i + 1 == N { BufferIOAttr::ReadWrite } else { BufferIOAttr::ReadOnly };
+            given.with_buffer_io(view.0.handle.clone().binding(), io)
+        });
+        let arguments = given.with_info(MetadataBindingInfo { data: words, dynamic_metadata_offset: end });
         buffers[0].client().launch(Box::new(self), CubeCount::Static(x, y, z), arguments);
     }
 }
