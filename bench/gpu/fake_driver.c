@@ -15,7 +15,8 @@
  *
  * Some downloads answer as a card would that computes: 16 bytes are the square of the matrix 1 2 3 4, which a program asks for to find out
  * just that, and one byte is 1, the answer to whether all values are finite. A page or more begins with a float that counts what was
- * launched and uploaded, so that a picture tells whether all of it was. All else is what was uploaded, or zeros.
+ * launched, and what was uploaded that is no list of shapes, so that a picture tells whether all of it was. All else is what was uploaded,
+ * or zeros.
  *
  * The functions and their numbers are those of CUDA's driver API, https://docs.nvidia.com/cuda/cuda-driver-api. */
 #define _GNU_SOURCE
@@ -42,7 +43,7 @@ static int is_sticky(Result code) {
 }
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned long calls, modules, launches, uploads, downloads, answers;
+static unsigned long calls, modules, launches, uploads, large, downloads, answers;
 static size_t uploaded, downloaded, live, peak;
 static int broken;
 
@@ -222,13 +223,17 @@ Result cuMemHostAlloc(void **to, size_t bytes, unsigned flags) {
 Result cuMemFreeHost(void *from) { return free(from), OK; }
 
 static void *host(Address address) { return (void *)(uintptr_t)address; }
-static void up(size_t bytes) { count(&uploads, &uploaded, bytes); }
+static void up(size_t bytes) {
+  count(&uploads, &uploaded, bytes);
+  /* How many shapes are uploaded depends on which threads were free. */
+  if (bytes >= 512) count(&large, 0, 0);
+}
 static void down(void *to, size_t bytes) {
   static const float square[4] = {7, 10, 15, 22};
   if (bytes == sizeof square) memcpy(to, square, bytes);
   pthread_mutex_lock(&lock);
   if (bytes == 1) *(char *)to = ++answers != setting("FAKE_CUDA_NAN", 0);
-  if (bytes >= 4096) *(float *)to = (launches + uploads) % 251 / 251.0f;
+  if (bytes >= 4096) *(float *)to = (launches + large) % 251 / 251.0f;
   pthread_mutex_unlock(&lock);
   count(&downloads, &downloaded, bytes);
 }
