@@ -16,11 +16,13 @@ use serde_json::json;
 
 use crate::{HEAP, cases, process, shapes::sparse};
 
+type Change = fn(&mut Config, &Path) -> Result<(), Box<dyn Error>>;
+
 /// A run whose stages are told.
 struct Staged {
     name: &'static str,
     /// What it asks for beside a picture of a size; the folder is that of the models' files.
-    change: fn(&mut Config, &Path) -> Result<(), Box<dyn Error>>,
+    change: Change,
     start: Start,
 }
 

@@ -349,14 +349,14 @@ fn the_process_stays_under_its_ceiling_with(args: &[&str]) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let tiny = Tiny::of("tiny-schnell").set("sampling", "steps", 1);
     let refused = tiny.forge(&[&["plan", "--config", "flux.toml", "--threads", "2", "--memory", "1"], args].concat());
-    let (_, enough) = refused.err.split_once("memory = \"").unwrap();
-    let enough = enough.split('"').next().unwrap();
+    let enough = refused.err.split('"').skip_while(|part| !part.ends_with("memory = ")).nth(1).expect("a hint");
     // when it is run under that
     let run = &["--json", "--output", "a-{index}.png", "--threads", "2", "--memory", enough][..];
     let ran = tiny.txt2img(&[run, args].concat()).done().json();
     // then the most that the process had is no more, but for what the system rounds up
-    let last = ran.iter().rfind(|event| event["event"] == "memory").unwrap();
-    let (most, ceiling) = (last["process"].as_u64().unwrap(), enough.parse::<Bytes>().unwrap().0);
+    let last = ran.iter().rfind(|event| event["event"] == "memory").expect("reports");
+    let (most, ceiling) =
+        (last["process"].as_u64().expect("Linux counts it"), enough.parse::<Bytes>().expect(ENOUGH).0);
     assert!(most as f64 <= ceiling as f64 * (1.0 + SLACK), "{most} bytes under {ceiling}");
 }
 

@@ -97,7 +97,9 @@ impl Work {
         let is_last = |pass: &Pass| matches!(pass.start, Origin::Last(_));
         let starts = any(&|pass| matches!(pass.start, Origin::Pictures(_)));
         let is_shown = |pass: &Pass| of.is_shown || pass.control.is_some();
-        let stages: [(bool, &str, &[(&str, u64)]); 8] = [
+        // Whether it is asked for, its name, and what it holds.
+        type Asked<'s> = (bool, &'s str, &'s [(&'s str, u64)]);
+        let stages: [Asked; 8] = [
             (starts, PICTURES, &encode),
             (true, ENCODE, &text),
             (any(&is_shown), ENCODE, &encode),
