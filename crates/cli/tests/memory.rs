@@ -218,10 +218,10 @@ fn two_models_keep_to_their_plan() {
 #[test]
 fn what_methods_keep_is_in_the_plan() {
     let tiny = Tiny::of("tiny-dev");
-    let mut cached = of(&tiny.config(), [256, 4, 24], ComputeChoice::F32);
+    let mut cached = of(&tiny.config(), [128, 2, 24], ComputeChoice::F32);
     cached.sampling.steps = 2;
-    let mut of_unet = sd("sd-1", 256);
-    (of_unet.sampling.steps, of_unet.sampling.cfg, of_unet.image.batch) = (2, 3.0.into(), 4);
+    let mut of_unet = sd("sd-1", 128);
+    (of_unet.sampling.steps, of_unet.sampling.cfg, of_unet.image.batch) = (2, 3.0.into(), 2);
     let with = |config: &Config, key: &str, number: f64| {
         let mut config = config.clone();
         config.knobs.set(key, Value::Number(number));
