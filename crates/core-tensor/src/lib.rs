@@ -21,7 +21,6 @@ pub mod layers;
 mod mapped;
 pub mod ops;
 pub mod pickle;
-mod read_ahead;
 pub mod safetensors;
 mod weights;
 

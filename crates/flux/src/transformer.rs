@@ -159,8 +159,8 @@ impl Transformer {
         let w = w.before(Self::MARK);
         let dimensions = Dimensions::of(&w, config)?;
         let w = w.laid_out(dimensions.layout());
-        let double = |_, w: &Weights| DoubleBlock::load(w, dimensions.heads);
-        let single = |_, w: &Weights| SingleBlock::load(w, dimensions.heads);
+        let double = |i| DoubleBlock::load(&w.at("double_blocks").at(i), dimensions.heads);
+        let single = |i| SingleBlock::load(&w.at("single_blocks").at(i), dimensions.heads);
         Ok(Self {
             img_in: Linear::load(&w.at("img_in"))?,
             control_in: (dimensions.beside == 0)
@@ -170,8 +170,8 @@ impl Transformer {
             time_in: MlpEmbedder::load(&w.at("time_in"))?,
             vector_in: MlpEmbedder::load(&w.at("vector_in"))?,
             guidance_in: dimensions.guidance.then(|| MlpEmbedder::load(&w.at("guidance_in"))).transpose()?,
-            double_blocks: Blocks::load(&w.at("double_blocks"), dimensions.double_blocks, double)?,
-            single_blocks: Blocks::load(&w.at("single_blocks"), dimensions.single_blocks, single)?,
+            double_blocks: Blocks::load(dimensions.double_blocks, double)?,
+            single_blocks: Blocks::load(dimensions.single_blocks, single)?,
             final_linear: Linear::load(&w.at("final_layer.linear"))?,
             final_modulation: Modulation::load(&w.at("final_layer.adaLN_modulation.1"))?,
             device: w.device().clone(),

@@ -50,7 +50,7 @@ impl Unet {
         let w = w.laid_out(dimensions.layout());
         let groups = dimensions.groups;
         let stack = |name: &str, blocks: &[dimensions::Block]| {
-            Blocks::load(&w.at(name), blocks.len(), |i, w| Block::load(w, &blocks[i], groups))
+            Blocks::load(blocks.len(), |i| Block::load(&w.at(name).at(i), &blocks[i], groups))
         };
         Ok(Self {
             time_embed: Embedding::load(&w.at("time_embed"))?,

@@ -61,11 +61,6 @@ impl Convolution {
         Self { parameters, kernel, stride: 1 }
     }
 
-    /// Whether its parameters are where they are stored.
-    pub(super) fn is_left(&self) -> bool {
-        matches!(self.parameters, Parameters::Mapped(_))
-    }
-
     /// Where it begins and ends in a map.
     pub(crate) fn window(&self, x: &Tensor<4>) -> Window {
         let ([_, _, h, w], pad) = (x.dims(), self.kernel / 2);

@@ -70,11 +70,6 @@ impl Matrix {
 }
 
 impl Matrix {
-    /// Whether it is where it is stored.
-    pub(super) fn is_left(&self) -> bool {
-        matches!(self, Self::Mapped(_))
-    }
-
     /// What the kernels of the CPU multiply with, where they do, with what follows a product as part of it.
     pub(crate) fn for_kernels(&self) -> Option<MatrixRef<'_>> {
         match self {

@@ -10,7 +10,7 @@ use super::{
     format::{IntegerForm, Unpack, numbers},
     segment::{Scaled, Scaling, Segment},
 };
-use crate::{Error, Mapped, read_ahead::Part};
+use crate::{Error, Mapped};
 
 /// A tensor in the number format of its source, row-major, little-endian; its bytes may still be in a mapped file.
 ///
@@ -166,11 +166,6 @@ impl Stored {
     /// Lets the system have the memory in which the tensor's file was read, as it is not read again soon.
     pub(super) fn give_back(&self) {
         self.segments.iter().for_each(|segment| segment.bytes.give_back(segment.range.clone()));
-    }
-
-    /// Where it lies in files.
-    pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
-        self.segments.iter().map(|segment| (segment.bytes.clone(), segment.range.clone()))
     }
 
     /// Tensors one below the other, without copying them; `None` unless there are some, of one format and of one shape but

@@ -1,10 +1,6 @@
 //! A view of a source, from which layers are built.
 
-use std::{
-    fmt::Display,
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt::Display, ops::Range, sync::Arc};
 
 use kernels::Compute;
 
@@ -16,7 +12,7 @@ use super::{
     joined::Factors,
     stored::WHOLE_ROWS,
 };
-use crate::{Device, Error, read_ahead::Part};
+use crate::{Device, Error};
 
 /// The longest prefix that a mark is looked for behind: it comes back in every message about its tensors.
 const LONGEST_PREFIX: usize = 256;
@@ -37,22 +33,6 @@ pub struct Weights<'a> {
     device: Device,
     residency: Residency,
     compute: Compute,
-    left: Left,
-}
-
-/// What of files is multiplied with where it is, as layers are built.
-#[derive(Clone, Default)]
-pub(crate) struct Left(Arc<Mutex<Vec<Part>>>);
-
-impl Left {
-    /// Takes what was noted.
-    pub(crate) fn parts(self) -> Vec<Part> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn note(&self, stored: &Stored) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(stored.parts());
-    }
 }
 
 impl<'a> std::fmt::Debug for Weights<'a> {
@@ -65,8 +45,7 @@ impl<'a> Weights<'a> {
     /// The whole of a source.
     pub fn of(source: &'a dyn WeightSource, device: &Device, residency: Residency) -> Self {
         let (root, prefix) = (String::new(), String::new());
-        let (device, compute, left) = (device.clone(), Compute::F32, Left::default());
-        Self { source, layout: None, root, prefix, device, residency, compute, left }
+        Self { source, layout: None, root, prefix, device: device.clone(), residency, compute: Compute::F32 }
     }
 
     /// The same, for layers that compute in another number format than f32 where they are on the CPU.
@@ -96,12 +75,6 @@ impl<'a> Weights<'a> {
         };
         let found = self.source.manifest().under(&self.full("")).find_map(|(name, _)| prefix(name));
         found.map_or_else(|| self.clone(), |prefix| self.at(prefix))
-    }
-
-    /// The same, and what of files the layers that are built from it are multiplied with where it is.
-    pub(crate) fn noting(&self) -> (Self, Left) {
-        let left = Left::default();
-        (Self { left: left.clone(), ..self.clone() }, left)
     }
 
     /// The device that layers are built on.
@@ -282,10 +255,7 @@ impl<'a> Weights<'a> {
         let device = self.device.clone();
         let hold_pair: HoldPair<_> = Box::new(move |factors, _| Matrix::pair(factors, &device, compute));
         let own = stored.rows(rows.clone()).expect(WHOLE_ROWS);
-        let (part, own) = (own.clone(), Matrix::held(own, &self.device, residency, self.compute));
-        if own.is_left() {
-            self.left.note(&part);
-        }
+        let own = Matrix::held(own, &self.device, residency, self.compute);
         self.weight(name, stored, rows, own, (hold, hold_pair))
     }
 
@@ -301,9 +271,6 @@ impl<'a> Weights<'a> {
             computed @ Origin::Computed { .. } => Convolution::computed(computed.clone(), kernel, &device, compute),
         };
         let own = Convolution::held(stored.clone(), &self.device, self.residency, self.compute);
-        if own.is_left() {
-            self.left.note(&stored);
-        }
         let hold = move |factors: &[Origin], stride| strided(factors.iter().map(&hold).collect(), kernel, stride);
         let pair = hold.clone();
         let hold_pair = move |factors: [&Stored; 2], stride| {

@@ -68,13 +68,13 @@ impl Clip {
             beside => root.at(beside),
         };
         let activation = config.activation(dimensions.width);
-        let layer = |_, w: &Weights| Layer::load(w, dimensions.heads, activation);
+        let layer = |i| Layer::load(&w.at("encoder.layers").at(i), dimensions.heads, activation);
         let projection = dimensions.projection.map(|_| Linear::load(&root.at("text_projection")));
         Ok(Self {
             name: "clip",
             tokens: w.table("embeddings.token_embedding.weight")?,
             positions: w.parameter("embeddings.position_embedding.weight")?,
-            layers: Blocks::load(&w.at("encoder.layers"), dimensions.layers, layer)?,
+            layers: Blocks::load(dimensions.layers, layer)?,
             final_layer_norm: LayerNorm::load(&w.at("final_layer_norm"), EPS)?,
             text_projection: projection.transpose()?,
             dimensions,

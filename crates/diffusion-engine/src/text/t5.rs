@@ -113,7 +113,7 @@ impl T5 {
         Ok(Self {
             tokens: w.table(dimensions.words)?,
             bias: RelativeBias { table: blocks.table(&format!("0.layer.0.{DISTANCES}"))?, heads },
-            blocks: Blocks::load(&blocks, dimensions.blocks, |_, w| Block::load(w, heads))?,
+            blocks: Blocks::load(dimensions.blocks, |i| Block::load(&blocks.at(i), heads))?,
             final_layer_norm: RmsNorm::load(&w.at("encoder.final_layer_norm"), "weight", EPS)?,
             dimensions,
         })
