@@ -86,11 +86,11 @@ fn words_change_between_the_steps_and_each_prompt_is_encoded_once() {
 }
 
 #[test]
-fn the_same_words_are_encoded_once_for_both_prompts_for_every_picture_and_in_both_passes() {
+fn each_prompt_is_encoded_once_for_every_picture_and_both_passes() {
     let model = Toy::new();
-    let job = Job::of(Txt2Img { batch: 3, ..guided("a", "a", 2.0) }).unwrap().then(1.0, |_| ()).unwrap();
+    let job = Job::of(Txt2Img { batch: 3, ..guided("a", "b", 2.0) }).unwrap().then(1.0, |_| ()).unwrap();
     finished(run(&model, job));
-    assert_eq!(model.encoded.load(Ordering::Relaxed), 1);
+    assert_eq!(model.encoded.load(Ordering::Relaxed), 2);
 }
 
 #[test]

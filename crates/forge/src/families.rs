@@ -151,7 +151,7 @@ mod tests {
             ("flux1-schnell.bfl", &[(FLUX, "")]),
             ("flux1-schnell.diffusers-transformer", &[(FLUX, "")]),
             ("flux1-schnell.diffusers-vae", &[("an autoencoder", "")]),
-            ("realesrgan-x4plus-anime-6b", &[]),
+            ("realesrgan-x4plus-anime-6b", &[("an upscaler", "")]),
             ("sd15-inpaint.diffusers-unet", &[("a Stable Diffusion 1 UNet", "")]),
             ("sd15-inpaint.diffusers-vae", &[(SD_VAE, "")]),
             (
