@@ -14,9 +14,9 @@
  * FAKE_CUDA_NAN=N          the N-th answer to whether all values are finite, from 1, is no
  *
  * Some downloads answer as a card would that computes: 16 bytes are the square of the matrix 1 2 3 4, which a program asks for to find out
- * just that, and one byte is 1, the answer to whether all values are finite. A page or more begins with a float that counts what was
- * launched, and what was uploaded that is no list of shapes, so that a picture tells whether all of it was. All else is what was uploaded,
- * or zeros.
+ * just that, and one byte is 1, the answer to whether all values are finite. A page or more is one float over and over that counts what
+ * was launched, and what was uploaded that is no list of shapes, so that a picture tells whether all of it was; what lies in the card's
+ * memory depends on which threads were free. All else is what was uploaded, or zeros.
  *
  * The functions and their numbers are those of CUDA's driver API, https://docs.nvidia.com/cuda/cuda-driver-api. */
 #define _GNU_SOURCE
@@ -233,7 +233,9 @@ static void down(void *to, size_t bytes) {
   if (bytes == sizeof square) memcpy(to, square, bytes);
   pthread_mutex_lock(&lock);
   if (bytes == 1) *(char *)to = ++answers != setting("FAKE_CUDA_NAN", 0);
-  if (bytes >= 4096) *(float *)to = (launches + large) % 251 / 251.0f;
+  /* A float whose halves are numbers too. */
+  float counted = (launches + large) % 127 / 128.0f;
+  for (size_t i = 0; bytes >= 4096 && i < bytes / sizeof counted; i++) ((float *)to)[i] = counted;
   pthread_mutex_unlock(&lock);
   count(&downloads, &downloaded, bytes);
 }
