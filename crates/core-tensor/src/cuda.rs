@@ -24,7 +24,7 @@ pub(crate) use self::{
     driver::{Card, cards, configure, free_memory, ready},
     maps::{Conv, Window, add_maps, channels_joined, group_norm, pixels, tokens, upsampled},
     product::{After, linear},
-    rows::{HeadsOf, Norm, activate, add, gated, norm, rotate},
+    rows::{HeadsOfStream, Norm, activate, add, gated, norm, rotate},
     view::takes,
     watch::answered,
 };

@@ -1,7 +1,7 @@
 //! Faults of a card, one in each run: the run ends with an error that is the card's and comes with what to do, no panic is behind it, and
 //! nothing is written; or it draws the picture that it draws without the fault.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, error::Error, fs, path::Path};
 
 use super::machine::{Machine, Ran};
 use crate::Done;
@@ -68,6 +68,9 @@ enum Ended {
     NeverCame,
 }
 
+/// How it ended, or what is wrong with that.
+type Judgement = Result<Ended, String>;
+
 pub(super) fn run(machine: &Machine) -> Done {
     let cache = machine.cache("90");
     // Once more than the cache needs: what is counted is a run that compiles nothing.
@@ -118,16 +121,11 @@ pub(super) fn run(machine: &Machine) -> Done {
 }
 
 /// How a run with a fault ended, or what is wrong with that.
-fn ended(
-    machine: &Machine,
-    cache: &Path,
-    fault: &Fault,
-    picture: &[u8],
-) -> Result<Result<Ended, String>, Box<dyn std::error::Error>> {
+fn ended(machine: &Machine, cache: &Path, fault: &Fault, picture: &[u8]) -> Result<Judgement, Box<dyn Error>> {
     let Fault { function, call, answer } = fault;
     let once = of_call(function, *call, *answer);
     let for_good = [&once[..], &for_good()].concat();
-    let run = |settings: &[_]| machine.run(cache, settings, &RUN).and_then(|ran| Ok(judged(&ran, *answer, picture)?));
+    let run = |settings: &[_]| judged(&machine.run(cache, settings, &RUN)?, *answer, picture);
     Ok(match function.as_str() {
         // Memory that the system pages does as well.
         "cuMemAllocHost_v2" | "cuMemHostAlloc" => run(&for_good)?,
@@ -145,7 +143,7 @@ fn ended(
 }
 
 /// What is to be said of a run with a fault, whose picture without it is known.
-fn judged(ran: &Ran, answer: i32, picture: &[u8]) -> Result<Result<Ended, String>, std::io::Error> {
+fn judged(ran: &Ran, answer: i32, picture: &[u8]) -> Result<Judgement, Box<dyn Error>> {
     let is_right = match &ran.files[..] {
         [file] if ran.code == Some(0) => fs::read(file)? == picture,
         _ => false,
@@ -170,7 +168,7 @@ fn positions(of: u64) -> BTreeSet<u64> {
 }
 
 /// `forge devices --check` on a card that fails: it says so, and does not call the card's results wrong.
-fn checked(machine: &Machine) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+fn checked(machine: &Machine) -> Result<Vec<String>, Box<dyn Error>> {
     let (cache, check) = (machine.cache("90"), ["devices", "--check"]);
     let launches = machine.run(&cache, &[], &check)?.asked.of.get("cuLaunchKernel").copied().unwrap_or_default();
     let mut wrong = Vec::new();
@@ -216,7 +214,7 @@ fn complaint(ran: &Ran, answer: i32) -> Option<String> {
 }
 
 /// A toolkit whose headers don't compile.
-fn broken_headers(machine: &Machine) -> Result<Option<String>, Box<dyn std::error::Error>> {
+fn broken_headers(machine: &Machine) -> Result<Option<String>, Box<dyn Error>> {
     let folder = machine.folder().join("broken");
     fs::create_dir_all(folder.join("include"))?;
     for header in ["cuda_fp16.h", "cuda_bf16.h", "cuda_runtime.h"] {
@@ -230,7 +228,7 @@ fn broken_headers(machine: &Machine) -> Result<Option<String>, Box<dyn std::erro
 }
 
 /// After a picture that a card's memory does not hold, the same process draws the next one.
-fn goes_on(machine: &Machine, drawn: &Path) -> Result<Option<String>, Box<dyn std::error::Error>> {
+fn goes_on(machine: &Machine, drawn: &Path) -> Result<Option<String>, Box<dyn Error>> {
     let pictures = machine.folder().join("pictures");
     let _ = fs::remove_dir_all(&pictures);
     fs::create_dir_all(&pictures)?;

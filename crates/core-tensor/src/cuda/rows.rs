@@ -57,7 +57,7 @@ pub(crate) fn norm<const D: usize>(x: Tensor<D>, norm: Norm) -> Tensor<D> {
 
 /// Heads of one stream of tokens, `[b, heads, tokens, d]`, wherever they lie, and what is done to them.
 #[derive(Debug)]
-pub(crate) struct HeadsOf<'a> {
+pub(crate) struct HeadsOfStream<'a> {
     pub(crate) x: Tensor<4>,
     /// A scale for each channel, `[d]`, and what is added to a mean square; heads are not normed where there is none.
     pub(crate) norm: Option<(&'a Tensor<1>, f64)>,
@@ -66,13 +66,13 @@ pub(crate) struct HeadsOf<'a> {
 }
 
 /// The tokens of streams one behind the other, normed, then rotated.
-pub(crate) fn rotate<const N: usize>(streams: [HeadsOf; N]) -> Tensor<4> {
+pub(crate) fn rotate<const N: usize>(streams: [HeadsOfStream; N]) -> Tensor<4> {
     let [b, heads, _, d] = streams[0].x.dims();
     let tokens: usize = streams.iter().map(|stream| stream.x.dims()[2]).sum();
     let like = View::ours(&streams[0].x);
     let (out, dtype) = (like.empty([b, heads, tokens, d], like.dtype()), like.dtype());
     let mut before = 0;
-    for HeadsOf { x, norm, tables } in streams {
+    for HeadsOfStream { x, norm, tables } in streams {
         let n = x.dims()[2];
         let x = cast(View::ours(&x), dtype);
         let x = if x.strides::<4>()[3] == 1 && x.is_aligned() { x } else { x.contiguous() };

@@ -3,7 +3,7 @@
 use super::{Activation, Bias, Cube, Mask, Ops, Rope, Scores};
 use crate::{
     Compute, Tensor,
-    cuda::{self, HeadsOf, Norm, Scoring},
+    cuda::{self, HeadsOfStream, Norm, Scoring},
 };
 
 /// The body of devices that [`crate::cuda`] has kernels for.
@@ -87,7 +87,7 @@ impl Ops for Cuda {
     }
 
     fn rotate(x: Tensor<4>, norm: Option<(&Tensor<1>, f64)>, rope: &Rope) -> Tensor<4> {
-        cuda::rotate([HeadsOf { x, norm, tables: Some([&rope.cos, &rope.sin]) }])
+        cuda::rotate([HeadsOfStream { x, norm, tables: Some([&rope.cos, &rope.sin]) }])
     }
 
     fn rotate_joined<const N: usize>(streams: [(Tensor<4>, &Tensor<1>); N], eps: f64, rope: &Rope) -> Tensor<4> {
@@ -95,11 +95,11 @@ impl Ops for Cuda {
         let mut parts = parts.iter();
         cuda::rotate(streams.map(|(x, scale)| {
             let part = parts.next().expect("a part for each stream");
-            HeadsOf { x, norm: Some((scale, eps)), tables: Some([&part.cos, &part.sin]) }
+            HeadsOfStream { x, norm: Some((scale, eps)), tables: Some([&part.cos, &part.sin]) }
         }))
     }
 
     fn join_tokens<const N: usize>(streams: [Tensor<4>; N]) -> Tensor<4> {
-        cuda::rotate(streams.map(|x| HeadsOf { x, norm: None, tables: None }))
+        cuda::rotate(streams.map(|x| HeadsOfStream { x, norm: None, tables: None }))
     }
 }
