@@ -7,7 +7,7 @@ use diffusion_engine::{Error as RunError, Inside, Site};
 
 use crate::{
     Cost, Error, Lie,
-    network::{BODY, MAX_FACTOR, NETWORK, Watch},
+    network::{BODY, MAX_FACTOR, NETWORK, Said, Watch},
     rearranged::{channels_as_pixels, repeated},
 };
 
@@ -41,23 +41,6 @@ impl CompactDimensions {
         }
     }
 
-    pub(crate) fn factor(&self) -> usize {
-        self.factor
-    }
-
-    /// How its tiles lie: each of its convolutions sees one pixel further.
-    pub(crate) fn lie(&self) -> Lie {
-        Lie { square: 1, context: self.layers + 1 }
-    }
-
-    pub(crate) fn layers(&self) -> usize {
-        self.layers
-    }
-
-    pub(crate) fn about(&self) -> String {
-        format!("Real-ESRGAN compact, {} layers of {} channels", self.layers + 1, self.features)
-    }
-
     pub(crate) fn layout(&self) -> Layout {
         let &Self { features, layers, factor } = self;
         Layout::of(|l| {
@@ -68,9 +51,27 @@ impl CompactDimensions {
             l.convolution(format!("body.{}", 2 * layers), features, 3 * factor * factor, 3);
         })
     }
+}
 
-    /// What a tile takes, for each of its pixels.
-    pub(crate) fn cost(&self) -> Cost {
+impl Said for CompactDimensions {
+    fn factor(&self) -> usize {
+        self.factor
+    }
+
+    /// How its tiles lie: each of its convolutions sees one pixel further.
+    fn lie(&self) -> Lie {
+        Lie { square: 1, context: self.layers + 1 }
+    }
+
+    fn blocks(&self) -> usize {
+        self.layers
+    }
+
+    fn about(&self) -> String {
+        format!("Real-ESRGAN compact, {} layers of {} channels", self.layers + 1, self.features)
+    }
+
+    fn cost(&self) -> Cost {
         let (features, result) = (self.features as u64, 3 * (self.factor * self.factor) as u64);
         // Two maps while it computes, and at the end one and the result as channels, as pixels, and with what is added.
         let values = features.saturating_mul(2).max(features.saturating_add(result)).max(3 * result);

@@ -9,7 +9,7 @@ use diffusion_engine::{Error as RunError, Inside, Site};
 use crate::{
     Cost, Error, Lie,
     names::SHARE,
-    network::{BODY, MAX_FACTOR, NETWORK, Watch},
+    network::{BODY, MAX_FACTOR, NETWORK, Said, Watch},
     rearranged::pixels_as_channels,
 };
 
@@ -66,25 +66,6 @@ impl RrdbDimensions {
         }
     }
 
-    pub(crate) fn factor(&self) -> usize {
-        (1 << self.doublings) / self.square
-    }
-
-    /// How its tiles lie. Each of a group's fifteen layers sees one pixel further; of deep networks what is furthest hardly counts.
-    pub(crate) fn lie(&self) -> Lie {
-        let context = (15 * self.groups + 4).min(MOST_CONTEXT) * self.square;
-        Lie { square: self.square, context }
-    }
-
-    pub(crate) fn groups(&self) -> usize {
-        self.groups
-    }
-
-    pub(crate) fn about(&self) -> String {
-        let plus = if self.has_paths { "+" } else { "" };
-        format!("ESRGAN{plus}, {} groups of {} channels", self.groups, self.features)
-    }
-
     pub(crate) fn layout(&self) -> Layout {
         let &Self { features, growth, groups, doublings, square, has_paths } = self;
         Layout::of(|l| {
@@ -106,9 +87,29 @@ impl RrdbDimensions {
             l.convolution("conv_last", features, 3, 3);
         })
     }
+}
 
-    /// What a tile takes, for each of its pixels.
-    pub(crate) fn cost(&self) -> Cost {
+impl Said for RrdbDimensions {
+    fn factor(&self) -> usize {
+        (1 << self.doublings) / self.square
+    }
+
+    /// How its tiles lie. Each of a group's fifteen layers sees one pixel further; of deep networks what is furthest hardly counts.
+    fn lie(&self) -> Lie {
+        let context = (15 * self.groups + 4).min(MOST_CONTEXT) * self.square;
+        Lie { square: self.square, context }
+    }
+
+    fn blocks(&self) -> usize {
+        self.groups
+    }
+
+    fn about(&self) -> String {
+        let plus = if self.has_paths { "+" } else { "" };
+        format!("ESRGAN{plus}, {} groups of {} channels", self.groups, self.features)
+    }
+
+    fn cost(&self) -> Cost {
         let [features, growth] = [self.features, self.growth].map(|n| n as u64);
         // In a group: its input, a block's input and that with all that the block's layers have added, twice while it grows.
         let inside = features.saturating_mul(6).saturating_add(growth.saturating_mul(8));

@@ -12,7 +12,7 @@ use diffusion_engine::{Error as RunError, Inside, Site};
 
 use crate::{
     Cost, Error, Lie,
-    network::{BODY, MAX_FACTOR, NETWORK, Watch},
+    network::{BODY, MAX_FACTOR, NETWORK, Said, Watch},
     rearranged::{channels_as_pixels, mirrored},
     windows::{Masks, Windows, biases},
 };
@@ -192,24 +192,6 @@ impl SwinIrDimensions {
         Ok(Self { channels, hidden, window, groups, is_narrow, end })
     }
 
-    pub(crate) fn factor(&self) -> usize {
-        self.end.factor()
-    }
-
-    /// How its tiles lie: their windows are those of the whole picture.
-    pub(crate) fn lie(&self) -> Lie {
-        let context = (self.blocks() * self.window).min(MOST_CONTEXT);
-        Lie { square: self.window, context }
-    }
-
-    pub(crate) fn blocks(&self) -> usize {
-        self.groups.iter().map(|[_, blocks]| blocks).sum()
-    }
-
-    pub(crate) fn about(&self) -> String {
-        format!("SwinIR, {} groups of {} channels", self.groups.len(), self.channels)
-    }
-
     /// What it keeps beside its weights, in bytes: each block's bias for each pair of a window.
     pub(crate) fn kept(&self) -> u64 {
         let pairs = self.window.pow(4) as u64;
@@ -248,9 +230,28 @@ impl SwinIrDimensions {
             self.end.declare(l, channels);
         })
     }
+}
 
-    /// What a tile takes, for each of its pixels.
-    pub(crate) fn cost(&self) -> Cost {
+impl Said for SwinIrDimensions {
+    fn factor(&self) -> usize {
+        self.end.factor()
+    }
+
+    /// How its tiles lie: their windows are those of the whole picture.
+    fn lie(&self) -> Lie {
+        let context = (self.blocks() * self.window).min(MOST_CONTEXT);
+        Lie { square: self.window, context }
+    }
+
+    fn blocks(&self) -> usize {
+        self.groups.iter().map(|[_, blocks]| blocks).sum()
+    }
+
+    fn about(&self) -> String {
+        format!("SwinIR, {} groups of {} channels", self.groups.len(), self.channels)
+    }
+
+    fn cost(&self) -> Cost {
         let [channels, hidden] = [self.channels, self.hidden].map(|n| n as u64);
         // Behind the first convolution: that, a group's and a block's inputs, and while rows of windows are put together two more, or
         // what is between the layers that follow.

@@ -7,6 +7,7 @@ use crate::{
     Cost, Error, Tiles,
     architecture::Architecture,
     compact::{Compact, CompactDimensions},
+    network::Said,
     rrdb::{Rrdb, RrdbDimensions},
     swin_ir::{SwinIr, SwinIrDimensions},
 };
@@ -86,49 +87,37 @@ impl Outline {
 
     /// How many times as wide and high a picture becomes.
     pub fn factor(&self) -> usize {
-        match &self.dimensions {
-            Dimensions::Rrdb(dimensions) => dimensions.factor(),
-            Dimensions::Compact(dimensions) => dimensions.factor(),
-            Dimensions::SwinIr(dimensions) => dimensions.factor(),
-        }
+        self.dimensions.said().factor()
     }
 
     /// What it is, for people: `ESRGAN, 23 groups of 64 channels`.
     pub fn about(&self) -> String {
-        match &self.dimensions {
-            Dimensions::Rrdb(dimensions) => dimensions.about(),
-            Dimensions::Compact(dimensions) => dimensions.about(),
-            Dimensions::SwinIr(dimensions) => dimensions.about(),
-        }
+        self.dimensions.said().about()
     }
 
     /// What it takes for each pixel of a picture; its weights are not counted.
     pub fn cost(&self) -> Cost {
-        match &self.dimensions {
-            Dimensions::Rrdb(dimensions) => dimensions.cost(),
-            Dimensions::Compact(dimensions) => dimensions.cost(),
-            Dimensions::SwinIr(dimensions) => dimensions.cost(),
-        }
+        self.dimensions.said().cost()
     }
 
     /// The tiles of a picture of this height and width under `budget` bytes, as [`Tiles::of`].
     pub fn tiles(&self, size: [usize; 2], budget: u64) -> Tiles {
-        let lie = match &self.dimensions {
-            Dimensions::Rrdb(dimensions) => dimensions.lie(),
-            Dimensions::Compact(dimensions) => dimensions.lie(),
-            Dimensions::SwinIr(dimensions) => dimensions.lie(),
-        };
-        Tiles::of(size, lie, budget, self.cost())
+        Tiles::of(size, self.dimensions.said().lie(), budget, self.cost())
     }
 
     /// How many blocks all tiles have together: as often [`Upscaler::upscale`] says that it is further.
     pub fn blocks(&self, tiles: &Tiles) -> usize {
-        let blocks = match &self.dimensions {
-            Dimensions::Rrdb(dimensions) => dimensions.groups(),
-            Dimensions::Compact(dimensions) => dimensions.layers(),
-            Dimensions::SwinIr(dimensions) => dimensions.blocks(),
-        };
-        blocks.saturating_mul(tiles.count())
+        self.dimensions.said().blocks().saturating_mul(tiles.count())
+    }
+}
+
+impl Dimensions {
+    fn said(&self) -> &dyn Said {
+        match self {
+            Self::Rrdb(dimensions) => dimensions,
+            Self::Compact(dimensions) => dimensions,
+            Self::SwinIr(dimensions) => dimensions,
+        }
     }
 }
 

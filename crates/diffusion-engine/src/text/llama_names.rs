@@ -12,20 +12,23 @@ pub struct LlamaNames<S> {
     manifest: Manifest,
 }
 
+/// A name on either side of a table.
+type Pair = (&'static str, &'static str);
+
 /// Hugging Face's names of an encoder's tensors, each with that in GGUF files.
 #[derive(Debug)]
 struct Names {
-    whole: &'static [(&'static str, &'static str)],
+    whole: &'static [Pair],
     /// What stands before a block's number.
-    blocks: (&'static str, &'static str),
-    /// A block's modules.
-    modules: &'static [(&'static str, &'static str)],
+    blocks: Pair,
+    /// A block's modules, in lists of which encoders share some.
+    modules: &'static [&'static [Pair]],
 }
 
 static T5: Names = Names {
     whole: &[("shared.weight", "token_embd.weight"), ("encoder.final_layer_norm.weight", "enc.output_norm.weight")],
     blocks: ("encoder.block.", "enc.blk."),
-    modules: &[
+    modules: &[&[
         ("layer.0.layer_norm", "attn_norm"),
         ("layer.0.SelfAttention.q", "attn_q"),
         ("layer.0.SelfAttention.k", "attn_k"),
@@ -36,42 +39,24 @@ static T5: Names = Names {
         ("layer.1.DenseReluDense.wi_0", "ffn_gate"),
         ("layer.1.DenseReluDense.wi_1", "ffn_up"),
         ("layer.1.DenseReluDense.wo", "ffn_down"),
-    ],
+    ]],
 };
 
 /// As clip.cpp names CLIP, which calls the matrix down that makes vectors longer.
 static CLIP: Names = Names {
     whole: CLIP_WHOLE,
     blocks: CLIP_BLOCKS,
-    modules: &[
-        ("layer_norm1", "ln1"),
-        ("layer_norm2", "ln2"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("self_attn.out_proj", "attn_out"),
-        ("mlp.fc1", "ffn_down"),
-        ("mlp.fc2", "ffn_up"),
-    ],
+    modules: &[CLIP_MODULES, &[("mlp.fc1", "ffn_down"), ("mlp.fc2", "ffn_up")]],
 };
 
 /// The same where the one is called up that makes them longer, as in llama.cpp.
 static CLIP_UP: Names = Names {
     whole: CLIP_WHOLE,
     blocks: CLIP_BLOCKS,
-    modules: &[
-        ("layer_norm1", "ln1"),
-        ("layer_norm2", "ln2"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("self_attn.out_proj", "attn_out"),
-        ("mlp.fc1", "ffn_up"),
-        ("mlp.fc2", "ffn_down"),
-    ],
+    modules: &[CLIP_MODULES, &[("mlp.fc1", "ffn_up"), ("mlp.fc2", "ffn_down")]],
 };
 
-const CLIP_WHOLE: &[(&str, &str)] = &[
+const CLIP_WHOLE: &[Pair] = &[
     ("text_model.embeddings.token_embedding.weight", "t.token_embd.weight"),
     ("text_model.embeddings.position_embedding.weight", "t.position_embd.weight"),
     ("text_model.final_layer_norm.weight", "t.post_ln.weight"),
@@ -79,7 +64,16 @@ const CLIP_WHOLE: &[(&str, &str)] = &[
     ("text_projection.weight", "text_projection.weight"),
 ];
 
-const CLIP_BLOCKS: (&str, &str) = ("text_model.encoder.layers.", "t.blk.");
+const CLIP_MODULES: &[Pair] = &[
+    ("layer_norm1", "ln1"),
+    ("layer_norm2", "ln2"),
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.out_proj", "attn_out"),
+];
+
+const CLIP_BLOCKS: Pair = ("text_model.encoder.layers.", "t.blk.");
 
 /// The matrix by whose shape it is told which of a CLIP's is called up.
 const CLIP_UP_MATRIX: &str = "t.blk.0.ffn_up.weight";
@@ -88,20 +82,23 @@ impl Names {
     /// Hugging Face's name of a tensor of the file's.
     fn ours(&self, name: &str) -> Option<String> {
         let (ours, theirs) = self.blocks;
-        renamed(name, (theirs, ours), self.whole.iter().map(swapped), self.modules.iter().map(swapped))
+        renamed(
+            name,
+            (theirs, ours),
+            self.whole.iter().map(swapped),
+            self.modules.iter().copied().flatten().map(swapped),
+        )
     }
 
     /// The file's name of a tensor of Hugging Face's.
     fn theirs(&self, name: &str) -> Option<String> {
-        renamed(name, self.blocks, self.whole.iter().copied(), self.modules.iter().copied())
+        renamed(name, self.blocks, self.whole.iter().copied(), self.modules.iter().copied().flatten().copied())
     }
 }
 
-fn swapped(&(a, b): &(&'static str, &'static str)) -> (&'static str, &'static str) {
+fn swapped(&(a, b): &Pair) -> Pair {
     (b, a)
 }
-
-type Pair = (&'static str, &'static str);
 
 /// The name that stands on the other side of a table.
 fn renamed(
@@ -176,8 +173,12 @@ mod tests {
     fn each_name_has_one_on_the_other_side() {
         for names in [&T5, &CLIP, &CLIP_UP] {
             let (ours, theirs) = names.blocks;
-            let modules =
-                names.modules.iter().map(|(a, b)| (format!("{ours}7.{a}.weight"), format!("{theirs}7.{b}.weight")));
+            let modules = names
+                .modules
+                .iter()
+                .copied()
+                .flatten()
+                .map(|(a, b)| (format!("{ours}7.{a}.weight"), format!("{theirs}7.{b}.weight")));
             let whole = names.whole.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned()));
             for (a, b) in modules.chain(whole) {
                 assert_eq!((names.ours(&b).as_ref(), names.theirs(&a).as_ref()), (Some(&a), Some(&b)));
