@@ -1,6 +1,10 @@
 //! Number formats: how the weights of a tensor lie in their bytes.
 
-use std::{borrow::Cow, fmt, ops::Deref};
+use std::{
+    borrow::Cow,
+    fmt,
+    ops::{Deref, RangeInclusive},
+};
 
 use kernels::{GROUP, Integers, Isa};
 
@@ -40,6 +44,22 @@ pub struct IntegerForm {
     pub read: fn(blocks: &[u8], to: Integers),
     /// Whether any shift is not 0; where none is, they are not written.
     pub has_shifts: bool,
+    /// The least code that there may be.
+    pub least: i16,
+    /// The greatest one; neither is greater than [`kernels::MOST_CODE`] in magnitude.
+    pub most: i16,
+}
+
+impl IntegerForm {
+    /// The codes that there may be.
+    pub fn codes(self) -> RangeInclusive<i16> {
+        self.least..=self.most
+    }
+
+    /// Whether the kernels here multiply it as it is, where integers are asked for.
+    pub(crate) fn is_multiplied(self) -> bool {
+        crate::cpu::isa().multiplies_integers(&self.codes())
+    }
 }
 
 /// Writes the weights of whole blocks. `weights` has room for exactly those of `blocks`.
@@ -284,7 +304,7 @@ mod tests {
         }
 
         fn integers(&self) -> Option<IntegerForm> {
-            Some(IntegerForm { read: |_, _| {}, has_shifts: false })
+            Some(IntegerForm { read: |_, _| {}, has_shifts: false, least: 0, most: 0 })
         }
     }
 

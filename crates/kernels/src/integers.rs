@@ -1,10 +1,13 @@
 //! Products with weights that are integers in their file: inputs become integers too, and only their sums become numbers again.
 //!
 //! A weight is `scale · code + shift`, with a scale and a shift for each [`GROUP`] of a row, as ggml's formats have them. Inputs are
-//! rounded to integers of 15 bits and a sign, with a scale for each group: on a CPU whose widest exact product of integers is that of
-//! pairs of 16 bits, fewer bits would be no faster. Sums of a group are exact, and the same at every level; they are added in f32.
+//! rounded to integers too, with a scale for each group: to seven bits and a sign where codes span so few numbers that the level multiplies
+//! bytes with them faster than words, else to 14 bits and a sign ([`Isa::most_input`]). Sums of a group are exact; they are added in f32.
 
-use std::{fmt, ops::Range};
+use std::{
+    fmt,
+    ops::{Range, RangeInclusive},
+};
 
 use crate::{
     aligned::{Aligned, Scratch},
@@ -28,8 +31,11 @@ pub trait IntegerSource: Sync {
     /// Writes the codes of row `row` from column `first` on, as many as `to` has room for, and their groups' scales and shifts. `first`
     /// and that room are multiples of [`INTEGER_COLUMNS`], but for what is left at the end of a row, which is whole groups.
     ///
-    /// No code is greater than [`MOST_CODE`] in magnitude.
+    /// No code is outside [`IntegerSource::codes`].
     fn read(&self, row: usize, first: usize, to: Integers);
+
+    /// The least and the greatest code that there may be, none greater than [`MOST_CODE`] in magnitude.
+    fn codes(&self) -> RangeInclusive<i16>;
 
     /// Whether any shift is not 0; where none is, `read` leaves them alone.
     fn has_shifts(&self) -> bool;
@@ -55,18 +61,109 @@ pub struct IntegerMatrix<'a> {
     source: &'a dyn IntegerSource,
 }
 
-/// Steps of a group: one is two inputs, the earlier one in the lower half of a word.
-pub(crate) const STEPS: usize = GROUP / 2;
+/// How the codes of a matrix are multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Factors {
+    /// Two to a word, with inputs that are two to a word.
+    Words,
+    /// Four to a word as what they are above the least one, with inputs that are four to a word; so many steps' sums are exact.
+    Bytes {
+        /// What is subtracted from codes.
+        least: i16,
+        /// At most the steps of a group.
+        steps: usize,
+    },
+}
+
+impl Factors {
+    /// Of codes at a level.
+    pub(crate) fn of(isa: Isa, codes: &RangeInclusive<i16>) -> Self {
+        let (least, span) = (*codes.start(), codes.end().abs_diff(*codes.start()));
+        isa.byte_steps(span).map_or(Self::Words, |steps| Self::Bytes { least, steps })
+    }
+
+    /// Integers in a word.
+    pub(crate) const fn per_word(self) -> usize {
+        match self {
+            Self::Words => 2,
+            Self::Bytes { .. } => 4,
+        }
+    }
+
+    /// Steps of a group: one is a word of each output and of each row.
+    pub(crate) const fn group_steps(self) -> usize {
+        GROUP / self.per_word()
+    }
+
+    /// What is subtracted from codes.
+    fn least(self) -> i16 {
+        match self {
+            Self::Words => 0,
+            Self::Bytes { least, .. } => least,
+        }
+    }
+
+    /// The words of so many codes, of which there may be fewer or more.
+    #[inline(always)]
+    fn join(self, codes: &[i16], words: &mut [f32; SIDE]) {
+        match self {
+            Self::Words => {
+                for (word, pair) in words.iter_mut().zip(codes.as_chunks().0) {
+                    *word = f32::from_bits(joined(*pair));
+                }
+            }
+            Self::Bytes { least, .. } => {
+                let mut bytes = [0; 4 * SIDE];
+                for (byte, code) in bytes.iter_mut().zip(codes) {
+                    *byte = (code - least) as u8;
+                }
+                for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+                    *word = f32::from_bits(u32::from_le_bytes(*bytes));
+                }
+            }
+        }
+    }
+
+    /// The greatest magnitude of an input. With [`MOST_CODE`] in all of a group the sum of words is less than 2^31, and of bytes it is a
+    /// whole number of f32.
+    pub(crate) const fn most_input(self) -> i16 {
+        match self {
+            Self::Words => 16_383,
+            Self::Bytes { .. } => 127,
+        }
+    }
+}
 
 /// Outputs whose codes are brought into order together.
 const SIDE: usize = 16;
 
 impl Isa {
     /// Whether products with integers are worth asking for where the config leaves the choice: they are faster than those of f32 on
-    /// vectors of 256 bits. Where there are instructions for bf16 those are the faster ones, and of the other levels nobody has
-    /// measured it.
+    /// vectors of 256 bits. Tiles are faster than either, and of the other levels nobody has measured it.
     pub fn prefers_integers(self) -> bool {
         self.level() == Level::Avx2
+    }
+
+    /// Whether weights of such codes are multiplied as integers where that is asked for: bf16 is as fast as words.
+    pub fn multiplies_integers(self, codes: &RangeInclusive<i16>) -> bool {
+        self.level() != Level::Avx512Bf16 || matches!(Factors::of(self, codes), Factors::Bytes { .. })
+    }
+
+    /// The greatest magnitude of the integers that inputs become for weights of such codes.
+    pub fn most_input(self, codes: &RangeInclusive<i16>) -> i16 {
+        Factors::of(self, codes).most_input()
+    }
+
+    /// Steps of [`Simd::dot_bytes`] whose sums are exact where the greatest code is so far above the least one; none where words are
+    /// multiplied. Products of bytes are added to pairs and four by four: where that is done in 16 bits, 32,767 is the most of a pair.
+    fn byte_steps(self, span: u16) -> Option<usize> {
+        match (self.level(), span) {
+            (Level::Portable | Level::Neon, _) => None,
+            (Level::Avx2 | Level::Avx512, 0..=15) => Some(8),
+            (Level::Avx2 | Level::Avx512, 16..=31) => Some(4),
+            (Level::Avx2 | Level::Avx512, _) => None,
+            (Level::Avx512Bf16 | Level::Amx, span) => (span <= 255).then_some(8),
+        }
     }
 }
 
@@ -94,9 +191,18 @@ impl<'a> IntegerMatrix<'a> {
         self.isa
     }
 
+    pub(crate) fn factors(self) -> Factors {
+        Factors::of(self.isa, &self.source.codes())
+    }
+
+    /// Whether groups of a panel have shifts: those of the source, and what makes up for the least code.
+    pub(crate) fn has_shifts(self) -> bool {
+        self.source.has_shifts() || self.factors().least() != 0
+    }
+
     /// Rows of words that a group of a panel takes: its steps, its scales, and its shifts where there are any.
     pub(crate) fn group_rows(self) -> usize {
-        STEPS + 1 + usize::from(self.source.has_shifts())
+        self.factors().group_steps() + 1 + usize::from(self.has_shifts())
     }
 
     /// Panels of [`width`] outputs, group after group; missing outputs are 0.
@@ -129,8 +235,10 @@ impl Body for Panel<'_, '_> {
     fn run<S: Simd>(self, s: S) {
         const GROUPS: usize = INTEGER_COLUMNS / GROUP;
         let Self { matrix, first, to } = self;
-        let width = 2 * S::LANES;
-        let record = matrix.group_rows() * width;
+        let (width, factors) = (2 * S::LANES, matrix.factors());
+        let (steps, has_shifts) = (factors.group_steps(), matrix.has_shifts());
+        // What outputs' shifts make up for, as codes are told from the least one on.
+        let (record, least) = (matrix.group_rows() * width, f32::from(factors.least()));
         let mut codes = Scratch::<i16>::of(SIDE * INTEGER_COLUMNS);
         let (mut scales, mut shifts) = ([[0.0; GROUPS]; SIDE], [[0.0; GROUPS]; SIDE]);
         for start in (0..matrix.d_in).step_by(INTEGER_COLUMNS) {
@@ -147,24 +255,24 @@ impl Body for Panel<'_, '_> {
                         Integers { codes: &mut codes[..depth], scales, shifts },
                     );
                 }
-                for group in 0..groups {
-                    let to = &mut to[(start / GROUP + group) * record..][..record];
-                    let mut square = [[0.0f32; 16]; SIDE];
+                // As many groups together as have the words of a square.
+                for some in (0..groups).step_by(SIDE / steps) {
+                    let mut square = [[0.0f32; SIDE]; SIDE];
                     for (o, words) in square.iter_mut().enumerate().take(outputs) {
-                        let codes = &codes[o * INTEGER_COLUMNS + group * GROUP..][..GROUP];
-                        for (word, pair) in words.iter_mut().zip(codes.as_chunks::<2>().0) {
-                            *word = f32::from_bits(joined(*pair));
-                        }
+                        factors.join(&codes[o * INTEGER_COLUMNS + some * GROUP..(o + 1) * INTEGER_COLUMNS], words);
                     }
                     s.transpose(&mut square);
-                    for (step, words) in square.iter().enumerate().take(STEPS) {
-                        let to = &mut to[step * width + side..][..side_width];
-                        to.copy_from_slice(&words.map(f32::to_bits)[..side_width]);
-                    }
-                    for o in 0..outputs {
-                        to[STEPS * width + side + o] = scales[o][group].to_bits();
-                        if matrix.source.has_shifts() {
-                            to[(STEPS + 1) * width + side + o] = shifts[o][group].to_bits();
+                    for (words, group) in square.chunks_exact(steps).zip(some..groups) {
+                        let to = &mut to[(start / GROUP + group) * record..][..record];
+                        for (to, words) in to.chunks_exact_mut(width).zip(words) {
+                            to[side..][..side_width].copy_from_slice(&words.map(f32::to_bits)[..side_width]);
+                        }
+                        for o in 0..outputs {
+                            to[steps * width + side + o] = scales[o][group].to_bits();
+                            if has_shifts {
+                                let shift = shifts[o][group] + scales[o][group] * least;
+                                to[(steps + 1) * width + side + o] = shift.to_bits();
+                            }
                         }
                     }
                 }

@@ -19,7 +19,7 @@ pub enum Level {
     Avx2,
     /// 512-bit vectors: F, BW, DQ, VL (Skylake-X, Zen 4).
     Avx512,
-    /// [`Level::Avx512`] with dot products of bf16 pairs (Cooper Lake, Zen 4).
+    /// [`Level::Avx512`] with dot products of bf16 pairs and of four bytes (Cooper Lake, Zen 4).
     Avx512Bf16,
     /// [`Level::Avx512Bf16`] with tiles of 16 by 32 bf16 (Sapphire Rapids), where the system lets a process use them.
     Amx,
@@ -72,7 +72,11 @@ fn is_available(level: Level) -> bool {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
         }
-        Level::Avx512Bf16 => is_available(Level::Avx512) && is_x86_feature_detected!("avx512bf16"),
+        Level::Avx512Bf16 => {
+            is_available(Level::Avx512)
+                && is_x86_feature_detected!("avx512bf16")
+                && is_x86_feature_detected!("avx512vnni")
+        }
         Level::Amx => is_available(Level::Avx512Bf16) && has_amx_bf16() && may_use_tiles(),
     }
 }

@@ -64,6 +64,8 @@ pub(crate) fn vectorize<B: Body>(isa: Isa, body: B) -> B::Output {
 pub(crate) trait Simd: Copy + Send + Sync {
     /// Numbers in a vector.
     const LANES: usize;
+    /// Bits of the sums of [`Simd::dot_bytes`]; 0 where there are no instructions for it.
+    const BITS_OF_BYTES: usize = 0;
     type V: Copy;
 
     fn splat(self, x: f32) -> Self::V;
@@ -167,6 +169,25 @@ pub(crate) trait Simd: Copy + Send + Sync {
             sums[i] = f32::from_bits(sum.cast_unsigned());
         }
         self.load(&sums)
+    }
+
+    /// `part + weights · inputs` where every lane of `weights` holds four integers of 8 bits without a sign, of `inputs` four with one, and of
+    /// `part` what [`Simd::whole_sum`] adds up: at a level whose parts are 16 bits they are exact for [`Isa::byte_steps`] steps.
+    ///
+    /// # Panics
+    /// If the level has no instruction for it.
+    #[inline(always)]
+    fn dot_bytes(self, _weights: Self::V, _inputs: Self::V, _part: Self::V) -> Self::V {
+        unreachable!("bytes are multiplied only where there are instructions for them")
+    }
+
+    /// `sum` and the parts that [`Simd::dot_bytes`] made, as integers of 32 bits.
+    ///
+    /// # Panics
+    /// As [`Simd::dot_bytes`].
+    #[inline(always)]
+    fn whole_sum(self, _part: Self::V, _sum: Self::V) -> Self::V {
+        unreachable!("bytes are multiplied only where there are instructions for them")
     }
 
     /// The number nearest to the integer of 32 bits in every lane.

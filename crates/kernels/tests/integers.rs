@@ -2,31 +2,32 @@
 
 mod given;
 
+use std::ops::RangeInclusive;
+
 use kernels::{
-    Activation, Compute, Epilogue, GROUP, INTEGER_COLUMNS, IntegerMatrix, IntegerSource, Integers, Isa, MOST_CODE,
-    PackedPair, ScaledPair, Values, WithPair,
+    Activation, Compute, Epilogue, GROUP, INTEGER_COLUMNS, IntegerMatrix, IntegerSource, Integers, Isa, Level,
+    MOST_CODE, PackedPair, ScaledPair, Values, WithPair,
 };
 use proptest::prelude::*;
 
 use given::{numbers, on};
 
-/// The greatest magnitude of an input, as the kernels have it.
-const MOST_INPUT: f64 = 16_383.0;
-
 /// Integers in memory.
 struct InMemory {
     d_in: usize,
+    range: RangeInclusive<i16>,
     codes: Vec<i16>,
     scales: Vec<f32>,
     shifts: Option<Vec<f32>>,
 }
 
 impl InMemory {
-    fn of([d_out, d_in]: [usize; 2], has_shifts: bool, most: i16, seed: u64) -> Self {
+    fn of([d_out, d_in]: [usize; 2], has_shifts: bool, range: RangeInclusive<i16>, seed: u64) -> Self {
         let (n, groups) = (d_out * d_in, d_out * d_in / GROUP);
-        let codes = numbers(n, seed).iter().map(|v| (v * f32::from(most)).round() as i16).collect();
+        let (least, span) = (f32::from(*range.start()), f32::from(*range.end()) - f32::from(*range.start()));
+        let codes = numbers(n, seed).iter().map(|v| ((v + 1.0) * 0.5 * span + least).round() as i16).collect();
         let shifts = has_shifts.then(|| numbers(groups, seed ^ 9));
-        Self { d_in, codes, scales: numbers(groups, seed ^ 8).iter().map(|v| v * 0.01).collect(), shifts }
+        Self { d_in, range, codes, scales: numbers(groups, seed ^ 8).iter().map(|v| v * 0.01).collect(), shifts }
     }
 
     fn weight(&self, row: usize, column: usize) -> f64 {
@@ -50,6 +51,10 @@ impl IntegerSource for InMemory {
         }
     }
 
+    fn codes(&self) -> RangeInclusive<i16> {
+        self.range.clone()
+    }
+
     fn has_shifts(&self) -> bool {
         self.shifts.is_some()
     }
@@ -61,26 +66,34 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 /// A product in f64, and how far one with rounded inputs may be from it: half a step of each group's inputs for each of its weights, and
 /// what rounding adds to sums in f32.
-fn exact(source: &InMemory, x: &[f32], row: usize) -> [f64; 2] {
+fn exact(isa: Isa, source: &InMemory, x: &[f32], row: usize) -> [f64; 2] {
+    let most_input = f64::from(isa.most_input(&source.range));
+    let offset = source.range.start().unsigned_abs();
     let mut sums = [0.0; 2];
     for (group, x) in x.chunks(GROUP).enumerate() {
         let most = x.iter().fold(0.0, |most: f64, x| most.max(f64::from(x.abs())));
         for (i, x) in x.iter().enumerate() {
             let weight = source.weight(row, group * GROUP + i);
             sums[0] += f64::from(*x) * weight;
-            sums[1] += most * weight.abs() * (0.501 / MOST_INPUT + 2e-6);
+            sums[1] += most * weight.abs() * (0.501 / most_input + 2e-6);
         }
-        let shift = source.shifts.as_ref().map_or(0.0, |shifts| shifts[row * source.d_in / GROUP + group].abs());
+        let at = row * source.d_in / GROUP + group;
+        let shift =
+            source.shifts.as_ref().map_or(0.0, |shifts| shifts[at].abs()) + source.scales[at].abs() * f32::from(offset);
         sums[1] += most * f64::from(shift) * 1e-5;
     }
     sums
 }
 
+/// Codes of ggml's formats, and the widest: what fits into four, five and eight bits, and what does not.
+const RANGES: [RangeInclusive<i16>; 7] =
+    [-8..=7, 0..=15, 0..=31, -16..=15, -128..=127, -124..=128, -MOST_CODE..=MOST_CODE];
+
 fn compare([rows, groups, d_out]: [usize; 3], gap: usize, has_shifts: bool, seed: u64) -> Result<(), TestCaseError> {
     let (d_in, stride) = (groups * GROUP, groups * GROUP + gap);
     let x = numbers((rows * stride).max(1), seed);
-    let most = if seed.is_multiple_of(2) { MOST_CODE } else { 127 };
-    let source = InMemory::of([d_out, d_in], has_shifts, most, seed ^ 1);
+    let range = RANGES[(seed % RANGES.len() as u64) as usize].clone();
+    let source = InMemory::of([d_out, d_in], has_shifts, range, seed ^ 1);
     for isa in Isa::available() {
         let matrix = IntegerMatrix::of(isa, [d_out, d_in], &source);
         let product = |threads| {
@@ -89,9 +102,13 @@ fn compare([rows, groups, d_out]: [usize; 3], gap: usize, has_shifts: bool, seed
         let found = product(1);
         for row in 0..rows {
             for o in 0..d_out {
-                let [expected, allowed] = exact(&source, &x[row * stride..][..d_in], o);
+                let [expected, allowed] = exact(isa, &source, &x[row * stride..][..d_in], o);
                 let found = f64::from(found[row * d_out + o]);
-                prop_assert!((found - expected).abs() <= allowed, "{isa:?} [{row}, {o}]: {found} for {expected}");
+                prop_assert!(
+                    (found - expected).abs() <= allowed,
+                    "{isa:?} {:?} [{row}, {o}]: {found} for {expected}",
+                    source.range
+                );
             }
         }
         prop_assert!(bits(&product(3)) == bits(&found), "{isa:?} on three threads");
@@ -115,7 +132,9 @@ fn products_of_several_blocks_tasks_and_groups_of_panels_are_as_near() {
     for (shape, has_shifts) in
         [([175, 33, 40], true), ([13, 18, 900], false), ([1, 100, 1], true), ([340, 2, 300], true)]
     {
-        compare(shape, 3, has_shifts, 6).expect("near enough");
+        for seed in 0..RANGES.len() as u64 {
+            compare(shape, 3, has_shifts, seed).expect("near enough");
+        }
     }
 }
 
@@ -123,20 +142,23 @@ fn products_of_several_blocks_tasks_and_groups_of_panels_are_as_near() {
 #[test]
 fn what_needs_no_rounding_is_exact_at_every_level() {
     let (rows, d_in, d_out) = (29, 96, 37);
-    // Each group has an input of the greatest magnitude, so that an integer is itself.
-    let x: Vec<f32> =
-        (0..rows * d_in).map(|i| if i % GROUP == 5 { 16_383.0 } else { (i * 7 % 129) as f32 - 64.0 }).collect();
-    let mut source = InMemory::of([d_out, d_in], true, 7, 3);
-    for (i, scale) in source.scales.iter_mut().enumerate() {
-        *scale = [1.0, 0.5, -2.0][i % 3];
-    }
-    source.shifts.iter_mut().flatten().enumerate().for_each(|(i, shift)| *shift = (i % 5) as f32 - 2.0);
-    for isa in Isa::available() {
-        let matrix = IntegerMatrix::of(isa, [d_out, d_in], &source);
-        let found = on(2, rows * d_out, |out| kernels::linear(matrix, &x, rows, d_in, Epilogue::default(), out));
-        for (i, found) in found.into_iter().enumerate() {
-            let [expected, _] = exact(&source, &x[i / d_out * d_in..][..d_in], i % d_out);
-            assert_eq!(f64::from(found), expected, "{isa:?} {i}");
+    for range in [-7..=7, 0..=30, -7..=100, -128..=128] {
+        let mut source = InMemory::of([d_out, d_in], true, range, 3);
+        for (i, scale) in source.scales.iter_mut().enumerate() {
+            *scale = [1.0, 0.5, -2.0][i % 3];
+        }
+        source.shifts.iter_mut().flatten().enumerate().for_each(|(i, shift)| *shift = (i % 5) as f32 - 2.0);
+        for isa in Isa::available() {
+            // Each group has an input of the greatest magnitude, so that an integer is itself.
+            let most = f32::from(isa.most_input(&source.range));
+            let x: Vec<f32> =
+                (0..rows * d_in).map(|i| if i % GROUP == 5 { most } else { (i * 7 % 129) as f32 - 64.0 }).collect();
+            let matrix = IntegerMatrix::of(isa, [d_out, d_in], &source);
+            let found = on(2, rows * d_out, |out| kernels::linear(matrix, &x, rows, d_in, Epilogue::default(), out));
+            for (i, found) in found.into_iter().enumerate() {
+                let [expected, _] = exact(isa, &source, &x[i / d_out * d_in..][..d_in], i % d_out);
+                assert_eq!(f64::from(found), expected, "{isa:?} {:?} {i}", source.range);
+            }
         }
     }
 }
@@ -144,21 +166,38 @@ fn what_needs_no_rounding_is_exact_at_every_level() {
 #[test]
 fn the_greatest_codes_and_inputs_do_not_overflow() {
     let (d_in, d_out) = (GROUP, 17);
-    for (code, x) in [(MOST_CODE, 1.0), (-MOST_CODE, 1.0), (MOST_CODE, -1.0)] {
-        let source = InMemory { d_in, codes: vec![code; d_in * d_out], scales: vec![1.0; d_out], shifts: None };
-        for isa in Isa::available() {
-            let matrix = IntegerMatrix::of(isa, [d_out, d_in], &source);
-            let found = on(1, d_out, |out| kernels::linear(matrix, &[x; GROUP], 1, d_in, Epilogue::default(), out));
-            let expected = f32::from(code) * x * GROUP as f32;
-            assert!(found.iter().all(|found| (found / expected - 1.0).abs() < 1e-6), "{isa:?}: {found:?}");
+    for range in RANGES {
+        for (code, x) in [(*range.end(), 1.0), (*range.start(), 1.0), (*range.end(), -1.0), (*range.start(), -1.0)] {
+            let codes = vec![code; d_in * d_out];
+            let source = InMemory { d_in, range: range.clone(), codes, scales: vec![1.0; d_out], shifts: None };
+            for isa in Isa::available() {
+                let matrix = IntegerMatrix::of(isa, [d_out, d_in], &source);
+                let found = on(1, d_out, |out| kernels::linear(matrix, &[x; GROUP], 1, d_in, Epilogue::default(), out));
+                let expected = f32::from(code) * x * GROUP as f32;
+                let off = found.iter().map(|found| (found - expected).abs()).fold(0.0, f32::max);
+                assert!(off <= 1e-6 * (expected.abs() + 4096.0), "{isa:?} {range:?} {code} {x}: {found:?}");
+            }
         }
+    }
+}
+
+#[test]
+fn inputs_have_eight_bits_only_where_codes_are_multiplied_as_bytes() {
+    for isa in Isa::available() {
+        let most = RANGES.map(|range| isa.most_input(&range));
+        let expected = match isa.level() {
+            Level::Portable | Level::Neon => [16_383; 7],
+            Level::Avx2 | Level::Avx512 => [127, 127, 127, 127, 16_383, 16_383, 16_383],
+            Level::Avx512Bf16 | Level::Amx => [127, 127, 127, 127, 127, 127, 16_383],
+        };
+        assert_eq!(most, expected, "{isa:?}");
     }
 }
 
 #[test]
 fn what_follows_a_product_and_what_is_beside_it_are_part_of_it() {
     let ([rows, d_in, d_out], rank) = ([23, 64, 45], 5);
-    let source = InMemory::of([d_out, d_in], true, 127, 5);
+    let source = InMemory::of([d_out, d_in], true, -128..=127, 5);
     let x = numbers(rows * d_in, 1);
     let (bias, gate, residual) = (numbers(d_out, 2), numbers(d_out, 3), numbers(rows * d_out, 4));
     let (down, up, scales) = (numbers(rank * d_in, 5), numbers(d_out * rank, 6), numbers(rank, 7));
@@ -180,7 +219,7 @@ fn what_follows_a_product_and_what_is_beside_it_are_part_of_it() {
             let inner: Vec<f64> =
                 down.chunks(d_in).zip(&scales).map(|(down, scale)| dot(down, x) * f64::from(*scale)).collect();
             for o in 0..d_out {
-                let [product, allowed] = exact(&source, x, o);
+                let [product, allowed] = exact(isa, &source, x, o);
                 let beside: f64 = up[o * rank..][..rank].iter().zip(&inner).map(|(a, b)| f64::from(*a) * b).sum();
                 let sum = product + beside + f64::from(bias[o]);
                 let at = row * d_out + o;
@@ -197,7 +236,7 @@ fn what_follows_a_product_and_what_is_beside_it_are_part_of_it() {
 
 #[test]
 fn an_input_that_is_no_number_makes_its_row_none_and_no_other() {
-    let ([rows, d_in, d_out], source) = ([9, 64, 20], InMemory::of([20, 64], false, 127, 5));
+    let ([rows, d_in, d_out], source) = ([9, 64, 20], InMemory::of([20, 64], false, 0..=15, 5));
     for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut x = numbers(rows * d_in, 1);
         x[4 * d_in + 40] = wrong;
@@ -213,6 +252,6 @@ fn an_input_that_is_no_number_makes_its_row_none_and_no_other() {
 
 #[test]
 fn rows_of_other_than_whole_groups_are_refused() {
-    let source = InMemory::of([2, 64], false, 1, 1);
+    let source = InMemory::of([2, 64], false, 0..=1, 1);
     assert!(std::panic::catch_unwind(|| IntegerMatrix::of(Isa::best(), [2, 33], &source)).is_err());
 }

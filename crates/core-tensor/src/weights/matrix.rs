@@ -12,6 +12,7 @@ use crate::{
     Device, Tensor,
     cpu::{self, Rows, Values},
     cuda::{self, After},
+    format::IntegerForm,
     tensor,
 };
 
@@ -227,7 +228,7 @@ impl MappedMatrix {
 
 /// Whether a matrix is multiplied with as integers.
 fn are_integers(stored: &Stored, device: &Device, compute: Compute) -> bool {
-    compute == Compute::Integers && cpu::is(device) && stored.integers().is_some()
+    compute == Compute::Integers && cpu::is(device) && stored.integers().is_some_and(IntegerForm::is_multiplied)
 }
 
 impl RowSource for Stored {

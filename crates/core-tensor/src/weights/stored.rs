@@ -1,6 +1,10 @@
 //! A tensor as it lies in its file.
 
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use std::{
+    borrow::Cow,
+    ops::{Range, RangeInclusive},
+    sync::Arc,
+};
 
 use half::slice::HalfBitsSliceExt;
 use kernels::{IntegerSource, Integers};
@@ -310,6 +314,10 @@ impl IntegerSource for Stored {
             start -= held;
         }
         panic!("row {row} of a matrix {:?}", self.shape);
+    }
+
+    fn codes(&self) -> RangeInclusive<i16> {
+        self.format.integers().map_or(0..=0, IntegerForm::codes)
     }
 
     fn has_shifts(&self) -> bool {

@@ -12,7 +12,7 @@ pub(super) unsafe fn run_avx512<B: Body>(body: B) -> B::Output {
     body.run(Avx512::<false>(()))
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn run_avx512_bf16<B: Body>(body: B) -> B::Output {
     body.run(Avx512::<true>(()))
 }
@@ -33,7 +33,7 @@ static TURNS: [u16; 32] = {
     turns
 };
 
-/// 512-bit vectors; with dot products of pairs of bf16 where `BF16`.
+/// 512-bit vectors; with dot products of pairs of bf16 and of four bytes where `BF16`.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512<const BF16: bool>(());
 
@@ -90,6 +90,7 @@ impl<const BF16: bool> Avx512<BF16> {
 
 impl<const BF16: bool> Simd for Avx512<BF16> {
     const LANES: usize = 16;
+    const BITS_OF_BYTES: usize = if BF16 { 32 } else { 16 };
     type V = __m512;
 
     by_proof! {
@@ -120,6 +121,11 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         ));
         sum(a: __m512) -> f32 = _mm512_reduce_add_ps(a);
         greatest(a: __m512) -> f32 = _mm512_reduce_max_ps(a);
+        dot_integers(a: __m512, b: __m512, sum: __m512) -> __m512 = {
+            let products = _mm512_madd_epi16(_mm512_castps_si512(a), _mm512_castps_si512(b));
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(sum), products))
+        };
+        of_integers(a: __m512) -> __m512 = _mm512_cvtepi32_ps(_mm512_castps_si512(a));
     }
 
     #[inline(always)]
@@ -245,6 +251,27 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         unsafe { _mm512_dpbf16_ps(sum, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b)) }
     }
     #[inline(always)]
+    fn dot_bytes(self, weights: __m512, inputs: __m512, part: __m512) -> __m512 {
+        // SAFETY: `self` proves the instructions, that of four bytes where `BF16`.
+        unsafe {
+            let [weights, inputs, part] =
+                [_mm512_castps_si512(weights), _mm512_castps_si512(inputs), _mm512_castps_si512(part)];
+            _mm512_castsi512_ps(match BF16 {
+                true => _mm512_dpbusd_epi32(part, weights, inputs),
+                false => _mm512_add_epi16(part, _mm512_maddubs_epi16(weights, inputs)),
+            })
+        }
+    }
+    #[inline(always)]
+    fn whole_sum(self, part: __m512, sum: __m512) -> __m512 {
+        // SAFETY: `self` proves the instructions.
+        unsafe {
+            let (part, sum) = (_mm512_castps_si512(part), _mm512_castps_si512(sum));
+            let whole = if BF16 { part } else { _mm512_madd_epi16(part, _mm512_set1_epi16(1)) };
+            _mm512_castsi512_ps(_mm512_add_epi32(sum, whole))
+        }
+    }
+    #[inline(always)]
     fn load_part(self, x: &[f32], rest: f32) -> __m512 {
         assert!(x.len() <= Self::LANES);
         let mask = ((1u32 << x.len()) - 1) as u16;
@@ -301,6 +328,7 @@ impl Avx2 {
 
 impl Simd for Avx2 {
     const LANES: usize = 8;
+    const BITS_OF_BYTES: usize = 16;
     type V = __m256;
 
     by_proof! {
@@ -325,6 +353,14 @@ impl Simd for Avx2 {
         dot_integers(a: __m256, b: __m256, sum: __m256) -> __m256 = {
             let products = _mm256_madd_epi16(_mm256_castps_si256(a), _mm256_castps_si256(b));
             _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), products))
+        };
+        dot_bytes(weights: __m256, inputs: __m256, part: __m256) -> __m256 = {
+            let products = _mm256_maddubs_epi16(_mm256_castps_si256(weights), _mm256_castps_si256(inputs));
+            _mm256_castsi256_ps(_mm256_add_epi16(_mm256_castps_si256(part), products))
+        };
+        whole_sum(part: __m256, sum: __m256) -> __m256 = {
+            let whole = _mm256_madd_epi16(_mm256_castps_si256(part), _mm256_set1_epi16(1));
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), whole))
         };
         of_integers(a: __m256) -> __m256 = _mm256_cvtepi32_ps(_mm256_castps_si256(a));
         sum(a: __m256) -> f32 = {

@@ -40,6 +40,8 @@ pub const NF4: Format = Format(&Numbers {
     integers: Some(IntegerForm {
         read: |b, to| codes_of_fours(b, to, &const { codes(&NF4_VALUES) }),
         has_shifts: false,
+        least: -MOST_CODE,
+        most: MOST_CODE,
     }),
 });
 /// Floats of four bits, likewise.
@@ -50,6 +52,8 @@ pub const FP4: Format = Format(&Numbers {
     integers: Some(IntegerForm {
         read: |b, to| codes_of_fours(b, to, &const { codes(&FP4_VALUES) }),
         has_shifts: false,
+        least: -MOST_CODE,
+        most: MOST_CODE,
     }),
 });
 /// Integers of eight bits, as bitsandbytes has them; scaled by the largest value of their row.
@@ -57,7 +61,7 @@ pub const INT8: Format = Format(&Numbers {
     name: "INT8",
     weights: 1,
     unpack: int8,
-    integers: Some(IntegerForm { read: codes_of_int8, has_shifts: false }),
+    integers: Some(IntegerForm { read: codes_of_int8, has_shifts: false, least: -128, most: 127 }),
 });
 /// `F8_E4M3`, of which values can be read.
 pub(crate) const E4M3: Format = Format(&Numbers { name: "F8_E4M3", weights: 1, unpack: e4m3, integers: None });

@@ -9,27 +9,29 @@ use kernels::{Isa, each_integer_block};
 use super::{UNEVEN, half, k::six_bits, legacy::nibbles, u16_at, u32_at};
 
 macro_rules! forms {
-    ($($name:ident = $weights:literal in $bytes:literal, $has_shifts:literal, $read:path;)*) => {
+    ($($name:ident = $weights:literal in $bytes:literal, $least:literal to $most:literal, $has_shifts:literal, $read:path;)*) => {
         $(pub(crate) const $name: IntegerForm = IntegerForm {
             read: |blocks, to| each_integer_block::<$bytes, $weights, { $weights / kernels::GROUP }>(Isa::best(), blocks, to, $read),
             has_shifts: $has_shifts,
+            least: $least,
+            most: $most,
         };)*
     };
 }
 
 forms! {
-    Q4_0 = 32 in 18, false, q4_0;
-    Q4_1 = 32 in 20, true, q4_1;
-    Q5_0 = 32 in 22, false, q5_0;
-    Q5_1 = 32 in 24, true, q5_1;
-    Q8_0 = 32 in 34, false, q8_0;
-    IQ4_NL = 32 in 18, false, iq4_nl;
-    Q3_K = 256 in 110, false, q3_k;
-    Q4_K = 256 in 144, true, q4_k;
-    Q5_K = 256 in 176, true, q5_k;
-    Q6_K = 256 in 210, false, q6_k;
-    Q8_K = 256 in 292, false, q8_k;
-    IQ4_XS = 256 in 136, false, iq4_xs;
+    Q4_0 = 32 in 18, -8 to 7, false, q4_0;
+    Q4_1 = 32 in 20, 0 to 15, true, q4_1;
+    Q5_0 = 32 in 22, -16 to 15, false, q5_0;
+    Q5_1 = 32 in 24, 0 to 31, true, q5_1;
+    Q8_0 = 32 in 34, -128 to 127, false, q8_0;
+    IQ4_NL = 32 in 18, -127 to 113, false, iq4_nl;
+    Q3_K = 256 in 110, -124 to 128, false, q3_k;
+    Q4_K = 256 in 144, 0 to 15, true, q4_k;
+    Q5_K = 256 in 176, 0 to 31, true, q5_k;
+    Q6_K = 256 in 210, -4096 to 4096, false, q6_k;
+    Q8_K = 256 in 292, -128 to 127, false, q8_k;
+    IQ4_XS = 256 in 136, -127 to 113, false, iq4_xs;
 }
 
 type One = [f32; 1];
