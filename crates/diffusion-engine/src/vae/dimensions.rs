@@ -1,4 +1,4 @@
-use core_tensor::{Declare, Layout, Weights};
+use core_tensor::{Declare, Layout, Weights, packs_bf16};
 
 use super::tiles::{TileCost, TilePlan};
 use crate::{AutoencoderKl, Error, Size};
@@ -343,9 +343,10 @@ fn bytes(values: u64) -> u64 {
     values.saturating_mul(4)
 }
 
-/// What a convolution on the CPU packs of `c` channels of a pixel, in values of f32.
+/// What a convolution on the CPU packs of `c` channels of a pixel at most, in values of f32.
 fn packed(c: u64) -> u64 {
-    c.next_multiple_of(32) / 2 // kernels: 32 channels side by side, in bf16
+    // kernels: 32 channels side by side, in bf16
+    if packs_bf16() { c.next_multiple_of(32) / 2 } else { 0 }
 }
 
 /// What a convolution of as many channels as it is given holds for each pixel: both, and what it packs.
