@@ -104,7 +104,7 @@ fn between_two_passes_the_plan_counts_decoding_the_first_ones_picture_and_encodi
     let decoding = maps("decode", "the decoder's maps");
     assert_eq!(maps("enlarge", "the decoder's maps") * 4, decoding);
     let encoding = maps("enlarge", "its maps");
-    assert!(encoding > decoding / 4 && encoding < decoding, "{encoding} {decoding}");
+    assert!(encoding > decoding / 4 && encoding <= decoding, "{encoding} {decoding}");
 }
 
 #[test]
