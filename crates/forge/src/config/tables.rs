@@ -488,7 +488,7 @@ tables! {
             .flag("preview");
         /// Steps from one preview to the next; 0 where previews may take 3 % of the steps' time
         every: usize = Key::of(whole(0, Schedule::MAX_STEPS, 1), Fallback::Whole(0))
-            .docs("how many steps there are from one preview to the next; 0 for those that leave all previews, the first too, at 3 % of the time of the steps so far")
+            .docs("steps from one preview to the next; 0 for as many as leave all, the first too, at 3 % of the steps' time so far")
             .flag("preview-every");
         /// Tiny decoder (TAESD) that previews are decoded by
         decoder: Option<PathBuf> = Key::of(Kind::File, open("none: a pixel for each of the latent's", "\"models/taesd_decoder.safetensors\""))
