@@ -68,14 +68,15 @@ impl Measured {
     }
 }
 
-/// Runs `[--accept REASON] [--case TEXT] [--turns N] [--stages SIDE]`.
+/// Runs `[--accept REASON] [--case TEXT] [--turns N] [--stages SIDE [--decode off]]`.
 pub(crate) fn run(flags: &[&str]) -> Done {
-    let (mut reason, mut filter, mut turns, mut side) = (None, "", 1000, None);
+    let (mut reason, mut filter, mut turns, mut side, mut decode) = (None, "", 1000, None, "on");
     let (pairs, rest) = flags.as_chunks::<2>();
     for [flag, value] in pairs {
         match *flag {
             "--accept" if !value.trim().is_empty() => reason = Some(*value),
             "--case" => filter = value,
+            "--decode" if ["on", "off"].contains(value) => decode = value,
             "--stages" => side = Some(*value),
             "--turns" => turns = value.parse().map_err(|_| format!("`--turns` takes a number, not `{value}`"))?,
             _ => return Err(unknown(flag)),
@@ -89,7 +90,7 @@ pub(crate) fn run(flags: &[&str]) -> Done {
     }
     let program = built()?;
     if let Some(side) = side {
-        return stages::told(&program, side, filter);
+        return stages::told(&program, side, filter, decode);
     }
     let isa = isa(&program)?;
     let measured = measured(&program, filter)?;
@@ -112,7 +113,7 @@ pub(crate) fn run(flags: &[&str]) -> Done {
 }
 
 fn unknown(flag: &str) -> Box<dyn std::error::Error> {
-    let takes = "`--accept REASON`, `--case TEXT`, `--turns N` and `--stages SIDE`";
+    let takes = "`--accept REASON`, `--case TEXT`, `--turns N`, `--stages SIDE` and `--decode off`";
     format!("`{flag}` is not a flag of `memory`, or lacks its value; it takes {takes}").into()
 }
 

@@ -24,7 +24,7 @@ use crate::cases::{Case, Taken, cases};
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
-const USAGE: &str = "usage: memory [--case TEXT] [--turns N] [--stages SIDE] [--isa name]";
+const USAGE: &str = "usage: memory [--case TEXT] [--turns N] [--stages SIDE [--decode off]] [--isa name]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
-    let (mut filter, mut turns, mut side) = ("", None, None);
+    let (mut filter, mut turns, mut side, mut decodes) = ("", None, None, true);
     for pair in args.chunks(2) {
         match pair {
             [flag, text] if flag == "--case" => filter = text,
@@ -46,6 +46,7 @@ fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
                 println!("{}", format!("{:?}", kernels::Isa::best()).to_lowercase());
                 return Ok(());
             }
+            [flag, word] if flag == "--decode" => decodes = word != "off",
             [flag, number] if flag == "--turns" => turns = Some(number.parse::<usize>()?),
             [flag, number] if flag == "--stages" => side = Some(number.parse::<usize>()?),
             _ => return Err(USAGE.into()),
@@ -55,7 +56,7 @@ fn run(args: &[String]) -> Result<(), Box<dyn Error>> {
         return flat(turns);
     }
     if let Some(side) = side {
-        return stages::told(side, filter);
+        return stages::told(side, filter, decodes);
     }
     let folder = tempfile::tempdir()?;
     for case in cases(folder.path())?.iter().filter(|case| case.name.contains(filter)) {

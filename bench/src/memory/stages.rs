@@ -34,7 +34,7 @@ enum Start {
     Masked,
 }
 
-const ALL: [Staged; 11] = [
+const ALL: [Staged; 14] = [
     Staged { name: "txt2img", change: |_, _| Ok(()), start: Start::Noise },
     Staged {
         name: "txt2img with cfg",
@@ -75,8 +75,17 @@ const ALL: [Staged; 11] = [
         start: Start::Noise,
     },
     Staged {
-        name: "previews",
+        name: "previews of latents",
+        change: |config, _| {
+            config.preview.file = Some("preview.png".into());
+            Ok(())
+        },
+        start: Start::Noise,
+    },
+    Staged {
+        name: "previews by a tiny decoder",
         change: |config, folder| {
+            config.preview.file = Some("preview.png".into());
             config.preview.decoder = Some(sparse("taesd.decoder", folder)?);
             Ok(())
         },
@@ -101,6 +110,24 @@ const ALL: [Staged; 11] = [
         },
         start: Start::Noise,
     },
+    Staged {
+        name: "pag with cfg",
+        change: |config, _| {
+            config.sampling.cfg = 3.0.into();
+            config.knobs.set("pag", Value::Number(3.0));
+            Ok(())
+        },
+        start: Start::Noise,
+    },
+    Staged {
+        name: "tiled diffusion",
+        change: |config, _| {
+            let tile = (config.image.width as f64 * 0.75).round();
+            config.knobs.set("tiles", Value::Number(tile));
+            Ok(())
+        },
+        start: Start::Noise,
+    },
 ];
 
 const NETWORK: &str = "realesrgan-x4plus-anime-6b";
@@ -115,8 +142,9 @@ fn twice(config: &mut Config, upscaler: HiresUpscaler) -> Result<(), Box<dyn Err
     Ok(())
 }
 
-/// Prints a line for each stage of each run of this size whose name holds `filter`.
-pub(crate) fn told(side: usize, filter: &str) -> Result<(), Box<dyn Error>> {
+/// Prints a line for each stage of each run of this size whose name holds `filter`, of decoding only where that is asked for: it takes the
+/// longest, and is the same after most.
+pub(crate) fn told(side: usize, filter: &str, decodes: bool) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     for staged in ALL.iter().filter(|staged| staged.name.contains(filter)) {
         let mut config = cases::real("sd15.ldm", folder.path())?;
@@ -126,7 +154,7 @@ pub(crate) fn told(side: usize, filter: &str) -> Result<(), Box<dyn Error>> {
         (config.sampling.steps, config.sampling.cfg) = (1, 1.0.into());
         config.prompt.positive = "a cat".into();
         (staged.change)(&mut config, folder.path())?;
-        run(staged, &config, side)?;
+        run(staged, &config, side, decodes)?;
     }
     if "upscale".contains(filter) {
         upscale(folder.path(), side)?;
@@ -134,7 +162,7 @@ pub(crate) fn told(side: usize, filter: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn run(staged: &Staged, config: &Config, side: usize) -> Result<(), Box<dyn Error>> {
+fn run(staged: &Staged, config: &Config, side: usize, decodes: bool) -> Result<(), Box<dyn Error>> {
     let before = HEAP.current_usage();
     HEAP.reset_peak_usage();
     let taken = || {
@@ -155,9 +183,12 @@ fn run(staged: &Staged, config: &Config, side: usize) -> Result<(), Box<dyn Erro
     while let Some(event) = run.next() {
         match event? {
             Event::Memory(report) => print(&report.stage, report.planned.0),
-            Event::Step(_) if config.preview.decoder.is_some() => drop(run.preview().image()?),
+            Event::Step(_) if config.preview.file.is_some() => drop(run.preview().image()?),
             _ => {}
         }
+    }
+    if !decodes {
+        return Ok(());
     }
     run.into_images()?;
     print(work::DECODE, memory.report(work::DECODE).planned.0);

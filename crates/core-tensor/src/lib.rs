@@ -37,6 +37,12 @@ pub use weights::{
     Parameter, Place, Residency, Rule, Scaling, Socket, Stored, Strength, Weight, WeightSource, Weights,
 };
 
+/// Whether products of bf16 have instructions of their own on this CPU: then whoever computes in [`Compute::Bf16`] packs what a convolution or
+/// a matrix is given, in bf16 beside the f32 that it came in.
+pub fn packs_bf16() -> bool {
+    cpu::isa().has_bf16()
+}
+
 /// A picture in a VAE's space, `[batch, channels, height / 8, width / 8]`, f32.
 #[derive(Clone, Debug)]
 pub struct Latent(pub Tensor<4>);

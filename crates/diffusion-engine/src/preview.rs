@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use core_tensor::{Tensor, on_host, tensor};
 
-use crate::{Autoencoder, Error, Image, Inside, LatentRgb, Stage, finite::finite, models::Current, wrap::Watch};
+use crate::{Autoencoder, Error, Image, Inside, LatentRgb, Model, Stage, finite::finite, models::Current, wrap::Watch};
 
 /// A look at the pictures of a run in the making: what its model sees in the latent, at the last call. Clones share it.
 #[derive(Clone)]
@@ -11,6 +11,12 @@ pub struct Preview {
     watch: Watch,
     decoder: Option<Arc<dyn Autoencoder>>,
 }
+
+/// How often a corner goes into each side of a picture.
+const CORNER: usize = 8;
+
+/// The least of its sides, in pixels of the latent; on fewer a decoder takes nearly as long.
+const LEAST_CORNER: usize = 8;
 
 impl std::fmt::Debug for Preview {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
@@ -38,14 +44,30 @@ impl Preview {
     /// [`Error::NotFinite`], or those of decoding.
     pub fn image(&self) -> Result<Option<Image>, Error> {
         let (Some(latent), Some(model)) = (self.watch.latest(), self.model.get()) else { return Ok(None) };
-        let latent = latent.0.narrow(0, 0, 1);
+        self.seen(latent.0.narrow(0, 0, 1), &model).map(Some)
+    }
+
+    /// A corner of that picture, and its share of the whole: for who wants to know what [`Preview::image`] takes before it is asked for one.
+    ///
+    /// # Errors
+    /// As [`Preview::image`].
+    pub fn corner(&self) -> Result<Option<(Image, f64)>, Error> {
+        let (Some(latent), Some(model)) = (self.watch.latest(), self.model.get()) else { return Ok(None) };
+        let [_, _, height, width] = latent.0.dims();
+        let [h, w] = [height, width].map(|side| (side / CORNER).max(LEAST_CORNER).min(side));
+        let corner = latent.0.narrow(0, 0, 1).narrow(2, 0, h).narrow(3, 0, w);
+        Ok(Some((self.seen(corner, &model)?, (h * w) as f64 / (height * width) as f64)))
+    }
+
+    /// `[1, channels, h, w]`
+    fn seen(&self, latent: Tensor<4>, model: &Arc<dyn Model>) -> Result<Image, Error> {
         let pixels = match (&self.decoder, &model.card().preview) {
             (Some(decoder), _) => decoder.decode(latent, &Inside::default())?,
             (None, Some(colours)) => projected(&latent, colours)?,
-            (None, None) => model.vae().decode(latent, &Inside::default())?,
+            (None, None) => model.clone().vae().decode(latent, &Inside::default())?,
         };
         finite(Stage::Preview, &pixels)?;
-        Image::of(pixels.clamp(-1.0, 1.0), String::new()).map(Some)
+        Image::of(pixels.clamp(-1.0, 1.0), String::new())
     }
 }
 

@@ -71,9 +71,6 @@ pub struct VaeConfig {
     pub norm_num_groups: Option<usize>,
 }
 
-/// How often the results of tiles are held while they are put together: as tiles, rows of them, and the whole, with what overlaps.
-const COPIES: u64 = 4;
-
 const GROUPS: usize = 32; // flux/modules/autoencoder.py: every GroupNorm
 
 impl VaeConfig {
@@ -158,11 +155,7 @@ impl AutoencoderKl {
 
     /// What decoding takes for each pixel of a latent at most; weights are not counted.
     pub fn decode_cost(&self) -> TileCost {
-        let pixels = square(self.factor());
-        TileCost {
-            working: bytes(self.dimensions.decoder.decoder_held()),
-            result: bytes(pixels.saturating_mul(3 * COPIES)),
-        }
+        self.dimensions.decode_cost()
     }
 
     /// [`AutoencoderKl::posterior`] tile by tile; means and log-variances are blended.
@@ -182,7 +175,7 @@ impl AutoencoderKl {
     /// What encoding takes for each pixel of a latent at most; weights are not counted. `None` where no encoder is loaded.
     pub fn encode_cost(&self) -> Option<TileCost> {
         match &self.encoder {
-            Encoding::Here(encoder) => Some(encoder.cost()),
+            Encoding::Here(encoder) => Some(encoder.dimensions.encode_cost()),
             Encoding::Nowhere | Encoding::InFile(_) => None,
         }
     }
@@ -225,7 +218,7 @@ impl Autoencoder for AutoencoderKl {
             });
         }
         self.with_encoder(|encoder| {
-            let plan = TilePlan::of(size, TilePlan::whole(size).bytes(self.decode_cost()), encoder.cost());
+            let plan = TilePlan::encoding(size, self.decode_cost(), encoder.dimensions.encode_cost());
             let latent = |picture: usize| {
                 let moments = encoder.tiled(&pixels.clone().narrow(0, picture, 1), factor, &plan, inside)?;
                 let posterior = Posterior::of(moments, self.scaling);
@@ -252,12 +245,6 @@ impl EncoderHalf {
         Ok(Self { layers: Encoder::load(w, dimensions, groups)?, dimensions: dimensions.clone() })
     }
 
-    /// What it takes for each pixel of a latent at most; weights are not counted.
-    fn cost(&self) -> TileCost {
-        let moments = bytes((self.dimensions.latent as u64).saturating_mul(COPIES));
-        TileCost { working: bytes(self.dimensions.encoder_held()), result: moments }
-    }
-
     /// Means and log-variances of pictures, tile by tile.
     fn tiled(&self, pixels: &Tensor<4>, factor: usize, plan: &TilePlan, inside: &Inside) -> Result<Tensor<4>, Error> {
         let scaled = |range: &Range<usize>| range.start * factor..range.end * factor;
@@ -278,15 +265,6 @@ impl std::fmt::Debug for Encoding {
 /// Some rows and columns of `[b, c, h, w]`.
 fn part(x: &Tensor<4>, rows: &Range<usize>, columns: &Range<usize>) -> Tensor<4> {
     x.clone().narrow(2, rows.start, rows.len()).narrow(3, columns.start, columns.len())
-}
-
-fn square(factor: usize) -> u64 {
-    (factor as u64).saturating_mul(factor as u64)
-}
-
-/// Of so many f32 values.
-fn bytes(values: u64) -> u64 {
-    values.saturating_mul(4)
 }
 
 impl LatentScaling {

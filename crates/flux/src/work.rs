@@ -44,6 +44,7 @@ impl Networks {
             text: most(&|pass| self.t5.encoding_bytes(tokens(pass))).max(self.clip.encoding_bytes()),
             step: most(&|pass| self.block(pass)),
             decoding: most(&decoding),
+            between: Work::between(job, decoding),
             // What is shown a control picture is asked for one.
             is_shown: self.transformer.beside > self.transformer.in_channels,
         };

@@ -222,4 +222,13 @@ impl Preview {
         let Self { preview, threads } = self;
         Ok(threads.compute(|| preview.image())?)
     }
+
+    /// A corner of that picture, and its share of the whole: for who wants to know what [`Preview::image`] takes before it is asked for one.
+    ///
+    /// # Errors
+    /// As [`Preview::image`].
+    pub fn corner(&self) -> Result<Option<(Image, f64)>> {
+        let Self { preview, threads } = self;
+        Ok(threads.compute(|| preview.corner())?)
+    }
 }

@@ -92,6 +92,22 @@ fn the_plan_counts_its_weights_and_its_tiles_whichever_model_draws() {
 }
 
 #[test]
+fn between_two_passes_the_plan_counts_decoding_the_first_ones_picture_and_encoding_the_second_ones() {
+    // given a second pass of twice the sides, from pixels
+    let config = twice(file("esrgan-x4.safetensors"));
+    let plan = Forge::load(&config).unwrap().plan(&job(&config)).unwrap();
+    let maps = |stage: &str, of: &str| {
+        let held = plan.stages.iter().filter(|of| of.name == stage).flat_map(|stage| &stage.holds);
+        held.filter(|held| held.name == of).map(|held| held.bytes.0).max().unwrap()
+    };
+    // then what is decoded has a quarter of the pixels, and encoding takes no more than decoding would
+    let decoding = maps("decode", "the decoder's maps");
+    assert_eq!(maps("enlarge", "the decoder's maps") * 4, decoding);
+    let encoding = maps("enlarge", "its maps");
+    assert!(encoding > decoding / 4 && encoding <= decoding, "{encoding} {decoding}");
+}
+
+#[test]
 fn what_is_no_upscaler_is_told_before_a_model_is_opened() {
     for (path, fault) in [
         (fixtures::path("golden/sd-1/model.safetensors"), Fault::Model),

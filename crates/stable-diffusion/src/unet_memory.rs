@@ -1,5 +1,6 @@
 //! What a UNet holds while it predicts, counted from `unet.rs` and `blocks.rs`. Counts are f64, which no number in a file makes too large.
 
+use core_tensor::packs_bf16;
 use diffusion_engine::Holds;
 
 use crate::dimensions::{Block, Layer, Res, Transformer, UnetDimensions};
@@ -171,8 +172,11 @@ impl Count {
         self.values(c_in) + self.packed(c_in) + RESULTS * self.values(c_out)
     }
 
-    /// Channels of each pixel in bf16, side by side and filled up, with a border.
+    /// Channels of each pixel in bf16, side by side and filled up, with a border; nothing where no instructions are for that.
     fn packed(&self, channels: usize) -> f64 {
+        if !packs_bf16() {
+            return 0.0;
+        }
         let [h, w] = self.size().map(|side| side + 2.0);
         self.batch * h * w * channels.div_ceil(WIDTH) as f64 * (WIDTH / 2) as f64
     }

@@ -16,8 +16,8 @@ struct Line {
 }
 
 /// Prints a row for each stage of the runs of a size whose names hold `filter`; one that takes more than its plan says is a fault.
-pub(super) fn told(program: &PathBuf, side: &str, filter: &str) -> Done {
-    let text = output(program, &["--stages", side, "--case", filter])?;
+pub(super) fn told(program: &PathBuf, side: &str, filter: &str, decode: &str) -> Done {
+    let text = output(program, &["--stages", side, "--case", filter, "--decode", decode])?;
     let lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<Line>, _>>()?;
     println!("| run | stage | plan, MiB | taken, MiB | taken of plan |\n|---|---|---|---|---|");
     let mib = |bytes: u64| bytes as f64 / LEAST as f64;

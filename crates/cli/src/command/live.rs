@@ -1,6 +1,7 @@
 //! `--preview FILE`: the picture in the making, after a step.
 
 use std::{
+    io,
     path::Path,
     time::{Duration, Instant},
 };
@@ -8,56 +9,111 @@ use std::{
 use diffusion_engine::{PictureFormat, write_passing};
 use forge::{Preview, Result};
 
-/// The share of a run's time that previews take, where nothing is said of how often they come.
-const SHARE: f64 = 0.03;
-
 /// A picture that is replaced again and again. What goes wrong with it is told once, and no run fails of it.
 pub(super) struct Live<'p> {
     path: &'p Path,
-    /// Steps from one to the next; 0 for those that the share leaves time for.
+    /// Steps from one to the next; 0 for those that the pace leaves time for.
     every: usize,
-    begun: Instant,
-    /// What all of them have taken.
-    spent: Duration,
-    /// What the last has.
-    last: Duration,
+    pace: Pace,
+    /// When the step that is taken now began.
+    since: Instant,
     is_out_of_order: bool,
 }
 
 impl<'p> Live<'p> {
-    /// From the first step on.
+    /// Of a run whose sampling has not begun.
     pub(super) fn new(path: &'p Path, every: usize) -> Self {
-        let (spent, last) = (Duration::ZERO, Duration::ZERO);
-        Self { path, every, begun: Instant::now(), spent, last, is_out_of_order: false }
+        Self { path, every, pace: Pace::default(), since: Instant::now(), is_out_of_order: false }
+    }
+
+    /// The steps of a pass begin: what was done before them is none of their time.
+    pub(super) fn begins(&mut self) {
+        self.since = Instant::now();
     }
 
     /// Shows the picture after a step, from 1, where it is time for that; a note where it can't be shown.
     pub(super) fn step(&mut self, step: usize, preview: &Preview) -> Option<String> {
-        if self.is_out_of_order || !self.is_due(step, self.begun.elapsed()) {
+        if self.is_out_of_order {
             return None;
         }
-        let began = Instant::now();
-        let shown = self.show(preview);
-        self.last = began.elapsed();
-        self.spent += self.last;
+        self.pace.sampled(self.since.elapsed());
+        let shown = self.show_if_due(step, preview);
+        self.since = Instant::now();
         let error = shown.err()?;
         self.is_out_of_order = true;
         Some(format!("there are no previews: {error}"))
     }
 
-    /// Whether a preview comes after this step, so long after the beginning.
-    fn is_due(&self, step: usize, since: Duration) -> bool {
-        match self.every {
-            0 => (self.spent + self.last).as_secs_f64() <= SHARE * since.as_secs_f64(),
+    fn show_if_due(&mut self, step: usize, preview: &Preview) -> Result<()> {
+        let is_due = match self.every {
+            0 => {
+                if self.pace.expected.is_none() {
+                    let began = Instant::now();
+                    let Some((corner, share)) = preview.corner()? else { return Ok(()) };
+                    // The stream takes everything.
+                    drop(corner.encode(self.format(), &mut io::sink()));
+                    self.pace.tried(began.elapsed(), share);
+                }
+                self.pace.is_due()
+            }
             every => step.is_multiple_of(every),
+        };
+        if is_due {
+            let began = Instant::now();
+            self.show(preview)?;
+            self.pace.shown(began.elapsed());
         }
+        Ok(())
     }
 
     fn show(&self, preview: &Preview) -> Result<()> {
         let Some(image) = preview.image()? else { return Ok(()) };
+        Ok(write_passing(self.path, |file| image.encode(self.format(), file))?)
+    }
+
+    fn format(&self) -> PictureFormat {
         // That the name has such an ending was found out before the run.
-        let format = PictureFormat::of(self.path, PictureFormat::QUALITY).unwrap_or(PictureFormat::Png);
-        Ok(write_passing(self.path, |file| image.encode(format, file))?)
+        PictureFormat::of(self.path, PictureFormat::QUALITY).unwrap_or(PictureFormat::Png)
+    }
+}
+
+/// When previews come, so that all together never take more than a share of the time that steps have taken so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    /// What steps have taken.
+    sampled: Duration,
+    /// What previews have, and what was tried before the first.
+    spent: Duration,
+    /// What the next preview is expected to take; `None` before anything is known of it.
+    expected: Option<Duration>,
+}
+
+impl Pace {
+    /// Of the time of all steps so far, where nothing is said of how often previews come.
+    const SHARE: f64 = 0.03;
+
+    /// A step took so long.
+    fn sampled(&mut self, took: Duration) {
+        self.sampled += took;
+    }
+
+    /// Such a share of a preview took so long.
+    fn tried(&mut self, took: Duration, share: f64) {
+        self.spent += took;
+        // What no duration can hold is never due.
+        self.expected = Some(Duration::try_from_secs_f64(took.as_secs_f64() / share).unwrap_or(Duration::MAX));
+    }
+
+    /// A preview took so long, and the next is expected to.
+    fn shown(&mut self, took: Duration) {
+        self.spent += took;
+        self.expected = Some(took);
+    }
+
+    /// Whether there is time for the next.
+    fn is_due(&self) -> bool {
+        let expected = self.expected.unwrap_or_default();
+        self.spent.saturating_add(expected).as_secs_f64() <= Self::SHARE * self.sampled.as_secs_f64()
     }
 }
 
@@ -65,16 +121,56 @@ impl<'p> Live<'p> {
 mod tests {
     use super::*;
 
+    /// After which of so many steps previews come, where a step and a preview take so many milliseconds and a sixty-fourth of one is tried.
+    fn shown(steps: u64, step: u64, preview: u64) -> (Vec<u64>, Pace) {
+        let mut pace = Pace::default();
+        let mut after = Vec::new();
+        for i in 1..=steps {
+            pace.sampled(Duration::from_millis(step));
+            if pace.expected.is_none() {
+                pace.tried(Duration::from_millis(preview) / 64, 1.0 / 64.0);
+            }
+            if pace.is_due() {
+                pace.shown(Duration::from_millis(preview));
+                after.push(i);
+            }
+        }
+        (after, pace)
+    }
+
     #[test]
-    fn previews_come_as_often_as_is_said_or_as_their_share_of_the_time_allows() {
-        let due = |every, spent: u64, last: u64, step, since: u64| {
-            let [spent, last, since] = [spent, last, since].map(Duration::from_millis);
-            let live = Live { spent, last, ..Live::new(Path::new("a.png"), every) };
-            live.is_due(step, since)
-        };
-        assert!(due(2, 9999, 9999, 4, 1) && !due(2, 0, 0, 5, 9999));
-        // The first is due at once, and a further one where it keeps all within the share.
-        assert!(due(0, 0, 0, 1, 1));
-        assert!(due(0, 10, 10, 7, 700) && !due(0, 10, 10, 7, 600));
+    fn previews_come_as_often_as_three_hundredths_of_the_time_of_the_steps_so_far_pay_for_and_the_first_no_earlier() {
+        // A preview of a hundredth of a step comes after each.
+        assert_eq!(shown(5, 1000, 10).0, [1, 2, 3, 4, 5]);
+        // One of a twentieth comes after every other, a bit later for what was tried.
+        assert_eq!(shown(12, 1000, 50).0, [2, 4, 6, 7, 9, 11, 12]);
+        // One that would never be paid for does not come.
+        assert_eq!(shown(6, 1000, 200).0, [0; 0]);
+        for preview in [1, 10, 29, 31, 50, 100, 500, 2000] {
+            let (_, pace) = shown(50, 1000, preview);
+            assert!(pace.spent.as_secs_f64() <= 0.03 * pace.sampled.as_secs_f64(), "{preview} ms: {pace:?}");
+        }
+    }
+
+    #[test]
+    fn a_preview_that_takes_longer_than_expected_is_paid_for_before_the_next() {
+        let mut pace = Pace::default();
+        pace.tried(Duration::ZERO, 0.1);
+        pace.sampled(Duration::from_secs(1));
+        assert!(pace.is_due());
+        pace.shown(Duration::from_millis(60));
+        // 60 ms are spent and 60 more expected: four seconds of steps pay for both.
+        pace.sampled(Duration::from_millis(2900));
+        assert!(!pace.is_due());
+        pace.sampled(Duration::from_millis(100));
+        assert!(pace.is_due());
+    }
+
+    #[test]
+    fn what_can_not_be_told_as_a_time_is_never_due() {
+        let mut pace = Pace::default();
+        pace.sampled(Duration::from_secs(1 << 40));
+        pace.tried(Duration::from_secs(1), 0.0);
+        assert!(!pace.is_due());
     }
 }

@@ -176,11 +176,15 @@ impl Drawing {
                     Event::Step(_) if outputs.dump.is_some() => latents.push(run.latent().clone()),
                     _ => {}
                 }
-                if let (Event::Step(report), Some(live)) = (event, &mut live)
-                    && let Some(note) = live.step(report.step, &run.preview())
-                {
-                    reporter.event(&Event::Note { note });
-                }
+                let note = match (event, &mut live) {
+                    (Event::Encoded { .. }, Some(live)) => {
+                        live.begins();
+                        None
+                    }
+                    (Event::Step(report), Some(live)) => live.step(report.step, &run.preview()),
+                    _ => None,
+                };
+                note.into_iter().for_each(|note| reporter.event(&Event::Note { note }));
             }
             reporter.begin("decode");
             let hashes = hashes.done();

@@ -19,14 +19,15 @@ pub const NAME: &str = "an autoencoder";
 const CONV_IN: &str = "decoder.conv_in.weight";
 const MIDDLE: &str = "decoder.mid_block.resnets.0.conv1.weight";
 
-/// How large one is, by its headers; `both` is whether its model can't do without the encoder.
+/// How large one is, by its headers; `both` is whether its model can't do without the encoder. Where it can, an encoder with which something is
+/// wrong counts as none, until [`encoder_bytes`] is asked for it.
 ///
 /// # Errors
 /// As [`AnyVaeDimensions::of`] and [`AnyVaeDimensions::of_both`], in [`Error::InPart`].
 pub fn dimensions(part: &Part, config: &VaeConfig, both: bool) -> Result<AnyVaeDimensions, Error> {
     part.look(|w| match both {
         true => AnyVaeDimensions::of_both(w, config.groups()),
-        false => AnyVaeDimensions::of(w, config.groups()),
+        false => AnyVaeDimensions::of_both(w, config.groups()).or_else(|_| AnyVaeDimensions::of(w, config.groups())),
     })
 }
 

@@ -44,6 +44,8 @@ pub struct Working {
     pub step: u64,
     /// The decoder's maps.
     pub decoding: u64,
+    /// Those maps of what is decoded between two passes, see [`Work::between`].
+    pub between: u64,
     /// Whether the network is shown pictures beside the latent, which are encoded with the prompts.
     pub is_shown: bool,
 }
@@ -91,10 +93,10 @@ impl Work {
         let done = Self::decoded(job);
         let text = [("a block", of.text), ("texts", words)];
         let step = [("the network's maps", of.step)];
-        let decode = [("the decoder's maps", of.decoding), ("pictures", done)];
+        let [decode, between] =
+            [of.decoding, of.between].map(|maps| [("the decoder's maps", maps), ("pictures", done)]);
         let encode =
             [("the encoder", of.encoder), ("its maps", of.encoding), ("pictures", DECODED_COPIES.saturating_mul(done))];
-        let is_last = |pass: &Pass| matches!(pass.start, Origin::Last(_));
         let starts = any(&|pass| matches!(pass.start, Origin::Pictures(_)));
         let is_shown = |pass: &Pass| of.is_shown || pass.control.is_some();
         // Whether it is asked for, its name, and what it holds.
@@ -105,7 +107,7 @@ impl Work {
             (any(&is_shown), ENCODE, &encode),
             (true, SAMPLE, &step),
             (any(&is_last), ENLARGE, &text),
-            (any(&|pass| is_last(pass) && pass.upscaler.takes_pixels()), ENLARGE, &decode),
+            (any(&|pass| is_last(pass) && pass.upscaler.takes_pixels()), ENLARGE, &between),
             (any(&|pass| is_last(pass) && (pass.upscaler.takes_pixels() || is_shown(pass))), ENLARGE, &encode),
             (true, DECODE, &decode),
         ];
@@ -130,6 +132,13 @@ impl Work {
         if dumped > 0 { work.keeping("latents of every step", dumped) } else { work }
     }
 
+    /// The most of those passes of a job whose pictures are decoded for the next; 0 where there is none.
+    pub fn between(job: &Job, of: impl Fn(&Pass) -> u64) -> u64 {
+        let is_decoded = |next: &Pass| is_last(next) && next.upscaler.takes_pixels();
+        let pairs = job.passes().iter().zip(job.passes().iter().skip(1));
+        pairs.filter(|(_, next)| is_decoded(next)).map(|(pass, _)| of(pass)).max().unwrap_or(0)
+    }
+
     /// What decoding the pictures of a job holds beside the decoder's own maps: those that are done.
     pub fn decoded(job: &Job) -> u64 {
         let Size { width, height } = job.passes().last().map_or(Size { width: 0, height: 0 }, Pass::largest);
@@ -147,6 +156,11 @@ impl Work {
 /// Bytes that so many values take as integers: of 32 together a word of each two, a scale and a sum.
 pub fn as_integers(values: u64) -> u64 {
     values.div_ceil(32).saturating_mul(72) // kernels: integer_product/inputs.rs
+}
+
+/// Whether a pass starts from what the one before it made.
+fn is_last(pass: &Pass) -> bool {
+    matches!(pass.start, Origin::Last(_))
 }
 
 fn held(name: &str, bytes: u64) -> Held {

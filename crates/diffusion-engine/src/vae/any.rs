@@ -110,11 +110,10 @@ impl AnyVaeDimensions {
         }
     }
 
-    /// Bytes that encoding a picture to a latent of this height and width takes at most; weights are not counted.
+    /// Bytes that encoding a picture to a latent of this height and width takes at most; weights are not counted. 0 without an encoder.
     pub fn encoding_bytes(&self, latent: [usize; 2]) -> u64 {
         match self {
-            // A picture is encoded in tiles where that takes more than decoding as large a one.
-            Self::Kl(dimensions) => dimensions.decoding_bytes(latent),
+            Self::Kl(dimensions) => dimensions.encoding_bytes(latent),
             Self::Tiny(dimensions) => dimensions.encoding_bytes(latent),
         }
     }

@@ -1,5 +1,6 @@
-use core_tensor::{Declare, Layout, Weights};
+use core_tensor::{Declare, Layout, Weights, packs_bf16};
 
+use super::tiles::{TileCost, TilePlan};
 use crate::{AutoencoderKl, Error, Size};
 
 /// How large an autoencoder is, as its tensors say.
@@ -93,6 +94,23 @@ impl VaeDimensions {
     pub fn decoding_bytes(&self, [height, width]: [usize; 2]) -> u64 {
         let values = self.decoder.decoder_held().saturating_mul(height as u64).saturating_mul(width as u64);
         values.saturating_mul(4)
+    }
+
+    /// What encoding a picture to a latent of this height and width takes at most, in bytes, without the picture; weights are not counted.
+    /// 0 without an encoder.
+    pub fn encoding_bytes(&self, latent: [usize; 2]) -> u64 {
+        let Some(encoder) = &self.encoder else { return 0 };
+        let cost = encoder.encode_cost();
+        TilePlan::encoding(latent, self.decode_cost(), cost).bytes(cost)
+    }
+
+    /// What decoding takes for each pixel of a latent at most; weights are not counted.
+    pub(super) fn decode_cost(&self) -> TileCost {
+        let pixels = (self.factor() as u64).saturating_mul(self.factor() as u64);
+        TileCost {
+            working: bytes(self.decoder.decoder_held()),
+            result: bytes(pixels.saturating_mul(3 * TileCost::COPIES)),
+        }
     }
 
     /// Every tensor of such an autoencoder, behind the file's prefix.
@@ -258,7 +276,7 @@ fn normed(channels: usize, groups: usize) -> Result<(), Error> {
 /// What each half holds while it computes, for tiles.
 impl Half {
     /// The most values that a decoder holds at once for each pixel of a latent.
-    pub(super) fn decoder_held(&self) -> u64 {
+    fn decoder_held(&self) -> u64 {
         let (pixels, most) = self.levels.iter().fold((1u64, self.mid_held()), |(pixels, most), (_, level)| {
             let most = most.max(pixels.saturating_mul(level.held()));
             match level.sampled {
@@ -272,8 +290,14 @@ impl Half {
         most.max(pixels.saturating_mul(passes(self.last as u64).saturating_add(3)))
     }
 
+    /// What an encoder takes for each pixel of a latent at most; weights are not counted.
+    pub(super) fn encode_cost(&self) -> TileCost {
+        let moments = bytes((self.latent as u64).saturating_mul(TileCost::COPIES));
+        TileCost { working: bytes(self.encoder_held()), result: moments }
+    }
+
     /// The most values that an encoder holds at once for each pixel of a latent.
-    pub(super) fn encoder_held(&self) -> u64 {
+    fn encoder_held(&self) -> u64 {
         let factor = self.factor() as u64;
         let (_, most) =
             self.levels.iter().fold((factor.saturating_mul(factor), self.mid_held()), |(pixels, most), (_, level)| {
@@ -314,9 +338,15 @@ impl Resnet {
     }
 }
 
-/// What a convolution on the CPU packs of `c` channels of a pixel, in values of f32.
+/// Of so many f32 values.
+fn bytes(values: u64) -> u64 {
+    values.saturating_mul(4)
+}
+
+/// What a convolution on the CPU packs of `c` channels of a pixel at most, in values of f32.
 fn packed(c: u64) -> u64 {
-    c.next_multiple_of(32) / 2 // kernels: 32 channels side by side, in bf16
+    // kernels: 32 channels side by side, in bf16
+    if packs_bf16() { c.next_multiple_of(32) / 2 } else { 0 }
 }
 
 /// What a convolution of as many channels as it is given holds for each pixel: both, and what it packs.

@@ -27,6 +27,11 @@ pub struct TileCost {
     pub result: u64,
 }
 
+impl TileCost {
+    /// How often the results of tiles are held while they are put together: as tiles, rows of them, and the whole, with what overlaps.
+    pub(super) const COPIES: u64 = 4;
+}
+
 /// Latent pixels that neighbours share at least.
 const OVERLAP: usize = 16; // diffusers autoencoder_kl.py: a quarter of 64
 
@@ -66,6 +71,11 @@ impl TilePlan {
             .filter(|plan| plan.bytes(cost) <= budget);
         let smallest = || Self { rows: spread(height, most_tiles(height)), columns: spread(width, most_tiles(width)) };
         plans.min_by_key(|plan| (plan.count() * plan.largest(), plan.count())).unwrap_or_else(smallest)
+    }
+
+    /// How a picture is encoded to a latent of this height and width: at once where that takes no more than decoding it does.
+    pub(super) fn encoding(latent: [usize; 2], decoding: TileCost, encoding: TileCost) -> Self {
+        Self::of(latent, Self::whole(latent).bytes(decoding), encoding)
     }
 
     /// Height and width of the latent.

@@ -486,9 +486,9 @@ tables! {
         file: Option<PathBuf> = Key::of(Kind::Output, open("none", "\"preview.png\""))
             .docs("a picture that is replaced by what the first of a batch looks like after a step")
             .flag("preview");
-        /// Steps from one preview to the next; 0 for as many as take 3 % of the time
+        /// Steps from one preview to the next; 0 where previews may take 3 % of the steps' time
         every: usize = Key::of(whole(0, Schedule::MAX_STEPS, 1), Fallback::Whole(0))
-            .docs("how many steps there are from one preview to the next; 0 for each that leaves previews at 3 % of the time")
+            .docs("steps from one preview to the next; 0 for as many as leave all, the first too, at 3 % of the steps' time so far")
             .flag("preview-every");
         /// Tiny decoder (TAESD) that previews are decoded by
         decoder: Option<PathBuf> = Key::of(Kind::File, open("none: a pixel for each of the latent's", "\"models/taesd_decoder.safetensors\""))

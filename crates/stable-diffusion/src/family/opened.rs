@@ -260,7 +260,6 @@ impl OpenedModel for Opened {
 
     fn work(&self, job: &Job) -> Work {
         let most = |of: &dyn Fn(&Pass) -> u64| job.passes().iter().map(of).max().unwrap_or(0);
-        let decoding = most(&|pass| self.decoding_bytes(pass));
         let chunks: Vec<[usize; 2]> = (0..job.passes().len()).map(|index| self.chunks(job, index)).collect();
         let longest = chunks.iter().map(|[longest, _]| *longest).max().unwrap_or(1);
         let all = chunks.iter().map(|[_, all]| *all).max().unwrap_or(1);
@@ -271,7 +270,8 @@ impl OpenedModel for Opened {
             encoding: most(&|pass| self.encoding_pictures_bytes(pass)),
             text: self.encoding_bytes(longest),
             step: most(&|pass| self.step_bytes(pass, longest)),
-            decoding,
+            decoding: most(&|pass| self.decoding_bytes(pass)),
+            between: Work::between(job, |pass| self.decoding_bytes(pass)),
             is_shown: self.dimensions.in_channels == INPAINTING,
         };
         work.remembering(job, |size| self.dimensions.map_bytes(self.latent(size))).working(job, &working)
