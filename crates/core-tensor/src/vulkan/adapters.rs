@@ -121,7 +121,7 @@ pub(super) fn all() -> Result<&'static [Adapter], &'static str> {
             numbered.collect()
         })
     });
-    found.as_deref().ok_or("the loader, libvulkan, is not there or refuses to start")
+    found.as_deref().ok_or("the loader, libvulkan, is not there, or has no driver")
 }
 
 /// What is told of each adapter, in their order.

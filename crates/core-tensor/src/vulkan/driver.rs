@@ -3,7 +3,7 @@
 use ash::vk;
 use burn::tensor::wgpu::wgpu::{Adapter, Instance, hal::api::Vulkan};
 
-/// Whether there was a loader to ask, libvulkan, that has an instance to give.
+/// Whether there was a loader to ask, libvulkan, that had an instance to give, which it has not without a driver.
 #[allow(unsafe_code, reason = "the driver's handles are foreign")]
 pub(super) fn has_loader(instance: &Instance) -> bool {
     // SAFETY: nothing is done with the handle.
