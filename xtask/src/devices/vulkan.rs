@@ -42,6 +42,9 @@ const ANSWERS: [(&str, &[i32]); 11] = [
     ("", &[CARD, HOST]),
 ];
 
+/// What a lost device answers where it is waited for. wgpu 30.0.1 tells nobody of it, and whoever reads waits on.
+const UNHEARD: [&str; 2] = ["vkWaitSemaphores", "vkGetSemaphoreCounterValue"];
+
 /// A run that touches a whole model.
 const RUN: [&str; 9] = [
     "txt2img",
@@ -75,7 +78,7 @@ pub(super) fn run(forge: PathBuf, folder: PathBuf) -> Done {
     };
     let picture = fs::read(drawn)?;
     let (mut wrong, mut came) = (Vec::new(), 0);
-    for (function, &calls) in &whole.asked.of {
+    for (function, &calls) in whole.asked.of.iter().filter(|(function, _)| !UNHEARD.contains(&function.as_str())) {
         let (_, answers) = ANSWERS.iter().find(|(end, _)| function.ends_with(end)).expect("every name ends in nothing");
         for (call, &answer) in positions(calls).into_iter().zip(answers.iter().cycle()) {
             let ran = machine.ran(&of_call(function, call, answer), &RUN)?;
@@ -172,6 +175,8 @@ fn judged(ran: &Ran, answer: i32, picture: &[u8]) -> Result<Result<String, Strin
         (_, false) if ran.told.contains("vkCreateDevice") => {
             complaint(ran, LOST).map_or(Ok("an error".to_owned()), Err)
         }
+        // Where it is not a buffer that gets no memory, wgpu gives the device up as lost.
+        (_, false) if [HOST, CARD].contains(&answer) && complaint(ran, LOST).is_none() => Ok("an error".to_owned()),
         (_, false) => {
             let answer = if [HOST, CARD].contains(&answer) { OUT_OF_MEMORY } else { answer };
             complaint(ran, answer).map_or(Ok("an error".to_owned()), Err)
@@ -211,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_about_memory_asks_for_the_code_of_memory_and_a_panic_is_a_complaint() {
+    fn an_answer_about_memory_has_the_code_of_memory_or_of_a_failure_and_a_panic_is_a_complaint() {
         let ran = |code, told: &str| Ran {
             code: Some(code),
             told: told.to_owned(),
@@ -221,7 +226,7 @@ mod tests {
         let judged = |code, told, answer| judged(&ran(code, told), answer, b"").unwrap();
         let said = "fault layer: x\nerror: full\n  hint: less";
         assert!(judged(3, said, CARD).is_ok() && judged(3, said, HOST).is_ok() && judged(1, said, LOST).is_ok());
-        assert!(judged(1, said, CARD).is_err() && judged(3, said, LOST).is_err());
+        assert!(judged(1, said, CARD).is_ok() && judged(3, said, LOST).is_err() && judged(2, said, CARD).is_err());
         assert!(judged(1, "fault layer: x\nerror: this is a bug in forge\n  hint: report it", LOST).is_err());
         assert!(judged(1, "fault layer: x\nerror: lost", LOST).is_err());
         // without a device there is nothing whose memory could be full
