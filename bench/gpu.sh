@@ -2,7 +2,7 @@
 # Checks an NVIDIA card in under five minutes: every operation against the same in f64, the demo models against the CPU, and how long a
 # step and a picture take at real sizes, with PyTorch beside where python3 has it.
 #
-#   cargo build --release -p forge-cli --features cuda
+#   cargo build --release -p forge-cli --features cuda        (cuda,vulkan: Vulkan beside it)
 #   bash bench/gpu.sh [target/release/forge]
 #
 # Needs the card's driver, the CUDA toolkit, python3 with numpy, and 8 GB for files of random weights.
@@ -40,6 +40,16 @@ for model in flux sd; do
   python3 bench/gpu/alike.py "$work/$model"-{cpu,f32,bf16}.png
 done
 
+# Where the build has `vulkan` as well, and the loader knows a card.
+vulkan=$("$forge" devices | grep -c '^vulkan:[0-9]')
+if [ "$vulkan" -gt 0 ]; then
+  echo "== the demo models on Vulkan"
+  for model in flux sd; do
+    "$forge" txt2img --config $model.toml --seed 7 --backend vulkan --output "$work/$model-vulkan.png" > /dev/null
+    python3 bench/gpu/alike.py "$work/$model"-{cpu,vulkan}.png
+  done
+fi
+
 echo "== real sizes"
 python3 bench/gpu/weights.py flux "$work/flux.safetensors" &
 python3 bench/gpu/weights.py fixtures/keys/flux-ae.bfl.txt "$work/ae.safetensors"
@@ -69,3 +79,5 @@ done
 for round in first again; do
   timed "sd-512-$round" --config "$work/sd.toml" --prompt x --negative y --cfg 7 --width 512 --height 512 --steps 6
 done
+[ "$vulkan" -gt 0 ] && timed "flux-512-vulkan" --config "$work/flux.toml" --backend vulkan --prompt x --width 512 --height 512 --steps 6
+true

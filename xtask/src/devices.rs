@@ -1,5 +1,6 @@
 //! `cargo xtask devices`: what a build with `cuda` does on a card that fails, how much it asks of one, and whether every kernel compiles,
-//! told by a driver without a card (`bench/gpu/fake_driver.c`) and NVIDIA's real compiler.
+//! told by a driver without a card (`bench/gpu/fake_driver.c`) and NVIDIA's real compiler. With `--vulkan` a build with `vulkan` on Mesa's
+//! software driver, which computes, also where calls of it fail.
 //!
 //! No kernel runs, so nothing is said about values; `bench/gpu.sh` looks at them on a card.
 
@@ -7,6 +8,7 @@ mod faults;
 mod kernels;
 mod machine;
 mod steps;
+mod vulkan;
 
 use std::path::PathBuf;
 
@@ -19,8 +21,19 @@ type Part = (&'static str, fn(&Machine) -> Done);
 /// The parts, in the order in which they run.
 const PARTS: [Part; 3] = [("kernels", kernels::run), ("steps", steps::run), ("faults", faults::run)];
 
-/// Runs `[--forge PATH] [--toolkit FOLDER] [--only PART]`.
+/// Runs `[--forge PATH] [--toolkit FOLDER] [--only PART]`, or `--vulkan [--forge PATH]`.
 pub(crate) fn run(flags: &[&str]) -> Done {
+    if let ["--vulkan", flags @ ..] = flags {
+        let folder = target_folder()?;
+        let forge = match flags {
+            [] => folder.join("release/forge"),
+            ["--forge", path] => std::path::absolute(path)?,
+            [flag, ..] => {
+                return Err(format!("`{flag}` is no flag beside `--vulkan`, which takes `--forge PATH`").into());
+            }
+        };
+        return vulkan::run(forge, folder.join("fault-layer"));
+    }
     let (mut forge, mut toolkit, mut only) = (None, None, None);
     let (pairs, rest) = flags.as_chunks::<2>();
     for [flag, value] in pairs {

@@ -51,6 +51,8 @@ usage: cargo xtask <command>
   devices [--toolkit FOLDER] [--forge PATH] [--only kernels|steps|faults]
       a build with `cuda` on a driver without a card: every kernel compiled for four kinds of card, what a step asks for, and
       more than fifty faults of the card, each told with what to do
+  devices --vulkan [--forge PATH]
+      a build with `vulkan` on Mesa's software driver: every operation against f64, and more than fifty faults of the driver
   synth MODEL OUT [--dtype f16|bf16|f32] [--seed 0]
       a checkpoint of random numbers in the exact shape of sd15, sd15-inpaint, sd21, sdxl, sdxl-refiner, flux-schnell,
       flux-dev, flux-ae, clip-l, t5xxl or any other list of fixtures/keys, for timing and for memory";

@@ -54,6 +54,9 @@ fn device_hint(error: &core_tensor::Error) -> &'static str {
         core_tensor::Error::Device { .. } => {
             "look whether the card's driver and its libraries are installed, or use `backend = \"cpu\"`"
         }
+        core_tensor::Error::SoftwareAdapter { .. } => {
+            "`backend = \"vulkan:software\"` asks for it, `backend = \"cpu\"` is faster; `forge devices` lists all"
+        }
         core_tensor::Error::DeviceMemory { .. } => {
             "draw a smaller picture or fewer at once, or end what else uses the card"
         }

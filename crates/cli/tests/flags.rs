@@ -124,7 +124,7 @@ fn names_and_paths_may_begin_with_a_dash_too() {
         ("--sampler", "no sampler is called `-zz`"),
         ("--schedule", "no schedule is called `-zz`"),
         ("--profile", "no profile is called `-zz`"),
-        ("--backend", "`device.backend` is `-zz`, expected `cpu`, `cuda:N` or `vulkan:N`"),
+        ("--backend", "`device.backend` is `-zz`, expected `cpu`, `cuda:N`, `vulkan:N` or `vulkan:software`"),
         ("--compute", "`device.compute` is `-zz`"),
         ("--noise", "`sampling.noise` is `-zz`"),
         ("--option", "`sampling.options` is `-zz`"),

@@ -4,27 +4,38 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::{Device, Error, on_host, tensor};
+use crate::{Device, Error, on_host, tensor, vulkan};
 
-/// The device of a name such as `cpu`, `cuda:0` or `vulkan:1`; without a number the first.
+/// The device of a name such as `cpu`, `cuda:0` or `vulkan:1`. Without a number it is CUDA's first and Vulkan's best; `vulkan:software` is
+/// an adapter that computes on the CPU, which no other name gets.
 ///
 /// # Errors
 /// [`Error::UnknownDevice`] for any other name, [`Error::MissingBackend`] for a back end that is not compiled in,
-/// [`Error::Device`] for one that can't compute here, such as without a driver, [`Error::DeviceMemory`] for one whose memory is full.
+/// [`Error::Device`] for one that can't compute here, such as without a driver, [`Error::SoftwareAdapter`] for one that computes on the CPU
+/// unasked, [`Error::DeviceMemory`] for one whose memory is full.
 pub fn device(name: &str) -> Result<Device, Error> {
     let unknown = || Error::UnknownDevice { name: name.to_owned() };
-    let (backend, index) = match name.split_once(':') {
-        Some((backend, index)) => (backend, index.parse::<usize>().map_err(|_| unknown())?),
-        None => (name, 0),
-    };
+    let (backend, which) = name.split_once(':').map_or((name, None), |(backend, which)| (backend, Some(which)));
+    let number = || which.map_or(Ok(0), |number| number.parse::<usize>().map_err(|_| unknown()));
     let device = match backend {
-        "cpu" if index == 0 => return Ok(Device::flex()),
-        "cuda" => cuda(index)?,
-        "vulkan" => vulkan(index)?,
+        "cpu" if number()? == 0 => return Ok(Device::flex()),
+        "cuda" => cuda(number()?)?,
+        "vulkan" => vulkan::open(which_adapter(which).ok_or_else(unknown)?)?,
         _ => return Err(unknown()),
     };
-    answers(name, || square(&device))?;
+    ready_again(&device);
+    answers(name, || square(&device)).inspect_err(|_| vulkan::forget(&device))?;
     Ok(device)
+}
+
+/// The adapter that a name means, by what follows `vulkan:`.
+fn which_adapter(which: Option<&str>) -> Option<vulkan::Which> {
+    which.map_or(Some(vulkan::Which::Best), |which| which.parse().ok())
+}
+
+/// Lets new work begin on a device behind work that it failed of: until then whoever looks at its values hears of that failure.
+pub fn ready_again(device: &Device) {
+    vulkan::ready_again(device);
 }
 
 /// Has kernels that a GPU's compiler was asked for kept in a folder of their own, where the next process finds them. It counts from the
@@ -101,20 +112,14 @@ fn listed_cuda() -> Vec<Listed> {
 
 #[cfg(feature = "vulkan")]
 fn listed_vulkan() -> Vec<Listed> {
-    use burn::tensor::DeviceType;
-    // Burn's back end panics where there is no library to ask.
-    let found = catch_unwind(|| Device::enumerate(DeviceType::Vulkan).iter().count());
-    match found {
-        Ok(0) => without("vulkan", "there is no adapter".into()),
-        Ok(count) => (0..count)
-            .map(|index| Listed {
-                name: format!("vulkan:{index}"),
-                about: "a Vulkan adapter".into(),
-                memory: None,
-                fault: None,
-            })
-            .collect(),
-        Err(_) => without("vulkan", "the loader, libvulkan, can't be asked for adapters".into()),
+    let listed = |card: vulkan::Card| {
+        let fault = card.fault().map(str::to_owned);
+        Listed { name: card.name, about: card.about, memory: card.memory, fault }
+    };
+    match vulkan::adapters() {
+        Ok(cards) if cards.is_empty() => without("vulkan", "the loader knows no adapter".into()),
+        Ok(cards) => cards.into_iter().map(listed).collect(),
+        Err(fault) => without("vulkan", fault.into()),
     }
 }
 
@@ -123,11 +128,27 @@ fn listed_vulkan() -> Vec<Listed> {
     without("vulkan", Error::MissingBackend { backend: "vulkan" }.to_string())
 }
 
+/// The name of a device and what it is, such as `vulkan:1, NVIDIA H200`; `None` for the CPU, and for one that is not there.
+pub fn about(name: &str) -> Option<String> {
+    let (backend, which) = name.split_once(':').map_or((name, None), |(backend, which)| (backend, Some(which)));
+    match backend {
+        #[cfg(feature = "cuda")]
+        "cuda" => {
+            let index: usize = which.unwrap_or("0").parse().ok()?;
+            Some(format!("cuda:{index}, {}", crate::cuda::cards().ok()?.get(index)?.name))
+        }
+        "vulkan" => vulkan::about(which_adapter(which)?),
+        _ => None,
+    }
+}
+
 /// Bytes of a device's own memory that nobody uses; `None` for the CPU, and where its driver does not tell.
 pub fn free_memory(name: &str) -> Option<u64> {
-    match name.split_once(':').unwrap_or((name, "0")) {
+    let (backend, which) = name.split_once(':').map_or((name, None), |(backend, which)| (backend, Some(which)));
+    match backend {
         #[cfg(feature = "cuda")]
-        ("cuda", index) => crate::cuda::free_memory(index.parse().ok()?),
+        "cuda" => crate::cuda::free_memory(which.unwrap_or("0").parse().ok()?),
+        "vulkan" => vulkan::free_memory(which_adapter(which)?),
         _ => None,
     }
 }
@@ -173,17 +194,6 @@ fn cuda(_: usize) -> Result<Device, Error> {
     Err(Error::MissingBackend { backend: "cuda" })
 }
 
-#[cfg(feature = "vulkan")]
-fn vulkan(index: usize) -> Result<Device, Error> {
-    use burn::tensor::DeviceKind;
-    Ok(Device::vulkan(if index == 0 { DeviceKind::DefaultDevice } else { DeviceKind::DiscreteGpu(index) }))
-}
-
-#[cfg(not(feature = "vulkan"))]
-fn vulkan(_: usize) -> Result<Device, Error> {
-    Err(Error::MissingBackend { backend: "vulkan" })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,6 +224,18 @@ mod tests {
         assert!(reason(|| Ok(vec![0.0; 4])).contains("multiplies wrongly"));
         let full = answers("x:0", || panic!("DriverError(CUDA_ERROR_OUT_OF_MEMORY)"));
         assert!(matches!(full, Err(Error::DeviceMemory { .. })), "{full:?}");
+    }
+
+    #[test]
+    fn what_is_no_name_of_an_adapter_is_unknown_in_every_build() {
+        for name in ["vulkan:", "vulkan:x", "vulkan:-1", "vulkan:software:0", "software"] {
+            assert!(matches!(device(name), Err(Error::UnknownDevice { .. })), "{name}");
+            assert_eq!(about(name), None, "{name}");
+        }
+        #[cfg(not(feature = "vulkan"))]
+        for name in ["vulkan", "vulkan:3", "vulkan:software"] {
+            assert!(matches!(device(name), Err(Error::MissingBackend { backend: "vulkan" })), "{name}");
+        }
     }
 
     #[cfg(not(feature = "cuda"))]

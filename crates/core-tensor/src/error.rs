@@ -212,7 +212,7 @@ pub enum Error {
         per_block: usize,
     },
     /// A device name that is not understood.
-    #[error("no device is called `{name}`, expected `cpu`, `cuda:N` or `vulkan:N`")]
+    #[error("no device is called `{name}`, expected `cpu`, `cuda:N`, `vulkan:N` or `vulkan:software`")]
     UnknownDevice {
         /// The name.
         name: String,
@@ -230,6 +230,14 @@ pub enum Error {
         name: String,
         /// What its back end says.
         reason: String,
+    },
+    /// An adapter that computes on the CPU, slower than the CPU itself, and was not asked for as such.
+    #[error("the device `{name}` can't be used: it is {adapter}, and no card")]
+    SoftwareAdapter {
+        /// What was asked for.
+        name: String,
+        /// What the adapter is.
+        adapter: String,
     },
     /// A device whose memory ran out while it computed. It goes on with less.
     #[error("the device ran out of memory: {reason}")]
@@ -261,15 +269,24 @@ impl Error {
         let reason = cause(&format!("{error:?}"));
         // CubeCL tells some of CUDA's answers by their numbers alone; 2 is CUDA_ERROR_OUT_OF_MEMORY.
         let is_memory = reason.ends_with(" failed with status 2")
-            || ["OUT_OF_MEMORY", "out of device memory", "OutOfMemory", "reserve pinned memory"]
-                .iter()
-                .any(|words| reason.contains(words));
+            || [
+                "OUT_OF_MEMORY",
+                "out of device memory",
+                "OutOfMemory",
+                "reserve pinned memory",
+                "can't allocate buffer",
+            ]
+            .iter()
+            .any(|words| reason.contains(words));
         if is_memory { Self::DeviceMemory { reason } } else { Self::DeviceFault { reason } }
     }
 
     /// Whether it is a device that could not compute, and nothing that was given to it.
     pub fn is_of_device(&self) -> bool {
-        matches!(self, Self::Device { .. } | Self::DeviceMemory { .. } | Self::DeviceFault { .. })
+        matches!(
+            self,
+            Self::Device { .. } | Self::SoftwareAdapter { .. } | Self::DeviceMemory { .. } | Self::DeviceFault { .. }
+        )
     }
 }
 

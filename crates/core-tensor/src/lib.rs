@@ -22,12 +22,19 @@ mod mapped;
 pub mod ops;
 pub mod pickle;
 pub mod safetensors;
+#[cfg(feature = "vulkan")]
+mod vulkan;
+#[cfg(not(feature = "vulkan"))]
+#[path = "no_vulkan.rs"]
+mod vulkan;
 mod weights;
+
+use std::fmt::Debug;
 
 pub use blocks::Blocks;
 use burn::tensor::{DType, TensorData};
 pub use burn::tensor::{Device, Tensor};
-pub use device::{Listed, device, devices, free_memory, give_back_freed, keep_kernels_in};
+pub use device::{Listed, about, device, devices, free_memory, give_back_freed, keep_kernels_in, ready_again};
 pub use error::{Error, PickleFault};
 pub use format::{BlockFormat, Format, IntegerForm, Product, Unpack};
 pub use kernels::Compute;
@@ -69,7 +76,7 @@ impl Latent {
 pub fn is_finite<const D: usize>(tensor: &Tensor<D>) -> Result<bool, Error> {
     match cpu::is_finite(tensor) {
         Some(known) => Ok(known),
-        None => cuda::answered(tensor, tensor.clone().is_finite().all().try_into_scalar()),
+        None => answered(tensor, tensor.clone().is_finite().all().try_into_scalar()),
     }
 }
 
@@ -88,7 +95,16 @@ pub fn in_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
 /// # Errors
 /// [`Error::DeviceMemory`] or [`Error::DeviceFault`] where the device could not compute them.
 pub fn on_host<const D: usize>(tensor: &Tensor<D>) -> Result<Vec<f32>, Error> {
-    cuda::answered(tensor, tensor.try_to_vec_as())
+    answered(tensor, tensor.try_to_vec_as())
+}
+
+/// What was read of a tensor, unless its device failed of something before.
+pub(crate) fn answered<const D: usize, T, E: Debug>(tensor: &Tensor<D>, read: Result<T, E>) -> Result<T, Error> {
+    // By now the device has heard of all that it was asked for, as the read came last.
+    match vulkan::failure(&tensor.device()) {
+        Some(failure) => Err(failure),
+        None => cuda::answered(tensor, read),
+    }
 }
 
 /// The values of a tensor of the CPU, row-major, f32.

@@ -26,6 +26,9 @@ pub enum Event {
     Loaded {
         /// Its name in infotexts.
         model: String,
+        /// What computes, where that is not the CPU.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
     },
     /// The prompts are encoded.
     Encoded {
@@ -81,7 +84,8 @@ impl fmt::Display for Event {
         match self {
             Self::Note { note } => write!(f, "note: {note}"),
             Self::Planned { bytes } => write!(f, "takes {bytes} bytes of memory at most"),
-            Self::Loaded { model } => write!(f, "loaded {model}"),
+            Self::Loaded { model, device: None } => write!(f, "loaded {model}"),
+            Self::Loaded { model, device: Some(device) } => write!(f, "loaded {model} on {device}"),
             Self::Encoded { .. } => f.write_str("encoded the prompt"),
             Self::Step(step) => step.fmt(f),
             Self::Memory(report) => report.fmt(f),

@@ -362,7 +362,7 @@ impl Kind {
             Self::Numbers { min, max } => format!("{min} to {max} of them"),
             Self::Size => "such as `16 GiB`".to_owned(),
             Self::Seed => format!("`random` or 0 to {}", u64::MAX),
-            Self::Backend => either(&["cpu", "cuda:N", "vulkan:N"]),
+            Self::Backend => either(&["cpu", "cuda:N", "vulkan:N", "vulkan:software"]),
             Self::Noise => "`cpu`, `nv` or a `.safetensors` file".to_owned(),
             Self::Upscaler => format!("{} or a network's file", Upscaler::IDS.map(|id| format!("`{id}`")).join(", ")),
         }

@@ -35,7 +35,7 @@ pub use lora::Lora;
 pub use tables::{
     Config, Control, Device, Hires, Image, Img2img, Inpaint, Model, Preview, Prompt, Refiner, Sampling, Table,
 };
-pub use values::{Backend, ComputeChoice, HiresUpscaler, Noise, Seed};
+pub use values::{Adapter, Backend, ComputeChoice, HiresUpscaler, Noise, Seed};
 
 impl FromStr for Config {
     type Err = toml::de::Error;
@@ -315,7 +315,7 @@ mod tests {
             ("[sampling]\nguidance = 101", "sampling.guidance", "0 to 100"),
             ("[image]\nwidth = 1.5", "image.width", "a whole number from 16 to 16384"),
             ("[prompt]\nt5_length = 0", "prompt.t5_length", "1 to 4096"),
-            ("[device]\nbackend = \"gpu\"", "device.backend", "`cpu`, `cuda:N` or `vulkan:N`"),
+            ("[device]\nbackend = \"gpu\"", "device.backend", "`cpu`, `cuda:N`, `vulkan:N` or `vulkan:software`"),
             ("[device]\ncompute = \"f16\"", "device.compute", "`auto`, `f32`, `bf16` or `integers`"),
             ("[device]\nmemory = \"much\"", "device.memory", "a size such as `16 GiB`"),
             ("[device]\nthreads = 1025", "device.threads", "0 to 1024"),

@@ -159,6 +159,7 @@ impl Forge {
     /// # Errors
     /// As [`Forge::start`].
     pub fn start_until(&self, job: Job, cancel: Cancel) -> Result<Run> {
+        core_tensor::ready_again(self.0.opened.device());
         let applied = self.applied(&self.wanted(job.extra_networks())?)?;
         let job = job.applied(applied);
         let (lent, strengths, plan) = self.lent(&job)?;
@@ -180,6 +181,7 @@ impl Forge {
     /// # Errors
     /// As [`Forge::start`].
     pub fn resume(&self, snapshot: Snapshot) -> Result<Run> {
+        core_tensor::ready_again(self.0.opened.device());
         let (lent, strengths, plan) = self.lent(snapshot.job())?;
         let resume = || diffusion_engine::Run::resume_with(Arc::new(lent), snapshot, Cancel::default());
         let run = self.0.threads.compute(resume).map_err(brought)?;
@@ -189,6 +191,11 @@ impl Forge {
     /// What the infotext calls the model.
     pub fn name(&self) -> &str {
         self.0.opened.name()
+    }
+
+    /// What computes, where that is not the CPU: its name and what it is, as `vulkan:0, NVIDIA H200`.
+    pub fn device(&self) -> Option<String> {
+        self.0.opened.own_memory().map(|name| core_tensor::about(&name).unwrap_or(name))
     }
 
     /// The file by whose [hash](crate::model_hash) the model is known: the network's that is sampled with. `None` where that lies in several.

@@ -17,7 +17,7 @@ pub fn names(kind: &Kind, registry: &Catalog) -> Vec<String> {
         Kind::Sampler => registry.samplers().iter().map(|s| s.id.clone()).collect(),
         Kind::Schedule => registry.schedules().iter().map(|s| s.id.clone()).collect(),
         Kind::Profile => registry.profiles().iter().map(|p| p.id.clone()).collect(),
-        Kind::Backend => owned(&["cpu", "cuda:0", "vulkan:0"]),
+        Kind::Backend => owned(&["cpu", "cuda:0", "vulkan", "vulkan:0", "vulkan:software"]),
         Kind::Noise => owned(&["cpu", "nv"]),
         Kind::Upscaler => owned(&Upscaler::IDS),
         Kind::Words { .. } | Kind::File | Kind::Folder | Kind::Output | Kind::Options | Kind::Names => Vec::new(),

@@ -60,7 +60,7 @@ mod wildcards;
 mod words;
 
 pub use config::{
-    Backend, ComputeChoice, Config, Control as ControlConfig, Device, Hires as HiresConfig, HiresUpscaler,
+    Adapter, Backend, ComputeChoice, Config, Control as ControlConfig, Device, Hires as HiresConfig, HiresUpscaler,
     Image as ImageConfig, Img2img as Img2imgConfig, Inpaint as InpaintConfig, InpaintArea, Lora as LoraConfig,
     Model as ModelConfig, Noise, Preview as PreviewConfig, Prompt, Refiner as RefinerConfig, Sampling, Seed,
     SoftInpainting, Table,

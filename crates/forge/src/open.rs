@@ -167,6 +167,11 @@ impl Opened {
         (self.backend != Backend::Cpu).then(|| self.backend.to_string())
     }
 
+    /// What computes.
+    pub(crate) fn device(&self) -> &core_tensor::Device {
+        &self.device
+    }
+
     /// How much memory a job may take.
     pub(crate) fn ceiling(&self) -> &Ceiling {
         &self.ceiling

@@ -28,7 +28,7 @@ const ANSWERS: [(&str, &[i32]); 9] = [
     ("cu", &[710, 999, 700]),
 ];
 
-const OUT_OF_MEMORY: i32 = 2;
+pub(super) const OUT_OF_MEMORY: i32 = 2;
 
 /// A run of the demo model that touches all of it.
 const RUN: [&str; 15] = [
@@ -163,7 +163,7 @@ fn spread(function: &str, calls: u64) -> Vec<Fault> {
 }
 
 /// The first of so many, the last and some between.
-fn positions(of: u64) -> BTreeSet<u64> {
+pub(super) fn positions(of: u64) -> BTreeSet<u64> {
     (0..SPREAD).map(|i| 1 + i * of.saturating_sub(1) / (SPREAD - 1)).collect()
 }
 
@@ -198,7 +198,7 @@ fn for_good() -> [(&'static str, String); 1] {
 }
 
 /// What is wrong with how a run told of a fault.
-fn complaint(ran: &Ran, answer: i32) -> Option<String> {
+pub(super) fn complaint(ran: &Ran, answer: i32) -> Option<String> {
     let expected = if answer == OUT_OF_MEMORY { 3 } else { 1 };
     let told = &ran.told;
     if told.contains("bug in forge") || told.contains("panicked") {

@@ -131,7 +131,7 @@ fn libraries_of(toolkit: &Path) -> Result<PathBuf, Box<dyn Error>> {
 }
 
 /// The exit code of a command that ends in time and by itself.
-fn ended(mut child: Child) -> Result<Option<i32>, Box<dyn Error>> {
+pub(super) fn ended(mut child: Child) -> Result<Option<i32>, Box<dyn Error>> {
     let start = Instant::now();
     while start.elapsed() < LONGEST {
         if let Some(status) = child.try_wait()? {

@@ -80,7 +80,7 @@ fn drawn(
     }
     reporter.event(&Event::Planned { bytes: forge.plan(&job)?.total().0 });
     let mut run = forge.start_until(job, interrupt.cancel())?;
-    reporter.event(&Event::Loaded { model: forge.name().to_owned() });
+    reporter.event(&Event::Loaded { model: forge.name().to_owned(), device: forge.device() });
     forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: note.to_string() }));
     model.iter().for_each(|hash| run.set_model_hash(hash));
     vae.iter().for_each(|hash| run.set_vae_hash(hash));

@@ -162,7 +162,7 @@ impl Drawing {
             }
             let mut run = forge.start_until(job, cancel.clone())?;
             let hashes = hashes.get_or_insert_with(|| {
-                reporter.event(&Event::Loaded { model: forge.name().to_owned() });
+                reporter.event(&Event::Loaded { model: forge.name().to_owned(), device: forge.device() });
                 forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: note.to_string() }));
                 Hashing::of(forge)
             });

@@ -190,9 +190,9 @@ tables! {
 
     /// what computes
     device: Device {
-        /// cpu, cuda:N or vulkan:N
+        /// cpu, cuda:N, vulkan:N or vulkan:software
         backend: Backend = Key::of(Kind::Backend, Fallback::Text("cpu"))
-            .docs("what computes; `cuda` and `vulkan` need a build with the feature of that name")
+            .docs("what computes; `cuda` and `vulkan` need a build with the feature of that name, and `vulkan` alone is the best card")
             .flag("backend");
         /// auto, f32, bf16 or integers
         compute: ComputeChoice = Key::of(Kind::Choice(&["auto", "f32", "bf16", "integers"]), Fallback::Text("auto"))

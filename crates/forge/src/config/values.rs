@@ -16,8 +16,19 @@ pub enum Backend {
     Cpu,
     /// CUDA's device of this number.
     Cuda(usize),
-    /// Vulkan's device of this number.
-    Vulkan(usize),
+    /// One of Vulkan's adapters.
+    Vulkan(Adapter),
+}
+
+/// Which of the adapters that Vulkan's loader knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adapter {
+    /// The card that is likely the fastest.
+    Best,
+    /// The one of this number, which is a card.
+    Number(usize),
+    /// The first that computes on the CPU.
+    Software,
 }
 
 /// As a config has it, which is as [`core_tensor::device`] takes it.
@@ -26,7 +37,9 @@ impl fmt::Display for Backend {
         match self {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(n) => write!(f, "cuda:{n}"),
-            Self::Vulkan(n) => write!(f, "vulkan:{n}"),
+            Self::Vulkan(Adapter::Best) => f.write_str("vulkan"),
+            Self::Vulkan(Adapter::Number(n)) => write!(f, "vulkan:{n}"),
+            Self::Vulkan(Adapter::Software) => f.write_str("vulkan:software"),
         }
     }
 }
@@ -34,13 +47,15 @@ impl fmt::Display for Backend {
 impl FromStr for Backend {
     type Err = Error;
 
-    /// `cpu`, or `cuda` and `vulkan` with a device's number; the first without one.
+    /// `cpu`, or `cuda` and `vulkan` with a device's number, or without: CUDA's first, and Vulkan's best.
     fn from_str(text: &str) -> Result<Self> {
         let (name, number) = text.split_once(':').unwrap_or((text, "0"));
         match (name, number.parse()) {
             ("cpu", Ok(0)) => Ok(Self::Cpu),
             ("cuda", Ok(n)) => Ok(Self::Cuda(n)),
-            ("vulkan", Ok(n)) => Ok(Self::Vulkan(n)),
+            ("vulkan", _) if text == name => Ok(Self::Vulkan(Adapter::Best)),
+            ("vulkan", Ok(n)) => Ok(Self::Vulkan(Adapter::Number(n))),
+            ("vulkan", Err(_)) if number == "software" => Ok(Self::Vulkan(Adapter::Software)),
             _ => Err(wrong("device.backend", Kind::Backend.range(), text)),
         }
     }

@@ -74,7 +74,10 @@ impl Reporter {
             Event::Planned { bytes } => {
                 self.line(&format!("plan    {:>9}  of memory at most", Bytes(*bytes).to_string()))
             }
-            Event::Loaded { model } => self.line(&format!("load     {:>8}  {model}", seconds(took))),
+            Event::Loaded { model, device } => {
+                let device = device.as_ref().map_or_else(String::new, |device| format!(" on {device}"));
+                self.line(&format!("load     {:>8}  {model}{device}", seconds(took)));
+            }
             Event::Encoded { cut } => {
                 self.line(&format!("encode   {:>8}", seconds(took)));
                 for Cut { encoder, kept, tokens } in cut {

@@ -1,0 +1,164 @@
+//! The command on Vulkan's software adapter, against the same on the CPU.
+
+#![cfg(feature = "vulkan")]
+
+mod tiny;
+
+use std::{fs, path::Path, process::Output};
+
+use core_tensor::{WeightSource, safetensors::Safetensors};
+use fixtures::{deviation, path, psnr, std};
+use serde_json::Value;
+use tiny::{Tiny, golden};
+
+/// Largest difference of a latent after eight steps, as a share of its standard deviation.
+const LATENT: f64 = 1e-4;
+/// Least peak signal-to-noise ratio of a picture, in decibels.
+const PICTURE_DB: f64 = 60.0;
+
+/// Mesa's software driver is the only one that Vulkan's loader finds, whatever else is on the machine.
+const ONLY_SOFTWARE: (&str, &str) = ("VK_LOADER_DRIVERS_SELECT", "*lvp*");
+
+/// The command on a machine that has the software adapter alone.
+fn forge(tiny: &Tiny, args: &[&str], more: &[(&str, &str)]) -> Output {
+    let mut command = tiny.command(args);
+    command.envs([ONLY_SOFTWARE]).envs(more.iter().copied());
+    command.output().expect("the command starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What a run of a config went through on a device, in f32.
+fn run(tiny: &Tiny, config: &Path, backend: &str, more: &[&str]) -> Safetensors {
+    let (picture, dump) = ("picture.png", format!("{}.safetensors", backend.replace(':', "-")));
+    let config = config.display().to_string();
+    let own = [
+        "txt2img",
+        "--config",
+        &config,
+        "--backend",
+        backend,
+        "--compute",
+        "f32",
+        "--output",
+        picture,
+        "--dump",
+        &dump,
+    ];
+    let ran = forge(tiny, &[&own[..], more].concat(), &[]);
+    assert!(ran.status.success(), "{}", text(&ran.stderr));
+    Safetensors::open(&tiny.path(&dump)).expect("the run wrote it")
+}
+
+/// Runs on both, and how far they are from each other in the latent of a step and in the picture.
+fn compared(config: &Path, latent: &str, more: &[&str]) -> (f64, f64) {
+    let tiny = Tiny::quick();
+    let [cpu, vulkan] = ["cpu", "vulkan:software"].map(|backend| run(&tiny, config, backend, more));
+    let read =
+        |dump: &Safetensors, name: &str| dump.read(name).expect("a dump has it").to_f32().expect("floats").to_vec();
+    let bits = |dump| read(dump, "noise").iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&cpu), bits(&vulkan), "the noise of {}", config.display());
+    let [expected, found] = [&cpu, &vulkan].map(|dump| read(dump, latent));
+    (deviation(&found, &expected) / std(&expected), psnr(&read(&vulkan, "image"), &read(&cpu, "image")))
+}
+
+#[test]
+fn tiny_models_end_after_eight_steps_where_the_cpu_ends() {
+    for case in ["tiny-dev", "tiny-schnell", "sd-1", "sd-2", "sd-xl", "sd-refiner", "sd-inpainting"] {
+        let config = golden(case).join("case.toml");
+        let (worst, db) = compared(&config, "latent.007", &["--steps", "8"]);
+        println!("{case}: {worst:.1e} of the standard deviation, {db:.1} dB");
+        assert!(worst <= LATENT, "{case}: {worst:.2e} of the latent's standard deviation, allowed {LATENT:.0e}");
+        assert!(db >= PICTURE_DB, "{case}: {db:.1} dB from the CPU's, allowed {PICTURE_DB}");
+    }
+}
+
+#[test]
+fn demo_models_draw_the_pictures_of_the_cpu() {
+    for config in ["flux.toml", "sd.toml"] {
+        let (_, db) =
+            compared(&path("..").join(config), "latent.001", &["--steps", "2", "--width", "64", "--height", "64"]);
+        println!("{config}: {db:.1} dB");
+        assert!(db >= PICTURE_DB, "{config}: {db:.1} dB from the CPU's, allowed {PICTURE_DB}");
+    }
+}
+
+#[test]
+fn matrices_of_quantised_files_are_multiplied_as_on_the_cpu() {
+    for case in ["tiny-gguf", "tiny-bnb"] {
+        let (worst, db) = compared(&golden(case).join("case.toml"), "latent.001", &["--steps", "2"]);
+        println!("{case}: {worst:.1e} of the standard deviation, {db:.1} dB");
+        assert!(worst <= LATENT && db >= PICTURE_DB, "{case}: {worst:.2e} of the standard deviation, {db:.1} dB");
+    }
+}
+
+#[test]
+fn the_software_adapter_is_listed_by_its_own_name_and_told_in_the_load_line() {
+    let tiny = Tiny::quick();
+    let listed = forge(&tiny, &["devices", "--json"], &[]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).expect("one object");
+    let devices = listed["devices"].as_array().expect("a list");
+    let software = devices.iter().find(|device| device["name"] == "vulkan:software").expect("the adapter");
+    let about = software["about"].as_str().expect("a text");
+    assert!(about.contains("llvmpipe") && about.contains("computes on the CPU") && about.contains("Mesa"), "{about}");
+    assert_eq!((&software["fault"], &software["memory"]), (&Value::Null, &Value::Null));
+    let ran = forge(&tiny, &["txt2img", "--config", "flux.toml", "--backend", "vulkan:software"], &[]);
+    assert!(text(&ran.stderr).contains(" on vulkan:software, llvmpipe"), "{}", text(&ran.stderr));
+}
+
+/// A run that ends with an error of the device, without a picture.
+fn refused(backend: &str, more: &[(&str, &str)], told: &[&str]) {
+    let tiny = Tiny::quick();
+    let ran = forge(&tiny, &["txt2img", "--config", "flux.toml", "--backend", backend], more);
+    let err = text(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{backend}: {err}");
+    for told in [&["error: the device `", "hint: "], told].concat() {
+        assert!(err.contains(told), "{backend}: no `{told}` in {err}");
+    }
+    assert!(!err.contains("panicked") && !err.contains("bug in forge"), "{err}");
+    assert!(tiny.drawn().is_empty(), "{backend}: {:?}", tiny.drawn());
+}
+
+#[test]
+fn a_software_adapter_is_taken_by_its_own_name_alone() {
+    for backend in ["vulkan", "vulkan:0"] {
+        refused(backend, &[], &["llvmpipe", "and no card", "hint: `backend = \"vulkan:software\"` asks for it"]);
+    }
+}
+
+#[test]
+fn no_loader_no_adapter_and_a_number_too_high_are_errors_with_a_hint() {
+    refused("vulkan:7", &[], &["there is one adapter, of number 0"]);
+    let nobody = [("VK_LOADER_DRIVERS_SELECT", "nobody")];
+    for backend in ["vulkan", "vulkan:0", "vulkan:software"] {
+        refused(backend, &nobody, &["the loader, libvulkan, is not there, or has no driver"]);
+    }
+    // A library of the loader's name that is none, where libraries are looked for first.
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    fs::write(folder.path().join("libvulkan.so.1"), "no library").expect("files can be written here");
+    let path = folder.path().display().to_string();
+    refused("vulkan", &[("LD_LIBRARY_PATH", &path)], &["the loader, libvulkan, is not there, or has no driver"]);
+}
+
+#[test]
+fn no_variable_of_the_environment_chooses_an_adapter() {
+    let chosen = [("CUBECL_WGPU_DEFAULT_DEVICE", "Cpu"), ("WGPU_ADAPTER_NAME", "llvmpipe"), ("WGPU_BACKEND", "gl")];
+    refused("vulkan", &chosen, &["llvmpipe", "and no card"]);
+}
+
+#[test]
+fn a_picture_whose_maps_no_buffer_of_the_adapter_holds_is_refused_for_memory() {
+    // given a picture for which one head's scores alone take more than any buffer of Mesa's driver may
+    let tiny = Tiny::quick();
+    let args =
+        ["txt2img", "--config", "flux.toml", "--backend", "vulkan:software", "--width", "2048", "--height", "2048"];
+    let ran = forge(&tiny, &args, &[]);
+    // then it is refused as memory is, and nothing is drawn
+    let err = text(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(3), "{err}");
+    assert!(err.contains("the device ran out of memory") && err.contains("hint: draw a smaller picture"), "{err}");
+    assert!(!err.contains("panicked") && !err.contains("bug in forge"), "{err}");
+    assert!(tiny.drawn().is_empty(), "{:?}", tiny.drawn());
+}

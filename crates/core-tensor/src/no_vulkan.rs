@@ -1,0 +1,40 @@
+//! What there is of [`crate::vulkan`] in a build without it: nothing that could be reached.
+
+use std::str::FromStr;
+
+use crate::{Device, Error};
+
+/// Which adapter is asked for, of which there are none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Which {
+    /// Any.
+    Best,
+}
+
+impl FromStr for Which {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if text == "software" || text.parse::<usize>().is_ok() { Ok(Self::Best) } else { Err(()) }
+    }
+}
+
+pub(crate) fn open(_: Which) -> Result<Device, Error> {
+    Err(Error::MissingBackend { backend: "vulkan" })
+}
+
+pub(crate) fn about(_: Which) -> Option<String> {
+    None
+}
+
+pub(crate) fn free_memory(_: Which) -> Option<u64> {
+    None
+}
+
+pub(crate) fn failure(_: &Device) -> Option<Error> {
+    None
+}
+
+pub(crate) fn ready_again(_: &Device) {}
+
+pub(crate) fn forget(_: &Device) {}

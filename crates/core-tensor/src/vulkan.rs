@@ -1,0 +1,71 @@
+//! Cards of every maker, through Burn's back end over wgpu, which speaks Vulkan to them.
+//!
+//! Kernels are WGSL, which naga makes SPIR-V of for the driver. CubeCL has a compiler of its own for SPIR-V, whose modules declare the
+//! memory that a group shares in a way that drivers without `VK_KHR_workgroup_memory_explicit_layout` do not take, software ones among
+//! them, and which is chosen when CubeCL is built and not for an adapter: it is left out of the build, so that every adapter computes
+//! by the same kernels, and those are the ones that are tested.
+
+mod adapters;
+mod driver;
+mod watch;
+
+use std::sync::PoisonError;
+
+use burn::tensor::wgpu::{WgpuSetup, wgpu};
+use cubecl::{
+    config::{CubeClRuntimeConfig, RuntimeConfig},
+    future::block_on,
+};
+
+use self::{adapters::Adapter, watch::Watch};
+pub(crate) use self::{
+    adapters::{Card, Which, about, adapters, free_memory},
+    watch::{Opened, failure, forget, ready_again},
+};
+use crate::{Device, Error};
+
+/// Kernels that are sent to a card together. It is CubeCL's own number, which an environment variable would change.
+const TASKS: usize = 32;
+
+/// The device of an adapter, the same one each time as long as it computes.
+///
+/// # Errors
+/// [`Error::Device`] where there is no such adapter, or none that is a card, [`Error::SoftwareAdapter`] for one that computes on the CPU and
+/// was not asked for as such.
+pub(crate) fn open(which: Which) -> Result<Device, Error> {
+    let (index, adapter) = adapters::chosen(which, adapters::all())?;
+    // Held while one is opened, so that no adapter is opened twice.
+    let mut opened = watch::OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = opened.get(&index) {
+        return Ok(known.device().clone());
+    }
+    let now = opened_now(adapter).map_err(|reason| Error::Device { name: which.to_string(), reason })?;
+    let device = now.device().clone();
+    opened.insert(index, now);
+    Ok(device)
+}
+
+fn opened_now(adapter: &Adapter) -> Result<Opened, String> {
+    // CubeCL's own habit is to read a file of the current folder. Somebody else may have set it up already: it is theirs then.
+    CubeClRuntimeConfig::try_set(CubeClRuntimeConfig::default());
+    let handle = &adapter.handle;
+    let asked = wgpu::DeviceDescriptor {
+        label: None,
+        // All that CubeCL reads off an adapter must be on. What is experimental in wgpu it does not use with WGSL, and buffers that the
+        // host maps are slower for the card.
+        required_features: handle
+            .features()
+            .difference(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask()),
+        // The largest buffers and the most bindings that there are.
+        required_limits: handle.limits(),
+        // CubeCL makes few large buffers and divides them itself.
+        memory_hints: wgpu::MemoryHints::MemoryUsage,
+        ..Default::default()
+    };
+    let (device, queue) = block_on(handle.request_device(&asked)).map_err(|error| error.to_string())?;
+    let (adapter, backend) = (handle.clone(), wgpu::Backend::Vulkan);
+    let setup = WgpuSetup { instance: adapters::instance().clone(), adapter, device: device.clone(), queue, backend };
+    let registered = Device::wgpu_options().setup(setup).tasks_max(TASKS).init().map_err(|error| error.to_string())?;
+    // After CubeCL, whose own handler panics on a thread where nobody hears of it.
+    Ok(Opened::new(registered, Watch::over(&device)))
+}

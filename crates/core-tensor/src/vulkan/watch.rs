@@ -1,0 +1,176 @@
+//! What a card failed of.
+//!
+//! wgpu tells of a failure to a function of the device, on the thread that asked for the work, and the work's results are then memory
+//! that nobody has written. So a failure stays until new work begins, and whoever looks at a value of the device before hears of it. A
+//! device that is lost answers no read any more, which CubeCL sees to.
+
+use std::{
+    collections::BTreeMap,
+    error::Error as StdError,
+    iter,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use burn::tensor::wgpu::wgpu;
+
+use crate::{Device, Error};
+
+/// The devices that are in use, by their adapters' numbers.
+pub(super) static OPENED: Mutex<BTreeMap<usize, Opened>> = Mutex::new(BTreeMap::new());
+
+/// A device, and what it failed of.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    device: Device,
+    watch: Watch,
+}
+
+impl Opened {
+    pub(super) fn new(device: Device, watch: Watch) -> Self {
+        Self { device, watch }
+    }
+
+    pub(super) fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
+/// What wgpu said first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watch(Arc<Mutex<Option<Fault>>>);
+
+#[derive(Debug)]
+struct Fault {
+    reason: String,
+    is_told: bool,
+}
+
+impl Watch {
+    /// Hears what a device says from now on.
+    pub(super) fn over(device: &wgpu::Device) -> Self {
+        let watch = Self::default();
+        let heard = watch.clone();
+        device.on_uncaptured_error(Arc::new(move |error| heard.hear(&error)));
+        watch
+    }
+
+    fn hear(&self, error: &wgpu::Error) {
+        let mut fault = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.get_or_insert_with(|| Fault { reason: reason(error), is_told: false });
+    }
+
+    fn tell(&self) -> Option<Error> {
+        let mut fault = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.as_mut().map(|fault| {
+            fault.is_told = true;
+            Error::on_device(&format_args!("{}", fault.reason))
+        })
+    }
+
+    /// Whether there was something that somebody had heard of.
+    fn forget(&self) -> bool {
+        let mut fault = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.take_if(|fault| fault.is_told).is_some()
+    }
+}
+
+/// The first line of an error and the last of its causes.
+fn reason(error: &wgpu::Error) -> String {
+    if let wgpu::Error::OutOfMemory { .. } = error {
+        return "out of device memory".into();
+    }
+    let causes = iter::successors(Some(error as &dyn StdError), |&error| error.source());
+    let causes: Vec<_> = causes.map(|cause| cause.to_string()).collect();
+    let first = causes.first().and_then(|cause| cause.lines().find(|line| !line.trim().is_empty())).unwrap_or_default();
+    match causes.last().and_then(|cause| cause.lines().rfind(|line| !line.trim().is_empty())) {
+        Some(last) if last.trim() != first.trim() => format!("{}: {}", first.trim().trim_end_matches(':'), last.trim()),
+        _ => first.trim().to_owned(),
+    }
+}
+
+/// What the device failed of since work began on it last; `None` also for a device of another back end.
+pub(crate) fn failure(device: &Device) -> Option<Error> {
+    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    opened.values().find(|known| known.device == *device)?.watch.tell()
+}
+
+/// Lets new work begin on a device behind work that failed of it. What was to hold the results of that is given back first, as nothing can
+/// be computed in it.
+pub(crate) fn ready_again(device: &Device) {
+    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = opened.values().find(|known| known.device == *device).map(|known| known.watch.clone());
+    // The device's own thread must not find this lock held.
+    drop(opened);
+    if known.is_some_and(|watch| watch.forget()) {
+        device.memory_cleanup();
+    }
+}
+
+/// Has a device opened anew by whoever asks for it next, such as one that is lost.
+pub(crate) fn forget(device: &Device) {
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| known.device != *device);
+}
+
+#[cfg(test)]
+mod tests {
+    use cubecl::future::block_on;
+
+    use super::{super::adapters, *};
+    use crate::{Tensor, device, on_host, ready_again, tensor, vulkan::Which};
+
+    /// Tests of one adapter come one after the other: what it fails of is told to whoever looks.
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    fn software() -> Device {
+        device("vulkan:software").expect("Mesa's software driver")
+    }
+
+    fn hear(device: &Device, error: wgpu::Error) {
+        OPENED.lock().unwrap().values().find(|known| known.device == *device).unwrap().watch.hear(&error);
+    }
+
+    #[test]
+    fn a_failure_is_told_to_every_read_until_new_work_begins() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let device = software();
+        let x = tensor(vec![1.0, 2.0], [2], &device);
+        assert_eq!(on_host(&x).unwrap(), [1.0, 2.0]);
+        let full = || wgpu::Error::OutOfMemory { source: "no memory".into() };
+        hear(&device, full());
+        // what nobody has heard of is not forgotten
+        ready_again(&device);
+        for _ in 0..2 {
+            assert!(matches!(on_host(&x), Err(Error::DeviceMemory { .. })), "{:?}", on_host(&x));
+            assert!(matches!(crate::is_finite(&x), Err(Error::DeviceMemory { .. })));
+        }
+        ready_again(&device);
+        assert_eq!(on_host(&x).unwrap(), [1.0, 2.0]);
+    }
+
+    #[test]
+    fn a_buffer_larger_than_any_is_memory_and_the_device_goes_on() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let device = software();
+        let huge = Tensor::<2>::zeros([1 << 15, 1 << 14], &device);
+        let failed = on_host(&huge.sum()).expect_err("2 GiB in one buffer");
+        assert!(matches!(failed, Error::DeviceMemory { .. }), "{failed:?}");
+        ready_again(&device);
+        let x = tensor(vec![1.0, 2.0], [2], &device);
+        assert_eq!(on_host(&(x.clone() + x)).unwrap(), [2.0, 4.0]);
+    }
+
+    #[test]
+    fn an_error_of_wgpu_is_told_by_its_first_line_and_its_last_cause() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        software();
+        // another device of the adapter, whose errors nobody else hears
+        let (_, adapter) = adapters::chosen(Which::Software, adapters::all()).unwrap();
+        let (other, _) = block_on(adapter.handle.request_device(&Default::default())).expect("a second device");
+        let scope = other.push_error_scope(wgpu::ErrorFilter::Validation);
+        let size = other.limits().max_buffer_size + 4;
+        let usage = wgpu::BufferUsages::STORAGE;
+        other.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
+        let told = reason(&block_on(scope.pop()).expect("a buffer beyond the limit"));
+        assert!(told.contains(&size.to_string()) && !told.contains('\n'), "{told}");
+    }
+}
