@@ -9,7 +9,10 @@ mod adapters;
 mod driver;
 mod watch;
 
-use std::sync::PoisonError;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::PoisonError,
+};
 
 use burn::tensor::wgpu::{WgpuSetup, wgpu};
 use cubecl::{
@@ -39,7 +42,10 @@ pub(crate) fn open(which: Which) -> Result<Device, Error> {
     if let Some(known) = opened.get(&index) {
         return Ok(known.device().clone());
     }
-    let now = opened_now(adapter).map_err(|reason| Error::Device { name: which.to_string(), reason })?;
+    // wgpu takes it for granted that a driver which gives a device gives it a queue, too.
+    let now = catch_unwind(AssertUnwindSafe(|| opened_now(adapter)));
+    let now = now.unwrap_or_else(|_| Err("its driver fails while it is opened".into()));
+    let now = now.map_err(|reason| Error::Device { name: which.to_string(), reason })?;
     let device = now.device().clone();
     opened.insert(index, now);
     Ok(device)
