@@ -18,7 +18,7 @@ use crate::tiny::{
 };
 
 /// Least peak signal-to-noise ratio of a picture that is drawn by products of integers, in decibels, against one by those of f32: with inputs
-/// of 15 bits, and with those of eight or of bf16.
+/// of 15 bits, and with those of eight.
 const INTEGERS_DB: [f64; 2] = [75.0, 40.0];
 
 /// Every value of a source, as floats in a safetensors file.

@@ -55,11 +55,6 @@ impl IntegerForm {
     pub fn codes(self) -> RangeInclusive<i16> {
         self.least..=self.most
     }
-
-    /// Whether the kernels here multiply it as it is, where integers are asked for.
-    pub(crate) fn is_multiplied(self) -> bool {
-        crate::cpu::isa().multiplies_integers(&self.codes())
-    }
 }
 
 /// Writes the weights of whole blocks. `weights` has room for exactly those of `blocks`.

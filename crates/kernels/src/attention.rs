@@ -103,7 +103,7 @@ pub fn attention<'o>(
         assert!(seen.chunks_exact(m).all(|entry| entry.contains(&true)), "attention to no key");
     }
     let out = Output::of(out, heads * d);
-    match (compute.without_integers(isa), isa.level()) {
+    match (compute, isa.level()) {
         #[cfg(target_arch = "x86_64")]
         (Compute::Bf16, Level::Amx) => all::<Pairs, true>(isa, q, k, v, scores, out),
         (Compute::Bf16, Level::Avx512Bf16) => all::<Pairs, false>(isa, q, k, v, scores, out),

@@ -54,7 +54,7 @@ impl PackedConv {
         assert_eq!(values.len(), count, "values for [{c_out}, {c_in}, {kernel}, {kernel}]");
         let value =
             |o: usize, c: usize, tap: usize| if c < c_in { values.at((o * c_in + c) * taps + tap) } else { 0.0 };
-        let filters = match (compute.without_integers(isa), isa.level()) {
+        let filters = match (compute, isa.level()) {
             (Compute::Bf16, Level::Amx) => Filters::Tiles(pack_pairs(isa, values, [c_out, c_in, taps])),
             (Compute::Bf16, Level::Avx512Bf16) => {
                 Filters::Pairs(tiles(isa, c_out, product("inputs", [c_in.div_ceil(2), taps]), |o, step| {

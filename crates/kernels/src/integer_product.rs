@@ -13,7 +13,7 @@ use crate::{
     packed::width,
     simd::{Body, Simd, vectorize},
     size::product,
-    vector::{Also, More, Pairs, Singles, Weights, add_products, rearrange, tile_rows},
+    vector::{Also, Singles, add_products, rearrange, tile_rows},
 };
 
 /// Groups of a block: a panel of that many stays in the first cache, beside the inputs of a tile (16 · 18 · 16 · 4 bytes).
@@ -80,18 +80,7 @@ impl<F: Sums> Body for Of<'_, '_, F> {
         if !F::are_at::<S>() {
             unreachable!("how codes are multiplied is chosen by the level");
         }
-        match self.0.also.is_some_and(Also::is_pairs) {
-            true if S::BITS_OF_BYTES == 32 => self.0.beside::<S, F, Pairs>(s),
-            _ => self.0.beside::<S, F, Singles<f32>>(s),
-        }
-    }
-}
-
-impl Task<'_, '_> {
-    /// Runs it with sums by `F`, and what a pair adds by `W`.
-    #[inline(always)]
-    fn beside<S: Simd, F: Sums, W: Weights>(self, s: S) -> Done {
-        let Self { matrix, weights, first: first_panel, inputs, also, finish, mut out } = self;
+        let Task { matrix, weights, first: first_panel, inputs, also, finish, mut out } = self.0;
         let (tile_rows, width) = (tile_rows::<S>(), 2 * S::LANES);
         let (rows, columns) = (out.rows(), out.columns());
         let panels = columns.start / width..columns.end.div_ceil(width);
@@ -100,11 +89,11 @@ impl Task<'_, '_> {
         // Sums wait here for the next block, and not in the result, which is too large for the caches.
         let tile_sums = tile_rows * width;
         let mut waiting = Scratch::of(product("waiting sums", [panels.len(), tiles, tile_sums]));
-        let ranks = also.map_or(0, |also| also.rank().div_ceil(W::Also::PER_STEP));
+        let ranks = also.map_or(0, Also::rank);
         let mut inner = Scratch::of(product("inputs of a block", [tiles, tile_rows, ranks]));
         let mut room = Scratch::of(product("weights of a panel", [ranks, width]));
         if let Some(also) = also {
-            rearrange::<W::Also, S>(s, &mut inner, also.rows(), rows.clone(), 0..ranks);
+            rearrange::<Singles<f32>, S>(s, &mut inner, also.rows(), rows.clone(), 0..ranks);
         }
         for start in (0..groups.max(1)).step_by(BLOCK) {
             let block = start..groups.min(start + BLOCK);
@@ -113,7 +102,7 @@ impl Task<'_, '_> {
                 let place = (panel - first_panel) * groups;
                 let values = u32::as_numbers(&weights[(place + block.start) * record..(place + block.end) * record]);
                 let columns = panel * width..columns.end.min((panel + 1) * width);
-                let up = also.filter(|_| is_last).map(|also| also.up::<W, S>(s, panel, &mut room));
+                let up = also.filter(|_| is_last).map(|also| also.up::<Singles<f32>, S>(s, panel, &mut room));
                 for tile in 0..tiles {
                     let first = rows.start + tile * tile_rows;
                     let sums = &mut waiting[(i * tiles + tile) * tile_sums..][..tile_sums];
@@ -125,12 +114,12 @@ impl Task<'_, '_> {
                     let more = up.map(|up| (&inner[tile * tile_rows * ranks..][..tile_rows * ranks], up));
                     let count = tile_rows.min(rows.end - first);
                     match (tile_rows, count) {
-                        (14, 9..) => tile_of.run::<W, 14>(a, values, more),
-                        (14, 5..) => tile_of.run::<W, 8>(a, values, more),
-                        (6, 5..) => tile_of.run::<W, 6>(a, values, more),
-                        (8, 5..) => tile_of.run::<W, 8>(a, values, more),
-                        (_, 2..) => tile_of.run::<W, 4>(a, values, more),
-                        _ => tile_of.run::<W, 1>(a, values, more),
+                        (14, 9..) => tile_of.run::<14>(a, values, more),
+                        (14, 5..) => tile_of.run::<8>(a, values, more),
+                        (6, 5..) => tile_of.run::<6>(a, values, more),
+                        (8, 5..) => tile_of.run::<8>(a, values, more),
+                        (_, 2..) => tile_of.run::<4>(a, values, more),
+                        _ => tile_of.run::<1>(a, values, more),
                     }
                     if is_last {
                         write(s, &waiting[(i * tiles + tile) * tile_sums..], first, count, &columns, finish, &mut out);
@@ -170,7 +159,7 @@ struct Tile<'a, S, F> {
 impl<S: Simd, F: Sums> Tile<'_, S, F> {
     /// Adds a block's products for the first `M` rows, and those of `more` inputs and weights.
     #[inline(always)]
-    fn run<W: Weights, const M: usize>(self, a: &[f32], b: &[f32], more: Option<More<W::Also>>) {
+    fn run<const M: usize>(self, a: &[f32], b: &[f32], more: Option<(&[f32], &[f32])>) {
         let Self { s, sums, has_shifts, products: _ } = self;
         let (tile_rows, width) = (tile_rows::<S>(), 2 * S::LANES);
         let records = a.chunks_exact((F::STEPS + 2) * tile_rows);
@@ -188,7 +177,7 @@ impl<S: Simd, F: Sums> Tile<'_, S, F> {
         }
         if let Some((a, b)) = more {
             let mut all = [[s.splat(0.0); 2]; M];
-            add_products::<S, W::Also, M>(s, a, b, &mut all);
+            add_products::<S, Singles<f32>, M>(s, a, b, &mut all);
             for r in 0..M {
                 for half in 0..2 {
                     let sums = &mut sums[r * width + half * S::LANES..];

@@ -144,11 +144,6 @@ impl Isa {
         self.level() == Level::Avx2
     }
 
-    /// Whether weights of such codes are multiplied as integers where that is asked for: bf16 is as fast as words.
-    pub fn multiplies_integers(self, codes: &RangeInclusive<i16>) -> bool {
-        self.level() != Level::Avx512Bf16 || matches!(Factors::of(self, codes), Factors::Bytes { .. })
-    }
-
     /// The greatest magnitude of the integers that inputs become for weights of such codes.
     pub fn most_input(self, codes: &RangeInclusive<i16>) -> i16 {
         Factors::of(self, codes).most_input()

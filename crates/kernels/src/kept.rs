@@ -97,12 +97,11 @@ impl MatrixRef<'_> {
         }
     }
 
-    /// What a pair beside it is computed in.
     pub(crate) fn compute(self) -> Compute {
         match self {
             Self::Packed(matrix) => matrix.compute(),
             Self::Kept(matrix) => matrix.compute,
-            Self::Integers(matrix) => Compute::Integers.without_integers(matrix.isa()),
+            Self::Integers(_) => Compute::Integers,
         }
     }
 }
@@ -116,7 +115,7 @@ const SIDE: usize = 16;
 impl<'a> KeptMatrix<'a> {
     /// The matrix `[d_out, d_in]` of a source's rows, computed as [`PackedMatrix::pack`] says.
     pub fn of(isa: Isa, compute: Compute, [d_out, d_in]: [usize; 2], source: &'a dyn RowSource) -> Self {
-        Self { isa, compute: compute.without_integers(isa), d_out, d_in, source }
+        Self { isa, compute, d_out, d_in, source }
     }
 
     /// Whether it is computed as pairs of bf16.

@@ -21,20 +21,9 @@ pub enum Compute {
     F32,
     /// Both factors rounded to bf16 (8 bits of mantissa), where the CPU multiplies those faster.
     Bf16,
-    /// Weights that are integers in their file are multiplied as such ([`IntegerMatrix`](crate::IntegerMatrix)) where that is faster, and
-    /// everything else as [`Compute::without_integers`] says.
+    /// Weights that are integers in their file are multiplied as such ([`IntegerMatrix`](crate::IntegerMatrix)), and everything else as in
+    /// [`Compute::F32`].
     Integers,
-}
-
-impl Compute {
-    /// What is computed in where weights are no integers. Tiles have no integers beside them, as a pair could not be added.
-    pub fn without_integers(self, isa: Isa) -> Self {
-        match (self, isa.level()) {
-            (Self::Integers, Level::Avx512Bf16) => Self::Bf16,
-            (Self::Integers, _) => Self::F32,
-            (Self::F32 | Self::Bf16, _) => self,
-        }
-    }
 }
 
 /// Values as a file stores them.
@@ -115,7 +104,6 @@ impl PackedMatrix {
     /// If `values` does not fill the shape, or a size of it can't be counted.
     pub fn pack(isa: Isa, compute: Compute, d_out: usize, d_in: usize, values: Values) -> Self {
         assert_eq!(values.len(), product("weights", [d_out, d_in]), "values for a matrix [{d_out}, {d_in}]");
-        let compute = compute.without_integers(isa);
         let panels = match (compute, values) {
             (Compute::Bf16, values) if isa.has_bf16() => Panels::Pairs(pack_pairs(isa, values, [d_out, d_in, 1])),
             (_, Values::F32(v)) => Panels::F32(pack_panels(v, d_out, d_in, width(isa))),
@@ -132,7 +120,6 @@ impl PackedMatrix {
     /// The same without places for missing outputs, for vectors: a few outputs take no more memory than their values.
     pub(crate) fn pack_narrow(isa: Isa, compute: Compute, d_out: usize, d_in: usize, values: Values) -> Self {
         assert_eq!(values.len(), product("weights", [d_out, d_in]), "values for a matrix [{d_out}, {d_in}]");
-        let compute = compute.without_integers(isa);
         let (width, panels) = match (compute, values) {
             (Compute::Bf16, values) if isa.has_bf16() => {
                 (PAIR_WIDTH, Panels::Pairs(narrow_pairs(isa, values, [d_out, d_in], PAIR_WIDTH)))

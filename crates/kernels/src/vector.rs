@@ -86,11 +86,6 @@ impl<'a> Also<'a> {
         self.inner.d_in
     }
 
-    /// Whether the pair's factors are pairs of bf16.
-    pub(crate) fn is_pairs(self) -> bool {
-        matches!(self.pair.up(), Up::Pairs(_))
-    }
-
     /// The weights of a panel for them; `room` is for as many values.
     #[inline(always)]
     pub(crate) fn up<'u, W: Weights, S: Simd>(
@@ -453,7 +448,7 @@ struct Tile<'a, 'o, S> {
 }
 
 /// Further inputs, and the weights that they are multiplied with.
-pub(crate) type More<'a, W> = (&'a [f32], &'a [<W as Weights>::Value]);
+type More<'a, W> = (&'a [f32], &'a [<W as Weights>::Value]);
 
 impl<S: Simd> Tile<'_, '_, S> {
     /// Sums the block's products for the first `M` rows, on top of those of the blocks before, and those of `more` inputs and weights.

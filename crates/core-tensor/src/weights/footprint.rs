@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use kernels::{Compute, PackedConv, PackedMatrix, Values};
 
 use super::Format;
-use crate::{cpu, format::IntegerForm};
+use crate::cpu;
 
 /// Where layers are held, and the number format that they are multiplied in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) fn floats(shape: &[usize]) -> u64 {
 pub(super) fn matrix(format: Format, at: Place, [d_out, d_in]: [usize; 2]) -> u64 {
     match at {
         // They are multiplied as they are stored.
-        Place::Cpu(Compute::Integers) if format.integers_in_rows_of(d_in).is_some_and(IntegerForm::is_multiplied) => {
+        Place::Cpu(Compute::Integers) if format.integers_in_rows_of(d_in).is_some() => {
             format.size_of(&[d_out, d_in]).unwrap_or(u64::MAX)
         }
         Place::Cpu(compute) => Tile::of_matrix(compute, format).times(d_out, d_in, 1),
@@ -66,7 +66,6 @@ impl Tile {
     fn of_matrix(compute: Compute, format: Format) -> Self {
         static TILES: [OnceLock<Tile>; 4] = [const { OnceLock::new() }; 4];
         let is_half = [Format::F16, Format::BF16].contains(&format);
-        let compute = compute.without_integers(cpu::isa());
         let tile = &TILES[2 * usize::from(compute == Compute::Bf16) + usize::from(is_half)];
         *tile.get_or_init(|| {
             Self::measured(|d_out, d_in| {
@@ -79,7 +78,6 @@ impl Tile {
 
     fn of_convolution(compute: Compute) -> Self {
         static TILES: [OnceLock<Tile>; 2] = [const { OnceLock::new() }; 2];
-        let compute = compute.without_integers(cpu::isa());
         *TILES[usize::from(compute == Compute::Bf16)].get_or_init(|| {
             Self::measured(|c_out, c_in| {
                 let values = vec![0.0; c_out * c_in];

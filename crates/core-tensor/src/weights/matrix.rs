@@ -12,7 +12,6 @@ use crate::{
     Device, Tensor,
     cpu::{self, Rows, Values},
     cuda::{self, After},
-    format::IntegerForm,
     tensor,
 };
 
@@ -228,7 +227,7 @@ impl MappedMatrix {
 
 /// Whether a matrix is multiplied with as integers.
 fn are_integers(stored: &Stored, device: &Device, compute: Compute) -> bool {
-    compute == Compute::Integers && cpu::is(device) && stored.integers().is_some_and(IntegerForm::is_multiplied)
+    compute == Compute::Integers && cpu::is(device) && stored.integers().is_some()
 }
 
 impl RowSource for Stored {
