@@ -84,7 +84,7 @@ pub(super) fn run(forge: PathBuf, folder: PathBuf) -> Done {
             let ran = machine.ran(&of_call(function, call, answer), &RUN)?;
             let judgement = judged(&ran, answer, &picture)?;
             came += usize::from(ran.told.contains(TOLD));
-            let told = judgement.as_ref().map_or_else(String::as_str, |told| told);
+            let told = judgement.as_ref().unwrap_or_else(|told| told);
             println!("{function}, call {call} of {calls}, answers {answer}: {told}");
             wrong.extend(judgement.err().map(|told| format!("{function}, call {call}, answers {answer}: {told}")));
         }
