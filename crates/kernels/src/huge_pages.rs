@@ -57,6 +57,20 @@ pub struct HugePages<A: GlobalAlloc = System> {
     followed: AtomicUsize,
 }
 
+/// Has blocks of our size go back to the system when they are freed. Left alone, glibc takes those that are smaller than the largest freed
+/// so far (up to 32 MiB) from heaps of its own, of which it keeps up to twice as much (`M_MMAP_THRESHOLD` in mallopt(3)): more than a limit
+/// would have it, and by which thread came first.
+fn give_back_at_once() {
+    #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        // SAFETY: the call sets a number of the allocator's, under the allocator's own lock.
+        ONCE.call_once(|| unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE as libc::c_int);
+        });
+    }
+}
+
 #[derive(Debug)]
 struct Free {
     /// Address and size, oldest first; the first `count` are in use.
@@ -75,6 +89,7 @@ impl HugePages {
     /// Blocks above it go back with the next large request, or at once with [`HugePages::trim`].
     pub fn limit(bytes: usize) {
         LIMIT.store(bytes, Relaxed);
+        give_back_at_once();
     }
 
     /// Makes every allocator of this type in the process give back the free blocks that it keeps now, each with its next large request
