@@ -32,7 +32,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// What a run of a config went through on a device, in f32.
 fn run(tiny: &Tiny, config: &Path, backend: &str, more: &[&str]) -> Safetensors {
-    let (picture, dump) = ("picture.png", format!("{}.safetensors", backend.replace(':', "-")));
+    let (picture, dump) = ("picture-{index}.png", format!("{}.safetensors", backend.replace(':', "-")));
     let config = config.display().to_string();
     let own = [
         "txt2img",
