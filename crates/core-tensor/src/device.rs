@@ -15,7 +15,7 @@ use crate::{Device, Error, on_host, tensor, vulkan};
 /// unasked, [`Error::DeviceMemory`] for one whose memory is full.
 pub fn device(name: &str) -> Result<Device, Error> {
     let unknown = || Error::UnknownDevice { name: name.to_owned() };
-    let (backend, which) = name.split_once(':').map_or((name, None), |(backend, which)| (backend, Some(which)));
+    let (backend, which) = parts(name);
     let number = || which.map_or(Ok(0), |number| number.parse::<usize>().map_err(|_| unknown()));
     let device = match backend {
         "cpu" if number()? == 0 => return Ok(Device::flex()),
@@ -26,6 +26,11 @@ pub fn device(name: &str) -> Result<Device, Error> {
     ready_again(&device);
     answers(name, || square(&device)).inspect_err(|_| vulkan::forget(&device))?;
     Ok(device)
+}
+
+/// A back end, and what its name is followed by.
+fn parts(name: &str) -> (&str, Option<&str>) {
+    name.split_once(':').map_or((name, None), |(backend, which)| (backend, Some(which)))
 }
 
 /// The adapter that a name means, by what follows `vulkan:`.
@@ -130,7 +135,7 @@ fn listed_vulkan() -> Vec<Listed> {
 
 /// The name of a device and what it is, such as `vulkan:1, NVIDIA H200`; `None` for the CPU, and for one that is not there.
 pub fn about(name: &str) -> Option<String> {
-    let (backend, which) = name.split_once(':').map_or((name, None), |(backend, which)| (backend, Some(which)));
+    let (backend, which) = parts(name);
     match backend {
         #[cfg(feature = "cuda")]
         "cuda" => {
@@ -144,7 +149,7 @@ pub fn about(name: &str) -> Option<String> {
 
 /// Bytes of a device's own memory that nobody uses; `None` for the CPU, and where its driver does not tell.
 pub fn free_memory(name: &str) -> Option<u64> {
-    let (backend, which) = name.split_once(':').map_or((name, None), |(backend, which)| (backend, Some(which)));
+    let (backend, which) = parts(name);
     match backend {
         #[cfg(feature = "cuda")]
         "cuda" => crate::cuda::free_memory(which.unwrap_or("0").parse().ok()?),

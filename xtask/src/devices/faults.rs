@@ -243,12 +243,17 @@ fn goes_on(machine: &Machine, drawn: &Path) -> Result<Option<String>, Box<dyn Er
     let calls = whole.asked.of.get("cuLaunchKernel").copied().unwrap_or_default();
     // In the first of the two pictures, behind what is loaded.
     let ran = machine.run(&cache, &of_call("cuLaunchKernel", calls / 3, OUT_OF_MEMORY), &batch)?;
+    Ok(other_than_the_second_picture("out of memory in the first of two pictures", &ran))
+}
+
+/// Tells of a batch whose first of two pictures got no memory, and what is wrong with it: the second has to be drawn, and it alone.
+pub(super) fn other_than_the_second_picture(fault: &str, ran: &Ran) -> Option<String> {
     let names: Vec<_> = ran.files.iter().filter_map(|file| file.file_name()).collect();
-    println!("out of memory in the first of two pictures: exit code {:?}, left {names:?}", ran.code);
+    println!("{fault}: exit code {:?}, left {names:?}", ran.code);
     let is_right = ran.code == Some(1) && names == ["b.png"] && !ran.told.contains("bug in forge");
-    Ok((!is_right).then(|| {
+    (!is_right).then(|| {
         format!("after a picture without memory, {names:?} were drawn, exit code {:?}: {}", ran.code, ran.told)
-    }))
+    })
 }
 
 #[cfg(test)]

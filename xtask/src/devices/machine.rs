@@ -93,23 +93,12 @@ impl Machine {
     /// Runs the program with a cache, a setting of the driver for each of `settings`, and a folder for pictures that is empty before:
     /// `{out}` in `args`.
     pub(super) fn run(&self, cache: &Path, settings: &[(&str, String)], args: &[&str]) -> Result<Ran, Box<dyn Error>> {
-        let [out, counts, told] = ["out", "counts.json", "told.txt"].map(|name| self.folder.join(name));
-        for old in [&counts, &told] {
-            let _ = fs::remove_file(old);
-        }
-        let _ = fs::remove_dir_all(&out);
-        fs::create_dir_all(&out)?;
-        let log = fs::File::create(&told)?;
-        let mut command = Command::new(&self.forge);
-        command.args(args.iter().map(|arg| arg.replace("{out}", &out.display().to_string())));
-        command.current_dir(root()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        command.env("LD_LIBRARY_PATH", &self.libraries).env("CUDA_PATH", &self.toolkit).env("XDG_CACHE_HOME", cache);
-        command.env("FAKE_CUDA_COUNTS", &counts).envs(settings.iter().map(|(name, value)| (name, value)));
-        let code = ended(command.spawn()?)?;
-        let asked = fs::read_to_string(&counts).ok().map(|text| serde_json::from_str(&text)).transpose()?;
-        let files = fs::read_dir(&out)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-        let told = String::from_utf8_lossy(&fs::read(&told)?).into_owned();
-        Ok(Ran { code, told, asked: asked.unwrap_or_default(), files })
+        let asked = |counts: &str| serde_json::from_str(counts);
+        ran(&self.forge, &self.folder, args, asked, |command, counts| {
+            command.env("LD_LIBRARY_PATH", &self.libraries).env("CUDA_PATH", &self.toolkit);
+            command.env("XDG_CACHE_HOME", cache).env("FAKE_CUDA_COUNTS", counts);
+            command.envs(settings.iter().map(|(name, value)| (name, value)));
+        })
     }
 
     /// [`Self::run`] of what has to succeed.
@@ -130,8 +119,33 @@ fn libraries_of(toolkit: &Path) -> Result<PathBuf, Box<dyn Error>> {
     found.ok_or_else(|| format!("`{}` has no libnvrtc.so in `lib64` or `lib`", toolkit.display()).into())
 }
 
+/// Runs a program whose card `set` chooses, which is told the file for what is asked of it, to be read by `asked`; with a folder for
+/// pictures that is empty before: `{out}` in `args`. What it writes is kept in `folder`.
+pub(super) fn ran(
+    forge: &Path,
+    folder: &Path,
+    args: &[&str],
+    asked: impl FnOnce(&str) -> serde_json::Result<Asked>,
+    set: impl FnOnce(&mut Command, &Path),
+) -> Result<Ran, Box<dyn Error>> {
+    let [out, counts, told] = ["out", "counts.json", "told.txt"].map(|name| folder.join(name));
+    let _ = fs::remove_file(&counts);
+    let _ = fs::remove_dir_all(&out);
+    fs::create_dir_all(&out)?;
+    let log = fs::File::create(&told)?;
+    let mut command = Command::new(forge);
+    command.args(args.iter().map(|arg| arg.replace("{out}", &out.display().to_string())));
+    command.current_dir(root()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    set(&mut command, &counts);
+    let code = ended(command.spawn()?)?;
+    let asked = fs::read_to_string(&counts).ok().map(|text| asked(&text)).transpose()?;
+    let files = fs::read_dir(&out)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    let told = String::from_utf8_lossy(&fs::read(&told)?).into_owned();
+    Ok(Ran { code, told, asked: asked.unwrap_or_default(), files })
+}
+
 /// The exit code of a command that ends in time and by itself.
-pub(super) fn ended(mut child: Child) -> Result<Option<i32>, Box<dyn Error>> {
+fn ended(mut child: Child) -> Result<Option<i32>, Box<dyn Error>> {
     let start = Instant::now();
     while start.elapsed() < LONGEST {
         if let Some(status) = child.try_wait()? {
