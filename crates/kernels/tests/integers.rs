@@ -10,7 +10,7 @@ use kernels::{
 };
 use proptest::prelude::*;
 
-use given::{numbers, on};
+use given::{cases, numbers, on};
 
 /// Integers in memory.
 struct InMemory {
@@ -117,7 +117,7 @@ fn compare([rows, groups, d_out]: [usize; 3], gap: usize, has_shifts: bool, seed
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn a_product_is_as_near_to_that_of_f64_as_its_inputs_are_rounded(
@@ -129,9 +129,11 @@ proptest! {
 
 #[test]
 fn products_of_several_blocks_tasks_and_groups_of_panels_are_as_near() {
-    for (shape, has_shifts) in
-        [([175, 33, 40], true), ([13, 18, 900], false), ([1, 100, 1], true), ([340, 2, 300], true)]
-    {
+    let shapes = match cfg!(miri) {
+        true => vec![([3, 2, 19], true)],
+        false => vec![([175, 33, 40], true), ([13, 18, 900], false), ([1, 100, 1], true), ([340, 2, 300], true)],
+    };
+    for (shape, has_shifts) in shapes {
         for seed in 0..RANGES.len() as u64 {
             compare(shape, 3, has_shifts, seed).expect("near enough");
         }
@@ -141,7 +143,7 @@ fn products_of_several_blocks_tasks_and_groups_of_panels_are_as_near() {
 /// Where every number is a small integer or a power of two nothing is rounded, at any level.
 #[test]
 fn what_needs_no_rounding_is_exact_at_every_level() {
-    let (rows, d_in, d_out) = (29, 96, 37);
+    let (rows, d_in, d_out) = if cfg!(miri) { (3, 64, 19) } else { (29, 96, 37) };
     for range in [-7..=7, 0..=30, -7..=100, -128..=128] {
         let mut source = InMemory::of([d_out, d_in], true, range, 3);
         for (i, scale) in source.scales.iter_mut().enumerate() {

@@ -8,7 +8,7 @@ use kernels::{
 };
 use proptest::prelude::*;
 
-use given::{numbers, on};
+use given::{cases, numbers, on};
 
 /// Rows of values in memory.
 struct InMemory {
@@ -31,10 +31,6 @@ fn bits(threads: usize, len: usize, kernel: impl for<'o> Fn(Out<'o>) -> &'o mut 
 
 fn kinds() -> impl Iterator<Item = (Isa, Compute)> {
     Isa::available().into_iter().flat_map(|isa| [Compute::F32, Compute::Bf16].map(|compute| (isa, compute)))
-}
-
-fn cases() -> ProptestConfig {
-    ProptestConfig { cases: if cfg!(miri) { 2 } else { 24 }, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 /// Compares all of one shape.
@@ -63,7 +59,7 @@ fn compare([rows, d_in, d_out]: [usize; 3], gap: usize, parts: u8, seed: u64) ->
 }
 
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(24))]
 
     #[test]
     fn a_kept_matrix_multiplies_to_the_bits_of_a_packed_one(

@@ -3,6 +3,18 @@
 use std::mem::MaybeUninit;
 
 use kernels::Out;
+use proptest::prelude::ProptestConfig;
+
+/// As many cases as `PROPTEST_CASES` says, or else so many; fewer where they are interpreted.
+pub(crate) fn cases(or_else: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => default.cases,
+        None if cfg!(miri) => 2,
+        None => or_else,
+    };
+    ProptestConfig { cases, failure_persistence: None, ..default }
+}
 
 /// Numbers from -1 to 1.
 pub(crate) fn numbers(n: usize, seed: u64) -> Vec<f32> {
