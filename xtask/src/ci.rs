@@ -27,7 +27,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "mutations",
         checks: "no damaged input makes a parser panic or wait",
-        run: |_| mutations::run(&["--count", "100000"]),
+        run: |_| mutations::run(&["--count", "50000"]),
     },
 ];
 
