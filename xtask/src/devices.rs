@@ -7,8 +7,10 @@
 mod faults;
 mod kernels;
 mod machine;
+mod memory;
 mod steps;
 mod vulkan;
+mod zeros;
 
 use std::path::PathBuf;
 
@@ -19,7 +21,8 @@ use crate::{Done, demo_score::target_folder};
 type Part = (&'static str, fn(&Machine) -> Done);
 
 /// The parts, in the order in which they run.
-const PARTS: [Part; 3] = [("kernels", kernels::run), ("steps", steps::run), ("faults", faults::run)];
+const PARTS: [Part; 4] =
+    [("kernels", kernels::run), ("steps", steps::run), ("memory", memory::run), ("faults", faults::run)];
 
 /// Runs `[--forge PATH] [--toolkit FOLDER] [--only PART]`, or `--vulkan [--forge PATH]`.
 pub(crate) fn run(flags: &[&str]) -> Done {

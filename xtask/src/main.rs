@@ -48,7 +48,7 @@ usage: cargo xtask <command>
       second passes of the demo models by each upscaler, and a refiner; writes docs/hires.png and docs/refiner.png
   memory [--accept REASON] [--case TEXT] [--turns 1000] [--stages SIDE]
       the most memory that runs take and that their plans say, held against what was accepted in bench/memory
-  devices [--toolkit FOLDER] [--forge PATH] [--only kernels|steps|faults]
+  devices [--toolkit FOLDER] [--forge PATH] [--only kernels|steps|memory|faults]
       a build with `cuda` on a driver without a card: every kernel compiled for four kinds of card, what a step asks for, and
       more than fifty faults of the card, each told with what to do
   devices --vulkan [--forge PATH]

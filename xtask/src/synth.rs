@@ -3,7 +3,7 @@
 //! Names, formats and shapes are those of a list of `fixtures/keys`. Numbers are scaled so that what goes through the network stays finite.
 
 mod blocks;
-mod keys;
+pub(crate) mod keys;
 mod numbers;
 mod tensors;
 

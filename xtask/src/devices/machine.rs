@@ -49,6 +49,9 @@ pub(super) struct Asked {
     pub(super) uploaded: u64,
     pub(super) downloads: u64,
     pub(super) downloaded: u64,
+    /// The most bytes of its memory that the card had given at a time.
+    #[serde(default)]
+    pub(super) peak: u64,
     /// Downloads of one byte: whether all values of a tensor are finite.
     pub(super) answers: u64,
     /// How often each function was called that can fail.

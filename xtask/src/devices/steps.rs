@@ -1,15 +1,13 @@
 //! What a step asks of a card, of a Flux as deep as the real one.
 
-use std::{
-    cmp::Reverse,
-    fs::{self, File},
-    io::Write,
-    path::Path,
+use std::{cmp::Reverse, collections::BTreeMap, fs, path::Path};
+
+use serde_json::{Map, Value};
+
+use super::{
+    machine::{Asked, Machine},
+    zeros,
 };
-
-use serde_json::{Map, Value, json};
-
-use super::machine::{Asked, Machine};
 use crate::{Done, root};
 
 /// Blocks of Flux: double and single.
@@ -94,28 +92,18 @@ fn by_kernel(few: &Asked, many: &Asked) -> Vec<String> {
     launched.iter().map(|(times, name)| format!("{times} {name}")).collect()
 }
 
-/// A Flux of a model's widths and the real one's depth, whose numbers are all 0: what is launched does not depend on them.
+/// A Flux of a model's widths and the real one's depth.
 fn write_deep(model: &Path, to: &Path) -> Done {
     let bytes = fs::read(model)?;
     let (length, rest) = bytes.split_first_chunk::<8>().ok_or("a model without a header")?;
     let header = rest.get(..usize::try_from(u64::from_le_bytes(*length))?).ok_or("a header that is cut off")?;
     let header: Map<String, Value> = serde_json::from_slice(header)?;
-    let (mut deep, mut at) = (Map::new(), 0);
+    let mut deep = BTreeMap::new();
     for (name, about) in header.iter().filter(|(name, _)| *name != "__metadata__") {
-        let shape: Vec<u64> = serde_json::from_value(about["shape"].clone())?;
-        for name in names(name) {
-            let end = at + 2 * shape.iter().product::<u64>();
-            deep.insert(name, json!({ "dtype": "BF16", "shape": shape, "data_offsets": [at, end] }));
-            at = end;
-        }
+        let shape: Vec<usize> = serde_json::from_value(about["shape"].clone())?;
+        deep.extend(names(name).into_iter().map(|name| (name, shape.clone())));
     }
-    let mut text = serde_json::to_vec(&deep)?;
-    text.resize(text.len().next_multiple_of(8), b' ');
-    let mut file = File::create(to)?;
-    file.write_all(&(text.len() as u64).to_le_bytes())?;
-    file.write_all(&text)?;
-    file.set_len(8 + text.len() as u64 + at)?;
-    Ok(())
+    zeros::write(&deep, to)
 }
 
 /// What a tensor of the first block is called in every block; those of others are left out, and what is in no block is kept.

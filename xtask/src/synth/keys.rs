@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// A number format of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DType {
+pub(crate) enum DType {
     F32,
     F16,
     Bf16,
@@ -36,9 +36,9 @@ impl DType {
 }
 
 #[derive(Debug, PartialEq)]
-pub(super) struct Tensor {
+pub(crate) struct Tensor {
     pub(super) dtype: DType,
-    pub(super) shape: Vec<usize>,
+    pub(crate) shape: Vec<usize>,
 }
 
 impl Tensor {
@@ -53,7 +53,7 @@ impl Tensor {
 }
 
 /// The tensors of a list, all in the format `dtype` where one is given.
-pub(super) fn read(list: &str, dtype: Option<DType>) -> Result<BTreeMap<String, Tensor>, String> {
+pub(crate) fn read(list: &str, dtype: Option<DType>) -> Result<BTreeMap<String, Tensor>, String> {
     let mut tensors = BTreeMap::new();
     for line in list.lines() {
         let (pattern, stored, shape) = parts(line).ok_or_else(|| format!("`{line}` is not `NAME FORMAT [SHAPE]`"))?;
