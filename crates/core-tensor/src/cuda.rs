@@ -23,7 +23,7 @@ pub(crate) use self::{
     attention::{Scoring, attend},
     driver::{Card, cards, configure, free_memory, ready},
     maps::{Conv, Window, add_maps, channels_joined, group_norm, pixels, tokens, upsampled},
-    product::{After, linear},
+    product::{After, linear, multiplies},
     rows::{HeadsOfStream, Norm, activate, add, gated, norm, rotate},
     view::takes,
     watch::answered,

@@ -165,6 +165,12 @@ pub fn give_back_freed(device: &Device) {
     device.memory_cleanup();
 }
 
+/// What `make` puts on a device for as long as a model is loaded, each in memory of just its size. What comes and goes shares pages there, and
+/// weights leave a fifth of those unused.
+pub(crate) fn lasting<T: Send>(device: &Device, make: impl Fn() -> T + Send) -> T {
+    device.memory_persistent_allocations((), move |()| make())
+}
+
 /// Whether `work`, the square of a small matrix, comes out right. Burn's back ends panic where a driver, an adapter or a compiler is
 /// missing, and where an index is too high.
 fn answers(name: &str, work: impl FnOnce() -> Result<Vec<f32>, Error>) -> Result<(), Error> {

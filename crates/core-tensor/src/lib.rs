@@ -40,8 +40,8 @@ pub use format::{BlockFormat, Format, IntegerForm, Product, Unpack};
 pub use kernels::Compute;
 pub use mapped::Mapped;
 pub use weights::{
-    Branch, Change, Computed, Convolution, Declare, Factor, Form, Kind, Layout, MAX_DEPTH, Manifest, Matrix, Need,
-    Parameter, Place, Residency, Rule, Scaling, Socket, Stored, Strength, Weight, WeightSource, Weights,
+    Branch, Change, Computed, Convolution, Declare, Factor, Footprint, Form, Kind, Layout, MAX_DEPTH, Manifest, Matrix,
+    Need, Parameter, Place, Residency, Rule, Scaling, Socket, Stored, Strength, Weight, WeightSource, Weights,
 };
 
 /// Whether products of bf16 have instructions of their own on this CPU: then whoever computes in [`Compute::Bf16`] packs what a convolution or

@@ -39,6 +39,10 @@ impl Conv {
     }
 }
 
+pub(crate) fn multiplies<const D: usize>(_: &Tensor<D>) -> bool {
+    false
+}
+
 pub(crate) fn linear<const D: usize>(_: &Tensor<D>, _: &Tensor<2>, _: After<D>) -> Option<Tensor<D>> {
     None
 }

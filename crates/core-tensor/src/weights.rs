@@ -28,7 +28,7 @@ pub use computed::{Computed, Rule};
 pub use convolution::Convolution;
 pub(crate) use convolution::{Around, Before, Parameters};
 pub use factor::Factor;
-pub use footprint::Place;
+pub use footprint::{Footprint, Place};
 pub use layout::{Declare, Kind, Layout, Need};
 pub use manifest::{Form, Manifest};
 pub use matrix::Matrix;
@@ -53,8 +53,10 @@ pub enum Residency {
     /// computed in, elsewhere it becomes f32.
     Unpacked,
     /// Left where and as it is stored, and unpacked a few panels at a time in each multiplication: slower in most formats, with no
-    /// memory but these panels and the system's file cache.
+    /// memory but these panels and the system's file cache. To a device that is not the CPU it is brought anew each time.
     Mapped,
+    /// Unpacked as long as so many bytes suffice, in the order in which layers are built, and mapped behind that.
+    UpTo(u64),
 }
 
 #[cfg(test)]

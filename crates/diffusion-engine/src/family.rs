@@ -17,6 +17,8 @@ pub mod work;
 
 use std::sync::Arc;
 
+use core_tensor::Footprint;
+
 use crate::{Card, Catalog, Error, Job, Key, Method, Model};
 
 pub use self::{
@@ -169,6 +171,8 @@ pub struct PartBytes {
     pub unpacked: u64,
     /// Where what is multiplied with stays in its file. The same number as `unpacked` says that the family leaves no choice.
     pub mapped: u64,
+    /// What is brought to a device at a time of what stays in its file.
+    pub passing: u64,
     /// Whether what is multiplied with stays in its file in any case.
     pub in_file: bool,
     /// What all of its parameters would take if they were unpacked.
@@ -178,19 +182,19 @@ pub struct PartBytes {
 impl PartBytes {
     /// Of a part that may be loaded either way.
     pub fn either(part: &Part) -> Self {
-        let [unpacked, mapped] = part.bytes();
-        Self { key: part.key().to_owned(), unpacked, mapped, in_file: false, weights: unpacked }
+        let Footprint { unpacked, mapped, passing } = part.bytes();
+        Self { key: part.key().to_owned(), unpacked, mapped, passing, in_file: false, weights: unpacked }
     }
 
     /// Of a part that always stays in its file.
     pub fn mapped(part: &Part) -> Self {
-        let [weights, mapped] = part.bytes();
-        Self { key: part.key().to_owned(), unpacked: mapped, mapped, in_file: true, weights }
+        let Footprint { unpacked: weights, mapped, passing } = part.bytes();
+        Self { key: part.key().to_owned(), unpacked: mapped, mapped, passing, in_file: true, weights }
     }
 
     /// Of a part that is always unpacked.
     pub fn unpacked(part: &Part) -> Self {
-        let [unpacked, _] = part.bytes();
-        Self { key: part.key().to_owned(), unpacked, mapped: unpacked, in_file: false, weights: unpacked }
+        let Footprint { unpacked, .. } = part.bytes();
+        Self { key: part.key().to_owned(), unpacked, mapped: unpacked, passing: 0, in_file: false, weights: unpacked }
     }
 }

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use core_tensor::{Compute, Device, WeightSource, safetensors::Safetensors};
+use core_tensor::{Compute, Device, Footprint, WeightSource, safetensors::Safetensors};
 use diffusion_engine::{
     Error, Family, Job, Size, Txt2Img,
     family::{Part, Parts, Placement, Settings},
@@ -19,7 +19,9 @@ fn file(name: &str) -> Arc<dyn WeightSource> {
 }
 
 fn parts() -> Vec<Part> {
-    FILES.map(|(key, name)| Part::of(key, "", file(name), "").takes([7, 3])).to_vec()
+    FILES
+        .map(|(key, name)| Part::of(key, "", file(name), "").takes(Footprint { unpacked: 7, mapped: 3, passing: 0 }))
+        .to_vec()
 }
 
 fn job(side: usize) -> Job {
@@ -38,7 +40,7 @@ fn a_model_is_opened_by_its_headers_and_loaded_as_it_is_placed() {
     assert!(opened.work(&job(32)).most() < opened.work(&job(64)).most());
     assert!(opened.fits(&job(32)).is_ok());
     assert!(matches!(opened.fits(&job(40)), Err(Error::Request { what: "width", .. })));
-    let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeSet::new() };
+    let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeMap::new() };
     assert_eq!(*opened.load(&placement).unwrap().card(), card);
 }
 

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use core_tensor::{Compute, Device, WeightSource, safetensors::Safetensors, values};
+use core_tensor::{Compute, Device, Footprint, WeightSource, safetensors::Safetensors, values};
 use diffusion_engine::{
     Cancel, Family, Hires, HiresSize, Inside, Job, Size, Txt2Img,
     family::{Part, Parts, Placement},
@@ -20,8 +20,9 @@ fn a_second_pass_is_that_of_the_references() {
         Arc::new(Safetensors::open(&fixtures::path(&format!("golden/tiny-dev/{name}.safetensors"))).unwrap())
     };
     let files = [("transformer", "transformer"), ("clip", "clip"), ("t5", "t5"), ("vae", "ae")];
-    let parts = files.map(|(key, name)| Part::of(key, "", file(name), "").takes([7, 3]));
-    let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeSet::new() };
+    let parts = files
+        .map(|(key, name)| Part::of(key, "", file(name), "").takes(Footprint { unpacked: 7, mapped: 3, passing: 0 }));
+    let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeMap::new() };
     let model = FluxFamily.open(Parts::of("tiny", parts)).unwrap().load(&placement).unwrap();
 
     let catalog = FluxFamily.register(diffusion_engine::Catalog::builtin()).unwrap();

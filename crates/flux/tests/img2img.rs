@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use core_tensor::{Compute, Device, WeightSource, safetensors::Safetensors, values};
+use core_tensor::{Compute, Device, Footprint, WeightSource, safetensors::Safetensors, values};
 use diffusion_engine::{
     Area, Cancel, Catalog, Encodings, Family, Fill, FromPictures, Inpaint, Inside, Job, Model, Origin, Raster, Run,
     Size, Txt2Img,
@@ -28,9 +28,9 @@ fn with_transformer(case: &str) -> Arc<dyn Model> {
         let case = if key == "transformer" { case } else { "tiny-dev" };
         let path = fixtures::path(&format!("golden/{case}/{name}.safetensors"));
         let file: Arc<dyn WeightSource> = Arc::new(Safetensors::open(&path).unwrap());
-        Part::of(key, "", file, "").takes([7, 3])
+        Part::of(key, "", file, "").takes(Footprint { unpacked: 7, mapped: 3, passing: 0 })
     };
-    let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeSet::new() };
+    let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeMap::new() };
     FluxFamily.open(Parts::of("tiny", FILES.map(part))).unwrap().load(&placement).unwrap()
 }
 

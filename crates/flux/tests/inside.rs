@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use core_tensor::{
-    Compute, Device, Latent, Residency, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values,
+    Compute, Device, Footprint, Latent, Residency, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor,
+    values,
 };
 use diffusion_engine::{
     Around, Cancel, Clock, Conditioned, Conditions, Error, Family, Guidance, Inside, Job, Model, Pass, Place,
@@ -158,9 +159,9 @@ fn model() -> Arc<dyn Model> {
     let part = |(key, name): (&str, &str)| {
         let path = path(&format!("golden/tiny-dev/{name}.safetensors"));
         let file: Arc<dyn WeightSource> = Arc::new(Safetensors::open(&path).unwrap());
-        Part::of(key, "", file, "").takes([7, 3])
+        Part::of(key, "", file, "").takes(Footprint { unpacked: 7, mapped: 3, passing: 0 })
     };
-    let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeSet::new() };
+    let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeMap::new() };
     FluxFamily.open(Parts::of("tiny", files.map(part))).unwrap().load(&placement).unwrap()
 }
 

@@ -17,8 +17,8 @@ use std::{
 };
 
 use core_tensor::{
-    Branch, Device, Error as TensorError, Form, Format, Layout, Manifest, Place, Residency, Stored, WeightSource,
-    Weights,
+    Branch, Device, Error as TensorError, Footprint, Form, Format, Layout, Manifest, Place, Residency, Stored,
+    WeightSource, Weights,
 };
 use diffusion_engine::{
     T5Tokenizer,
@@ -260,8 +260,14 @@ impl ModelFile {
         let agrees = config.map_or(Ok(()), |config| config.agrees(network, &w));
         let variant = network.variant_of(&w);
         let settings = config.map(ModelConfig::settings).unwrap_or_default();
-        let mut surveyed =
-            Surveyed { variant, fits: Ok(()), agrees, faults: vec![], bytes: [0; 2], read: BTreeSet::new() };
+        let mut surveyed = Surveyed {
+            variant,
+            fits: Ok(()),
+            agrees,
+            faults: vec![],
+            bytes: Footprint::default(),
+            read: BTreeSet::new(),
+        };
         match network.layout(&w, &settings) {
             Ok(layout) => surveyed.see(&w, layout, at, || {
                 std::mem::take(&mut *asked.names.lock().unwrap_or_else(PoisonError::into_inner))
@@ -298,8 +304,8 @@ pub(crate) struct Surveyed {
     pub(crate) agrees: Result<()>,
     /// Tensors that are missing or don't fit, at most [`MOST_FAULTS`].
     pub(crate) faults: Vec<TensorError>,
-    /// Bytes in memory, unpacked and with matrices left in the file.
-    pub(crate) bytes: [u64; 2],
+    /// What it takes of memory.
+    pub(crate) bytes: Footprint,
     /// The tensors that the network reads, by their names in the file.
     pub(crate) read: BTreeSet<String>,
 }

@@ -8,13 +8,13 @@ use std::{
     sync::Arc,
 };
 
-use core_tensor::{Compute, Place};
+use core_tensor::{Compute, Place, Residency};
 use diffusion_engine::{
     Error as RunError, Family, Job, Model, OpenedModel, TinyAutoencoder,
     family::{Duty, PartBytes, Parts, Placement, Work, work},
 };
 use lora::{Adapted, Dora, Target};
-use memory::{Bytes, Held, Part, Plan, Stage};
+use memory::{Bytes, Held, Part, Plan, Share, Stage};
 
 use crate::{
     Backend, Ceiling, Config, Error, Families, Note, Result,
@@ -185,11 +185,25 @@ impl Opened {
     /// What of a job is this model's, where its LoRAs have so many bytes and networks between its passes take so many, beside what the
     /// whole job and its process hold.
     pub(crate) fn plan(&self, job: &Job, loras: u64, enlarging: Bytes, shared: &[Part]) -> Result<Plan> {
-        let part = |PartBytes { key, unpacked, mapped, in_file, weights }| {
+        let has_own_memory = self.backend != Backend::Cpu;
+        let part = |PartBytes { key, unpacked, mapped, passing, in_file, weights }| {
+            // What always stays in its file passes while prompts are encoded, and the rest in every step.
+            let mapped =
+                if in_file || mapped == unpacked { mapped } else { unpacked.min(mapped.saturating_add(passing)) };
             let [unpacked, mapped, weights] = [unpacked, mapped, weights].map(Bytes);
-            Part { name: key, unpacked, mapped, in_file, weights }
+            // What a device does not hold is brought there in every step. On the CPU it is read where the system keeps it, with the very
+            // memory that a share would take.
+            let in_shares = has_own_memory && unpacked != mapped;
+            Part { name: key, unpacked, mapped, in_file, weights, in_shares }
         };
+        let parts = self.model.bytes();
+        let passing = parts.iter().filter(|part| part.in_file).map(|part| part.passing).max().unwrap_or(0);
         let Work { kept, mut stages } = self.model.work(job);
+        if passing > 0 {
+            let held = Held { name: "a matrix".to_owned(), bytes: Bytes(passing) };
+            let encode = |stage: &&mut Stage| [work::ENCODE, work::ENLARGE].contains(&&*stage.name);
+            stages.iter_mut().filter(encode).for_each(|stage| stage.holds.push(held.clone()));
+        }
         let kept = kept.into_iter().map(|held| Part::fixed(held.name, held.bytes));
         if let Some(preview) = &self.preview {
             let held =
@@ -217,14 +231,21 @@ impl Opened {
         // As they are stored and as they are multiplied with, in up to twice as much.
         let loras = Bytes(loras.saturating_mul(2));
         let loras = (loras.0 > 0).then(|| Part::fixed(LORAS, loras));
-        let parts = self.model.bytes().into_iter().map(part).chain(loras).chain(kept).chain(shared.iter().cloned());
+        let parts = parts.into_iter().map(part).chain(loras).chain(kept).chain(shared.iter().cloned());
         Ok(Plan::under(self.ceiling.bytes, parts.collect(), stages)?)
     }
 
     /// How a plan would have the model loaded.
     pub(crate) fn placement(&self, plan: &Plan) -> Placement {
-        let unpacked = plan.parts.iter().filter(|(part, unpacked)| *unpacked && part.has_a_choice());
-        let unpacked = unpacked.map(|(part, _)| part.name.clone()).collect();
+        let unpacked = plan.parts.iter().filter(|(part, _)| part.has_a_choice()).map(|(part, share)| {
+            let residency = match *share {
+                Share::All => Residency::Unpacked,
+                Share::UpTo(bytes) => Residency::UpTo(bytes.0),
+                Share::Nothing => Residency::Mapped,
+            };
+            (part.name.clone(), residency)
+        });
+        let unpacked = unpacked.collect();
         Placement { device: self.device.clone(), compute: self.compute, unpacked }
     }
 

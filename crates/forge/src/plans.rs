@@ -28,7 +28,7 @@ impl Plans {
         let mut together = Plan { parts: Vec::new(), stages: Vec::new() };
         for (i, (which, plan)) in all.iter().enumerate() {
             let counted = plan.parts.iter().filter(|(part, _)| i == 0 || !is_shared(part));
-            together.parts.extend(counted.map(|(part, unpacked)| (called(part, *which), *unpacked)));
+            together.parts.extend(counted.map(|(part, share)| (called(part, *which), *share)));
             // They work in turn.
             together.stages.extend(plan.stages.iter().cloned());
         }
@@ -67,14 +67,14 @@ fn called(part: &Part, of: Which) -> Part {
 
 #[cfg(test)]
 mod tests {
-    use memory::{Held, Stage};
+    use memory::{Held, Share, Stage};
 
     use super::*;
 
     #[test]
     fn models_that_fit_together_are_told_together_and_work_in_turn() {
         let plan = |unet: u64, work: u64| {
-            let part = |name: &str, size: u64| (Part::fixed(name, Bytes(size)), true);
+            let part = |name: &str, size: u64| (Part::fixed(name, Bytes(size)), Share::All);
             let stage = Stage { name: "sample".into(), holds: vec![Held { name: "maps".into(), bytes: Bytes(work) }] };
             Plan { parts: vec![part("unet", unet), part("process", 5)], stages: vec![stage] }
         };

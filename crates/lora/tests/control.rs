@@ -4,9 +4,11 @@
 
 mod source;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use core_tensor::{Compute, Device, Residency, Stored, WeightSource, Weights, safetensors::Safetensors, values};
+use core_tensor::{
+    Compute, Device, Footprint, Residency, Stored, WeightSource, Weights, safetensors::Safetensors, values,
+};
 use diffusion_engine::{
     Cancel, Catalog, Encodings, Error, Family, Inside, Job, Model, Raster, Run, Size, Txt2Img,
     family::{Duty, Part, Parts, Placement, Settings},
@@ -45,9 +47,12 @@ fn transformer(input: Option<Stored>) -> Arc<dyn WeightSource> {
 
 fn model(transformer: Arc<dyn WeightSource>) -> Arc<dyn Model> {
     let beside = [("clip", "clip"), ("t5", "t5"), ("vae", "ae")];
-    let parts = beside.map(|(key, name)| Part::of(key, "", open(name), "").takes([7, 3]));
-    let parts = [Part::of("transformer", "", transformer, "").takes([7, 3])].into_iter().chain(parts);
-    let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeSet::new() };
+    let parts = beside
+        .map(|(key, name)| Part::of(key, "", open(name), "").takes(Footprint { unpacked: 7, mapped: 3, passing: 0 }));
+    let parts = [Part::of("transformer", "", transformer, "").takes(Footprint { unpacked: 7, mapped: 3, passing: 0 })]
+        .into_iter()
+        .chain(parts);
+    let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeMap::new() };
     FluxFamily.open(Parts::of("tiny", parts)).unwrap().load(&placement).unwrap()
 }
 

@@ -5,7 +5,7 @@
 mod plan;
 mod report;
 
-pub use plan::{Held, Part, Plan, Stage};
+pub use plan::{Held, Part, Plan, Share, Stage};
 pub use report::{DeviceReport, MemoryReport};
 
 use std::{fmt, str::FromStr};

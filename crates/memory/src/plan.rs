@@ -13,17 +13,34 @@ pub struct Part {
     pub in_file: bool,
     /// What all of its parameters would take if they were unpacked; nothing for what has none.
     pub weights: Bytes,
+    /// Whether some of it can be unpacked and the rest left in its file, to the byte as far as a plan goes.
+    pub in_shares: bool,
+}
+
+/// How much of a part is unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// All of it.
+    All,
+    /// What takes so much, beside what it takes in any case.
+    UpTo(Bytes),
+    /// Nothing.
+    Nothing,
 }
 
 impl Part {
     /// What takes the same in any case.
     pub fn fixed(name: impl Into<String>, bytes: Bytes) -> Self {
-        Self { name: name.into(), unpacked: bytes, mapped: bytes, in_file: false, weights: Bytes(0) }
+        Self { name: name.into(), unpacked: bytes, mapped: bytes, in_file: false, weights: Bytes(0), in_shares: false }
     }
 
-    /// What it takes where it is unpacked, or where it is not.
-    pub fn bytes(&self, unpacked: bool) -> Bytes {
-        if unpacked { self.unpacked } else { self.mapped }
+    /// What it takes where so much of it is unpacked.
+    pub fn bytes(&self, share: Share) -> Bytes {
+        match share {
+            Share::All => self.unpacked,
+            Share::UpTo(more) => Bytes(self.mapped.0.saturating_add(more.0)),
+            Share::Nothing => self.mapped,
+        }
     }
 
     /// Whether it can be left in its file.
@@ -57,30 +74,38 @@ impl Stage {
     }
 }
 
-/// What a run holds: its parts all the time, of which some are unpacked, and the stages in turn.
+/// What a run holds: its parts all the time, of which some are unpacked or some of one, and the stages in turn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Each part, and whether it is unpacked.
-    pub parts: Vec<(Part, bool)>,
+    /// Each part, and how much of it is unpacked.
+    pub parts: Vec<(Part, Share)>,
     /// The stages in their order.
     pub stages: Vec<Stage>,
 }
 
 impl Plan {
-    /// Unpacks what fits: all parts if it can, otherwise it leaves the largest in their files, one after the other.
+    /// Unpacks what fits: all parts if it can, otherwise it leaves the largest in their files, one after the other. Of those that can be
+    /// unpacked in shares, the last one gets what is left then.
     ///
     /// # Errors
     /// [`Error::TooLittle`] if the run doesn't fit even when all parts stay in their files.
     pub fn under(ceiling: Bytes, parts: Vec<Part>, stages: Vec<Stage>) -> Result<Self, Error> {
-        let mut plan = Self { parts: parts.into_iter().map(|part| (part, true)).collect(), stages };
+        let mut plan = Self { parts: parts.into_iter().map(|part| (part, Share::All)).collect(), stages };
+        let mut last = None;
         while plan.total() > ceiling {
-            let largest = (plan.parts.iter_mut())
-                .filter(|(part, unpacked)| *unpacked && part.has_a_choice())
-                .max_by_key(|(part, _)| part.unpacked);
-            let Some((_, unpacked)) = largest else {
+            let largest = (plan.parts.iter_mut().enumerate())
+                .filter(|(_, (part, share))| *share == Share::All && part.has_a_choice())
+                .max_by_key(|(_, (part, _))| part.unpacked);
+            let Some((place, (_, share))) = largest else {
                 return Err(Error::TooLittle { needed: plan.total(), ceiling, parts: plan.described() });
             };
-            *unpacked = false;
+            *share = Share::Nothing;
+            last = Some(place);
+        }
+        let left = ceiling.0 - plan.total().0;
+        let last = last.and_then(|place| plan.parts.get_mut(place)).filter(|(part, _)| part.in_shares && left > 0);
+        if let Some((_, share)) = last {
+            *share = Share::UpTo(Bytes(left));
         }
         Ok(plan)
     }
@@ -98,7 +123,7 @@ impl Plan {
 
     /// What the parts hold together.
     pub fn resident(&self) -> Bytes {
-        sum(self.parts.iter().map(|(part, unpacked)| part.bytes(*unpacked)))
+        sum(self.parts.iter().map(|(part, share)| part.bytes(*share)))
     }
 
     /// The stage that holds the most.
@@ -107,13 +132,13 @@ impl Plan {
         self.stages.iter().rev().max_by_key(|stage| stage.total())
     }
 
-    /// Whether the part of this name is unpacked.
-    pub fn unpacks(&self, name: &str) -> bool {
-        self.parts.iter().any(|(part, unpacked)| part.name == name && *unpacked)
+    /// How much of the part of this name is unpacked; nothing of one that it has not.
+    pub fn unpacks(&self, name: &str) -> Share {
+        self.parts.iter().find(|(part, _)| part.name == name).map_or(Share::Nothing, |(_, share)| *share)
     }
 
     fn described(&self) -> String {
-        let parts = self.parts.iter().map(|(part, unpacked)| format!("{} {}", part.name, part.bytes(*unpacked)));
+        let parts = self.parts.iter().map(|(part, share)| format!("{} {}", part.name, part.bytes(*share)));
         let stage = self.largest().map(|stage| format!("{} {}", stage.name, stage.total()));
         parts.chain(stage).collect::<Vec<_>>().join(", ")
     }
@@ -142,8 +167,29 @@ mod tests {
     fn the_largest_part_stays_in_its_file_first() {
         let parts = vec![part("a", 100, 1), part("b", 450, 5), part("c", 300, 3)];
         let plan = Plan::under(Bytes(500 * MIB), parts, Vec::new()).unwrap();
-        assert!(plan.unpacks("a") && !plan.unpacks("b") && plan.unpacks("c"));
+        assert_eq!(
+            ["a", "b", "c", "d"].map(|name| plan.unpacks(name)),
+            [Share::All, Share::Nothing, Share::All, Share::Nothing]
+        );
         assert_eq!(plan.total(), Bytes(405 * MIB));
+    }
+
+    #[test]
+    fn what_is_left_goes_to_the_last_part_that_stays_in_its_file_where_it_takes_shares() {
+        let in_shares = |part: Part| Part { in_shares: true, ..part };
+        let parts = || vec![part("a", 100, 1), in_shares(part("b", 450, 5)), in_shares(part("c", 300, 3))];
+        let under = |ceiling: u64| Plan::under(Bytes(ceiling * MIB), parts(), vec![stage("encode", &[("blocks", 7)])]);
+        let shares = |plan: &Plan| ["a", "b", "c"].map(|name| plan.unpacks(name));
+        let plan = under(500).unwrap();
+        assert_eq!(shares(&plan), [Share::All, Share::UpTo(Bytes(88 * MIB)), Share::All]);
+        assert_eq!(plan.total(), Bytes(500 * MIB));
+        let plan = under(150).unwrap();
+        assert_eq!(shares(&plan), [Share::All, Share::Nothing, Share::UpTo(Bytes(35 * MIB))]);
+        assert_eq!(plan.total(), Bytes(150 * MIB));
+        // Nothing is left, or the last one takes no shares.
+        assert_eq!(shares(&under(115).unwrap()), [Share::All, Share::Nothing, Share::Nothing]);
+        assert_eq!(shares(&under(100).unwrap()), [Share::Nothing; 3]);
+        assert_eq!(shares(&under(857).unwrap()), [Share::All; 3]);
     }
 
     #[test]

@@ -150,7 +150,8 @@ fn a_matrix_of_integers_takes_what_it_takes_in_its_file() {
         let source = One::of(Stored::of_bytes(format, vec![d_out, d_in], bytes).unwrap());
         let layout = Layout::of(|l| l.unbiased("", d_in, d_out));
         let weights = Weights::of(&source, &Device::flex(), Residency::Unpacked).laid_out(layout);
-        let [as_integers, f32] = [Compute::Integers, Compute::F32].map(|compute| weights.bytes(Place::Cpu(compute))[0]);
+        let [as_integers, f32] =
+            [Compute::Integers, Compute::F32].map(|compute| weights.bytes(Place::Cpu(compute)).unpacked);
         assert!(if is_integers { as_integers == in_file } else { as_integers == f32 }, "{format}: {as_integers}");
     }
 }

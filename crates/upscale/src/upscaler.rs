@@ -54,7 +54,7 @@ impl Outline {
             let w = w.laid_out(layout);
             match w.faults().next() {
                 Some(fault) => Err(fault),
-                None => Ok(w.bytes(at)[0]),
+                None => Ok(w.bytes(at).unpacked),
             }
         };
         let (dimensions, bytes) = match Architecture::of(source)? {

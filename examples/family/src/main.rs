@@ -60,7 +60,7 @@ impl OpenedModel for Opened {
         vec![PartBytes::unpacked(&self.1)]
     }
     fn work(&self, job: &Job) -> Work {
-        Work::of(job, &self.0).then(work::DECODE, [("the pictures", self.1.bytes()[0])])
+        Work::of(job, &self.0).then(work::DECODE, [("the pictures", self.1.bytes().unpacked)])
     }
     fn load(&self, at: &Placement) -> Result<Arc<dyn Model>> {
         let pictures = self.1.load(at, Residency::Unpacked, |w| {

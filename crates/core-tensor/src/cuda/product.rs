@@ -7,6 +7,7 @@ use super::{
     View,
     kernel::{Args, Kernel, Text, activation, bits, element},
     rows::cast,
+    takes,
 };
 use crate::Tensor;
 
@@ -31,13 +32,18 @@ pub(crate) struct After<'a, const D: usize> {
     pub(crate) residual: Option<&'a Tensor<D>>,
 }
 
+/// Whether there is a kernel for products of `[…, d_in]` and a matrix.
+pub(crate) fn multiplies<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dims()[D - 1].is_multiple_of(UNIT) && takes(x)
+}
+
 /// `[…, d_in]` times a matrix `[d_out, d_in]`; `None` where there is no kernel for it.
 pub(crate) fn linear<const D: usize>(x: &Tensor<D>, w: &Tensor<2>, after: After<D>) -> Option<Tensor<D>> {
-    let (x, w) = (View::of(x)?, View::of(w)?);
-    let [n, k] = w.dims();
-    if !k.is_multiple_of(UNIT) {
+    if !multiplies(x) {
         return None;
     }
+    let (x, w) = (View::of(x)?, View::of(w)?);
+    let [n, k] = w.dims();
     let mut shape: [usize; D] = x.dims();
     let m: usize = shape[..D - 1].iter().product();
     shape[D - 1] = n;

@@ -86,8 +86,9 @@ impl Linear {
 
     /// The product and what follows it in a kernel's own pass over the result; `None` where no kernel has one.
     fn fused<const D: usize>(&self, x: &Tensor<D>, then: Then<D>) -> Option<Tensor<D>> {
-        if let Some(Matrix::Dense(w)) = self.weight.alone() {
-            return self.on_device(x, w, then);
+        let own = self.weight.alone().filter(|_| cuda::multiplies(x));
+        if let Some(w) = own.and_then(Matrix::on_device) {
+            return self.on_device(x, &w, then);
         }
         let beside = self.weight.beside();
         let weight = beside.for_kernels(self.weight.own())?;

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use burn::tensor::{module, ops::ConvOptions};
 use kernels::{Activation, Affines, Compute, ConvEpilogue, MapOrder, PackedConv, Prologue};
 
-use super::{
-    Beside, Factor, PANEL, Residency, Stored, Weight, computed::Origin, matrix::F32, stored::FLOATS, weight::PAIR,
-};
+use super::{Beside, Factor, PANEL, Stored, Weight, computed::Origin, matrix::F32, stored::FLOATS, weight::PAIR};
 use crate::{
     Device, Tensor,
     cpu::{self, PLANES, Values},
     cuda::{self, Window},
+    device::lasting,
     tensor,
 };
 
@@ -38,20 +37,17 @@ pub(crate) enum Parameters {
 }
 
 impl Convolution {
-    /// A convolution of a format whose values can be read, held as a residency says.
-    pub(super) fn held(stored: Stored, device: &Device, residency: Residency, compute: Compute) -> Self {
+    /// A convolution of a format whose values can be read, unpacked or left where it is stored.
+    pub(super) fn held(stored: Stored, device: &Device, is_unpacked: bool, compute: Compute) -> Self {
         let kernel = stored.shape()[2];
-        let parameters = match residency {
-            Residency::Mapped => return Self::computed(Origin::Stored(stored), kernel, device, compute),
-            Residency::Unpacked => {
-                let held = match cpu::is(device) {
-                    true => Parameters::Panels(packed(&stored, compute)),
-                    false => on_device(&stored, device, compute),
-                };
-                stored.give_back();
-                held
-            }
+        if !is_unpacked {
+            return Self::computed(Origin::Stored(stored), kernel, device, compute);
+        }
+        let parameters = match cpu::is(device) {
+            true => Parameters::Panels(packed(&stored, compute)),
+            false => lasting(device, || on_device(&stored, device, compute)),
         };
+        stored.give_back();
         Self { parameters, kernel, stride: 1 }
     }
 

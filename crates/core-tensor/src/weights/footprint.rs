@@ -16,6 +16,42 @@ pub enum Place {
     Device(Compute),
 }
 
+/// What layers hold of memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Where all of it is unpacked.
+    pub unpacked: u64,
+    /// Where what inputs are multiplied with stays in its file.
+    pub mapped: u64,
+    /// What is brought to a device at a time of what stays in its file: the largest of it. Nothing on the CPU, whose kernels read the file.
+    pub passing: u64,
+}
+
+impl Footprint {
+    /// What takes the same in any case.
+    pub(super) fn fixed(bytes: u64) -> Self {
+        Self { unpacked: bytes, mapped: bytes, passing: 0 }
+    }
+
+    /// Of what takes memory only where it is unpacked.
+    pub(super) fn either(bytes: u64, at: Place) -> Self {
+        let passing = match at {
+            Place::Cpu(_) => 0,
+            Place::Device(_) => bytes,
+        };
+        Self { unpacked: bytes, mapped: 0, passing }
+    }
+
+    /// Of both, of which only one is brought to a device at a time.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            unpacked: self.unpacked.saturating_add(other.unpacked),
+            mapped: self.mapped.saturating_add(other.mapped),
+            passing: self.passing.max(other.passing),
+        }
+    }
+}
+
 /// Bytes of a number.
 fn width(compute: Compute) -> u64 {
     match compute {
@@ -114,6 +150,44 @@ mod tests {
     };
 
     #[test]
+    fn what_has_room_is_unpacked_in_order_and_the_rest_stays_in_its_file() {
+        let values = vec![0.5; 640 * 64];
+        let matrix = || Stored::of(&values, vec![640, 64]);
+        let source = Memory::of([
+            ("first.weight", matrix()),
+            ("second.weight", matrix()),
+            ("filter.weight", Stored::of(&values[..8 * 8 * 9], vec![8, 8, 3, 3])),
+            ("both.weight", matrix()),
+        ]);
+        let layout = || {
+            Layout::of(|l| {
+                l.unbiased("first", 64, 640);
+                l.unbiased("second", 64, 640);
+                l.unbiased_convolution("filter", 8, 8, 3);
+                l.stacked("both", 64, &[480, 160]);
+            })
+        };
+        let at = Place::Cpu(Compute::F32);
+        let [whole, part] = [640, 160].map(|rows| super::matrix(Format::F32, at, [rows, 64]));
+        let filter = super::convolution(at, [8, 8, 3]);
+        let held = |room: u64| {
+            let w = Weights::of(&source, &Device::flex(), Residency::UpTo(room)).laid_out(layout());
+            let is_mapped = |m: &crate::Weight<Matrix>| matches!(m.alone(), Some(Matrix::Mapped(_)));
+            let [first, second] = ["first.weight", "second.weight"].map(|name| is_mapped(&w.matrix(name).unwrap()));
+            let filter = w.convolution("filter.weight").unwrap();
+            let filter = matches!(filter.alone().map(|c| &c.parameters), Some(Parameters::Mapped(_)));
+            let [upper, lower] = w.matrices("both.weight").unwrap().map(|m| is_mapped(&m));
+            [first, second, filter, upper, lower]
+        };
+        assert_eq!(held(0), [true; 5]);
+        assert_eq!(held(whole), [false, true, true, true, true]);
+        assert_eq!(held(whole + filter), [false, true, false, true, true]);
+        assert_eq!(held(whole + filter + part), [false, true, false, true, false]);
+        assert_eq!(held(3 * whole + filter), [false; 5]);
+        assert_eq!(held(u64::MAX), [false; 5]);
+    }
+
+    #[test]
     fn what_a_layout_counts_is_what_layers_take() {
         for (rows, columns, kernel) in [(1, 1, 1), (1, 700, 3), (33, 5, 3), (64, 64, 1), (31, 97, 3)] {
             let values = vec![0.5; rows * columns * kernel * kernel];
@@ -130,21 +204,16 @@ mod tests {
                 let Some(Matrix::Panels(packed)) = matrix.matrix("matrix.weight").unwrap().alone().cloned() else {
                     panic!()
                 };
-                assert_eq!(
-                    matrix.bytes(Place::Cpu(compute)),
-                    [packed.bytes() as u64, 0],
-                    "{rows} {columns} {compute:?}"
-                );
+                let expected = Footprint { unpacked: packed.bytes() as u64, ..Footprint::default() };
+                assert_eq!(matrix.bytes(Place::Cpu(compute)), expected, "{rows} {columns} {compute:?}");
                 let convolution = filter.convolution("filter.weight").unwrap();
                 let Some(Parameters::Panels(packed)) = convolution.alone().map(|c| &c.parameters) else { panic!() };
                 let bias = 4 * rows as u64;
-                assert_eq!(
-                    filter.bytes(Place::Cpu(compute)),
-                    [packed.bytes() as u64 + bias, bias],
-                    "{rows} {columns} {kernel}"
-                );
-                let width = if compute == Compute::F32 { 4 } else { 2 };
-                assert_eq!(matrix.bytes(Place::Device(compute)), [width * (rows * columns) as u64, 0]);
+                let expected = Footprint { unpacked: packed.bytes() as u64 + bias, mapped: bias, passing: 0 };
+                assert_eq!(filter.bytes(Place::Cpu(compute)), expected, "{rows} {columns} {kernel}");
+                let bytes = if compute == Compute::F32 { 4 } else { 2 } * (rows * columns) as u64;
+                let expected = Footprint { unpacked: bytes, mapped: 0, passing: bytes };
+                assert_eq!(matrix.bytes(Place::Device(compute)), expected);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt::Display};
 
-use super::{Format, Place, footprint};
+use super::{Footprint, Format, Place, footprint};
 
 /// A tensor that a network needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,18 +32,20 @@ pub enum Kind {
 }
 
 impl Need {
-    /// Bytes that a layer holds of it in memory, unpacked and with as much as possible left in its file.
-    pub(super) fn bytes(&self, format: Format, at: Place) -> [u64; 2] {
+    /// What a layer holds of it in memory.
+    pub(super) fn bytes(&self, format: Format, at: Place) -> Footprint {
         let floats = footprint::floats(&self.shape);
         match (&self.kind, &*self.shape) {
-            (Kind::Parameter, _) => [floats; 2],
+            (Kind::Parameter, _) => Footprint::fixed(floats),
             (Kind::Matrix { rows }, &[_, d_in]) => {
-                let of_rows = |&rows| footprint::matrix(format, at, [rows, d_in]);
-                [rows.iter().map(of_rows).fold(0, u64::saturating_add), 0]
+                let of_rows = |&rows| Footprint::either(footprint::matrix(format, at, [rows, d_in]), at);
+                rows.iter().map(of_rows).fold(Footprint::default(), Footprint::and)
             }
-            (Kind::Convolution, &[c_out, c_in, kernel, _]) => [footprint::convolution(at, [c_out, c_in, kernel]), 0],
-            (Kind::Matrix { .. } | Kind::Convolution, _) => [floats, 0],
-            (Kind::Table, _) => [0, 0],
+            (Kind::Convolution, &[c_out, c_in, kernel, _]) => {
+                Footprint::either(footprint::convolution(at, [c_out, c_in, kernel]), at)
+            }
+            (Kind::Matrix { .. } | Kind::Convolution, _) => Footprint::either(floats, at),
+            (Kind::Table, _) => Footprint::default(),
         }
     }
 }

@@ -5,13 +5,14 @@ use std::{ops::Range, sync::Arc};
 use kernels::{Compute, Epilogue, IntegerMatrix, KeptMatrix, MatrixRef, PackedMatrix, PackedPair, RowSource, WithPair};
 
 use super::{
-    Beside, Factor, Format, PANEL, Product, Residency, Stored, Weight, computed::Origin, joined::Factors,
-    stored::FLOATS, weight::PAIR,
+    Beside, Factor, Format, PANEL, Product, Stored, Weight, computed::Origin, joined::Factors, stored::FLOATS,
+    weight::PAIR,
 };
 use crate::{
     Device, Tensor,
     cpu::{self, Rows, Values},
     cuda::{self, After},
+    device::lasting,
     tensor,
 };
 
@@ -28,18 +29,15 @@ pub enum Matrix {
 }
 
 impl Matrix {
-    /// A matrix of a format whose values can be read, held as a residency says.
-    pub(super) fn held(stored: Stored, device: &Device, residency: Residency, compute: Compute) -> Self {
-        let held = match residency {
-            Residency::Mapped => {
-                return Self::computed(Origin::Stored(stored), device, compute);
-            }
-            // They are multiplied as they are stored, so that nothing is gained by holding them in another way.
-            Residency::Unpacked if are_integers(&stored, device, compute) => {
-                return Self::computed(Origin::Stored(stored), device, compute);
-            }
-            Residency::Unpacked if cpu::is(device) => Self::Panels(packed(&stored, compute)),
-            Residency::Unpacked => Self::Dense(dense(&stored, device, compute)),
+    /// A matrix of a format whose values can be read, unpacked or left where it is stored.
+    pub(super) fn held(stored: Stored, device: &Device, is_unpacked: bool, compute: Compute) -> Self {
+        // Integers are multiplied as they are stored, so that nothing is gained by holding them in another way.
+        if !is_unpacked || are_integers(&stored, device, compute) {
+            return Self::computed(Origin::Stored(stored), device, compute);
+        }
+        let held = match cpu::is(device) {
+            true => Self::Panels(packed(&stored, compute)),
+            false => Self::Dense(lasting(device, || dense(&stored, device, compute))),
         };
         stored.give_back();
         held
@@ -51,7 +49,7 @@ impl Matrix {
         if !cpu::is(device) {
             return Factors::Each(factors.map(|factor| {
                 let shape = factor.shape()[..2].to_vec();
-                Self::held(factor.clone().reshape(shape), device, Residency::Unpacked, compute)
+                Self::held(factor.clone().reshape(shape), device, true, compute)
             }));
         }
         let [down, up] = factors;
@@ -78,6 +76,15 @@ impl Matrix {
         }
     }
 
+    /// On a device that is not the CPU, its values there: brought there now where they stay in their file.
+    pub(crate) fn on_device(&self) -> Option<Tensor<2>> {
+        match self {
+            Self::Dense(w) => Some(w.clone()),
+            Self::Mapped(mapped) => mapped.on_device(),
+            Self::Panels(_) => None,
+        }
+    }
+
     /// The same where its format has a product of its own, too, which knows nothing of what is beside it.
     pub(super) fn in_kernels(&self) -> Option<MatrixRef<'_>> {
         match self {
@@ -92,7 +99,7 @@ impl Factor<2> for Matrix {
     /// `x · selfᵀ`: `[n, in]` to `[n, out]`.
     fn product(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Dense(w) => cuda::linear(&x, w, After::default()).unwrap_or_else(|| of_burn(x, w)),
+            Self::Dense(w) => of_device(x, w),
             Self::Panels(w) => multiply(w, &x, Epilogue::default()),
             Self::Mapped(w) => w.product(&x),
         }
@@ -152,9 +159,10 @@ fn dense(stored: &Stored, device: &Device, compute: Compute) -> Tensor<2> {
     own.unwrap_or_else(|| tensor(stored.to_f32().expect(FLOATS), shape, device))
 }
 
-/// The product of Burn's, in the number format of the matrix.
-fn of_burn(x: Tensor<2>, w: &Tensor<2>) -> Tensor<2> {
-    x.cast(w.dtype()).matmul(w.clone().transpose())
+/// The product on a device, in the number format of the matrix; Burn's where there is no kernel of ours.
+fn of_device(x: Tensor<2>, w: &Tensor<2>) -> Tensor<2> {
+    let product = cuda::linear(&x, w, After::default());
+    product.unwrap_or_else(|| x.cast(w.dtype()).matmul(w.clone().transpose()))
 }
 
 /// A matrix that stays in its file, or is computed, and is unpacked some rows at a time.
@@ -191,7 +199,16 @@ impl MappedMatrix {
         Some((stored, product))
     }
 
+    /// All of it, brought to the device; `None` on the CPU.
+    fn on_device(&self) -> Option<Tensor<2>> {
+        let whole = || self.origin.rows(0..self.origin.height());
+        (!cpu::is(&self.device)).then(|| dense(&whole(), &self.device, self.compute))
+    }
+
     fn product(&self, x: &Tensor<2>) -> Tensor<2> {
+        if let Some(w) = self.on_device() {
+            return of_device(x.clone(), &w);
+        }
         let parts = match (self.product_of_format(), self.in_kernels()) {
             (Some((stored, product)), _) => {
                 stored.segments().map(|matrix| self.fused(stored.format(), product, matrix, x)).collect()
@@ -199,21 +216,14 @@ impl MappedMatrix {
             (None, Some(matrix)) => return multiply(matrix, x, Epilogue::default()),
             (None, None) => {
                 let out = self.origin.height();
-                // What goes to another device goes there whole: fewer and larger products.
-                let step = if cpu::is(&self.device) { PANEL } else { out };
-                let panels = (0..out).step_by(step);
-                panels.map(|row| self.panel(x, row..(row + step).min(out))).collect()
+                (0..out).step_by(PANEL).map(|row| self.panel(x, row..(row + PANEL).min(out))).collect()
             }
         };
         Tensor::cat(parts, 1)
     }
 
     fn panel(&self, x: &Tensor<2>, rows: Range<usize>) -> Tensor<2> {
-        let stored = self.origin.rows(rows);
-        if cpu::is(&self.device) {
-            return multiply(&packed(&stored, self.compute), x, Epilogue::default());
-        }
-        Matrix::Dense(dense(&stored, &self.device, self.compute)).product(x.clone())
+        multiply(&packed(&self.origin.rows(rows), self.compute), x, Epilogue::default())
     }
 
     fn fused(&self, format: Format, product: Product, matrix: &[u8], x: &Tensor<2>) -> Tensor<2> {

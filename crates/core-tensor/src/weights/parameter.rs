@@ -11,7 +11,7 @@ use super::{
     stored::{FLOATS, WHOLE_ROWS},
     weight::add_rows,
 };
-use crate::{Device, Error, Tensor, tensor};
+use crate::{Device, Error, Tensor, device::lasting, tensor};
 
 /// A bias, a norm's scale or another tensor that a layer reads whole, f32: `value + Σ strength · scale · difference`. Clones share what
 /// is added.
@@ -50,7 +50,7 @@ impl<const D: usize> Parameter<D> {
     ) -> Result<Self, Error> {
         let differences = Differences { of, shape, device: device.clone(), all: RwLock::default() };
         differences.put("", branches)?;
-        let value = tensor(stored.to_f32().expect(FLOATS), shape, device);
+        let value = lasting(device, || tensor(stored.to_f32().expect(FLOATS), shape, device));
         Ok(Self { value, differences: Arc::new(differences) })
     }
 

@@ -1,18 +1,27 @@
 //! A view of a source, from which layers are built.
 
-use std::{fmt::Display, ops::Range, sync::Arc};
+use std::{
+    fmt::Display,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use kernels::Compute;
 
 use super::{
-    Convolution, Kind, Layout, Matrix, Need, PANEL, Parameter, Place, Residency, Stored, Table, Weight, WeightSource,
+    Convolution, Footprint, Kind, Layout, Matrix, Need, PANEL, Parameter, Place, Residency, Stored, Table, Weight,
+    WeightSource,
     branches::{self, Hold, HoldPair},
     computed::Origin,
     convolution::strided,
+    footprint,
     joined::Factors,
     stored::WHOLE_ROWS,
 };
-use crate::{Device, Error};
+use crate::{Device, Error, cpu};
 
 /// The longest prefix that a mark is looked for behind: it comes back in every message about its tensors.
 const LONGEST_PREFIX: usize = 256;
@@ -31,7 +40,8 @@ pub struct Weights<'a> {
     root: String,
     prefix: String,
     device: Device,
-    residency: Residency,
+    /// Bytes that may be unpacked still, by all views of one source.
+    room: Arc<AtomicU64>,
     compute: Compute,
 }
 
@@ -45,7 +55,12 @@ impl<'a> Weights<'a> {
     /// The whole of a source.
     pub fn of(source: &'a dyn WeightSource, device: &Device, residency: Residency) -> Self {
         let (root, prefix) = (String::new(), String::new());
-        Self { source, layout: None, root, prefix, device: device.clone(), residency, compute: Compute::F32 }
+        let room = Arc::new(AtomicU64::new(match residency {
+            Residency::Unpacked => u64::MAX,
+            Residency::UpTo(bytes) => bytes,
+            Residency::Mapped => 0,
+        }));
+        Self { source, layout: None, root, prefix, device: device.clone(), room, compute: Compute::F32 }
     }
 
     /// The same, for layers that compute in another number format than f32 where they are on the CPU.
@@ -145,12 +160,11 @@ impl<'a> Weights<'a> {
         self.needs().iter().filter_map(|need| self.source.read(&format!("{}{}", self.root, need.name)).ok())
     }
 
-    /// Bytes that the layout's layers hold in memory, unpacked and with what is multiplied with left in its file. Tables always
-    /// stay in their file.
-    pub fn bytes(&self, at: Place) -> [u64; 2] {
+    /// What the layout's layers hold in memory. Tables always stay in their file.
+    pub fn bytes(&self, at: Place) -> Footprint {
         let form = |need: &Need| self.source.manifest().get(&format!("{}{}", self.root, need.name));
         let bytes = self.needs().iter().filter_map(|need| Some(need.bytes(form(need)?.format, at)));
-        bytes.fold([0, 0], |[u, m], [unpacked, mapped]| [u.saturating_add(unpacked), m.saturating_add(mapped)])
+        bytes.fold(Footprint::default(), Footprint::and)
     }
 
     /// Whether the layout has a tensor.
@@ -222,7 +236,10 @@ impl<'a> Weights<'a> {
     /// As [`Weights::parameter`]; [`Error::Undeclared`] where the layout has another number of them.
     pub fn matrices<const N: usize>(&self, name: &str) -> Result<[Weight<Matrix>; N], Error> {
         let (_, stored) = self.taken(name, |kind| matches!(kind, Kind::Matrix { .. }))?;
-        self.parts(name, |rows| self.rows_of(name, &stored, rows, self.residency))
+        self.parts(name, |rows| {
+            let bytes = footprint::matrix(stored.format(), self.place(), [rows.len(), stored.shape()[1]]);
+            self.rows_of(name, &stored, rows, self.is_unpacked(bytes))
+        })
     }
 
     /// A matrix that no file has: nothing but what is put into it by this name, zeros without.
@@ -232,7 +249,7 @@ impl<'a> Weights<'a> {
     pub fn branches_alone(&self, name: &str, shape: [usize; 2]) -> Result<Weight<Matrix>, Error> {
         let [d_out, d_in] = shape;
         let zeros = Stored::of(&vec![0.0; d_out * d_in], shape.to_vec());
-        self.rows_of(name, &zeros, 0..d_out, Residency::Unpacked)
+        self.rows_of(name, &zeros, 0..d_out, true)
     }
 
     /// Rows of a matrix, and what is added to them.
@@ -241,13 +258,13 @@ impl<'a> Weights<'a> {
         name: &str,
         stored: &Stored,
         rows: Range<usize>,
-        residency: Residency,
+        is_unpacked: bool,
     ) -> Result<Weight<Matrix>, Error> {
         let (device, compute) = (self.device.clone(), self.compute);
         let hold = move |factor: &Origin| match factor {
             Origin::Stored(factor) => {
                 let [d_out, d_in] = [factor.shape()[0], factor.shape()[1]];
-                Matrix::held(factor.clone().reshape(vec![d_out, d_in]), &device, Residency::Unpacked, compute)
+                Matrix::held(factor.clone().reshape(vec![d_out, d_in]), &device, true, compute)
             }
             computed @ Origin::Computed { .. } => Matrix::computed(computed.clone(), &device, compute),
         };
@@ -255,7 +272,7 @@ impl<'a> Weights<'a> {
         let device = self.device.clone();
         let hold_pair: HoldPair<_> = Box::new(move |factors, _| Matrix::pair(factors, &device, compute));
         let own = stored.rows(rows.clone()).expect(WHOLE_ROWS);
-        let own = Matrix::held(own, &self.device, residency, self.compute);
+        let own = Matrix::held(own, &self.device, is_unpacked, self.compute);
         self.weight(name, stored, rows, own, (hold, hold_pair))
     }
 
@@ -267,10 +284,12 @@ impl<'a> Weights<'a> {
         let (need, stored) = self.taken(name, |kind| *kind == Kind::Convolution)?;
         let (device, compute, kernel) = (self.device.clone(), self.compute, need.shape[2]);
         let hold = move |factor: &Origin| match factor {
-            Origin::Stored(factor) => Convolution::held(factor.clone(), &device, Residency::Unpacked, compute),
+            Origin::Stored(factor) => Convolution::held(factor.clone(), &device, true, compute),
             computed @ Origin::Computed { .. } => Convolution::computed(computed.clone(), kernel, &device, compute),
         };
-        let own = Convolution::held(stored.clone(), &self.device, self.residency, self.compute);
+        let [c_out, c_in] = [need.shape[0], need.shape[1]];
+        let is_unpacked = self.is_unpacked(footprint::convolution(self.place(), [c_out, c_in, kernel]));
+        let own = Convolution::held(stored.clone(), &self.device, is_unpacked, self.compute);
         let hold = move |factors: &[Origin], stride| strided(factors.iter().map(&hold).collect(), kernel, stride);
         let pair = hold.clone();
         let hold_pair = move |factors: [&Stored; 2], stride| {
@@ -278,6 +297,18 @@ impl<'a> Weights<'a> {
             Factors::Each(factors.try_into().unwrap_or_else(|_| unreachable!("one for each factor")))
         };
         self.weight(name, &stored, 0..need.shape[0], own, (Box::new(hold), Box::new(hold_pair)))
+    }
+
+    /// Where layers are held, and what they are multiplied in.
+    fn place(&self) -> Place {
+        if cpu::is(&self.device) { Place::Cpu(self.compute) } else { Place::Device(self.compute) }
+    }
+
+    /// Whether there is room for so many bytes more, which are taken then.
+    fn is_unpacked(&self, bytes: u64) -> bool {
+        // What has no limit is not used up.
+        let left = |room: u64| if room == u64::MAX { Some(room) } else { room.checked_sub(bytes) };
+        self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
     }
 
     /// Rows of a tensor that inputs are multiplied with, and what is added to them.

@@ -66,7 +66,7 @@ pub fn encoder_bytes(part: &Part, config: &VaeConfig) -> Result<u64, Error> {
         if let Some(fault) = both.faults().next() {
             return Err(fault.into());
         }
-        let [[both, _], [decoder, _]] = [both, of(VaeDimensions::of(w, config.groups())?)].map(|w| w.bytes(at));
+        let [both, decoder] = [both, of(VaeDimensions::of(w, config.groups())?)].map(|w| w.bytes(at).unpacked);
         Ok(both.saturating_sub(decoder))
     })
 }

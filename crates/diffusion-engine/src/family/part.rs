@@ -1,6 +1,6 @@
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use core_tensor::{Compute, Device, Layout, Manifest, Residency, WeightSource, Weights};
+use core_tensor::{Compute, Device, Footprint, Layout, Manifest, Residency, WeightSource, Weights};
 use serde::de::DeserializeOwned;
 
 use super::{Network, Settings};
@@ -15,7 +15,7 @@ pub struct Part {
     file: Arc<dyn WeightSource>,
     prefix: String,
     settings: Settings,
-    bytes: [u64; 2],
+    bytes: Footprint,
 }
 
 impl Part {
@@ -28,7 +28,15 @@ impl Part {
         prefix: impl Into<String>,
     ) -> Self {
         let (key, kind, prefix) = (key.into(), kind.into(), prefix.into());
-        Self { key, kind, source: file.clone(), file, prefix, settings: Settings::default(), bytes: [0; 2] }
+        Self {
+            key,
+            kind,
+            source: file.clone(),
+            file,
+            prefix,
+            settings: Settings::default(),
+            bytes: Footprint::default(),
+        }
     }
 
     /// The same, whose tensors are those of `source` under the names that its network asks for.
@@ -63,8 +71,8 @@ impl Part {
         Self { settings, ..self }
     }
 
-    /// The same with the bytes that it takes of memory: unpacked, and with what is multiplied with left in its file.
-    pub fn takes(self, bytes: [u64; 2]) -> Self {
+    /// The same with the bytes that it takes of memory.
+    pub fn takes(self, bytes: Footprint) -> Self {
         Self { bytes, ..self }
     }
 
@@ -78,8 +86,8 @@ impl Part {
         &self.kind
     }
 
-    /// Bytes that it takes of memory: unpacked, and with what is multiplied with left in its file.
-    pub fn bytes(&self) -> [u64; 2] {
+    /// Bytes that it takes of memory.
+    pub fn bytes(&self) -> Footprint {
         self.bytes
     }
 
@@ -251,13 +259,13 @@ pub struct Placement {
     pub device: Device,
     /// The number format that the CPU computes products in.
     pub compute: Compute,
-    /// The keys of the parts that are unpacked, of those that may be loaded either way.
-    pub unpacked: BTreeSet<String>,
+    /// What becomes of the parts that may be loaded either way, by their keys; those that are not here stay in their files.
+    pub unpacked: BTreeMap<String, Residency>,
 }
 
 impl Placement {
-    /// Whether a part is unpacked that may be loaded either way.
+    /// What becomes of a part that may be loaded either way.
     pub fn residency(&self, part: &Part) -> Residency {
-        if self.unpacked.contains(part.key()) { Residency::Unpacked } else { Residency::Mapped }
+        self.unpacked.get(part.key()).copied().unwrap_or(Residency::Mapped)
     }
 }

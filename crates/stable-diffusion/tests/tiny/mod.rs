@@ -2,9 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this one")]
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use core_tensor::{Compute, Device, WeightSource, safetensors::Safetensors};
+use core_tensor::{Compute, Device, Footprint, Residency, WeightSource, safetensors::Safetensors};
 use diffusion_engine::{
     Cancel, Encodings, Family, Job, Model, OpenClipNames, Run, Size, Txt2Img,
     family::{Part, Parts, Placement},
@@ -25,7 +25,7 @@ pub(crate) const VAE: Placed = ("vae", "autoencoder-4", "first_stage_model.");
 
 /// A part of a file, whose names are those of OpenCLIP where `open_clip` says so.
 pub(crate) fn part(file: &Arc<dyn WeightSource>, (key, kind, prefix): Placed, open_clip: bool) -> Part {
-    let part = Part::of(key, kind, file.clone(), prefix).takes([7, 3]);
+    let part = Part::of(key, kind, file.clone(), prefix).takes(Footprint { unpacked: 7, mapped: 3, passing: 0 });
     if open_clip { part.renamed(Arc::new(OpenClipNames::under(prefix, file.clone()))) } else { part }
 }
 
@@ -57,8 +57,11 @@ pub(crate) fn parts(case: &str) -> Parts {
 
 /// A tiny model.
 pub(crate) fn model(case: &str) -> Arc<dyn Model> {
-    let placement =
-        Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeSet::from(["unet".to_owned()]) };
+    let placement = Placement {
+        device: Device::flex(),
+        compute: Compute::F32,
+        unpacked: BTreeMap::from([("unet".to_owned(), Residency::Unpacked)]),
+    };
     StableDiffusionFamily.open(parts(case)).unwrap().load(&placement).unwrap()
 }
 

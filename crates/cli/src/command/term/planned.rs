@@ -1,4 +1,4 @@
-use memory::{Bytes, Held, Part, Plan, Stage};
+use memory::{Bytes, Held, Part, Plan, Share, Stage};
 use serde_json::{Value, json};
 
 use forge::{Ceiling, CeilingOf};
@@ -11,8 +11,7 @@ pub(crate) fn show_plan(model: &str, plan: &Plan, ceiling: &Ceiling, as_json: bo
     if as_json {
         return print_json(&object(model, plan, ceiling));
     }
-    let parts =
-        plan.parts.iter().map(|(part, unpacked)| line(&part.name, part.bytes(*unpacked), &placed(part, *unpacked)));
+    let parts = plan.parts.iter().map(|(part, share)| line(&part.name, part.bytes(*share), &placed(part, *share)));
     let stages = plan.stages.iter().map(|stage| line(&stage.name, stage.total(), &held(stage)));
     let peak = plan.largest().map_or_else(String::new, |stage| format!("all parts, and the stage `{}`", stage.name));
     let ends = [line("at most", plan.total(), &peak), line("allowed", ceiling.bytes, &ceiling.from.to_string())];
@@ -26,16 +25,14 @@ fn line(name: &str, bytes: Bytes, about: &str) -> String {
 }
 
 /// Where the parameters of a part are.
-fn placed(part: &Part, unpacked: bool) -> String {
-    match (is_in_file(part, unpacked), part.weights) {
-        (_, Bytes(0)) => String::new(),
-        (true, weights) => format!("stays in its file; {weights} of parameters"),
-        (false, _) => "unpacked".to_owned(),
+fn placed(part: &Part, share: Share) -> String {
+    match (part.weights, share) {
+        (Bytes(0), _) => String::new(),
+        (weights, _) if part.in_file => format!("stays in its file; {weights} of parameters"),
+        (_, Share::All) => "unpacked".to_owned(),
+        (weights, Share::UpTo(bytes)) => format!("{bytes} unpacked, the rest of {weights} stays in its file"),
+        (weights, Share::Nothing) => format!("stays in its file; {weights} of parameters"),
     }
-}
-
-fn is_in_file(part: &Part, unpacked: bool) -> bool {
-    part.in_file || !unpacked
 }
 
 fn held(stage: &Stage) -> String {
@@ -44,13 +41,14 @@ fn held(stage: &Stage) -> String {
 }
 
 fn object(model: &str, plan: &Plan, ceiling: &Ceiling) -> Value {
-    let part = |(part, unpacked): &(Part, bool)| {
-        let place = match (part.weights, is_in_file(part, *unpacked)) {
+    let part = |(part, share): &(Part, Share)| {
+        let place = match (part.weights, share) {
             (Bytes(0), _) => None,
-            (_, true) => Some("file"),
-            (_, false) => Some("memory"),
+            (_, Share::All) if !part.in_file => Some("memory"),
+            (_, Share::UpTo(_)) => Some("both"),
+            (_, Share::All | Share::Nothing) => Some("file"),
         };
-        json!({ "name": part.name, "bytes": part.bytes(*unpacked), "weights": part.weights, "place": place })
+        json!({ "name": part.name, "bytes": part.bytes(*share), "weights": part.weights, "place": place })
     };
     let stage = |stage: &Stage| {
         let holds = stage.holds.iter().map(|Held { name, bytes }| json!({ "name": name, "bytes": bytes }));
