@@ -336,7 +336,7 @@ impl Inner {
         let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         // A LoRA that does not fit is told before a model is loaded for it.
         let loras = self.loras_of(which, wanted)?;
-        if let Some(loaded) = all.get_mut(&which).filter(|loaded| loaded.placement == placement) {
+        if let Some(loaded) = all.get_mut(&which).filter(|loaded| loaded.placement.serves(&placement)) {
             loaded.held = loras;
             return Ok(loaded.model.clone());
         }

@@ -256,8 +256,9 @@ impl Opened {
 
     /// Loads the model as a plan says. The LoRAs that are in the loaded one are in it too.
     pub(crate) fn load(&self, plan: &Plan) -> Result<Arc<dyn Model>> {
-        // What the allocator keeps for later is memory too.
-        kernels::HugePages::limit(usize::try_from(self.ceiling.bytes.0 - plan.total().0).unwrap_or(usize::MAX));
+        // What the allocator keeps for later is memory too, but none of a device's own.
+        let left = if self.own_memory().is_some() { u64::MAX } else { self.ceiling.bytes.0 - plan.total().0 };
+        kernels::HugePages::limit(usize::try_from(left).unwrap_or(usize::MAX));
         let model = self.model.load(&self.placement(plan)).map_err(|error| in_its_file(error, &self.paths))?;
         // What single tensors gave back was read again in part with their neighbours.
         self.give_back();

@@ -268,4 +268,40 @@ impl Placement {
     pub fn residency(&self, part: &Part) -> Residency {
         self.unpacked.get(part.key()).copied().unwrap_or(Residency::Mapped)
     }
+
+    /// Whether what is loaded so does where it would be loaded as `wanted` says: it is there in the same way, with no more of a part
+    /// unpacked than there would be room for.
+    pub fn serves(&self, wanted: &Self) -> bool {
+        let is_within = |(key, residency): (&String, &Residency)| match (residency, wanted.unpacked.get(key)) {
+            (Residency::UpTo(bytes), Some(Residency::UpTo(room))) => bytes <= room,
+            (residency, wanted) => wanted == Some(residency),
+        };
+        let parts = self.unpacked.len() == wanted.unpacked.len() && self.unpacked.iter().all(is_within);
+        parts && self.device == wanted.device && self.compute == wanted.compute
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_loaded_serves_where_it_is_there_as_wanted_and_takes_no_more_than_there_is_room() {
+        let placed = |key: &str, residency| Placement {
+            device: Device::flex(),
+            compute: Compute::F32,
+            unpacked: BTreeMap::from([(key.to_owned(), residency)]),
+        };
+        let all = [Residency::Unpacked, Residency::Mapped, Residency::UpTo(5)];
+        for (i, loaded) in all.into_iter().enumerate() {
+            for (k, wanted) in all.into_iter().enumerate() {
+                assert_eq!(placed("unet", loaded).serves(&placed("unet", wanted)), i == k, "{loaded:?} {wanted:?}");
+            }
+        }
+        let up_to = |bytes| placed("unet", Residency::UpTo(bytes));
+        assert!(up_to(4).serves(&up_to(5)) && !up_to(6).serves(&up_to(5)));
+        assert!(!up_to(4).serves(&placed("other", Residency::UpTo(5))));
+        assert!(!up_to(4).serves(&Placement { compute: Compute::Bf16, ..up_to(4) }));
+        assert!(!up_to(4).serves(&Placement { unpacked: BTreeMap::new(), ..up_to(4) }));
+    }
 }
