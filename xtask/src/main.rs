@@ -49,8 +49,8 @@ usage: cargo xtask <command>
   memory [--accept REASON] [--case TEXT] [--turns 1000] [--stages SIDE]
       the most memory that runs take and that their plans say, held against what was accepted in bench/memory
   devices [--toolkit FOLDER] [--forge PATH] [--only kernels|steps|memory|faults]
-      a build with `cuda` on a driver without a card: every kernel compiled for four kinds of card, what a step asks for, and
-      more than fifty faults of the card, each told with what to do
+      a build with `cuda` on a driver without a card: every kernel compiled for four kinds of card, what a step asks for,
+      what runs take of its memory under ceilings, and more than fifty faults of the card, each told with what to do
   devices --vulkan [--forge PATH]
       a build with `vulkan` on Mesa's software driver: every operation against f64, and more than fifty faults of the driver
   synth MODEL OUT [--dtype f16|bf16|f32] [--seed 0]

@@ -62,7 +62,7 @@ impl Opened {
     pub(crate) fn of(config: &Config, families: &Families) -> Result<Self> {
         let compute = config.compute()?;
         let device = core_tensor::device(&config.device.backend.to_string())?;
-        let at = if config.device.backend == Backend::Cpu { Place::Cpu(compute) } else { Place::Device(compute) };
+        let at = Place::of(&device, compute);
         let mut files = Files::new();
         // All parts are told for what they are before any is looked into.
         let Detected { family, parts } = detect(config, families, &mut files)?;
@@ -185,11 +185,10 @@ impl Opened {
     /// What of a job is this model's, where its LoRAs have so many bytes and networks between its passes take so many, beside what the
     /// whole job and its process hold.
     pub(crate) fn plan(&self, job: &Job, loras: u64, enlarging: Bytes, shared: &[Part]) -> Result<Plan> {
-        let has_own_memory = self.backend != Backend::Cpu;
+        let has_own_memory = self.own_memory().is_some();
         let part = |PartBytes { key, unpacked, mapped, passing, in_file, weights }| {
-            // What always stays in its file passes while prompts are encoded, and the rest in every step.
-            let mapped =
-                if in_file || mapped == unpacked { mapped } else { unpacked.min(mapped.saturating_add(passing)) };
+            // Where there is a choice, what is not unpacked passes in every step.
+            let mapped = unpacked.min(mapped.saturating_add(passing));
             let [unpacked, mapped, weights] = [unpacked, mapped, weights].map(Bytes);
             // What a device does not hold is brought there in every step. On the CPU it is read where the system keeps it, with the very
             // memory that a share would take.
@@ -197,6 +196,7 @@ impl Opened {
             Part { name: key, unpacked, mapped, in_file, weights, in_shares }
         };
         let parts = self.model.bytes();
+        // What always stays in its file passes while prompts are encoded.
         let passing = parts.iter().filter(|part| part.in_file).map(|part| part.passing).max().unwrap_or(0);
         let Work { kept, mut stages } = self.model.work(job);
         if passing > 0 {

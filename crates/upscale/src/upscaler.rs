@@ -49,7 +49,7 @@ impl Outline {
     /// [`Error::Architecture`] for an upscaler that is not run, [`Error::Unknown`] for another file, [`Error::Channels`] and
     /// [`Error::Factor`] for a network of another kind of pictures, [`Error::Windows`] for one that contradicts itself, and [`Error::Weights`] for a tensor that does not fit.
     pub fn of(source: &dyn WeightSource, device: &Device, compute: Compute) -> Result<Self, Error> {
-        let at = if *device == Device::flex() { Place::Cpu(compute) } else { Place::Device(compute) };
+        let at = Place::of(device, compute);
         let taken = |w: &Weights, layout| {
             let w = w.laid_out(layout);
             match w.faults().next() {

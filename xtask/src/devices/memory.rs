@@ -50,7 +50,7 @@ pub(super) fn run(machine: &Machine) -> Done {
             };
             let [few, many] = [of(FEW)?, of(MANY)?];
             let told = match many.code {
-                Some(0) => drawn(few.asked, &many.asked, ceiling),
+                Some(0) => drawn(&few.asked, &many.asked, ceiling),
                 Some(REFUSED) if many.asked.launches == 0 => Ok("refused before anything was computed".into()),
                 code => Err(format!("ended with {code:?}: {}", many.told)),
             };
@@ -65,8 +65,8 @@ pub(super) fn run(machine: &Machine) -> Done {
 }
 
 /// What two runs took under a ceiling.
-fn drawn(few: Asked, many: &Asked, ceiling: u64) -> Result<String, String> {
-    let each = (many.uploaded - few.uploaded) / (MANY - FEW);
+fn drawn(few: &Asked, many: &Asked, ceiling: u64) -> Result<String, String> {
+    let each = many.uploaded.saturating_sub(few.uploaded) / (MANY - FEW);
     let told = format!("at most {} MiB taken, {} MiB brought there in each step", many.peak >> 20, each >> 20);
     if many.peak <= ceiling / 100 * (100 + ABOVE) { Ok(told) } else { Err(told) }
 }
@@ -104,8 +104,8 @@ mod tests {
     #[test]
     fn a_run_may_take_a_twentieth_above_its_ceiling_and_no_more() {
         let asked = |peak, uploaded| Asked { peak, uploaded, ..Asked::default() };
-        let told = drawn(asked(0, 5 << 20), &asked(105 << 20, 11 << 20), 100 << 20);
+        let told = drawn(&asked(0, 5 << 20), &asked(105 << 20, 11 << 20), 100 << 20);
         assert_eq!(told.unwrap(), "at most 105 MiB taken, 6 MiB brought there in each step");
-        assert!(drawn(asked(0, 0), &asked(106 << 20, 0), 100 << 20).is_err());
+        assert!(drawn(&asked(0, 0), &asked(106 << 20, 0), 100 << 20).is_err());
     }
 }

@@ -39,11 +39,11 @@ pub(crate) fn multiplies<const D: usize>(x: &Tensor<D>) -> bool {
 
 /// `[…, d_in]` times a matrix `[d_out, d_in]`; `None` where there is no kernel for it.
 pub(crate) fn linear<const D: usize>(x: &Tensor<D>, w: &Tensor<2>, after: After<D>) -> Option<Tensor<D>> {
-    if !multiplies(x) {
-        return None;
-    }
     let (x, w) = (View::of(x)?, View::of(w)?);
     let [n, k] = w.dims();
+    if !k.is_multiple_of(UNIT) {
+        return None;
+    }
     let mut shape: [usize; D] = x.dims();
     let m: usize = shape[..D - 1].iter().product();
     shape[D - 1] = n;

@@ -86,9 +86,12 @@ impl Linear {
 
     /// The product and what follows it in a kernel's own pass over the result; `None` where no kernel has one.
     fn fused<const D: usize>(&self, x: &Tensor<D>, then: Then<D>) -> Option<Tensor<D>> {
-        let own = self.weight.alone().filter(|_| cuda::multiplies(x));
-        if let Some(w) = own.and_then(Matrix::on_device) {
-            return self.on_device(x, &w, then);
+        match self.weight.alone() {
+            Some(Matrix::Dense(w)) => return self.on_device(x, w, then),
+            Some(Matrix::Mapped(mapped)) if cuda::multiplies(x) => {
+                return self.on_device(x, &mapped.on_device()?, then);
+            }
+            _ => {}
         }
         let beside = self.weight.beside();
         let weight = beside.for_kernels(self.weight.own())?;

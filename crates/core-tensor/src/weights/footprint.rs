@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use kernels::{Compute, PackedConv, PackedMatrix, Values};
 
 use super::Format;
-use crate::cpu;
+use crate::{Device, cpu};
 
 /// Where layers are held, and the number format that they are multiplied in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,13 @@ pub enum Place {
     Cpu(Compute),
     /// On another device.
     Device(Compute),
+}
+
+impl Place {
+    /// Of layers on a device that are multiplied in a number format.
+    pub fn of(device: &Device, compute: Compute) -> Self {
+        if cpu::is(device) { Self::Cpu(compute) } else { Self::Device(compute) }
+    }
 }
 
 /// What layers hold of memory, in bytes.
@@ -145,7 +152,7 @@ fn product(each: u64, shape: &[usize]) -> u64 {
 mod tests {
     use super::*;
     use crate::{
-        Device, Layout, Residency, Stored, Weights,
+        Layout, Residency, Stored, Weights,
         weights::{Matrix, Parameters, tests::Memory},
     };
 

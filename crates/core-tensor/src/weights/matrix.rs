@@ -76,15 +76,6 @@ impl Matrix {
         }
     }
 
-    /// On a device that is not the CPU, its values there: brought there now where they stay in their file.
-    pub(crate) fn on_device(&self) -> Option<Tensor<2>> {
-        match self {
-            Self::Dense(w) => Some(w.clone()),
-            Self::Mapped(mapped) => mapped.on_device(),
-            Self::Panels(_) => None,
-        }
-    }
-
     /// The same where its format has a product of its own, too, which knows nothing of what is beside it.
     pub(super) fn in_kernels(&self) -> Option<MatrixRef<'_>> {
         match self {
@@ -200,7 +191,7 @@ impl MappedMatrix {
     }
 
     /// All of it, brought to the device; `None` on the CPU.
-    fn on_device(&self) -> Option<Tensor<2>> {
+    pub(crate) fn on_device(&self) -> Option<Tensor<2>> {
         let whole = || self.origin.rows(0..self.origin.height());
         (!cpu::is(&self.device)).then(|| dense(&whole(), &self.device, self.compute))
     }

@@ -21,7 +21,7 @@ use super::{
     joined::Factors,
     stored::WHOLE_ROWS,
 };
-use crate::{Device, Error, cpu};
+use crate::{Device, Error};
 
 /// The longest prefix that a mark is looked for behind: it comes back in every message about its tensors.
 const LONGEST_PREFIX: usize = 256;
@@ -301,7 +301,7 @@ impl<'a> Weights<'a> {
 
     /// Where layers are held, and what they are multiplied in.
     fn place(&self) -> Place {
-        if cpu::is(&self.device) { Place::Cpu(self.compute) } else { Place::Device(self.compute) }
+        Place::of(&self.device, self.compute)
     }
 
     /// Whether there is room for so many bytes more, which are taken then.

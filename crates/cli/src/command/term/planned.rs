@@ -26,13 +26,17 @@ fn line(name: &str, bytes: Bytes, about: &str) -> String {
 
 /// Where the parameters of a part are.
 fn placed(part: &Part, share: Share) -> String {
-    match (part.weights, share) {
+    match (part.weights, of_parameters(part, share)) {
         (Bytes(0), _) => String::new(),
-        (weights, _) if part.in_file => format!("stays in its file; {weights} of parameters"),
         (_, Share::All) => "unpacked".to_owned(),
         (weights, Share::UpTo(bytes)) => format!("{bytes} unpacked, the rest of {weights} stays in its file"),
         (weights, Share::Nothing) => format!("stays in its file; {weights} of parameters"),
     }
+}
+
+/// How much of a part's parameters is unpacked.
+fn of_parameters(part: &Part, share: Share) -> Share {
+    if part.in_file { Share::Nothing } else { share }
 }
 
 fn held(stage: &Stage) -> String {
@@ -42,11 +46,11 @@ fn held(stage: &Stage) -> String {
 
 fn object(model: &str, plan: &Plan, ceiling: &Ceiling) -> Value {
     let part = |(part, share): &(Part, Share)| {
-        let place = match (part.weights, share) {
+        let place = match (part.weights, of_parameters(part, *share)) {
             (Bytes(0), _) => None,
-            (_, Share::All) if !part.in_file => Some("memory"),
+            (_, Share::All) => Some("memory"),
             (_, Share::UpTo(_)) => Some("both"),
-            (_, Share::All | Share::Nothing) => Some("file"),
+            (_, Share::Nothing) => Some("file"),
         };
         json!({ "name": part.name, "bytes": part.bytes(*share), "weights": part.weights, "place": place })
     };
