@@ -12,6 +12,11 @@
  * FAKE_CUDA_ONLY=NAME      … counting the calls of this function alone
  * FAKE_CUDA_MEMORY=BYTES   how much memory the card has
  * FAKE_CUDA_NAN=N          the N-th answer to whether all values are finite, from 1, is no
+ * FAKE_CUDA_COPY=BYTES     how many bytes a card would copy each way in a microsecond …
+ * FAKE_CUDA_BLOCK=PS       … and how many picoseconds it would take for a block of threads, one launch after the other, for `elapsed`: when
+ *                          it would be done with all of it, in picoseconds, if who asks for it took no time but to wait for the card, or
+ *                          to copy memory that is not pinned; `computing` and `copying` tell how long the card does either, and `blocks`
+ *                          of how many blocks
  *
  * Some downloads answer as a card would that computes: 16 bytes are the square of the matrix 1 2 3 4, which a program asks for to find out
  * just that, and one byte is 1, the answer to whether all values are finite. A page or more is one float over and over that counts what
@@ -26,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 typedef int Result;
 typedef unsigned long long Address;
@@ -45,6 +51,7 @@ static int is_sticky(Result code) {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned long calls, modules, launches, uploads, large, downloads, answers;
 static size_t uploaded, downloaded, live, peak;
+static unsigned long long blocks;
 static int broken;
 
 /* Names, and how often each came. */
@@ -61,6 +68,56 @@ static Count *counted(Count *counts, size_t room, const char *name) {
   return &counts[room - 1];
 }
 #define COUNTED(counts, name) counted(counts, sizeof counts / sizeof *counts, name)
+
+/* When what was asked for would be done, in picoseconds: of each stream and event, of each part of the card, which does one thing at a
+ * time; and when who asks goes on. The main thread, which computes, and the one that copies weights ahead ask, on streams of their own; while
+ * the thread waits that passes on what they ask for, both do. Others only free memory. */
+typedef unsigned long long Time;
+typedef struct { Time at; int computes; } Clock;
+typedef struct { Time free, busy; } Part;
+static Part computing, copying, copying_back;
+static Time work_goes_on, weights_go_on, last;
+static Clock default_stream;
+static pthread_t passes_on;
+
+static Clock *clock_of(void *stream) { return stream ? stream : &default_stream; }
+static void later(Time *time, Time other) { if (*time < other) *time = other; }
+
+/* A part of the card does something for a stream. */
+static void done(Part *part, void *stream, Time takes) {
+  pthread_mutex_lock(&lock);
+  Clock *clock = clock_of(stream);
+  if (part == &computing) clock->computes = 1, passes_on = pthread_self();
+  later(&clock->at, clock->computes ? work_goes_on : weights_go_on);
+  later(&clock->at, part->free);
+  clock->at += takes;
+  part->free = clock->at;
+  part->busy += takes;
+  later(&last, clock->at);
+  pthread_mutex_unlock(&lock);
+}
+
+/* Who calls goes on when the card has come to a time. */
+static Result waits(Time time) {
+  char name[16] = "";
+  pthread_getname_np(pthread_self(), name, sizeof name);
+  pthread_mutex_lock(&lock);
+  int is_of_weights = !strcmp(name, "weights"), is_of_both = pthread_equal(pthread_self(), passes_on), is_of_work = gettid() == getpid();
+  /* What the one who asked has waited for already keeps nobody. */
+  int is_over = is_of_both && time <= weights_go_on;
+  if (is_of_weights || is_of_both) later(&weights_go_on, time);
+  if (is_of_work || (is_of_both && !is_over)) later(&work_goes_on, time);
+  pthread_mutex_unlock(&lock);
+  return OK;
+}
+
+/* A stream or an event comes to a time. */
+static Result comes_to(Clock *clock, Time time) {
+  pthread_mutex_lock(&lock);
+  later(&clock->at, time);
+  pthread_mutex_unlock(&lock);
+  return OK;
+}
 
 static unsigned long setting(const char *name, unsigned long fallback) {
   const char *text = getenv(name);
@@ -80,8 +137,10 @@ static void tell(void) {
   if (!file) return;
   fprintf(file,
           "{\"calls\": %lu, \"modules\": %lu, \"launches\": %lu, \"uploads\": %lu, \"uploaded\": %zu, \"downloads\": %lu, "
-          "\"downloaded\": %zu, \"answers\": %lu, \"peak\": %zu, \"live\": %zu",
-          calls, modules, launches, uploads, uploaded, downloads, downloaded, answers, peak, live);
+          "\"downloaded\": %zu, \"answers\": %lu, \"peak\": %zu, \"live\": %zu, \"blocks\": %llu, \"elapsed\": %llu, "
+          "\"computing\": %llu, \"copying\": %llu",
+          calls, modules, launches, uploads, uploaded, downloads, downloaded, answers, peak, live, blocks, last, computing.busy,
+          copying.busy);
   list(file, "of", functions, sizeof functions / sizeof *functions);
   list(file, "kernels", kernels, sizeof kernels / sizeof *kernels);
   fprintf(file, "}\n");
@@ -156,17 +215,14 @@ Result cuDeviceGetAttribute(int *value, int which, int device) {
   return OK;
 }
 
-/* Contexts, streams, events: nothing is ever late. */
+/* Contexts, streams, events: nothing is ever late. A handle is where its time is kept, and stays. */
 
-static Result handle(void **to) {
-  static uintptr_t last = 16;
-  return *to = (void *)__sync_add_and_fetch(&last, 16), OK;
-}
+static Result handle(void **to) { return *to = calloc(1, sizeof(Clock)), *to ? OK : OUT_OF_MEMORY; }
 Result cuDevicePrimaryCtxRetain(void **context, int device) { return *context = (void *)1, OK; }
 Result cuDevicePrimaryCtxRelease_v2(int device) { return OK; }
 Result cuCtxSetCurrent(void *context) { return OK; }
 Result cuCtxGetCurrent(void **context) { return *context = (void *)1, OK; }
-Result cuCtxSynchronize(void) { WORK; return OK; }
+Result cuCtxSynchronize(void) { WORK; return waits(last); }
 Result cuCtxGetStreamPriorityRange(int *least, int *most) {
   if (least) *least = 0;
   if (most) *most = -5;
@@ -175,13 +231,13 @@ Result cuCtxGetStreamPriorityRange(int *least, int *most) {
 Result cuStreamCreate(void **stream, unsigned flags) { WORK; return handle(stream); }
 Result cuStreamCreateWithPriority(void **stream, unsigned flags, int priority) { WORK; return handle(stream); }
 Result cuStreamDestroy_v2(void *stream) { GONE; return OK; }
-Result cuStreamSynchronize(void *stream) { WORK; return OK; }
-Result cuStreamWaitEvent(void *stream, void *event, unsigned flags) { WORK; return OK; }
+Result cuStreamSynchronize(void *stream) { WORK; return waits(clock_of(stream)->at); }
+Result cuStreamWaitEvent(void *stream, void *event, unsigned flags) { WORK; return comes_to(clock_of(stream), clock_of(event)->at); }
 Result cuStreamIsCapturing(void *stream, int *is) { return *is = 0, OK; }
 Result cuEventCreate(void **event, unsigned flags) { WORK; return handle(event); }
-Result cuEventRecord(void *event, void *stream) { WORK; return OK; }
+Result cuEventRecord(void *event, void *stream) { WORK; return comes_to(event, clock_of(stream)->at); }
 Result cuEventQuery(void *event) { WORK; return OK; }
-Result cuEventSynchronize(void *event) { WORK; return OK; }
+Result cuEventSynchronize(void *event) { WORK; return waits(clock_of(event)->at); }
 Result cuEventDestroy_v2(void *event) { GONE; return OK; }
 Result cuEventElapsedTime(float *ms, void *from, void *to) { return *ms = 0.01f, OK; }
 Result cuEventElapsedTime_v2(float *ms, void *from, void *to) { return *ms = 0.01f, OK; }
@@ -215,20 +271,51 @@ Result cuMemAlloc_v2(Address *to, size_t bytes) { WORK; return taken(to, bytes);
 Result cuMemAllocAsync(Address *to, size_t bytes, void *stream) { WORK; return taken(to, bytes); }
 Result cuMemFree_v2(Address from) { GONE; return freed(from); }
 Result cuMemFreeAsync(Address from, void *stream) { GONE; return freed(from); }
-Result cuMemAllocHost_v2(void **to, size_t bytes) { WORK; return posix_memalign(to, 4096, bytes ? bytes : 1) ? OUT_OF_MEMORY : OK; }
-Result cuMemHostAlloc(void **to, size_t bytes, unsigned flags) {
-  WORK;
-  return posix_memalign(to, 4096, bytes ? bytes : 1) ? OUT_OF_MEMORY : OK;
+/* Memory of the host that a card reads by itself. */
+static struct { char *start; size_t bytes; } pinned[1024];
+static Result pin(void **to, size_t bytes) {
+  if (posix_memalign(to, 4096, bytes ? bytes : 1)) return OUT_OF_MEMORY;
+  pthread_mutex_lock(&lock);
+  for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)
+    if (!pinned[i].start) {
+      pinned[i].start = *to, pinned[i].bytes = bytes;
+      break;
+    }
+  pthread_mutex_unlock(&lock);
+  return OK;
 }
-Result cuMemFreeHost(void *from) { return free(from), OK; }
+static int is_pinned(const char *at) {
+  int is = 0;
+  pthread_mutex_lock(&lock);
+  for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)
+    is |= pinned[i].start && at >= pinned[i].start && at < pinned[i].start + pinned[i].bytes;
+  pthread_mutex_unlock(&lock);
+  return is;
+}
+Result cuMemAllocHost_v2(void **to, size_t bytes) { WORK; return pin(to, bytes); }
+Result cuMemHostAlloc(void **to, size_t bytes, unsigned flags) { WORK; return pin(to, bytes); }
+Result cuMemFreeHost(void *from) {
+  pthread_mutex_lock(&lock);
+  for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)
+    if (pinned[i].start == from) pinned[i].start = 0;
+  pthread_mutex_unlock(&lock);
+  return free(from), OK;
+}
 
 static void *host(Address address) { return (void *)(uintptr_t)address; }
-static void up(size_t bytes) {
+static Time copied(size_t bytes) {
+  unsigned long rate = setting("FAKE_CUDA_COPY", 0);
+  return rate ? (Time)bytes * 1000000 / rate : 0;
+}
+static void up(const void *from, size_t bytes, void *stream) {
+  done(&copying, stream, copied(bytes));
+  if (!is_pinned(from)) waits(clock_of(stream)->at);
   count(&uploads, &uploaded, bytes);
   /* How many shapes are uploaded depends on which threads were free. */
   if (bytes >= 512) count(&large, 0, 0);
 }
-static void down(void *to, size_t bytes) {
+static void down(void *to, size_t bytes, void *stream) {
+  done(&copying_back, stream, copied(bytes));
   static const float square[4] = {7, 10, 15, 22};
   if (bytes == sizeof square) memcpy(to, square, bytes);
   pthread_mutex_lock(&lock);
@@ -241,19 +328,19 @@ static void down(void *to, size_t bytes) {
 }
 Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, void *stream) {
   WORK;
-  return memcpy(host(to), from, bytes), up(bytes), OK;
+  return memcpy(host(to), from, bytes), up(from, bytes, stream), OK;
 }
 Result cuMemcpyHtoD_v2(Address to, const void *from, size_t bytes) {
   WORK;
-  return memcpy(host(to), from, bytes), up(bytes), OK;
+  return memcpy(host(to), from, bytes), up(from, bytes, 0), waits(default_stream.at);
 }
 Result cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, void *stream) {
   WORK;
-  return memcpy(to, host(from), bytes), down(to, bytes), OK;
+  return memcpy(to, host(from), bytes), down(to, bytes, stream), OK;
 }
 Result cuMemcpyDtoH_v2(void *to, Address from, size_t bytes) {
   WORK;
-  return memcpy(to, host(from), bytes), down(to, bytes), OK;
+  return memcpy(to, host(from), bytes), down(to, bytes, 0), waits(default_stream.at);
 }
 Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void *stream) {
   WORK;
@@ -273,8 +360,8 @@ static char *row(const Side *side, size_t y) {
 Result cuMemcpy2DAsync_v2(const Rectangle *copy, void *stream) {
   WORK;
   for (size_t y = 0; y < copy->height; y++) memcpy(row(&copy->to, y), row(&copy->from, y), copy->width);
-  if (copy->from.kind == 1) up(copy->width * copy->height);
-  else if (copy->to.kind == 1) down(row(&copy->to, 0), copy->width * copy->height);
+  if (copy->from.kind == 1) up(row(&copy->from, 0), copy->width * copy->height, stream);
+  else if (copy->to.kind == 1) down(row(&copy->to, 0), copy->width * copy->height, stream);
   return OK;
 }
 
@@ -301,10 +388,14 @@ Result cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, uns
   WORK;
   count(&launches, 0, 0);
   count(&((Count *)function)->times, 0, 0);
+  Time all = (Time)gx * gy * gz;
+  done(&computing, stream, all * setting("FAKE_CUDA_BLOCK", 0));
+  __sync_add_and_fetch(&blocks, all);
   return gx && gy && gz && bx * by * bz <= 1024 && shared <= 232448 ? OK : INVALID_VALUE;
 }
 Result cuLaunchKernelEx(const unsigned *shape, void *function, void **arguments, void **extra) {
-  return cuLaunchKernel(function, shape[0], shape[1], shape[2], shape[3], shape[4], shape[5], shape[6], 0, arguments, extra);
+  return cuLaunchKernel(function, shape[0], shape[1], shape[2], shape[3], shape[4], shape[5], shape[6],
+                        *(void **)(shape + 8), arguments, extra);
 }
 Result cuTensorMapEncodeTiled(void *map, ...) { return OK; }
 Result cuTensorMapEncodeIm2col(void *map, ...) { return OK; }

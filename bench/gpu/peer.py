@@ -88,6 +88,9 @@ torch.set_grad_enabled(False)
 torch.set_default_dtype(torch.bfloat16)
 torch.set_default_device("cuda")
 print("PyTorch", torch.__version__, torch.cuda.get_device_name())
+pinned, there = torch.empty(1 << 28, dtype=torch.uint8, device="cpu", pin_memory=True), torch.empty(1 << 28, dtype=torch.uint8)
+print(f"PyTorch: pinned memory to the card: {2 ** 28 / median(lambda: there.copy_(pinned, non_blocking=True)) / 1e6:.1f} GB/s")
+del pinned, there
 double, single = [Double() for _ in range(DOUBLE)], [Single() for _ in range(SINGLE)]
 for side in (1024, 512):
     tokens = (side // 16) ** 2

@@ -9,10 +9,12 @@ use kernels::{Compute, Values};
 
 use crate::{Device, Tensor};
 
+mod ahead;
 mod attention;
 mod driver;
 mod kernel;
 mod maps;
+mod pinned;
 mod product;
 mod rows;
 mod view;
@@ -20,9 +22,11 @@ mod watch;
 
 use self::view::{View, bytes_of};
 pub(crate) use self::{
+    ahead::{Ahead, Brought, SLOTS},
     attention::{Scoring, attend},
     driver::{Card, cards, configure, free_memory, ready},
-    maps::{Conv, Window, add_maps, channels_joined, group_norm, pixels, tokens, upsampled},
+    maps::{Conv, Window, add_maps, channels_joined, group_norm, laid, pixels, tokens, upsampled},
+    pinned::Fill,
     product::{After, linear, multiplies},
     rows::{HeadsOfStream, Norm, activate, add, gated, norm, rotate},
     view::takes,
@@ -36,6 +40,11 @@ const OURS: &str = "a model computes in f32 or bf16, on the device that it was l
 pub(crate) fn matrix(values: Values, shape: [usize; 2], compute: Compute, device: &Device) -> Option<Tensor<2>> {
     let dtype = dtype_of(compute);
     Some(View::on(device)?.upload(bytes_of(values, dtype), dtype, shape).into_tensor())
+}
+
+/// Writes values in the number format that is computed in, as many as there is room for.
+pub(crate) fn write(values: Values, compute: Compute, to: &mut [u8]) {
+    view::write(values, dtype_of(compute), to);
 }
 
 /// The number format of weights and activations.

@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 mod blocks;
+pub mod check;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;

@@ -34,9 +34,7 @@ impl Mapped {
         let file = File::open(path).map_err(read)?;
         Ok(Self(Arc::new(map(&file, form.len()).map_err(read)?)))
     }
-}
 
-impl Mapped {
     /// Gives back to the system the memory in which a part of a file was read; who reads it again makes the system read it again.
     #[allow(unsafe_code, reason = "the advice loses what was written to other kinds of maps")]
     pub fn give_back(&self, range: Range<usize>) {
@@ -48,6 +46,17 @@ impl Mapped {
             let advised = unsafe { map.unchecked_advise_range(DontNeed, range.start, range.len()) };
             // It is an advice: where it is not taken, the memory stays in use.
             drop(advised);
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+
+    /// Has the system begin to read a part of a file, and does not wait for it.
+    pub(crate) fn read_ahead(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = &*self.0 {
+            // It is an advice: where it is not taken, the part is read when it is looked at.
+            drop(map.advise_range(memmap2::Advice::WillNeed, range.start, range.len()));
         }
         #[cfg(not(unix))]
         let _ = range;

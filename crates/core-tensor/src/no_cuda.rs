@@ -2,11 +2,47 @@
 
 #![allow(dead_code, reason = "what is told to kernels that are not there is not read")]
 
-use std::fmt::Debug;
+use std::{fmt::Debug, ops::Deref};
 
 use kernels::{Activation, Compute, Values};
 
 use crate::{Device, Error, Tensor};
+
+/// What writes weights as a device has them.
+pub(crate) type Fill = Box<dyn Fn(&mut [u8]) + Send + Sync>;
+
+/// How many of those that pass through a device's memory are there at a time, where any are.
+pub(crate) const SLOTS: usize = 3;
+
+/// Weights that pass through a device's memory, of which there are none.
+#[derive(Debug)]
+pub(crate) enum Ahead {}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) enum Brought {}
+
+impl Ahead {
+    pub(crate) fn on(_: &Device) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn enrol(&self, _: [usize; 2], _: Compute, _: Fill) -> usize {
+        match *self {}
+    }
+
+    pub(crate) fn bring(&self, _: usize) -> Option<Brought> {
+        match *self {}
+    }
+}
+
+impl Deref for Brought {
+    type Target = Tensor<2>;
+
+    fn deref(&self) -> &Tensor<2> {
+        match *self {}
+    }
+}
 
 /// Parameters of a convolution on a device, of which there are none.
 #[derive(Clone, Debug)]
@@ -34,6 +70,14 @@ impl Conv {
         None
     }
 
+    pub(crate) fn of(_: Tensor<2>, _: [usize; 3]) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn rows_of([c_out, c_in, kernel]: [usize; 3]) -> [usize; 2] {
+        [c_out, c_in * kernel * kernel]
+    }
+
     pub(crate) fn convolve(&self, _: Tensor<4>, _: Window, _: Option<Tensor<2>>, _: Option<Tensor<4>>) -> Tensor<4> {
         match *self {}
     }
@@ -51,6 +95,12 @@ pub(crate) fn linear<const D: usize>(_: &Tensor<D>, _: &Tensor<2>, _: After<D>) 
 pub(crate) fn answered<const D: usize, T, E: Debug>(_: &Tensor<D>, read: Result<T, E>) -> Result<T, Error> {
     read.map_err(|error| Error::on_device(&error))
 }
+
+pub(crate) fn laid(values: &[f32], _: [usize; 3]) -> Vec<f32> {
+    values.to_vec()
+}
+
+pub(crate) fn write(_: Values, _: Compute, _: &mut [u8]) {}
 
 pub(crate) fn matrix(_: Values, _: [usize; 2], _: Compute, _: &Device) -> Option<Tensor<2>> {
     None

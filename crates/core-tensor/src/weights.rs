@@ -11,8 +11,11 @@ mod joined;
 mod layout;
 mod manifest;
 mod matrix;
+mod memory;
 mod merged;
 mod parameter;
+mod passing;
+mod room;
 mod segment;
 mod socket;
 mod source;
@@ -26,14 +29,16 @@ use crate::format::{self, Format, Product};
 pub use branch::{Branch, Change};
 pub use computed::{Computed, Rule};
 pub use convolution::Convolution;
-pub(crate) use convolution::{Around, Before, Parameters};
+pub(crate) use convolution::{Around, Before, ForDevice, Parameters};
 pub use factor::Factor;
 pub use footprint::{Footprint, Place};
 pub use layout::{Declare, Kind, Layout, Need};
 pub use manifest::{Form, Manifest};
 pub use matrix::Matrix;
 pub(crate) use matrix::{F32, multiply};
+pub(crate) use memory::Memory;
 pub use parameter::{Parameter, Table};
+pub(crate) use passing::OnDevice;
 pub use segment::Scaling;
 pub use socket::Socket;
 pub use source::WeightSource;
@@ -55,8 +60,14 @@ pub enum Residency {
     /// Left where and as it is stored, and unpacked a few panels at a time in each multiplication: slower in most formats, with no
     /// memory but these panels and the system's file cache. To a device that is not the CPU it is brought anew each time.
     Mapped,
-    /// Unpacked as long as so many bytes suffice, in the order in which layers are built, and mapped behind that.
-    UpTo(u64),
+    /// So many bytes of so many unpacked, in an even mixture over the layers in the order in which they are built, and the others mapped:
+    /// while a device computes with some, others are brought there.
+    UpTo {
+        /// The most that is unpacked.
+        bytes: u64,
+        /// What all takes that could be.
+        of: u64,
+    },
 }
 
 #[cfg(test)]
@@ -64,32 +75,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{Device, Error};
 
-    /// Tensors by name.
-    pub(crate) struct Memory {
-        tensors: Vec<(String, Stored)>,
-        manifest: Manifest,
-    }
-
-    impl Memory {
-        pub(crate) fn of<N: Into<String>>(tensors: impl IntoIterator<Item = (N, Stored)>) -> Self {
-            let tensors: Vec<(String, Stored)> = tensors.into_iter().map(|(name, s)| (name.into(), s)).collect();
-            let manifest = tensors.iter().map(|(name, s)| (name, s.format(), s.shape().to_vec())).collect();
-            Self { tensors, manifest }
-        }
-    }
-
-    impl WeightSource for Memory {
-        fn label(&self) -> &str {
-            "memory"
-        }
-        fn manifest(&self) -> &Manifest {
-            &self.manifest
-        }
-        fn read(&self, name: &str) -> Result<Stored, Error> {
-            let missing = || Error::Missing { name: name.to_owned(), source_name: "memory".to_owned() };
-            self.tensors.iter().find(|(n, _)| *n == name).map(|(_, s)| s.clone()).ok_or_else(missing)
-        }
-    }
+    pub(crate) use super::Memory;
 
     pub(crate) fn halves(format: Format, bits: &[u16], shape: Vec<usize>) -> Stored {
         Stored::of_bytes(format, shape, bits.iter().flat_map(|b| b.to_le_bytes()).collect()).unwrap()

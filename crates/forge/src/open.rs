@@ -237,10 +237,16 @@ impl Opened {
 
     /// How a plan would have the model loaded.
     pub(crate) fn placement(&self, plan: &Plan) -> Placement {
+        // What a part takes that is not unpacked has what passes with it in the plan.
+        let choices: BTreeMap<_, _> =
+            self.model.bytes().into_iter().map(|part| (part.key, part.unpacked.saturating_sub(part.mapped))).collect();
         let unpacked = plan.parts.iter().filter(|(part, _)| part.has_a_choice()).map(|(part, share)| {
             let residency = match *share {
                 Share::All => Residency::Unpacked,
-                Share::UpTo(bytes) => Residency::UpTo(bytes.0),
+                Share::UpTo(bytes) => {
+                    let of = choices.get(&part.name).copied().unwrap_or(bytes.0);
+                    Residency::UpTo { bytes: bytes.0, of }
+                }
                 Share::Nothing => Residency::Mapped,
             };
             (part.name.clone(), residency)

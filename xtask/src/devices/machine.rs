@@ -52,6 +52,17 @@ pub(super) struct Asked {
     /// The most bytes of its memory that the card had given at a time.
     #[serde(default)]
     pub(super) peak: u64,
+    /// Blocks of threads in all launches.
+    #[serde(default)]
+    pub(super) blocks: u64,
+    /// When a card would be done, and how long it would compute and copy to its memory, in picoseconds; 0 without the driver's settings
+    /// for its speed.
+    #[serde(default)]
+    pub(super) elapsed: u64,
+    #[serde(default)]
+    pub(super) computing: u64,
+    #[serde(default)]
+    pub(super) copying: u64,
     /// Downloads of one byte: whether all values of a tensor are finite.
     pub(super) answers: u64,
     /// How often each function was called that can fail.

@@ -1,6 +1,6 @@
 //! What a run takes of a card's memory, where that is enough for all of the model and where it is not: the driver counts what it gives.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, error::Error, fs, path::Path};
 
 use serde_json::Value;
 
@@ -21,6 +21,13 @@ const SHARES: [(&str, &[u64]); 2] = [("bf16", &[100, 50, 25]), ("f32", &[50])];
 
 /// How much a run may take above its ceiling, in hundredths.
 const ABOVE: u64 = 5;
+
+/// How many bytes a card copies in a microsecond: 25 GB/s, as over PCI Express 4.
+const COPY: u64 = 25_000;
+
+/// How much longer a step may take than its copies, on a card that takes just as long to compute it, in hundredths: where nothing is done
+/// while something else is, it takes twice as long.
+const LONGER: u64 = 30;
 
 /// Steps of two runs.
 const FEW: u64 = 1;
@@ -43,14 +50,27 @@ pub(super) fn run(machine: &Machine) -> Done {
         let all = planned["bytes"].as_u64().ok_or("a plan without `bytes`")?;
         for share in shares {
             let ceiling = all / 100 * share;
-            let of = |steps: u64| {
-                let (memory, steps) = (format!("{} MiB", ceiling.div_ceil(1 << 20)), steps.to_string());
-                let run = ["--memory", &memory, "--steps", &steps, "--output", "{out}/x.png"];
-                machine.run(&cache, &[], &[&["txt2img"], &base[..], &run].concat())
+            let of = |settings: &[(&str, String)]| {
+                let of = |steps: u64| {
+                    let (memory, steps) = (format!("{} MiB", ceiling.div_ceil(1 << 20)), steps.to_string());
+                    let run = ["--memory", &memory, "--steps", &steps, "--output", "{out}/x.png"];
+                    machine.run(&cache, settings, &[&["txt2img"], &base[..], &run].concat())
+                };
+                Ok::<_, Box<dyn Error>>([of(FEW)?, of(MANY)?])
             };
-            let [few, many] = [of(FEW)?, of(MANY)?];
+            let [few, many] = of(&[])?;
             let told = match many.code {
-                Some(0) => drawn(&few.asked, &many.asked, ceiling),
+                Some(0) => match drawn(&few.asked, &many.asked, ceiling) {
+                    Ok(told) => match block(&few.asked, &many.asked) {
+                        Some(block) => {
+                            let speed = [("FAKE_CUDA_COPY", COPY), ("FAKE_CUDA_BLOCK", block)];
+                            let [few, many] = of(&speed.map(|(name, value)| (name, value.to_string())))?;
+                            timed(&few.asked, &many.asked).map(|time| format!("{told}; {time}"))
+                        }
+                        None => Ok(told),
+                    },
+                    fault => fault,
+                },
                 Some(REFUSED) if many.asked.launches == 0 => Ok("refused before anything was computed".into()),
                 code => Err(format!("ended with {code:?}: {}", many.told)),
             };
@@ -69,6 +89,25 @@ fn drawn(few: &Asked, many: &Asked, ceiling: u64) -> Result<String, String> {
     let each = many.uploaded.saturating_sub(few.uploaded) / (MANY - FEW);
     let told = format!("at most {} MiB taken, {} MiB brought there in each step", many.peak >> 20, each >> 20);
     if many.peak <= ceiling / 100 * (100 + ABOVE) { Ok(told) } else { Err(told) }
+}
+
+/// For how many picoseconds a card computes a block of threads, if it computes a step just as long as it copies for it; `None` where it
+/// copies little.
+fn block(few: &Asked, many: &Asked) -> Option<u64> {
+    let each = |of: fn(&Asked) -> u64| of(many).saturating_sub(of(few)) / (MANY - FEW);
+    let (bytes, blocks) = (each(|asked| asked.uploaded), each(|asked| asked.blocks));
+    (bytes > 64 << 20).then(|| bytes * 1_000_000 / COPY / blocks.max(1))
+}
+
+/// How long a step takes on such a card.
+fn timed(few: &Asked, many: &Asked) -> Result<String, String> {
+    let each = |of: fn(&Asked) -> u64| of(many).saturating_sub(of(few)) / (MANY - FEW);
+    let times = [each(|asked| asked.elapsed), each(|asked| asked.computing), each(|asked| asked.copying)];
+    let [elapsed, computing, copying] = times;
+    let [all, work, copies] = times.map(|time| time / 1_000_000_000);
+    let told = format!("a step of {work} ms of work and {copies} ms of copies takes {all} ms");
+    let most = computing.max(copying) / 100 * (100 + LONGER);
+    if elapsed <= most { Ok(told) } else { Err(told) }
 }
 
 /// A Flux of the real width and of few blocks.
@@ -107,5 +146,24 @@ mod tests {
         let told = drawn(&asked(0, 5 << 20), &asked(105 << 20, 11 << 20), 100 << 20);
         assert_eq!(told.unwrap(), "at most 105 MiB taken, 6 MiB brought there in each step");
         assert!(drawn(&asked(0, 0), &asked(106 << 20, 0), 100 << 20).is_err());
+    }
+
+    #[test]
+    fn a_step_may_take_a_third_longer_than_what_it_is_bound_by() {
+        // given a step that copies 250 MB in 10 ms for a million blocks
+        let asked = |elapsed: u64| Asked {
+            uploaded: 250_000_000,
+            blocks: 1_000_000,
+            elapsed: elapsed * 1_000_000_000,
+            computing: 9_000_000_000,
+            copying: 10_000_000_000,
+            ..Asked::default()
+        };
+        // then a block is as long as makes them even, and what takes longer than that allows is a fault
+        assert_eq!(block(&Asked::default(), &asked(0)), Some(10_000));
+        assert_eq!(block(&asked(0), &asked(0)), None);
+        let told = timed(&Asked::default(), &asked(13));
+        assert_eq!(told.unwrap(), "a step of 9 ms of work and 10 ms of copies takes 13 ms");
+        assert!(timed(&Asked::default(), &asked(14)).is_err());
     }
 }

@@ -9,6 +9,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "crates/core-tensor/src/mapped.rs",
     "crates/core-tensor/src/cpu.rs",
     "crates/core-tensor/src/cuda/driver.rs",
+    "crates/core-tensor/src/cuda/pinned.rs",
     "crates/core-tensor/src/vulkan/driver.rs",
     "crates/kernels/",
 ];

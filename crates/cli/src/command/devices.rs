@@ -1,9 +1,6 @@
 //! `forge devices`: what can compute on this machine, and whether it computes rightly.
 
-use core_tensor::{
-    Compute, Listed, device, devices,
-    ops::suite::{self, Difference},
-};
+use core_tensor::{Compute, Listed, check, device, devices, ops::suite::Difference};
 use memory::Bytes;
 use serde_json::{Value, json};
 
@@ -57,7 +54,7 @@ fn checks(listed: &Listed) -> Result<Vec<Check>> {
         (Compute::Bf16, backend) => backend == Some("cuda"),
     };
     let of = |(compute, format, allowed)| {
-        let differences = suite::of_device(&device, compute).map_err(forge::Error::from)?;
+        let differences = check::differences(&device, compute).map_err(forge::Error::from)?;
         Ok((format, allowed, differences))
     };
     ALLOWED.into_iter().filter(|(compute, ..)| is_here(*compute)).map(of).collect()

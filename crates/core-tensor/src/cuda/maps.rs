@@ -2,12 +2,14 @@
 
 use burn::tensor::DType;
 use kernels::{Activation, Compute, Values};
+use rayon::prelude::*;
 
 use super::{
     View, bytes_of, dtype_of,
     kernel::{Args, Kernel, Text, activation, bits, element},
     product,
     rows::{self, blocks, cast, each},
+    takes,
 };
 use crate::{Device, Tensor};
 
@@ -39,27 +41,38 @@ pub(crate) struct Window {
     pub(crate) size: [usize; 2],
 }
 
-impl Conv {
-    /// Parameters `[c_out, c_in, kernel, kernel]`; `None` on a device without kernels of ours.
-    pub(crate) fn upload(
-        values: &[f32],
-        [c_out, c_in, kernel]: [usize; 3],
-        compute: Compute,
-        device: &Device,
-    ) -> Option<Self> {
-        let like = View::on(device)?;
-        let (taps, filled) = (kernel * kernel, c_in.next_multiple_of(UNIT));
-        let mut laid = vec![0.0; c_out * taps * filled];
-        for (from, to) in values.chunks_exact(c_in * taps).zip(laid.chunks_exact_mut(taps * filled)) {
-            for (c, from) in from.chunks_exact(taps).enumerate() {
-                for (tap, &value) in from.iter().enumerate() {
-                    to[tap * filled + c] = value;
-                }
+/// Parameters `[c_out, c_in, kernel, kernel]` in the order that kernels read.
+pub(crate) fn laid(values: &[f32], [c_out, c_in, kernel]: [usize; 3]) -> Vec<f32> {
+    let (taps, filled) = (kernel * kernel, c_in.next_multiple_of(UNIT));
+    let mut laid = vec![0.0; c_out * taps * filled];
+    let rows = values.par_chunks_exact(c_in * taps).zip(laid.par_chunks_exact_mut(taps * filled));
+    rows.for_each(|(from, to)| {
+        for (c, from) in from.chunks_exact(taps).enumerate() {
+            for (tap, &value) in from.iter().enumerate() {
+                to[tap * filled + c] = value;
             }
         }
-        let dtype = dtype_of(compute);
-        let weight = like.upload(bytes_of(Values::F32(&laid), dtype), dtype, [c_out, taps * filled]).into_tensor();
-        Some(Self { weight, c_out, c_in, kernel })
+    });
+    laid
+}
+
+impl Conv {
+    /// Parameters `[c_out, c_in, kernel, kernel]`; `None` on a device without kernels of ours.
+    pub(crate) fn upload(values: &[f32], shape: [usize; 3], compute: Compute, device: &Device) -> Option<Self> {
+        let (like, dtype) = (View::on(device)?, dtype_of(compute));
+        let laid = laid(values, shape);
+        let weight = like.upload(bytes_of(Values::F32(&laid), dtype), dtype, Self::rows_of(shape)).into_tensor();
+        Self::of(weight, shape)
+    }
+
+    /// Parameters `[c_out, c_in, kernel, kernel]` that are on a device, as [`laid`] lays them; `None` without kernels of ours.
+    pub(crate) fn of(weight: Tensor<2>, [c_out, c_in, kernel]: [usize; 3]) -> Option<Self> {
+        takes(&weight).then_some(Self { weight, c_out, c_in, kernel })
+    }
+
+    /// The matrix that parameters are held as.
+    pub(crate) fn rows_of([c_out, c_in, kernel]: [usize; 3]) -> [usize; 2] {
+        [c_out, kernel * kernel * c_in.next_multiple_of(UNIT)]
     }
 
     /// `residual + conv(x) + bias`, with a bias for each channel or each of the batch, `[1 or b, c_out]`.

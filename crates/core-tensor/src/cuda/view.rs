@@ -24,24 +24,39 @@ pub(crate) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
 
 /// Values as a number format has them; as they are where they have it.
 pub(super) fn bytes_of(values: Values, dtype: DType) -> Vec<u8> {
+    let count = match values {
+        Values::F32(v) => v.len(),
+        Values::F16(v) => v.len(),
+        Values::Bf16(v) => v.len(),
+    };
+    let mut bytes = vec![0; count * dtype.size()];
+    write(values, dtype, &mut bytes);
+    bytes
+}
+
+/// The same into bytes that are there.
+pub(super) fn write(values: Values, dtype: DType, to: &mut [u8]) {
+    let half = |v: f32| bf16::from_f32(v).to_bits().to_ne_bytes();
     match (values, dtype) {
-        (Values::Bf16(v), DType::BF16) => bytemuck::cast_slice(v.reinterpret_cast()).to_vec(),
-        (Values::F32(v), DType::BF16) => halves(v, |&v| bf16::from_f32(v)),
-        (Values::F16(v), DType::BF16) => halves(v, |v| bf16::from_f32(v.to_f32())),
-        (Values::F32(v), _) => bytemuck::cast_slice(v).to_vec(),
-        (Values::F16(v), _) => bytemuck::cast_slice(&v.to_f32_vec()).to_vec(),
-        (Values::Bf16(v), _) => bytemuck::cast_slice(&v.to_f32_vec()).to_vec(),
+        (Values::Bf16(v), DType::BF16) => copy(bytemuck::cast_slice(v.reinterpret_cast()), to),
+        (Values::F32(v), DType::BF16) => each(v, to, |&v| half(v)),
+        (Values::F16(v), DType::BF16) => each(v, to, |v| half(v.to_f32())),
+        (Values::F32(v), _) => copy(bytemuck::cast_slice(v), to),
+        (Values::F16(v), _) => each(v, to, |v| v.to_f32().to_ne_bytes()),
+        (Values::Bf16(v), _) => each(v, to, |v| v.to_f32().to_ne_bytes()),
     }
 }
 
-fn halves<T: Sync>(values: &[T], half: impl Fn(&T) -> bf16 + Sync) -> Vec<u8> {
-    let mut bytes = vec![0; 2 * values.len()];
-    bytes.par_chunks_mut(2 * CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(to, from)| {
-        for (to, from) in to.chunks_exact_mut(2).zip(from) {
-            to.copy_from_slice(&half(from).to_bits().to_ne_bytes());
+fn copy(from: &[u8], to: &mut [u8]) {
+    to.par_chunks_mut(CHUNK).zip(from.par_chunks(CHUNK)).for_each(|(to, from)| to.copy_from_slice(from));
+}
+
+fn each<T: Sync, const N: usize>(values: &[T], to: &mut [u8], bytes: impl Fn(&T) -> [u8; N] + Sync) {
+    to.par_chunks_mut(N * CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(to, from)| {
+        for (to, from) in to.chunks_exact_mut(N).zip(from) {
+            to.copy_from_slice(&bytes(from));
         }
     });
-    bytes
 }
 
 /// Numbers that a thread changes at a time.

@@ -7,7 +7,7 @@ use crate::{
     cpu::Values,
     cuda::{self, Window},
     ops::Activation,
-    weights::{Around, Before, Convolution, F32, Parameters},
+    weights::{Around, Before, Convolution, F32, ForDevice, Parameters},
 };
 
 /// A two-dimensional convolution over `[b, c, h, w]`.
@@ -60,28 +60,28 @@ impl Conv2d {
 
     /// `[b, c_in, h, w]` to `[b, c_out, h, w]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        if let Some((own, conv)) = self.for_device() {
+            return self.on_device(own, &conv, x, None, None);
+        }
         match self.weight.alone().map(|own| (own, &own.parameters)) {
             Some((own, Parameters::Panels(conv))) => self.fused(own, conv, x, None, Added::default(), None),
             Some((own, Parameters::Dense(weight))) => {
                 module::conv2d(x, weight.clone(), self.bias.as_ref().map(Parameter::value), own.options())
             }
-            Some((own, Parameters::Device(conv))) => self.on_device(own, conv, x, None, None),
-            Some((_, Parameters::Mapped(_))) | None => self.composed(x),
+            Some((_, Parameters::Device(_) | Parameters::Mapped(_))) | None => self.composed(x),
         }
     }
 
     /// `residual + forward(x)`.
     pub fn forward_onto(&self, x: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
-        match self.weight.alone().map(|own| (own, &own.parameters)) {
-            Some((own, Parameters::Panels(conv))) => {
-                self.fused(own, conv, x, None, Added { shift: None, residual: Some(residual) }, None)
-            }
-            Some((own, Parameters::Device(conv))) => self.on_device(own, conv, x, None, Some(residual)),
-            Some((_, Parameters::Dense(_) | Parameters::Mapped(_))) | None => {
-                let y = self.forward(x).cast(residual.dtype());
-                residual + y
-            }
+        if let Some((own, conv)) = self.for_device() {
+            return self.on_device(own, &conv, x, None, Some(residual));
         }
+        if let Some((own, Parameters::Panels(conv))) = self.weight.alone().map(|own| (own, &own.parameters)) {
+            return self.fused(own, conv, x, None, Added { shift: None, residual: Some(residual) }, None);
+        }
+        let y = self.forward(x).cast(residual.dtype());
+        residual + y
     }
 
     /// `residual + forward(x)`, or `forward(x)` without one, of which values below zero are multiplied with their channel's slope, `[c_out]`.
@@ -111,8 +111,8 @@ impl Conv2d {
         }
         let Added { shift, residual } = added;
         let x = norm.forward_then(x, activation);
-        if let Some((own, Parameters::Device(conv))) = self.weight.alone().map(|own| (own, &own.parameters)) {
-            return self.on_device(own, conv, x, shift, residual);
+        if let Some((own, conv)) = self.for_device() {
+            return self.on_device(own, &conv, x, shift, residual);
         }
         let y = self.forward(x);
         let y = match shift {
@@ -155,6 +155,12 @@ impl Conv2d {
         }
     }
 
+    /// The weight and its parameters, where they are all that counts and kernels of ours for the device read them.
+    fn for_device(&self) -> Option<(&Convolution, ForDevice<'_>)> {
+        let own = self.weight.alone()?;
+        Some((own, own.for_device()?))
+    }
+
     /// The same by a device's own kernels.
     fn on_device(
         &self,
@@ -171,9 +177,7 @@ impl Conv2d {
     /// `[b, c_in, h, w]` to `[b, c_out, h / 2, w / 2]`, rounded down, of a convolution that pads below and to the right alone; `None`
     /// where no kernel does.
     pub(crate) fn forward_below(&self, x: &Tensor<4>) -> Option<Tensor<4>> {
-        let Some((own, Parameters::Device(conv))) = self.weight.alone().map(|own| (own, &own.parameters)) else {
-            return None;
-        };
+        let (own, conv) = self.for_device()?;
         let [_, _, h, w] = x.dims();
         let window = Window { pad: 0, size: [h / 2, w / 2], ..own.window(x) };
         Some(conv.convolve(x.clone(), window, self.shifted(None), None))

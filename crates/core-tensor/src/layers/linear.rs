@@ -89,7 +89,8 @@ impl Linear {
         match self.weight.alone() {
             Some(Matrix::Dense(w)) => return self.on_device(x, w, then),
             Some(Matrix::Mapped(mapped)) if cuda::multiplies(x) => {
-                return self.on_device(x, &mapped.on_device()?, then);
+                let w = mapped.on_device()?;
+                return self.on_device(x, &w, then);
             }
             _ => {}
         }

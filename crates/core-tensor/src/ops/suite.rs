@@ -50,12 +50,7 @@ pub fn differences<O: Ops>(setting: &Setting) -> Result<Vec<Difference>, Error> 
 /// # Errors
 /// As [`differences`].
 pub fn of_device(device: &Device, compute: Compute) -> Result<Vec<Difference>, Error> {
-    let dtype = match compute {
-        Compute::F32 | Compute::Integers => DType::F32,
-        // The CPU's tensors are f32 whatever its products are.
-        Compute::Bf16 if crate::cpu::is(device) => DType::F32,
-        Compute::Bf16 => DType::BF16,
-    };
+    let dtype = dtype_on(device, compute);
     let setting = Setting { device: device.clone(), dtype, compute };
     match Home::of(&Tensor::<1>::empty([1], (device, dtype))) {
         Home::Cpu => differences::<Cpu>(&setting),
@@ -66,10 +61,21 @@ pub fn of_device(device: &Device, compute: Compute) -> Result<Vec<Difference>, E
     }
 }
 
+/// The number format of a model's tensors on a device, where products are computed in `compute`.
+pub(crate) fn dtype_on(device: &Device, compute: Compute) -> DType {
+    match compute {
+        Compute::F32 | Compute::Integers => DType::F32,
+        // The CPU's tensors are f32 whatever its products are.
+        Compute::Bf16 if crate::cpu::is(device) => DType::F32,
+        Compute::Bf16 => DType::BF16,
+    }
+}
+
 /// An operation's name and its result.
 type Named = (&'static str, Result<Vec<f64>, Error>);
 
-fn share(found: &[f64], expected: &[f64]) -> f64 {
+/// How far values are from what is expected, as a [`Difference`] has it.
+pub(crate) fn share(found: &[f64], expected: &[f64]) -> f64 {
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
     let apart = norm(&mut found.iter().zip(expected).map(|(f, e)| f - e)) / norm(&mut expected.iter().copied());
     if apart.is_finite() && found.len() == expected.len() { apart } else { f64::INFINITY }
@@ -202,6 +208,6 @@ impl Inputs {
     }
 }
 
-fn numbers<const D: usize>(x: Tensor<D>) -> Result<Vec<f64>, Error> {
+pub(crate) fn numbers<const D: usize>(x: Tensor<D>) -> Result<Vec<f64>, Error> {
     crate::answered(&x, x.try_to_vec_as())
 }

@@ -1,15 +1,22 @@
 //! The parameters of convolutions, `[c_out, c_in, kernel, kernel]`.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use burn::tensor::{module, ops::ConvOptions};
 use kernels::{Activation, Affines, Compute, ConvEpilogue, MapOrder, PackedConv, Prologue};
 
-use super::{Beside, Factor, PANEL, Stored, Weight, computed::Origin, matrix::F32, stored::FLOATS, weight::PAIR};
+use super::{
+    Beside, Factor, PANEL, Stored, Weight,
+    computed::Origin,
+    matrix::F32,
+    passing::{Passing, Seat},
+    stored::FLOATS,
+    weight::PAIR,
+};
 use crate::{
     Device, Tensor,
     cpu::{self, PLANES, Values},
-    cuda::{self, Window},
+    cuda::{self, Brought, Window},
     device::lasting,
     tensor,
 };
@@ -37,12 +44,9 @@ pub(crate) enum Parameters {
 }
 
 impl Convolution {
-    /// A convolution of a format whose values can be read, unpacked or left where it is stored.
-    pub(super) fn held(stored: Stored, device: &Device, is_unpacked: bool, compute: Compute) -> Self {
+    /// A convolution of a format whose values can be read, unpacked.
+    pub(super) fn held(stored: Stored, device: &Device, compute: Compute) -> Self {
         let kernel = stored.shape()[2];
-        if !is_unpacked {
-            return Self::computed(Origin::Stored(stored), kernel, device, compute);
-        }
         let parameters = match cpu::is(device) {
             true => Parameters::Panels(packed(&stored, compute)),
             false => lasting(device, || on_device(&stored, device, compute)),
@@ -51,10 +55,32 @@ impl Convolution {
         Self { parameters, kernel, stride: 1 }
     }
 
+    /// The same, left where it is stored.
+    pub(super) fn in_file(stored: Stored, device: &Device, compute: Compute, passing: &Passing) -> Self {
+        let (shape, source) = (shape_of(&stored), stored.clone());
+        let fill = move |to: &mut [u8]| {
+            let values = source.to_f32().expect(FLOATS);
+            cuda::write(kernels::Values::F32(&cuda::laid(&values, shape)), compute, to);
+        };
+        let seat = passing.seat(&stored, device, compute, cuda::Conv::rows_of(shape), Box::new(fill));
+        let mapped = MappedConv { origin: Origin::Stored(stored), device: device.clone(), compute, seat };
+        Self { parameters: Parameters::Mapped(Arc::new(mapped)), kernel: shape[2], stride: 1 }
+    }
+
     /// Parameters of a kernel's size that are had anew, some output channels at a time, in each multiplication.
     pub(super) fn computed(origin: Origin, kernel: usize, device: &Device, compute: Compute) -> Self {
-        let parameters = Parameters::Mapped(Arc::new(MappedConv { origin, device: device.clone(), compute }));
+        let parameters =
+            Parameters::Mapped(Arc::new(MappedConv { origin, device: device.clone(), compute, seat: None }));
         Self { parameters, kernel, stride: 1 }
+    }
+
+    /// The parameters in the order that kernels of ours for the device read; `None` where there are none of either.
+    pub(crate) fn for_device(&self) -> Option<ForDevice<'_>> {
+        match &self.parameters {
+            Parameters::Device(conv) => Some(ForDevice::Held(conv)),
+            Parameters::Mapped(mapped) => mapped.brought(),
+            Parameters::Dense(_) | Parameters::Panels(_) => None,
+        }
     }
 
     /// Where it begins and ends in a map.
@@ -101,6 +127,25 @@ impl Convolution {
                 let map = map.permute(PLANES);
                 if c_out < FEW { cpu::row_major(map) } else { map }
             }
+        }
+    }
+}
+
+/// Parameters on a device, to be dropped once what is computed with them is asked for.
+#[derive(Debug)]
+pub(crate) enum ForDevice<'a> {
+    Held(&'a cuda::Conv),
+    /// In memory that others pass through.
+    Passing(cuda::Conv, #[allow(dead_code, reason = "the memory is others' when it is dropped")] Brought),
+}
+
+impl Deref for ForDevice<'_> {
+    type Target = cuda::Conv;
+
+    fn deref(&self) -> &cuda::Conv {
+        match self {
+            Self::Held(conv) => conv,
+            Self::Passing(conv, _) => conv,
         }
     }
 }
@@ -166,20 +211,27 @@ impl Factor<4> for Convolution {
             Parameters::Dense(weight) => module::conv2d(x, weight.clone(), None, self.options()),
             Parameters::Panels(conv) => self.convolve(conv, x, Around::default()),
             Parameters::Device(conv) => conv.convolve(x.clone(), self.window(&x), None, None),
-            Parameters::Mapped(mapped) => mapped.product(self, &x),
+            Parameters::Mapped(mapped) => match mapped.brought() {
+                Some(conv) => conv.convolve(x.clone(), self.window(&x), None, None),
+                None => mapped.product(self, &x),
+            },
         }
     }
 }
 
+/// `[c_out, c_in, kernel]`
+fn shape_of(stored: &Stored) -> [usize; 3] {
+    [0, 1, 2].map(|i| stored.shape()[i])
+}
+
 fn packed(stored: &Stored, compute: Compute) -> PackedConv {
-    let [c_out, c_in, kernel] = [0, 1, 2].map(|i| stored.shape()[i]);
-    stored.with_values(|values| PackedConv::pack(cpu::isa(), compute, [c_out, c_in, kernel], values)).expect(FLOATS)
+    let shape = shape_of(stored);
+    stored.with_values(|values| PackedConv::pack(cpu::isa(), compute, shape, values)).expect(FLOATS)
 }
 
 fn on_device(stored: &Stored, device: &Device, compute: Compute) -> Parameters {
-    let [c_out, c_in, kernel] = [0, 1, 2].map(|i| stored.shape()[i]);
     let values = stored.to_f32().expect(FLOATS);
-    let own = cuda::Conv::upload(&values, [c_out, c_in, kernel], compute, device);
+    let own = cuda::Conv::upload(&values, shape_of(stored), compute, device);
     own.map_or_else(|| Parameters::Dense(dense(stored, device)), Parameters::Device)
 }
 
@@ -193,10 +245,20 @@ pub(crate) struct MappedConv {
     origin: Origin,
     device: Device,
     compute: Compute,
+    /// Where they have their turn among others of their source.
+    seat: Option<Seat>,
 }
 
 impl MappedConv {
+    /// All of them, brought to the device; `None` where nothing is brought ahead of its use.
+    fn brought(&self) -> Option<ForDevice<'_>> {
+        let Origin::Stored(stored) = &self.origin else { return None };
+        let brought = self.seat.as_ref()?.bring()?;
+        Some(ForDevice::Passing(cuda::Conv::of(brought.clone(), shape_of(stored))?, brought))
+    }
+
     fn product(&self, of: &Convolution, x: &Tensor<4>) -> Tensor<4> {
+        self.seat.iter().for_each(Seat::read_ahead);
         let out = self.origin.height();
         let panel = |channel: usize| {
             let stored = self.origin.rows(channel..(channel + PANEL).min(out));

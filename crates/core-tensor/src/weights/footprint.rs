@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use kernels::{Compute, PackedConv, PackedMatrix, Values};
 
 use super::Format;
-use crate::{Device, cpu};
+use crate::{Device, cpu, cuda};
 
 /// Where layers are held, and the number format that they are multiplied in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,8 @@ pub struct Footprint {
     pub unpacked: u64,
     /// Where what inputs are multiplied with stays in its file.
     pub mapped: u64,
-    /// What is brought to a device at a time of what stays in its file: the largest of it. Nothing on the CPU, whose kernels read the file.
+    /// What is brought to a device at a time of what stays in its file: room for the largest of it three times, as the next are brought
+    /// while one is computed with. Nothing on the CPU, whose kernels read the file.
     pub passing: u64,
 }
 
@@ -44,12 +45,12 @@ impl Footprint {
     pub(super) fn either(bytes: u64, at: Place) -> Self {
         let passing = match at {
             Place::Cpu(_) => 0,
-            Place::Device(_) => bytes,
+            Place::Device(_) => bytes.saturating_mul(cuda::SLOTS as u64),
         };
         Self { unpacked: bytes, mapped: 0, passing }
     }
 
-    /// Of both, of which only one is brought to a device at a time.
+    /// Of both, which pass through the same memory of a device.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
             unpacked: self.unpacked.saturating_add(other.unpacked),
@@ -157,7 +158,7 @@ mod tests {
     };
 
     #[test]
-    fn what_has_room_is_unpacked_in_order_and_the_rest_stays_in_its_file() {
+    fn what_has_room_is_unpacked_in_an_even_mixture_and_the_rest_stays_in_its_file() {
         let values = vec![0.5; 640 * 64];
         let matrix = || Stored::of(&values, vec![640, 64]);
         let source = Memory::of([
@@ -177,8 +178,9 @@ mod tests {
         let at = Place::Cpu(Compute::F32);
         let [whole, part] = [640, 160].map(|rows| super::matrix(Format::F32, at, [rows, 64]));
         let filter = super::convolution(at, [8, 8, 3]);
-        let held = |room: u64| {
-            let w = Weights::of(&source, &Device::flex(), Residency::UpTo(room)).laid_out(layout());
+        let all = 3 * whole + filter;
+        let held = |bytes: u64| {
+            let w = Weights::of(&source, &Device::flex(), Residency::UpTo { bytes, of: all }).laid_out(layout());
             let is_mapped = |m: &crate::Weight<Matrix>| matches!(m.alone(), Some(Matrix::Mapped(_)));
             let [first, second] = ["first.weight", "second.weight"].map(|name| is_mapped(&w.matrix(name).unwrap()));
             let filter = w.convolution("filter.weight").unwrap();
@@ -187,11 +189,9 @@ mod tests {
             [first, second, filter, upper, lower]
         };
         assert_eq!(held(0), [true; 5]);
-        assert_eq!(held(whole), [false, true, true, true, true]);
-        assert_eq!(held(whole + filter), [false, true, false, true, true]);
-        assert_eq!(held(whole + filter + part), [false, true, false, true, false]);
-        assert_eq!(held(3 * whole + filter), [false; 5]);
-        assert_eq!(held(u64::MAX), [false; 5]);
+        assert_eq!(held(whole + filter), [true, false, true, true, true]);
+        assert_eq!(held(whole + filter + part), [true, false, true, true, false]);
+        assert_eq!(held(all), [false; 5]);
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
                 let expected = Footprint { unpacked: packed.bytes() as u64 + bias, mapped: bias, passing: 0 };
                 assert_eq!(filter.bytes(Place::Cpu(compute)), expected, "{rows} {columns} {kernel}");
                 let bytes = if compute == Compute::F32 { 4 } else { 2 } * (rows * columns) as u64;
-                let expected = Footprint { unpacked: bytes, mapped: 0, passing: bytes };
+                let expected = Footprint { unpacked: bytes, mapped: 0, passing: 3 * bytes };
                 assert_eq!(matrix.bytes(Place::Device(compute)), expected);
             }
         }

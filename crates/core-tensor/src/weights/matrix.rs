@@ -5,7 +5,11 @@ use std::{ops::Range, sync::Arc};
 use kernels::{Compute, Epilogue, IntegerMatrix, KeptMatrix, MatrixRef, PackedMatrix, PackedPair, RowSource, WithPair};
 
 use super::{
-    Beside, Factor, Format, PANEL, Product, Stored, Weight, computed::Origin, joined::Factors, stored::FLOATS,
+    Beside, Factor, Format, OnDevice, PANEL, Product, Stored, Weight,
+    computed::Origin,
+    joined::Factors,
+    passing::{Passing, Seat},
+    stored::FLOATS,
     weight::PAIR,
 };
 use crate::{
@@ -29,10 +33,10 @@ pub enum Matrix {
 }
 
 impl Matrix {
-    /// A matrix of a format whose values can be read, unpacked or left where it is stored.
-    pub(super) fn held(stored: Stored, device: &Device, is_unpacked: bool, compute: Compute) -> Self {
+    /// A matrix of a format whose values can be read, unpacked.
+    pub(super) fn held(stored: Stored, device: &Device, compute: Compute) -> Self {
         // Integers are multiplied as they are stored, so that nothing is gained by holding them in another way.
-        if !is_unpacked || are_integers(&stored, device, compute) {
+        if are_integers(&stored, device, compute) {
             return Self::computed(Origin::Stored(stored), device, compute);
         }
         let held = match cpu::is(device) {
@@ -43,13 +47,21 @@ impl Matrix {
         held
     }
 
+    /// The same, left where it is stored.
+    pub(super) fn in_file(stored: Stored, device: &Device, compute: Compute, passing: &Passing) -> Self {
+        let (shape, source) = ([stored.shape()[0], stored.shape()[1]], stored.clone());
+        let fill = move |to: &mut [u8]| source.write(compute, to);
+        let seat = passing.seat(&stored, device, compute, shape, Box::new(fill));
+        Self::Mapped(Arc::new(MappedMatrix { origin: Origin::Stored(stored), device: device.clone(), compute, seat }))
+    }
+
     /// A pair of factors `[rank, in, 1, 1]` and `[out, rank, 1, 1]`, unpacked.
     pub(super) fn pair(factors: [&Stored; 2], device: &Device, compute: Compute) -> Factors<Self> {
         let [[d_out, rank], [_, d_in]] = [factors[1], factors[0]].map(|factor| [factor.shape()[0], factor.shape()[1]]);
         if !cpu::is(device) {
             return Factors::Each(factors.map(|factor| {
                 let shape = factor.shape()[..2].to_vec();
-                Self::held(factor.clone().reshape(shape), device, true, compute)
+                Self::held(factor.clone().reshape(shape), device, compute)
             }));
         }
         let [down, up] = factors;
@@ -63,7 +75,7 @@ impl Matrix {
 
     /// A matrix whose values are had anew, some rows at a time, in each multiplication.
     pub(super) fn computed(origin: Origin, device: &Device, compute: Compute) -> Self {
-        Self::Mapped(Arc::new(MappedMatrix { origin, device: device.clone(), compute }))
+        Self::Mapped(Arc::new(MappedMatrix { origin, device: device.clone(), compute, seat: None }))
     }
 }
 
@@ -162,11 +174,14 @@ pub struct MappedMatrix {
     origin: Origin,
     device: Device,
     compute: Compute,
+    /// Where it has its turn among others of its source.
+    seat: Option<Seat>,
 }
 
 impl MappedMatrix {
     /// As the kernels of the CPU take it: stored there.
     fn in_kernels(&self) -> Option<MatrixRef<'_>> {
+        self.seat.iter().for_each(Seat::read_ahead);
         match &self.origin {
             Origin::Stored(stored) if are_integers(stored, &self.device, self.compute) => {
                 let shape = [stored.shape()[0], stored.shape()[1]];
@@ -191,9 +206,10 @@ impl MappedMatrix {
     }
 
     /// All of it, brought to the device; `None` on the CPU.
-    pub(crate) fn on_device(&self) -> Option<Tensor<2>> {
-        let whole = || self.origin.rows(0..self.origin.height());
-        (!cpu::is(&self.device)).then(|| dense(&whole(), &self.device, self.compute))
+    pub(crate) fn on_device(&self) -> Option<OnDevice> {
+        let whole = || dense(&self.origin.rows(0..self.origin.height()), &self.device, self.compute);
+        let brought = || self.seat.as_ref().and_then(Seat::bring);
+        (!cpu::is(&self.device)).then(|| brought().map_or_else(|| OnDevice::Own(whole()), OnDevice::Passing))
     }
 
     fn product(&self, x: &Tensor<2>) -> Tensor<2> {
@@ -227,7 +243,7 @@ impl MappedMatrix {
 }
 
 /// Whether a matrix is multiplied with as integers.
-fn are_integers(stored: &Stored, device: &Device, compute: Compute) -> bool {
+pub(super) fn are_integers(stored: &Stored, device: &Device, compute: Compute) -> bool {
     compute == Compute::Integers && cpu::is(device) && stored.integers().is_some()
 }
 

@@ -7,14 +7,15 @@ use std::{
 };
 
 use half::slice::HalfBitsSliceExt;
-use kernels::{IntegerSource, Integers};
+use kernels::{Compute, IntegerSource, Integers};
+use rayon::prelude::*;
 
 use super::{
     Format,
     format::{IntegerForm, Unpack, numbers},
-    segment::{Scaled, Scaling, Segment},
+    segment::{AT_ONCE, Scaled, Scaling, Segment},
 };
-use crate::{Error, Mapped};
+use crate::{Error, Mapped, cuda};
 
 /// A tensor in the number format of its source, row-major, little-endian; its bytes may still be in a mapped file.
 ///
@@ -170,6 +171,11 @@ impl Stored {
     /// Lets the system have the memory in which the tensor's file was read, as it is not read again soon.
     pub(super) fn give_back(&self) {
         self.segments.iter().for_each(|segment| segment.bytes.give_back(segment.range.clone()));
+    }
+
+    /// Has the system read the tensor's file, as it is about to be.
+    pub(super) fn read_ahead(&self) {
+        self.segments.iter().for_each(|segment| segment.bytes.read_ahead(segment.range.clone()));
     }
 
     /// Tensors one below the other, without copying them; `None` unless there are some, of one format and of one shape but
@@ -331,11 +337,29 @@ impl Stored {
         self.segments.iter().map(Segment::bytes)
     }
 
+    /// Writes all values as a device has them that computes in a number format.
+    pub(super) fn write(&self, compute: Compute, to: &mut [u8]) {
+        if self.is_plain() {
+            return self.with_values(|values| cuda::write(values, compute, to)).expect(FLOATS);
+        }
+        let width = to.len() / self.shape.iter().product::<usize>().max(1);
+        to.par_chunks_mut(AT_ONCE * width).enumerate().for_each(|(i, to)| {
+            let mut values = vec![0.0; to.len() / width];
+            self.read(i * AT_ONCE, &mut values);
+            cuda::write(kernels::Values::F32(&values), compute, to);
+        });
+    }
+
+    /// Whether its values are those that are stored.
+    fn is_plain(&self) -> bool {
+        [Format::F32, Format::F16, Format::BF16].contains(&self.format) && !self.is_scaled()
+    }
+
     /// Passes on the values as they are stored, of a format that kernels don't read as F32; `None` where the format has none that a
     /// model is computed with.
     pub(super) fn with_values<T>(&self, take: impl FnOnce(kernels::Values) -> T) -> Option<T> {
         let unpack = self.format.unpack()?;
-        if ![Format::F32, Format::F16, Format::BF16].contains(&self.format) || self.is_scaled() {
+        if !self.is_plain() {
             return Some(take(kernels::Values::F32(&self.unpacked(unpack))));
         }
         let bytes = match self.segments.as_slice() {

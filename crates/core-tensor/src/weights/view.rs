@@ -1,13 +1,6 @@
 //! A view of a source, from which layers are built.
 
-use std::{
-    fmt::Display,
-    ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fmt::Display, ops::Range, sync::Arc};
 
 use kernels::Compute;
 
@@ -19,6 +12,9 @@ use super::{
     convolution::strided,
     footprint,
     joined::Factors,
+    matrix::are_integers,
+    passing::Passing,
+    room::Room,
     stored::WHOLE_ROWS,
 };
 use crate::{Device, Error};
@@ -40,8 +36,10 @@ pub struct Weights<'a> {
     root: String,
     prefix: String,
     device: Device,
-    /// Bytes that may be unpacked still, by all views of one source.
-    room: Arc<AtomicU64>,
+    /// What may be unpacked still, by all views of one source.
+    room: Arc<Room>,
+    /// What passes through the device's memory instead.
+    passing: Arc<Passing>,
     compute: Compute,
 }
 
@@ -55,12 +53,9 @@ impl<'a> Weights<'a> {
     /// The whole of a source.
     pub fn of(source: &'a dyn WeightSource, device: &Device, residency: Residency) -> Self {
         let (root, prefix) = (String::new(), String::new());
-        let room = Arc::new(AtomicU64::new(match residency {
-            Residency::Unpacked => u64::MAX,
-            Residency::UpTo(bytes) => bytes,
-            Residency::Mapped => 0,
-        }));
-        Self { source, layout: None, root, prefix, device: device.clone(), room, compute: Compute::F32 }
+        let room = Arc::new(Room::of(residency));
+        let (device, passing) = (device.clone(), Arc::default());
+        Self { source, layout: None, root, prefix, device, room, passing, compute: Compute::F32 }
     }
 
     /// The same, for layers that compute in another number format than f32 where they are on the CPU.
@@ -238,7 +233,7 @@ impl<'a> Weights<'a> {
         let (_, stored) = self.taken(name, |kind| matches!(kind, Kind::Matrix { .. }))?;
         self.parts(name, |rows| {
             let bytes = footprint::matrix(stored.format(), self.place(), [rows.len(), stored.shape()[1]]);
-            self.rows_of(name, &stored, rows, self.is_unpacked(bytes))
+            self.rows_of(name, &stored, rows, self.room.takes(bytes))
         })
     }
 
@@ -264,7 +259,7 @@ impl<'a> Weights<'a> {
         let hold = move |factor: &Origin| match factor {
             Origin::Stored(factor) => {
                 let [d_out, d_in] = [factor.shape()[0], factor.shape()[1]];
-                Matrix::held(factor.clone().reshape(vec![d_out, d_in]), &device, true, compute)
+                Matrix::held(factor.clone().reshape(vec![d_out, d_in]), &device, compute)
             }
             computed @ Origin::Computed { .. } => Matrix::computed(computed.clone(), &device, compute),
         };
@@ -272,7 +267,10 @@ impl<'a> Weights<'a> {
         let device = self.device.clone();
         let hold_pair: HoldPair<_> = Box::new(move |factors, _| Matrix::pair(factors, &device, compute));
         let own = stored.rows(rows.clone()).expect(WHOLE_ROWS);
-        let own = Matrix::held(own, &self.device, is_unpacked, self.compute);
+        let own = match is_unpacked && !are_integers(&own, &self.device, self.compute) {
+            true => Matrix::held(own, &self.device, self.compute),
+            false => Matrix::in_file(own, &self.device, self.compute, &self.passing),
+        };
         self.weight(name, stored, rows, own, (hold, hold_pair))
     }
 
@@ -284,12 +282,15 @@ impl<'a> Weights<'a> {
         let (need, stored) = self.taken(name, |kind| *kind == Kind::Convolution)?;
         let (device, compute, kernel) = (self.device.clone(), self.compute, need.shape[2]);
         let hold = move |factor: &Origin| match factor {
-            Origin::Stored(factor) => Convolution::held(factor.clone(), &device, true, compute),
+            Origin::Stored(factor) => Convolution::held(factor.clone(), &device, compute),
             computed @ Origin::Computed { .. } => Convolution::computed(computed.clone(), kernel, &device, compute),
         };
         let [c_out, c_in] = [need.shape[0], need.shape[1]];
-        let is_unpacked = self.is_unpacked(footprint::convolution(self.place(), [c_out, c_in, kernel]));
-        let own = Convolution::held(stored.clone(), &self.device, is_unpacked, self.compute);
+        let is_unpacked = self.room.takes(footprint::convolution(self.place(), [c_out, c_in, kernel]));
+        let own = match is_unpacked {
+            true => Convolution::held(stored.clone(), &self.device, self.compute),
+            false => Convolution::in_file(stored.clone(), &self.device, self.compute, &self.passing),
+        };
         let hold = move |factors: &[Origin], stride| strided(factors.iter().map(&hold).collect(), kernel, stride);
         let pair = hold.clone();
         let hold_pair = move |factors: [&Stored; 2], stride| {
@@ -302,13 +303,6 @@ impl<'a> Weights<'a> {
     /// Where layers are held, and what they are multiplied in.
     fn place(&self) -> Place {
         Place::of(&self.device, self.compute)
-    }
-
-    /// Whether there is room for so many bytes more, which are taken then.
-    fn is_unpacked(&self, bytes: u64) -> bool {
-        // What has no limit is not used up.
-        let left = |room: u64| if room == u64::MAX { Some(room) } else { room.checked_sub(bytes) };
-        self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
     }
 
     /// Rows of a tensor that inputs are multiplied with, and what is added to them.

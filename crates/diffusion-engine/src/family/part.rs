@@ -273,7 +273,7 @@ impl Placement {
     /// unpacked than there would be room for.
     pub fn serves(&self, wanted: &Self) -> bool {
         let is_within = |(key, residency): (&String, &Residency)| match (residency, wanted.unpacked.get(key)) {
-            (Residency::UpTo(bytes), Some(Residency::UpTo(room))) => bytes <= room,
+            (Residency::UpTo { bytes, .. }, Some(Residency::UpTo { bytes: room, .. })) => bytes <= room,
             (residency, wanted) => wanted == Some(residency),
         };
         let parts = self.unpacked.len() == wanted.unpacked.len() && self.unpacked.iter().all(is_within);
@@ -292,15 +292,15 @@ mod tests {
             compute: Compute::F32,
             unpacked: BTreeMap::from([(key.to_owned(), residency)]),
         };
-        let all = [Residency::Unpacked, Residency::Mapped, Residency::UpTo(5)];
+        let all = [Residency::Unpacked, Residency::Mapped, Residency::UpTo { bytes: 5, of: 9 }];
         for (i, loaded) in all.into_iter().enumerate() {
             for (k, wanted) in all.into_iter().enumerate() {
                 assert_eq!(placed("unet", loaded).serves(&placed("unet", wanted)), i == k, "{loaded:?} {wanted:?}");
             }
         }
-        let up_to = |bytes| placed("unet", Residency::UpTo(bytes));
+        let up_to = |bytes| placed("unet", Residency::UpTo { bytes, of: 9 });
         assert!(up_to(4).serves(&up_to(5)) && !up_to(6).serves(&up_to(5)));
-        assert!(!up_to(4).serves(&placed("other", Residency::UpTo(5))));
+        assert!(!up_to(4).serves(&placed("other", Residency::UpTo { bytes: 5, of: 9 })));
         assert!(!up_to(4).serves(&Placement { compute: Compute::Bf16, ..up_to(4) }));
         assert!(!up_to(4).serves(&Placement { unpacked: BTreeMap::new(), ..up_to(4) }));
     }

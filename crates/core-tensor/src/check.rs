@@ -1,0 +1,187 @@
+//! Whether a device computes rightly: every operation, and layers, held in memory and left where they are stored, from where they are brought
+//! to it while it computes with others.
+
+use burn::tensor::DType;
+use half::bf16;
+
+use crate::{
+    Compute, Device, Error, Layout, Residency, Stored, Tensor, Weights,
+    format::Format,
+    layers::{Conv2d, Linear},
+    ops::suite::{self, Difference, dtype_on, numbers, share},
+    tensor,
+    weights::Memory,
+};
+
+/// Layers of a kind: more than a device has room for of what passes.
+const LAYERS: usize = 5;
+
+/// The order in which they are asked for, which is not that in which they are built; and once more, when it is known.
+const ORDER: [usize; 2 * LAYERS] = [0, 2, 1, 3, 4, 0, 2, 1, 3, 4];
+
+/// Inputs and outputs of matrices, and rows that they are multiplied with: large enough to pass through memory that is pinned once and for
+/// all, and sums short enough to be near to those of f64.
+const MATRIX: [usize; 2] = [256, 34_816];
+const ROWS: usize = 3;
+
+/// Channels in and out, the side of the kernel, and the map's.
+const CONVOLUTION: [usize; 3] = [64, 48, 3];
+const MAP: [usize; 2] = [6, 7];
+
+/// How far what a device computes is from the same in f64 on the host, where products are computed in `compute`.
+///
+/// # Errors
+/// [`Error::DeviceMemory`] or [`Error::DeviceFault`] where the device could not compute something.
+pub fn differences(device: &Device, compute: Compute) -> Result<Vec<Difference>, Error> {
+    Ok([suite::of_device(device, compute)?, of_layers(device, compute)?].concat())
+}
+
+fn of_layers(device: &Device, compute: Compute) -> Result<Vec<Difference>, Error> {
+    let dtype = dtype_on(device, compute);
+    let of = |operation, kind, residency| {
+        let share = apart(&Setting { device, dtype, compute, residency }, kind)?;
+        Ok(Difference { operation, share })
+    };
+    Ok(vec![
+        of("linear", Kind::Linear, Residency::Unpacked)?,
+        of("linear, passing", Kind::Linear, Residency::Mapped)?,
+        of("conv2d", Kind::Conv2d, Residency::Unpacked)?,
+        of("conv2d, passing", Kind::Conv2d, Residency::Mapped)?,
+    ])
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Linear,
+    Conv2d,
+}
+
+struct Setting<'a> {
+    device: &'a Device,
+    dtype: DType,
+    compute: Compute,
+    residency: Residency,
+}
+
+/// The largest difference of the layers of a kind.
+fn apart(setting: &Setting, kind: Kind) -> Result<f64, Error> {
+    let shape = kind.shape();
+    let weights: [Vec<f32>; LAYERS] = std::array::from_fn(|i| setting.values(shape.iter().product(), i as u32));
+    let biases: [Vec<f32>; LAYERS] = std::array::from_fn(|i| setting.values(shape[0], 50 + i as u32));
+    let tensors = (0..LAYERS).flat_map(|i| {
+        let weight = setting.stored(&weights[i], shape.clone());
+        [(format!("{i}.weight"), weight), (format!("{i}.bias"), Stored::of(&biases[i], vec![shape[0]]))]
+    });
+    let source = Memory::of(tensors);
+    let layout = Layout::of(|l| (0..LAYERS).for_each(|i| kind.declare(l, &i.to_string())));
+    let w = Weights::of(&source, setting.device, setting.residency).computed_in(setting.compute).laid_out(layout);
+    let layers: Vec<_> = (0..LAYERS).map(|i| kind.load(&w.at(i))).collect::<Result<_, _>>()?;
+    let mut most = 0.0f64;
+    for (round, i) in ORDER.into_iter().enumerate() {
+        let x = setting.values(kind.inputs(), 100 + round as u32);
+        let found = layers[i](&setting.on_device(&x))?;
+        most = most.max(share(&found, &kind.expected(&x, &weights[i], &biases[i])));
+    }
+    Ok(most)
+}
+
+/// What a layer makes of inputs.
+type Layer = Box<dyn Fn(&Tensor<1>) -> Result<Vec<f64>, Error>>;
+
+impl Kind {
+    /// A layer's weight.
+    fn shape(self) -> Vec<usize> {
+        let ([d_in, d_out], [c_in, c_out, kernel]) = (MATRIX, CONVOLUTION);
+        match self {
+            Self::Linear => vec![d_out, d_in],
+            Self::Conv2d => vec![c_out, c_in, kernel, kernel],
+        }
+    }
+
+    /// How many values it is given.
+    fn inputs(self) -> usize {
+        match self {
+            Self::Linear => ROWS * MATRIX[0],
+            Self::Conv2d => CONVOLUTION[0] * MAP[0] * MAP[1],
+        }
+    }
+
+    fn declare(self, l: &mut crate::Declare, name: &str) {
+        let ([d_in, d_out], [c_in, c_out, kernel]) = (MATRIX, CONVOLUTION);
+        match self {
+            Self::Linear => l.linear(name, d_in, d_out),
+            Self::Conv2d => l.convolution(name, c_in, c_out, kernel),
+        }
+    }
+
+    fn load(self, w: &Weights) -> Result<Layer, Error> {
+        Ok(match self {
+            Self::Linear => {
+                let layer = Linear::load(w)?;
+                Box::new(move |x| numbers(layer.forward(x.clone().reshape([ROWS, MATRIX[0]]))))
+            }
+            Self::Conv2d => {
+                let layer = Conv2d::load(w)?;
+                Box::new(move |x| numbers(layer.forward(x.clone().reshape([1, CONVOLUTION[0], MAP[0], MAP[1]]))))
+            }
+        })
+    }
+
+    fn expected(self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f64> {
+        match self {
+            Self::Linear => {
+                let dot =
+                    |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+                let columns = || weight.chunks_exact(MATRIX[0]).zip(bias);
+                let row = |x: &[f32]| columns().map(|(w, bias)| dot(x, w) + f64::from(*bias)).collect::<Vec<_>>();
+                x.chunks_exact(MATRIX[0]).flat_map(row).collect()
+            }
+            Self::Conv2d => {
+                let ([c_in, c_out, kernel], [h, w]) = (CONVOLUTION, MAP);
+                let pixel = |out: usize, y: usize, column: usize| {
+                    let taps = (0..c_in * kernel * kernel).map(|tap| {
+                        let (c, dy, dx) = (tap / (kernel * kernel), tap / kernel % kernel, tap % kernel);
+                        let (y, column) = (y + dy, column + dx);
+                        let half = kernel / 2;
+                        let is_inside = (half..h + half).contains(&y) && (half..w + half).contains(&column);
+                        let at = || x[(c * h + y - half) * w + column - half];
+                        if is_inside {
+                            f64::from(weight[out * c_in * kernel * kernel + tap]) * f64::from(at())
+                        } else {
+                            0.0
+                        }
+                    });
+                    f64::from(bias[out]) + taps.sum::<f64>()
+                };
+                (0..c_out * h * w).map(|i| pixel(i / (h * w), i / w % h, i % w)).collect()
+            }
+        }
+    }
+}
+
+impl Setting<'_> {
+    /// Values between -1 and 1 that the number format of products has.
+    fn values(&self, count: usize, seed: u32) -> Vec<f32> {
+        let next = |x: &u32| Some(x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+        let bits = std::iter::successors(Some(seed.wrapping_mul(747_796_405).wrapping_add(1)), next);
+        let values = bits.skip(3).map(|x| (x >> 8) as f32 / (1 << 23) as f32 - 1.0).take(count);
+        match self.compute {
+            Compute::Bf16 => values.map(|x| bf16::from_f32(x).to_f32()).collect(),
+            Compute::F32 | Compute::Integers => values.collect(),
+        }
+    }
+
+    fn stored(&self, values: &[f32], shape: Vec<usize>) -> Stored {
+        match self.compute {
+            Compute::Bf16 => {
+                let bytes = values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect();
+                Stored::of_bytes(Format::BF16, shape, bytes).expect("two bytes for each value")
+            }
+            Compute::F32 | Compute::Integers => Stored::of(values, shape),
+        }
+    }
+
+    fn on_device(&self, values: &[f32]) -> Tensor<1> {
+        tensor(values.to_vec(), [values.len()], self.device).cast(self.dtype)
+    }
+}

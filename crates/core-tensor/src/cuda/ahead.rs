@@ -1,0 +1,307 @@
+//! Weights that have no room on a card and pass through a few slots of its memory: while it computes with one, the next are copied there.
+//!
+//! A thread of their own fills pinned memory and has it copied on a stream of its own, in the order in which they were asked for the last
+//! time. A slot is written again once the card has done what was asked of it with the weights there.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    ops::Deref,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        mpsc::{self, Receiver, SendError, Sender},
+    },
+    thread::{self, JoinHandle},
+};
+
+use burn::tensor::{Bytes, DType};
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::{
+    client::Client,
+    future::block_on,
+    server::{Handle, ServerError},
+};
+use kernels::Compute;
+
+use super::{
+    View, dtype_of,
+    pinned::{Buffers, Fill},
+};
+use crate::{Device, Tensor};
+
+/// What of the card's memory weights pass through, each as large as the largest of them: one is computed with while others are written. Two
+/// would do if each matrix took as long to compute with as the next takes to be copied; Flux has as many for its text, of which there is less,
+/// as for its picture.
+pub(crate) const SLOTS: usize = 3;
+
+/// When the card has done what was asked of it before.
+type Done = Pin<Box<dyn Future<Output = Result<(), ServerError>> + Send>>;
+
+/// The weights of a model that pass through a card's memory.
+pub(crate) struct Ahead {
+    like: View,
+    items: Mutex<Vec<Arc<Item>>>,
+    /// Who brings them, from the first that is asked for on.
+    thread: OnceLock<Option<Thread>>,
+}
+
+struct Thread {
+    messages: Sender<Message>,
+    ended: JoinHandle<()>,
+}
+
+/// A matrix, in the number format that is computed in.
+struct Item {
+    shape: [usize; 2],
+    dtype: DType,
+    fill: Fill,
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.size()
+    }
+}
+
+enum Message {
+    /// Someone is about to compute with weights.
+    Ask { number: usize, answer: Sender<Copied> },
+    /// What computes with the weights in a slot is asked for, and done then.
+    Used { slot: usize, done: Done },
+    /// Who computes with weights gave up, and when their slot is free can't be told. Nothing is brought ahead from then on.
+    Failed,
+}
+
+/// Weights in a slot, once `there`.
+struct Copied {
+    slot: usize,
+    tensor: View,
+    there: Done,
+}
+
+/// A matrix on the card, for as long as it takes to ask for what is computed with it.
+pub(crate) struct Brought {
+    tensor: Tensor<2>,
+    slot: usize,
+    client: Client,
+    messages: Sender<Message>,
+}
+
+impl fmt::Debug for Brought {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Brought({})", self.slot)
+    }
+}
+
+impl fmt::Debug for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Ahead").finish_non_exhaustive()
+    }
+}
+
+impl Ahead {
+    /// `None` on a device without kernels of ours.
+    pub(crate) fn on(device: &Device) -> Option<Self> {
+        Some(Self { like: View::on(device)?, items: Mutex::default(), thread: OnceLock::new() })
+    }
+
+    /// The number of a matrix that is computed with in a number format. None is brought that is put in after the first was asked for.
+    pub(crate) fn enrol(&self, shape: [usize; 2], compute: Compute, fill: Fill) -> usize {
+        let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+        items.push(Arc::new(Item { shape, dtype: dtype_of(compute), fill }));
+        items.len() - 1
+    }
+
+    /// A matrix by its number; `None` where it has to be had in another way.
+    pub(crate) fn bring(&self, number: usize) -> Option<Brought> {
+        let messages = &self.thread.get_or_init(|| self.start()).as_ref()?.messages;
+        let (answer, answers) = mpsc::channel();
+        messages.send(Message::Ask { number, answer }).ok()?;
+        let Copied { slot, tensor, there } = answers.recv().ok()?;
+        // Whoever looks at what is computed with it hears of a copy that failed.
+        let _ = block_on(there);
+        let (client, messages) = (self.like.client().clone(), messages.clone());
+        Some(Brought { tensor: tensor.into_tensor(), slot, client, messages })
+    }
+
+    fn start(&self) -> Option<Thread> {
+        let items: Vec<_> = self.items.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let largest = items.iter().map(|item| item.bytes()).max()?;
+        let client = self.like.client();
+        let slots = client.memory_persistent_allocation((), |()| [(); SLOTS].map(|()| client.empty(largest)));
+        let (sender, messages) = mpsc::channel();
+        let like = self.like.clone();
+        let carrier = move || {
+            let free = (0..SLOTS).map(|slot| (slot, None)).collect();
+            let buffers = Buffers::of(like.client().clone(), largest);
+            let (ahead, follows) = (VecDeque::new(), BTreeMap::new());
+            Carrier {
+                like,
+                items,
+                slots,
+                free,
+                buffers,
+                ahead,
+                filled: None,
+                copying: None,
+                follows,
+                is_in_order: true,
+            }
+            .serve(&messages);
+        };
+        let ended = thread::Builder::new().name("weights".into()).spawn(carrier).ok()?;
+        Some(Thread { messages: sender, ended })
+    }
+}
+
+impl Drop for Ahead {
+    /// What the thread has of the card's memory is free afterwards.
+    fn drop(&mut self) {
+        if let Some(Thread { messages, ended }) = self.thread.take().flatten() {
+            drop(messages);
+            // A panic there was told where its weights were missed.
+            let _ = ended.join();
+        }
+    }
+}
+
+impl Deref for Brought {
+    type Target = Tensor<2>;
+
+    fn deref(&self) -> &Tensor<2> {
+        &self.tensor
+    }
+}
+
+impl Drop for Brought {
+    fn drop(&mut self) {
+        let message = match thread::panicking() {
+            true => Message::Failed,
+            false => Message::Used { slot: self.slot, done: self.client.sync() },
+        };
+        // Nobody waits for the slot where the thread has ended.
+        let _ = self.messages.send(message);
+    }
+}
+
+/// The thread that brings weights.
+struct Carrier {
+    like: View,
+    items: Vec<Arc<Item>>,
+    slots: [Handle; SLOTS],
+    /// Slots that nobody has, and when they can be written.
+    free: VecDeque<(usize, Option<Done>)>,
+    buffers: Buffers,
+    /// What is likely to be asked for next: on its way to the card, and behind that still on the host.
+    ahead: VecDeque<(usize, Copied)>,
+    filled: Option<(usize, Bytes)>,
+    /// When the last copy is there. The next is asked for then: CubeCL waits for it when it takes the next one on, and nothing else is
+    /// asked of the card meanwhile.
+    copying: Option<Done>,
+    /// What was asked for behind each the last time.
+    follows: BTreeMap<usize, usize>,
+    /// Whether nobody has asked yet for another than the one behind the last, which is what is foreseen of the first round.
+    is_in_order: bool,
+}
+
+impl Carrier {
+    /// Ends when nobody is left who could ask, or one of them failed.
+    fn serve(mut self, messages: &Receiver<Message>) {
+        let (mut waiting, mut last) = (VecDeque::new(), None);
+        while let Ok(message) = messages.recv() {
+            match message {
+                Message::Used { slot, done } => self.free.push_back((slot, Some(done))),
+                Message::Failed => break,
+                Message::Ask { number, answer } => {
+                    if let Some(last) = last.replace(number) {
+                        self.follows.insert(last, number);
+                        self.is_in_order &= number == self.behind(last);
+                    }
+                    match self.ahead.pop_front() {
+                        Some((foreseen, copied)) if foreseen == number => {
+                            self.give(copied, &answer);
+                        }
+                        other => {
+                            let wrong = other.into_iter().chain(self.ahead.drain(..));
+                            self.free.extend(wrong.map(|(_, Copied { slot, there, .. })| (slot, Some(there))));
+                            waiting.push_back((number, answer));
+                        }
+                    }
+                }
+            }
+            while !self.free.is_empty()
+                && let Some((number, answer)) = waiting.pop_front()
+            {
+                if let Some(copied) = self.bring(number) {
+                    self.give(copied, &answer);
+                }
+            }
+            if let (Some(last), true) = (last, waiting.is_empty()) {
+                self.look_ahead(last);
+            }
+        }
+        let client = self.like.client().clone();
+        drop(self);
+        // The pinned memory is that of this thread's stream, which nobody uses again. What can't be given back stays.
+        let _ = client.memory_cleanup();
+    }
+
+    /// Answers who asked, if it waits still.
+    fn give(&mut self, copied: Copied, to: &Sender<Copied>) {
+        if let Err(SendError(Copied { slot, there, .. })) = to.send(copied) {
+            self.free.push_back((slot, Some(there)));
+        }
+    }
+
+    /// Has what may be asked for next copied as long as there are slots, and fills a buffer with what comes behind that.
+    fn look_ahead(&mut self, last: usize) {
+        while self.ahead.len() < SLOTS - 1 {
+            let last = self.ahead.back().map_or(last, |&(number, _)| number);
+            let Some(next) = self.next(last) else { return };
+            if self.filled.as_ref().is_none_or(|(filled, _)| *filled != next) {
+                // One that was filled in vain is free again.
+                self.filled = None;
+                self.filled = self.fill(next).map(|bytes| (next, bytes));
+            }
+            match self.bring(next) {
+                Some(copied) => self.ahead.push_back((next, copied)),
+                None => return,
+            }
+        }
+    }
+
+    /// What is likely to be asked for behind another.
+    fn next(&self, last: usize) -> Option<usize> {
+        self.follows.get(&last).copied().or_else(|| self.is_in_order.then(|| self.behind(last)))
+    }
+
+    fn behind(&self, number: usize) -> usize {
+        (number + 1) % self.items.len()
+    }
+
+    fn fill(&mut self, number: usize) -> Option<Bytes> {
+        let item = self.items.get(number)?;
+        Some(self.buffers.filled(item.bytes(), &item.fill))
+    }
+
+    /// Copies a matrix to a slot that nobody has; `None` where there is no such slot or matrix.
+    fn bring(&mut self, number: usize) -> Option<Copied> {
+        let (slot, done) = self.free.pop_front()?;
+        let bytes = match self.filled.take() {
+            Some((filled, bytes)) if filled == number => bytes,
+            _ => self.fill(number)?,
+        };
+        // What failed on the card is told where its values are looked at.
+        for done in [done, self.copying.take()].into_iter().flatten() {
+            let _ = block_on(done);
+        }
+        let (client, memory) = (self.like.client(), &self.slots[slot]);
+        let handle = memory.clone().offset_end(memory.size() - bytes.len() as u64);
+        client.write(&handle, bytes);
+        self.copying = Some(Box::pin(client.sync()));
+        let (item, device) = (&self.items[number], self.like.0.device.clone());
+        let tensor = CubeTensor::new_contiguous(client.clone(), device, item.shape.into(), handle, item.dtype);
+        Some(Copied { slot, tensor: View(tensor), there: Box::pin(client.sync()) })
+    }
+}
