@@ -50,17 +50,6 @@ impl Mapped {
         #[cfg(not(unix))]
         let _ = range;
     }
-
-    /// Has the system begin to read a part of a file, and does not wait for it.
-    pub(crate) fn read_ahead(&self, range: Range<usize>) {
-        #[cfg(unix)]
-        if let Bytes::Mapped(map) = &*self.0 {
-            // It is an advice: where it is not taken, the part is read when it is looked at.
-            drop(map.advise_range(memmap2::Advice::WillNeed, range.start, range.len()));
-        }
-        #[cfg(not(unix))]
-        let _ = range;
-    }
 }
 
 impl From<Vec<u8>> for Mapped {

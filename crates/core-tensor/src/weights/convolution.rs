@@ -62,7 +62,7 @@ impl Convolution {
             let values = source.to_f32().expect(FLOATS);
             cuda::write(kernels::Values::F32(&cuda::laid(&values, shape)), compute, to);
         };
-        let seat = passing.seat(&stored, device, compute, cuda::Conv::rows_of(shape), Box::new(fill));
+        let seat = passing.seat(device, compute, cuda::Conv::rows_of(shape), Box::new(fill));
         let mapped = MappedConv { origin: Origin::Stored(stored), device: device.clone(), compute, seat };
         Self { parameters: Parameters::Mapped(Arc::new(mapped)), kernel: shape[2], stride: 1 }
     }
@@ -258,7 +258,6 @@ impl MappedConv {
     }
 
     fn product(&self, of: &Convolution, x: &Tensor<4>) -> Tensor<4> {
-        self.seat.iter().for_each(Seat::read_ahead);
         let out = self.origin.height();
         let panel = |channel: usize| {
             let stored = self.origin.rows(channel..(channel + PANEL).min(out));

@@ -51,7 +51,7 @@ impl Matrix {
     pub(super) fn in_file(stored: Stored, device: &Device, compute: Compute, passing: &Passing) -> Self {
         let (shape, source) = ([stored.shape()[0], stored.shape()[1]], stored.clone());
         let fill = move |to: &mut [u8]| source.write(compute, to);
-        let seat = passing.seat(&stored, device, compute, shape, Box::new(fill));
+        let seat = passing.seat(device, compute, shape, Box::new(fill));
         Self::Mapped(Arc::new(MappedMatrix { origin: Origin::Stored(stored), device: device.clone(), compute, seat }))
     }
 
@@ -181,7 +181,6 @@ pub struct MappedMatrix {
 impl MappedMatrix {
     /// As the kernels of the CPU take it: stored there.
     fn in_kernels(&self) -> Option<MatrixRef<'_>> {
-        self.seat.iter().for_each(Seat::read_ahead);
         match &self.origin {
             Origin::Stored(stored) if are_integers(stored, &self.device, self.compute) => {
                 let shape = [stored.shape()[0], stored.shape()[1]];
@@ -243,7 +242,7 @@ impl MappedMatrix {
 }
 
 /// Whether a matrix is multiplied with as integers.
-pub(super) fn are_integers(stored: &Stored, device: &Device, compute: Compute) -> bool {
+fn are_integers(stored: &Stored, device: &Device, compute: Compute) -> bool {
     compute == Compute::Integers && cpu::is(device) && stored.integers().is_some()
 }
 

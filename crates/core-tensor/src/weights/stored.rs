@@ -173,11 +173,6 @@ impl Stored {
         self.segments.iter().for_each(|segment| segment.bytes.give_back(segment.range.clone()));
     }
 
-    /// Has the system read the tensor's file, as it is about to be.
-    pub(super) fn read_ahead(&self) {
-        self.segments.iter().for_each(|segment| segment.bytes.read_ahead(segment.range.clone()));
-    }
-
     /// Tensors one below the other, without copying them; `None` unless there are some, of one format and of one shape but
     /// for the first dimension.
     pub fn stacked(parts: &[Stored]) -> Option<Self> {

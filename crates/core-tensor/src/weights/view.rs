@@ -12,7 +12,6 @@ use super::{
     convolution::strided,
     footprint,
     joined::Factors,
-    matrix::are_integers,
     passing::Passing,
     room::Room,
     stored::WHOLE_ROWS,
@@ -267,7 +266,7 @@ impl<'a> Weights<'a> {
         let device = self.device.clone();
         let hold_pair: HoldPair<_> = Box::new(move |factors, _| Matrix::pair(factors, &device, compute));
         let own = stored.rows(rows.clone()).expect(WHOLE_ROWS);
-        let own = match is_unpacked && !are_integers(&own, &self.device, self.compute) {
+        let own = match is_unpacked {
             true => Matrix::held(own, &self.device, self.compute),
             false => Matrix::in_file(own, &self.device, self.compute, &self.passing),
         };
