@@ -86,23 +86,27 @@ pub(super) fn run(machine: &Machine) -> Done {
 
 /// What two runs took under a ceiling.
 fn drawn(few: &Asked, many: &Asked, ceiling: u64) -> Result<String, String> {
-    let each = many.uploaded.saturating_sub(few.uploaded) / (MANY - FEW);
+    let each = each_step(few, many, |asked| asked.uploaded);
     let told = format!("at most {} MiB taken, {} MiB brought there in each step", many.peak >> 20, each >> 20);
     if many.peak <= ceiling / 100 * (100 + ABOVE) { Ok(told) } else { Err(told) }
+}
+
+/// What a step has of something, where two runs differ in their steps alone.
+fn each_step(few: &Asked, many: &Asked, of: fn(&Asked) -> u64) -> u64 {
+    of(many).saturating_sub(of(few)) / (MANY - FEW)
 }
 
 /// For how many picoseconds a card computes a block of threads, if it computes a step just as long as it copies for it; `None` where it
 /// copies little.
 fn block(few: &Asked, many: &Asked) -> Option<u64> {
-    let each = |of: fn(&Asked) -> u64| of(many).saturating_sub(of(few)) / (MANY - FEW);
-    let (bytes, blocks) = (each(|asked| asked.uploaded), each(|asked| asked.blocks));
+    let (bytes, blocks) = (each_step(few, many, |asked| asked.uploaded), each_step(few, many, |asked| asked.blocks));
     (bytes > 64 << 20).then(|| bytes * 1_000_000 / COPY / blocks.max(1))
 }
 
 /// How long a step takes on such a card.
 fn timed(few: &Asked, many: &Asked) -> Result<String, String> {
-    let each = |of: fn(&Asked) -> u64| of(many).saturating_sub(of(few)) / (MANY - FEW);
-    let times = [each(|asked| asked.elapsed), each(|asked| asked.computing), each(|asked| asked.copying)];
+    let times: [fn(&Asked) -> u64; 3] = [|asked| asked.elapsed, |asked| asked.computing, |asked| asked.copying];
+    let times = times.map(|of| each_step(few, many, of));
     let [elapsed, computing, copying] = times;
     let [all, work, copies] = times.map(|time| time / 1_000_000_000);
     let told = format!("a step of {work} ms of work and {copies} ms of copies takes {all} ms");
@@ -149,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_may_take_a_third_longer_than_what_it_is_bound_by() {
+    fn a_step_may_take_three_tenths_longer_than_what_it_is_bound_by() {
         // given a step that copies 250 MB in 10 ms for a million blocks
         let asked = |elapsed: u64| Asked {
             uploaded: 250_000_000,
