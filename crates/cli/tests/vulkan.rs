@@ -4,10 +4,12 @@
 
 mod tiny;
 
-use std::{fs, path::Path, process::Output};
+use std::{fs, path::Path, process::Output, sync::Arc};
 
-use core_tensor::{WeightSource, safetensors::Safetensors};
+use core_tensor::{Compute, Round, Runs, Scaling, Stored, WeightSource, check, safetensors::Safetensors};
 use fixtures::{deviation, path, psnr, std};
+use half::{bf16, f16};
+use quant::operators::computed;
 use serde_json::Value;
 use tiny::{Tiny, golden};
 
@@ -92,6 +94,85 @@ fn matrices_of_quantised_files_are_multiplied_as_on_the_cpu() {
         println!("{case}: {worst:.1e} of the standard deviation, {db:.1} dB");
         assert!(worst <= LATENT && db >= PICTURE_DB, "{case}: {worst:.2e} of the standard deviation, {db:.1} dB");
     }
+}
+
+/// Scales of runs of weights, each another power of two or near one.
+#[derive(Debug)]
+struct Each {
+    runs: Runs,
+}
+
+impl Each {
+    fn of(run: usize) -> f32 {
+        0.75 + (run % 7) as f32 * 0.3
+    }
+}
+
+impl Scaling for Each {
+    fn scale(&self, first: usize, weights: &mut [f32]) {
+        for (weight, i) in weights.iter_mut().zip(first..) {
+            *weight *= Self::of(i / self.runs.weights);
+            *weight = match self.runs.round {
+                Round::No => *weight,
+                Round::F16 => f16::from_f32(*weight).to_f32(),
+                Round::Bf16 => bf16::from_f32(*weight).to_f32(),
+            };
+        }
+    }
+
+    fn runs(&self, _: usize) -> Option<Runs> {
+        Some(self.runs)
+    }
+
+    fn scales_of(&self, first: usize, run: usize, scales: &mut [f32]) {
+        scales.iter_mut().zip(first / run..).for_each(|(scale, run)| *scale = Self::of(run));
+    }
+}
+
+#[test]
+fn weights_of_every_format_are_unpacked_on_the_device_as_on_the_cpu() {
+    const SHAPE: [usize; 2] = [6, 1024];
+    // What a process may choose from is found out once, and this is the only test that computes in its own.
+    let device = core_tensor::device("vulkan:software").expect("the software adapter");
+    let next = |x: &u32| Some(x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    let (mut formats, mut worst) = (0, 0.0f32);
+    for format in computed().filter(|format| format.bits().is_some()) {
+        formats += 1;
+        let size = format.size_of(&SHAPE).expect("whole blocks") as usize;
+        let bytes = || std::iter::successors(Some(11u32), next).map(|x| (x >> 24) as u8).take(size).collect();
+        let plain = Stored::of_bytes(format, SHAPE.to_vec(), bytes()).expect("as many bytes");
+        let scaled = |weights, round| plain.clone().scaled(Arc::new(Each { runs: Runs { weights, round } }));
+        let (half, rest) = (plain.rows(0..2).expect("whole rows"), scaled(SHAPE[1], Round::No).rows(2..6));
+        let stack = Stored::stacked(&[scaled(SHAPE[1], Round::No).rows(3..6).expect("whole rows"), rest.expect("too")]);
+        let matrices = [
+            plain.clone(),
+            half,
+            stack.expect("one format and width"),
+            scaled(SHAPE[1], Round::No),
+            scaled(64, Round::Bf16),
+            scaled(64, Round::F16),
+        ];
+        for (n, stored) in matrices.iter().enumerate() {
+            let found = check::unpacked(stored, &device, Compute::F32).expect("the device computes");
+            let (found, expected) = (found.expect("it unpacks it"), stored.to_f32().expect("numbers"));
+            assert_eq!(found.len(), expected.len(), "{format}");
+            for (i, (found, expected)) in found.into_iter().zip(expected).enumerate() {
+                let off = (found - expected).abs() / expected.abs().max(1e-7);
+                let is_near = off <= 1e-6 || found == expected || !found.is_finite() && !expected.is_finite();
+                assert!(is_near, "{format}, matrix {n}, weight {i}: {found} instead of {expected}");
+                worst = if off.is_finite() { worst.max(off) } else { worst };
+            }
+        }
+    }
+    println!("{formats} formats, at most {worst:.1e} of a weight off");
+    assert!(formats >= 21, "{formats} formats");
+}
+
+#[test]
+fn the_software_adapter_computes_rightly() {
+    let ran = forge(&Tiny::quick(), &["devices", "--check"], &[]);
+    assert!(ran.status.success(), "{}{}", text(&ran.stdout), text(&ran.stderr));
+    println!("{}", text(&ran.stdout));
 }
 
 #[test]

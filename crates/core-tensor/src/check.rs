@@ -1,13 +1,17 @@
 //! Whether a device computes rightly: every operation, and layers, held in memory and left where they are stored, from where they are brought
 //! to it while it computes with others.
 
+use std::borrow::Cow;
+
 use burn::tensor::DType;
 use half::bf16;
 
 use crate::{
     Compute, Device, Error, Layout, Residency, Stored, Tensor, Weights,
     format::Format,
+    in_f32,
     layers::{Conv2d, Linear},
+    on_host,
     ops::suite::{self, Difference, dtype_on, numbers, share},
     tensor,
     weights::Memory,
@@ -36,11 +40,21 @@ pub fn differences(device: &Device, compute: Compute) -> Result<Vec<Difference>,
     Ok([suite::of_device(device, compute)?, of_layers(device, compute)?].concat())
 }
 
+/// The weights of a matrix as a device unpacks them by itself, in f32, row-major; `None` on the CPU, and where they are unpacked before
+/// they are brought there.
+///
+/// # Errors
+/// [`Error::DeviceMemory`] or [`Error::DeviceFault`] where the device could not.
+pub fn unpacked(stored: &Stored, device: &Device, compute: Compute) -> Result<Option<Vec<f32>>, Error> {
+    let packed = stored.packing().and_then(|packing| stored.brought(packing, device, compute));
+    packed.map(|packed| on_host(&in_f32(packed.unpacked()))).transpose()
+}
+
 fn of_layers(device: &Device, compute: Compute) -> Result<Vec<Difference>, Error> {
     let dtype = dtype_on(device, compute);
     let of = |operation, kind, residency| {
         let share = apart(&Setting { device, dtype, compute, residency }, kind)?;
-        Ok(Difference { operation, share })
+        Ok(Difference { operation: Cow::Borrowed(operation), share })
     };
     Ok(vec![
         of("linear", Kind::Linear, Residency::Unpacked)?,

@@ -8,6 +8,8 @@ use std::{
 
 use kernels::{GROUP, Integers, Isa};
 
+use crate::bits::BitForm;
+
 /// A number format, open to whoever implements [`BlockFormat`]. Two of one name are the same.
 #[derive(Clone, Copy)]
 pub struct Format(pub &'static dyn BlockFormat);
@@ -33,6 +35,12 @@ pub trait BlockFormat: Send + Sync {
 
     /// How its weights are read as integers, where they are some: used on the CPU in [`Compute::Integers`](crate::Compute::Integers).
     fn integers(&self) -> Option<IntegerForm> {
+        None
+    }
+
+    /// Where their bits are, for devices other than the CPU, which then hold matrices as they are stored; `None` where those are unpacked
+    /// before they are brought there. What it says is what [`BlockFormat::unpack`] does.
+    fn bits(&self) -> Option<BitForm> {
         None
     }
 }

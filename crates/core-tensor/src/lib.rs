@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+mod bits;
 mod blocks;
 pub mod check;
 mod cpu;
@@ -21,6 +22,12 @@ mod format;
 pub mod layers;
 mod mapped;
 pub mod ops;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod packed;
+#[cfg(not(any(feature = "cuda", feature = "vulkan")))]
+#[path = "no_packed.rs"]
+mod packed;
+mod packing;
 pub mod pickle;
 pub mod safetensors;
 #[cfg(feature = "vulkan")]
@@ -32,6 +39,7 @@ mod weights;
 
 use std::fmt::Debug;
 
+pub use bits::{Beside, BitForm, Field, Number, Part, PartNumber, Round, Runs, Scale, Shift, Steps, Table, Whole};
 pub use blocks::Blocks;
 use burn::tensor::{DType, TensorData};
 pub use burn::tensor::{Device, Tensor};
@@ -40,6 +48,7 @@ pub use error::{Error, PickleFault};
 pub use format::{BlockFormat, Format, IntegerForm, Product, Unpack};
 pub use kernels::Compute;
 pub use mapped::Mapped;
+pub use packed::Packed;
 pub use weights::{
     Branch, Change, Computed, Convolution, Declare, Factor, Footprint, Form, Kind, Layout, MAX_DEPTH, Manifest, Matrix,
     Need, Parameter, Place, Residency, Rule, Scaling, Socket, Stored, Strength, Weight, WeightSource, Weights,

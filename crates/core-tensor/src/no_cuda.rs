@@ -6,7 +6,7 @@ use std::{fmt::Debug, ops::Deref};
 
 use kernels::{Activation, Compute, Values};
 
-use crate::{Device, Error, Tensor};
+use crate::{Device, Error, Tensor, packing::Content};
 
 /// What writes weights as a device has them.
 pub(crate) type Fill = Box<dyn Fn(&mut [u8]) + Send + Sync>;
@@ -27,7 +27,7 @@ impl Ahead {
         None
     }
 
-    pub(crate) fn enrol(&self, _: [usize; 2], _: Compute, _: Fill) -> usize {
+    pub(crate) fn enrol(&self, _: Content, _: Compute, _: Fill) -> usize {
         match *self {}
     }
 

@@ -13,6 +13,7 @@ mod manifest;
 mod matrix;
 mod memory;
 mod merged;
+mod on_device;
 mod parameter;
 mod passing;
 mod room;

@@ -182,19 +182,23 @@ pub struct PartBytes {
 impl PartBytes {
     /// Of a part that may be loaded either way.
     pub fn either(part: &Part) -> Self {
-        let Footprint { unpacked, mapped, passing } = part.bytes();
-        Self { key: part.key().to_owned(), unpacked, mapped, passing, in_file: false, weights: unpacked }
+        let Footprint { unpacked: weights, mapped, passing, unpacking } = part.bytes();
+        // What is unpacked is of what is held and of what passes.
+        let [unpacked, mapped] = [weights, mapped].map(|bytes| bytes.saturating_add(unpacking));
+        Self { key: part.key().to_owned(), unpacked, mapped, passing, in_file: false, weights }
     }
 
     /// Of a part that always stays in its file.
     pub fn mapped(part: &Part) -> Self {
-        let Footprint { unpacked: weights, mapped, passing } = part.bytes();
+        let Footprint { unpacked: weights, mapped, passing, unpacking } = part.bytes();
+        let passing = passing.saturating_add(unpacking);
         Self { key: part.key().to_owned(), unpacked: mapped, mapped, passing, in_file: true, weights }
     }
 
     /// Of a part that is always unpacked.
     pub fn unpacked(part: &Part) -> Self {
-        let Footprint { unpacked, .. } = part.bytes();
-        Self { key: part.key().to_owned(), unpacked, mapped: unpacked, passing: 0, in_file: false, weights: unpacked }
+        let Footprint { unpacked: weights, unpacking, .. } = part.bytes();
+        let unpacked = weights.saturating_add(unpacking);
+        Self { key: part.key().to_owned(), unpacked, mapped: unpacked, passing: 0, in_file: false, weights }
     }
 }

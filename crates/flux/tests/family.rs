@@ -20,7 +20,9 @@ fn file(name: &str) -> Arc<dyn WeightSource> {
 
 fn parts() -> Vec<Part> {
     FILES
-        .map(|(key, name)| Part::of(key, "", file(name), "").takes(Footprint { unpacked: 7, mapped: 3, passing: 0 }))
+        .map(|(key, name)| {
+            Part::of(key, "", file(name), "").takes(Footprint { unpacked: 7, mapped: 3, ..Footprint::default() })
+        })
         .to_vec()
 }
 

@@ -20,8 +20,9 @@ fn a_second_pass_is_that_of_the_references() {
         Arc::new(Safetensors::open(&fixtures::path(&format!("golden/tiny-dev/{name}.safetensors"))).unwrap())
     };
     let files = [("transformer", "transformer"), ("clip", "clip"), ("t5", "t5"), ("vae", "ae")];
-    let parts = files
-        .map(|(key, name)| Part::of(key, "", file(name), "").takes(Footprint { unpacked: 7, mapped: 3, passing: 0 }));
+    let parts = files.map(|(key, name)| {
+        Part::of(key, "", file(name), "").takes(Footprint { unpacked: 7, mapped: 3, ..Footprint::default() })
+    });
     let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeMap::new() };
     let model = FluxFamily.open(Parts::of("tiny", parts)).unwrap().load(&placement).unwrap();
 

@@ -28,7 +28,7 @@ fn with_transformer(case: &str) -> Arc<dyn Model> {
         let case = if key == "transformer" { case } else { "tiny-dev" };
         let path = fixtures::path(&format!("golden/{case}/{name}.safetensors"));
         let file: Arc<dyn WeightSource> = Arc::new(Safetensors::open(&path).unwrap());
-        Part::of(key, "", file, "").takes(Footprint { unpacked: 7, mapped: 3, passing: 0 })
+        Part::of(key, "", file, "").takes(Footprint { unpacked: 7, mapped: 3, ..Footprint::default() })
     };
     let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeMap::new() };
     FluxFamily.open(Parts::of("tiny", FILES.map(part))).unwrap().load(&placement).unwrap()

@@ -159,7 +159,7 @@ fn model() -> Arc<dyn Model> {
     let part = |(key, name): (&str, &str)| {
         let path = path(&format!("golden/tiny-dev/{name}.safetensors"));
         let file: Arc<dyn WeightSource> = Arc::new(Safetensors::open(&path).unwrap());
-        Part::of(key, "", file, "").takes(Footprint { unpacked: 7, mapped: 3, passing: 0 })
+        Part::of(key, "", file, "").takes(Footprint { unpacked: 7, mapped: 3, ..Footprint::default() })
     };
     let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeMap::new() };
     FluxFamily.open(Parts::of("tiny", files.map(part))).unwrap().load(&placement).unwrap()

@@ -47,11 +47,16 @@ fn transformer(input: Option<Stored>) -> Arc<dyn WeightSource> {
 
 fn model(transformer: Arc<dyn WeightSource>) -> Arc<dyn Model> {
     let beside = [("clip", "clip"), ("t5", "t5"), ("vae", "ae")];
-    let parts = beside
-        .map(|(key, name)| Part::of(key, "", open(name), "").takes(Footprint { unpacked: 7, mapped: 3, passing: 0 }));
-    let parts = [Part::of("transformer", "", transformer, "").takes(Footprint { unpacked: 7, mapped: 3, passing: 0 })]
-        .into_iter()
-        .chain(parts);
+    let parts = beside.map(|(key, name)| {
+        Part::of(key, "", open(name), "").takes(Footprint { unpacked: 7, mapped: 3, ..Footprint::default() })
+    });
+    let parts = [Part::of("transformer", "", transformer, "").takes(Footprint {
+        unpacked: 7,
+        mapped: 3,
+        ..Footprint::default()
+    })]
+    .into_iter()
+    .chain(parts);
     let placement = Placement { device: Device::flex(), compute: Compute::F32, unpacked: BTreeMap::new() };
     FluxFamily.open(Parts::of("tiny", parts)).unwrap().load(&placement).unwrap()
 }

@@ -13,7 +13,7 @@ use std::{
 
 use core_tensor::{Branch, Error as TensorError, Form, Format, Manifest, Scaling, Stored, WeightSource};
 
-pub(crate) use self::numbers::{E4M3, E5M2, FP4_VALUES, NF4_VALUES, e4m3_value};
+pub(crate) use self::numbers::{E4M3, E5M2};
 pub use self::numbers::{FP4, INT8, NF4};
 use crate::{DecodeFault, Error};
 

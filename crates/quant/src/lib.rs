@@ -5,6 +5,7 @@
 
 #![warn(missing_docs)]
 
+mod bits;
 mod container;
 mod decoded;
 pub mod encode;
@@ -14,6 +15,7 @@ mod gguf;
 mod header;
 pub mod operators;
 mod scheme;
+mod tables;
 
 pub use container::{Container, HEAD};
 pub use decoded::{Decoded, FP4, Fp8, INT8, NF4};

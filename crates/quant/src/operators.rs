@@ -17,7 +17,8 @@ pub enum How {
     /// They are put into the kernels' order when they are loaded, in the precision that is computed in. Where they stay in their file
     /// that is done for some rows at a time, in each product.
     Panels,
-    /// They are multiplied in their own format where they stay in their file, and as [`How::Panels`] otherwise.
+    /// They are multiplied in their own format: on the CPU where they stay in their file, and as [`How::Panels`] otherwise; on another
+    /// device wherever they are, and the device unpacks them for each product.
     Packed,
     /// The rows that are asked for become f32, each time.
     Rows,
@@ -91,6 +92,7 @@ pub fn is_written(format: Format) -> bool {
 pub fn how(format: Format, operator: Operator, place: Place) -> How {
     match (operator, place) {
         (Operator::Linear, Place::Cpu) if format.product().is_some() => How::Packed,
+        (Operator::Linear, Place::Other) if format.bits().is_some() => How::Packed,
         (Operator::Linear | Operator::Conv2d, Place::Cpu) => How::Panels,
         (Operator::Embedding, Place::Cpu | Place::Other) => How::Rows,
         (Operator::Linear | Operator::Conv2d, Place::Other) => How::Unpacked,

@@ -1,6 +1,6 @@
 //! `forge devices`: what can compute on this machine, and whether it computes rightly.
 
-use core_tensor::{Compute, Listed, check, device, devices, ops::suite::Difference};
+use core_tensor::{Compute, Device, Listed, Stored, check, device, devices, ops::suite::Difference};
 use memory::Bytes;
 use serde_json::{Value, json};
 
@@ -55,9 +55,26 @@ fn checks(listed: &Listed) -> Result<Vec<Check>> {
     };
     let of = |(compute, format, allowed)| {
         let differences = check::differences(&device, compute).map_err(forge::Error::from)?;
-        Ok((format, allowed, differences))
+        Ok((format, allowed, [differences, of_formats(&device, compute)?].concat()))
     };
     ALLOWED.into_iter().filter(|(compute, ..)| is_here(*compute)).map(of).collect()
+}
+
+/// Weights of each format that a device unpacks by itself, beside those that are unpacked on the host.
+fn of_formats(device: &Device, compute: Compute) -> Result<Vec<Difference>> {
+    const SHAPE: [usize; 2] = [64, 512];
+    let weights: Vec<f32> =
+        (0..SHAPE[0] * SHAPE[1]).map(|i| (i as f32 * 0.7).sin() * (1.0 + (i % 37) as f32)).collect();
+    let mut differences = Vec::new();
+    for format in quant::operators::computed().filter(|format| format.bits().is_some()) {
+        let Some(blocks) = quant::encode::packed(format, &weights) else { continue };
+        let stored = Stored::of_bytes(format, SHAPE.to_vec(), blocks).map_err(forge::Error::from)?;
+        if let Some(found) = check::unpacked(&stored, device, compute).map_err(forge::Error::from)? {
+            let expected = stored.to_f32().unwrap_or_default();
+            differences.push(Difference::between(format!("weights of {format}"), &found, &expected));
+        }
+    }
+    Ok(differences)
 }
 
 fn line(Listed { name, about, memory, fault }: &Listed, width: usize) -> String {

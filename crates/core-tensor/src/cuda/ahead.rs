@@ -15,7 +15,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use burn::tensor::{Bytes, DType};
+use burn::tensor::{Bytes, DType, Shape};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::{
     client::Client,
@@ -28,7 +28,7 @@ use super::{
     View, dtype_of,
     pinned::{Buffers, Fill},
 };
-use crate::{Device, Tensor};
+use crate::{Device, Tensor, packed::Packed, packing::Content};
 
 /// What of the card's memory weights pass through, each as large as the largest of them: one is computed with while others are written. Two
 /// would do if each matrix took as long to compute with as the next takes to be copied; Flux has as many for its text, of which there is less,
@@ -51,16 +51,25 @@ struct Thread {
     ended: JoinHandle<()>,
 }
 
-/// A matrix, in the number format that is computed in.
+/// A matrix, and the number format that is computed in.
 struct Item {
-    shape: [usize; 2],
+    content: Content,
     dtype: DType,
     fill: Fill,
 }
 
 impl Item {
+    /// How it lies on the card.
+    fn laid(&self) -> (Shape, DType) {
+        match self.content {
+            Content::Dense(shape) => (shape.into(), self.dtype),
+            Content::Packed(packing) => ([packing.bytes() / DType::U32.size()].into(), DType::U32),
+        }
+    }
+
     fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.size()
+        let (shape, dtype) = self.laid();
+        shape.iter().product::<usize>() * dtype.size()
     }
 }
 
@@ -76,6 +85,7 @@ enum Message {
 /// Weights in a slot, once `there`.
 struct Copied {
     slot: usize,
+    item: Arc<Item>,
     tensor: View,
     there: Done,
 }
@@ -106,10 +116,10 @@ impl Ahead {
         Some(Self { like: View::on(device)?, items: Mutex::default(), thread: OnceLock::new() })
     }
 
-    /// The number of a matrix that is computed with in a number format. None is brought that is put in after the first was asked for.
-    pub(crate) fn enrol(&self, shape: [usize; 2], compute: Compute, fill: Fill) -> usize {
+    /// The number of a matrix that is computed with in a number format, of which `fill` writes what passes. None is brought that is put in after the first was asked for.
+    pub(crate) fn enrol(&self, content: Content, compute: Compute, fill: Fill) -> usize {
         let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-        items.push(Arc::new(Item { shape, dtype: dtype_of(compute), fill }));
+        items.push(Arc::new(Item { content, dtype: dtype_of(compute), fill }));
         items.len() - 1
     }
 
@@ -118,11 +128,15 @@ impl Ahead {
         let messages = &self.thread.get_or_init(|| self.start()).as_ref()?.messages;
         let (answer, answers) = mpsc::channel();
         messages.send(Message::Ask { number, answer }).ok()?;
-        let Copied { slot, tensor, there } = answers.recv().ok()?;
+        let Copied { slot, item, tensor, there } = answers.recv().ok()?;
         // Whoever looks at what is computed with it hears of a copy that failed.
         let _ = block_on(there);
         let (client, messages) = (self.like.client().clone(), messages.clone());
-        Some(Brought { tensor: tensor.into_tensor(), slot, client, messages })
+        let tensor = match item.content {
+            Content::Dense(_) => tensor.into_tensor(),
+            Content::Packed(packing) => Packed::of(tensor.0, packing, item.dtype).unpacked(),
+        };
+        Some(Brought { tensor, slot, client, messages })
     }
 
     fn start(&self) -> Option<Thread> {
@@ -300,8 +314,9 @@ impl Carrier {
         let handle = memory.clone().offset_end(memory.size() - bytes.len() as u64);
         client.write(&handle, bytes);
         self.copying = Some(Box::pin(client.sync()));
-        let (item, device) = (&self.items[number], self.like.0.device.clone());
-        let tensor = CubeTensor::new_contiguous(client.clone(), device, item.shape.into(), handle, item.dtype);
-        Some(Copied { slot, tensor: View(tensor), there: Box::pin(client.sync()) })
+        let (item, device) = (self.items[number].clone(), self.like.0.device.clone());
+        let (shape, dtype) = item.laid();
+        let tensor = CubeTensor::new_contiguous(client.clone(), device, shape, handle, dtype);
+        Some(Copied { slot, item, tensor: View(tensor), there: Box::pin(client.sync()) })
     }
 }

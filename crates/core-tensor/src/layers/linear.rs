@@ -88,6 +88,7 @@ impl Linear {
     fn fused<const D: usize>(&self, x: &Tensor<D>, then: Then<D>) -> Option<Tensor<D>> {
         match self.weight.alone() {
             Some(Matrix::Dense(w)) => return self.on_device(x, w, then),
+            Some(Matrix::Packed(w)) if cuda::multiplies(x) => return self.on_device(x, &w.unpacked(), then),
             Some(Matrix::Mapped(mapped)) if cuda::multiplies(x) => {
                 let w = mapped.on_device()?;
                 return self.on_device(x, &w, then);

@@ -1,6 +1,8 @@
 //! Every operation of a body against [`Composed`] in f64 on the CPU, on inputs that the body's number format has: heads out of one
 //! layer and of three, views, rows of odd lengths.
 
+use std::borrow::Cow;
+
 use std::sync::Arc;
 
 use burn::tensor::DType;
@@ -22,13 +24,22 @@ pub struct Setting {
 }
 
 /// How far an operation is from its composition.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
     /// The operation, and what is particular about its inputs.
-    pub operation: &'static str,
+    pub operation: Cow<'static, str>,
     /// The norm of the differences as a share of the norm of what is expected; infinite for values that are no numbers, and for a
     /// result of another size.
     pub share: f64,
+}
+
+impl Difference {
+    /// Of values from those that are expected.
+    pub fn between(operation: String, found: &[f32], expected: &[f32]) -> Self {
+        let [found, expected] =
+            [found, expected].map(|values| values.iter().map(|&v| f64::from(v)).collect::<Vec<_>>());
+        Self { operation: operation.into(), share: share(&found, &expected) }
+    }
 }
 
 /// The difference of each operation.
@@ -40,7 +51,7 @@ pub fn differences<O: Ops>(setting: &Setting) -> Result<Vec<Difference>, Error> 
     let found = results::<O>(&Inputs { device: setting.device.clone(), dtype: rounded, rounded }, setting.compute);
     let expected = results::<Composed>(&Inputs { device: Device::flex(), dtype: DType::F64, rounded }, Compute::F32);
     let difference = |((operation, found), (_, expected)): (Named, Named)| {
-        Ok(Difference { operation, share: share(&found?, &expected?) })
+        Ok(Difference { operation: operation.into(), share: share(&found?, &expected?) })
     };
     found.into_iter().zip(expected).map(difference).collect()
 }

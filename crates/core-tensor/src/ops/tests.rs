@@ -67,8 +67,11 @@ fn kernels_for_a_card_are_the_compositions_in_every_number_format_that_models_ar
 
 #[test]
 fn the_suite_names_what_a_wrong_body_has_wrong_and_nothing_else() {
-    fn named<O: Ops>() -> Vec<&'static str> {
-        wrong::<O>(&on_cpu(DType::F32, Compute::F32)).iter().map(|difference| difference.operation).collect()
+    fn named<O: Ops>() -> Vec<String> {
+        wrong::<O>(&on_cpu(DType::F32, Compute::F32))
+            .iter()
+            .map(|difference| difference.operation.to_string())
+            .collect()
     }
 
     struct SeesAll;

@@ -18,6 +18,7 @@ use crate::{
     cpu::{self, PLANES, Values},
     cuda::{self, Brought, Window},
     device::lasting,
+    packing::Content,
     tensor,
 };
 
@@ -62,7 +63,7 @@ impl Convolution {
             let values = source.to_f32().expect(FLOATS);
             cuda::write(kernels::Values::F32(&cuda::laid(&values, shape)), compute, to);
         };
-        let seat = passing.seat(device, compute, cuda::Conv::rows_of(shape), Box::new(fill));
+        let seat = passing.seat(device, compute, Content::Dense(cuda::Conv::rows_of(shape)), Box::new(fill));
         let mapped = MappedConv { origin: Origin::Stored(stored), device: device.clone(), compute, seat };
         Self { parameters: Parameters::Mapped(Arc::new(mapped)), kernel: shape[2], stride: 1 }
     }

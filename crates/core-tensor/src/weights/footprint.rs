@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use kernels::{Compute, PackedConv, PackedMatrix, Values};
 
 use super::Format;
-use crate::{Device, cpu, cuda};
+use crate::{Device, cpu, cuda, packing::Packing};
 
 /// Where layers are held, and the number format that they are multiplied in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +33,14 @@ pub struct Footprint {
     /// What is brought to a device at a time of what stays in its file: room for the largest of it three times, as the next are brought
     /// while one is computed with. Nothing on the CPU, whose kernels read the file.
     pub passing: u64,
+    /// What a device unpacks at a time of what it holds as it is stored: room for the largest matrix of that.
+    pub unpacking: u64,
 }
 
 impl Footprint {
     /// What takes the same in any case.
     pub(super) fn fixed(bytes: u64) -> Self {
-        Self { unpacked: bytes, mapped: bytes, passing: 0 }
+        Self { unpacked: bytes, mapped: bytes, ..Self::default() }
     }
 
     /// Of what takes memory only where it is unpacked.
@@ -47,7 +49,16 @@ impl Footprint {
             Place::Cpu(_) => 0,
             Place::Device(_) => bytes.saturating_mul(cuda::SLOTS as u64),
         };
-        Self { unpacked: bytes, mapped: 0, passing }
+        Self { unpacked: bytes, passing, ..Self::default() }
+    }
+
+    /// Of a matrix `[d_out, d_in]`.
+    pub(super) fn of_matrix(format: Format, at: Place, shape: [usize; 2]) -> Self {
+        let unpacking = match at {
+            Place::Device(compute) if Packing::of(format, shape).is_some() => product(width(compute), &shape),
+            Place::Cpu(_) | Place::Device(_) => 0,
+        };
+        Self { unpacking, ..Self::either(matrix(format, at, shape), at) }
     }
 
     /// Of both, which pass through the same memory of a device.
@@ -56,6 +67,7 @@ impl Footprint {
             unpacked: self.unpacked.saturating_add(other.unpacked),
             mapped: self.mapped.saturating_add(other.mapped),
             passing: self.passing.max(other.passing),
+            unpacking: self.unpacking.max(other.unpacking),
         }
     }
 }
@@ -81,7 +93,10 @@ pub(super) fn matrix(format: Format, at: Place, [d_out, d_in]: [usize; 2]) -> u6
             format.size_of(&[d_out, d_in]).unwrap_or(u64::MAX)
         }
         Place::Cpu(compute) => Tile::of_matrix(compute, format).times(d_out, d_in, 1),
-        Place::Device(compute) => product(width(compute), &[d_out, d_in]),
+        Place::Device(compute) => match Packing::of(format, [d_out, d_in]) {
+            Some(packing) => packing.usual_bytes() as u64,
+            None => product(width(compute), &[d_out, d_in]),
+        },
     }
 }
 
@@ -216,10 +231,11 @@ mod tests {
                 let convolution = filter.convolution("filter.weight").unwrap();
                 let Some(Parameters::Panels(packed)) = convolution.alone().map(|c| &c.parameters) else { panic!() };
                 let bias = 4 * rows as u64;
-                let expected = Footprint { unpacked: packed.bytes() as u64 + bias, mapped: bias, passing: 0 };
+                let unpacked = packed.bytes() as u64 + bias;
+                let expected = Footprint { unpacked, mapped: bias, ..Footprint::default() };
                 assert_eq!(filter.bytes(Place::Cpu(compute)), expected, "{rows} {columns} {kernel}");
                 let bytes = if compute == Compute::F32 { 4 } else { 2 } * (rows * columns) as u64;
-                let expected = Footprint { unpacked: bytes, mapped: 0, passing: 3 * bytes };
+                let expected = Footprint { unpacked: bytes, passing: 3 * bytes, ..Footprint::default() };
                 assert_eq!(matrix.bytes(Place::Device(compute)), expected);
             }
         }

@@ -38,7 +38,7 @@ impl Need {
         match (&self.kind, &*self.shape) {
             (Kind::Parameter, _) => Footprint::fixed(floats),
             (Kind::Matrix { rows }, &[_, d_in]) => {
-                let of_rows = |&rows| Footprint::either(footprint::matrix(format, at, [rows, d_in]), at);
+                let of_rows = |&rows: &usize| Footprint::of_matrix(format, at, [rows, d_in]);
                 rows.iter().map(of_rows).fold(Footprint::default(), Footprint::and)
             }
             (Kind::Convolution, &[c_out, c_in, kernel, _]) => {

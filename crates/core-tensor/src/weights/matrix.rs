@@ -17,6 +17,8 @@ use crate::{
     cpu::{self, Rows, Values},
     cuda::{self, After},
     device::lasting,
+    packed::Packed,
+    packing::Content,
     tensor,
 };
 
@@ -28,6 +30,8 @@ pub enum Matrix {
     Dense(Tensor<2>),
     /// On the CPU, in the order that its kernels read.
     Panels(PackedMatrix),
+    /// On another device as it is stored, and unpacked for each product.
+    Packed(Packed),
     /// Where and as it is stored.
     Mapped(Arc<MappedMatrix>),
 }
@@ -41,7 +45,11 @@ impl Matrix {
         }
         let held = match cpu::is(device) {
             true => Self::Panels(packed(&stored, compute)),
-            false => Self::Dense(lasting(device, || dense(&stored, device, compute))),
+            false => {
+                let as_stored = || stored.brought(stored.packing()?, device, compute).map(Self::Packed);
+                let unpacked = || Self::Dense(dense(&stored, device, compute));
+                lasting(device, || as_stored().unwrap_or_else(unpacked))
+            }
         };
         stored.give_back();
         held
@@ -50,8 +58,16 @@ impl Matrix {
     /// The same, left where it is stored.
     pub(super) fn in_file(stored: Stored, device: &Device, compute: Compute, passing: &Passing) -> Self {
         let (shape, source) = ([stored.shape()[0], stored.shape()[1]], stored.clone());
-        let fill = move |to: &mut [u8]| source.write(compute, to);
-        let seat = passing.seat(device, compute, shape, Box::new(fill));
+        let seat = match stored.packing() {
+            Some(packing) => {
+                let fill = move |to: &mut [u8]| source.write_packed(&packing, to);
+                passing.seat(device, compute, Content::Packed(packing), Box::new(fill))
+            }
+            None => {
+                let fill = move |to: &mut [u8]| source.write(compute, to);
+                passing.seat(device, compute, Content::Dense(shape), Box::new(fill))
+            }
+        };
         Self::Mapped(Arc::new(MappedMatrix { origin: Origin::Stored(stored), device: device.clone(), compute, seat }))
     }
 
@@ -84,7 +100,7 @@ impl Matrix {
     pub(crate) fn for_kernels(&self) -> Option<MatrixRef<'_>> {
         match self {
             Self::Mapped(mapped) if mapped.product_of_format().is_some() => None,
-            Self::Panels(_) | Self::Mapped(_) | Self::Dense(_) => self.in_kernels(),
+            Self::Panels(_) | Self::Mapped(_) | Self::Dense(_) | Self::Packed(_) => self.in_kernels(),
         }
     }
 
@@ -93,7 +109,7 @@ impl Matrix {
         match self {
             Self::Panels(matrix) => Some(matrix.into()),
             Self::Mapped(mapped) => mapped.in_kernels(),
-            Self::Dense(_) => None,
+            Self::Dense(_) | Self::Packed(_) => None,
         }
     }
 }
@@ -103,6 +119,7 @@ impl Factor<2> for Matrix {
     fn product(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Dense(w) => of_device(x, w),
+            Self::Packed(w) => of_device(x, &w.unpacked()),
             Self::Panels(w) => multiply(w, &x, Epilogue::default()),
             Self::Mapped(w) => w.product(&x),
         }
@@ -206,7 +223,11 @@ impl MappedMatrix {
 
     /// All of it, brought to the device; `None` on the CPU.
     pub(crate) fn on_device(&self) -> Option<OnDevice> {
-        let whole = || dense(&self.origin.rows(0..self.origin.height()), &self.device, self.compute);
+        let whole = || {
+            let stored = self.origin.rows(0..self.origin.height());
+            let packed = stored.packing().and_then(|packing| stored.brought(packing, &self.device, self.compute));
+            packed.map_or_else(|| dense(&stored, &self.device, self.compute), |packed| packed.unpacked())
+        };
         let brought = || self.seat.as_ref().and_then(Seat::bring);
         (!cpu::is(&self.device)).then(|| brought().map_or_else(|| OnDevice::Own(whole()), OnDevice::Passing))
     }

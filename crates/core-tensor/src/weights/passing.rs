@@ -11,6 +11,7 @@ use kernels::Compute;
 use crate::{
     Device, Tensor,
     cuda::{Ahead, Brought, Fill},
+    packing::Content,
 };
 
 /// What passes through a device's memory of one source.
@@ -25,9 +26,9 @@ pub(super) struct Seat {
 
 impl Passing {
     /// A place for a matrix; `None` where nothing is brought ahead of its use, as on the CPU.
-    pub(super) fn seat(&self, device: &Device, compute: Compute, shape: [usize; 2], fill: Fill) -> Option<Seat> {
+    pub(super) fn seat(&self, device: &Device, compute: Compute, content: Content, fill: Fill) -> Option<Seat> {
         let ahead = self.0.get_or_init(|| Ahead::on(device).map(Arc::new)).clone()?;
-        let number = ahead.enrol(shape, compute, fill);
+        let number = ahead.enrol(content, compute, fill);
         Some(Seat { ahead, number })
     }
 }

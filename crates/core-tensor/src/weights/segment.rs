@@ -6,7 +6,7 @@ use kernels::{GROUP, Integers};
 use rayon::prelude::*;
 
 use super::format::{Format, IntegerForm, Unpack};
-use crate::Mapped;
+use crate::{Mapped, bits::Runs};
 
 /// Scales that lie elsewhere than the weights which they belong to.
 pub trait Scaling: Send + Sync + fmt::Debug {
@@ -23,6 +23,18 @@ pub trait Scaling: Send + Sync + fmt::Debug {
     fn scale_groups(&self, first: usize, scales: &mut [f32]) {
         let _ = (first, scales);
         unreachable!("only of scalings with groups")
+    }
+
+    /// Weights that have a scale in common, in rows of so many; `None` where they are not one after the other.
+    fn runs(&self, width: usize) -> Option<Runs> {
+        let _ = width;
+        None
+    }
+
+    /// The scales of such runs, from the one on that begins with weight number `first`, where [`Scaling::runs`] says how long they are.
+    fn scales_of(&self, first: usize, run: usize, scales: &mut [f32]) {
+        let _ = (first, run, scales);
+        unreachable!("only of scalings with runs")
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Stored {
     format: Format,
     shape: Vec<usize>,
     /// One after the other, each of whole blocks; more than one where a tensor was put together from several.
-    segments: Vec<Segment>,
+    pub(super) segments: Vec<Segment>,
 }
 
 impl Stored {
@@ -213,7 +213,7 @@ impl Stored {
         let unpack = self.format.unpack().expect(FLOATS);
         let (mut start, mut to) = (first, to);
         for segment in &self.segments {
-            let held = segment.range.len() / self.format.bytes() * self.format.weights();
+            let held = self.weights_of(segment);
             if start >= held {
                 start -= held;
                 continue;
@@ -238,6 +238,11 @@ impl Stored {
     /// Whether its weights are scaled once they are unpacked.
     pub(super) fn is_scaled(&self) -> bool {
         self.segments.iter().any(|segment| segment.scaling.is_some())
+    }
+
+    /// How many weights a segment has.
+    pub(super) fn weights_of(&self, segment: &Segment) -> usize {
+        segment.range.len() / self.format.bytes() * self.format.weights()
     }
 
     /// Whether every byte is 0, which the values of a trained tensor never are; an empty tensor has none that is.
@@ -307,7 +312,7 @@ impl IntegerSource for Stored {
         let form = self.format.integers().expect("a matrix whose weights are integers");
         let mut start = row * self.shape[1] + first;
         for segment in &self.segments {
-            let held = segment.range.len() / self.format.bytes() * self.format.weights();
+            let held = self.weights_of(segment);
             if start < held {
                 // Rows are in one piece.
                 return segment.read_integers(self.format, form, start, to);

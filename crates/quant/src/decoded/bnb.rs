@@ -4,16 +4,17 @@
 
 use std::sync::Arc;
 
-use core_tensor::{Error as TensorError, Form, Format, Scaling, Stored, WeightSource};
+use core_tensor::{Error as TensorError, Form, Format, Round, Scaling, Stored, WeightSource};
 use serde::Deserialize;
 
 use super::{
-    FP4, Found, INT8, NF4, Scales, Tensor, floats,
-    numbers::{FP4_VALUES, NF4_VALUES},
-    refused,
-    scalings::{self, Absmax, Round},
+    FP4, Found, INT8, NF4, Scales, Tensor, floats, refused,
+    scalings::{self, Absmax},
 };
-use crate::{DecodeFault, Error};
+use crate::{
+    DecodeFault, Error,
+    tables::{FP4_VALUES, NF4_VALUES},
+};
 
 /// How the scales of an LLM.int8 matrix are called.
 pub(super) const SCB: &str = ".SCB";

@@ -1,13 +1,19 @@
 //! How single numbers of four and eight bits become f32, before they are scaled.
 
-use core_tensor::{BlockFormat, Format, IntegerForm, Unpack};
+use core_tensor::{BitForm, BlockFormat, Format, IntegerForm, Unpack};
 use kernels::{GROUP, Isa, MOST_CODE, each_integer_block};
+
+use crate::{
+    bits,
+    tables::{FP4_VALUES, NF4_VALUES, e4m3_value},
+};
 
 struct Numbers {
     name: &'static str,
     weights: usize,
     unpack: Unpack,
     integers: Option<IntegerForm>,
+    bits: BitForm,
 }
 
 impl BlockFormat for Numbers {
@@ -30,6 +36,10 @@ impl BlockFormat for Numbers {
     fn integers(&self) -> Option<IntegerForm> {
         self.integers
     }
+
+    fn bits(&self) -> Option<BitForm> {
+        Some(self.bits)
+    }
 }
 
 /// Normal floats of four bits, two in a byte, as bitsandbytes has them; scaled by the largest value of their block.
@@ -43,6 +53,7 @@ pub const NF4: Format = Format(&Numbers {
         least: -MOST_CODE,
         most: MOST_CODE,
     }),
+    bits: bits::NF4,
 });
 /// Floats of four bits, likewise.
 pub const FP4: Format = Format(&Numbers {
@@ -55,6 +66,7 @@ pub const FP4: Format = Format(&Numbers {
         least: -MOST_CODE,
         most: MOST_CODE,
     }),
+    bits: bits::FP4,
 });
 /// Integers of eight bits, as bitsandbytes has them; scaled by the largest value of their row.
 pub const INT8: Format = Format(&Numbers {
@@ -62,42 +74,14 @@ pub const INT8: Format = Format(&Numbers {
     weights: 1,
     unpack: int8,
     integers: Some(IntegerForm { read: codes_of_int8, has_shifts: false, least: -128, most: 127 }),
+    bits: bits::INT8,
 });
 /// `F8_E4M3`, of which values can be read.
-pub(crate) const E4M3: Format = Format(&Numbers { name: "F8_E4M3", weights: 1, unpack: e4m3, integers: None });
+pub(crate) const E4M3: Format =
+    Format(&Numbers { name: "F8_E4M3", weights: 1, unpack: e4m3, integers: None, bits: bits::E4M3 });
 /// `F8_E5M2`, of which values can be read.
-pub(crate) const E5M2: Format = Format(&Numbers { name: "F8_E5M2", weights: 1, unpack: e5m2, integers: None });
-
-/// Quantiles of the normal distribution (Dettmers et al. 2023, appendix E).
-pub(crate) const NF4_VALUES: [f32; 16] = [
-    -1.0,
-    -0.696_192_8,
-    -0.525_073_05,
-    -0.394_917_5,
-    -0.284_441_38,
-    -0.184_773_43,
-    -0.091_050_036,
-    0.0,
-    0.079_580_3,
-    0.160_930_2,
-    0.246_112_3,
-    0.337_915_24,
-    0.440_709_83,
-    0.562_617,
-    0.722_956_84,
-    1.0,
-];
-
-/// A sign, two bits of exponent and one of mantissa, as bitsandbytes orders them: twelfths.
-pub(crate) const FP4_VALUES: [f32; 16] = {
-    let mut values = [0.0, 0.0625, 8.0, 12.0, 4.0, 6.0, 2.0, 3.0, 0.0, -0.0625, -8.0, -12.0, -4.0, -6.0, -2.0, -3.0];
-    let mut i = 0;
-    while i < 16 {
-        values[i] /= 12.0;
-        i += 1;
-    }
-    values
-};
+pub(crate) const E5M2: Format =
+    Format(&Numbers { name: "F8_E5M2", weights: 1, unpack: e5m2, integers: None, bits: bits::E5M2 });
 
 /// A table's values of at most 1, in steps of [`OF_MOST`].
 const fn codes(values: &[f32; 16]) -> [i16; 16] {
@@ -149,21 +133,11 @@ fn int8(bytes: &[u8], weights: &mut [f32]) {
     each(bytes, weights, |byte| f32::from(byte.cast_signed()));
 }
 
-/// Four bits of exponent, three of mantissa, no infinities (Micikevicius et al. 2022).
-#[inline(always)]
-pub(crate) fn e4m3_value(byte: u8) -> f32 {
-    let magnitude = u32::from(byte & 0x7f);
-    // The exponent is 120 less than that of an f32; without one, the mantissa counts 512ths.
-    let value = if magnitude < 8 { magnitude as f32 / 512.0 } else { f32::from_bits((magnitude << 20) + (120 << 23)) };
-    let value = if magnitude == 0x7f { f32::NAN } else { value };
-    f32::from_bits(value.to_bits() | u32::from(byte & 0x80) << 24)
-}
-
 fn e4m3(bytes: &[u8], weights: &mut [f32]) {
     each(bytes, weights, e4m3_value);
 }
 
-/// Five bits of exponent, two of mantissa: the upper half of an f16.
+/// Of bytes that are the upper halves of f16.
 fn e5m2(bytes: &[u8], weights: &mut [f32]) {
     const AT_ONCE: usize = 256;
     for (bytes, weights) in bytes.chunks(AT_ONCE).zip(weights.chunks_mut(AT_ONCE)) {
@@ -184,6 +158,7 @@ mod tests {
     use half::f16;
 
     use super::*;
+    use crate::tables::e5m2_value;
 
     #[test]
     fn every_float_of_eight_bits_has_the_value_that_its_parts_say() {
@@ -201,8 +176,10 @@ mod tests {
             let expected = if sign == 1 { -magnitude } else { magnitude } as f32;
             let found = fours[usize::from(byte)];
             assert!(found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(), "{byte:x}");
-            let (expected, found) = (f16::from_bits(u16::from(byte) << 8).to_f32(), fives[usize::from(byte)]);
-            assert!(found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(), "{byte:x}");
+            let expected = f16::from_bits(u16::from(byte) << 8).to_f32();
+            for found in [fives[usize::from(byte)], e5m2_value(byte)] {
+                assert!(found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(), "{byte:x}");
+            }
         }
     }
 }

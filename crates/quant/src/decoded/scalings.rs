@@ -1,6 +1,6 @@
 //! What weights are multiplied with.
 
-use core_tensor::{Scaling, Stored};
+use core_tensor::{Round, Runs, Scaling, Stored};
 use half::{bf16, f16};
 use kernels::GROUP;
 
@@ -11,6 +11,14 @@ pub(super) struct Whole(pub(super) f32);
 impl Scaling for Whole {
     fn scale(&self, _: usize, weights: &mut [f32]) {
         weights.iter_mut().for_each(|weight| *weight *= self.0);
+    }
+
+    fn runs(&self, width: usize) -> Option<Runs> {
+        Some(Runs { weights: width, round: Round::No })
+    }
+
+    fn scales_of(&self, _: usize, _: usize, scales: &mut [f32]) {
+        scales.fill(self.0);
     }
 }
 
@@ -38,6 +46,15 @@ impl Scaling for Rows {
             scales.iter_mut().for_each(|scale| *scale *= self.scales[row] * self.then);
         });
     }
+
+    fn runs(&self, width: usize) -> Option<Runs> {
+        (width == self.width).then_some(Runs { weights: width, round: Round::No })
+    }
+
+    fn scales_of(&self, first: usize, run: usize, scales: &mut [f32]) {
+        let of_rows = &self.scales[first / run..];
+        scales.iter_mut().zip(of_rows).for_each(|(to, scale)| *to = scale * self.then);
+    }
 }
 
 /// A scale for each square of a matrix.
@@ -48,13 +65,26 @@ pub(super) struct Squares {
     pub(super) scales: Vec<f32>,
 }
 
+impl Squares {
+    /// The scale of a weight by its number.
+    fn of(&self, i: usize) -> f32 {
+        let (row, column) = (i / self.width, i % self.width);
+        self.scales[row / self.side * self.width.div_ceil(self.side) + column / self.side]
+    }
+}
+
 impl Scaling for Squares {
     fn scale(&self, first: usize, weights: &mut [f32]) {
-        let columns = self.width.div_ceil(self.side);
-        each_run(first, weights, 1, |i, weight| {
-            let (row, column) = (i / self.width, i % self.width);
-            weight[0] *= self.scales[row / self.side * columns + column / self.side];
-        });
+        each_run(first, weights, 1, |i, weight| weight[0] *= self.of(i));
+    }
+
+    fn runs(&self, width: usize) -> Option<Runs> {
+        let are_whole = width == self.width && width.is_multiple_of(self.side);
+        are_whole.then_some(Runs { weights: self.side, round: Round::No })
+    }
+
+    fn scales_of(&self, first: usize, run: usize, scales: &mut [f32]) {
+        scales.iter_mut().zip((first..).step_by(run)).for_each(|(to, i)| *to = self.of(i));
     }
 }
 
@@ -103,7 +133,7 @@ impl Scaling for Blocks {
             each_run(at, part, self.size, |block, weights| {
                 let absmax = absmax[block - start];
                 weights.iter_mut().for_each(|weight| *weight *= absmax);
-                self.round.all(weights);
+                round(self.round, weights);
             });
             at += part.len();
             weights = rest;
@@ -130,23 +160,22 @@ impl Scaling for Blocks {
             first += scales.len();
         }
     }
+
+    fn runs(&self, _: usize) -> Option<Runs> {
+        Some(Runs { weights: self.size, round: self.round })
+    }
+
+    fn scales_of(&self, first: usize, run: usize, scales: &mut [f32]) {
+        self.absmax.read(first / run, scales);
+    }
 }
 
-/// What a scaled weight is rounded to, as it would be where it was computed with.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Round {
-    No,
-    F16,
-    Bf16,
-}
-
-impl Round {
-    fn all(self, weights: &mut [f32]) {
-        match self {
-            Self::No => {}
-            Self::F16 => weights.iter_mut().for_each(|weight| *weight = f16::from_f32(*weight).to_f32()),
-            Self::Bf16 => weights.iter_mut().for_each(|weight| *weight = bf16::from_f32(*weight).to_f32()),
-        }
+/// Rounds scaled weights as they would be where they were computed with.
+fn round(to: Round, weights: &mut [f32]) {
+    match to {
+        Round::No => {}
+        Round::F16 => weights.iter_mut().for_each(|weight| *weight = f16::from_f32(*weight).to_f32()),
+        Round::Bf16 => weights.iter_mut().for_each(|weight| *weight = bf16::from_f32(*weight).to_f32()),
     }
 }
 

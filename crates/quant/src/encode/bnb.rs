@@ -4,7 +4,7 @@
 
 use rayon::prelude::*;
 
-use crate::decoded::{FP4_VALUES, NF4_VALUES};
+use crate::tables::{FP4_VALUES, NF4_VALUES};
 
 /// Weights that have a scale together.
 pub const BLOCK: usize = 64;

@@ -3,7 +3,7 @@
 use half::f16;
 use rayon::prelude::*;
 
-use crate::decoded::e4m3_value;
+use crate::tables::e4m3_value;
 
 /// The largest number of [`EightBits::E4m3`].
 pub const LARGEST_E4M3: f32 = 448.0;

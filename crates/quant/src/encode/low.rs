@@ -5,6 +5,7 @@ use super::{
     legacy::{from_zero, nibbles},
     put_half,
 };
+use crate::tables::{E2M1, half_of_e8m0};
 
 pub(super) fn tq1_0(weights: &[f32], blocks: &mut [u8]) {
     each(weights, blocks, |weights: &[f32; 256], block: &mut [u8; 54]| {
@@ -40,18 +41,12 @@ fn threes(weights: &[f32; 256], d: &mut [u8]) -> [u8; 256] {
     weights.map(|x| (from_zero(x * id).clamp(-1, 1) + 1).cast_unsigned())
 }
 
-/// What four bits stand for, doubled.
-const E2M1: [f32; 16] = [0., 1., 2., 3., 4., 6., 8., 12., 0., -1., -2., -3., -4., -6., -8., -12.];
-
 pub(super) fn mxfp4(weights: &[f32], blocks: &mut [u8]) {
     each(weights, blocks, |weights: &[f32; 32], block: &mut [u8; 17]| {
         let most = weights.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         let exponent = if most > 0.0 { (most.log2().floor() - 2.0 + 127.0) as u8 } else { 0 };
         // Half of the power of two, as the values are doubled.
-        let d = f32::from_bits(match u32::from(exponent) {
-            e @ 0..2 => 0x0020_0000 << e,
-            e => (e - 1) << 23,
-        });
+        let d = half_of_e8m0(exponent);
         block[0] = exponent;
         let nearest = |x: f32| {
             let off = |i: usize| (d * E2M1[i] - x).abs();

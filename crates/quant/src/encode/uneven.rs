@@ -7,7 +7,7 @@ use super::{
     legacy::nibbles,
     put_half,
 };
-use crate::formats::UNEVEN;
+use crate::tables::UNEVEN;
 
 const ENDS: [f32; 2] = [UNEVEN[0], UNEVEN[15]];
 

@@ -6,7 +6,8 @@
 use core_tensor::IntegerForm;
 use kernels::{Isa, each_integer_block};
 
-use super::{UNEVEN, half, k::six_bits, legacy::nibbles, u16_at, u32_at};
+use super::{half, k::six_bits, legacy::nibbles, u16_at, u32_at};
+use crate::tables::UNEVEN;
 
 macro_rules! forms {
     ($($name:ident = $weights:literal in $bytes:literal, $least:literal to $most:literal, $has_shifts:literal, $read:path;)*) => {

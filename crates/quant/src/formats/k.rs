@@ -1,6 +1,7 @@
 //! Blocks of 256 weights, whose parts have scales of few bits.
 
-use super::{UNEVEN, half, u16_at};
+use super::{half, u16_at};
+use crate::tables::UNEVEN;
 
 #[inline(always)]
 pub(super) fn q2_k(block: &[u8; 84], weights: &mut [f32; 256]) {

@@ -1,6 +1,7 @@
 //! Blocks of 32 weights with one scale.
 
-use super::{UNEVEN, half, u32_at};
+use super::{half, u32_at};
+use crate::tables::UNEVEN;
 
 #[inline(always)]
 pub(super) fn q4_0(block: &[u8; 18], weights: &mut [f32; 32]) {

@@ -1,6 +1,7 @@
 //! Weights of three values, and of four-bit floats.
 
 use super::half;
+use crate::tables::{E2M1, half_of_e4m3, half_of_e8m0};
 
 #[inline(always)]
 pub(super) fn tq1_0(block: &[u8; 54], weights: &mut [f32; 256]) {
@@ -28,17 +29,9 @@ pub(super) fn tq2_0(block: &[u8; 66], weights: &mut [f32; 256]) {
     }
 }
 
-/// What four bits stand for, doubled: a sign, two bits of exponent, one of mantissa (OCP Microscaling Formats 1.0, E2M1).
-const E2M1: [f32; 16] = [0., 1., 2., 3., 4., 6., 8., 12., 0., -1., -2., -3., -4., -6., -8., -12.];
-
 #[inline(always)]
 pub(super) fn mxfp4(block: &[u8; 17], weights: &mut [f32; 32]) {
-    // Half of 2 to the power of e - 127; the two lowest are subnormal.
-    let bits = match u32::from(block[0]) {
-        e @ 0..2 => 0x0020_0000 << e,
-        e => (e - 1) << 23,
-    };
-    four_bits(f32::from_bits(bits), &block[1..], weights);
+    four_bits(half_of_e8m0(block[0]), &block[1..], weights);
 }
 
 #[inline(always)]
@@ -55,15 +48,5 @@ fn four_bits(d: f32, bytes: &[u8], weights: &mut [f32]) {
     for ((&byte, lower), upper) in bytes.iter().zip(lower).zip(upper) {
         *lower = d * E2M1[usize::from(byte & 15)];
         *upper = d * E2M1[usize::from(byte >> 4)];
-    }
-}
-
-/// Half of an E4M3 whose sign is ignored; what is no number in it is 0.
-fn half_of_e4m3(byte: u8) -> f32 {
-    let (exponent, mantissa) = (byte >> 3 & 15, f32::from(byte & 7));
-    match (byte, exponent) {
-        (0x7f, _) => 0.0,
-        (_, 0) => mantissa / 1024.0,
-        (_, exponent) => (1.0 + mantissa / 8.0) * (f32::from(exponent) - 8.0).exp2(),
     }
 }

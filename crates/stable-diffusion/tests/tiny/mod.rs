@@ -25,7 +25,8 @@ pub(crate) const VAE: Placed = ("vae", "autoencoder-4", "first_stage_model.");
 
 /// A part of a file, whose names are those of OpenCLIP where `open_clip` says so.
 pub(crate) fn part(file: &Arc<dyn WeightSource>, (key, kind, prefix): Placed, open_clip: bool) -> Part {
-    let part = Part::of(key, kind, file.clone(), prefix).takes(Footprint { unpacked: 7, mapped: 3, passing: 0 });
+    let part =
+        Part::of(key, kind, file.clone(), prefix).takes(Footprint { unpacked: 7, mapped: 3, ..Footprint::default() });
     if open_clip { part.renamed(Arc::new(OpenClipNames::under(prefix, file.clone()))) } else { part }
 }
 

@@ -1,0 +1,58 @@
+//! Matrices as they are stored, in a device's memory.
+
+use kernels::Compute;
+
+use super::{
+    Stored,
+    segment::{Scaled, Segment},
+};
+use crate::{Device, bits::Runs, ops::suite::dtype_on, packed::Packed, packing::Packing};
+
+impl Stored {
+    /// How a device holds a matrix as it is stored; `None` where it is unpacked before.
+    pub(crate) fn packing(&self) -> Option<Packing> {
+        let &[d_out, d_in] = self.shape() else { return None };
+        let packing = Packing::of(self.format(), [d_out, d_in])?;
+        if self.is_scaled() { packing.scaled(self.runs()?) } else { Some(packing) }
+    }
+
+    /// The same, brought to a device; `None` on the CPU.
+    pub(crate) fn brought(&self, packing: Packing, device: &Device, compute: Compute) -> Option<Packed> {
+        let mut bytes = vec![0; packing.bytes()];
+        self.write_packed(&packing, &mut bytes);
+        Packed::upload(bytes, packing, device, dtype_on(device, compute))
+    }
+
+    /// Writes a matrix as a device holds it.
+    pub(super) fn write_packed(&self, packing: &Packing, to: &mut [u8]) {
+        let scales = if self.is_scaled() { self.scales(packing.run) } else { Vec::new() };
+        packing.write(self.segments(), &scales, to);
+    }
+
+    /// Weights of a matrix that have a scale in common; `None` where not all have one, or a run is cut.
+    fn runs(&self) -> Option<Runs> {
+        let &[_, width] = self.shape() else { return None };
+        let of = |segment: &Segment| {
+            let Scaled { by, first } = segment.scaling.as_ref()?;
+            let is_whole = |runs: &Runs| {
+                [*first, self.weights_of(segment)].iter().all(|weights| weights.is_multiple_of(runs.weights))
+            };
+            by.runs(width).filter(is_whole)
+        };
+        let (first, rest) = self.segments.split_first()?;
+        let runs = of(first)?;
+        rest.iter().all(|segment| of(segment) == Some(runs)).then_some(runs)
+    }
+
+    /// The scale of each run of so many weights.
+    fn scales(&self, run: usize) -> Vec<f32> {
+        let of = |segment: &Segment| {
+            let mut scales = vec![0.0; self.weights_of(segment) / run];
+            if let Some(Scaled { by, first }) = &segment.scaling {
+                by.scales_of(*first, run, &mut scales);
+            }
+            scales
+        };
+        self.segments.iter().flat_map(of).collect()
+    }
+}
