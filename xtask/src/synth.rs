@@ -2,7 +2,7 @@
 //!
 //! Names, formats and shapes are those of a list of `fixtures/keys`. Numbers are scaled so that what goes through the network stays finite.
 
-mod blocks;
+pub(crate) mod blocks;
 pub(crate) mod keys;
 mod numbers;
 mod tensors;

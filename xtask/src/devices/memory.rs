@@ -1,6 +1,6 @@
 //! What a run takes of a card's memory, where that is enough for all of the model and where it is not: the driver counts what it gives.
 
-use std::{collections::BTreeMap, error::Error, fs, path::Path};
+use std::{collections::BTreeMap, error::Error, fs};
 
 use serde_json::Value;
 
@@ -8,7 +8,10 @@ use super::{
     machine::{Asked, Machine},
     zeros,
 };
-use crate::{Done, root, synth::keys};
+use crate::{
+    Done, root,
+    synth::{blocks::Blocks, keys},
+};
 
 /// Blocks of the Flux that is run, double and single, which are of the real width.
 const DEPTH: [usize; 2] = [4, 8];
@@ -16,8 +19,31 @@ const DEPTH: [usize; 2] = [4, 8];
 /// Widths of the text encoders that go with it, which are the demo model's: of T5 and of CLIP.
 const WIDTHS: [(&str, usize); 2] = [("txt_in.weight", 128), ("vector_in.in_layer.weight", 64)];
 
-/// Number formats, and ceilings as shares of what the run takes with all of the model on the card, in hundredths.
-const SHARES: [(&str, &[u64]); 2] = [("bf16", &[100, 50, 25]), ("f32", &[50])];
+/// Files, the number formats that are computed in, and ceilings as shares of what the run takes with all of the model on the card, in
+/// hundredths.
+const SHARES: [(Stored, &str, &[u64]); 3] =
+    [(Stored::Bf16, "bf16", &[100, 50, 25]), (Stored::Bf16, "f32", &[50]), (Stored::Q4K, "bf16", &[100, 50, 25])];
+
+/// How a file has its matrices.
+#[derive(Clone, Copy, Debug)]
+enum Stored {
+    Bf16,
+    Q4K,
+}
+
+impl Stored {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "wide.safetensors",
+            Self::Q4K => "wide-q4_k.gguf",
+        }
+    }
+}
+
+/// How much more than the file the weights may take, in hundredths, beside what is unpacked at a time.
+const WEIGHTS: u64 = 3;
+/// Bytes of the largest matrix, unpacked.
+const LARGEST: u64 = 2 * 3072 * 18_432;
 
 /// How much a run may take above its ceiling, in hundredths.
 const ABOVE: u64 = 5;
@@ -37,17 +63,27 @@ const MANY: u64 = 2;
 const REFUSED: i32 = 3;
 
 pub(super) fn run(machine: &Machine) -> Done {
-    let wide = machine.folder().join("wide.safetensors");
-    write_wide(&wide)?;
-    let wide = wide.display().to_string();
+    let shapes = shapes()?;
+    zeros::write(&shapes, &machine.folder().join(Stored::Bf16.name()))?;
+    zeros::write_gguf(&shapes, Blocks::Q4K, &machine.folder().join(Stored::Q4K.name()))?;
     let mut faults = Vec::new();
-    for (compute, shares) in SHARES {
+    for (stored, compute, shares) in SHARES {
+        let file = machine.folder().join(stored.name());
+        let size = fs::metadata(&file)?.len();
+        let wide = file.display().to_string();
         let cache = machine.cache("90");
         let base = ["--config", "flux.toml", "--transformer", &wide, "--backend", "cuda:0", "--compute", compute];
         let base = [&base[..], &["--width", "512", "--height", "512"]].concat();
         let planned = machine.done(&cache, &[], &[&["plan", "--json"], &base[..]].concat())?;
         let planned: Value = serde_json::from_str(&planned.told)?;
         let all = planned["bytes"].as_u64().ok_or("a plan without `bytes`")?;
+        let of_file =
+            planned["parts"].as_array().and_then(|parts| parts.iter().find(|part| part["name"] == "transformer"));
+        let weights = of_file.and_then(|part| part["bytes"].as_u64()).ok_or("a plan without a transformer")?;
+        println!("{stored:?} in {compute}: a file of {} MiB takes {} MiB", size >> 20, weights >> 20);
+        if compute == "bf16" && weights > size / 100 * (100 + WEIGHTS) + LARGEST {
+            faults.push(format!("{stored:?} in {compute}: {weights} bytes of a file of {size}"));
+        }
         for share in shares {
             let ceiling = all / 100 * share;
             let of = |settings: &[(&str, String)]| {
@@ -76,8 +112,8 @@ pub(super) fn run(machine: &Machine) -> Done {
             };
             let mib = ceiling >> 20;
             match told {
-                Ok(told) => println!("{compute}, {share} % of what it takes, {mib} MiB: {told}"),
-                Err(fault) => faults.push(format!("{compute}, {share} %, {mib} MiB: {fault}")),
+                Ok(told) => println!("{stored:?} in {compute}, {share} % of what it takes, {mib} MiB: {told}"),
+                Err(fault) => faults.push(format!("{stored:?} in {compute}, {share} %, {mib} MiB: {fault}")),
             }
         }
     }
@@ -115,7 +151,7 @@ fn timed(few: &Asked, many: &Asked) -> Result<String, String> {
 }
 
 /// A Flux of the real width and of few blocks.
-fn write_wide(to: &Path) -> Done {
+fn shapes() -> Result<BTreeMap<String, Vec<usize>>, Box<dyn Error>> {
     let list = fs::read_to_string(root().join("fixtures/keys/flux1-schnell.bfl.txt"))?;
     let real = keys::read(&list, None)?;
     let mut wide: BTreeMap<_, _> =
@@ -123,7 +159,7 @@ fn write_wide(to: &Path) -> Done {
     for (name, width) in WIDTHS {
         *wide.get_mut(name).and_then(|shape| shape.last_mut()).ok_or("a Flux without its texts")? = width;
     }
-    zeros::write(&wide, to)
+    Ok(wide)
 }
 
 /// Whether a tensor is of no block, or of one of the first.

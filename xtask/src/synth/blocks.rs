@@ -11,7 +11,7 @@ use super::{CHUNK, numbers::Numbers};
 
 /// A type of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Blocks {
+pub(crate) enum Blocks {
     Q4_0,
     Q8_0,
     Q4K,
@@ -32,7 +32,7 @@ impl Blocks {
     }
 
     /// The number of the type in a file (ggml.h, `enum ggml_type`), and the weights and bytes of a block.
-    pub(super) fn layout(self) -> (u32, usize, usize) {
+    pub(crate) fn layout(self) -> (u32, usize, usize) {
         match self {
             Self::Q4_0 => (2, 32, 18),
             Self::Q8_0 => (8, 32, 34),
@@ -92,18 +92,18 @@ impl Blocks {
 }
 
 /// A tensor in the list of a file.
-pub(super) struct Listed<'a> {
-    pub(super) name: &'a str,
-    pub(super) shape: &'a [usize],
-    pub(super) number: u32,
-    pub(super) bytes: u64,
+pub(crate) struct Listed<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) shape: &'a [usize],
+    pub(crate) number: u32,
+    pub(crate) bytes: u64,
 }
 
 /// What tensors begin at a multiple of.
-pub(super) const ALIGNMENT: u64 = 32;
+pub(crate) const ALIGNMENT: u64 = 32;
 
 /// The beginning of a GGUF file; the tensors follow, each at the next multiple of [`ALIGNMENT`].
-pub(super) fn header(architecture: Option<&str>, tensors: &[Listed]) -> Vec<u8> {
+pub(crate) fn header(architecture: Option<&str>, tensors: &[Listed]) -> Vec<u8> {
     const TEXT: u32 = 8;
     let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
     let [count, entries] = [tensors.len(), usize::from(architecture.is_some())].map(|n| (n as u64).to_le_bytes());
