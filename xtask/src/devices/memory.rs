@@ -59,6 +59,9 @@ const LONGER: u64 = 30;
 const FEW: u64 = 1;
 const MANY: u64 = 2;
 
+/// What is brought to a card before a model is: less than this, for finding out whether it multiplies rightly.
+const MODEL: u64 = 1 << 16;
+
 /// What a plan that has no room is told by.
 const REFUSED: i32 = 3;
 
@@ -107,7 +110,7 @@ pub(super) fn run(machine: &Machine) -> Done {
                     },
                     fault => fault,
                 },
-                Some(REFUSED) if many.asked.launches == 0 => Ok("refused before anything was computed".into()),
+                Some(REFUSED) if many.asked.uploaded < MODEL => Ok("refused before anything was computed".into()),
                 code => Err(format!("ended with {code:?}: {}", many.told)),
             };
             let mib = ceiling >> 20;
