@@ -126,3 +126,94 @@ fn is_taken(format: Format, shape @ [_, d_in]: [usize; 2]) -> bool {
     let is_counted = || shape.iter().fold(1, |n: u64, &side| n.saturating_mul(side as u64)) < MOST;
     size.is_some() && is_counted() && d_in.is_multiple_of(AT_A_TIME)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{BlockFormat, Field, Number, Scale, Scaling, Shift, Steps, Stored, Table, Unpack, Whole};
+
+    const FOURS: Format = Format(&Fours);
+
+    /// Two in a byte, of a table.
+    struct Fours;
+
+    impl BlockFormat for Fours {
+        fn name(&self) -> &'static str {
+            "FOURS"
+        }
+
+        fn weights(&self) -> usize {
+            2
+        }
+
+        fn bytes(&self) -> usize {
+            1
+        }
+
+        fn unpack(&self) -> Option<Unpack> {
+            Some(|_, weights| weights.fill(1.0))
+        }
+
+        fn bits(&self) -> Option<BitForm> {
+            let number = Number { low: Field::of(4, 0, 1), high: None, steps: Steps::Of(Table(&[1.0; 16])) };
+            Some(BitForm { number, scale: Scale::of(Whole::One), shift: Shift::None, beside: Beside::Each(8) })
+        }
+    }
+
+    /// A scale for each eight weights: the number of the first.
+    #[derive(Debug)]
+    struct Numbered;
+
+    impl Scaling for Numbered {
+        fn scale(&self, _: usize, _: &mut [f32]) {}
+
+        fn runs(&self, _: usize) -> Option<Runs> {
+            Some(Runs { weights: 8, round: Round::Bf16 })
+        }
+
+        fn scales_of(&self, first: usize, run: usize, scales: &mut [f32]) {
+            scales.iter_mut().zip((first..).step_by(run)).for_each(|(scale, first)| *scale = first as f32);
+        }
+    }
+
+    fn stored(rows: usize, width: usize) -> Stored {
+        let bytes = (0..rows * width / 2).map(|i| i as u8).collect();
+        Stored::of_bytes(FOURS, vec![rows, width], bytes).unwrap()
+    }
+
+    #[test]
+    fn tables_blocks_and_scales_lie_one_behind_the_other() {
+        // given rows of a scaled matrix, and others of the same below them
+        let all = stored(6, 16).scaled(Arc::new(Numbered));
+        let stack = Stored::stacked(&[all.rows(3..5).unwrap(), all.rows(1..2).unwrap()]).unwrap();
+        // when they are written as a device holds them
+        let packing = stack.packing().unwrap();
+        assert_eq!((packing.reading.weights, packing.reading.bytes), (4, 2));
+        assert_eq!((packing.run, packing.reading.scaled), (8, Some(Round::Bf16)));
+        let mut bytes = vec![9; packing.bytes()];
+        stack.write_packed(&packing, &mut bytes);
+        // then each part is there, and as much of it as was counted
+        let (tables, rest) = bytes.split_at(64);
+        assert!(tables.as_chunks().0.iter().all(|&bytes| f32::from_le_bytes(bytes) == 1.0));
+        let blocks: Vec<u8> = (24..40).chain(8..16).collect();
+        assert_eq!(rest[..24], blocks);
+        let scales: Vec<f32> = rest[24..].as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        assert_eq!(scales, [48.0, 56.0, 64.0, 72.0, 16.0, 24.0]);
+        assert_eq!(Packing::of(FOURS, [3, 16]).unwrap().usual_bytes(), bytes.len());
+    }
+
+    #[test]
+    fn what_a_device_can_not_count_or_cut_is_unpacked_before() {
+        assert!(stored(3, 16).packing().is_some_and(|packing| packing.bytes() == 64 + 24));
+        assert_eq!(stored(2, 6).packing(), None);
+        assert_eq!(Stored::of(&[0.0; 8], vec![2, 4]).packing(), None);
+        assert_eq!(Packing::of(FOURS, [1 << 20, 1 << 12]), None);
+        assert_eq!(Packing::of(FOURS, [0, 16]), None);
+        // A run of scales is cut where a row of 12 begins, and one part of a stack has none.
+        let scaled = stored(6, 12).scaled(Arc::new(Numbered));
+        assert_eq!(scaled.rows(1..3).unwrap().packing(), None);
+        assert_eq!(Stored::stacked(&[scaled.rows(0..2).unwrap(), stored(2, 12)]).unwrap().packing(), None);
+    }
+}

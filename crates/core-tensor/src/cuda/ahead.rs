@@ -116,7 +116,8 @@ impl Ahead {
         Some(Self { like: View::on(device)?, items: Mutex::default(), thread: OnceLock::new() })
     }
 
-    /// The number of a matrix that is computed with in a number format, of which `fill` writes what passes. None is brought that is put in after the first was asked for.
+    /// The number of a matrix that is computed with in a number format, of which `fill` writes what passes. None is brought that is put in
+    /// after the first was asked for.
     pub(crate) fn enrol(&self, content: Content, compute: Compute, fill: Fill) -> usize {
         let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
         items.push(Arc::new(Item { content, dtype: dtype_of(compute), fill }));

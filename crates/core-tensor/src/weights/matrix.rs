@@ -58,16 +58,12 @@ impl Matrix {
     /// The same, left where it is stored.
     pub(super) fn in_file(stored: Stored, device: &Device, compute: Compute, passing: &Passing) -> Self {
         let (shape, source) = ([stored.shape()[0], stored.shape()[1]], stored.clone());
-        let seat = match stored.packing() {
-            Some(packing) => {
-                let fill = move |to: &mut [u8]| source.write_packed(&packing, to);
-                passing.seat(device, compute, Content::Packed(packing), Box::new(fill))
-            }
-            None => {
-                let fill = move |to: &mut [u8]| source.write(compute, to);
-                passing.seat(device, compute, Content::Dense(shape), Box::new(fill))
-            }
+        let content = stored.packing().map_or(Content::Dense(shape), Content::Packed);
+        let fill = move |to: &mut [u8]| match content {
+            Content::Packed(packing) => source.write_packed(&packing, to),
+            Content::Dense(_) => source.write(compute, to),
         };
+        let seat = passing.seat(device, compute, content, Box::new(fill));
         Self::Mapped(Arc::new(MappedMatrix { origin: Origin::Stored(stored), device: device.clone(), compute, seat }))
     }
 

@@ -24,7 +24,7 @@ impl Stored {
     }
 
     /// Writes a matrix as a device holds it.
-    pub(super) fn write_packed(&self, packing: &Packing, to: &mut [u8]) {
+    pub(crate) fn write_packed(&self, packing: &Packing, to: &mut [u8]) {
         let scales = if self.is_scaled() { self.scales(packing.run) } else { Vec::new() };
         packing.write(self.segments(), &scales, to);
     }

@@ -189,3 +189,36 @@ fn each_run(first: usize, mut weights: &mut [f32], size: usize, mut scale: impl 
         weights = rest;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_of_runs_are_those_of_their_weights() {
+        let numbers = |count: usize| (0..count).map(|i| 0.5 + i as f32 / 8.0).collect::<Vec<_>>();
+        let blocks = |absmax, round| Blocks { size: 32, absmax, round };
+        let bytes = Stored::of_bytes(core_tensor::Format::U8, vec![16], (0..16).collect()).unwrap();
+        let nested = Absmax::Nested { bytes, table: numbers(256), scales: numbers(4), size: 4, offset: 0.25 };
+        let scalings: [&dyn Scaling; 5] = [
+            &Whole(0.75),
+            &Rows { width: 64, scales: numbers(8), then: 0.5 },
+            &Squares { width: 64, side: 16, scales: numbers(8) },
+            &blocks(Absmax::Plain(Stored::of(&numbers(16), vec![16])), Round::No),
+            &blocks(nested, Round::No),
+        ];
+        for scaling in scalings {
+            let Runs { weights: run, .. } = scaling.runs(64).unwrap();
+            for first in [0, 64, 192] {
+                let mut expected = vec![1.0; 128];
+                scaling.scale(first, &mut expected);
+                let mut scales = vec![0.0; 128 / run];
+                scaling.scales_of(first, run, &mut scales);
+                let found: Vec<f32> = scales.iter().flat_map(|&scale| vec![scale; run]).collect();
+                assert_eq!(found, expected, "{scaling:?} from {first}");
+            }
+        }
+        assert_eq!(scalings[1].runs(32), None);
+        assert_eq!(Squares { width: 24, side: 16, scales: numbers(8) }.runs(24), None);
+    }
+}
