@@ -36,7 +36,9 @@ impl Reading {
     fn of(format: Format) -> Option<Self> {
         let (form, joined) = (format.bits()?, AT_A_TIME.div_ceil(format.weights()));
         let [weights, bytes] = [format.weights(), format.bytes()].map(|n| (joined * n) as u32);
-        Some(Self { form, weights, bytes, scaled: None })
+        // What is read at a time is of one block.
+        let is_even = weights.is_multiple_of(AT_A_TIME as u32);
+        is_even.then_some(Self { form, weights, bytes, scaled: None })
     }
 
     /// Numbers of the tables, which come first.
