@@ -45,11 +45,13 @@ pub trait BlockFormat: Send + Sync {
     }
 }
 
-/// How weights are read as `scale · code + shift`, with a scale and a shift for each [`kernels::GROUP`].
+/// How weights are read as `scale · code + shift`, with a scale and a shift for each group of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct IntegerForm {
     /// Writes codes, scales and shifts of whole blocks, for exactly which there is room; all of it is whole groups.
     pub read: fn(blocks: &[u8], to: Integers),
+    /// Weights of a group: [`kernels::GROUP`], or [`kernels::HALF_GROUP`] where nothing beside the blocks scales them.
+    pub group: usize,
     /// Whether any shift is not 0; where none is, they are not written.
     pub has_shifts: bool,
     /// The least code that there may be.
@@ -131,7 +133,7 @@ impl Format {
     }
 
     /// How rows of so many weights are read as integers; `None` where they are none, or a row is not made of whole blocks and
-    /// [groups](kernels::GROUP), of which there is at least one.
+    /// [`kernels::GROUP`]s, of which there is at least one.
     pub fn integers_in_rows_of(self, width: usize) -> Option<IntegerForm> {
         let is_whole = width > 0 && width.is_multiple_of(GROUP) && width.is_multiple_of(self.weights());
         self.integers().filter(|_| is_whole)
@@ -234,11 +236,11 @@ impl BlockFormat for Opaque {
 }
 
 fn f64s(bytes: &[u8], weights: &mut [f32]) {
-    each(bytes, weights, |&bytes| f64::from_le_bytes(bytes) as f32);
+    each(bytes, weights, |bytes| f64::from_le_bytes(bytes) as f32);
 }
 
 fn f32s(bytes: &[u8], weights: &mut [f32]) {
-    each(bytes, weights, |&bytes| f32::from_le_bytes(bytes));
+    each(bytes, weights, |bytes| f32::from_le_bytes(bytes));
 }
 
 fn f16s(bytes: &[u8], weights: &mut [f32]) {
@@ -246,11 +248,11 @@ fn f16s(bytes: &[u8], weights: &mut [f32]) {
 }
 
 fn bf16s(bytes: &[u8], weights: &mut [f32]) {
-    each(bytes, weights, |&bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16));
+    each(bytes, weights, |bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16));
 }
 
-fn each<const N: usize>(bytes: &[u8], weights: &mut [f32], value: impl Fn(&[u8; N]) -> f32) {
-    kernels::each_block(Isa::best(), bytes, weights, |bytes, weight: &mut [f32; 1]| weight[0] = value(bytes));
+fn each<const N: usize>(bytes: &[u8], weights: &mut [f32], value: impl Fn([u8; N]) -> f32) {
+    kernels::each_block(Isa::best(), bytes, weights, kernels::Numbers(value));
 }
 
 /// Little-endian numbers, where they lie if that is at an address for numbers of their size.
@@ -307,7 +309,7 @@ mod tests {
         }
 
         fn integers(&self) -> Option<IntegerForm> {
-            Some(IntegerForm { read: |_, _| {}, has_shifts: false, least: 0, most: 0 })
+            Some(IntegerForm { read: |_, _| {}, group: GROUP, has_shifts: false, least: 0, most: 0 })
         }
     }
 

@@ -136,10 +136,12 @@ mod tests {
     use super::*;
     use crate::{BlockFormat, Field, Number, Scale, Scaling, Shift, Steps, Stored, Table, Unpack, Whole};
 
-    const FOURS: Format = Format(&Fours);
+    const FOURS: Format = Format(&Fours { bytes: 1 });
 
-    /// Two in a byte, of a table.
-    struct Fours;
+    /// Blocks of so many bytes, of which each holds two weights of a table.
+    struct Fours {
+        bytes: usize,
+    }
 
     impl BlockFormat for Fours {
         fn name(&self) -> &'static str {
@@ -147,11 +149,11 @@ mod tests {
         }
 
         fn weights(&self) -> usize {
-            2
+            2 * self.bytes
         }
 
         fn bytes(&self) -> usize {
-            1
+            self.bytes
         }
 
         fn unpack(&self) -> Option<Unpack> {
@@ -183,6 +185,20 @@ mod tests {
     fn stored(rows: usize, width: usize) -> Stored {
         let bytes = (0..rows * width / 2).map(|i| i as u8).collect();
         Stored::of_bytes(FOURS, vec![rows, width], bytes).unwrap()
+    }
+
+    #[test]
+    fn blocks_are_packed_whose_weights_a_device_reads_without_crossing_from_one_to_the_next() {
+        for (format, is_packed) in [
+            (Format(&Fours { bytes: 1 }), true),
+            (Format(&Fours { bytes: 2 }), true),
+            (Format(&Fours { bytes: 3 }), false),
+            (Format(&Fours { bytes: 6 }), true),
+        ] {
+            let width = 24;
+            let stored = Stored::of_bytes(format, vec![2, width], vec![0; width]).unwrap();
+            assert_eq!(stored.packing().is_some(), is_packed, "{} weights", format.weights());
+        }
     }
 
     #[test]

@@ -246,8 +246,9 @@ impl Config {
         }
     }
 
-    /// The number format that products are computed in: bf16 where the CPU has instructions for it and on CUDA, integers on a CPU where
-    /// those are faster than f32, and f32 elsewhere, unless the config asks for another.
+    /// The number format that products are computed in: integers on a CPU where those are the fastest, with what is none in bf16 where the
+    /// CPU has instructions for it; bf16 on other CPUs with such instructions and on CUDA, and f32 elsewhere, unless the config asks for
+    /// another.
     ///
     /// # Errors
     /// [`Error::Value`] for `bf16` and `integers` where nothing computes in them.
@@ -264,8 +265,8 @@ impl Config {
             found: format!("`{}`", self.device.compute),
         };
         match self.device.compute {
-            ComputeChoice::Auto | ComputeChoice::Bf16 if bf16 => Ok(Compute::Bf16),
             ComputeChoice::Auto if integers && isa.prefers_integers() => Ok(Compute::Integers),
+            ComputeChoice::Auto | ComputeChoice::Bf16 if bf16 => Ok(Compute::Bf16),
             ComputeChoice::Auto | ComputeChoice::F32 => Ok(Compute::F32),
             ComputeChoice::Integers if integers => Ok(Compute::Integers),
             ComputeChoice::Bf16 => Err(missing("bf16")),
@@ -392,17 +393,18 @@ mod tests {
     #[test]
     fn products_are_of_the_fastest_numbers_that_a_device_multiplies_or_of_those_asked_for() {
         let compute = |text: &str| read(&format!("[device]\n{text}")).unwrap().compute();
-        let best = match kernels::Isa::best() {
-            isa if isa.has_bf16() => Compute::Bf16,
-            isa if isa.level() == kernels::Level::Avx2 => Compute::Integers,
-            _ => Compute::F32,
+        let isa = kernels::Isa::best();
+        let best = match isa.level() {
+            kernels::Level::Avx2 | kernels::Level::Avx512 | kernels::Level::Avx512Bf16 => Compute::Integers,
+            kernels::Level::Amx => Compute::Bf16,
+            kernels::Level::Portable | kernels::Level::Neon => Compute::F32,
         };
         assert_eq!(compute("compute = \"auto\"").unwrap(), best);
         assert_eq!(compute("compute = \"f32\"").unwrap(), Compute::F32);
         assert_eq!(compute("compute = \"integers\"").unwrap(), Compute::Integers);
         assert_eq!(compute("compute = \"auto\"\nbackend = \"cuda:0\"").unwrap(), Compute::Bf16);
         assert_eq!(compute("compute = \"auto\"\nbackend = \"vulkan:0\"").unwrap(), Compute::F32);
-        assert_eq!(compute("compute = \"bf16\"").is_ok(), best == Compute::Bf16);
+        assert_eq!(compute("compute = \"bf16\"").is_ok(), isa.has_bf16());
         for refused in [
             "\"bf16\"\nbackend = \"vulkan:0\"",
             "\"integers\"\nbackend = \"vulkan:0\"",

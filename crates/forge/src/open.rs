@@ -222,7 +222,7 @@ impl Opened {
             let before = stages.iter().position(is_behind).unwrap_or(stages.len());
             stages.insert(before, Stage { name: work::ENLARGE.to_owned(), holds });
         }
-        if self.compute == Compute::Integers {
+        if self.multiplies_integers() {
             for (of, bytes) in self.model.integers(job) {
                 let held = Held { name: "inputs as integers".to_owned(), bytes: Bytes(bytes) };
                 stages.iter_mut().filter(|stage| stage.name == of).for_each(|stage| stage.holds.push(held.clone()));
@@ -233,6 +233,14 @@ impl Opened {
         let loras = (loras.0 > 0).then(|| Part::fixed(LORAS, loras));
         let parts = parts.into_iter().map(part).chain(loras).chain(kept).chain(shared.iter().cloned());
         Ok(Plan::under(self.ceiling.bytes, parts.collect(), stages)?)
+    }
+
+    /// Whether weights of its files are multiplied as integers.
+    fn multiplies_integers(&self) -> bool {
+        let has_some = |part: &diffusion_engine::family::Part| {
+            part.source().manifest().iter().any(|(_, form)| form.format.integers().is_some())
+        };
+        self.compute == Compute::Integers && self.parts.iter().any(has_some)
     }
 
     /// How a plan would have the model loaded.

@@ -103,10 +103,10 @@ pub fn attention<'o>(
         assert!(seen.chunks_exact(m).all(|entry| entry.contains(&true)), "attention to no key");
     }
     let out = Output::of(out, heads * d);
-    match (compute, isa.level()) {
+    match (compute.is_in_pairs(isa), isa.level()) {
         #[cfg(target_arch = "x86_64")]
-        (Compute::Bf16, Level::Amx) => all::<Pairs, true>(isa, q, k, v, scores, out),
-        (Compute::Bf16, Level::Avx512Bf16) => all::<Pairs, false>(isa, q, k, v, scores, out),
+        (true, Level::Amx) => all::<Pairs, true>(isa, q, k, v, scores, out),
+        (true, _) => all::<Pairs, false>(isa, q, k, v, scores, out),
         _ => all::<Singles<f32>, false>(isa, q, k, v, scores, out),
     }
 }

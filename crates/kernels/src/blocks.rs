@@ -3,61 +3,84 @@
 use half::f16;
 
 use crate::{
-    integers::{GROUP, Integers},
+    integers::{GROUP, HALF_GROUP, Integers},
     isa::Isa,
     simd::{Body, MAX_LANES, Simd, vectorize},
 };
 
-/// Calls `unpack` for each block of `B` bytes and its `W` weights, compiled for `isa`: an `#[inline(always)]` function becomes vectors of
-/// that level. Its arithmetic stays what it says, so that every level gives the same bits.
+/// How a block of `B` bytes becomes `W` weights.
+///
+/// The method has to be `#[inline(always)]`, and so has what it calls: then it becomes vectors of each level. That is why it is no closure
+/// and no function, whose calls the compiler leaves alone where they are large, compiled for the least CPU.
+pub trait UnpackBlock<const B: usize, const W: usize> {
+    /// Writes the weights. What is computed is what is said, so that every level gives the same bits.
+    fn unpack(&self, block: &[u8; B], weights: &mut [f32; W]);
+}
+
+/// How a block of `B` bytes is read as integers: the codes of `W` weights, and the scales and shifts of their `G` groups.
+///
+/// The method is compiled as that of [`UnpackBlock`].
+pub trait ReadIntegers<const B: usize, const W: usize, const G: usize> {
+    /// Writes them; shifts only where there are any.
+    fn read(&self, block: &[u8; B], codes: &mut [i16; W], scales: &mut [f32; G], shifts: &mut [f32; G]);
+}
+
+/// Numbers of `B` bytes each, by what is small enough to be compiled where it is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbers<F>(pub F);
+
+impl<F: Fn([u8; B]) -> f32, const B: usize> UnpackBlock<B, 1> for Numbers<F> {
+    #[inline(always)]
+    fn unpack(&self, &block: &[u8; B], weights: &mut [f32; 1]) {
+        *weights = [(self.0)(block)];
+    }
+}
+
+/// Unpacks each block of `B` bytes and its `W` weights, by code that is compiled for `isa`.
 pub fn each_block<const B: usize, const W: usize>(
     isa: Isa,
     blocks: &[u8],
     weights: &mut [f32],
-    unpack: impl Fn(&[u8; B], &mut [f32; W]),
+    by: impl UnpackBlock<B, W>,
 ) {
-    vectorize(isa, Each { blocks: blocks.as_chunks().0, weights: weights.as_chunks_mut().0, unpack });
+    vectorize(isa, Each { blocks: blocks.as_chunks().0, weights: weights.as_chunks_mut().0, by });
 }
 
 struct Each<'a, F, const B: usize, const W: usize> {
     blocks: &'a [[u8; B]],
     weights: &'a mut [[f32; W]],
-    unpack: F,
+    by: F,
 }
 
-impl<F: Fn(&[u8; B], &mut [f32; W]), const B: usize, const W: usize> Body for Each<'_, F, B, W> {
+impl<F: UnpackBlock<B, W>, const B: usize, const W: usize> Body for Each<'_, F, B, W> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
         for (block, weights) in self.blocks.iter().zip(self.weights) {
-            (self.unpack)(block, weights);
+            self.by.unpack(block, weights);
         }
     }
 }
 
-/// Calls `read` for each block of `B` bytes, the codes of its `W` weights and the scales and shifts of their `G` groups, as
-/// [`each_block`] does.
+/// Reads each block of `B` bytes as integers, by code that is compiled for `isa`.
 pub fn each_integer_block<const B: usize, const W: usize, const G: usize>(
     isa: Isa,
     blocks: &[u8],
     to: Integers,
-    read: impl Fn(&[u8; B], &mut [i16; W], &mut [f32; G], &mut [f32; G]),
+    by: impl ReadIntegers<B, W, G>,
 ) {
-    const { assert!(W == G * GROUP) };
-    vectorize(isa, EachOfIntegers { blocks: blocks.as_chunks().0, to, read });
+    const { assert!(W == G * GROUP || W == G * HALF_GROUP) };
+    vectorize(isa, EachOfIntegers { blocks: blocks.as_chunks().0, to, by });
 }
 
 struct EachOfIntegers<'a, F, const B: usize, const W: usize, const G: usize> {
     blocks: &'a [[u8; B]],
     to: Integers<'a>,
-    read: F,
+    by: F,
 }
 
-impl<F, const B: usize, const W: usize, const G: usize> Body for EachOfIntegers<'_, F, B, W, G>
-where
-    F: Fn(&[u8; B], &mut [i16; W], &mut [f32; G], &mut [f32; G]),
-{
+impl<F: ReadIntegers<B, W, G>, const B: usize, const W: usize, const G: usize> Body for EachOfIntegers<'_, F, B, W, G> {
     type Output = ();
 
     #[inline(always)]
@@ -65,7 +88,25 @@ where
         let Integers { codes, scales, shifts } = self.to;
         let scales = scales.as_chunks_mut().0.iter_mut().zip(shifts.as_chunks_mut().0);
         for ((block, codes), (scales, shifts)) in self.blocks.iter().zip(codes.as_chunks_mut().0).zip(scales) {
-            (self.read)(block, codes, scales, shifts);
+            self.by.read(block, codes, scales, shifts);
+        }
+    }
+}
+
+/// Hints that bytes will be read soon: those of a row that others are read before.
+pub fn read_ahead(isa: Isa, bytes: &[u8]) {
+    vectorize(isa, ReadAhead(bytes));
+}
+
+struct ReadAhead<'a>(&'a [u8]);
+
+impl Body for ReadAhead<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for line in self.0.chunks(64) {
+            s.prefetch(line.as_ptr());
         }
     }
 }
@@ -169,13 +210,20 @@ mod tests {
         }
     }
 
+    struct Two;
+
+    impl UnpackBlock<2, 3> for Two {
+        #[inline(always)]
+        fn unpack(&self, block: &[u8; 2], weights: &mut [f32; 3]) {
+            *weights = [f32::from(block[0]), f32::from(block[1]), 0.5];
+        }
+    }
+
     #[test]
     fn blocks_are_unpacked_one_by_one_and_what_is_no_whole_block_is_left() {
         for isa in Isa::available() {
             let mut weights = [9.0; 7];
-            each_block(isa, &[1, 2, 3, 4, 5], &mut weights, |block: &[u8; 2], weights: &mut [f32; 3]| {
-                *weights = [f32::from(block[0]), f32::from(block[1]), 0.5];
-            });
+            each_block(isa, &[1, 2, 3, 4, 5], &mut weights, Two);
             assert_eq!(weights, [1.0, 2.0, 0.5, 3.0, 4.0, 0.5, 9.0], "{isa:?}");
         }
     }

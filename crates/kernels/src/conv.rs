@@ -54,15 +54,13 @@ impl PackedConv {
         assert_eq!(values.len(), count, "values for [{c_out}, {c_in}, {kernel}, {kernel}]");
         let value =
             |o: usize, c: usize, tap: usize| if c < c_in { values.at((o * c_in + c) * taps + tap) } else { 0.0 };
-        let filters = match (compute, isa.level()) {
-            (Compute::Bf16, Level::Amx) => Filters::Tiles(pack_pairs(isa, values, [c_out, c_in, taps])),
-            (Compute::Bf16, Level::Avx512Bf16) => {
-                Filters::Pairs(tiles(isa, c_out, product("inputs", [c_in.div_ceil(2), taps]), |o, step| {
-                    let (c, tap) = (step / taps * 2, step % taps);
-                    let bits = |v: f32| u32::from(half::bf16::from_f32(v).to_bits());
-                    f32::from_bits(bits(value(o, c, tap)) | bits(value(o, c + 1, tap)) << 16)
-                }))
-            }
+        let filters = match (compute.is_in_pairs(isa), isa.level()) {
+            (true, Level::Amx) => Filters::Tiles(pack_pairs(isa, values, [c_out, c_in, taps])),
+            (true, _) => Filters::Pairs(tiles(isa, c_out, product("inputs", [c_in.div_ceil(2), taps]), |o, step| {
+                let (c, tap) = (step / taps * 2, step % taps);
+                let bits = |v: f32| u32::from(half::bf16::from_f32(v).to_bits());
+                f32::from_bits(bits(value(o, c, tap)) | bits(value(o, c + 1, tap)) << 16)
+            })),
             _ => {
                 let steps = product("inputs", [c_in, taps]);
                 Filters::Singles(tiles(isa, c_out, steps, |o, step| value(o, step / taps, step % taps)))

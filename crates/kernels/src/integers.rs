@@ -1,8 +1,9 @@
 //! Products with weights that are integers in their file: inputs become integers too, and only their sums become numbers again.
 //!
-//! A weight is `scale · code + shift`, with a scale and a shift for each [`GROUP`] of a row, as ggml's formats have them. Inputs are
-//! rounded to integers too, with a scale for each group: to seven bits and a sign where codes span so few numbers that the level multiplies
-//! bytes with them faster than words, else to 14 bits and a sign ([`Isa::most_input`]). Sums of a group are exact; they are added in f32.
+//! A weight is `scale · code + shift`, with a scale and a shift for each [`GROUP`] of a row, or for each half of one, as ggml's formats have
+//! them. Inputs are rounded to integers too, with a scale for each group: to seven bits and a sign where codes span so few numbers that the
+//! level multiplies bytes with them faster than words, else to 14 bits and a sign ([`Isa::most_input`]). Sums of a group are exact; they are
+//! added in f32.
 
 use std::{
     fmt,
@@ -17,8 +18,11 @@ use crate::{
     size::product,
 };
 
-/// Weights of a row that have a scale in common.
+/// Weights of a row that have a scale in common. Some formats have one for each half of so many: [`HALF_GROUP`].
 pub const GROUP: usize = 32;
+
+/// Half of a [`GROUP`].
+pub const HALF_GROUP: usize = GROUP / 2;
 
 /// The greatest magnitude of a code: with as many products of the greatest input, a sum is still an integer of 32 bits.
 pub const MOST_CODE: i16 = 4096;
@@ -34,6 +38,11 @@ pub trait IntegerSource: Sync {
     /// No code is outside [`IntegerSource::codes`].
     fn read(&self, row: usize, first: usize, to: Integers);
 
+    /// How many weights have a scale in common: [`GROUP`] or [`HALF_GROUP`].
+    fn group(&self) -> usize {
+        GROUP
+    }
+
     /// The least and the greatest code that there may be, none greater than [`MOST_CODE`] in magnitude.
     fn codes(&self) -> RangeInclusive<i16>;
 
@@ -46,7 +55,7 @@ pub trait IntegerSource: Sync {
 pub struct Integers<'a> {
     /// An integer for each weight.
     pub codes: &'a mut [i16],
-    /// A number for each [`GROUP`] of them.
+    /// A number for each group of them.
     pub scales: &'a mut [f32],
     /// The same.
     pub shifts: &'a mut [f32],
@@ -66,20 +75,20 @@ pub struct IntegerMatrix<'a> {
 pub(crate) enum Factors {
     /// Two to a word, with inputs that are two to a word.
     Words,
-    /// Four to a word as what they are above the least one, with inputs that are four to a word; so many steps' sums are exact.
+    /// Four to a word as what they are above the least one, with inputs that are four to a word.
     Bytes {
         /// What is subtracted from codes.
         least: i16,
-        /// At most the steps of a group.
-        steps: usize,
+        /// Steps whose sums are exact, at most those of a group.
+        exact: usize,
     },
 }
 
 impl Factors {
-    /// Of codes at a level.
-    pub(crate) fn of(isa: Isa, codes: &RangeInclusive<i16>) -> Self {
+    /// Of codes at a level, in such groups.
+    pub(crate) fn of(isa: Isa, codes: &RangeInclusive<i16>, group: usize) -> Self {
         let (least, span) = (*codes.start(), codes.end().abs_diff(*codes.start()));
-        isa.byte_steps(span).map_or(Self::Words, |steps| Self::Bytes { least, steps })
+        isa.byte_steps(span, group).map_or(Self::Words, |exact| Self::Bytes { least, exact })
     }
 
     /// Integers in a word.
@@ -91,12 +100,12 @@ impl Factors {
     }
 
     /// Steps of a group: one is a word of each output and of each row.
-    pub(crate) const fn group_steps(self) -> usize {
-        GROUP / self.per_word()
+    pub(crate) const fn steps_of(self, group: usize) -> usize {
+        group / self.per_word()
     }
 
     /// What is subtracted from codes.
-    fn least(self) -> i16 {
+    pub(crate) fn least(self) -> i16 {
         match self {
             Self::Words => 0,
             Self::Bytes { least, .. } => least,
@@ -115,7 +124,7 @@ impl Factors {
             Self::Bytes { least, .. } => {
                 let mut bytes = [0; 4 * SIDE];
                 for (byte, code) in bytes.iter_mut().zip(codes) {
-                    *byte = (code - least) as u8;
+                    *byte = code.wrapping_sub(least) as u8;
                 }
                 for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
                     *word = f32::from_bits(u32::from_le_bytes(*bytes));
@@ -138,26 +147,28 @@ impl Factors {
 const SIDE: usize = 16;
 
 impl Isa {
-    /// Whether products with integers are worth asking for where the config leaves the choice: they are faster than those of f32 on
-    /// vectors of 256 bits. Tiles are faster than either, and of the other levels nobody has measured it.
+    /// Whether products with integers are worth asking for where the config leaves the choice: bytes on vectors are faster than f32, and
+    /// than bf16. Tiles are faster than either, and NEON's products of words have not been measured.
     pub fn prefers_integers(self) -> bool {
-        self.level() == Level::Avx2
+        matches!(self.level(), Level::Avx2 | Level::Avx512 | Level::Avx512Bf16)
     }
 
-    /// The greatest magnitude of the integers that inputs become for weights of such codes.
-    pub fn most_input(self, codes: &RangeInclusive<i16>) -> i16 {
-        Factors::of(self, codes).most_input()
+    /// The greatest magnitude of the integers that inputs become for weights of such codes, in such groups.
+    pub fn most_input(self, codes: &RangeInclusive<i16>, group: usize) -> i16 {
+        Factors::of(self, codes, group).most_input()
     }
 
     /// Steps of [`Simd::dot_bytes`] whose sums are exact where the greatest code is so far above the least one; none where words are
     /// multiplied. Products of bytes are added to pairs and four by four: where that is done in 16 bits, 32,767 is the most of a pair.
-    fn byte_steps(self, span: u16) -> Option<usize> {
-        match (self.level(), span) {
-            (Level::Portable | Level::Neon, _) => None,
-            (Level::Avx2 | Level::Avx512, 0..=15) => Some(8),
-            (Level::Avx2 | Level::Avx512, 16..=31) => Some(4),
-            (Level::Avx2 | Level::Avx512, _) => None,
-            (Level::Avx512Bf16 | Level::Amx, span) => (span <= 255).then_some(8),
+    fn byte_steps(self, span: u16, group: usize) -> Option<usize> {
+        match (self.level(), span, group) {
+            (Level::Portable | Level::Neon, ..) => None,
+            (Level::Avx2 | Level::Avx512, 0..=15, GROUP) => Some(8),
+            (Level::Avx2 | Level::Avx512, 0..=31, _) => Some(4),
+            (Level::Avx2 | Level::Avx512, 0..=63, HALF_GROUP) => Some(2),
+            (Level::Avx2 | Level::Avx512, ..) => None,
+            (Level::Avx512Bf16 | Level::Amx, 0..=255, _) => Some(group / 4),
+            (Level::Avx512Bf16 | Level::Amx, ..) => None,
         }
     }
 }
@@ -166,9 +177,10 @@ impl<'a> IntegerMatrix<'a> {
     /// The matrix `[d_out, d_in]` of a source's rows.
     ///
     /// # Panics
-    /// If a row is not made of whole groups.
+    /// If a row is not made of whole [`GROUP`]s, or the source's groups are of another size than those that there are.
     pub fn of(isa: Isa, [d_out, d_in]: [usize; 2], source: &'a dyn IntegerSource) -> Self {
         assert!(d_in.is_multiple_of(GROUP), "rows of {d_in} weights in groups of {GROUP}");
+        assert!([GROUP, HALF_GROUP].contains(&source.group()), "groups of {}", source.group());
         Self { isa, d_out, d_in, source }
     }
 
@@ -187,22 +199,32 @@ impl<'a> IntegerMatrix<'a> {
     }
 
     pub(crate) fn factors(self) -> Factors {
-        Factors::of(self.isa, &self.source.codes())
+        Factors::of(self.isa, &self.source.codes(), self.group())
     }
 
-    /// Whether groups of a panel have shifts: those of the source, and what makes up for the least code.
+    /// Weights of a group.
+    pub(crate) fn group(self) -> usize {
+        self.source.group()
+    }
+
+    /// Words that a group of a row or of an output takes.
+    pub(crate) fn group_steps(self) -> usize {
+        self.factors().steps_of(self.group())
+    }
+
+    /// Whether groups of a panel have shifts.
     pub(crate) fn has_shifts(self) -> bool {
-        self.source.has_shifts() || self.factors().least() != 0
+        self.source.has_shifts()
     }
 
     /// Rows of words that a group of a panel takes: its steps, its scales, and its shifts where there are any.
     pub(crate) fn group_rows(self) -> usize {
-        self.factors().group_steps() + 1 + usize::from(self.has_shifts())
+        self.group_steps() + 1 + usize::from(self.has_shifts())
     }
 
     /// Panels of [`width`] outputs, group after group; missing outputs are 0.
     pub(crate) fn panels(self, panels: Range<usize>) -> Aligned<u32> {
-        let size = product("weights of a panel", [self.d_in / GROUP, self.group_rows(), width(self.isa)]);
+        let size = product("weights of a panel", [self.d_in / self.group(), self.group_rows(), width(self.isa)]);
         each_panel(panels.len(), size, |i, to| {
             vectorize(self.isa, Panel { matrix: self, first: (panels.start + i) * width(self.isa), to });
         })
@@ -228,17 +250,17 @@ impl Body for Panel<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        const GROUPS: usize = INTEGER_COLUMNS / GROUP;
+        const GROUPS: usize = INTEGER_COLUMNS / HALF_GROUP;
         let Self { matrix, first, to } = self;
-        let (width, factors) = (2 * S::LANES, matrix.factors());
-        let (steps, has_shifts) = (factors.group_steps(), matrix.has_shifts());
-        // What outputs' shifts make up for, as codes are told from the least one on.
+        let (width, factors, group_size) = (2 * S::LANES, matrix.factors(), matrix.group());
+        let (steps, has_shifts) = (matrix.group_steps(), matrix.has_shifts());
+        // Codes are told from the least one on: shifts make up for it where there are any, and else the inputs' sums.
         let (record, least) = (matrix.group_rows() * width, f32::from(factors.least()));
         let mut codes = Scratch::<i16>::of(SIDE * INTEGER_COLUMNS);
         let (mut scales, mut shifts) = ([[0.0; GROUPS]; SIDE], [[0.0; GROUPS]; SIDE]);
         for start in (0..matrix.d_in).step_by(INTEGER_COLUMNS) {
             let depth = INTEGER_COLUMNS.min(matrix.d_in - start);
-            let groups = depth / GROUP;
+            let groups = depth / group_size;
             for side in (0..width).step_by(SIDE) {
                 let side_width = SIDE.min(width - side);
                 let outputs = side_width.min(matrix.d_out.saturating_sub(first + side));
@@ -254,11 +276,11 @@ impl Body for Panel<'_, '_> {
                 for some in (0..groups).step_by(SIDE / steps) {
                     let mut square = [[0.0f32; SIDE]; SIDE];
                     for (o, words) in square.iter_mut().enumerate().take(outputs) {
-                        factors.join(&codes[o * INTEGER_COLUMNS + some * GROUP..(o + 1) * INTEGER_COLUMNS], words);
+                        factors.join(&codes[o * INTEGER_COLUMNS + some * group_size..(o + 1) * INTEGER_COLUMNS], words);
                     }
                     s.transpose(&mut square);
                     for (words, group) in square.chunks_exact(steps).zip(some..groups) {
-                        let to = &mut to[(start / GROUP + group) * record..][..record];
+                        let to = &mut to[(start / group_size + group) * record..][..record];
                         for (to, words) in to.chunks_exact_mut(width).zip(words) {
                             to[side..][..side_width].copy_from_slice(&words.map(f32::to_bits)[..side_width]);
                         }
@@ -278,6 +300,6 @@ impl Body for Panel<'_, '_> {
 
 /// Two integers of 16 bits in a word, the first one in the lower half.
 #[inline(always)]
-pub(crate) fn joined([first, second]: [i16; 2]) -> u32 {
+fn joined([first, second]: [i16; 2]) -> u32 {
     u32::from(first.cast_unsigned()) | u32::from(second.cast_unsigned()) << 16
 }

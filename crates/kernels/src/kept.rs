@@ -120,7 +120,7 @@ impl<'a> KeptMatrix<'a> {
 
     /// Whether it is computed as pairs of bf16.
     pub(crate) fn is_pairs(self) -> bool {
-        self.compute == Compute::Bf16 && self.isa.has_bf16()
+        self.compute.is_in_pairs(self.isa)
     }
 
     /// Steps of [`DEPTH`] inputs from `steps` of a panel of pairs, as [`pack_pairs`](crate::packed::pack_pairs) has them.

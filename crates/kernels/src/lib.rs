@@ -40,12 +40,12 @@ mod size;
 mod vector;
 
 pub use attention::{Bias, Mask, Scores, attention};
-pub use blocks::{choose, each_block, each_integer_block, widen_f16};
+pub use blocks::{Numbers, ReadIntegers, UnpackBlock, choose, each_block, each_integer_block, read_ahead, widen_f16};
 pub use conv::{ConvEpilogue, MapOrder, PackedConv, Prologue, conv2d, conv2d_after};
 pub use elementwise::{Activation, activate, activate_in_place, add, gated, is_finite, upsample_nearest_2x};
 pub use epilogue::Epilogue;
 pub use huge_pages::HugePages;
-pub use integers::{GROUP, INTEGER_COLUMNS, IntegerMatrix, IntegerSource, Integers, MOST_CODE};
+pub use integers::{GROUP, HALF_GROUP, INTEGER_COLUMNS, IntegerMatrix, IntegerSource, Integers, MOST_CODE};
 pub use isa::{Isa, Level};
 pub use kept::{KEPT_COLUMNS, KeptMatrix, MatrixRef, RowSource};
 pub use layout::transpose;

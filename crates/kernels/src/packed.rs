@@ -22,8 +22,19 @@ pub enum Compute {
     /// Both factors rounded to bf16 (8 bits of mantissa), where the CPU multiplies those faster.
     Bf16,
     /// Weights that are integers in their file are multiplied as such ([`IntegerMatrix`](crate::IntegerMatrix)), and everything else as in
-    /// [`Compute::F32`].
+    /// [`Compute::Bf16`] on vectors, and as in [`Compute::F32`] on tiles, which leave no reason to ask for it.
     Integers,
+}
+
+impl Compute {
+    /// Whether numbers are multiplied as pairs of bf16.
+    pub fn is_in_pairs(self, isa: Isa) -> bool {
+        match self {
+            Self::F32 => false,
+            Self::Bf16 => isa.has_bf16(),
+            Self::Integers => isa.level() == Level::Avx512Bf16,
+        }
+    }
 }
 
 /// Values as a file stores them.
@@ -97,15 +108,15 @@ pub(crate) const DEPTH: usize = 32;
 pub(crate) const PAIR_WIDTH: usize = 32;
 
 impl PackedMatrix {
-    /// Packs a row-major matrix `[d_out, d_in]`. In [`Compute::F32`] it stays in its own precision and every product is exact;
-    /// in [`Compute::Bf16`] it is rounded to bf16 where `isa` has instructions for that, and computed as in f32 elsewhere.
+    /// Packs a row-major matrix `[d_out, d_in]`: rounded to bf16 where the format [is computed in pairs](Compute::is_in_pairs), and elsewhere
+    /// in its own precision, of which every product is exact.
     ///
     /// # Panics
     /// If `values` does not fill the shape, or a size of it can't be counted.
     pub fn pack(isa: Isa, compute: Compute, d_out: usize, d_in: usize, values: Values) -> Self {
         assert_eq!(values.len(), product("weights", [d_out, d_in]), "values for a matrix [{d_out}, {d_in}]");
-        let panels = match (compute, values) {
-            (Compute::Bf16, values) if isa.has_bf16() => Panels::Pairs(pack_pairs(isa, values, [d_out, d_in, 1])),
+        let panels = match (compute.is_in_pairs(isa), values) {
+            (true, values) => Panels::Pairs(pack_pairs(isa, values, [d_out, d_in, 1])),
             (_, Values::F32(v)) => Panels::F32(pack_panels(v, d_out, d_in, width(isa))),
             (_, Values::F16(v)) => Panels::F16(pack_panels(v, d_out, d_in, width(isa))),
             (_, Values::Bf16(v)) => Panels::Bf16(pack_panels(v, d_out, d_in, width(isa))),
@@ -120,10 +131,8 @@ impl PackedMatrix {
     /// The same without places for missing outputs, for vectors: a few outputs take no more memory than their values.
     pub(crate) fn pack_narrow(isa: Isa, compute: Compute, d_out: usize, d_in: usize, values: Values) -> Self {
         assert_eq!(values.len(), product("weights", [d_out, d_in]), "values for a matrix [{d_out}, {d_in}]");
-        let (width, panels) = match (compute, values) {
-            (Compute::Bf16, values) if isa.has_bf16() => {
-                (PAIR_WIDTH, Panels::Pairs(narrow_pairs(isa, values, [d_out, d_in], PAIR_WIDTH)))
-            }
+        let (width, panels) = match (compute.is_in_pairs(isa), values) {
+            (true, values) => (PAIR_WIDTH, Panels::Pairs(narrow_pairs(isa, values, [d_out, d_in], PAIR_WIDTH))),
             (_, Values::F32(v)) => (width(isa), Panels::F32(narrow_panels(v, d_in, width(isa)))),
             (_, Values::F16(v)) => (width(isa), Panels::F16(narrow_panels(v, d_in, width(isa)))),
             (_, Values::Bf16(v)) => (width(isa), Panels::Bf16(narrow_panels(v, d_in, width(isa)))),

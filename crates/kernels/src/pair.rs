@@ -58,7 +58,7 @@ impl PackedPair {
     pub fn pack(isa: Isa, compute: Compute, [d_out, rank, d_in]: [usize; 3], [down, up]: [Values; 2]) -> Self {
         assert_eq!(down.len(), product("weights", [rank, d_in]), "values for a matrix [{rank}, {d_in}]");
         assert_eq!(up.len(), product("weights", [d_out, rank]), "values for a matrix [{d_out}, {rank}]");
-        let is_pairs = compute == Compute::Bf16 && isa.has_bf16();
+        let is_pairs = compute.is_in_pairs(isa);
         let down = match is_pairs && isa.level() == Level::Amx {
             true => Down::Tiles(narrow_pairs(isa, down, [rank, d_in], SIDE)),
             false => Down::Panels(PackedMatrix::pack_narrow(isa, compute, rank, d_in, down)),

@@ -22,11 +22,10 @@ use crate::{
 /// and everything is in registers or the first cache. The factors are not constants, as some CPUs slow down for others.
 pub fn arithmetic(isa: Isa, compute: Compute) -> f64 {
     let once = || -> f64 {
-        match (compute, isa.level()) {
+        match (compute.is_in_pairs(isa), isa.level()) {
             #[cfg(target_arch = "x86_64")]
-            (Compute::Bf16, Level::Amx) => tiles(isa),
-            (Compute::Bf16, Level::Avx512Bf16) => vectorize(isa, Multiply { pairs: true }),
-            _ => vectorize(isa, Multiply { pairs: false }),
+            (true, Level::Amx) => tiles(isa),
+            (pairs, _) => vectorize(isa, Multiply { pairs }),
         }
     };
     best(|| {

@@ -86,6 +86,11 @@ impl<'a> Also<'a> {
         self.inner.d_in
     }
 
+    /// Whether two of them are multiplied at a time, as bf16.
+    pub(crate) fn is_in_pairs(self) -> bool {
+        matches!(self.pair.up(), Up::Pairs(_))
+    }
+
     /// The weights of a panel for them; `room` is for as many values.
     #[inline(always)]
     pub(crate) fn up<'u, W: Weights, S: Simd>(
@@ -412,19 +417,20 @@ unsafe fn step<S: Simd, W: Weights, const M: usize>(
     }
 }
 
-/// Adds the products of a tile's inputs, of which the first `M` rows count, with a panel.
+/// Adds the products of a tile's inputs, of which `M` rows from `first` on count, with a panel.
 #[inline(always)]
 pub(crate) fn add_products<S: Simd, W: Weights, const M: usize>(
     s: S,
+    first: usize,
     a: &[f32],
     b: &[W::Value],
     sums: &mut [[S::V; 2]; M],
 ) {
     let tile_rows = tile_rows::<S>();
-    assert!(M <= tile_rows && a.len() / tile_rows * 2 * S::LANES == b.len());
+    assert!(first + M <= tile_rows && a.len() / tile_rows * 2 * S::LANES == b.len());
     for (a, b) in a.chunks_exact(tile_rows).zip(b.chunks_exact(2 * S::LANES)) {
         // SAFETY: `a` holds `tile_rows` and `b` two vectors of values.
-        unsafe { step::<S, W, M>(s, a.as_ptr(), b.as_ptr(), sums) };
+        unsafe { step::<S, W, M>(s, a[first..].as_ptr(), b.as_ptr(), sums) };
     }
 }
 
@@ -471,7 +477,7 @@ impl<S: Simd> Tile<'_, '_, S> {
             b = b.wrapping_add(stride);
         }
         if let Some((a, b)) = more {
-            add_products::<S, W::Also, M>(s, a, b, &mut sums);
+            add_products::<S, W::Also, M>(s, 0, a, b, &mut sums);
         }
         for r in 0..count {
             let [mut low, mut high] = sums[r];

@@ -59,7 +59,16 @@ macro_rules! formats {
                 name: stringify!($name),
                 weights: $weights,
                 bytes: $bytes,
-                unpack: |blocks, weights| kernels::each_block(Isa::best(), blocks, weights, $unpack),
+                unpack: |blocks, weights| {
+                    struct Blocks;
+                    impl kernels::UnpackBlock<$bytes, $weights> for Blocks {
+                        #[inline(always)]
+                        fn unpack(&self, block: &[u8; $bytes], weights: &mut [f32; $weights]) {
+                            $unpack(block, weights);
+                        }
+                    }
+                    kernels::each_block(Isa::best(), blocks, weights, Blocks);
+                },
                 integers: [$(Some($integers),)? None][0],
                 bits: [$(Some($bits),)? None][0],
             });)*
@@ -81,7 +90,7 @@ formats! {
     /// Eight bits, and a scale for 32.
     Q8_0 = 32 in 34, legacy::q8_0, integers integers::Q8_0, bits bits::Q8_0;
     /// Two bits above a minimum: scales and minima of four bits for 16, and two factors for 256.
-    Q2_K = 256 in 84, k::q2_k, bits bits::Q2_K;
+    Q2_K = 256 in 84, k::q2_k, integers integers::Q2_K, bits bits::Q2_K;
     /// Three bits around 0: scales of six bits for 16, and a factor for 256.
     Q3_K = 256 in 110, k::q3_k, integers integers::Q3_K, bits bits::Q3_K;
     /// Four bits above a minimum: scales and minima of six bits for 32, and two factors for 256.
@@ -113,11 +122,17 @@ formats! {
     /// -1, 0 and 1, five of them in a byte, and a scale for 256.
     TQ1_0 = 256 in 54, low::tq1_0;
     /// -1, 0 and 1 in two bits, and a scale for 256.
-    TQ2_0 = 256 in 66, low::tq2_0, bits bits::TQ2_0;
+    TQ2_0 = 256 in 66, low::tq2_0, integers integers::TQ2_0, bits bits::TQ2_0;
     /// Floats of four bits, and a power of two for 32.
-    MXFP4 = 32 in 17, low::mxfp4, bits bits::MXFP4;
+    MXFP4 = 32 in 17, low::mxfp4, integers integers::MXFP4, bits bits::MXFP4;
     /// Floats of four bits, and floats of eight bits as scales for 16, four of them together.
-    NVFP4 = 64 in 36, low::nvfp4, bits bits::NVFP4;
+    NVFP4 = 64 in 36, low::nvfp4, integers integers::NVFP4, bits bits::NVFP4;
+}
+
+/// The bits of a byte from one on: those of a word, as vectors shift no bytes by a number that is told at run time.
+#[inline(always)]
+fn from_bit(byte: u8, bit: usize) -> u16 {
+    u16::from(byte) >> bit
 }
 
 /// The f16 at a place of a block.

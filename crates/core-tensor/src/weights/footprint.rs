@@ -125,7 +125,7 @@ impl Tile {
     fn of_matrix(compute: Compute, format: Format) -> Self {
         static TILES: [OnceLock<Tile>; 4] = [const { OnceLock::new() }; 4];
         let is_half = [Format::F16, Format::BF16].contains(&format);
-        let tile = &TILES[2 * usize::from(compute == Compute::Bf16) + usize::from(is_half)];
+        let tile = &TILES[2 * usize::from(compute.is_in_pairs(cpu::isa())) + usize::from(is_half)];
         *tile.get_or_init(|| {
             Self::measured(|d_out, d_in| {
                 let (floats, halves) = (vec![0.0; d_out * d_in], vec![half::f16::ZERO; d_out * d_in]);
@@ -137,7 +137,7 @@ impl Tile {
 
     fn of_convolution(compute: Compute) -> Self {
         static TILES: [OnceLock<Tile>; 2] = [const { OnceLock::new() }; 2];
-        *TILES[usize::from(compute == Compute::Bf16)].get_or_init(|| {
+        *TILES[usize::from(compute.is_in_pairs(cpu::isa()))].get_or_init(|| {
             Self::measured(|c_out, c_in| {
                 let values = vec![0.0; c_out * c_in];
                 PackedConv::pack(cpu::isa(), compute, [c_out, c_in, 1], Values::F32(&values)).bytes()

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range, sync::Arc};
 
-use kernels::{GROUP, Integers};
+use kernels::{GROUP, Integers, Isa};
 use rayon::prelude::*;
 
 use super::format::{Format, IntegerForm, Unpack};
@@ -92,7 +92,10 @@ impl Segment {
         let blocks = first / per_block..(first + to.codes.len()) / per_block;
         let Integers { codes, scales, shifts } = to;
         let to = Integers { codes, scales: &mut *scales, shifts };
-        (form.read)(&self.bytes()[blocks.start * size..blocks.end * size], to);
+        let (read, next) = self.bytes()[blocks.start * size..].split_at(blocks.len() * size);
+        // What is read next of this row comes after as much of other rows.
+        kernels::read_ahead(Isa::best(), &next[..next.len().min(read.len())]);
+        (form.read)(read, to);
         if let Some(scaled) = &self.scaling {
             scaled.by.scale_groups(scaled.first + first, scales);
         }

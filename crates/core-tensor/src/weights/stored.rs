@@ -7,7 +7,7 @@ use std::{
 };
 
 use half::slice::HalfBitsSliceExt;
-use kernels::{Compute, IntegerSource, Integers};
+use kernels::{Compute, GROUP, IntegerSource, Integers};
 use rayon::prelude::*;
 
 use super::{
@@ -232,7 +232,8 @@ impl Stored {
     pub(super) fn integers(&self) -> Option<IntegerForm> {
         let &[_, width] = &*self.shape else { return None };
         let has_groups = || self.segments.iter().all(|segment| segment.has_groups_of(self.format, width));
-        self.format.integers_in_rows_of(width).filter(|_| has_groups())
+        let is_scaled = self.is_scaled();
+        self.format.integers_in_rows_of(width).filter(|form| has_groups() && (!is_scaled || form.group == GROUP))
     }
 
     /// Whether its weights are scaled once they are unpacked.
@@ -320,6 +321,10 @@ impl IntegerSource for Stored {
             start -= held;
         }
         panic!("row {row} of a matrix {:?}", self.shape);
+    }
+
+    fn group(&self) -> usize {
+        self.format.integers().map_or(GROUP, |form| form.group)
     }
 
     fn codes(&self) -> RangeInclusive<i16> {

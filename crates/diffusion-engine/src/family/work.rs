@@ -153,9 +153,9 @@ impl Work {
     }
 }
 
-/// Bytes that so many values take as integers: of 32 together a word of each two, a scale and a sum.
+/// Bytes that so many values take as integers at most: of 16 together a word of each two, a scale and a sum.
 pub fn as_integers(values: u64) -> u64 {
-    values.div_ceil(32).saturating_mul(72) // kernels: integer_product/inputs.rs
+    values.div_ceil(16).saturating_mul(40) // kernels: integer_product/inputs.rs
 }
 
 /// Whether a pass starts from what the one before it made.

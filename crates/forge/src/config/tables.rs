@@ -196,7 +196,7 @@ tables! {
             .flag("backend");
         /// auto, f32, bf16 or integers
         compute: ComputeChoice = Key::of(Kind::Choice(&["auto", "f32", "bf16", "integers"]), Fallback::Text("auto"))
-            .docs("the number format of products on the CPU; `auto` is `bf16` where the CPU has instructions for it, and `integers` with AVX2")
+            .docs("the number format of products on the CPU; `auto` is `integers` with AVX2 and AVX-512, and `bf16` with AMX")
             .flag("compute");
         /// Ceiling for the run, such as `16 GiB`
         memory: Option<Bytes> = Key::of(Kind::Size, open("what Linux has free; elsewhere no limit", "\"16 GiB\""))

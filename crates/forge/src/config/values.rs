@@ -71,7 +71,7 @@ pub enum ComputeChoice {
     F32,
     /// bf16, with sums in f32.
     Bf16,
-    /// Weights that are integers in their file as such, everything else in f32.
+    /// Weights that are integers in their file as such, everything else in bf16 on AVX-512 with instructions for it, and in f32 elsewhere.
     Integers,
 }
 

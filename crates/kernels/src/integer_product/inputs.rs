@@ -3,8 +3,7 @@
 use crate::{
     aligned::Aligned,
     epilogue::Rows,
-    integers::{Factors, GROUP, joined},
-    isa::Isa,
+    integers::{Factors, GROUP, HALF_GROUP, IntegerMatrix},
     packed::each_panel,
     simd::{Body, Simd, vectorize},
     size::product,
@@ -13,11 +12,6 @@ use crate::{
 
 /// What is too small to have a scale: the whole group counts as 0. Nothing that a model is made of comes near it.
 const LEAST: f32 = 1e-30;
-
-/// Rows of words that a group of a tile takes: its steps, its rows' scales, and the sums of what the rows' integers stand for.
-const fn group_rows(factors: Factors) -> usize {
-    factors.group_steps() + 2
-}
 
 /// All rows, tile after tile, and in a tile group after group; missing rows are 0.
 pub(super) struct Inputs {
@@ -28,12 +22,21 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    pub(super) fn of(isa: Isa, factors: Factors, input: Rows) -> Self {
+    /// Of the rows that a matrix is multiplied with. A group of a tile takes a row of words for each of its steps, for its rows' scales, and for
+    /// what the rows' sums begin with, or where weights have shifts for the sums of what the rows' integers stand for.
+    pub(super) fn of(matrix: IntegerMatrix, input: Rows) -> Self {
+        let isa = matrix.isa();
         let tile_rows = tile_rows_of(isa);
-        let (record, groups) = (group_rows(factors) * tile_rows, input.d_in / GROUP);
+        let record = (matrix.group_steps() + 2) * tile_rows;
+        let groups = input.d_in / matrix.group();
         let size = product("inputs of a tile", [record, groups]);
+        let (factors, has_shifts) = (matrix.factors(), matrix.has_shifts());
         let words = each_panel(input.rows.div_ceil(tile_rows), size, |tile, to| {
-            vectorize(isa, Tile { factors, input, first: tile * tile_rows, to });
+            let tile = Tile { factors, has_shifts, input, first: tile * tile_rows, record, to };
+            match matrix.group() {
+                GROUP => vectorize(isa, Of::<GROUP>(tile)),
+                _ => vectorize(isa, Of::<HALF_GROUP>(tile)),
+            }
         });
         Self { words, record, groups }
     }
@@ -49,103 +52,156 @@ impl Inputs {
 /// The rows from `first` on, as many as a tile has.
 struct Tile<'a> {
     factors: Factors,
+    has_shifts: bool,
     input: Rows<'a>,
     first: usize,
+    record: usize,
     to: &'a mut [u32],
 }
 
-impl Body for Tile<'_> {
+/// A tile in groups of `N`.
+struct Of<'a, const N: usize>(Tile<'a>);
+
+impl<const N: usize> Body for Of<'_, N> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let Self { factors, input, first, to } = self;
+    fn run<S: Simd>(self, s: S) {
+        let Tile { factors, has_shifts, input, first, record, to } = self.0;
         let tile_rows = tile_rows::<S>();
-        let (steps, most) = (factors.group_steps(), f32::from(factors.most_input()));
-        for r in 0..tile_rows.min(input.rows - first) {
-            let x = input.row(first + r).as_chunks::<GROUP>().0;
-            for (x, to) in x.iter().zip(to.chunks_exact_mut(group_rows(factors) * tile_rows)) {
-                let (codes, scale) = rounded(x, most);
+        let (steps, most) = (factors.steps_of(N), f32::from(factors.most_input()));
+        let least = i32::from(factors.least());
+        for (group, to) in to.chunks_exact_mut(record).enumerate() {
+            for r in 0..tile_rows.min(input.rows - first) {
+                let x = &input.row(first + r).as_chunks::<N>().0[group];
+                let Rounded { whole, scale, sum } = rounded(s, x, most);
                 match factors {
                     Factors::Words => {
-                        for (step, pair) in codes.as_chunks().0.iter().enumerate() {
-                            to[step * tile_rows + r] = joined(*pair);
+                        let mut codes = [0; N];
+                        for (code, whole) in codes.iter_mut().zip(whole) {
+                            *code = whole.to_bits() as u16;
+                        }
+                        for (step, &[low, high]) in codes.as_chunks().0.iter().enumerate() {
+                            to[step * tile_rows + r] = u32::from(low) | u32::from(high) << 16;
                         }
                     }
                     Factors::Bytes { .. } => {
-                        for (step, four) in codes.as_chunks().0.iter().enumerate() {
-                            let &[a, b, c, d]: &[i16; 4] = four;
-                            to[step * tile_rows + r] = u32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]);
+                        let mut codes = [0; N];
+                        for (code, whole) in codes.iter_mut().zip(whole) {
+                            *code = whole.to_bits() as u8;
+                        }
+                        for (step, &four) in codes.as_chunks().0.iter().enumerate() {
+                            to[step * tile_rows + r] = u32::from_le_bytes(four);
                         }
                     }
                 }
-                let sum: i32 = codes.iter().map(|&code| i32::from(code)).sum();
                 to[steps * tile_rows + r] = scale.to_bits();
-                to[(steps + 1) * tile_rows + r] = (scale * sum as f32).to_bits();
+                // Codes are told from the least one on, which so counts for all of a row's inputs.
+                to[(steps + 1) * tile_rows + r] =
+                    if has_shifts { (scale * sum).to_bits() } else { (least * sum as i32).cast_unsigned() };
             }
         }
     }
 }
 
-/// The integers of at most `all` nearest to a group, and what they count: NaN where any input is no number or infinite, so that its row's results are.
+/// A group's integers.
+struct Rounded<const N: usize> {
+    /// As numbers in whose lower bits they are.
+    whole: [f32; N],
+    /// What they count: NaN where any input is no number or infinite, so that its row's results are.
+    scale: f32,
+    /// Their sum.
+    sum: f32,
+}
+
+/// The integers of at most `all` nearest to a group.
 #[inline(always)]
-fn rounded(x: &[f32; GROUP], all: f32) -> ([i16; GROUP], f32) {
-    let mut most = [0.0f32; 8];
-    let mut poison = [0.0f32; 8];
-    for x in x.as_chunks::<8>().0 {
-        for i in 0..8 {
-            let magnitude = x[i].abs();
-            most[i] = if magnitude > most[i] { magnitude } else { most[i] };
-            poison[i] += x[i] * 0.0;
-        }
+fn rounded<S: Simd, const N: usize>(s: S, x: &[f32; N], all: f32) -> Rounded<N> {
+    let zero = s.splat(0.0);
+    let (mut most, mut poison) = (zero, zero);
+    for x in x.chunks_exact(S::LANES) {
+        let x = s.load(x);
+        most = s.max(s.max(x, s.sub(zero, x)), most);
+        poison = s.add(poison, s.mul(x, zero));
     }
-    let most = most.into_iter().fold(0.0, f32::max);
-    let poison: f32 = poison.into_iter().sum();
+    let most = s.greatest(most);
     let (inverse, scale) = if most > LEAST { (all / most, most / all) } else { (0.0, 0.0) };
     // Adding what has no bits behind the point rounds to the nearest whole number, ties to even, and leaves it in the lower bits.
-    const WHOLE: f32 = 12_582_912.0; // 1.5 · 2^23
-    let codes = std::array::from_fn(|i| (x[i] * inverse + WHOLE).to_bits() as i16);
-    (codes, scale + poison)
+    let above = s.splat(12_582_912.0); // 1.5 · 2^23
+    let (mut whole, mut sum) = ([0.0; N], zero);
+    for (x, whole) in x.chunks_exact(S::LANES).zip(whole.chunks_exact_mut(S::LANES)) {
+        let v = s.add(s.mul(s.load(x), s.splat(inverse)), above);
+        sum = s.add(sum, s.sub(v, above));
+        s.store(whole, v);
+    }
+    Rounded { whole, scale: scale + s.sum(poison), sum: s.sum(sum) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::isa::Isa;
 
     const MOST: f32 = 16_383.0;
+
+    struct Group<'a, const N: usize>(&'a [f32; N]);
+
+    impl<const N: usize> Body for Group<'_, N> {
+        type Output = Rounded<N>;
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> Rounded<N> {
+            super::rounded(s, self.0, MOST)
+        }
+    }
+
+    fn rounded<const N: usize>(isa: Isa, x: &[f32; N]) -> ([i16; N], f32) {
+        let Rounded { whole, scale, sum } = vectorize(isa, Group(x));
+        let codes = whole.map(|whole| whole.to_bits() as i16);
+        if scale.is_finite() {
+            assert_eq!(sum, codes.iter().map(|&code| f32::from(code)).sum::<f32>(), "{isa:?}");
+        }
+        (codes, scale)
+    }
 
     #[test]
     fn an_input_becomes_the_nearest_of_its_groups_integers() {
         let x: [f32; GROUP] = std::array::from_fn(|i| ((i * 37 % 32) as f32 - 15.5) * 0.37);
-        let (codes, scale) = rounded(&x, MOST);
-        let most = x.iter().fold(0.0, |most: f32, x| most.max(x.abs()));
-        assert_eq!(scale, most / MOST);
-        for (x, code) in x.iter().zip(codes) {
-            assert!((f64::from(*x) / f64::from(scale) - f64::from(code)).abs() < 0.501, "{x} as {code}");
+        for isa in Isa::available() {
+            let (codes, scale) = rounded(isa, &x);
+            let most = x.iter().fold(0.0, |most: f32, x| most.max(x.abs()));
+            assert_eq!(scale, most / MOST);
+            for (x, code) in x.iter().zip(codes) {
+                assert!((f64::from(*x) / f64::from(scale) - f64::from(code)).abs() < 0.501, "{isa:?}: {x} as {code}");
+            }
+            assert_eq!(codes.iter().map(|code| code.unsigned_abs()).max(), Some(MOST as u16));
         }
-        assert_eq!(codes.iter().map(|code| code.unsigned_abs()).max(), Some(MOST as u16));
     }
 
     #[test]
     fn ties_go_to_the_even_integer() {
-        let mut x = [0.0; GROUP];
+        let mut x = [0.0; HALF_GROUP];
         x[..5].copy_from_slice(&[MOST, 0.5, 1.5, -2.5, -3.5]);
-        assert_eq!(rounded(&x, MOST).0[..5], [MOST as i16, 0, 2, -2, -4]);
+        for isa in Isa::available() {
+            assert_eq!(rounded(isa, &x).0[..5], [MOST as i16, 0, 2, -2, -4]);
+        }
     }
 
     #[test]
     fn zeros_are_zeros_and_what_is_no_number_is_told_by_the_scale() {
-        assert_eq!(rounded(&[0.0; GROUP], MOST), ([0; GROUP], 0.0));
-        assert_eq!(rounded(&[1e-31; GROUP], MOST).1, 0.0);
-        assert!(rounded(&[2e-30; GROUP], MOST).1 > 0.0);
-        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            for at in [0, 7, 31] {
-                let mut x = [1.0; GROUP];
-                x[at] = wrong;
-                assert!(rounded(&x, MOST).1.is_nan(), "{wrong} at {at}");
+        for isa in Isa::available() {
+            assert_eq!(rounded(isa, &[0.0; GROUP]), ([0; GROUP], 0.0));
+            assert_eq!(rounded(isa, &[1e-31; GROUP]).1, 0.0);
+            assert!(rounded(isa, &[2e-30; GROUP]).1 > 0.0);
+            for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for at in [0, 7, 31] {
+                    let mut x = [1.0; GROUP];
+                    x[at] = wrong;
+                    assert!(rounded(isa, &x).1.is_nan(), "{isa:?}: {wrong} at {at}");
+                }
             }
+            let greatest = rounded(isa, &[f32::MAX; GROUP]);
+            assert!(greatest.1.is_finite() && greatest.0 == [MOST as i16; GROUP]);
         }
-        let greatest = rounded(&[f32::MAX; GROUP], MOST);
-        assert!(greatest.1.is_finite() && greatest.0 == [MOST as i16; GROUP]);
     }
 }

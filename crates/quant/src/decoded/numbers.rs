@@ -1,7 +1,7 @@
 //! How single numbers of four and eight bits become f32, before they are scaled.
 
 use core_tensor::{BitForm, BlockFormat, Format, IntegerForm, Unpack};
-use kernels::{GROUP, Isa, MOST_CODE, each_integer_block};
+use kernels::{GROUP, Isa, MOST_CODE, ReadIntegers, each_integer_block};
 
 use crate::{
     bits,
@@ -12,7 +12,8 @@ struct Numbers {
     name: &'static str,
     weights: usize,
     unpack: Unpack,
-    integers: Option<IntegerForm>,
+    /// How they are read as integers: as the first of which this machine multiplies bytes, or else as the last.
+    integers: &'static [IntegerForm],
     bits: BitForm,
 }
 
@@ -34,7 +35,8 @@ impl BlockFormat for Numbers {
     }
 
     fn integers(&self) -> Option<IntegerForm> {
-        self.integers
+        let are_bytes = |form: &&IntegerForm| Isa::best().most_input(&form.codes(), form.group) <= i8::MAX.into();
+        self.integers.iter().find(are_bytes).or(self.integers.last()).copied()
     }
 
     fn bits(&self) -> Option<BitForm> {
@@ -47,12 +49,10 @@ pub const NF4: Format = Format(&Numbers {
     name: "NF4",
     weights: 2,
     unpack: |b, w| fours(b, w, &NF4_VALUES),
-    integers: Some(IntegerForm {
-        read: |b, to| codes_of_fours(b, to, &const { codes(&NF4_VALUES) }),
-        has_shifts: false,
-        least: -MOST_CODE,
-        most: MOST_CODE,
-    }),
+    integers: &[
+        of_fours(|b, to| codes_of_fours(b, to, &const { Codes::of(&NF4_VALUES, NF4_STEPS) }), NF4_STEPS),
+        of_fours(|b, to| codes_of_fours(b, to, &const { Codes::of(&NF4_VALUES, MOST_CODE) }), MOST_CODE),
+    ],
     bits: bits::NF4,
 });
 /// Floats of four bits, likewise.
@@ -60,12 +60,10 @@ pub const FP4: Format = Format(&Numbers {
     name: "FP4",
     weights: 2,
     unpack: |b, w| fours(b, w, &FP4_VALUES),
-    integers: Some(IntegerForm {
-        read: |b, to| codes_of_fours(b, to, &const { codes(&FP4_VALUES) }),
-        has_shifts: false,
-        least: -MOST_CODE,
-        most: MOST_CODE,
-    }),
+    integers: &[
+        of_fours(|b, to| codes_of_fours(b, to, &const { Codes::of(&FP4_VALUES, FP4_STEPS) }), FP4_STEPS),
+        of_fours(|b, to| codes_of_fours(b, to, &const { Codes::of(&FP4_VALUES, MOST_CODE) }), MOST_CODE),
+    ],
     bits: bits::FP4,
 });
 /// Integers of eight bits, as bitsandbytes has them; scaled by the largest value of their row.
@@ -73,47 +71,76 @@ pub const INT8: Format = Format(&Numbers {
     name: "INT8",
     weights: 1,
     unpack: int8,
-    integers: Some(IntegerForm { read: codes_of_int8, has_shifts: false, least: -128, most: 127 }),
+    integers: &[IntegerForm { read: codes_of_int8, group: GROUP, has_shifts: false, least: -128, most: 127 }],
     bits: bits::INT8,
 });
 /// `F8_E4M3`, of which values can be read.
 pub(crate) const E4M3: Format =
-    Format(&Numbers { name: "F8_E4M3", weights: 1, unpack: e4m3, integers: None, bits: bits::E4M3 });
+    Format(&Numbers { name: "F8_E4M3", weights: 1, unpack: e4m3, integers: &[], bits: bits::E4M3 });
 /// `F8_E5M2`, of which values can be read.
 pub(crate) const E5M2: Format =
-    Format(&Numbers { name: "F8_E5M2", weights: 1, unpack: e5m2, integers: None, bits: bits::E5M2 });
+    Format(&Numbers { name: "F8_E5M2", weights: 1, unpack: e5m2, integers: &[], bits: bits::E5M2 });
 
-/// A table's values of at most 1, in steps of [`OF_MOST`].
-const fn codes(values: &[f32; 16]) -> [i16; 16] {
-    let mut codes = [0; 16];
-    let mut i = 0;
-    while i < 16 {
-        let value = values[i] * MOST_CODE as f32;
-        codes[i] = (if value < 0.0 { value - 0.5 } else { value + 0.5 }) as i16;
-        i += 1;
-    }
-    codes
+/// Steps up to the greatest value of `NF4` as a byte: of 64 to 127 so many are nearest to its values, by the mean of the squares.
+const NF4_STEPS: i16 = 112;
+
+/// The same of `FP4`.
+const FP4_STEPS: i16 = 120;
+
+/// Numbers of four bits as codes from -`most` to `most`.
+const fn of_fours(read: fn(&[u8], kernels::Integers), most: i16) -> IntegerForm {
+    IntegerForm { read, group: GROUP, has_shifts: false, least: -most, most }
 }
 
-/// What a code counts before it is scaled.
-const OF_MOST: f32 = 1.0 / MOST_CODE as f32;
+/// A table's values of at most 1 in whole steps.
+struct Codes {
+    codes: [i16; 16],
+    step: f32,
+}
 
-/// The same numbers as [`fours`], to a step of [`OF_MOST`].
-fn codes_of_fours(bytes: &[u8], to: kernels::Integers, table: &[i16; 16]) {
-    const BYTES: usize = GROUP / 2;
-    each_integer_block::<BYTES, GROUP, 1>(Isa::best(), bytes, to, |bytes, codes, scale, _| {
-        *scale = [OF_MOST];
-        for (pair, byte) in codes.as_chunks_mut().0.iter_mut().zip(bytes) {
-            *pair = [table[usize::from(byte >> 4)], table[usize::from(byte & 15)]];
+impl Codes {
+    /// In so many steps to 1.
+    const fn of(values: &[f32; 16], steps: i16) -> Self {
+        let mut codes = [0; 16];
+        let mut i = 0;
+        while i < 16 {
+            let value = values[i] * steps as f32;
+            codes[i] = (if value < 0.0 { value - 0.5 } else { value + 0.5 }) as i16;
+            i += 1;
         }
-    });
+        Self { codes, step: 1.0 / steps as f32 }
+    }
+}
+
+/// The same numbers as [`fours`], to half a step.
+fn codes_of_fours(bytes: &[u8], to: kernels::Integers, table: &Codes) {
+    each_integer_block(Isa::best(), bytes, to, table);
+}
+
+impl ReadIntegers<{ GROUP / 2 }, GROUP, 1> for &Codes {
+    #[inline(always)]
+    fn read(&self, bytes: &[u8; GROUP / 2], codes: &mut [i16; GROUP], scale: &mut [f32; 1], _: &mut [f32; 1]) {
+        *scale = [self.step];
+        for (pair, byte) in codes.as_chunks_mut().0.iter_mut().zip(bytes) {
+            *pair = [self.codes[usize::from(byte >> 4)], self.codes[usize::from(byte & 15)]];
+        }
+    }
 }
 
 fn codes_of_int8(bytes: &[u8], to: kernels::Integers) {
-    each_integer_block::<GROUP, GROUP, 1>(Isa::best(), bytes, to, |bytes, codes, scale, _| {
-        *scale = [1.0];
-        *codes = bytes.map(|byte| i16::from(byte.cast_signed()));
-    });
+    struct Bytes;
+
+    impl ReadIntegers<GROUP, GROUP, 1> for Bytes {
+        #[inline(always)]
+        fn read(&self, bytes: &[u8; GROUP], codes: &mut [i16; GROUP], scale: &mut [f32; 1], _: &mut [f32; 1]) {
+            *scale = [1.0];
+            for (code, byte) in codes.iter_mut().zip(bytes) {
+                *code = i16::from(byte.cast_signed());
+            }
+        }
+    }
+
+    each_integer_block(Isa::best(), bytes, to, Bytes);
 }
 
 /// Two in a byte, the first one in the upper half.
@@ -150,7 +177,7 @@ fn e5m2(bytes: &[u8], weights: &mut [f32]) {
 }
 
 fn each(bytes: &[u8], weights: &mut [f32], value: impl Fn(u8) -> f32) {
-    kernels::each_block(Isa::best(), bytes, weights, |&[byte], weight: &mut [f32; 1]| weight[0] = value(byte));
+    kernels::each_block(Isa::best(), bytes, weights, kernels::Numbers(|[byte]: [u8; 1]| value(byte)));
 }
 
 #[cfg(test)]
@@ -180,6 +207,22 @@ mod tests {
             for found in [fives[usize::from(byte)], e5m2_value(byte)] {
                 assert!(found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(), "{byte:x}");
             }
+        }
+    }
+
+    #[test]
+    fn no_other_number_of_steps_is_nearer_to_a_table_in_bytes() {
+        for (values, chosen) in [(&NF4_VALUES, NF4_STEPS), (&FP4_VALUES, FP4_STEPS)] {
+            let off = |steps: i16| {
+                let Codes { codes, step } = Codes::of(values, steps);
+                values
+                    .iter()
+                    .zip(codes)
+                    .map(|(v, code)| (f64::from(*v) - f64::from(code) * f64::from(step)).powi(2))
+                    .sum::<f64>()
+            };
+            let best = (64..=127).min_by(|a, b| off(*a).total_cmp(&off(*b)));
+            assert_eq!(best, Some(chosen));
         }
     }
 }

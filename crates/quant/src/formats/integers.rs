@@ -4,15 +4,32 @@
 //! not the same to the last bit.
 
 use core_tensor::IntegerForm;
-use kernels::{Isa, each_integer_block};
+use kernels::{GROUP, HALF_GROUP, Isa, ReadIntegers, each_integer_block};
 
-use super::{half, k::six_bits, legacy::nibbles, u16_at, u32_at};
-use crate::tables::UNEVEN;
+use super::{from_bit, half, k::six_bits, legacy::nibbles, u16_at, u32_at};
+use crate::tables::{E2M1, UNEVEN, half_of_e4m3, half_of_e8m0};
 
 macro_rules! forms {
-    ($($name:ident = $weights:literal in $bytes:literal, $least:literal to $most:literal, $has_shifts:literal, $read:path;)*) => {
+    ($($name:ident = $weights:literal in $bytes:literal by $group:ident, $least:literal to $most:literal, $has_shifts:literal, $read:path;)*) => {
         $(pub(crate) const $name: IntegerForm = IntegerForm {
-            read: |blocks, to| each_integer_block::<$bytes, $weights, { $weights / kernels::GROUP }>(Isa::best(), blocks, to, $read),
+            read: |blocks, to| {
+                const GROUPS: usize = $weights / $group;
+                struct Blocks;
+                impl ReadIntegers<$bytes, $weights, GROUPS> for Blocks {
+                    #[inline(always)]
+                    fn read(
+                        &self,
+                        block: &[u8; $bytes],
+                        codes: &mut [i16; $weights],
+                        scales: &mut [f32; GROUPS],
+                        shifts: &mut [f32; GROUPS],
+                    ) {
+                        $read(block, codes, scales, shifts);
+                    }
+                }
+                each_integer_block(Isa::best(), blocks, to, Blocks);
+            },
+            group: $group,
             has_shifts: $has_shifts,
             least: $least,
             most: $most,
@@ -21,22 +38,28 @@ macro_rules! forms {
 }
 
 forms! {
-    Q4_0 = 32 in 18, -8 to 7, false, q4_0;
-    Q4_1 = 32 in 20, 0 to 15, true, q4_1;
-    Q5_0 = 32 in 22, -16 to 15, false, q5_0;
-    Q5_1 = 32 in 24, 0 to 31, true, q5_1;
-    Q8_0 = 32 in 34, -128 to 127, false, q8_0;
-    IQ4_NL = 32 in 18, -127 to 113, false, iq4_nl;
-    Q3_K = 256 in 110, -124 to 128, false, q3_k;
-    Q4_K = 256 in 144, 0 to 15, true, q4_k;
-    Q5_K = 256 in 176, 0 to 31, true, q5_k;
-    Q6_K = 256 in 210, -4096 to 4096, false, q6_k;
-    Q8_K = 256 in 292, -128 to 127, false, q8_k;
-    IQ4_XS = 256 in 136, -127 to 113, false, iq4_xs;
+    Q4_0 = 32 in 18 by GROUP, -8 to 7, false, q4_0;
+    Q4_1 = 32 in 20 by GROUP, 0 to 15, true, q4_1;
+    Q5_0 = 32 in 22 by GROUP, -16 to 15, false, q5_0;
+    Q5_1 = 32 in 24 by GROUP, 0 to 31, true, q5_1;
+    Q8_0 = 32 in 34 by GROUP, -128 to 127, false, q8_0;
+    IQ4_NL = 32 in 18 by GROUP, -127 to 113, false, iq4_nl;
+    Q2_K = 256 in 84 by HALF_GROUP, 0 to 3, true, q2_k;
+    Q3_K = 256 in 110 by HALF_GROUP, -4 to 3, false, q3_k;
+    Q4_K = 256 in 144 by GROUP, 0 to 15, true, q4_k;
+    Q5_K = 256 in 176 by GROUP, 0 to 31, true, q5_k;
+    Q6_K = 256 in 210 by HALF_GROUP, -32 to 31, false, q6_k;
+    Q8_K = 256 in 292 by GROUP, -128 to 127, false, q8_k;
+    IQ4_XS = 256 in 136 by GROUP, -127 to 113, false, iq4_xs;
+    TQ2_0 = 256 in 66 by GROUP, -1 to 2, false, tq2_0;
+    MXFP4 = 32 in 17 by GROUP, -12 to 12, false, mxfp4;
+    NVFP4 = 64 in 36 by HALF_GROUP, -12 to 12, false, nvfp4;
 }
 
 type One = [f32; 1];
+type Four = [f32; 4];
 type Eight = [f32; 8];
+type Sixteen = [f32; 16];
 
 #[inline(always)]
 fn q4_0(block: &[u8; 18], codes: &mut [i16; 32], scale: &mut One, _: &mut One) {
@@ -82,19 +105,29 @@ fn iq4_nl(block: &[u8; 18], codes: &mut [i16; 32], scale: &mut One, _: &mut One)
     *codes = nibbles(&block[2..]).map(|q| STEPS[usize::from(q)]);
 }
 
-/// The scales of its parts of 16 are integers, too.
 #[inline(always)]
-fn q3_k(block: &[u8; 110], codes: &mut [i16; 256], to: &mut Eight, _: &mut Eight) {
-    let (high, quants, scales) = (&block[..32], &block[32..96], &block[96..108]);
-    *to = [half(block, 108); 8];
+fn q2_k(block: &[u8; 84], codes: &mut [i16; 256], to: &mut Sixteen, shifts: &mut Sixteen) {
+    let (scales, quants, d, dmin) = (&block[..16], &block[16..80], half(block, 80), half(block, 82));
+    for (part, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let (side, down) = (part % 2 * 16, part % 8 / 2 * 2);
+        to[part] = d * f32::from(scales[part] & 15);
+        shifts[part] = -(dmin * f32::from(scales[part] >> 4));
+        for (code, &q) in codes.iter_mut().zip(&quants[part / 8 * 32 + side..][..16]) {
+            *code = (from_bit(q, down) & 3) as i16;
+        }
+    }
+}
+
+#[inline(always)]
+fn q3_k(block: &[u8; 110], codes: &mut [i16; 256], to: &mut Sixteen, _: &mut Sixteen) {
+    let (high, quants, scales, d) = (&block[..32], &block[32..96], &block[96..108], half(block, 108));
     for (part, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let (low, top) = (scales[part % 8] >> (part / 8 * 4) & 15, scales[8 + part % 4] >> (part / 4 * 2) & 3);
-        let scale = i16::from(low | top << 4) - 32;
-        let (side, shift) = (part % 2 * 16, part % 8 / 2 * 2);
+        to[part] = d * (f32::from(low | top << 4) - 32.0);
+        let (side, down) = (part % 2 * 16, part % 8 / 2 * 2);
         let (quants, high) = (&quants[part / 8 * 32 + side..][..16], &high[side..][..16]);
         for ((code, &q), &h) in codes.iter_mut().zip(quants).zip(high) {
-            let above = i16::from(h >> (part / 2) & 1) << 2;
-            *code = scale * (i16::from(q >> shift & 3) + above - 4);
+            *code = (from_bit(q, down) & 3 | (from_bit(h, part / 2) & 1) << 2) as i16 - 4;
         }
     }
 }
@@ -102,11 +135,10 @@ fn q3_k(block: &[u8; 110], codes: &mut [i16; 256], to: &mut Eight, _: &mut Eight
 #[inline(always)]
 fn q4_k(block: &[u8; 144], codes: &mut [i16; 256], scales: &mut Eight, shifts: &mut Eight) {
     let (d, dmin, quants) = (half(block, 0), half(block, 2), &block[16..]);
+    scales_and_shifts(block, d, dmin, scales, shifts);
     for (part, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let [scale, min] = six_bits(&block[4..16], part);
-        (scales[part], shifts[part]) = (d * scale, -(dmin * min));
         for (code, &q) in codes.iter_mut().zip(&quants[part / 2 * 32..][..32]) {
-            *code = i16::from(q >> (part % 2 * 4) & 15);
+            *code = (from_bit(q, part % 2 * 4) & 15) as i16;
         }
     }
 }
@@ -114,29 +146,35 @@ fn q4_k(block: &[u8; 144], codes: &mut [i16; 256], scales: &mut Eight, shifts: &
 #[inline(always)]
 fn q5_k(block: &[u8; 176], codes: &mut [i16; 256], scales: &mut Eight, shifts: &mut Eight) {
     let (d, dmin, high, quants) = (half(block, 0), half(block, 2), &block[16..48], &block[48..]);
+    scales_and_shifts(block, d, dmin, scales, shifts);
     for (part, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let [scale, min] = six_bits(&block[4..16], part);
-        (scales[part], shifts[part]) = (d * scale, -(dmin * min));
         for ((code, &q), &h) in codes.iter_mut().zip(&quants[part / 2 * 32..][..32]).zip(high) {
-            *code = i16::from(q >> (part % 2 * 4) & 15 | (h >> part & 1) << 4);
+            *code = (from_bit(q, part % 2 * 4) & 15 | (from_bit(h, part) & 1) << 4) as i16;
         }
     }
 }
 
-/// The scales of its parts of 16 are integers, too.
+/// Those of the parts of `Q4_K` and `Q5_K`.
 #[inline(always)]
-fn q6_k(block: &[u8; 210], codes: &mut [i16; 256], to: &mut Eight, _: &mut Eight) {
-    let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
-    *to = [half(block, 208); 8];
+fn scales_and_shifts(block: &[u8], d: f32, dmin: f32, scales: &mut Eight, shifts: &mut Eight) {
+    let [all_scales, all_mins] = six_bits(&block[4..16]);
+    for part in 0..8 {
+        scales[part] = d * f32::from(all_scales[part]);
+        shifts[part] = -(dmin * f32::from(all_mins[part]));
+    }
+}
+
+#[inline(always)]
+fn q6_k(block: &[u8; 210], codes: &mut [i16; 256], to: &mut Sixteen, _: &mut Sixteen) {
+    let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], half(block, 208));
+    for (to, scale) in to.iter_mut().zip(scales) {
+        *to = d * f32::from(scale.cast_signed());
+    }
     for (row, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let (of, row) = (row / 4, row % 4);
         let (low, high) = (&low[of * 64 + row % 2 * 32..][..32], &high[of * 32..][..32]);
-        for side in 0..2 {
-            let scale = i16::from(scales[of * 8 + row * 2 + side].cast_signed());
-            let (low, high) = (&low[side * 16..][..16], &high[side * 16..][..16]);
-            for ((code, &l), &h) in codes[side * 16..][..16].iter_mut().zip(low).zip(high) {
-                *code = scale * (i16::from(l >> (row / 2 * 4) & 15 | (h >> (row * 2) & 3) << 4) - 32);
-            }
+        for ((code, &l), &h) in codes.iter_mut().zip(low).zip(high) {
+            *code = (from_bit(l, row / 2 * 4) & 15 | (from_bit(h, row * 2) & 3) << 4) as i16 - 32;
         }
     }
 }
@@ -159,13 +197,45 @@ fn iq4_xs(block: &[u8; 136], codes: &mut [i16; 256], scales: &mut Eight, _: &mut
     }
 }
 
+#[inline(always)]
+fn tq2_0(block: &[u8; 66], codes: &mut [i16; 256], scales: &mut Eight, _: &mut Eight) {
+    *scales = [half(block, 64); 8];
+    for (row, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        for (code, &q) in codes.iter_mut().zip(&block[row / 4 * 32..]) {
+            *code = (from_bit(q, row % 4 * 2) & 3) as i16 - 1;
+        }
+    }
+}
+
+#[inline(always)]
+fn mxfp4(block: &[u8; 17], codes: &mut [i16; 32], scale: &mut One, _: &mut One) {
+    *scale = [half_of_e8m0(block[0])];
+    *codes = nibbles(&block[1..]).map(|q| FLOATS[usize::from(q)]);
+}
+
+#[inline(always)]
+fn nvfp4(block: &[u8; 36], codes: &mut [i16; 64], scales: &mut Four, _: &mut Four) {
+    for (part, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        scales[part] = half_of_e4m3(block[part]);
+        let (lower, upper) = codes.split_at_mut(8);
+        for ((&byte, lower), upper) in block[4 + part * 8..].iter().zip(lower).zip(upper) {
+            (*lower, *upper) = (FLOATS[usize::from(byte & 15)], FLOATS[usize::from(byte >> 4)]);
+        }
+    }
+}
+
 /// [`UNEVEN`] as integers.
-const STEPS: [i16; 16] = {
-    let mut steps = [0; 16];
+const STEPS: [i16; 16] = integers(&UNEVEN);
+
+/// Twice the floats of four bits, as [`E2M1`] has them.
+const FLOATS: [i16; 16] = integers(&E2M1);
+
+const fn integers(values: &[f32; 16]) -> [i16; 16] {
+    let mut integers = [0; 16];
     let mut i = 0;
     while i < 16 {
-        steps[i] = UNEVEN[i] as i16;
+        integers[i] = values[i] as i16;
         i += 1;
     }
-    steps
-};
+    integers
+}

@@ -1,6 +1,6 @@
 //! Blocks of 256 weights, whose parts have scales of few bits.
 
-use super::{half, u16_at};
+use super::{from_bit, half, u16_at};
 use crate::tables::UNEVEN;
 
 #[inline(always)]
@@ -10,7 +10,7 @@ pub(super) fn q2_k(block: &[u8; 84], weights: &mut [f32; 256]) {
     let mut numbers = [0; 256];
     for (row, numbers) in numbers.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         for (number, &q) in numbers.iter_mut().zip(&quants[row / 4 * 32..][..32]) {
-            *number = q >> (row % 4 * 2) & 3;
+            *number = (from_bit(q, row % 4 * 2) & 3) as u8;
         }
     }
     for (part, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
@@ -32,8 +32,8 @@ pub(super) fn q3_k(block: &[u8; 110], weights: &mut [f32; 256]) {
         let (side, shift) = (part % 2 * 16, part % 8 / 2 * 2);
         let (quants, high) = (&quants[part / 8 * 32 + side..][..16], &high[side..][..16]);
         for ((weight, &q), &h) in weights.iter_mut().zip(quants).zip(high) {
-            let below = if h >> (part / 2) & 1 == 0 { 4.0 } else { 0.0 };
-            *weight = scale * (f32::from(q >> shift & 3) - below);
+            let number = from_bit(q, shift) & 3 | (from_bit(h, part / 2) & 1) << 2;
+            *weight = scale * (f32::from(number) - 4.0);
         }
     }
 }
@@ -41,11 +41,11 @@ pub(super) fn q3_k(block: &[u8; 110], weights: &mut [f32; 256]) {
 #[inline(always)]
 pub(super) fn q4_k(block: &[u8; 144], weights: &mut [f32; 256]) {
     let (d, dmin, quants) = (half(block, 0), half(block, 2), &block[16..]);
+    let [scales, mins] = six_bits(&block[4..16]);
     for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let [scale, min] = six_bits(&block[4..16], part);
-        let (scale, min, shift) = (d * scale, dmin * min, part % 2 * 4);
+        let (scale, min, shift) = (d * f32::from(scales[part]), dmin * f32::from(mins[part]), part % 2 * 4);
         for (weight, &q) in weights.iter_mut().zip(&quants[part / 2 * 32..][..32]) {
-            *weight = scale * f32::from(q >> shift & 15) - min;
+            *weight = scale * f32::from(from_bit(q, shift) & 15) - min;
         }
     }
 }
@@ -53,11 +53,11 @@ pub(super) fn q4_k(block: &[u8; 144], weights: &mut [f32; 256]) {
 #[inline(always)]
 pub(super) fn q5_k(block: &[u8; 176], weights: &mut [f32; 256]) {
     let (d, dmin, high, quants) = (half(block, 0), half(block, 2), &block[16..48], &block[48..]);
+    let [scales, mins] = six_bits(&block[4..16]);
     for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let [scale, min] = six_bits(&block[4..16], part);
-        let (scale, min, shift) = (d * scale, dmin * min, part % 2 * 4);
+        let (scale, min, shift) = (d * f32::from(scales[part]), dmin * f32::from(mins[part]), part % 2 * 4);
         for ((weight, &q), &h) in weights.iter_mut().zip(&quants[part / 2 * 32..][..32]).zip(high) {
-            *weight = scale * f32::from(q >> shift & 15 | (h >> part & 1) << 4) - min;
+            *weight = scale * f32::from(from_bit(q, shift) & 15 | (from_bit(h, part) & 1) << 4) - min;
         }
     }
 }
@@ -71,7 +71,7 @@ pub(super) fn q6_k(block: &[u8; 210], weights: &mut [f32; 256]) {
         let (of, row) = (row / 4, row % 4);
         let (low, high) = (&low[of * 64 + row % 2 * 32..][..32], &high[of * 32..][..32]);
         for ((number, &l), &h) in numbers.iter_mut().zip(low).zip(high) {
-            *number = l >> (row / 2 * 4) & 15 | (h >> (row * 2) & 3) << 4;
+            *number = (from_bit(l, row / 2 * 4) & 15 | (from_bit(h, row * 2) & 3) << 4) as u8;
         }
     }
     for (part, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
@@ -105,13 +105,15 @@ pub(super) fn iq4_xs(block: &[u8; 136], weights: &mut [f32; 256]) {
     }
 }
 
-/// Scale and minimum of a part, of eight in twelve bytes: the first four parts have six bits of one byte each, the others four
-/// bits here and two there.
+/// Scales and minima of eight parts, in twelve bytes: the first four parts have six bits of one byte each, the others four bits here and two
+/// there.
 #[inline(always)]
-pub(super) fn six_bits(bytes: &[u8], part: usize) -> [f32; 2] {
-    let [scale, min] = match part {
-        0..4 => [bytes[part] & 63, bytes[part + 4] & 63],
-        _ => [bytes[part + 4] & 15 | bytes[part - 4] >> 6 << 4, bytes[part + 4] >> 4 | bytes[part] >> 6 << 4],
-    };
-    [f32::from(scale), f32::from(min)]
+pub(super) fn six_bits(bytes: &[u8]) -> [[u8; 8]; 2] {
+    let (mut scales, mut mins) = ([0; 8], [0; 8]);
+    for part in 0..4 {
+        let [first, second, third] = [bytes[part], bytes[part + 4], bytes[part + 8]];
+        (scales[part], mins[part]) = (first & 63, second & 63);
+        (scales[part + 4], mins[part + 4]) = (third & 15 | first >> 6 << 4, third >> 4 | second >> 6 << 4);
+    }
+    [scales, mins]
 }

@@ -1,6 +1,6 @@
 //! Weights of three values, and of four-bit floats.
 
-use super::half;
+use super::{from_bit, half};
 use crate::tables::{E2M1, half_of_e4m3, half_of_e8m0};
 
 #[inline(always)]
@@ -24,7 +24,7 @@ pub(super) fn tq2_0(block: &[u8; 66], weights: &mut [f32; 256]) {
     let d = half(block, 64);
     for (row, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         for (weight, &q) in weights.iter_mut().zip(&block[row / 4 * 32..]) {
-            *weight = d * (f32::from(q >> (row % 4 * 2) & 3) - 1.0);
+            *weight = d * (f32::from(from_bit(q, row % 4 * 2) & 3) - 1.0);
         }
     }
 }
