@@ -240,7 +240,7 @@ fn f64s(bytes: &[u8], weights: &mut [f32]) {
 }
 
 fn f32s(bytes: &[u8], weights: &mut [f32]) {
-    each(bytes, weights, |bytes| f32::from_le_bytes(bytes));
+    each(bytes, weights, f32::from_le_bytes);
 }
 
 fn f16s(bytes: &[u8], weights: &mut [f32]) {

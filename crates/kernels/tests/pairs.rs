@@ -216,7 +216,8 @@ fn a_pair_takes_no_more_memory_than_its_factors() {
         for (shape @ [d_out, rank, d_in], most) in [
             ([3072, 16, 3072], 1.02),
             ([9216, 4, 3072], 1.02),
-            ([3072, 1, 3072], 1.6),
+            // Ranks are joined two by two, and behind the first factor is room to read a whole panel.
+            ([3072, 1, 3072], 1.7),
             ([3072, 40, 3072], 1.02),
             ([3072, 128, 12288], 1.001),
         ] {

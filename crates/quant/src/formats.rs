@@ -129,10 +129,15 @@ formats! {
     NVFP4 = 64 in 36, low::nvfp4, integers integers::NVFP4, bits bits::NVFP4;
 }
 
-/// The bits of a byte from one on: those of a word, as vectors shift no bytes by a number that is told at run time.
+/// The bits of a mask from one on, of each byte; all of them are its own. Eight bytes are shifted together, as vectors shift no bytes.
 #[inline(always)]
-fn from_bit(byte: u8, bit: usize) -> u16 {
-    u16::from(byte) >> bit
+fn from_bit<const N: usize>(bytes: &[u8; N], bit: usize, mask: u8) -> [u8; N] {
+    debug_assert!(u32::from(mask) << bit <= 255);
+    let mut bits = [0; N];
+    for (to, from) in bits.as_chunks_mut().0.iter_mut().zip(bytes.as_chunks().0) {
+        *to = (u64::from_le_bytes(*from) >> bit & u64::from_le_bytes([mask; 8])).to_le_bytes();
+    }
+    bits
 }
 
 /// The f16 at a place of a block.

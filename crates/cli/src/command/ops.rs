@@ -1,18 +1,17 @@
 //! `forge ops`: which formats there are, what is done with weights of each, and how fast.
 
+mod matrix;
+
 use std::time::{Duration, Instant};
 
 use core_tensor::{
-    Compute, Device, Error as TensorError, Format, Layout, Manifest, Residency, Stored, Tensor, WeightSource, Weights,
-    layers::Linear, tensor, values,
+    Compute, Device, Error as TensorError, Format, Layout, Residency, Tensor, Weights, layers::Linear, tensor, values,
 };
 use kernels::{Isa, peaks};
-use quant::{
-    encode::packed,
-    operators::{Operator, Place, bits, computed, how, is_written},
-};
+use quant::operators::{Operator, Place, bits, computed, how, is_written};
 use serde_json::{Value, json};
 
+use self::matrix::matrix;
 use super::{
     args::OpsArgs,
     term::{print, print_json},
@@ -88,17 +87,15 @@ struct Integers {
     off: f64,
 }
 
-/// How fast products with a matrix of a format are; none where nothing here writes the format.
+/// How fast products with a matrix of a format are; none where nothing here makes the format.
 fn measured(format: Format, [f32_peak, bf16_peak]: [f64; 2]) -> Result<Option<Measured>> {
     let weights = numbers(WIDTH * WIDTH, 0.02);
-    let Some(bytes) = packed(format, &weights) else { return Ok(None) };
     let failed = |error: TensorError| forge::Error::from(error);
-    let stored = Stored::of_bytes(format, vec![WIDTH, WIDTH], bytes).map_err(failed)?;
-    let source = One::of(stored);
+    let Some(source) = matrix(format, &weights, [WIDTH, WIDTH]).map_err(forge::Error::from)? else { return Ok(None) };
     let x: Tensor<3> = tensor(numbers(ROWS * WIDTH, 1.0), [1, ROWS, WIDTH], &Device::flex());
     let layer = |residency, compute| {
         let layout = Layout::of(|l| l.unbiased("l", WIDTH, WIDTH));
-        let w = Weights::of(&source, &Device::flex(), residency).computed_in(compute).laid_out(layout);
+        let w = Weights::of(&*source, &Device::flex(), residency).computed_in(compute).laid_out(layout);
         Linear::load(&w.at("l")).map_err(failed)
     };
     let exact = values(&layer(Residency::Unpacked, Compute::F32)?.forward(x.clone()));
@@ -149,30 +146,6 @@ fn numbers(count: usize, size: f32) -> Vec<f32> {
         sum as f32 / 32768.0 * size
     };
     (0..count).map(number).collect()
-}
-
-/// A source of one matrix.
-struct One(Stored, Manifest);
-
-impl One {
-    fn of(stored: Stored) -> Self {
-        let manifest = [("l.weight", stored.format(), stored.shape().to_vec())].into_iter().collect();
-        Self(stored, manifest)
-    }
-}
-
-impl WeightSource for One {
-    fn label(&self) -> &str {
-        "memory"
-    }
-
-    fn manifest(&self) -> &Manifest {
-        &self.1
-    }
-
-    fn read(&self, _: &str) -> std::result::Result<Stored, TensorError> {
-        Ok(self.0.clone())
-    }
 }
 
 fn rayon_threads() -> usize {

@@ -33,9 +33,11 @@ impl Inputs {
         let (factors, has_shifts) = (matrix.factors(), matrix.has_shifts());
         let words = each_panel(input.rows.div_ceil(tile_rows), size, |tile, to| {
             let tile = Tile { factors, has_shifts, input, first: tile * tile_rows, record, to };
-            match matrix.group() {
-                GROUP => vectorize(isa, Of::<GROUP>(tile)),
-                _ => vectorize(isa, Of::<HALF_GROUP>(tile)),
+            match (matrix.group(), factors) {
+                (GROUP, Factors::Bytes { .. }) => vectorize(isa, Of::<GROUP, true>(tile)),
+                (GROUP, Factors::Words) => vectorize(isa, Of::<GROUP, false>(tile)),
+                (_, Factors::Bytes { .. }) => vectorize(isa, Of::<HALF_GROUP, true>(tile)),
+                (_, Factors::Words) => vectorize(isa, Of::<HALF_GROUP, false>(tile)),
             }
         });
         Self { words, record, groups }
@@ -59,10 +61,10 @@ struct Tile<'a> {
     to: &'a mut [u32],
 }
 
-/// A tile in groups of `N`.
-struct Of<'a, const N: usize>(Tile<'a>);
+/// A tile in groups of `N`, as bytes or words.
+struct Of<'a, const N: usize, const BYTES: bool>(Tile<'a>);
 
-impl<const N: usize> Body for Of<'_, N> {
+impl<const N: usize, const BYTES: bool> Body for Of<'_, N, BYTES> {
     type Output = ();
 
     #[inline(always)]
@@ -75,24 +77,21 @@ impl<const N: usize> Body for Of<'_, N> {
             for r in 0..tile_rows.min(input.rows - first) {
                 let x = &input.row(first + r).as_chunks::<N>().0[group];
                 let Rounded { whole, scale, sum } = rounded(s, x, most);
-                match factors {
-                    Factors::Words => {
-                        let mut codes = [0; N];
-                        for (code, whole) in codes.iter_mut().zip(whole) {
-                            *code = whole.to_bits() as u16;
-                        }
-                        for (step, &[low, high]) in codes.as_chunks().0.iter().enumerate() {
-                            to[step * tile_rows + r] = u32::from(low) | u32::from(high) << 16;
-                        }
+                if BYTES {
+                    let mut codes = [0; N];
+                    for (code, whole) in codes.iter_mut().zip(whole) {
+                        *code = whole.to_bits() as u8;
                     }
-                    Factors::Bytes { .. } => {
-                        let mut codes = [0; N];
-                        for (code, whole) in codes.iter_mut().zip(whole) {
-                            *code = whole.to_bits() as u8;
-                        }
-                        for (step, &four) in codes.as_chunks().0.iter().enumerate() {
-                            to[step * tile_rows + r] = u32::from_le_bytes(four);
-                        }
+                    for (step, &four) in codes.as_chunks().0.iter().enumerate() {
+                        to[step * tile_rows + r] = u32::from_le_bytes(four);
+                    }
+                } else {
+                    let mut codes = [0; N];
+                    for (code, whole) in codes.iter_mut().zip(whole) {
+                        *code = whole.to_bits() as u16;
+                    }
+                    for (step, &[low, high]) in codes.as_chunks().0.iter().enumerate() {
+                        to[step * tile_rows + r] = u32::from(low) | u32::from(high) << 16;
                     }
                 }
                 to[steps * tile_rows + r] = scale.to_bits();

@@ -6,7 +6,12 @@
 use core_tensor::IntegerForm;
 use kernels::{GROUP, HALF_GROUP, Isa, ReadIntegers, each_integer_block};
 
-use super::{from_bit, half, k::six_bits, legacy::nibbles, u16_at, u32_at};
+use super::{
+    half,
+    k::{fives, fours_of, scale_of_threes, six_bits, sixes, threes, twos},
+    legacy::nibbles,
+    u16_at, u32_at,
+};
 use crate::tables::{E2M1, UNEVEN, half_of_e4m3, half_of_e8m0};
 
 macro_rules! forms {
@@ -105,78 +110,62 @@ fn iq4_nl(block: &[u8; 18], codes: &mut [i16; 32], scale: &mut One, _: &mut One)
     *codes = nibbles(&block[2..]).map(|q| STEPS[usize::from(q)]);
 }
 
+/// What numbers are above the least of them.
 #[inline(always)]
-fn q2_k(block: &[u8; 84], codes: &mut [i16; 256], to: &mut Sixteen, shifts: &mut Sixteen) {
-    let (scales, quants, d, dmin) = (&block[..16], &block[16..80], half(block, 80), half(block, 82));
-    for (part, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        let (side, down) = (part % 2 * 16, part % 8 / 2 * 2);
-        to[part] = d * f32::from(scales[part] & 15);
-        shifts[part] = -(dmin * f32::from(scales[part] >> 4));
-        for (code, &q) in codes.iter_mut().zip(&quants[part / 8 * 32 + side..][..16]) {
-            *code = (from_bit(q, down) & 3) as i16;
-        }
+fn above(least: i16, numbers: [u8; 256], codes: &mut [i16; 256]) {
+    for (code, number) in codes.iter_mut().zip(numbers) {
+        *code = i16::from(number) + least;
     }
 }
 
 #[inline(always)]
-fn q3_k(block: &[u8; 110], codes: &mut [i16; 256], to: &mut Sixteen, _: &mut Sixteen) {
-    let (high, quants, scales, d) = (&block[..32], &block[32..96], &block[96..108], half(block, 108));
-    for (part, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        let (low, top) = (scales[part % 8] >> (part / 8 * 4) & 15, scales[8 + part % 4] >> (part / 4 * 2) & 3);
-        to[part] = d * (f32::from(low | top << 4) - 32.0);
-        let (side, down) = (part % 2 * 16, part % 8 / 2 * 2);
-        let (quants, high) = (&quants[part / 8 * 32 + side..][..16], &high[side..][..16]);
-        for ((code, &q), &h) in codes.iter_mut().zip(quants).zip(high) {
-            *code = (from_bit(q, down) & 3 | (from_bit(h, part / 2) & 1) << 2) as i16 - 4;
-        }
+fn q2_k(block: &[u8; 84], codes: &mut [i16; 256], scales: &mut Sixteen, shifts: &mut Sixteen) {
+    let (d, dmin) = (half(block, 80), half(block, 82));
+    for part in 0..16 {
+        scales[part] = d * f32::from(block[part] & 15);
+        shifts[part] = -(dmin * f32::from(block[part] >> 4));
     }
+    above(0, twos(&block[16..80]), codes);
+}
+
+#[inline(always)]
+fn q3_k(block: &[u8; 110], codes: &mut [i16; 256], scales: &mut Sixteen, _: &mut Sixteen) {
+    let d = half(block, 108);
+    for (part, scale) in scales.iter_mut().enumerate() {
+        *scale = d * scale_of_threes(block, part);
+    }
+    above(-4, threes(block), codes);
 }
 
 #[inline(always)]
 fn q4_k(block: &[u8; 144], codes: &mut [i16; 256], scales: &mut Eight, shifts: &mut Eight) {
-    let (d, dmin, quants) = (half(block, 0), half(block, 2), &block[16..]);
-    scales_and_shifts(block, d, dmin, scales, shifts);
-    for (part, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        for (code, &q) in codes.iter_mut().zip(&quants[part / 2 * 32..][..32]) {
-            *code = (from_bit(q, part % 2 * 4) & 15) as i16;
-        }
-    }
+    scales_and_shifts(block, scales, shifts);
+    above(0, fours_of(block), codes);
 }
 
 #[inline(always)]
 fn q5_k(block: &[u8; 176], codes: &mut [i16; 256], scales: &mut Eight, shifts: &mut Eight) {
-    let (d, dmin, high, quants) = (half(block, 0), half(block, 2), &block[16..48], &block[48..]);
-    scales_and_shifts(block, d, dmin, scales, shifts);
-    for (part, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        for ((code, &q), &h) in codes.iter_mut().zip(&quants[part / 2 * 32..][..32]).zip(high) {
-            *code = (from_bit(q, part % 2 * 4) & 15 | (from_bit(h, part) & 1) << 4) as i16;
-        }
-    }
+    scales_and_shifts(block, scales, shifts);
+    above(0, fives(block), codes);
 }
 
 /// Those of the parts of `Q4_K` and `Q5_K`.
 #[inline(always)]
-fn scales_and_shifts(block: &[u8], d: f32, dmin: f32, scales: &mut Eight, shifts: &mut Eight) {
-    let [all_scales, all_mins] = six_bits(&block[4..16]);
+fn scales_and_shifts(block: &[u8], scales: &mut Eight, shifts: &mut Eight) {
+    let (d, dmin, [all_scales, mins]) = (half(block, 0), half(block, 2), six_bits(&block[4..16]));
     for part in 0..8 {
         scales[part] = d * f32::from(all_scales[part]);
-        shifts[part] = -(dmin * f32::from(all_mins[part]));
+        shifts[part] = -(dmin * f32::from(mins[part]));
     }
 }
 
 #[inline(always)]
 fn q6_k(block: &[u8; 210], codes: &mut [i16; 256], to: &mut Sixteen, _: &mut Sixteen) {
-    let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], half(block, 208));
-    for (to, scale) in to.iter_mut().zip(scales) {
+    let d = half(block, 208);
+    for (to, scale) in to.iter_mut().zip(&block[192..208]) {
         *to = d * f32::from(scale.cast_signed());
     }
-    for (row, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let (of, row) = (row / 4, row % 4);
-        let (low, high) = (&low[of * 64 + row % 2 * 32..][..32], &high[of * 32..][..32]);
-        for ((code, &l), &h) in codes.iter_mut().zip(low).zip(high) {
-            *code = (from_bit(l, row / 2 * 4) & 15 | (from_bit(h, row * 2) & 3) << 4) as i16 - 32;
-        }
-    }
+    above(-32, sixes(block), codes);
 }
 
 #[inline(always)]
@@ -200,11 +189,7 @@ fn iq4_xs(block: &[u8; 136], codes: &mut [i16; 256], scales: &mut Eight, _: &mut
 #[inline(always)]
 fn tq2_0(block: &[u8; 66], codes: &mut [i16; 256], scales: &mut Eight, _: &mut Eight) {
     *scales = [half(block, 64); 8];
-    for (row, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        for (code, &q) in codes.iter_mut().zip(&block[row / 4 * 32..]) {
-            *code = (from_bit(q, row % 4 * 2) & 3) as i16 - 1;
-        }
-    }
+    above(-1, twos(&block[..64]), codes);
 }
 
 #[inline(always)]

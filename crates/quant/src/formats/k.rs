@@ -3,18 +3,91 @@
 use super::{from_bit, half, u16_at};
 use crate::tables::UNEVEN;
 
+/// Numbers of two bits: of each 32 bytes the lowest of all, then the next.
 #[inline(always)]
-pub(super) fn q2_k(block: &[u8; 84], weights: &mut [f32; 256]) {
-    let (scales, quants) = (&block[..16], &block[16..80]);
-    let (d, dmin) = (half(block, 80), half(block, 82));
+pub(super) fn twos(bytes: &[u8]) -> [u8; 256] {
     let mut numbers = [0; 256];
     for (row, numbers) in numbers.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        for (number, &q) in numbers.iter_mut().zip(&quants[row / 4 * 32..][..32]) {
-            *number = (from_bit(q, row % 4 * 2) & 3) as u8;
-        }
+        *numbers = from_bit(row_of(bytes, row / 4), row % 4 * 2, 3);
     }
+    numbers
+}
+
+/// Numbers of four bits: of each 32 bytes the lower halves, then the upper ones.
+#[inline(always)]
+fn fours(bytes: &[u8]) -> [u8; 256] {
+    let mut numbers = [0; 256];
+    for (row, numbers) in numbers.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        *numbers = from_bit(row_of(bytes, row / 2), row % 2 * 4, 15);
+    }
+    numbers
+}
+
+/// The numbers of `Q3_K`, 4 above what they are.
+#[inline(always)]
+pub(super) fn threes(block: &[u8; 110]) -> [u8; 256] {
+    let mut numbers = twos(&block[32..96]);
+    for (row, numbers) in numbers.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        join(numbers, from_bit(row_of(block, 0), row, 1), 2);
+    }
+    numbers
+}
+
+/// The numbers of `Q4_K`.
+#[inline(always)]
+pub(super) fn fours_of(block: &[u8; 144]) -> [u8; 256] {
+    fours(&block[16..])
+}
+
+/// The numbers of `Q5_K`.
+#[inline(always)]
+pub(super) fn fives(block: &[u8; 176]) -> [u8; 256] {
+    let mut numbers = fours(&block[48..]);
+    for (row, numbers) in numbers.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        join(numbers, from_bit(row_of(&block[16..], 0), row, 1), 4);
+    }
+    numbers
+}
+
+/// The numbers of `Q6_K`, 32 above what they are. Each half of the block has four rows of 32, of which the lower bits lie in two.
+#[inline(always)]
+pub(super) fn sixes(block: &[u8; 210]) -> [u8; 256] {
+    let (low, high) = (&block[..128], &block[128..192]);
+    let mut numbers = [0; 256];
+    for (row, numbers) in numbers.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let (half, row) = (row / 4, row % 4);
+        *numbers = from_bit(row_of(low, half * 2 + row % 2), row / 2 * 4, 15);
+        join(numbers, from_bit(row_of(high, half), row * 2, 3), 4);
+    }
+    numbers
+}
+
+/// Puts bits above those that are there.
+#[inline(always)]
+fn join(numbers: &mut [u8; 32], bits: [u8; 32], above: usize) {
+    for (number, bit) in numbers.iter_mut().zip(bits) {
+        *number |= bit << above;
+    }
+}
+
+#[inline(always)]
+fn row_of(bytes: &[u8], row: usize) -> &[u8; 32] {
+    &bytes.as_chunks().0[row]
+}
+
+/// The six bits of the scales of `Q3_K`: four of eight bytes' halves, two of four bytes' quarters.
+#[inline(always)]
+pub(super) fn scale_of_threes(block: &[u8; 110], part: usize) -> f32 {
+    let scales = &block[96..108];
+    let (low, top) = (scales[part % 8] >> (part / 8 * 4) & 15, scales[8 + part % 4] >> (part / 4 * 2) & 3);
+    f32::from(low | top << 4) - 32.0
+}
+
+#[inline(always)]
+pub(super) fn q2_k(block: &[u8; 84], weights: &mut [f32; 256]) {
+    let (d, dmin, numbers) = (half(block, 80), half(block, 82), twos(&block[16..80]));
     for (part, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        let (scale, min) = (d * f32::from(scales[part] & 15), dmin * f32::from(scales[part] >> 4));
+        let (scale, min) = (d * f32::from(block[part] & 15), dmin * f32::from(block[part] >> 4));
         for (weight, &q) in weights.iter_mut().zip(&numbers[part * 16..][..16]) {
             *weight = scale * f32::from(q) - min;
         }
@@ -23,57 +96,40 @@ pub(super) fn q2_k(block: &[u8; 84], weights: &mut [f32; 256]) {
 
 #[inline(always)]
 pub(super) fn q3_k(block: &[u8; 110], weights: &mut [f32; 256]) {
-    let (high, quants, scales) = (&block[..32], &block[32..96], &block[96..108]);
-    let d = half(block, 108);
+    let (d, numbers) = (half(block, 108), threes(block));
     for (part, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        // Six bits: four of eight bytes' halves, two of four bytes' quarters.
-        let (low, top) = (scales[part % 8] >> (part / 8 * 4) & 15, scales[8 + part % 4] >> (part / 4 * 2) & 3);
-        let scale = d * (f32::from(low | top << 4) - 32.0);
-        let (side, shift) = (part % 2 * 16, part % 8 / 2 * 2);
-        let (quants, high) = (&quants[part / 8 * 32 + side..][..16], &high[side..][..16]);
-        for ((weight, &q), &h) in weights.iter_mut().zip(quants).zip(high) {
-            let number = from_bit(q, shift) & 3 | (from_bit(h, part / 2) & 1) << 2;
-            *weight = scale * (f32::from(number) - 4.0);
+        let scale = d * scale_of_threes(block, part);
+        for (weight, &q) in weights.iter_mut().zip(&numbers[part * 16..][..16]) {
+            *weight = scale * (f32::from(q) - 4.0);
         }
     }
 }
 
 #[inline(always)]
 pub(super) fn q4_k(block: &[u8; 144], weights: &mut [f32; 256]) {
-    let (d, dmin, quants) = (half(block, 0), half(block, 2), &block[16..]);
-    let [scales, mins] = six_bits(&block[4..16]);
-    for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let (scale, min, shift) = (d * f32::from(scales[part]), dmin * f32::from(mins[part]), part % 2 * 4);
-        for (weight, &q) in weights.iter_mut().zip(&quants[part / 2 * 32..][..32]) {
-            *weight = scale * f32::from(from_bit(q, shift) & 15) - min;
-        }
-    }
+    above_minima(block, fours_of(block), weights);
 }
 
 #[inline(always)]
 pub(super) fn q5_k(block: &[u8; 176], weights: &mut [f32; 256]) {
-    let (d, dmin, high, quants) = (half(block, 0), half(block, 2), &block[16..48], &block[48..]);
-    let [scales, mins] = six_bits(&block[4..16]);
+    above_minima(block, fives(block), weights);
+}
+
+/// Scaled numbers above the minima of their parts, with the scales of `Q4_K` and `Q5_K`.
+#[inline(always)]
+fn above_minima(block: &[u8], numbers: [u8; 256], weights: &mut [f32; 256]) {
+    let (d, dmin, [scales, mins]) = (half(block, 0), half(block, 2), six_bits(&block[4..16]));
     for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let (scale, min, shift) = (d * f32::from(scales[part]), dmin * f32::from(mins[part]), part % 2 * 4);
-        for ((weight, &q), &h) in weights.iter_mut().zip(&quants[part / 2 * 32..][..32]).zip(high) {
-            *weight = scale * f32::from(from_bit(q, shift) & 15 | (from_bit(h, part) & 1) << 4) - min;
+        let (scale, min) = (d * f32::from(scales[part]), dmin * f32::from(mins[part]));
+        for (weight, &q) in weights.iter_mut().zip(&numbers[part * 32..][..32]) {
+            *weight = scale * f32::from(q) - min;
         }
     }
 }
 
 #[inline(always)]
 pub(super) fn q6_k(block: &[u8; 210], weights: &mut [f32; 256]) {
-    let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], half(block, 208));
-    let mut numbers = [0; 256];
-    // Each half of the block has four rows of 32, of which the lower bits lie in two.
-    for (row, numbers) in numbers.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let (of, row) = (row / 4, row % 4);
-        let (low, high) = (&low[of * 64 + row % 2 * 32..][..32], &high[of * 32..][..32]);
-        for ((number, &l), &h) in numbers.iter_mut().zip(low).zip(high) {
-            *number = (from_bit(l, row / 2 * 4) & 15 | (from_bit(h, row * 2) & 3) << 4) as u8;
-        }
-    }
+    let (scales, d, numbers) = (&block[192..208], half(block, 208), sixes(block));
     for (part, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let scale = d * f32::from(scales[part].cast_signed());
         for (weight, &q) in weights.iter_mut().zip(&numbers[part * 16..][..16]) {

@@ -1,6 +1,6 @@
 //! Weights of three values, and of four-bit floats.
 
-use super::{from_bit, half};
+use super::{half, k::twos};
 use crate::tables::{E2M1, half_of_e4m3, half_of_e8m0};
 
 #[inline(always)]
@@ -22,10 +22,8 @@ pub(super) fn tq1_0(block: &[u8; 54], weights: &mut [f32; 256]) {
 #[inline(always)]
 pub(super) fn tq2_0(block: &[u8; 66], weights: &mut [f32; 256]) {
     let d = half(block, 64);
-    for (row, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        for (weight, &q) in weights.iter_mut().zip(&block[row / 4 * 32..]) {
-            *weight = d * (f32::from(from_bit(q, row % 4 * 2) & 3) - 1.0);
-        }
+    for (weight, q) in weights.iter_mut().zip(twos(&block[..64])) {
+        *weight = d * (f32::from(q) - 1.0);
     }
 }
 
