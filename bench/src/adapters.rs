@@ -1,14 +1,12 @@
 //! What LoRAs cost: blocks of Flux under some of rank 16, and how long one takes to put in.
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use core_tensor::{
-    Branch, Change, Compute, Device, Error, Format, Kind, Layout, Manifest, Residency, Stored, Strength, WeightSource,
-    Weights,
+    Branch, Change, Compute, Device, Format, Kind, Layout, Memory, Residency, Stored, Strength, WeightSource, Weights,
 };
 use diffusion_engine::{
     Family, Inside,
@@ -97,7 +95,7 @@ pub(crate) fn load(report: &mut Report) -> Result<(), Box<dyn std::error::Error>
         let Change::LowRank { down, up, .. } = branch.change else { unreachable!("all of them are made so") };
         [(format!("{module}.lora_down.weight"), down), (format!("{module}.lora_up.weight"), up)]
     });
-    let tensors = Tensors::of(tensors.collect());
+    let tensors = Memory::of(tensors);
     let target = Target {
         part: "transformer".into(),
         duty: Duty::DENOISER,
@@ -118,31 +116,6 @@ pub(crate) fn load(report: &mut Report) -> Result<(), Box<dyn std::error::Error>
     report.whole(FITTED, seconds);
     report.whole(STRENGTH, median(|| fitted.adapter.set(0.7, 0.7, &Blocks::default())));
     Ok(())
-}
-
-/// Tensors in memory.
-struct Tensors(BTreeMap<String, Stored>, Manifest);
-
-impl Tensors {
-    fn of(tensors: BTreeMap<String, Stored>) -> Self {
-        let manifest = tensors.iter().map(|(name, stored)| (name, stored.format(), stored.shape().to_vec())).collect();
-        Self(tensors, manifest)
-    }
-}
-
-impl WeightSource for Tensors {
-    fn label(&self) -> &str {
-        "random numbers"
-    }
-
-    fn manifest(&self) -> &Manifest {
-        &self.1
-    }
-
-    fn read(&self, name: &str) -> Result<Stored, Error> {
-        let missing = || Error::Missing { name: name.to_owned(), source_name: self.label().to_owned() };
-        self.0.get(name).cloned().ok_or_else(missing)
-    }
 }
 
 /// A LoRA of every matrix.

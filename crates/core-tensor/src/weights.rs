@@ -37,7 +37,7 @@ pub use layout::{Declare, Kind, Layout, Need};
 pub use manifest::{Form, Manifest};
 pub use matrix::Matrix;
 pub(crate) use matrix::{F32, multiply};
-pub(crate) use memory::Memory;
+pub use memory::Memory;
 pub use parameter::{Parameter, Table};
 pub(crate) use passing::OnDevice;
 pub use segment::Scaling;

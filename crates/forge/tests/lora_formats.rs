@@ -5,8 +5,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use core_tensor::{
-    Device, Error, Layout, Manifest, Residency, Stored, Tensor, WeightSource, Weights, layers::Linear,
-    safetensors::Safetensors, tensor, values,
+    Device, Layout, Memory, Residency, Stored, Tensor, WeightSource, Weights, layers::Linear, safetensors::Safetensors,
+    tensor, values,
 };
 use diffusion_engine::{Family, family::Duty};
 use fixtures::{Golden, deviation, path, std};
@@ -38,28 +38,6 @@ const DIALECTS: [(&str, [&str; 2]); 12] = [
 const KOHYA: [&str; 2] = ["lora_down.weight", "lora_up.weight"];
 const PEFT: [&str; 2] = ["lora_A.weight", "lora_B.weight"];
 
-struct Memory(Vec<(String, Stored)>, Manifest);
-
-impl Memory {
-    fn of(tensors: Vec<(String, Stored)>) -> Self {
-        let manifest = tensors.iter().map(|(name, stored)| (name, stored.format(), stored.shape().to_vec())).collect();
-        Self(tensors, manifest)
-    }
-}
-
-impl WeightSource for Memory {
-    fn label(&self) -> &str {
-        "memory"
-    }
-    fn manifest(&self) -> &Manifest {
-        &self.1
-    }
-    fn read(&self, name: &str) -> Result<Stored, Error> {
-        let missing = || Error::Missing { name: name.to_owned(), source_name: "memory".to_owned() };
-        self.0.iter().find(|(of, _)| of == name).map(|(_, stored)| stored.clone()).ok_or_else(missing)
-    }
-}
-
 /// The matrix in each format.
 fn weights() -> Vec<(String, Stored)> {
     let file = Safetensors::open(&path("golden/lora/formats.weights.safetensors")).unwrap();
@@ -83,7 +61,7 @@ fn named(adapter: &dyn WeightSource, case: &str, (module, [down, up]): (&str, [&
         let stored = adapter.read(&format!("{case}.{name}")).unwrap();
         (format!("{module}.{}", leaf(name)), stored)
     };
-    LoraFile::read(&Memory::of(adapter.manifest().under(&format!("{case}.")).map(of).collect())).unwrap()
+    LoraFile::read(&Memory::of(adapter.manifest().under(&format!("{case}.")).map(of))).unwrap()
 }
 
 #[test]
@@ -99,8 +77,8 @@ fn every_algorithm_under_every_dialect_is_its_change_over_every_format() {
         // given a matrix, and three of it as one
         let fused = Stored::stacked(&[weight.clone(), weight.clone(), weight.clone()]).unwrap();
         let source: Arc<dyn WeightSource> = Arc::new(Memory::of(vec![
-            ("double_blocks.0.img_attn.proj.weight".into(), weight.clone()),
-            ("double_blocks.0.img_attn.qkv.weight".into(), fused),
+            ("double_blocks.0.img_attn.proj.weight", weight.clone()),
+            ("double_blocks.0.img_attn.qkv.weight", fused),
         ]));
         let layout = Layout::of(|l| {
             l.unbiased("double_blocks.0.img_attn.proj", SIZE, SIZE);

@@ -230,6 +230,9 @@ trait Sums: Copy {
     /// Whether a level has instructions for it.
     fn are_at<S: Simd>() -> bool;
 
+    /// `sum + inputs · weights`, a word of each in every lane.
+    fn dot<S: Simd>(s: S, inputs: S::V, weights: S::V, sum: S::V) -> S::V;
+
     /// For each half of a panel a vector of integers for each of `M` rows, which begin with the row's of `starts`, or with 0.
     ///
     /// # Safety
@@ -259,6 +262,33 @@ unsafe fn begun<S: Simd, const M: usize>(s: S, starts: Option<*const f32>) -> [[
     sums
 }
 
+/// `sums` and the products of some steps of a group.
+///
+/// # Safety
+/// As [`Sums::of`].
+#[inline(always)]
+unsafe fn add_steps<S: Simd, F: Sums, const M: usize>(
+    s: S,
+    a: *const f32,
+    b: *const f32,
+    steps: Range<usize>,
+    mut sums: [[S::V; M]; 2],
+) -> [[S::V; M]; 2] {
+    for step in steps {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let b = b.add(step * 2 * S::LANES);
+            let (b0, b1) = (s.load_ptr(b), s.load_ptr(b.add(S::LANES)));
+            for r in 0..M {
+                let x = s.splat(*a.add(step * tile_rows::<S>() + r));
+                sums[0][r] = F::dot(s, x, b0, sums[0][r]);
+                sums[1][r] = F::dot(s, x, b1, sums[1][r]);
+            }
+        }
+    }
+    sums
+}
+
 /// Sums of products of words, two at a time.
 #[derive(Clone, Copy)]
 struct Words<const STEPS: usize>;
@@ -272,6 +302,11 @@ impl<const STEPS: usize> Sums for Words<STEPS> {
     }
 
     #[inline(always)]
+    fn dot<S: Simd>(s: S, inputs: S::V, weights: S::V, sum: S::V) -> S::V {
+        s.dot_integers(inputs, weights, sum)
+    }
+
+    #[inline(always)]
     unsafe fn of<S: Simd, const M: usize>(
         s: S,
         a: *const f32,
@@ -279,20 +314,7 @@ impl<const STEPS: usize> Sums for Words<STEPS> {
         starts: Option<*const f32>,
     ) -> [[S::V; M]; 2] {
         // SAFETY: the caller's promise.
-        let mut sums = unsafe { begun::<S, M>(s, starts) };
-        for step in 0..STEPS {
-            // SAFETY: the same.
-            unsafe {
-                let b = b.add(step * 2 * S::LANES);
-                let (b0, b1) = (s.load_ptr(b), s.load_ptr(b.add(S::LANES)));
-                for r in 0..M {
-                    let x = s.splat(*a.add(step * tile_rows::<S>() + r));
-                    sums[0][r] = s.dot_integers(x, b0, sums[0][r]);
-                    sums[1][r] = s.dot_integers(x, b1, sums[1][r]);
-                }
-            }
-        }
-        sums
+        unsafe { add_steps::<S, Self, M>(s, a, b, 0..STEPS, begun::<S, M>(s, starts)) }
     }
 }
 
@@ -300,41 +322,17 @@ impl<const STEPS: usize> Sums for Words<STEPS> {
 #[derive(Clone, Copy)]
 struct Bytes<const STEPS: usize, const EXACT: usize>;
 
-impl<const STEPS: usize, const EXACT: usize> Bytes<STEPS, EXACT> {
-    /// `parts` and the products of the steps from `first` on whose sums are exact.
-    ///
-    /// # Safety
-    /// As [`Sums::of`].
-    #[inline(always)]
-    unsafe fn steps<S: Simd, const M: usize>(
-        s: S,
-        a: *const f32,
-        b: *const f32,
-        first: usize,
-        mut parts: [[S::V; M]; 2],
-    ) -> [[S::V; M]; 2] {
-        for step in first..first + EXACT {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let b = b.add(step * 2 * S::LANES);
-                let (b0, b1) = (s.load_ptr(b), s.load_ptr(b.add(S::LANES)));
-                for r in 0..M {
-                    let x = s.splat(*a.add(step * tile_rows::<S>() + r));
-                    parts[0][r] = s.dot_bytes(b0, x, parts[0][r]);
-                    parts[1][r] = s.dot_bytes(b1, x, parts[1][r]);
-                }
-            }
-        }
-        parts
-    }
-}
-
 impl<const STEPS: usize, const EXACT: usize> Sums for Bytes<STEPS, EXACT> {
     const STEPS: usize = STEPS;
 
     #[inline(always)]
     fn are_at<S: Simd>() -> bool {
         S::BITS_OF_BYTES == 16 || S::BITS_OF_BYTES == 32 && EXACT == STEPS
+    }
+
+    #[inline(always)]
+    fn dot<S: Simd>(s: S, inputs: S::V, weights: S::V, sum: S::V) -> S::V {
+        s.dot_bytes(weights, inputs, sum)
     }
 
     #[inline(always)]
@@ -347,12 +345,12 @@ impl<const STEPS: usize, const EXACT: usize> Sums for Bytes<STEPS, EXACT> {
         // SAFETY: the caller's promise.
         unsafe {
             if S::BITS_OF_BYTES == 32 {
-                return Self::steps(s, a, b, 0, begun::<S, M>(s, starts));
+                return add_steps::<S, Self, M>(s, a, b, 0..STEPS, begun::<S, M>(s, starts));
             }
             let none = [[s.splat(0.0); M]; 2];
             let mut sums = none;
             for first in (0..STEPS).step_by(EXACT) {
-                let parts = Self::steps(s, a, b, first, none);
+                let parts = add_steps::<S, Self, M>(s, a, b, first..first + EXACT, none);
                 if first == 0 {
                     sums = begun::<S, M>(s, starts);
                 }

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use core_tensor::{
-    Compute, Device, Error, Format, Layout, Manifest, Place, Residency, Stored, Tensor, WeightSource, Weights,
-    layers::Linear, safetensors::Safetensors, tensor, values,
+    Compute, Device, Format, Layout, Memory, Place, Residency, Stored, Tensor, WeightSource, Weights, layers::Linear,
+    safetensors::Safetensors, tensor, values,
 };
 use kernels::{GROUP, Integers, Isa, MOST_CODE};
 use quant::{Decoded, FP4, INT8, NF4, encode, formats, formats::BLOCK_FORMATS, operators::is_written};
@@ -66,34 +66,9 @@ fn integers_stand_for_what_blocks_unpack_to_in_every_format_that_has_some() {
     assert_eq!(names, expected);
 }
 
-/// A matrix, and what belongs to it.
-struct One(Manifest, Vec<(&'static str, Stored)>);
-
-impl One {
-    fn of(stored: Stored) -> Self {
-        Self::with(vec![("weight", stored)])
-    }
-
-    fn with(tensors: Vec<(&'static str, Stored)>) -> Self {
-        let forms = tensors.iter().map(|(name, stored)| (*name, stored.format(), stored.shape().to_vec()));
-        Self(forms.collect(), tensors)
-    }
-}
-
-impl WeightSource for One {
-    fn label(&self) -> &str {
-        "memory"
-    }
-
-    fn manifest(&self) -> &Manifest {
-        &self.0
-    }
-
-    fn read(&self, name: &str) -> Result<Stored, Error> {
-        let found = self.1.iter().find(|(own, _)| *own == name);
-        let missing = || Error::Missing { name: name.to_owned(), source_name: self.label().to_owned() };
-        found.map(|(_, stored)| stored.clone()).ok_or_else(missing)
-    }
+/// A source of one matrix.
+fn one(weight: Stored) -> Memory {
+    Memory::of([("weight", weight)])
 }
 
 /// `x · weightᵀ` of a source's tensor.
@@ -134,7 +109,7 @@ fn products_of_integers_are_those_of_f32_wherever_a_matrix_is_held() {
         let stored = Stored::of_bytes(format, vec![d_out, d_in], bytes).unwrap();
         // Rows of a stack lie in several places.
         let stack = Stored::stacked(&[stored.rows(0..9).unwrap(), stored.rows(9..d_out).unwrap()]).unwrap();
-        let [stored, stack] = [stored, stack].map(One::of);
+        let [stored, stack] = [stored, stack].map(one);
         let exact = product(&stored, "weight", Residency::Unpacked, Compute::F32, &x);
         let found = product(&stored, "weight", Residency::Mapped, Compute::Integers, &x);
         let off = off(&found, &exact);
@@ -152,7 +127,7 @@ fn a_matrix_of_integers_takes_what_it_takes_in_its_file() {
     {
         let bytes = encode::packed(format, &numbers(d_out * d_in, 2)).unwrap();
         let in_file = bytes.len() as u64;
-        let source = One::of(Stored::of_bytes(format, vec![d_out, d_in], bytes).unwrap());
+        let source = one(Stored::of_bytes(format, vec![d_out, d_in], bytes).unwrap());
         let layout = Layout::of(|l| l.unbiased("", d_in, d_out));
         let weights = Weights::of(&source, &Device::flex(), Residency::Unpacked).laid_out(layout);
         let [as_integers, as_else] =
@@ -166,7 +141,7 @@ fn what_is_no_integers_or_not_in_whole_groups_is_computed_as_without_integers() 
     let same = |stored: Stored| {
         let [rows, d_in] = [5, stored.shape()[1]];
         let x = tensor(numbers(rows * d_in, 1), [rows, d_in], &Device::flex());
-        let source = One::of(stored);
+        let source = one(stored);
         for residency in [Residency::Unpacked, Residency::Mapped] {
             let [found, expected] = [Compute::Integers, beside_integers()]
                 .map(|compute| product(&source, "weight", residency, compute, &x));
@@ -207,7 +182,7 @@ fn states_of_bitsandbytes_are_integers_with_the_scales_that_lie_beside_them() {
     let scales: Vec<f32> = (1..=24).map(|i| i as f32 / 24.0).collect();
     let weight = Stored::of_bytes(Format::I8, vec![24, 96], bytes).unwrap();
     let source =
-        Decoded::over(One::with(vec![("l.weight", weight), ("l.SCB", Stored::of(&scales, vec![24]))])).unwrap();
+        Decoded::over(Memory::of(vec![("l.weight", weight), ("l.SCB", Stored::of(&scales, vec![24]))])).unwrap();
     let x = tensor(numbers(3 * 96, 1), [3, 96], &Device::flex());
     let [exact, found] =
         [Compute::F32, Compute::Integers].map(|compute| product(&source, "l.weight", Residency::Mapped, compute, &x));

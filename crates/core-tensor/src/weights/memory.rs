@@ -1,17 +1,21 @@
 //! Tensors that no file has.
 
+use std::collections::BTreeMap;
+
 use super::{Manifest, Stored, WeightSource};
 use crate::Error;
 
 /// Tensors by name.
-pub(crate) struct Memory {
-    tensors: Vec<(String, Stored)>,
+#[derive(Debug)]
+pub struct Memory {
+    tensors: BTreeMap<String, Stored>,
     manifest: Manifest,
 }
 
 impl Memory {
-    pub(crate) fn of<N: Into<String>>(tensors: impl IntoIterator<Item = (N, Stored)>) -> Self {
-        let tensors: Vec<(String, Stored)> = tensors.into_iter().map(|(name, s)| (name.into(), s)).collect();
+    /// A source of these; of several with one name the last counts.
+    pub fn of<N: Into<String>>(tensors: impl IntoIterator<Item = (N, Stored)>) -> Self {
+        let tensors: BTreeMap<String, Stored> = tensors.into_iter().map(|(name, s)| (name.into(), s)).collect();
         let manifest = tensors.iter().map(|(name, s)| (name, s.format(), s.shape().to_vec())).collect();
         Self { tensors, manifest }
     }
@@ -25,7 +29,7 @@ impl WeightSource for Memory {
         &self.manifest
     }
     fn read(&self, name: &str) -> Result<Stored, Error> {
-        let missing = || Error::Missing { name: name.to_owned(), source_name: "memory".to_owned() };
-        self.tensors.iter().find(|(n, _)| *n == name).map(|(_, s)| s.clone()).ok_or_else(missing)
+        let missing = || Error::Missing { name: name.to_owned(), source_name: self.label().to_owned() };
+        self.tensors.get(name).cloned().ok_or_else(missing)
     }
 }

@@ -8,7 +8,7 @@ use kernels::{GROUP, HALF_GROUP, Isa, ReadIntegers, each_integer_block};
 
 use super::{
     half,
-    k::{fives, fours_of, scale_of_threes, six_bits, sixes, threes, twos},
+    k::{fives, fours, scale_of_threes, scales_and_minima, sixes, threes, twos},
     legacy::nibbles,
     u16_at, u32_at,
 };
@@ -140,7 +140,7 @@ fn q3_k(block: &[u8; 110], codes: &mut [i16; 256], scales: &mut Sixteen, _: &mut
 #[inline(always)]
 fn q4_k(block: &[u8; 144], codes: &mut [i16; 256], scales: &mut Eight, shifts: &mut Eight) {
     scales_and_shifts(block, scales, shifts);
-    above(0, fours_of(block), codes);
+    above(0, fours(&block[16..]), codes);
 }
 
 #[inline(always)]
@@ -152,11 +152,9 @@ fn q5_k(block: &[u8; 176], codes: &mut [i16; 256], scales: &mut Eight, shifts: &
 /// Those of the parts of `Q4_K` and `Q5_K`.
 #[inline(always)]
 fn scales_and_shifts(block: &[u8], scales: &mut Eight, shifts: &mut Eight) {
-    let (d, dmin, [all_scales, mins]) = (half(block, 0), half(block, 2), six_bits(&block[4..16]));
-    for part in 0..8 {
-        scales[part] = d * f32::from(all_scales[part]);
-        shifts[part] = -(dmin * f32::from(mins[part]));
-    }
+    let minima;
+    [*scales, minima] = scales_and_minima(block);
+    *shifts = minima.map(|minimum| -minimum);
 }
 
 #[inline(always)]

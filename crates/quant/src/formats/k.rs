@@ -15,7 +15,7 @@ pub(super) fn twos(bytes: &[u8]) -> [u8; 256] {
 
 /// Numbers of four bits: of each 32 bytes the lower halves, then the upper ones.
 #[inline(always)]
-fn fours(bytes: &[u8]) -> [u8; 256] {
+pub(super) fn fours(bytes: &[u8]) -> [u8; 256] {
     let mut numbers = [0; 256];
     for (row, numbers) in numbers.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         *numbers = from_bit(row_of(bytes, row / 2), row % 2 * 4, 15);
@@ -31,12 +31,6 @@ pub(super) fn threes(block: &[u8; 110]) -> [u8; 256] {
         join(numbers, from_bit(row_of(block, 0), row, 1), 2);
     }
     numbers
-}
-
-/// The numbers of `Q4_K`.
-#[inline(always)]
-pub(super) fn fours_of(block: &[u8; 144]) -> [u8; 256] {
-    fours(&block[16..])
 }
 
 /// The numbers of `Q5_K`.
@@ -107,7 +101,7 @@ pub(super) fn q3_k(block: &[u8; 110], weights: &mut [f32; 256]) {
 
 #[inline(always)]
 pub(super) fn q4_k(block: &[u8; 144], weights: &mut [f32; 256]) {
-    above_minima(block, fours_of(block), weights);
+    above_minima(block, fours(&block[16..]), weights);
 }
 
 #[inline(always)]
@@ -118,11 +112,10 @@ pub(super) fn q5_k(block: &[u8; 176], weights: &mut [f32; 256]) {
 /// Scaled numbers above the minima of their parts, with the scales of `Q4_K` and `Q5_K`.
 #[inline(always)]
 fn above_minima(block: &[u8], numbers: [u8; 256], weights: &mut [f32; 256]) {
-    let (d, dmin, [scales, mins]) = (half(block, 0), half(block, 2), six_bits(&block[4..16]));
+    let [scales, minima] = scales_and_minima(block);
     for (part, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let (scale, min) = (d * f32::from(scales[part]), dmin * f32::from(mins[part]));
         for (weight, &q) in weights.iter_mut().zip(&numbers[part * 32..][..32]) {
-            *weight = scale * f32::from(q) - min;
+            *weight = scales[part] * f32::from(q) - minima[part];
         }
     }
 }
@@ -161,10 +154,22 @@ pub(super) fn iq4_xs(block: &[u8; 136], weights: &mut [f32; 256]) {
     }
 }
 
+/// Those of the parts of `Q4_K` and `Q5_K`.
+#[inline(always)]
+pub(super) fn scales_and_minima(block: &[u8]) -> [[f32; 8]; 2] {
+    let (d, dmin, [scales, mins]) = (half(block, 0), half(block, 2), six_bits(&block[4..16]));
+    let mut scaled = [[0.0; 8]; 2];
+    for part in 0..8 {
+        scaled[0][part] = d * f32::from(scales[part]);
+        scaled[1][part] = dmin * f32::from(mins[part]);
+    }
+    scaled
+}
+
 /// Scales and minima of eight parts, in twelve bytes: the first four parts have six bits of one byte each, the others four bits here and two
 /// there.
 #[inline(always)]
-pub(super) fn six_bits(bytes: &[u8]) -> [[u8; 8]; 2] {
+fn six_bits(bytes: &[u8]) -> [[u8; 8]; 2] {
     let (mut scales, mut mins) = ([0; 8], [0; 8]);
     for part in 0..4 {
         let [first, second, third] = [bytes[part], bytes[part + 4], bytes[part + 8]];

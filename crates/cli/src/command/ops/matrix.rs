@@ -1,6 +1,6 @@
 //! A matrix in any format, with the scales that belong to it.
 
-use core_tensor::{Error, Format, Manifest, Stored, WeightSource};
+use core_tensor::{Format, Memory, Stored, WeightSource};
 use quant::{
     Decoded,
     encode::{BLOCK, EightBits, FourBits, packed},
@@ -15,7 +15,7 @@ pub(super) fn matrix(
     let of = |format, shape: Vec<usize>, bytes| Stored::of_bytes(format, shape, bytes);
     let floats = |values: &[f32]| Stored::of(values, vec![values.len()]);
     if let Some(bytes) = packed(format, weights) {
-        return Ok(Some(Box::new(Tensors::of([("l.weight".to_owned(), of(format, shape.to_vec(), bytes)?)]))));
+        return Ok(Some(Box::new(Memory::of([("l.weight", of(format, shape.to_vec(), bytes)?)]))));
     }
     let most = |weights: &[f32]| weights.iter().fold(0.0, |most: f32, weight| most.max(weight.abs()));
     let tensors = match format.name() {
@@ -58,35 +58,7 @@ pub(super) fn matrix(
         }
         _ => return Ok(None),
     };
-    Ok(Some(Box::new(Decoded::over(Tensors::of(tensors))?)))
-}
-
-/// Tensors in memory.
-struct Tensors(Vec<(String, Stored)>, Manifest);
-
-impl Tensors {
-    fn of(tensors: impl IntoIterator<Item = (String, Stored)>) -> Self {
-        let tensors: Vec<_> = tensors.into_iter().collect();
-        let forms = tensors.iter().map(|(name, stored)| (name.as_str(), stored.format(), stored.shape().to_vec()));
-        let manifest = forms.collect();
-        Self(tensors, manifest)
-    }
-}
-
-impl WeightSource for Tensors {
-    fn label(&self) -> &str {
-        "memory"
-    }
-
-    fn manifest(&self) -> &Manifest {
-        &self.1
-    }
-
-    fn read(&self, name: &str) -> Result<Stored, Error> {
-        let found = self.0.iter().find(|(own, _)| own == name);
-        let missing = || Error::Missing { name: name.to_owned(), source_name: self.label().to_owned() };
-        found.map(|(_, stored)| stored.clone()).ok_or_else(missing)
-    }
+    Ok(Some(Box::new(Decoded::over(Memory::of(tensors))?)))
 }
 
 #[cfg(test)]
