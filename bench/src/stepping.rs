@@ -57,7 +57,8 @@ pub(crate) fn samplers(report: &mut Report) -> Result<(), Error> {
         let mut seconds = Vec::new();
         while let Some(at) = Step::of(&sigmas, seconds.len()) {
             let start = Instant::now();
-            x = stepper.step(at, x, &mut Nothing, &mut noise)?;
+            // In a pool, as in a run.
+            x = rayon::scope(|_| stepper.step(at, x, &mut Nothing, &mut noise))?;
             seconds.push(start.elapsed().as_secs_f64());
         }
         report.whole(&case, middle(seconds));

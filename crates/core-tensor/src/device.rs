@@ -4,7 +4,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::{Device, Error, on_host, tensor, vulkan};
+use crate::{Device, Error, cpu, on_host, tensor, vulkan};
 
 /// The device of a name such as `cpu`, `cuda:0` or `vulkan:1`. Without a number it is CUDA's first and Vulkan's best; `vulkan:software` is
 /// an adapter that computes on the CPU, which no other name gets.
@@ -156,6 +156,11 @@ pub fn free_memory(name: &str) -> Option<u64> {
         "vulkan" => vulkan::free_memory(which_adapter(which)?),
         _ => None,
     }
+}
+
+/// Whether the host is free while a device computes: of all but the CPU.
+pub fn computes_by_itself(device: &Device) -> bool {
+    !cpu::is(device)
 }
 
 /// Gives back to the system what a device keeps of freed memory for operations of the same sizes: for between two stages, whose sizes

@@ -43,10 +43,12 @@ pub use bits::{Beside, BitForm, Field, Number, Part, PartNumber, Round, Runs, Sc
 pub use blocks::Blocks;
 use burn::tensor::{DType, TensorData};
 pub use burn::tensor::{Device, Tensor};
-pub use device::{Listed, about, device, devices, free_memory, give_back_freed, keep_kernels_in, ready_again};
+pub use device::{
+    Listed, about, computes_by_itself, device, devices, free_memory, give_back_freed, keep_kernels_in, ready_again,
+};
 pub use error::{Error, PickleFault};
 pub use format::{BlockFormat, Format, IntegerForm, Product, Unpack};
-pub use kernels::Compute;
+pub use kernels::{Compute, NORMAL_BLOCK};
 pub use mapped::Mapped;
 pub use packed::Packed;
 pub use weights::{
@@ -58,6 +60,12 @@ pub use weights::{
 /// a matrix is given, in bf16 beside the f32 that it came in.
 pub fn packs_bf16() -> bool {
     cpu::isa().has_bf16()
+}
+
+/// Turns uniform values in [0, 1) into standard normal ones as torch's CPU generator does, to the bit: in blocks of [`NORMAL_BLOCK`], of whose values
+/// `j` pairs with `j + 8`. What is behind the last whole block stays.
+pub fn box_muller(values: &mut [f32]) {
+    kernels::box_muller(cpu::isa(), values);
 }
 
 /// A picture in a VAE's space, `[batch, channels, height / 8, width / 8]`, f32.

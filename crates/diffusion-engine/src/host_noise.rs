@@ -1,10 +1,13 @@
-use core_tensor::{Device, Latent, Tensor, tensor};
+use core_tensor::{Device, Latent, Tensor, computes_by_itself, tensor};
 use samplers::{
     Noise, Sampler,
     noise::{Brownian, Generator, NoiseSource, resized, varied},
 };
 
-use crate::{Job, Pass, Size, Variation};
+use crate::{
+    Job, Pass, Size, Variation,
+    noise_ahead::{Paths, Streams},
+};
 
 /// Noise made on the host: one stream and one path for each picture, so that a picture does not depend on its place in a batch.
 ///
@@ -13,11 +16,11 @@ use crate::{Job, Pass, Size, Variation};
 pub(crate) struct HostNoise {
     source: NoiseSource,
     seeds: Vec<u64>,
-    streams: Vec<Generator>,
+    streams: Streams,
     /// Made when they are first asked for.
-    paths: Vec<Brownian>,
-    /// The ends of the paths: the run's highest level and its lowest above 0.
-    ends: [f32; 2],
+    paths: Option<Paths>,
+    /// Those of the pass.
+    levels: Vec<f32>,
 }
 
 impl HostNoise {
@@ -25,25 +28,24 @@ impl HostNoise {
         let seeds = job.seeds();
         Self {
             source: job.noise(),
-            streams: seeds.iter().map(|&seed| Generator::new(job.noise(), seed)).collect(),
+            streams: Streams::of(seeds.iter().map(|&seed| Generator::new(job.noise(), seed)).collect()),
             seeds,
-            paths: Vec::new(),
-            ends: [0.0, f32::INFINITY],
+            paths: None,
+            levels: Vec::new(),
         }
     }
 
     /// From here on the paths are those of a pass over these levels.
     pub(crate) fn over(&mut self, sigmas: &[f32]) {
-        let levels = || sigmas.iter().copied().filter(|&sigma| sigma > 0.0);
-        self.ends = [levels().fold(0.0, f32::max), levels().fold(f32::INFINITY, f32::min)];
-        self.paths.clear();
+        self.levels = sigmas.to_vec();
+        self.paths = None;
     }
 
     /// From here on steps draw: anew, where the sampler, the pass or its profile says so.
     pub(crate) fn begin_steps(&mut self, pass: &Pass, sampler: &Sampler) {
         let own: Option<Vec<u64>> = self.seeds.iter().map(|&seed| sampler.seed_of_steps(seed)).collect();
         if let Some(own) = own {
-            self.streams = own.into_iter().map(|seed| Generator::new(self.source, seed)).collect();
+            self.streams = Streams::of(own.into_iter().map(|seed| Generator::new(self.source, seed)).collect());
             return;
         }
         let delta = match pass.options.get(&samplers::ENSD) {
@@ -52,7 +54,7 @@ impl HostNoise {
         };
         if delta > 0 {
             let anew = |seed: &u64| Generator::new(self.source, seed.wrapping_add(delta));
-            self.streams = self.seeds.iter().map(anew).collect();
+            self.streams = Streams::of(self.seeds.iter().map(anew).collect());
         }
     }
 
@@ -62,11 +64,12 @@ impl HostNoise {
         let own = [channels, height, width];
         let from = job.resized_from().map_or(own, |Size { width, height }| [channels, height / factor, width / factor]);
         let len = |shape: [usize; 3]| shape.iter().product();
-        let anew = |seed: u64| Generator::new(self.source, seed).randn(len(from));
+        let (source, seeds) = (self.source, &self.seeds);
+        let anew = |seed: u64| Generator::new(source, seed).randn(len(from));
         let of_picture = |(picture, stream): (usize, &mut Generator)| {
             // The picture's own stream goes on as if nothing else had been drawn.
             let drawn = stream.randn(len(own));
-            let noise = if from == own { drawn.clone() } else { anew(self.seeds[picture]) };
+            let noise = if from == own { drawn.clone() } else { anew(seeds[picture]) };
             let noise = match job.variation() {
                 Some(Variation { seed, strength }) => {
                     varied(&noise, &anew(seed.wrapping_add(picture as u64)), strength, from)
@@ -75,7 +78,7 @@ impl HostNoise {
             };
             if from == own { noise } else { resized(drawn, own, &noise, from) }
         };
-        let all: Vec<f32> = self.streams.iter_mut().enumerate().take(batch).flat_map(of_picture).collect();
+        let all: Vec<f32> = self.streams.each().iter_mut().enumerate().take(batch).flat_map(of_picture).collect();
         Latent(tensor(all, shape, device))
     }
 
@@ -91,7 +94,7 @@ impl HostNoise {
 
     /// The next noise of one picture, `[1, c, h, w]`.
     pub(crate) fn draw_one(&mut self, picture: usize, shape: [usize; 4], device: &Device) -> Tensor<4> {
-        tensor(self.streams[picture].randn(shape.iter().product()), shape, device)
+        tensor(self.streams.each()[picture].randn(shape.iter().product()), shape, device)
     }
 
     /// The first noise of each picture's seed, whatever was drawn before.
@@ -102,8 +105,20 @@ impl HostNoise {
     }
 
     pub(crate) fn draw(&mut self, shape: [usize; 4], device: &Device) -> Latent {
-        let len = shape[1..].iter().product();
-        Latent(tensor(self.streams.iter_mut().flat_map(|stream| stream.randn(len)).collect(), shape, device))
+        Latent(tensor(self.streams.draw(shape[1..].iter().product(), computes_by_itself(device)), shape, device))
+    }
+
+    /// The paths of a pass, from its highest level to its lowest above 0.
+    fn new_paths(&self, len: usize) -> Paths {
+        let levels = || self.levels.iter().copied().filter(|&sigma| sigma > 0.0);
+        let (first, last) = (levels().fold(0.0, f32::max), levels().fold(f32::INFINITY, f32::min));
+        Paths::of(self.seeds.iter().map(|&seed| Brownian::new(self.source, seed, len, first, last)).collect())
+    }
+
+    /// The step that follows one of the pass, unless that ends without noise.
+    fn step_after(&self, step: [f32; 2]) -> Option<[f32; 2]> {
+        let mut steps = self.levels.windows(3).filter(|levels| levels[..2] == step);
+        steps.next().map(|levels| [levels[1], levels[2]]).filter(|&[_, end]| end > 0.0)
     }
 }
 
@@ -117,13 +132,12 @@ impl Noise for HostNoise {
     }
 
     fn between(&mut self, like: &Latent, sigma: f32, sigma_next: f32) -> Latent {
-        let shape = like.0.dims();
-        if self.paths.is_empty() {
-            let (len, [first, last]) = (shape[1..].iter().product(), self.ends);
-            self.paths = self.seeds.iter().map(|&seed| Brownian::new(self.source, seed, len, first, last)).collect();
-        }
-        let drawn = self.paths.iter_mut().flat_map(|path| path.between(sigma, sigma_next)).collect();
-        Latent(tensor(drawn, shape, &like.0.device()))
+        let (shape, device, step) = (like.0.dims(), like.0.device(), [sigma, sigma_next]);
+        let next = self.step_after(step).filter(|_| computes_by_itself(&device));
+        let mut paths = self.paths.take().unwrap_or_else(|| self.new_paths(shape[1..].iter().product()));
+        let drawn = paths.between(step, next);
+        self.paths = Some(paths);
+        Latent(tensor(drawn, shape, &device))
     }
 }
 
@@ -187,5 +201,15 @@ mod tests {
         let starts: std::collections::BTreeSet<String> = all.iter().map(|(_, start, _)| format!("{start:?}")).collect();
         assert_eq!(starts.len(), 4);
         assert!(all.iter().all(|(_, _, steps)| steps[..192] == all[0].2[..192]));
+    }
+
+    #[test]
+    fn the_step_that_is_made_ahead_is_the_next_one_of_the_pass_unless_it_ends_without_noise() {
+        let mut noise = HostNoise::of(&Job::of(Txt2Img::of("")).unwrap());
+        noise.over(&[9.0, 5.0, 2.0, 0.0]);
+        assert_eq!(noise.step_after([9.0, 5.0]), Some([5.0, 2.0]));
+        for step in [[5.0, 2.0], [2.0, 0.0], [9.0, 2.0], [9.0, 6.0]] {
+            assert_eq!(noise.step_after(step), None, "{step:?}");
+        }
     }
 }

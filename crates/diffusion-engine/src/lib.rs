@@ -35,6 +35,7 @@ mod method;
 pub mod methods;
 mod model;
 mod models;
+mod noise_ahead;
 mod per_step;
 mod picture_text;
 mod places;

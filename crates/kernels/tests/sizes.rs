@@ -315,3 +315,25 @@ fn one_value_that_is_no_number_is_found_wherever_it_is() {
         }
     }
 }
+
+#[test]
+fn normal_values_are_the_same_bits_at_every_level_and_a_rest_stays() {
+    const STEPS: u32 = 1 << f32::MANTISSA_DIGITS;
+    let uniform = |i: u32| (i.wrapping_mul(2_654_435_761) % STEPS) as f32 / STEPS as f32;
+    // the ends of what a uniform value can be, and a group that is not full
+    let mut given: Vec<f32> = (0..100_003).map(uniform).collect();
+    given[..18].fill(0.0);
+    given[32..50].fill((STEPS - 1) as f32 / STEPS as f32);
+    let made = |isa| {
+        let mut values = given.clone();
+        kernels::box_muller(isa, &mut values);
+        values.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+    };
+    let levels = Isa::available();
+    let portable = made(levels[0]);
+    assert!(portable[..100_000] != given.iter().map(|x| x.to_bits()).collect::<Vec<_>>()[..100_000]);
+    assert_eq!(portable[100_000..], given[100_000..].iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+    for isa in levels {
+        assert!(made(isa) == portable, "{isa:?}");
+    }
+}

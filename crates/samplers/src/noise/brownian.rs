@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
+
 use super::{Generator, NoiseSource, seed_sequence::generate};
 
 /// A path over an interval of sigma, for as many values as a picture's latent has.
@@ -16,8 +18,21 @@ pub struct Brownian {
     seed: u64,
     top: Node,
     whole: Vec<f32>,
-    /// What the first half of a node gains: for the nodes that the last call asked.
-    halves: BTreeMap<(u32, u32), Vec<f32>>,
+    /// The first halves of the nodes that the last call asked, by the nodes' places.
+    halves: Halves,
+}
+
+/// A node's depth and key.
+type Place = (u32, u32);
+type Halves = BTreeMap<Place, Half>;
+
+/// The first half of a node.
+#[derive(Clone, Debug)]
+enum Half {
+    /// Unit noise of its bridge.
+    Drawn(Vec<f32>),
+    /// What the path gains over it.
+    Gain(Vec<f32>),
 }
 
 /// A part of the path: an interval and its place in the tree.
@@ -40,6 +55,58 @@ impl Node {
             Self { end: self.middle(), depth, key, ..self },
             Self { start: self.middle(), depth, key: key.wrapping_add(1), ..self },
         ]
+    }
+
+    fn place(self) -> Place {
+        (self.depth, self.key)
+    }
+
+    /// Finds out which nodes are to be halved for `[a, b]`. Those that are too short for it are not: what is asked of them is nothing.
+    fn asked(self, [a, b]: [f64; 2], places: &mut Vec<Place>) {
+        let middle = self.middle();
+        if (a == self.start && b == self.end) || middle <= self.start || middle >= self.end {
+            return;
+        }
+        places.push(self.place());
+        let [first, second] = self.halves();
+        if a < middle {
+            first.asked([a, b.min(middle)], places);
+        }
+        if b > middle {
+            second.asked([a.max(middle), b], places);
+        }
+    }
+
+    /// Gives `sum` the parts that make up `[a, b]`, in order, and keeps the halves that it goes through.
+    fn add(self, gain: &[f32], [a, b]: [f64; 2], asked: &mut Halves, kept: &mut Halves, sum: &mut dyn FnMut(&[f32])) {
+        if a == self.start && b == self.end {
+            return sum(gain);
+        }
+        let left = match asked.remove(&self.place()) {
+            Some(Half::Drawn(noise)) => self.bridged(gain, noise),
+            Some(Half::Gain(left)) => left,
+            // Too short to be halved.
+            None => return,
+        };
+        let (middle, [first, second]) = (self.middle(), self.halves());
+        if a < middle {
+            first.add(&left, [a, b.min(middle)], asked, kept, sum);
+        }
+        if b > middle {
+            let right: Vec<f32> = gain.iter().zip(&left).map(|(whole, left)| whole - left).collect();
+            second.add(&right, [a.max(middle), b], asked, kept, sum);
+        }
+        kept.insert(self.place(), Half::Gain(left));
+    }
+
+    /// What the path gains over the first half: its share of the whole, and the noise of a bridge.
+    fn bridged(self, gain: &[f32], mut noise: Vec<f32>) -> Vec<f32> {
+        let (left, right) = (self.middle() - self.start, self.end - self.middle());
+        let per_length = 1.0 / (self.end - self.start);
+        let spread = (left * right * per_length).sqrt() as f32;
+        let (left, per_length) = (left as f32, per_length as f32);
+        noise.iter_mut().zip(gain).for_each(|(x, w)| *x = left * w * per_length + spread * *x);
+        noise
     }
 }
 
@@ -71,61 +138,41 @@ impl Brownian {
         let (a, b) = (within(sigma.min(sigma_next)), within(sigma.max(sigma_next)));
         let mut gain = vec![0.0; self.whole.len()];
         if a < b {
-            let mut asked = BTreeMap::new();
-            let mut first = true;
-            let whole = std::mem::take(&mut self.whole);
-            self.add(self.top, &whole, [a, b], &mut asked, &mut |part| {
+            let (mut asked, mut first) = (self.drawn([a, b]), true);
+            self.halves.clear();
+            self.top.add(&self.whole, [a, b], &mut asked, &mut self.halves, &mut |part| {
                 let add = |(sum, x): (&mut f32, &f32)| *sum = if first { *x } else { *sum + *x };
                 gain.iter_mut().zip(part).for_each(add);
                 first = false;
             });
-            self.whole = whole;
-            self.halves = asked;
         }
         let sign = if sigma > sigma_next { -1.0 } else { 1.0 };
         let length = (sigma_next - sigma).abs().sqrt();
-        gain.into_iter().map(|w| if length > 0.0 { w * sign / length } else { 0.0 }).collect()
+        if length > 0.0 {
+            gain.iter_mut().for_each(|w| *w = *w * sign / length);
+        } else {
+            gain.fill(0.0);
+        }
+        gain
     }
 
-    /// Gives `sum` the parts of `node` that make up `[a, b]`, in order.
-    fn add(
-        &mut self,
-        node: Node,
-        gain: &[f32],
-        [a, b]: [f64; 2],
-        asked: &mut BTreeMap<(u32, u32), Vec<f32>>,
-        sum: &mut dyn FnMut(&[f32]),
-    ) {
-        if a == node.start && b == node.end {
-            return sum(gain);
-        }
-        let middle = node.middle();
-        if middle <= node.start || middle >= node.end {
-            // Too short to be halved, so what is asked of it is nothing.
-            return;
-        }
-        let place = (node.depth, node.key);
-        let left = self.halves.remove(&place).unwrap_or_else(|| self.first_half(node, gain));
-        let [first, second] = node.halves();
-        if a < middle {
-            self.add(first, &left, [a, b.min(middle)], asked, sum);
-        }
-        if b > middle {
-            let right: Vec<f32> = gain.iter().zip(&left).map(|(whole, left)| whole - left).collect();
-            self.add(second, &right, [a.max(middle), b], asked, sum);
-        }
-        asked.insert(place, left);
+    /// The halves that `[a, b]` asks, as far as they are known. Each has a seed of its own, so that the threads of a pool draw those which are
+    /// not. Whoever is in no pool draws alone: Rayon would start one of all cores for it.
+    fn drawn(&mut self, [a, b]: [f64; 2]) -> Halves {
+        let mut asked = Vec::new();
+        self.top.asked([a, b], &mut asked);
+        let (known, fresh): (Vec<_>, Vec<_>) = asked.into_iter().partition(|place| self.halves.contains_key(place));
+        let draw = |place| (place, Half::Drawn(self.noise(place)));
+        let fresh: Vec<_> = match rayon::current_thread_index() {
+            Some(_) => fresh.into_par_iter().map(draw).collect(),
+            None => fresh.into_iter().map(draw).collect(),
+        };
+        known.into_iter().filter_map(|place| self.halves.remove_entry(&place)).chain(fresh).collect()
     }
 
-    /// What the path gains over the first half of a node: its share of the whole, and the noise of a bridge.
-    fn first_half(&self, node: Node, gain: &[f32]) -> Vec<f32> {
-        let (left, right) = (node.middle() - node.start, node.end - node.middle());
-        let per_length = 1.0 / (node.end - node.start);
-        let spread = (left * right * per_length).sqrt() as f32;
-        let seed = first_word(self.seed, &[node.key, node.depth]);
-        let noise = Generator::new(self.source, seed).randn(gain.len());
-        let half = |(w, x): (&f32, f32)| left as f32 * w * per_length as f32 + spread * x;
-        gain.iter().zip(noise).map(half).collect()
+    /// Unit noise of a node's bridge.
+    fn noise(&self, (depth, key): Place) -> Vec<f32> {
+        Generator::new(self.source, first_word(self.seed, &[key, depth])).randn(self.whole.len())
     }
 }
 

@@ -25,16 +25,24 @@ impl Mt19937 {
 
     /// The next 32 bits.
     pub(super) fn random(&mut self) -> u32 {
-        if self.next == N {
-            self.twist();
-            self.next = 0;
+        let mut word = 0;
+        self.each(&mut [()], |(), next| word = next);
+        word
+    }
+
+    /// Gives each of `values` the next 32 bits.
+    pub(super) fn each<T>(&mut self, mut values: &mut [T], mut take: impl FnMut(&mut T, u32)) {
+        while !values.is_empty() {
+            if self.next == N {
+                self.twist();
+                self.next = 0;
+            }
+            let words = &self.state[self.next..];
+            let (now, later) = values.split_at_mut(words.len().min(values.len()));
+            self.next += now.len();
+            now.iter_mut().zip(words).for_each(|(value, &word)| take(value, tempered(word)));
+            values = later;
         }
-        let y = self.state[self.next];
-        self.next += 1;
-        let y = y ^ (y >> 11);
-        let y = y ^ ((y << 7) & TEMPERING_B);
-        let y = y ^ ((y << 15) & TEMPERING_C);
-        y ^ (y >> 18)
     }
 
     /// The next 64 bits, the earlier word on top as in torch.
@@ -44,13 +52,29 @@ impl Mt19937 {
         u64::from(high) << 32 | u64::from(low)
     }
 
+    /// The next words, in three runs without an index that goes round, so that each is computed many words at once.
     fn twist(&mut self) {
-        for j in 0..N {
-            let y = (self.state[j] & UPPER_MASK) | (self.state[(j + 1) % N] & LOWER_MASK);
-            let feedback = if y & 1 == 0 { 0 } else { MATRIX_A };
-            self.state[j] = self.state[(j + M) % N] ^ (y >> 1) ^ feedback;
+        let state = &mut self.state;
+        for j in 0..N - M {
+            state[j] = state[j + M] ^ fed_back(state[j], state[j + 1]);
         }
+        for j in N - M..N - 1 {
+            state[j] = state[j + M - N] ^ fed_back(state[j], state[j + 1]);
+        }
+        state[N - 1] = state[M - 1] ^ fed_back(state[N - 1], state[0]);
     }
+}
+
+fn fed_back(upper: u32, lower: u32) -> u32 {
+    let y = (upper & UPPER_MASK) | (lower & LOWER_MASK);
+    (y >> 1) ^ ((y & 1).wrapping_neg() & MATRIX_A)
+}
+
+fn tempered(y: u32) -> u32 {
+    let y = y ^ (y >> 11);
+    let y = y ^ ((y << 7) & TEMPERING_B);
+    let y = y ^ ((y << 15) & TEMPERING_C);
+    y ^ (y >> 18)
 }
 
 // Matsumoto and Nishimura (1998), table II.

@@ -47,7 +47,6 @@
 //! #196613 agree with it.
 
 use std::f32::consts::TAU;
-
 /// torch's `CUDAGeneratorImpl`, as far as `randn` of small tensors uses it.
 #[derive(Clone, Debug)]
 pub(super) struct CudaGenerator {

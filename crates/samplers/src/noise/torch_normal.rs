@@ -1,8 +1,8 @@
 //! The normal values of torch's CPU generator, bit for bit.
 //!
 //! Reference: torch 2.15.0 (d0f2af8), `aten/src/ATen`: `native/cpu/DistributionTemplates.h` (the
-//! two paths), `core/DistributionsHelper.h` (the scalar one), `native/cpu/avx_mathfun.h`
-//! (logarithm, sine and cosine).
+//! two paths), `core/DistributionsHelper.h` (the scalar one). What is vectors there is
+//! [`core_tensor::box_muller`].
 //!
 //! torch draws fewer than 16 values one by one in `f64`, and 16 or more in blocks with an `f32`
 //! logarithm, sine and cosine of its own.
@@ -28,9 +28,9 @@
 //! that each of its two uniforms can take, by planting them in the generator's state; and 24
 //! million values of sequences that mix short, long and ragged calls, under 68 seeds.
 
-use std::array;
-use std::f32::consts::{FRAC_1_SQRT_2, TAU};
 use std::f64;
+
+use core_tensor::{NORMAL_BLOCK as BLOCK, box_muller};
 
 use super::mt19937::Mt19937;
 
@@ -54,13 +54,13 @@ impl CpuGenerator {
         if len < BLOCK {
             return (0..len).map(|_| self.normal() as f32).collect();
         }
-        let mut values: Vec<f32> = (0..len).map(|_| self.uniform_f32()).collect();
-        let (blocks, rest) = values.as_chunks_mut();
-        blocks.iter_mut().for_each(box_muller);
-        if !rest.is_empty() {
+        let mut values = vec![0.0; len];
+        self.uniform_f32(&mut values);
+        box_muller(&mut values);
+        if !len.is_multiple_of(BLOCK) {
             // torch has no short block: it draws the last 16 values anew, over some already done
-            let last = values.last_chunk_mut().expect("16 or more values have a last block");
-            *last = array::from_fn(|_| self.uniform_f32());
+            let last = &mut values[len - BLOCK..];
+            self.uniform_f32(last);
             box_muller(last);
         }
         values
@@ -78,10 +78,11 @@ impl CpuGenerator {
         sample + 0.0 // torch adds the mean, which makes -0 a +0
     }
 
-    /// Uniform in [0, 1), from the low 24 bits of a word.
-    fn uniform_f32(&mut self) -> f32 {
+    /// Uniform in [0, 1), each from the low 24 bits of a word.
+    fn uniform_f32(&mut self, values: &mut [f32]) {
         const STEPS: u32 = 1 << f32::MANTISSA_DIGITS;
-        (self.engine.random() % STEPS) as f32 / STEPS as f32
+        // As a signed number, which they fit into, they are converted many at once.
+        self.engine.each(values, |value, word| *value = (word % STEPS) as i32 as f32 / STEPS as f32);
     }
 
     /// Uniform in [0, 1), from the low 53 bits of two words.
@@ -90,78 +91,6 @@ impl CpuGenerator {
         (self.engine.random64() % STEPS) as f64 / STEPS as f64
     }
 }
-
-/// Turns 8 + 8 uniform values into 8 + 8 normal ones: value `j` pairs with value `j + 8`.
-fn box_muller(block: &mut [f32; BLOCK]) {
-    let (first, second) = block.split_at_mut(BLOCK / 2);
-    for (u1, u2) in first.iter_mut().zip(second) {
-        let radius = (-2.0 * ln(1.0 - *u1)).sqrt();
-        let (sin, cos) = sin_cos(TAU * *u2);
-        // torch adds the mean, which makes -0 a +0
-        *u1 = radius * cos + 0.0;
-        *u2 = radius * sin + 0.0;
-    }
-}
-
-/// Cephes `logf` as torch's AVX2 build evaluates it; `x` is positive and normal.
-///
-/// `mul_add` stands where torch's build has a fused operation, `*` and `+` where it has two.
-/// Regrouping changes bits.
-fn ln(x: f32) -> f32 {
-    // x = m · 2^e with m in [1/2, 1), then moved to [√½, √2) and to zero
-    let m = f32::from_bits(x.to_bits() & MANTISSA | 0.5f32.to_bits());
-    let e = (x.to_bits() >> (f32::MANTISSA_DIGITS - 1)) as f32 - 126.0;
-    let (m, e) = if m < FRAC_1_SQRT_2 { (m + m - 1.0, e - 1.0) } else { (m - 1.0, e) };
-
-    let z = m * m;
-    let y = LN_P.iter().fold(LN_P0, |y, &p| y.mul_add(m, p)) * m;
-    let y = y.mul_add(z, e * LN_2_LOW) - 0.5 * z;
-    e.mul_add(LN_2_HIGH, m + y)
-}
-
-/// Cephes `sinf` and `cosf` as torch's AVX2 build evaluates them; `x` is in [0, 2π].
-fn sin_cos(x: f32) -> (f32, f32) {
-    let octant = ((x * FOUR_OVER_PI) as u32 + 1) & !1;
-    let y = octant as f32;
-    let x = QUARTER_PI.iter().fold(x, |x, &part| y.mul_add(-part, x)); // in [-π/4, π/4]
-
-    let z = x * x;
-    let cos = COS_P.iter().fold(COS_P0, |y, &p| y.mul_add(z, p)) * z;
-    let cos = cos.mul_add(z, -0.5 * z) + 1.0;
-    let sin = SIN_P.iter().fold(SIN_P0, |y, &p| y.mul_add(z, p)) * z;
-    let sin = sin.mul_add(x, x);
-
-    let (sin, cos) = if octant & 2 == 0 { (sin, cos) } else { (cos, sin) };
-    let sin = if octant & 4 == 0 { sin } else { -sin };
-    let cos = if (octant + 2) & 4 == 0 { cos } else { -cos };
-    (sin, cos)
-}
-
-/// Values that torch transforms at once, and the shortest call that it does so for; `normal_fill`.
-const BLOCK: usize = 16;
-const MANTISSA: u32 = (1 << (f32::MANTISSA_DIGITS - 1)) - 1;
-
-// Cephes Math Library 2.2, Moshier 1992: logf.c and sinf.c, highest power first.
-const LN_P0: f32 = 7.037_683_6e-2;
-const LN_P: [f32; 8] = [
-    -1.151_461e-1,
-    1.167_699_84e-1,
-    -1.242_014_1e-1,
-    1.424_932_3e-1,
-    -1.666_805_8e-1,
-    2.000_071_4e-1,
-    -2.499_999_4e-1,
-    3.333_333e-1,
-];
-const LN_2_HIGH: f32 = 355.0 / 512.0; // few bits: its product with an exponent is exact
-const LN_2_LOW: f32 = -2.121_944_4e-4;
-const SIN_P0: f32 = -1.951_529_6e-4;
-const SIN_P: [f32; 2] = [8.332_161e-3, -1.666_665_5e-1];
-const COS_P0: f32 = 2.443_315_7e-5;
-const COS_P: [f32; 2] = [-1.388_731_6e-3, 4.166_664_6e-2];
-const FOUR_OVER_PI: f32 = 1.273_239_5;
-/// π/4 in three parts of few bits each, so that a multiple of the first two is exact.
-const QUARTER_PI: [f32; 3] = [0.785_156_25, 2.418_756_5e-4, 3.774_895e-8];
 
 #[cfg(test)]
 mod tests {
