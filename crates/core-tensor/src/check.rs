@@ -7,7 +7,8 @@ use burn::tensor::DType;
 use half::bf16;
 
 use crate::{
-    Compute, Device, Error, Layout, Residency, Stored, Tensor, Weights,
+    Branch, Change, Compute, Device, Error, Layout, Manifest, Residency, Stored, Strength, Tensor, WeightSource,
+    Weights,
     format::Format,
     in_f32,
     layers::{Conv2d, Linear},
@@ -27,6 +28,11 @@ const ORDER: [usize; 2 * LAYERS] = [0, 2, 1, 3, 4, 0, 2, 1, 3, 4];
 /// all, and sums short enough to be near to those of f64.
 const MATRIX: [usize; 2] = [256, 34_816];
 const ROWS: usize = 3;
+
+/// Rows, inputs and outputs of a matrix with branches: more rows than a device takes in f32. And the rank of each branch, and how much it counts.
+const BRANCHED: [usize; 3] = [24, 64, 96];
+const RANK: usize = 8;
+const STRENGTHS: [f32; 2] = [0.8, -0.3];
 
 /// Channels in and out, the side of the kernel, and the map's.
 const CONVOLUTION: [usize; 3] = [64, 48, 3];
@@ -56,7 +62,9 @@ fn of_layers(device: &Device, compute: Compute) -> Result<Vec<Difference>, Error
         let share = apart(&Setting { device, dtype, compute, residency }, kind)?;
         Ok(Difference { operation: Cow::Borrowed(operation), share })
     };
+    let branched = branched(&Setting { device, dtype, compute, residency: Residency::Unpacked })?;
     Ok(vec![
+        Difference { operation: Cow::Borrowed("linear, two branches"), share: branched },
         of("linear", Kind::Linear, Residency::Unpacked)?,
         of("linear, passing", Kind::Linear, Residency::Mapped)?,
         of("conv2d", Kind::Conv2d, Residency::Unpacked)?,
@@ -97,6 +105,69 @@ fn apart(setting: &Setting, kind: Kind) -> Result<f64, Error> {
         most = most.max(share(&found, &kind.expected(&x, &weights[i], &biases[i])));
     }
     Ok(most)
+}
+
+/// How far a matrix is off beside which two pairs of factors count differently.
+fn branched(setting: &Setting) -> Result<f64, Error> {
+    let [rows, d_in, d_out] = BRANCHED;
+    let weight = setting.values(d_out * d_in, 200);
+    let factors =
+        [0, 1].map(|i| [(RANK * d_in, 201 + i), (d_out * RANK, 203 + i)].map(|(n, seed)| setting.values(n, seed)));
+    let branch = |([down, up], strength): (&[Vec<f32>; 2], f32)| Branch {
+        rows: 0..d_out,
+        change: Change::LowRank {
+            down: setting.stored(down, vec![RANK, d_in]),
+            mid: None,
+            up: setting.stored(up, vec![d_out, RANK]),
+        },
+        scale: 1.0,
+        strength: Strength::of(strength),
+    };
+    let branches = factors.iter().zip(STRENGTHS).map(branch).collect();
+    let source = Beside { own: Memory::of([("0.weight", setting.stored(&weight, vec![d_out, d_in]))]), branches };
+    let layout = Layout::of(|l| l.unbiased("0", d_in, d_out));
+    let w = Weights::of(&source, setting.device, setting.residency).computed_in(setting.compute).laid_out(layout);
+    let layer = Linear::load(&w.at("0"))?;
+    let x = setting.values(rows * d_in, 300);
+    let found = numbers(layer.forward(setting.on_device(&x).reshape([rows, d_in])))?;
+    let x: Vec<f64> = x.into_iter().map(f64::from).collect();
+    let added = factors.iter().zip(STRENGTHS).map(|([down, up], strength)| {
+        let inner = multiplied(&x, down, d_in);
+        multiplied(&inner, up, RANK).into_iter().map(|y| y * f64::from(strength)).collect::<Vec<_>>()
+    });
+    let expected =
+        added.fold(multiplied(&x, &weight, d_in), |sum, part| sum.iter().zip(part).map(|(a, b)| a + b).collect());
+    Ok(share(&found, &expected))
+}
+
+/// Rows of `d_in` values times a matrix of as many columns.
+fn multiplied(x: &[f64], w: &[f32], d_in: usize) -> Vec<f64> {
+    let dot = |x: &[f64], w: &[f32]| x.iter().zip(w).map(|(x, w)| x * f64::from(*w)).sum();
+    x.chunks_exact(d_in).flat_map(|x| w.chunks_exact(d_in).map(move |w| dot(x, w))).collect()
+}
+
+/// Tensors of which one has branches.
+struct Beside {
+    own: Memory,
+    branches: Vec<Branch>,
+}
+
+impl WeightSource for Beside {
+    fn label(&self) -> &str {
+        self.own.label()
+    }
+
+    fn manifest(&self) -> &Manifest {
+        self.own.manifest()
+    }
+
+    fn read(&self, name: &str) -> Result<Stored, Error> {
+        self.own.read(name)
+    }
+
+    fn branches(&self, _: &str) -> Vec<Branch> {
+        self.branches.clone()
+    }
 }
 
 /// What a layer makes of inputs.

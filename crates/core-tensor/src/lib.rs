@@ -100,10 +100,17 @@ pub fn is_finite<const D: usize>(tensor: &Tensor<D>) -> Result<bool, Error> {
 
 /// The same values in f32, in which latents and pictures are.
 pub fn in_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    match tensor.dtype() {
-        DType::F32 => tensor,
-        _ => tensor.cast(DType::F32),
-    }
+    in_format(tensor, DType::F32)
+}
+
+/// The same values in the number format of another tensor. Burn's operators don't convert: what is of another format than the first they read
+/// as if it were of that, so whoever joins what two layers made sees to it.
+pub fn in_format_of<const D: usize, const E: usize>(tensor: Tensor<D>, other: &Tensor<E>) -> Tensor<D> {
+    in_format(tensor, other.dtype())
+}
+
+fn in_format<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
+    if tensor.dtype() == dtype { tensor } else { tensor.cast(dtype) }
 }
 
 /// The values of a tensor of any device on the host, row-major, f32.

@@ -30,6 +30,8 @@ use crate::format::{self, Format, Product};
 pub use branch::{Branch, Change};
 pub use computed::{Computed, Rule};
 pub use convolution::Convolution;
+#[cfg(feature = "cuda")]
+pub(crate) use convolution::FEW;
 pub(crate) use convolution::{Around, Before, ForDevice, Parameters};
 pub use factor::Factor;
 pub use footprint::{Footprint, Place};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use core_tensor::Tensor;
+use core_tensor::{Tensor, in_format_of};
 
 use crate::{Cancel, Error, HookError, Moment, Site};
 
@@ -184,16 +184,16 @@ impl Inside {
         if self.cancel.is_asked() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
-    /// The values behind a layer, as the hooks leave them.
+    /// The values behind a layer, as the hooks leave them, in the number format that the layer has made.
     ///
     /// # Errors
     /// [`Error::Cancelled`]; [`Error::Hook`] for a hook that fails or changes the shape.
     pub fn after(&self, at: Site, x: Tensor<3>) -> Result<Tensor<3>, Error> {
         self.go_on()?;
         self.hooks.iter().try_fold(x, |x, hooks| {
-            let shape = x.dims();
+            let (shape, format) = (x.dims(), x.dtype());
             let x = hooks.after(at, self.call, x).map_err(|source| Error::Hook { site: at, source })?;
-            same_shape(at, shape, x.dims()).map(|()| x)
+            same_shape(at, shape, x.dims()).map(|()| x.cast(format))
         })
     }
 
@@ -215,10 +215,10 @@ impl Inside {
     pub fn after_sized(&self, at: Site, x: Tensor<4>) -> Result<Tensor<4>, Error> {
         self.go_on()?;
         self.hooks.iter().try_fold(x, |x, hooks| {
-            let [b, c, ..] = x.dims();
+            let ([b, c, ..], format) = (x.dims(), x.dtype());
             let x = hooks.after_map(at, self.call, x).map_err(|source| Error::Hook { site: at, source })?;
             let [.., h, w] = x.dims();
-            same_shape(at, [b, c, h.max(1), w.max(1)], x.dims()).map(|()| x)
+            same_shape(at, [b, c, h.max(1), w.max(1)], x.dims()).map(|()| x.cast(format))
         })
     }
 
@@ -228,12 +228,13 @@ impl Inside {
     /// [`Error::Hook`] for a hook that fails, changes channels, or leaves two sizes.
     pub fn join(&self, at: Site, joined: [Tensor<4>; 2]) -> Result<[Tensor<4>; 2], Error> {
         let [[b, below, ..], [_, skip, ..]] = [joined[0].dims(), joined[1].dims()];
+        let format = joined[0].dtype();
         let joined = self.hooks.iter().try_fold(joined, |joined, hooks| {
             hooks.join(at, self.call, joined).map_err(|source| Error::Hook { site: at, source })
         })?;
         let [.., h, w] = joined[1].dims();
         same_shape(at, [b, below, h, w], joined[0].dims())?;
-        same_shape(at, [b, skip, h, w], joined[1].dims()).map(|()| joined)
+        same_shape(at, [b, skip, h, w], joined[1].dims()).map(|()| joined.map(|x| x.cast(format)))
     }
 
     /// Whether a hook has a block skipped.
@@ -268,7 +269,7 @@ impl Inside {
         for hooks in &self.hooks {
             let made = hooks.stand_in(over, self.call, x, sign).map_err(|source| Error::Hook { site: over, source })?;
             if let Some(made) = made {
-                return same_shape(over, x.dims(), made.dims()).map(|()| Some(made));
+                return same_shape(over, x.dims(), made.dims()).map(|()| Some(in_format_of(made, x)));
             }
         }
         Ok(None)
@@ -292,7 +293,7 @@ impl Inside {
             if let Some(attended) =
                 hooks.attend(at, self.call, qkv).map_err(|source| Error::Hook { site: at, source })?
             {
-                return same_shape(at, qkv[0].dims(), attended.dims()).map(|()| Some(attended));
+                return same_shape(at, qkv[0].dims(), attended.dims()).map(|()| Some(in_format_of(attended, qkv[0])));
             }
         }
         Ok(None)

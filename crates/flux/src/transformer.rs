@@ -3,7 +3,7 @@
 //! Reference: flux/model.py and flux/modules/layers.py, 802fb47.
 
 use core_tensor::{
-    Blocks, Declare, Device, Layout, Tensor, Weights,
+    Blocks, Declare, Device, Layout, Tensor, Weights, in_format_of,
     layers::Linear,
     ops::{self, Activation, Rope},
     tensor,
@@ -202,10 +202,12 @@ impl Transformer {
     pub fn forward(&self, inputs: Inputs, inside: &Inside) -> Result<Tensor<3>, Error> {
         let Inputs { img, control, txt, vec, timestep, guidance, pe } = inputs;
         let [b, ..] = img.dims();
-        let (img, txt) = (self.taken_in(img, control)?, self.txt_in.forward(txt));
-        let mut vec = self.time_in.forward(self.sinusoid(timestep)) + self.vector_in.forward(vec);
+        // The one may have so few tokens that it leaves its layer in another number format; hooks compare what comes of the picture's.
+        let img = self.taken_in(img, control)?;
+        let txt = in_format_of(self.txt_in.forward(txt), &img);
+        let mut vec = ops::add(self.time_in.forward(self.sinusoid(timestep)), self.vector_in.forward(vec));
         if let Some(guidance_in) = &self.guidance_in {
-            vec = vec + guidance_in.forward(self.sinusoid(guidance));
+            vec = ops::add(vec, guidance_in.forward(self.sinusoid(guidance)));
         }
         // Every modulation is made of it, activated.
         let vec = ops::silu(vec.expand([b, self.dimensions.hidden]));

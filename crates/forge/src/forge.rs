@@ -224,7 +224,8 @@ impl Forge {
     /// # Errors
     /// Too little memory, or a model file that is rejected.
     pub fn model(&self, job: &Job) -> Result<Arc<dyn Model>> {
-        self.0.bring(Which::First, &self.plans(job)?, &self.wanted(job.extra_networks())?)
+        let (plans, wanted) = (self.plans(job)?, self.wanted(job.extra_networks())?);
+        self.0.threads.compute(|| self.0.bring(Which::First, &plans, &wanted))
     }
 
     /// Lets the loaded models go. Runs that there are go on with them, and the next job loads them again.
@@ -329,20 +330,23 @@ impl Inner {
     }
 
     /// One of the models as planned, with LoRAs in it: that which is loaded, or one that is loaded now, in the place of the others where
-    /// there is no room beside them.
+    /// there is no room beside them. Of those that the job has no use for nothing stays, as its plan does not count them.
+    ///
+    /// It runs in the pool, where nobody else does who could ask for what is locked here.
     fn bring(&self, which: Which, plans: &Plans, wanted: &[Wanted]) -> Result<Arc<dyn Model>> {
         let (opened, plan) = (self.opened(which)?, plans.of_model(which));
         let placement = opened.placement(plan);
         let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         // A LoRA that does not fit is told before a model is loaded for it.
         let loras = self.loras_of(which, wanted)?;
+        all.retain(|other, _| plans.count(*other));
         if let Some(loaded) = all.get_mut(&which).filter(|loaded| loaded.placement.serves(&placement)) {
             loaded.held = loras;
             return Ok(loaded.model.clone());
         }
         // What is loaded goes first: there is no room for it twice.
         all.retain(|other, _| *other != which && plans.are_together());
-        let model = self.threads.compute(|| opened.load(plan))?;
+        let model = opened.load(plan)?;
         all.insert(which, Loaded { placement, model: model.clone(), held: loras });
         Ok(model)
     }

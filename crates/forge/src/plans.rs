@@ -49,6 +49,11 @@ impl Plans {
         self.all.get(&which).unwrap_or(&self.together)
     }
 
+    /// Whether a model is one of the job's.
+    pub(crate) fn count(&self, which: Which) -> bool {
+        self.all.contains_key(&which)
+    }
+
     /// Whether all models have room at once.
     pub(crate) fn are_together(&self) -> bool {
         self.fit

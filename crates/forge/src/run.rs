@@ -214,7 +214,7 @@ impl Preview {
     /// The first picture of the batch as it looks now; `None` before the model was called.
     ///
     /// It is decoded by the config's tiny decoder; without one it has a pixel for each of the latent's where the model says how its channels
-    /// look, and is decoded as pictures are otherwise.
+    /// look, and is decoded as pictures are otherwise. It has its turn in the `Forge`'s pool: behind the step that is computed now.
     ///
     /// # Errors
     /// A picture in the making that holds NaN.

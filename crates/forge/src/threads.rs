@@ -1,8 +1,9 @@
 //! The threads that compute.
 
 use std::{
+    panic::resume_unwind,
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         mpsc::{Sender, channel},
     },
     thread,
@@ -45,7 +46,7 @@ impl ThreadCount {
 #[derive(Clone, Debug)]
 pub struct Threads {
     /// None where the system gives not one thread: then the caller computes.
-    pool: Option<Arc<ThreadPool>>,
+    pool: Option<Arc<(ThreadPool, Turns)>>,
     wanted: usize,
     running: usize,
     cores: usize,
@@ -61,15 +62,38 @@ impl Threads {
         let wanted = wanted.of(cores);
         let waiting = wait(wanted.min(most(cores)));
         let running = waiting.len().max(1);
-        Self { pool: pool(waiting).map(Arc::new), wanted, running, cores }
+        let pool = pool(waiting).map(|pool| Arc::new((pool, Turns::default())));
+        Self { pool, wanted, running, cores }
     }
 
-    /// Computes in the pool what `work` says, and waits for it.
+    /// Computes in the pool what `work` says, and waits for it. Whoever else asks meanwhile has the pool next, in the order of asking: each
+    /// has all of its threads, and a thread that waited for a part of one's work would begin with another's in the midst of it, and find what
+    /// the first has locked.
+    ///
+    /// Who computes in the pool already goes on.
     pub fn compute<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        match &self.pool {
-            Some(pool) => pool.install(work),
-            None => work(),
+        let Some((pool, turns)) = self.pool.as_deref().filter(|(pool, _)| pool.current_thread_index().is_none()) else {
+            return work();
+        };
+        let in_turn = || {
+            let _turn = turns.take();
+            pool.install(work)
+        };
+        if rayon::current_thread_index().is_none() {
+            return in_turn();
         }
+        // A thread of somebody else's pool would go on with other work of that while it waits, and that may ask for a turn, too. So another
+        // one waits, where the system has one.
+        let asked = Mutex::new(Some(in_turn));
+        let begin = || {
+            let in_turn = asked.lock().unwrap_or_else(PoisonError::into_inner).take();
+            in_turn.map(|in_turn| in_turn())
+        };
+        let done = thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, begin) {
+            Ok(other) => other.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => begin(),
+        });
+        done.expect("it is begun once")
     }
 
     /// How many threads compute.
@@ -87,6 +111,44 @@ impl Threads {
             return Some(format!("{running} threads compute instead of {wanted}, as there are {cores} cores"));
         }
         (running > cores).then(|| format!("{running} threads compute on {cores} cores, which is slower than {cores}"))
+    }
+}
+
+/// Whose turn it is to have a pool: that of whoever asked first.
+#[derive(Debug, Default)]
+struct Turns {
+    line: Mutex<Line>,
+    moved: Condvar,
+}
+
+/// How many have asked for a turn, and how many have had theirs.
+#[derive(Debug, Default)]
+struct Line {
+    asked: u64,
+    done: u64,
+}
+
+/// The turn that somebody has.
+struct Turn<'a>(&'a Turns);
+
+impl Turns {
+    fn take(&self) -> Turn<'_> {
+        let mut line = self.line();
+        let mine = line.asked;
+        line.asked += 1;
+        drop(self.moved.wait_while(line, |line| line.done < mine).unwrap_or_else(PoisonError::into_inner));
+        Turn(self)
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.line().done += 1;
+        self.0.moved.notify_all();
     }
 }
 
@@ -136,6 +198,36 @@ mod tests {
         assert_eq!(note(4, 4, 2).as_deref(), Some("4 threads compute on 2 cores, which is slower than 2"));
         assert_eq!(note(5000, 16, 2).as_deref(), Some("16 threads compute instead of 5000, as there are 2 cores"));
         assert_eq!(note(8, 3, 8).as_deref(), Some("the system gave 3 of 8 threads"));
+    }
+
+    #[test]
+    fn what_one_has_locked_is_not_met_by_another_in_its_midst() {
+        use rayon::prelude::*;
+        // given a lock that is held over work of the pool, as while a model is loaded
+        let (threads, locked) = (Threads::start(ThreadCount::new(2).unwrap()), Mutex::new(0));
+        let work = || {
+            threads.compute(|| {
+                let mut held = locked.lock().unwrap();
+                // and work in it that asks for the pool again
+                *held += threads.compute(|| (0..1000u64).into_par_iter().map(|x| x % 2).sum::<u64>());
+            });
+        };
+        // when many ask at once
+        thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(|| (0..50).for_each(|_| work())))));
+        // also from the threads of another pool
+        let other = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        other.install(|| (0..100).into_par_iter().for_each(|_| work()));
+        // then each has its turn
+        assert_eq!(*locked.lock().unwrap(), (8 * 50 + 100) * 500);
+    }
+
+    #[test]
+    fn a_turn_is_over_when_its_work_panics() {
+        let threads = Threads::start(ThreadCount::new(1).unwrap());
+        let failed =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| threads.compute(|| panic!("in its turn"))));
+        assert!(failed.is_err());
+        assert_eq!(threads.compute(|| 7), 7);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use core_tensor::{Device, Latent, Tensor};
+use core_tensor::{Device, Latent, Tensor, in_f32};
 use diffusion_engine::{
     AnyVae, AnyVaeDimensions, Autoencoder, Card, Encoded, Error, Inside, Key, Model, Pass, Piece, Predictor, Prompt,
     Shown,
@@ -273,7 +273,7 @@ impl Predictor for Predicting {
                 None => shown,
             };
             let output = sd.unet.forward(shown, timestep, prompted.context.clone(), prompted.vector.clone(), inside)?;
-            Ok(prediction.denoised(picture, output, sigma).0)
+            Ok(prediction.denoised(picture, in_f32(output), sigma).0)
         };
         let of_batch = |&prompt: &usize| {
             let inside = inside.of_call(sigma, prompt);

@@ -97,7 +97,7 @@ impl Unet {
         assert_eq!(x.dims()[1], self.dimensions.in_channels, "channels of a UNet's input");
         let mut emb = self.time_embed.forward(self.sinusoid(timestep));
         if let Some(label_emb) = &self.label_emb {
-            emb = emb + label_emb.forward(y.expect("the caller gives a vector to a UNet that takes one"));
+            emb = ops::add(emb, label_emb.forward(y.expect("the caller gives a vector to a UNet that takes one")));
         }
         let given = Given { emb: &ops::silu(emb), context: &context, inside };
 

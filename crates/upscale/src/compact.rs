@@ -2,7 +2,7 @@
 //!
 //! Reference: realesrgan/archs/srvgg_arch.py (`SRVGGNetCompact`), whose names these are.
 
-use core_tensor::{Layout, Tensor, Weights, layers::Conv2d};
+use core_tensor::{Layout, Tensor, Weights, in_f32, layers::Conv2d};
 use diffusion_engine::{Error as RunError, Inside, Site};
 
 use crate::{
@@ -108,7 +108,7 @@ impl Compact {
             watch();
             Ok::<_, RunError>(h)
         })?;
-        let added = channels_as_pixels(self.last.forward(h), self.factor);
+        let added = channels_as_pixels(in_f32(self.last.forward(h)), self.factor);
         Ok(added + repeated(x, self.factor))
     }
 }

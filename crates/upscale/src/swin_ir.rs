@@ -3,7 +3,7 @@
 //! Reference: models/network_swinir.py (Liang et al. 2021), whose names these are. Each second block's windows are moved by half their side.
 
 use core_tensor::{
-    Layout, Tensor, Weights,
+    Layout, Tensor, Weights, in_f32, in_format_of,
     layers::{Conv2d, LayerNorm, Linear},
     ops::{self, Activation},
     tensor, values,
@@ -319,7 +319,7 @@ impl SwinIr {
             y = ops::tokens(inside.after_map(Site::block(NETWORK, BODY, i), map)?);
         }
         let y = self.conv_after_body.forward_onto(ops::pixels(self.norm.forward(y), size), first);
-        let y = self.enlarging.forward(x, y) / range + mean;
+        let y = in_f32(self.enlarging.forward(x, y)) / range + mean;
         // Without what came of the pixels that windows were filled up with.
         let factor = y.dims()[2] / size[0];
         Ok(y.narrow(2, 0, height * factor).narrow(3, 0, width * factor))
@@ -398,12 +398,13 @@ impl Block {
         let [q, k, v] = self.qkv.forward(x).chunk(3, 2).try_into().unwrap_or_else(|_| unreachable!("three thirds"));
         let [q, k, v] = [q, k, v].map(|x| ops::split_heads(x, heads));
         let scale = (q.dims()[3] as f32).sqrt().recip();
-        let scores = (q * scale).matmul(k.swap_dims(2, 3)) + self.bias.clone();
+        // A device multiplies in the number format of its weights; bias, mask and shares are f32.
+        let scores = in_f32((q * scale).matmul(k.swap_dims(2, 3))) + self.bias.clone();
         let scores = match mask {
             Some(mask) => scores + mask,
             None => scores,
         };
-        self.proj.forward(ops::merge_heads(ops::softmax(scores, 3).matmul(v)))
+        self.proj.forward(ops::merge_heads(in_format_of(ops::softmax(scores, 3), &v).matmul(v)))
     }
 }
 

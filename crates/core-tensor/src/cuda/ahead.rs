@@ -9,7 +9,7 @@ use std::{
     ops::Deref,
     pin::Pin,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, SendError, Sender},
     },
     thread::{self, JoinHandle},
@@ -23,6 +23,7 @@ use cubecl::{
     server::{Handle, ServerError},
 };
 use kernels::Compute;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::{
     View, dtype_of,
@@ -42,13 +43,26 @@ type Done = Pin<Box<dyn Future<Output = Result<(), ServerError>> + Send>>;
 pub(crate) struct Ahead {
     like: View,
     items: Mutex<Vec<Arc<Item>>>,
-    /// Who brings them, from the first that is asked for on.
-    thread: OnceLock<Option<Thread>>,
+    /// Who brings them, from the first that is asked for on: the one that there is, or nobody where the system refused it.
+    thread: Mutex<Option<Result<Thread, Refused>>>,
 }
+
+/// The system has no thread or no memory for it.
+struct Refused;
 
 struct Thread {
     messages: Sender<Message>,
     ended: JoinHandle<()>,
+}
+
+impl Thread {
+    /// Waits for its end.
+    fn join(self) {
+        let Self { messages, ended } = self;
+        drop(messages);
+        // A panic there was told where its weights were missed.
+        let _ = ended.join();
+    }
 }
 
 /// A matrix, and the number format that is computed in.
@@ -113,7 +127,7 @@ impl fmt::Debug for Ahead {
 impl Ahead {
     /// `None` on a device without kernels of ours.
     pub(crate) fn on(device: &Device) -> Option<Self> {
-        Some(Self { like: View::on(device)?, items: Mutex::default(), thread: OnceLock::new() })
+        Some(Self { like: View::on(device)?, items: Mutex::default(), thread: Mutex::default() })
     }
 
     /// The number of a matrix that is computed with in a number format, of which `fill` writes what passes. None is brought that is put in
@@ -126,18 +140,29 @@ impl Ahead {
 
     /// A matrix by its number; `None` where it has to be had in another way.
     pub(crate) fn bring(&self, number: usize) -> Option<Brought> {
-        let messages = &self.thread.get_or_init(|| self.start()).as_ref()?.messages;
+        let messages = self.messages()?;
         let (answer, answers) = mpsc::channel();
         messages.send(Message::Ask { number, answer }).ok()?;
         let Copied { slot, item, tensor, there } = answers.recv().ok()?;
         // Whoever looks at what is computed with it hears of a copy that failed.
         let _ = block_on(there);
-        let (client, messages) = (self.like.client().clone(), messages.clone());
+        let client = self.like.client().clone();
         let tensor = match item.content {
             Content::Dense(_) => tensor.into_tensor(),
             Content::Packed(packing) => Packed::of(tensor.0, packing, item.dtype).unpacked(),
         };
         Some(Brought { tensor, slot, client, messages })
+    }
+
+    /// What the thread hears. One that has ended, as whoever computed with its weights gave up, is followed by another.
+    fn messages(&self) -> Option<Sender<Message>> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Ok(ended)) = thread.take_if(|thread| thread.as_ref().is_ok_and(|thread| thread.ended.is_finished()))
+        {
+            ended.join();
+        }
+        let thread = thread.get_or_insert_with(|| self.start().ok_or(Refused));
+        thread.as_ref().ok().map(|thread| thread.messages.clone())
     }
 
     fn start(&self) -> Option<Thread> {
@@ -147,6 +172,8 @@ impl Ahead {
         let slots = client.memory_persistent_allocation((), |()| [(); SLOTS].map(|()| client.empty(largest)));
         let (sender, messages) = mpsc::channel();
         let like = self.like.clone();
+        // As many as compute here, who have little to do while the card does it. Whoever is in no pool would be given one of all cores.
+        let pool = ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).build().ok()?;
         let carrier = move || {
             let free = (0..SLOTS).map(|slot| (slot, None)).collect();
             let buffers = Buffers::of(like.client().clone(), largest);
@@ -154,6 +181,7 @@ impl Ahead {
             Carrier {
                 like,
                 items,
+                pool,
                 slots,
                 free,
                 buffers,
@@ -173,10 +201,9 @@ impl Ahead {
 impl Drop for Ahead {
     /// What the thread has of the card's memory is free afterwards.
     fn drop(&mut self) {
-        if let Some(Thread { messages, ended }) = self.thread.take().flatten() {
-            drop(messages);
-            // A panic there was told where its weights were missed.
-            let _ = ended.join();
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Ok(thread)) = thread.take() {
+            thread.join();
         }
     }
 }
@@ -204,6 +231,8 @@ impl Drop for Brought {
 struct Carrier {
     like: View,
     items: Vec<Arc<Item>>,
+    /// Whose threads write what is copied.
+    pool: ThreadPool,
     slots: [Handle; SLOTS],
     /// Slots that nobody has, and when they can be written.
     free: VecDeque<(usize, Option<Done>)>,
@@ -296,12 +325,13 @@ impl Carrier {
     }
 
     fn fill(&mut self, number: usize) -> Option<Bytes> {
-        let item = self.items.get(number)?;
-        Some(self.buffers.filled(item.bytes(), &item.fill))
+        let (item, pool) = (self.items.get(number)?, &self.pool);
+        Some(self.buffers.filled(item.bytes(), |to| pool.install(|| (item.fill)(to))))
     }
 
     /// Copies a matrix to a slot that nobody has; `None` where there is no such slot or matrix.
     fn bring(&mut self, number: usize) -> Option<Copied> {
+        let item = self.items.get(number)?.clone();
         let (slot, done) = self.free.pop_front()?;
         let bytes = match self.filled.take() {
             Some((filled, bytes)) if filled == number => bytes,
@@ -315,7 +345,7 @@ impl Carrier {
         let handle = memory.clone().offset_end(memory.size() - bytes.len() as u64);
         client.write(&handle, bytes);
         self.copying = Some(Box::pin(client.sync()));
-        let (item, device) = (self.items[number].clone(), self.like.0.device.clone());
+        let device = self.like.0.device.clone();
         let (shape, dtype) = item.laid();
         let tensor = CubeTensor::new_contiguous(client.clone(), device, shape, handle, dtype);
         Some(Copied { slot, item, tensor: View(tensor), there: Box::pin(client.sync()) })

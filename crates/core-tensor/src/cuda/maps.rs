@@ -11,16 +11,13 @@ use super::{
     rows::{self, blocks, cast, each},
     takes,
 };
-use crate::{Device, Tensor};
+use crate::{Device, Tensor, weights::FEW};
 
 static GROUP_NORM: Text = Text::of(include_str!("group_norm.cu"));
 static TRANSPOSE: Text = Text::of(include_str!("transpose.cu"));
 
 /// Channels that a convolution reads are a multiple of this; missing ones are 0.
 const UNIT: usize = 8;
-
-/// A map of fewer channels leaves plane by plane in f32: it is a latent or a picture, which others read.
-const FEW: usize = 17;
 
 /// Parameters of a convolution: `[c_out, kernel, kernel, c_in]`, `c_in` filled up with 0.
 #[derive(Clone, Debug)]
@@ -100,6 +97,7 @@ impl Conv {
         let (x, [_, h, wide, filled]) = by_pixels(&x, dtype);
         let residual = residual.map(|map| by_pixels_of(&map, dtype));
         let bias = bias.map(|bias| cast(View::ours(&bias), DType::F32).contiguous());
+        // In f32, too.
         let is_picture = self.c_out < FEW;
         let out = x.empty([b, oh, ow, self.c_out], if is_picture { DType::F32 } else { dtype });
         let residual = residual.map(|residual| cast(residual, out.dtype()));

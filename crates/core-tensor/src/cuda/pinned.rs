@@ -31,8 +31,8 @@ impl Buffers {
     }
 
     /// So many bytes that `fill` wrote.
-    pub(super) fn filled(&mut self, length: usize, fill: &Fill) -> Bytes {
-        let pinned = (length >= LENT).then(|| self.pinned(length, fill)).flatten();
+    pub(super) fn filled(&mut self, length: usize, fill: impl Fn(&mut [u8])) -> Bytes {
+        let pinned = (length >= LENT).then(|| self.pinned(length, &fill)).flatten();
         pinned.unwrap_or_else(|| {
             let mut bytes = vec![0; length];
             fill(&mut bytes);
@@ -41,7 +41,7 @@ impl Buffers {
     }
 
     /// The same in pinned memory; `None` where all of it is being copied from.
-    fn pinned(&mut self, length: usize, fill: &Fill) -> Option<Bytes> {
+    fn pinned(&mut self, length: usize, fill: impl Fn(&mut [u8])) -> Option<Bytes> {
         if self.all.len() < BUFFERS {
             let mut bytes = Bytes::from_bytes_vec(vec![0; self.length]);
             self.client.staging([&mut bytes].into_iter(), false);

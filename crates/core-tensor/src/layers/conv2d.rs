@@ -6,6 +6,7 @@ use crate::{
     Error, Parameter, Tensor, Weight, Weights,
     cpu::Values,
     cuda::{self, Window},
+    in_format_of,
     ops::Activation,
     weights::{Around, Before, Convolution, F32, ForDevice, Parameters},
 };
@@ -150,7 +151,7 @@ impl Conv2d {
     fn shifted(&self, shift: Option<Tensor<2>>) -> Option<Tensor<2>> {
         let bias = self.bias.as_ref().map(|bias| bias.value().unsqueeze_dim(0)); // 1 c_out
         match (shift, bias) {
-            (Some(shift), Some(bias)) => Some(shift + bias),
+            (Some(shift), Some(bias)) => Some(in_format_of(shift, &bias) + bias),
             (one, other) => one.or(other),
         }
     }

@@ -3,7 +3,7 @@
 use burn::tensor::{module, ops::AttentionModuleOptions};
 
 use super::{Mask, Ops, Scores};
-use crate::{Compute, Tensor};
+use crate::{Compute, Tensor, in_format_of};
 
 /// The body of devices other than the CPU. Products are computed in the number format of their factors.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ impl Ops for Cube {
         let is_causal = matches!(scores.mask, Mask::Causal) && n == m;
         let hidden = if is_causal { None } else { scores.mask.hidden([b, heads, n, m], &q.device()) };
         let bias = scores.bias.as_ref().map(|bias| bias.full(n, m).expand([b, heads, n, m]));
+        let bias = bias.map(|bias| in_format_of(bias, &q));
         let options = AttentionModuleOptions { scale: Some(scores.scale_of(d)), softcap: None, is_causal };
         module::attention(q, k, v, hidden, bias, options)
     }

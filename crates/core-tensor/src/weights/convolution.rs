@@ -18,6 +18,7 @@ use crate::{
     cpu::{self, PLANES, Values},
     cuda::{self, Brought, Window},
     device::lasting,
+    in_format_of,
     packing::Content,
     tensor,
 };
@@ -50,7 +51,7 @@ impl Convolution {
         let kernel = stored.shape()[2];
         let parameters = match cpu::is(device) {
             true => Parameters::Panels(packed(&stored, compute)),
-            false => lasting(device, || on_device(&stored, device, compute)),
+            false => lasting(device, || on_device(&stored, device, compute)).into(),
         };
         stored.give_back();
         Self { parameters, kernel, stride: 1 }
@@ -172,7 +173,7 @@ pub(crate) struct Around<'a> {
 }
 
 /// A map of fewer channels leaves plane by plane: it is a latent or a picture, which others read.
-const FEW: usize = 17;
+pub(crate) const FEW: usize = 17;
 
 impl Weight<Convolution> {
     /// The same over every `stride`th pixel in each direction.
@@ -230,14 +231,30 @@ fn packed(stored: &Stored, compute: Compute) -> PackedConv {
     stored.with_values(|values| PackedConv::pack(cpu::isa(), compute, shape, values)).expect(FLOATS)
 }
 
-fn on_device(stored: &Stored, device: &Device, compute: Compute) -> Parameters {
-    let values = stored.to_f32().expect(FLOATS);
-    let own = cuda::Conv::upload(&values, shape_of(stored), compute, device);
-    own.map_or_else(|| Parameters::Dense(dense(stored, device)), Parameters::Device)
+/// Unpacked parameters on a device.
+#[allow(clippy::large_enum_variant, reason = "a tensor is a handle of fixed size, and one of them is there at a time")]
+enum Own {
+    /// As kernels of ours read them.
+    Laid(cuda::Conv),
+    /// For Burn's, f32.
+    Dense(Tensor<4>),
 }
 
-fn dense(stored: &Stored, device: &Device) -> Tensor<4> {
-    tensor(stored.to_f32().expect(FLOATS), [0, 1, 2, 3].map(|i| stored.shape()[i]), device)
+impl From<Own> for Parameters {
+    fn from(own: Own) -> Self {
+        match own {
+            Own::Laid(conv) => Self::Device(conv),
+            Own::Dense(weight) => Self::Dense(weight),
+        }
+    }
+}
+
+fn on_device(stored: &Stored, device: &Device, compute: Compute) -> Own {
+    let values = stored.to_f32().expect(FLOATS);
+    match cuda::Conv::upload(&values, shape_of(stored), compute, device) {
+        Some(conv) => Own::Laid(conv),
+        None => Own::Dense(tensor(values, [0, 1, 2, 3].map(|i| stored.shape()[i]), device)),
+    }
 }
 
 /// Parameters that stay in their file, or are computed, and are unpacked some output channels at a time.
@@ -265,11 +282,14 @@ impl MappedConv {
             match cpu::is(&self.device) {
                 true => of.convolve(&packed(&stored, self.compute), x.clone(), Around::default()),
                 false => match on_device(&stored, &self.device, self.compute) {
-                    Parameters::Device(conv) => conv.convolve(x.clone(), of.window(x), None, None),
-                    _ => module::conv2d(x.clone(), dense(&stored, &self.device), None, of.options()),
+                    Own::Laid(conv) => conv.convolve(x.clone(), of.window(x), None, None),
+                    Own::Dense(weight) => module::conv2d(x.clone(), weight, None, of.options()),
                 },
             }
         };
-        Tensor::cat((0..out).step_by(PANEL).map(panel).collect(), 1)
+        let panels: Vec<_> = (0..out).step_by(PANEL).map(panel).collect();
+        // One of few channels leaves a device in another number format than those before it.
+        let first = panels[0].clone();
+        Tensor::cat(panels.into_iter().map(|panel| in_format_of(panel, &first)).collect(), 1)
     }
 }

@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use kernels::{PackedPair, ScaledPair};
 
 use super::{Factor, Format, Stored, chain::Chain, stored::FLOATS};
-use crate::{Tensor, ops, tensor};
+use crate::{Tensor, in_format_of, ops, tensor};
 
 /// The most that the ranks of a pair come to; beyond it one product is no cheaper than several.
 const MOST_RANKS: usize = 1024;
@@ -95,8 +95,8 @@ impl<F> Pair<F> {
             return if first == 1.0 { inner } else { inner.mul_scalar(first) };
         }
         let shape = std::array::from_fn(|i| if i == 1 { self.scales.len() } else { 1 });
-        let device = inner.device();
-        inner * tensor::<D>(self.scales.clone(), shape, &device)
+        let scales = in_format_of(tensor::<D>(self.scales.clone(), shape, &inner.device()), &inner);
+        inner * scales
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     chain::{Chain, Counting},
     joined::Pair,
 };
-use crate::{Error, Tensor, ops};
+use crate::{Error, Tensor, in_format_of, ops};
 
 /// A weight of a layer: `y = W x + Σ strength · scale · up(mid(down x))`.
 ///
@@ -101,6 +101,6 @@ pub(super) fn add_rows<const D: usize>(y: Tensor<D>, dim: usize, rows: Range<usi
         return ops::add(y, part);
     }
     let place: [Range<usize>; D] = std::array::from_fn(|i| if i == dim { rows.clone() } else { 0..shape[i] });
-    let sum = y.clone().slice(place.clone()) + part;
+    let sum = y.clone().slice(place.clone()) + in_format_of(part, &y);
     y.slice_assign(place, sum)
 }

@@ -1,4 +1,4 @@
-use core_tensor::{Tensor, on_host, tensor};
+use core_tensor::{Tensor, in_f32, on_host, tensor};
 
 use crate::{Emphasis, Error};
 
@@ -63,7 +63,7 @@ pub fn weighted_together(rows: Vec<Row>, emphasis: Emphasis) -> Result<Vec<Tenso
         assert_eq!(weights.len(), tokens, "a weight for each token");
         let factors = weights.iter().map(|&weight| weight * scale).collect();
         let factors: Tensor<3> = tensor(factors, [1, tokens, 1], &states.device());
-        states * factors
+        in_f32(states) * factors
     };
     Ok(rows.into_iter().map(of_row).collect())
 }

@@ -1,5 +1,5 @@
 use core_tensor::{
-    Tensor, Weights,
+    Tensor, Weights, in_f32,
     layers::{Added, Conv2d, Downsample, GroupNorm},
     ops::Activation,
 };
@@ -43,7 +43,7 @@ impl Encoder {
         })
     }
 
-    /// `[b, 3, h, w]` to means and log-variances, `[b, 2 · channels, h / factor, w / factor]`.
+    /// `[b, 3, h, w]` to means and log-variances, `[b, 2 · channels, h / factor, w / factor]`, f32.
     pub(super) fn forward(&self, pixels: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error> {
         let h = inside.after_map(Site::layer(NETWORK, "conv_in"), self.conv_in.forward(pixels))?;
         let h = self
@@ -53,10 +53,12 @@ impl Encoder {
             .try_fold(h, |h, (i, level)| inside.after_map(Site::block(NETWORK, "down", i), level.forward(h)))?;
         let h = inside.after_map(Site::layer(NETWORK, "mid"), self.mid.forward(h))?;
         let moments = self.conv_out.forward_normed(&self.norm_out, Some(Activation::Silu), h, Added::default());
-        Ok(match &self.quant_conv {
+        let moments = match &self.quant_conv {
             Some(conv) => conv.forward(moments),
             None => moments,
-        })
+        };
+        // Many channels leave a device's convolution in the number format that it computes in.
+        Ok(in_f32(moments))
     }
 }
 

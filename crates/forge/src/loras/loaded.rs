@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -34,17 +37,22 @@ pub(crate) struct LoadedLora {
     /// Which state of the file it was read from.
     version: Version,
     dora: Dora,
-    /// What it is called in the parts.
+    /// By what prompts that were encoded under it are known.
     key: String,
+    /// What it is called in the parts: nothing else is, as one that leaves may still be there while the same file is put in anew.
+    name: String,
     adapter: Adapter,
     places: Vec<Arc<Adapted>>,
     /// Words that it brings, which prompts may name beside it.
     embeddings: Vec<Embedding>,
 }
 
+/// How many were put in so far.
+static PUT: AtomicU64 = AtomicU64::new(0);
+
 impl Drop for LoadedLora {
     fn drop(&mut self) {
-        self.places.iter().for_each(|place| place.take(&self.key));
+        self.places.iter().for_each(|place| place.take(&self.name));
     }
 }
 
@@ -119,9 +127,10 @@ impl LoraSet {
         let key = format!("{} {version:?} {dora:?}", path.display());
         let put: Vec<_> = targets.iter().enumerate().filter_map(|(at, t)| Some((at, places.get(&t.part)?))).collect();
         let places: Vec<_> = put.iter().map(|(_, place)| (*place).clone()).collect();
-        let put = |key: &str| put.iter().try_for_each(|(at, place)| place.put(key, fitted.branches(*at)));
-        put(&key).map_err(|error| {
-            places.iter().for_each(|place: &Arc<Adapted>| place.take(&key));
+        let name = format!("{key} {}", PUT.fetch_add(1, Ordering::Relaxed));
+        let put = put.iter().try_for_each(|(at, place)| place.put(&name, fitted.branches(*at)));
+        put.map_err(|error| {
+            places.iter().for_each(|place: &Arc<Adapted>| place.take(&name));
             load(error.into())
         })?;
         let lora = Arc::new(LoadedLora {
@@ -129,6 +138,7 @@ impl LoraSet {
             version,
             dora,
             key,
+            name,
             adapter: fitted.adapter,
             places,
             embeddings,
