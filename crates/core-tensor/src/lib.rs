@@ -18,7 +18,13 @@ mod cuda;
 mod cuda;
 mod device;
 mod error;
+mod finiteness;
 mod format;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod later;
+#[cfg(not(any(feature = "cuda", feature = "vulkan")))]
+#[path = "no_later.rs"]
+mod later;
 pub mod layers;
 mod mapped;
 pub mod ops;
@@ -41,12 +47,13 @@ use std::fmt::Debug;
 
 pub use bits::{Beside, BitForm, Field, Number, Part, PartNumber, Round, Runs, Scale, Shift, Steps, Table, Whole};
 pub use blocks::Blocks;
-use burn::tensor::{DType, TensorData};
-pub use burn::tensor::{Device, Tensor};
+use burn::tensor::TensorData;
+pub use burn::tensor::{DType, Device, Tensor};
 pub use device::{
     Listed, about, computes_by_itself, device, devices, free_memory, give_back_freed, keep_kernels_in, ready_again,
 };
 pub use error::{Error, PickleFault};
+pub use finiteness::Finiteness;
 pub use format::{BlockFormat, Format, IntegerForm, Product, Unpack};
 pub use kernels::{Compute, NORMAL_BLOCK};
 pub use mapped::Mapped;
@@ -85,17 +92,12 @@ impl Latent {
     }
 }
 
-/// Whether every value of a tensor is a number: neither NaN nor infinite.
-///
-/// It is found out where the values are: nothing is copied on the CPU, and one answer comes back from another device.
+/// Whether every value of a tensor is a number: neither NaN nor infinite. [`Finiteness`] is the same for who can wait.
 ///
 /// # Errors
 /// As [`on_host`].
 pub fn is_finite<const D: usize>(tensor: &Tensor<D>) -> Result<bool, Error> {
-    match cpu::is_finite(tensor) {
-        Some(known) => Ok(known),
-        None => answered(tensor, tensor.clone().is_finite().all().try_into_scalar()),
-    }
+    Finiteness::of(tensor).answer()
 }
 
 /// The same values in f32, in which latents and pictures are.

@@ -310,3 +310,57 @@ fn same_shape<const D: usize>(site: Site, expected: [usize; D], found: [usize; D
 fn changed(expected: &[usize], found: &[usize]) -> HookError {
     format!("a hook made {found:?} of {expected:?}").into()
 }
+
+#[cfg(test)]
+mod tests {
+    use core_tensor::{DType, Device, tensor};
+
+    use super::*;
+
+    /// Returns what it sees in another number format.
+    struct Halves;
+
+    impl Hooks for Halves {
+        fn after(&self, _: Site, _: Option<Call>, x: Tensor<3>) -> Result<Tensor<3>, HookError> {
+            Ok(halved(x))
+        }
+
+        fn join(&self, _: Site, _: Option<Call>, joined: [Tensor<4>; 2]) -> Result<[Tensor<4>; 2], HookError> {
+            Ok(joined.map(halved))
+        }
+
+        fn stand_in(
+            &self,
+            _: Site,
+            _: Option<Call>,
+            x: &Tensor<3>,
+            _: &dyn Fn() -> Tensor<3>,
+        ) -> Result<Option<Tensor<3>>, HookError> {
+            Ok(Some(halved(x.clone())))
+        }
+
+        fn attend(&self, _: Site, _: Option<Call>, [q, ..]: [&Tensor<4>; 3]) -> Result<Option<Tensor<4>>, HookError> {
+            Ok(Some(halved(q.clone())))
+        }
+    }
+
+    fn halved<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+        x.cast(DType::BF16)
+    }
+
+    #[test]
+    fn what_hooks_return_goes_on_in_the_number_format_that_the_layer_has_made() {
+        let inside = Inside::until(&Cancel::default()).with(Arc::new(Halves));
+        let at = Site::layer("unet", "out");
+        let map = || tensor(vec![1.5; 8], [1, 2, 2, 2], &Device::flex());
+        let rows = || map().reshape([1, 2, 4]);
+        let formats = [
+            inside.after(at, rows()).unwrap().dtype(),
+            inside.after_map(at, map()).unwrap().dtype(),
+            inside.stand_in(at, &rows(), &rows).unwrap().unwrap().dtype(),
+            inside.attend(at, [&map(), &map(), &map()]).unwrap().unwrap().dtype(),
+        ];
+        assert_eq!(formats, [rows().dtype(); 4]);
+        assert_eq!(inside.join(at, [map(), map()]).unwrap().map(|x| x.dtype()), [rows().dtype(); 2]);
+    }
+}

@@ -13,7 +13,7 @@ use crate::{
     methods,
     scripts::Scripts,
     start_pictures::{StartPictures, noised},
-    wrap::{Count, Finite, Mask, Watch, exact_steps, only_where},
+    wrap::{Count, Mask, exact_steps, only_where},
 };
 
 /// A pass of a job, and where it stands.
@@ -172,13 +172,13 @@ impl Prepared {
         }
     }
 
-    /// A model's answers as the steps of this pass get them: through the pass's own wraps, guided, watched and checked.
+    /// A model's answers as the steps of this pass get them: through the pass's own wraps, guided, and looked at by these.
     pub(crate) fn wrapped(
         &self,
         pass: &Pass,
         again: &Again,
         predicts: Option<Prediction>,
-        watch: &Watch,
+        looks: [&dyn Wrap; 2],
     ) -> Result<Box<dyn Denoiser>, Error> {
         let Self { space, sigmas, latent, clock, wraps, .. } = self;
         let around = Around { pass, space: *space, sigmas, shape: latent.0.dims(), clock, predicts, again };
@@ -189,7 +189,7 @@ impl Prepared {
         let guided =
             only_where(inside, clock, move |at| asking.guides(at), |inner| guidance(wraps).around(inner, &around))?;
         let mask = self.mask.iter().map(|mask| &**mask as &dyn Wrap);
-        let last: [&dyn Wrap; 3] = [watch, &Finite, &Count];
+        let last = looks.into_iter().chain([&Count as &dyn Wrap]);
         mask.chain(at(Place::Outside)).chain(last).try_fold(guided, wrap)
     }
 }

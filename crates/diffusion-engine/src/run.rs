@@ -19,7 +19,7 @@ use crate::{
     infotext, methods,
     models::{Current, Only},
     prepared::Prepared,
-    wrap::Watch,
+    wrap::{Finite, Watch},
 };
 
 /// Begins a run. It stops when `cancel` is asked to, and takes prompts that were encoded before from `encodings`.
@@ -67,6 +67,7 @@ pub struct Run {
     /// The model as the pass's steps call it, from when the words are encoded.
     denoiser: Option<Box<dyn Denoiser>>,
     watch: Watch,
+    finite: Finite,
     failed: bool,
     /// What the pictures are made with.
     made: Provenance,
@@ -83,7 +84,8 @@ impl std::fmt::Debug for Run {
 impl Iterator for Run {
     type Item = Result<Event, Error>;
 
-    /// Encodes the words of a pass, or takes one of its steps; `None` when there is none left, or after an error.
+    /// Encodes the words of a pass, or takes one of its steps; `None` when there is none left, or after an error. On a device other than the CPU
+    /// a step is asked for when its event comes; whether its values are numbers is told with the next one, and with the last step of a pass.
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
             return None;
@@ -110,7 +112,9 @@ impl Run {
         let (step, steps) = (self.at.done + 1, self.at.sigmas.steps());
         let latent = stepped.and_then(|latent| self.in_shape(latent));
         let latent = latent.map_err(|source| Error::Step { step, steps, source })?;
-        finite(Stage::Step(step), &latent.0)?;
+        self.finite.ask(step, &latent)?;
+        // Behind the last step there is nothing that a device could begin with.
+        self.finite.before(if step == steps { step + 1 } else { step }, steps)?;
         self.at.latent = self.at.completed(latent);
         self.at.done = step;
         Ok(Some(Event::Step(StepReport { step, steps, sigma, sigma_next })))
@@ -140,7 +144,7 @@ impl Run {
         let (models, current) = (self.models.clone(), self.current.clone());
         let next = refined_from.map(|from| Next { from, index, conditioning, models, current });
         let again = Again::of(Turns::of(conditioned, next));
-        self.denoiser = Some(self.at.wrapped(pass, &again, model.predicts(pass), &self.watch)?);
+        self.denoiser = Some(self.at.wrapped(pass, &again, model.predicts(pass), [&self.watch, &self.finite])?);
         self.at.under = under;
         Ok(Event::Encoded { cut })
     }
@@ -334,6 +338,7 @@ impl Run {
             at,
             denoiser: None,
             watch: Watch::default(),
+            finite: Finite::default(),
             failed: false,
             made,
             pixels,
