@@ -205,9 +205,10 @@ impl Transformer {
         // The one may have so few tokens that it leaves its layer in another number format; hooks compare what comes of the picture's.
         let img = self.taken_in(img, control)?;
         let txt = in_format_of(self.txt_in.forward(txt), &img);
-        let mut vec = ops::add(self.time_in.forward(self.sinusoid(timestep)), self.vector_in.forward(vec));
+        let vec = self.vector_in.forward(vec);
+        let mut vec = in_format_of(self.time_in.forward(self.sinusoid(timestep)), &vec) + vec;
         if let Some(guidance_in) = &self.guidance_in {
-            vec = ops::add(vec, guidance_in.forward(self.sinusoid(guidance)));
+            vec = in_format_of(guidance_in.forward(self.sinusoid(guidance)), &vec) + vec;
         }
         // Every modulation is made of it, activated.
         let vec = ops::silu(vec.expand([b, self.dimensions.hidden]));

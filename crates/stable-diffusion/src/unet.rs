@@ -4,7 +4,7 @@
 //! generative-models.
 
 use core_tensor::{
-    Blocks, Device, Tensor, Weights,
+    Blocks, Device, Tensor, Weights, in_format_of,
     layers::{Added, Conv2d, GroupNorm, Linear},
     ops::{self, Activation},
     tensor,
@@ -97,7 +97,8 @@ impl Unet {
         assert_eq!(x.dims()[1], self.dimensions.in_channels, "channels of a UNet's input");
         let mut emb = self.time_embed.forward(self.sinusoid(timestep));
         if let Some(label_emb) = &self.label_emb {
-            emb = ops::add(emb, label_emb.forward(y.expect("the caller gives a vector to a UNet that takes one")));
+            let y = label_emb.forward(y.expect("the caller gives a vector to a UNet that takes one"));
+            emb = in_format_of(emb, &y) + y;
         }
         let given = Given { emb: &ops::silu(emb), context: &context, inside };
 
