@@ -182,7 +182,7 @@ pub struct PartBytes {
 impl PartBytes {
     /// Of a part that may be loaded either way.
     pub fn either(part: &Part) -> Self {
-        let Footprint { unpacked: weights, mapped, passing, unpacking } = part.bytes();
+        let Footprint { unpacked: weights, mapped, passing, unpacking, .. } = part.bytes();
         // What is unpacked is of what is held and of what passes.
         let [unpacked, mapped] = [weights, mapped].map(|bytes| bytes.saturating_add(unpacking));
         Self { key: part.key().to_owned(), unpacked, mapped, passing, in_file: false, weights }
@@ -190,7 +190,7 @@ impl PartBytes {
 
     /// Of a part that always stays in its file.
     pub fn mapped(part: &Part) -> Self {
-        let Footprint { unpacked: weights, mapped, passing, unpacking } = part.bytes();
+        let Footprint { unpacked: weights, mapped, passing, unpacking, .. } = part.bytes();
         let passing = passing.saturating_add(unpacking);
         Self { key: part.key().to_owned(), unpacked: mapped, mapped, passing, in_file: true, weights }
     }
