@@ -5,14 +5,16 @@ use crate::{Bytes, Error};
 pub struct Part {
     /// What it is called in a report.
     pub name: String,
-    /// What it takes when it is unpacked.
+    /// What it takes when all of it is in memory: unpacked, but for what is computed with as it is stored.
     pub unpacked: Bytes,
     /// What it takes when as much of it as possible stays in its file.
     pub mapped: Bytes,
     /// Whether most of it stays in its file in any case.
     pub in_file: bool,
-    /// What all of its parameters would take if they were unpacked; nothing for what has none.
+    /// What all of its parameters would take in memory; nothing for what has none.
     pub weights: Bytes,
+    /// What of that would be held as it is stored.
+    pub as_stored: Bytes,
     /// Whether some of it can be unpacked and the rest left in its file, to the byte as far as a plan goes.
     pub in_shares: bool,
 }
@@ -31,7 +33,9 @@ pub enum Share {
 impl Part {
     /// What takes the same in any case.
     pub fn fixed(name: impl Into<String>, bytes: Bytes) -> Self {
-        Self { name: name.into(), unpacked: bytes, mapped: bytes, in_file: false, weights: Bytes(0), in_shares: false }
+        let (weights, as_stored) = (Bytes(0), Bytes(0));
+        let (in_file, in_shares) = (false, false);
+        Self { name: name.into(), unpacked: bytes, mapped: bytes, in_file, weights, as_stored, in_shares }
     }
 
     /// What it takes where so much of it is unpacked.
