@@ -27,6 +27,7 @@ use crate::{
     loras::{LoadedLora, LoraSet},
     model_files::only_file,
     preview_decoder::{decoding_bytes, preview_decoder},
+    process,
 };
 
 /// The files of a model, looked at by their headers: nothing is wrong with them, and nothing is loaded yet.
@@ -258,11 +259,18 @@ impl Opened {
         self.files.give_back();
     }
 
+    /// Has the allocator keep no more for later than a job leaves of the ceiling, by the plan of all models that are there for it. What it
+    /// keeps is none of a device's memory.
+    pub(crate) fn limit_kept(&self, told: &Plan) {
+        process::limit_kept(if self.own_memory().is_some() {
+            Bytes(u64::MAX)
+        } else {
+            told.left_of(self.ceiling.bytes)
+        });
+    }
+
     /// Loads the model as a plan says. The LoRAs that are in the loaded one are in it too.
     pub(crate) fn load(&self, plan: &Plan) -> Result<Arc<dyn Model>> {
-        // What the allocator keeps for later is memory too, but none of a device's own.
-        let left = if self.own_memory().is_some() { u64::MAX } else { self.ceiling.bytes.0 - plan.total().0 };
-        kernels::HugePages::limit(usize::try_from(left).unwrap_or(usize::MAX));
         let model = self.model.load(&self.placement(plan)).map_err(|error| in_its_file(error, &self.paths))?;
         // What single tensors gave back was read again in part with their neighbours.
         self.give_back();

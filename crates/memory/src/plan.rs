@@ -106,10 +106,10 @@ impl Plan {
             *share = Share::Nothing;
             last = Some(place);
         }
-        let left = ceiling.0 - plan.total().0;
-        let last = last.and_then(|place| plan.parts.get_mut(place)).filter(|(part, _)| part.in_shares && left > 0);
+        let left = plan.left_of(ceiling);
+        let last = last.and_then(|place| plan.parts.get_mut(place)).filter(|(part, _)| part.in_shares && left.0 > 0);
         if let Some((_, share)) = last {
-            *share = Share::UpTo(Bytes(left));
+            *share = Share::UpTo(left);
         }
         Ok(plan)
     }
@@ -117,6 +117,11 @@ impl Plan {
     /// The most that the run holds: all parts, and the largest of the stages.
     pub fn total(&self) -> Bytes {
         sum([self.resident(), self.largest().map_or(Bytes(0), Stage::total)])
+    }
+
+    /// What the run never holds of so many bytes.
+    pub fn left_of(&self, ceiling: Bytes) -> Bytes {
+        Bytes(ceiling.0.saturating_sub(self.total().0))
     }
 
     /// What the run holds at the peak of a stage; nothing for a stage that it has not.
