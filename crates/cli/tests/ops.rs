@@ -14,7 +14,7 @@ const START: &str = "<!-- formats -->\n";
 const END: &str = "<!-- end of the formats -->";
 
 fn table() -> String {
-    let head = "| format | bits | linear, CPU | as integers | elsewhere | embedding | conv2d, CPU | elsewhere | parameter | `forge convert` |\n\
+    let head = "| format | bits | linear, CPU | as integers | on a card | embedding | conv2d, CPU | on a card | parameter | `forge convert` |\n\
         |---|---|---|---|---|---|---|---|---|---|\n";
     let row = |format| {
         let of = |operator, place| how(format, operator, place).name();
@@ -59,6 +59,27 @@ fn every_format_is_listed_once_for_people_and_for_programs() {
         let lines = text.lines().filter(|line| line.split_whitespace().next() == Some(format.name()));
         assert_eq!((lines.count(), told["format"].as_str()), (1, Some(format.name())), "{format}");
         assert!(told["cpu"]["linear"].is_string() && told["other"]["conv2d"].is_string(), "{told}");
+        assert_eq!(told["integers"], format.integers().is_some(), "{format}");
         assert!(told["measured"].is_null());
+    }
+}
+
+#[test]
+fn the_printed_table_says_what_the_docs_do_and_fits_a_terminal() {
+    let text = Tiny::quick().forge(&["ops"]).done().out;
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    // every word of a row, in order
+    for row in table().lines().skip(2) {
+        let cells = row.replace("writes it", "writes");
+        let cells: Vec<_> = cells.split('|').flat_map(str::split_whitespace).collect();
+        let is_row = |line: &str| line.split_whitespace().eq(cells.iter().copied());
+        assert!(text.lines().any(is_row), "{row}");
+    }
+    // and no word of the table is left without a legend
+    for word in ["panels", "integers", "as packed", "rows", "f32", "writes"] {
+        let has = |line: &str| line.strip_prefix(word).is_some_and(|rest| rest.starts_with("  "));
+        assert!(text.lines().any(has), "{word}");
     }
 }

@@ -13,7 +13,10 @@ use crate::{
     in_f32,
     layers::{Conv2d, Linear},
     on_host,
-    ops::suite::{self, Difference, dtype_on, numbers, share},
+    ops::{
+        dtype_on,
+        suite::{self, Difference, numbers, share},
+    },
     tensor,
     weights::Memory,
 };

@@ -159,6 +159,16 @@ impl Home {
     }
 }
 
+/// The number format of a model's tensors on a device, where products are computed in `compute`.
+pub(crate) fn dtype_on(device: &Device, compute: Compute) -> DType {
+    match compute {
+        Compute::F32 | Compute::Integers => DType::F32,
+        // The CPU's tensors are f32 whatever its products are.
+        Compute::Bf16 if crate::cpu::is(device) => DType::F32,
+        Compute::Bf16 => DType::BF16,
+    }
+}
+
 /// Calls an operation of the body that `x` belongs to.
 macro_rules! at_home_of {
     ($x:expr, $operation:ident($($argument:expr),*)) => {

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::{
-    bits::{Beside, BitForm, Round, Runs},
+    bits::{BitForm, Round, Runs},
     format::Format,
 };
 
@@ -75,16 +75,6 @@ impl Packing {
         (self.reading.table_words() + self.block_words() + scales) * size_of::<u32>()
     }
 
-    /// The same where nothing is known but the format: with as many scales as are usual.
-    pub(crate) fn usual_bytes(&self) -> usize {
-        let runs = match self.reading.form.beside {
-            Beside::Nothing => return self.bytes(),
-            Beside::Rows => self.shape[1],
-            Beside::Each(weights) => weights,
-        };
-        self.scaled(Runs { weights: runs, round: Round::No }).unwrap_or(*self).bytes()
-    }
-
     /// Writes blocks and scales to as many bytes as they take.
     pub(crate) fn write<'b>(&self, blocks: impl Iterator<Item = &'b [u8]>, scales: &[f32], to: &mut [u8]) {
         let (tables, rest) = to.split_at_mut(self.reading.table_words() * size_of::<u32>());
@@ -134,7 +124,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{BlockFormat, Field, Number, Scale, Scaling, Shift, Steps, Stored, Table, Unpack, Whole};
+    use crate::{Beside, BlockFormat, Field, Number, Scale, Scaling, Shift, Steps, Stored, Table, Unpack, Whole};
 
     const FOURS: Format = Format(&Fours { bytes: 1 });
 
@@ -219,7 +209,6 @@ mod tests {
         assert_eq!(rest[..24], blocks);
         let scales: Vec<f32> = rest[24..].as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
         assert_eq!(scales, [48.0, 56.0, 64.0, 72.0, 16.0, 24.0]);
-        assert_eq!(Packing::of(FOURS, [3, 16]).unwrap().usual_bytes(), bytes.len());
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod work;
 use std::sync::Arc;
 
 use core_tensor::Footprint;
+use memory::Bytes;
 
 use crate::{Card, Catalog, Error, Job, Key, Method, Model};
 
@@ -163,42 +164,100 @@ pub trait OpenedModel: Send + Sync {
 }
 
 /// What a part takes of memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PartBytes {
-    /// Its [`Role::key`].
-    pub key: String,
-    /// Where all of it is unpacked.
-    pub unpacked: u64,
-    /// Where what is multiplied with stays in its file. The same number as `unpacked` says that the family leaves no choice.
-    pub mapped: u64,
-    /// What is brought to a device at a time of what stays in its file.
-    pub passing: u64,
-    /// Whether what is multiplied with stays in its file in any case.
-    pub in_file: bool,
-    /// What all of its parameters would take if they were unpacked.
-    pub weights: u64,
+    /// What a plan counts from the beginning to the end, by the part's [`Role::key`]. Room for what passes through a device's memory is
+    /// in it, as that is there until the model goes.
+    pub part: memory::Part,
+    /// What of it may be unpacked or left in its file.
+    pub either: u64,
+    /// What a device unpacks at a time beside that, while it computes with the part.
+    pub unpacking: u64,
 }
 
 impl PartBytes {
     /// Of a part that may be loaded either way.
     pub fn either(part: &Part) -> Self {
-        let Footprint { unpacked: weights, mapped, passing, unpacking } = part.bytes();
-        // What is unpacked is of what is held and of what passes.
-        let [unpacked, mapped] = [weights, mapped].map(|bytes| bytes.saturating_add(unpacking));
-        Self { key: part.key().to_owned(), unpacked, mapped, passing, in_file: false, weights }
+        let Footprint { unpacked: weights, mapped: fixed, passing, unpacking, .. } = part.bytes();
+        // What is unpacked at a time is of what is held and of what passes.
+        let unpacked = weights.saturating_add(unpacking);
+        let mapped = unpacked.min(fixed.saturating_add(passing).saturating_add(unpacking));
+        // What a device does not hold is brought there in every step. On the CPU it is read where the system keeps it, with the very memory
+        // that a share would take.
+        let in_shares = passing > 0 && unpacked != mapped;
+        let part = memory::Part { mapped: Bytes(mapped), in_shares, ..held(part, unpacked) };
+        Self { part, either: weights.saturating_sub(fixed), unpacking: 0 }
     }
 
     /// Of a part that always stays in its file.
     pub fn mapped(part: &Part) -> Self {
-        let Footprint { unpacked: weights, mapped, passing, unpacking } = part.bytes();
-        let passing = passing.saturating_add(unpacking);
-        Self { key: part.key().to_owned(), unpacked: mapped, mapped, passing, in_file: true, weights }
+        let Footprint { mapped, passing, unpacking, .. } = part.bytes();
+        let part = memory::Part { in_file: true, ..held(part, mapped.saturating_add(passing)) };
+        Self { part, either: 0, unpacking }
     }
 
     /// Of a part that is always unpacked.
     pub fn unpacked(part: &Part) -> Self {
         let Footprint { unpacked: weights, unpacking, .. } = part.bytes();
-        let unpacked = weights.saturating_add(unpacking);
-        Self { key: part.key().to_owned(), unpacked, mapped: unpacked, passing: 0, in_file: false, weights }
+        Self { part: held(part, weights.saturating_add(unpacking)), either: 0, unpacking: 0 }
+    }
+}
+
+/// A part that takes so many bytes in any case.
+fn held(part: &Part, bytes: u64) -> memory::Part {
+    let Footprint { unpacked, as_stored, .. } = part.bytes();
+    let [weights, as_stored] = [unpacked, as_stored].map(Bytes);
+    memory::Part { weights, as_stored, ..memory::Part::fixed(part.key(), Bytes(bytes)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use core_tensor::Memory;
+    use memory::{Plan, Share, Stage};
+
+    use super::*;
+
+    fn part(key: &str, bytes: Footprint) -> Part {
+        Part::of(key, "", Arc::new(Memory::of::<&str>([])), "").takes(bytes)
+    }
+
+    #[test]
+    fn what_passes_of_every_part_is_held_in_every_stage() {
+        // given a card through whose memory two text encoders pass, and a transformer where it has no room
+        let of = |unpacked, mapped, passing, unpacking| Footprint {
+            unpacked,
+            mapped,
+            passing,
+            unpacking,
+            ..Footprint::default()
+        };
+        let transformer = part("transformer", of(1000, 10, 60, 7));
+        let parts = [
+            PartBytes::either(&transformer),
+            PartBytes::mapped(&part("t5", of(500, 4, 30, 5))),
+            PartBytes::mapped(&part("clip", of(100, 2, 12, 3))),
+            PartBytes::unpacked(&part("vae", of(80, 80, 0, 0))),
+        ];
+        assert_eq!(parts.each_ref().map(|part| part.unpacking), [0, 5, 3, 0]);
+        assert_eq!(parts.each_ref().map(|part| part.either), [990, 0, 0, 0]);
+        let stage = |name: &str| Stage { name: name.to_owned(), holds: Vec::new() };
+        let under = |ceiling| {
+            let parts = parts.iter().map(|bytes| bytes.part.clone()).collect();
+            Plan::under(Bytes(ceiling), parts, vec![stage(work::ENCODE), stage(work::SAMPLE)]).unwrap()
+        };
+        // then room for them is held while something else works
+        let others = 4 + 30 + 2 + 12 + 80;
+        assert_eq!(under(10_000).at(work::SAMPLE), Some(Bytes(1000 + 7 + others)));
+        // and beside a transformer that passes too
+        let least = 10 + 60 + 7 + others;
+        let plan = under(least + 1);
+        assert_eq!((plan.unpacks("transformer"), plan.total()), (Share::UpTo(Bytes(1)), Bytes(least + 1)));
+    }
+
+    #[test]
+    fn a_part_of_which_as_much_passes_as_there_is_leaves_no_choice() {
+        let bytes = Footprint { unpacked: 100, mapped: 10, passing: 270, ..Footprint::default() };
+        let PartBytes { part: planned, .. } = PartBytes::either(&part("unet", bytes));
+        assert!(!planned.has_a_choice() && planned.unpacked == Bytes(100));
     }
 }

@@ -36,7 +36,8 @@ fn a_model_is_opened_by_its_headers_and_loaded_as_it_is_placed() {
     let card = opened.card().clone();
     assert_eq!((&*card.name, card.channels, card.factor, card.size_multiple), ("tiny", 16, 8, 16));
     // the transformer may stay in its file, the encoders do, and the autoencoder does not
-    let bytes: Vec<_> = opened.bytes().into_iter().map(|part| (part.key, part.unpacked, part.mapped)).collect();
+    let bytes: Vec<_> =
+        opened.bytes().into_iter().map(|bytes| (bytes.part.name, bytes.part.unpacked.0, bytes.part.mapped.0)).collect();
     let expected = [("transformer", 7, 3), ("t5", 3, 3), ("clip", 3, 3), ("vae", 7, 7)];
     assert_eq!(bytes, expected.map(|(key, unpacked, mapped)| (key.to_owned(), unpacked, mapped)));
     assert!(opened.work(&job(32)).most() < opened.work(&job(64)).most());

@@ -135,8 +135,7 @@ impl Enlarger {
     /// The tiles of a pass over a picture of this height and width, on its way to that.
     fn tiles(&self, from: [usize; 2], target: [usize; 2]) -> Result<Tiles> {
         let (tiles, plan) = self.planned(from, target)?;
-        // What the allocator keeps for later is memory too.
-        kernels::HugePages::limit(usize::try_from(self.ceiling.bytes.0 - plan.total().0).unwrap_or(usize::MAX));
+        process::limit_kept(plan.left_of(self.ceiling.bytes));
         Ok(tiles)
     }
 

@@ -11,7 +11,7 @@ use std::{
 use core_tensor::{Compute, Place, Residency};
 use diffusion_engine::{
     Error as RunError, Family, Job, Model, OpenedModel, TinyAutoencoder,
-    family::{Duty, PartBytes, Parts, Placement, Work, work},
+    family::{Duty, Parts, Placement, Work, work},
 };
 use lora::{Adapted, Dora, Target};
 use memory::{Bytes, Held, Part, Plan, Share, Stage};
@@ -27,6 +27,7 @@ use crate::{
     loras::{LoadedLora, LoraSet},
     model_files::only_file,
     preview_decoder::{decoding_bytes, preview_decoder},
+    process,
 };
 
 /// The files of a model, looked at by their headers: nothing is wrong with them, and nothing is loaded yet.
@@ -185,22 +186,12 @@ impl Opened {
     /// What of a job is this model's, where its LoRAs have so many bytes and networks between its passes take so many, beside what the
     /// whole job and its process hold.
     pub(crate) fn plan(&self, job: &Job, loras: u64, enlarging: Bytes, shared: &[Part]) -> Result<Plan> {
-        let has_own_memory = self.own_memory().is_some();
-        let part = |PartBytes { key, unpacked, mapped, passing, in_file, weights }| {
-            // Where there is a choice, what is not unpacked passes in every step.
-            let mapped = unpacked.min(mapped.saturating_add(passing));
-            let [unpacked, mapped, weights] = [unpacked, mapped, weights].map(Bytes);
-            // What a device does not hold is brought there in every step. On the CPU it is read where the system keeps it, with the very
-            // memory that a share would take.
-            let in_shares = has_own_memory && unpacked != mapped;
-            Part { name: key, unpacked, mapped, in_file, weights, in_shares }
-        };
         let parts = self.model.bytes();
-        // What always stays in its file passes while prompts are encoded.
-        let passing = parts.iter().filter(|part| part.in_file).map(|part| part.passing).max().unwrap_or(0);
+        // Text encoders work in turn.
+        let unpacking = parts.iter().map(|part| part.unpacking).max().unwrap_or(0);
         let Work { kept, mut stages } = self.model.work(job);
-        if passing > 0 {
-            let held = Held { name: "a matrix".to_owned(), bytes: Bytes(passing) };
+        if unpacking > 0 {
+            let held = Held { name: "a matrix".to_owned(), bytes: Bytes(unpacking) };
             let encode = |stage: &&mut Stage| [work::ENCODE, work::ENLARGE].contains(&&*stage.name);
             stages.iter_mut().filter(encode).for_each(|stage| stage.holds.push(held.clone()));
         }
@@ -231,7 +222,7 @@ impl Opened {
         // As they are stored and as they are multiplied with, in up to twice as much.
         let loras = Bytes(loras.saturating_mul(2));
         let loras = (loras.0 > 0).then(|| Part::fixed(LORAS, loras));
-        let parts = parts.into_iter().map(part).chain(loras).chain(kept).chain(shared.iter().cloned());
+        let parts = parts.into_iter().map(|bytes| bytes.part).chain(loras).chain(kept).chain(shared.iter().cloned());
         Ok(Plan::under(self.ceiling.bytes, parts.collect(), stages)?)
     }
 
@@ -247,7 +238,7 @@ impl Opened {
     pub(crate) fn placement(&self, plan: &Plan) -> Placement {
         // What a part takes that is not unpacked has what passes with it in the plan.
         let choices: BTreeMap<_, _> =
-            self.model.bytes().into_iter().map(|part| (part.key, part.unpacked.saturating_sub(part.mapped))).collect();
+            self.model.bytes().into_iter().map(|bytes| (bytes.part.name, bytes.either)).collect();
         let unpacked = plan.parts.iter().filter(|(part, _)| part.has_a_choice()).map(|(part, share)| {
             let residency = match *share {
                 Share::All => Residency::Unpacked,
@@ -268,11 +259,18 @@ impl Opened {
         self.files.give_back();
     }
 
+    /// Has the allocator keep no more for later than a job leaves of the ceiling, by the plan of all models that are there for it. What it
+    /// keeps is none of a device's memory.
+    pub(crate) fn limit_kept(&self, told: &Plan) {
+        process::limit_kept(if self.own_memory().is_some() {
+            Bytes(u64::MAX)
+        } else {
+            told.left_of(self.ceiling.bytes)
+        });
+    }
+
     /// Loads the model as a plan says. The LoRAs that are in the loaded one are in it too.
     pub(crate) fn load(&self, plan: &Plan) -> Result<Arc<dyn Model>> {
-        // What the allocator keeps for later is memory too, but none of a device's own.
-        let left = if self.own_memory().is_some() { u64::MAX } else { self.ceiling.bytes.0 - plan.total().0 };
-        kernels::HugePages::limit(usize::try_from(left).unwrap_or(usize::MAX));
         let model = self.model.load(&self.placement(plan)).map_err(|error| in_its_file(error, &self.paths))?;
         // What single tensors gave back was read again in part with their neighbours.
         self.give_back();

@@ -25,6 +25,11 @@ pub(crate) fn parts(threads: &Threads) -> [Part; 2] {
     [Part::fixed(process, Bytes(PROCESS)), Part::fixed(of_threads, Bytes(bytes))]
 }
 
+/// Has the allocator keep no more than so much of what is freed: that is memory too.
+pub(crate) fn limit_kept(most: Bytes) {
+    kernels::HugePages::limit(usize::try_from(most.0).unwrap_or(usize::MAX));
+}
+
 /// Tells what a run holds of memory beside what its plan says.
 #[derive(Clone, Debug)]
 pub struct MemoryWatch {

@@ -5,14 +5,16 @@ use crate::{Bytes, Error};
 pub struct Part {
     /// What it is called in a report.
     pub name: String,
-    /// What it takes when it is unpacked.
+    /// What it takes when all of it is in memory: unpacked, but for what is computed with as it is stored.
     pub unpacked: Bytes,
     /// What it takes when as much of it as possible stays in its file.
     pub mapped: Bytes,
     /// Whether most of it stays in its file in any case.
     pub in_file: bool,
-    /// What all of its parameters would take if they were unpacked; nothing for what has none.
+    /// What all of its parameters would take in memory; nothing for what has none.
     pub weights: Bytes,
+    /// What of that would be held as it is stored.
+    pub as_stored: Bytes,
     /// Whether some of it can be unpacked and the rest left in its file, to the byte as far as a plan goes.
     pub in_shares: bool,
 }
@@ -31,7 +33,9 @@ pub enum Share {
 impl Part {
     /// What takes the same in any case.
     pub fn fixed(name: impl Into<String>, bytes: Bytes) -> Self {
-        Self { name: name.into(), unpacked: bytes, mapped: bytes, in_file: false, weights: Bytes(0), in_shares: false }
+        let (weights, as_stored) = (Bytes(0), Bytes(0));
+        let (in_file, in_shares) = (false, false);
+        Self { name: name.into(), unpacked: bytes, mapped: bytes, in_file, weights, as_stored, in_shares }
     }
 
     /// What it takes where so much of it is unpacked.
@@ -102,10 +106,10 @@ impl Plan {
             *share = Share::Nothing;
             last = Some(place);
         }
-        let left = ceiling.0 - plan.total().0;
-        let last = last.and_then(|place| plan.parts.get_mut(place)).filter(|(part, _)| part.in_shares && left > 0);
+        let left = plan.left_of(ceiling);
+        let last = last.and_then(|place| plan.parts.get_mut(place)).filter(|(part, _)| part.in_shares && left.0 > 0);
         if let Some((_, share)) = last {
-            *share = Share::UpTo(Bytes(left));
+            *share = Share::UpTo(left);
         }
         Ok(plan)
     }
@@ -113,6 +117,11 @@ impl Plan {
     /// The most that the run holds: all parts, and the largest of the stages.
     pub fn total(&self) -> Bytes {
         sum([self.resident(), self.largest().map_or(Bytes(0), Stage::total)])
+    }
+
+    /// What the run never holds of so many bytes.
+    pub fn left_of(&self, ceiling: Bytes) -> Bytes {
+        Bytes(ceiling.0.saturating_sub(self.total().0))
     }
 
     /// What the run holds at the peak of a stage; nothing for a stage that it has not.

@@ -100,7 +100,8 @@ fn a_tiny_model_is_of_the_edition_that_its_tensors_say() {
         let opened = StableDiffusionFamily.open(parts(case)).unwrap();
         assert_eq!(opened.card().name, case);
         // the UNet may stay in its file, the encoders do, and the autoencoder does not
-        let bytes: Vec<_> = opened.bytes().into_iter().map(|part| (part.unpacked, part.mapped)).collect();
+        let bytes: Vec<_> =
+            opened.bytes().into_iter().map(|bytes| (bytes.part.unpacked.0, bytes.part.mapped.0)).collect();
         assert_eq!((bytes.first(), bytes.last()), (Some(&(7, 3)), Some(&(7, 7))), "{case}");
         assert!(bytes[1..bytes.len() - 1].iter().all(|bytes| *bytes == (3, 3)), "{case}");
         assert_eq!(bytes.len(), if case == "sd-xl" { 4 } else { 3 }, "{case}");

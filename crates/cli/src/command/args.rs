@@ -317,7 +317,8 @@ pub(super) struct ConvertArgs {
 
 #[derive(ClapArgs, Debug)]
 pub(super) struct OpsArgs {
-    /// Measure how fast this machine multiplies matrices of each format, and how far products are off
+    /// Print instead how fast this machine multiplies matrices of each format, and how far products
+    /// are off
     #[arg(long)]
     pub measure: bool,
     /// Print JSON

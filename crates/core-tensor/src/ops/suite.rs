@@ -9,7 +9,7 @@ use burn::tensor::DType;
 
 #[cfg(feature = "cuda")]
 use super::Cuda;
-use super::{Activation, Bias, Composed, Cpu, Cube, Home, Mask, Ops, Rope, Scores};
+use super::{Activation, Bias, Composed, Cpu, Cube, Home, Mask, Ops, Rope, Scores, dtype_on};
 use crate::{Compute, Device, Error, Tensor, tensor};
 
 /// Where a body is held against the composition.
@@ -69,16 +69,6 @@ pub fn of_device(device: &Device, compute: Compute) -> Result<Vec<Difference>, E
         #[cfg(feature = "cuda")]
         Home::Cuda => differences::<Cuda>(&setting),
         Home::Composed => differences::<Composed>(&setting),
-    }
-}
-
-/// The number format of a model's tensors on a device, where products are computed in `compute`.
-pub(crate) fn dtype_on(device: &Device, compute: Compute) -> DType {
-    match compute {
-        Compute::F32 | Compute::Integers => DType::F32,
-        // The CPU's tensors are f32 whatever its products are.
-        Compute::Bf16 if crate::cpu::is(device) => DType::F32,
-        Compute::Bf16 => DType::BF16,
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use kernels::{Compute, PackedConv, PackedMatrix, Values};
 
-use super::Format;
+use super::{Format, Stored};
 use crate::{Device, cpu, cuda, packing::Packing};
 
 /// Where layers are held, and the number format that they are multiplied in.
@@ -26,8 +26,10 @@ impl Place {
 /// What layers hold of memory, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
-    /// Where all of it is unpacked.
+    /// Where all of it is in memory: unpacked, but for what is multiplied as it is stored.
     pub unpacked: u64,
+    /// What of that is held as it is stored.
+    pub as_stored: u64,
     /// Where what inputs are multiplied with stays in its file.
     pub mapped: u64,
     /// What is brought to a device at a time of what stays in its file: room for the largest of it three times, as the next are brought
@@ -52,19 +54,25 @@ impl Footprint {
         Self { unpacked: bytes, passing, ..Self::default() }
     }
 
-    /// Of a matrix `[d_out, d_in]`.
-    pub(super) fn of_matrix(format: Format, at: Place, shape: [usize; 2]) -> Self {
-        let unpacking = match at {
-            Place::Device(compute) if Packing::of(format, shape).is_some() => product(width(compute), &shape),
-            Place::Cpu(_) | Place::Device(_) => 0,
-        };
-        Self { unpacking, ..Self::either(matrix(format, at, shape), at) }
+    /// Of a matrix `[d_out, d_in]` of a format. `stored` is the matrix itself, where more than its format says how it is held.
+    pub(super) fn of_matrix(format: Format, at: Place, shape: [usize; 2], stored: Option<&Stored>) -> Self {
+        let [d_out, d_in] = shape;
+        match (bytes_as_stored(format, at, shape, stored), at) {
+            (Some(bytes), Place::Cpu(_)) => Self { as_stored: bytes, ..Self::either(bytes, at) },
+            (Some(bytes), Place::Device(compute)) => {
+                let unpacking = product(width(compute), &shape);
+                Self { as_stored: bytes, unpacking, ..Self::either(bytes, at) }
+            }
+            (None, Place::Cpu(compute)) => Self::either(Tile::of_matrix(compute, format).times(d_out, d_in, 1), at),
+            (None, Place::Device(compute)) => Self::either(product(width(compute), &shape), at),
+        }
     }
 
     /// Of both, which pass through the same memory of a device.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
             unpacked: self.unpacked.saturating_add(other.unpacked),
+            as_stored: self.as_stored.saturating_add(other.as_stored),
             mapped: self.mapped.saturating_add(other.mapped),
             passing: self.passing.max(other.passing),
             unpacking: self.unpacking.max(other.unpacking),
@@ -85,18 +93,18 @@ pub(super) fn floats(shape: &[usize]) -> u64 {
     product(4, shape)
 }
 
-/// Bytes of a matrix `[d_out, d_in]`.
-pub(super) fn matrix(format: Format, at: Place, [d_out, d_in]: [usize; 2]) -> u64 {
+/// Bytes of a matrix that is held as it is stored; `None` where it is unpacked.
+fn bytes_as_stored(format: Format, at: Place, shape: [usize; 2], stored: Option<&Stored>) -> Option<u64> {
     match at {
-        // They are multiplied as they are stored.
-        Place::Cpu(Compute::Integers) if format.integers_in_rows_of(d_in).is_some() => {
-            format.size_of(&[d_out, d_in]).unwrap_or(u64::MAX)
+        Place::Cpu(Compute::F32 | Compute::Bf16) => None,
+        Place::Cpu(Compute::Integers) => {
+            let form = stored.map_or_else(|| format.integers_in_rows_of(shape[1]), Stored::integers);
+            form.map(|_| format.size_of(&shape).unwrap_or(u64::MAX))
         }
-        Place::Cpu(compute) => Tile::of_matrix(compute, format).times(d_out, d_in, 1),
-        Place::Device(compute) => match Packing::of(format, [d_out, d_in]) {
-            Some(packing) => packing.usual_bytes() as u64,
-            None => product(width(compute), &[d_out, d_in]),
-        },
+        Place::Device(_) => {
+            let packing = stored.map_or_else(|| Packing::of(format, shape), Stored::packing);
+            packing.map(|packing| packing.bytes() as u64)
+        }
     }
 }
 
@@ -166,9 +174,12 @@ fn product(each: u64, shape: &[usize]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
-        Layout, Residency, Stored, Weights,
+        Beside, BitForm, BlockFormat, Field, Layout, Number, Residency, Round, Runs, Scale, Scaling, Shift, Steps,
+        Stored, Table, Unpack, Weights, Whole,
         weights::{Matrix, Parameters, tests::Memory},
     };
 
@@ -191,7 +202,7 @@ mod tests {
             })
         };
         let at = Place::Cpu(Compute::F32);
-        let [whole, part] = [640, 160].map(|rows| super::matrix(Format::F32, at, [rows, 64]));
+        let [whole, part] = [640, 160].map(|rows| Footprint::of_matrix(Format::F32, at, [rows, 64], None).unpacked);
         let filter = super::convolution(at, [8, 8, 3]);
         let all = 3 * whole + filter;
         let held = |bytes: u64| {
@@ -207,6 +218,81 @@ mod tests {
         assert_eq!(held(whole + filter), [true, false, true, true, true]);
         assert_eq!(held(whole + filter + part), [true, false, true, true, false]);
         assert_eq!(held(all), [false; 5]);
+    }
+
+    /// Two weights of a byte, of which as a rule eight have a scale in common.
+    struct Fours;
+
+    impl BlockFormat for Fours {
+        fn name(&self) -> &'static str {
+            "FOURS"
+        }
+
+        fn weights(&self) -> usize {
+            2
+        }
+
+        fn bytes(&self) -> usize {
+            1
+        }
+
+        fn unpack(&self) -> Option<Unpack> {
+            Some(|_, weights| weights.fill(1.0))
+        }
+
+        fn bits(&self) -> Option<BitForm> {
+            let number = Number { low: Field::of(4, 0, 1), high: None, steps: Steps::Of(Table(&[1.0; 16])) };
+            Some(BitForm { number, scale: Scale::of(Whole::One), shift: Shift::None, beside: Beside::Each(8) })
+        }
+    }
+
+    /// Scales of runs of so many weights, or of none that lie one after the other.
+    #[derive(Debug)]
+    struct Each(Option<usize>);
+
+    impl Scaling for Each {
+        fn scale(&self, _: usize, _: &mut [f32]) {}
+
+        fn runs(&self, _: usize) -> Option<Runs> {
+            self.0.map(|weights| Runs { weights, round: Round::No })
+        }
+    }
+
+    #[test]
+    fn what_a_device_holds_of_a_scaled_matrix_is_counted_by_its_own_scales() {
+        let format = Format(&Fours);
+        let stored = |run: Option<usize>, [rows, width]: [usize; 2]| {
+            let bytes = vec![0; rows * width / 2];
+            Stored::of_bytes(format, vec![rows, width], bytes).unwrap().scaled(Arc::new(Each(run)))
+        };
+        let at = Place::Device(Compute::Bf16);
+        // The format's table, half a byte for each weight, and four for each scale.
+        let packed = |weights: u64, scales: u64| Some(4 * 16 + weights / 2 + 4 * scales);
+        for (run, heights, width, expected) in [
+            (Some(8), &[6usize][..], 16, packed(96, 12)),
+            // Shorter runs have more scales.
+            (Some(4), &[6], 16, packed(96, 24)),
+            // The last run is cut, runs are too short to be read, or there are none.
+            (Some(64), &[5], 16, None),
+            (Some(2), &[6], 16, None),
+            (None, &[6], 16, None),
+            // Where matrices that are stored as one are cut, so is a run.
+            (Some(32), &[2, 4], 16, packed(32, 1).zip(packed(64, 2)).map(|(a, b)| a + b)),
+            (Some(32), &[3, 5], 16, None),
+        ] {
+            let height: usize = heights.iter().sum();
+            let matrix = stored(run, [height, width]);
+            let parts = super::super::layout::parts(heights).map(|rows| matrix.rows(rows).unwrap());
+            let held = parts.map(|part| part.packing().map(|packing| packing.bytes() as u64)).sum::<Option<u64>>();
+            assert_eq!(held, expected, "{run:?} {heights:?}");
+            // what is counted from the source is what is held
+            let source = Memory::of([("m.weight", matrix), ("m.bias", Stored::of(&vec![0.0; height], vec![height]))]);
+            let layout = Layout::of(|l| l.stacked("m", width, heights));
+            let w = Weights::of(&source, &Device::flex(), Residency::Unpacked).laid_out(layout);
+            let (found, biases) = (w.bytes(at), 4 * height as u64);
+            assert_eq!(found.unpacked - biases, expected.unwrap_or(2 * (height * width) as u64), "{run:?} {heights:?}");
+            assert_eq!((found.as_stored, found.unpacking > 0), (expected.unwrap_or(0), expected.is_some()));
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What a network needs, as data.
 
-use std::{collections::HashMap, fmt::Display};
+use std::{collections::HashMap, fmt::Display, ops::Range};
 
-use super::{Footprint, Format, Place, footprint};
+use super::{Footprint, Format, Place, Stored, footprint};
 
 /// A tensor that a network needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +32,17 @@ pub enum Kind {
 }
 
 impl Need {
-    /// What a layer holds of it in memory.
-    pub(super) fn bytes(&self, format: Format, at: Place) -> Footprint {
+    /// What a layer holds of it in memory. `stored` is the tensor itself, of this shape, where more than its format says how it is held.
+    pub(super) fn bytes(&self, format: Format, at: Place, stored: Option<&Stored>) -> Footprint {
         let floats = footprint::floats(&self.shape);
         match (&self.kind, &*self.shape) {
             (Kind::Parameter, _) => Footprint::fixed(floats),
             (Kind::Matrix { rows }, &[_, d_in]) => {
-                let of_rows = |&rows: &usize| Footprint::of_matrix(format, at, [rows, d_in]);
-                rows.iter().map(of_rows).fold(Footprint::default(), Footprint::and)
+                let of_rows = |rows: Range<usize>| {
+                    let part = stored.and_then(|stored| stored.rows(rows.clone()).ok());
+                    Footprint::of_matrix(format, at, [rows.len(), d_in], part.as_ref())
+                };
+                parts(rows).map(of_rows).fold(Footprint::default(), Footprint::and)
             }
             (Kind::Convolution, &[c_out, c_in, kernel, _]) => {
                 Footprint::either(footprint::convolution(at, [c_out, c_in, kernel]), at)
@@ -48,6 +51,15 @@ impl Need {
             (Kind::Table, _) => Footprint::default(),
         }
     }
+}
+
+/// The rows of matrices of such heights that are stored as one, one below the other.
+pub(super) fn parts(heights: &[usize]) -> impl Iterator<Item = Range<usize>> {
+    heights.iter().scan(0usize, |end, &height| {
+        let start = *end;
+        *end = start.saturating_add(height);
+        Some(start..*end)
+    })
 }
 
 /// Every tensor that a network needs, in the order in which its layers are built. Layers take their shapes from it, so that

@@ -6,7 +6,7 @@ use super::{
     Stored,
     segment::{Scaled, Segment},
 };
-use crate::{Device, bits::Runs, ops::suite::dtype_on, packed::Packed, packing::Packing};
+use crate::{Device, bits::Runs, ops::dtype_on, packed::Packed, packing::Packing};
 
 impl Stored {
     /// How a device holds a matrix as it is stored; `None` where it is unpacked before.

@@ -12,11 +12,12 @@ use super::{
     convolution::strided,
     footprint,
     joined::Factors,
+    layout,
     passing::Passing,
     room::Room,
     stored::WHOLE_ROWS,
 };
-use crate::{Device, Error};
+use crate::{Beside, Device, Error};
 
 /// The longest prefix that a mark is looked for behind: it comes back in every message about its tensors.
 const LONGEST_PREFIX: usize = 256;
@@ -156,9 +157,16 @@ impl<'a> Weights<'a> {
 
     /// What the layout's layers hold in memory. Tables always stay in their file.
     pub fn bytes(&self, at: Place) -> Footprint {
-        let form = |need: &Need| self.source.manifest().get(&format!("{}{}", self.root, need.name));
-        let bytes = self.needs().iter().filter_map(|need| Some(need.bytes(form(need)?.format, at)));
-        bytes.fold(Footprint::default(), Footprint::and)
+        let bytes = |need: &Need| {
+            let name = format!("{}{}", self.root, need.name);
+            let format = self.source.manifest().get(&name)?.format;
+            // Only the scales themselves tell how many weights have one in common, and whether a device finds them.
+            let is_scaled = format.bits().is_some_and(|form| form.beside != Beside::Nothing);
+            let stored = is_scaled.then(|| self.source.read(&name).ok()).flatten();
+            let stored = stored.filter(|stored| stored.shape() == need.shape);
+            Some(need.bytes(format, at, stored.as_ref()))
+        };
+        self.needs().iter().filter_map(bytes).fold(Footprint::default(), Footprint::and)
     }
 
     /// Whether the layout has a tensor.
@@ -231,7 +239,9 @@ impl<'a> Weights<'a> {
     pub fn matrices<const N: usize>(&self, name: &str) -> Result<[Weight<Matrix>; N], Error> {
         let (_, stored) = self.taken(name, |kind| matches!(kind, Kind::Matrix { .. }))?;
         self.parts(name, |rows| {
-            let bytes = footprint::matrix(stored.format(), self.place(), [rows.len(), stored.shape()[1]]);
+            let part = stored.rows(rows.clone()).expect(WHOLE_ROWS);
+            let shape = [rows.len(), stored.shape()[1]];
+            let bytes = Footprint::of_matrix(stored.format(), self.place(), shape, Some(&part)).unpacked;
             self.rows_of(name, &stored, rows, self.room.takes(bytes))
         })
     }
@@ -338,12 +348,7 @@ impl<'a> Weights<'a> {
         name: &str,
         make: impl Fn(Range<usize>) -> Result<T, Error>,
     ) -> Result<[T; N], Error> {
-        let ends = self.heights(name)?.iter().scan(0, |end, rows| {
-            let start = *end;
-            *end += rows;
-            Some(start..*end)
-        });
-        let parts = ends.map(make).collect::<Result<Vec<_>, _>>()?;
+        let parts = layout::parts(self.heights(name)?).map(make).collect::<Result<Vec<_>, _>>()?;
         parts.try_into().map_err(|_| self.undeclared(name))
     }
 

@@ -24,13 +24,15 @@ fn line(name: &str, bytes: Bytes, about: &str) -> String {
     format!("  {name:<22} {bytes:>9}  {about}").trim_end().to_owned()
 }
 
-/// Where the parameters of a part are.
+/// Where the parameters of a part are, and as what.
 fn placed(part: &Part, share: Share) -> String {
-    match (part.weights, of_parameters(part, share)) {
-        (Bytes(0), _) => String::new(),
-        (_, Share::All) => "unpacked".to_owned(),
-        (weights, Share::UpTo(bytes)) => format!("{bytes} unpacked, the rest of {weights} stays in its file"),
-        (weights, Share::Nothing) => format!("stays in its file; {weights} of parameters"),
+    match (part.weights, of_parameters(part, share), part.as_stored) {
+        (Bytes(0), _, _) => String::new(),
+        (_, Share::All, Bytes(0)) => "unpacked".to_owned(),
+        (weights, Share::All, as_stored) if as_stored == weights => "as stored".to_owned(),
+        (_, Share::All, as_stored) => format!("{as_stored} as stored, the rest unpacked"),
+        (weights, Share::UpTo(bytes), _) => format!("{bytes} in memory, the rest of {weights} stays in its file"),
+        (weights, Share::Nothing, _) => format!("stays in its file; {weights} of parameters"),
     }
 }
 
@@ -52,7 +54,9 @@ fn object(model: &str, plan: &Plan, ceiling: &Ceiling) -> Value {
             (_, Share::UpTo(_)) => Some("both"),
             (_, Share::Nothing) => Some("file"),
         };
-        json!({ "name": part.name, "bytes": part.bytes(*share), "weights": part.weights, "place": place })
+        json!({
+            "name": part.name, "bytes": part.bytes(*share), "weights": part.weights, "as_stored": part.as_stored, "place": place,
+        })
     };
     let stage = |stage: &Stage| {
         let holds = stage.holds.iter().map(|Held { name, bytes }| json!({ "name": name, "bytes": bytes }));
@@ -77,4 +81,28 @@ fn object(model: &str, plan: &Plan, ceiling: &Ceiling) -> Value {
         "parts": plan.parts.iter().map(part).collect::<Vec<_>>(),
         "stages": plan.stages.iter().map(stage).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_told_as_what_they_are_in_memory() {
+        let mib = |mib: u64| Bytes(mib << 20);
+        let part = |as_stored| Part { weights: mib(10), as_stored: mib(as_stored), ..Part::fixed("unet", mib(10)) };
+        for (as_stored, share, expected) in [
+            (0, Share::All, "unpacked"),
+            (10, Share::All, "as stored"),
+            (8, Share::All, "8.0 MiB as stored, the rest unpacked"),
+            (8, Share::UpTo(mib(4)), "4.0 MiB in memory, the rest of 10.0 MiB stays in its file"),
+            (8, Share::Nothing, "stays in its file; 10.0 MiB of parameters"),
+        ] {
+            assert_eq!(placed(&part(as_stored), share), expected);
+        }
+        // what always stays there says so, and what has no parameters nothing
+        let in_file = Part { in_file: true, ..part(8) };
+        assert_eq!(placed(&in_file, Share::All), "stays in its file; 10.0 MiB of parameters");
+        assert_eq!(placed(&Part::fixed("latents", mib(1)), Share::All), "");
+    }
 }
