@@ -71,7 +71,12 @@ fn convert_hint(fault: &ConvertFault) -> Option<String> {
             let all = format!("there are {}", known.join(", "));
             Some(near.map_or(all.clone(), |near| format!("did you mean `{near}`? {all}")))
         }
-        ConvertFault::Range { .. } => Some("a rule such as `NAME=bf16` or `NAME=f32` stores it in another type".into()),
+        ConvertFault::Range { .. } | ConvertFault::Vanished { .. } => {
+            Some("a rule such as `NAME=bf16` or `NAME=f32` stores it in another type".into())
+        }
+        ConvertFault::Shadowed { .. } => {
+            Some("the first rule that matches counts: put what is special before what is general".into())
+        }
         ConvertFault::LoraWords { .. } => Some("`--allow-partial-lora` leaves them out".into()),
         ConvertFault::Renamed { .. } => {
             Some("convert that part alone, or a file in the layout of the original release".into())

@@ -11,14 +11,21 @@ use std::{
 };
 
 use forge::core_tensor::{WeightSource, safetensors::Safetensors};
-use quant::Gguf;
+use quant::{Gguf, encode::packed};
 
-use crate::tiny::{Tensors, Tiny, golden, wait};
+use crate::tiny::{
+    Entry, Tensors, Tiny,
+    gguf::{Kind, floats, gguf},
+    golden, wait,
+};
 
 const TYPES: [&str; 18] = [
     "f32", "f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl",
     "iq4_xs", "tq1_0", "tq2_0", "mxfp4",
 ];
+
+/// Those with scales beside them, which safetensors files hold.
+const SCALED: [&str; 4] = ["nf4", "fp4", "f8_e4m3", "f8_e5m2"];
 
 /// The demo model's transformer, whose rows are whole blocks of every format.
 fn demo() -> String {
@@ -132,6 +139,10 @@ fn rules_go_before_what_is_usual_and_one_that_matches_nothing_is_an_error() {
         assert!(!tiny.path(out).exists());
     };
     refused(&["--type", "f16", "--rule", "nrom=f32"], &["no tensor's name matches the rule `nrom=f32`"]);
+    refused(
+        &["--type", "f16", "--rule", "*=f32", "--rule", "img=bf16"],
+        &["the rule `img=bf16` is never used: the rule `*=f32` stands before it and matches `", "hint: the first rule"],
+    );
     refused(&["--type", "q4_k_m"], &["not written in `q4_k_m`", "did you mean `q4_k`"]);
     refused(&["--type", "q4_k"], &["a safetensors file does not hold Q4_K, a GGUF file does"]);
     refused(&["--type", "nf4"], &["a GGUF file does not hold NF4"]);
@@ -151,18 +162,233 @@ fn nothing_that_is_read_is_written_over_and_nothing_is_left_of_what_fails() {
         tiny.forge(&[&line[..], &["--force"]].concat()).refused(2, &["is the model"]);
     }
     assert_eq!(fs::read(tiny.path("m.safetensors")).unwrap(), fs::read(demo()).unwrap());
-    // Weights that are no numbers, and those that a format can't hold.
-    for (value, code, words) in [(f32::NAN, 1, "holds NaN or infinity"), (1e30, 4, "beyond what F16 holds")] {
-        let mut file = Tensors::of(&fixtures::path("models/flux-demo.safetensors"));
-        let entry = file.0.iter_mut().find(|entry| entry.name == "txt_in.weight").unwrap();
-        entry.dtype = "F32".into();
-        entry.bytes = value.to_le_bytes().repeat(256 * 128);
+    // Weights that are no numbers, and those that a format can't hold or makes zeros of.
+    let mut cases = vec![("f32", f32::NAN, 1, "holds NaN or infinity".to_owned())];
+    for kind in TYPES.into_iter().chain(SCALED) {
+        let name = kind.to_uppercase();
+        // Where the weights have a scale of their own as f32, or are such themselves, no number is too large.
+        if !["f32", "bf16", "mxfp4"].contains(&kind) && !SCALED.contains(&kind) {
+            cases.push((kind, 1e30, 4, format!("beyond what {name} holds")));
+            cases.push((kind, 1e-30, 4, format!("nothing but zeros in {name}, its largest weight is 1e-30")));
+        }
+    }
+    cases.push(("f8_e4m3", 1e-43, 4, "nothing but zeros in F8_E4M3".to_owned()));
+    for (kind, value, code, words) in cases {
+        let bytes = value.to_le_bytes().repeat(32 * 256);
+        let file = Tensors(vec![Entry { name: "x.weight".into(), dtype: "F32".into(), shape: vec![32, 256], bytes }]);
         tiny.write("bad.safetensors", file.bytes());
-        let ran = tiny.forge(&["convert", "bad.safetensors", "out.gguf", "--type", "q4_k"]);
-        ran.refused(code, &["txt_in.weight", words]);
-        assert!(!tiny.path("out.gguf").exists());
+        let out = if SCALED.contains(&kind) { "out.safetensors" } else { "out.gguf" };
+        let ran = tiny.forge(&["convert", "bad.safetensors", out, "--type", kind]);
+        ran.refused(code, &["x.weight", &words]);
+        assert!(!tiny.path(out).exists());
     }
     assert_eq!(unfinished(&tiny), 0);
+}
+
+#[test]
+fn a_tensor_that_keeps_its_type_keeps_its_bytes() {
+    let tiny = Tiny::quick();
+    for kind in TYPES.into_iter().chain(SCALED) {
+        let [first, second] = match SCALED.contains(&kind) {
+            true => ["a.safetensors", "b.safetensors"],
+            false => ["a.gguf", "b.gguf"],
+        };
+        tiny.forge(&["convert", &demo(), first, "--type", kind, "--force"]).done();
+        let told = tiny.forge(&["convert", first, second, "--type", kind, "--force", "--json"]).done().json();
+        assert_eq!(told.last().unwrap()["error"], 0.0, "{kind}");
+        assert!(fs::read(tiny.path(first)).unwrap() == fs::read(tiny.path(second)).unwrap(), "{kind}");
+    }
+    // and of bitsandbytes' other ways to store four bits the values stay, to the bit
+    let states = fixtures::path("golden/bnb/states.safetensors");
+    let rules = ["--rule", "^nf4=nf4", "--rule", "^fp4=fp4"];
+    let line = ["convert", &states.display().to_string(), "s.safetensors", "--type", "f32"];
+    tiny.forge(&[&line[..], &rules].concat()).done();
+    let [old, new] = [states, tiny.path("s.safetensors")]
+        .map(|path| quant::Decoded::over(Safetensors::open(&path).unwrap()).unwrap());
+    let mut kept = 0;
+    for (name, form) in old.manifest().iter().filter(|(name, _)| !name.contains(".32.") && *name != "int8.weight") {
+        let [found, expected] = [&new, &old].map(|file| file.read(name).unwrap());
+        assert_eq!((found.format(), found.shape()), (form.format, form.shape), "{name}");
+        assert!(found.to_f32().unwrap() == expected.to_f32().unwrap(), "{name}");
+        assert!(found.to_bytes() == expected.to_bytes(), "{name}");
+        kept += 1;
+    }
+    assert!(kept > 10, "{kept}");
+}
+
+#[test]
+fn one_long_row_is_written_piece_by_piece() {
+    // given a row of more weights than are read at a time
+    let tiny = Tiny::quick();
+    let width = (1 << 22) + 96;
+    let weights: Vec<f32> = (0..width).map(|i| (i % 251) as f32 - 125.0).collect();
+    let bytes = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+    let row = Entry { name: "x.weight".into(), dtype: "F32".into(), shape: vec![1, width], bytes };
+    tiny.write("row.safetensors", Tensors(vec![row]).bytes());
+    for kind in ["q8_0", "f16", "q5_1"] {
+        tiny.forge(&["convert", "row.safetensors", "row.gguf", "--type", kind, "--force"]).done();
+        let file = Gguf::open(&tiny.path("row.gguf")).unwrap();
+        let stored = file.read("x.weight").unwrap();
+        // then its blocks are those of the whole row
+        assert_eq!(stored.format().name().to_lowercase(), kind);
+        assert!(stored.to_bytes() == packed(stored.format(), &weights).unwrap(), "{kind}");
+    }
+}
+
+/// A transformer in diffusers' layout, each part of a fused matrix with its own name.
+fn in_parts() -> Tensors {
+    let folder = golden("tiny-diffusers/transformer");
+    let shards = ["00001", "00002"].map(|i| folder.join(format!("diffusion_pytorch_model-{i}-of-00002.safetensors")));
+    Tensors(shards.iter().flat_map(|shard| Tensors::of(shard).0).collect())
+}
+
+#[test]
+fn parts_of_one_matrix_in_several_formats_are_one_and_nothing_of_the_file_is_lost() {
+    let tiny = Tiny::quick();
+    let drawn = |file: &str| {
+        tiny.txt2img(&["--transformer", file, "--output", "a.png", "--dump", "a.safetensors"]).done();
+        Safetensors::open(&tiny.path("a.safetensors")).unwrap().read("image").unwrap().to_bytes()
+    };
+    // given files whose q, k, v and so on are stored in a format each, which differ in matrices, in biases or in both
+    let values = floats(&in_parts());
+    let in_floats = |of: &dyn Fn(&str) -> &'static str| {
+        let entry = |(name, shape, values): &(String, Vec<u64>, Vec<f32>)| {
+            let dtype = of(name);
+            let stored = |value: &f32| match dtype {
+                "F32" => value.to_le_bytes().to_vec(),
+                "BF16" => value.to_le_bytes()[2..].to_vec(),
+                _ => half::f16::from_f32(*value).to_le_bytes().to_vec(),
+            };
+            let bytes = values.iter().flat_map(stored).collect();
+            Entry { name: name.clone(), dtype: dtype.into(), shape: shape.clone(), bytes }
+        };
+        Tensors(values.iter().map(entry).collect()).bytes()
+    };
+    let is_key = |name: &str| name.contains("to_k") || name.contains("add_k");
+    tiny.write("matrices.safetensors", in_floats(&|name| if is_key(name) { "F32" } else { "F16" }));
+    let is_bias = |name: &str| name.ends_with("bias");
+    tiny.write("biases.safetensors", in_floats(&|name| if is_key(name) && is_bias(name) { "F32" } else { "BF16" }));
+    let mixed = |name: &str, shape: &[u64]| match shape.len() == 2 && !is_key(name) && !name.contains("proj_mlp") {
+        true => Kind::Q8_0,
+        false => Kind::F32,
+    };
+    tiny.write("blocks.gguf", gguf(&values, mixed));
+    let weights = |source: &dyn WeightSource| -> usize {
+        source.manifest().iter().map(|(_, form)| form.shape.iter().product::<usize>()).sum()
+    };
+    let all: usize = values.iter().map(|(_, _, values)| values.len()).sum();
+    for file in ["matrices.safetensors", "biases.safetensors", "blocks.gguf"] {
+        // when they are inspected, drawn with and converted
+        let told = &tiny.forge(&["inspect", "--json", file]).done().json()[0];
+        let whole = (&told["missing"], &told["unread"]);
+        assert_eq!(whole, (&serde_json::json!([]), &serde_json::json!([])), "{file}");
+        tiny.forge(&["convert", file, "m.gguf", "--type", "f32", "--force"]).done();
+        // then all of it is there, under the names of the original release, and draws the same
+        let converted = Gguf::open(&tiny.path("m.gguf")).unwrap();
+        assert_eq!(weights(&converted), all, "{file}");
+        assert!(converted.manifest().names().all(|name| !name.contains("transformer_blocks")), "{file}");
+        assert!(drawn(file) == drawn("m.gguf"), "{file}");
+    }
+}
+
+#[test]
+fn tensors_that_the_network_has_no_name_for_are_written_too() {
+    let tiny = Tiny::quick();
+    // given a file with something beside its model, and one that lacks parts of its matrices
+    let more = in_parts().renamed(|name| format!("transformer.{name}"));
+    let more = more.zeros("transformer.pos_embed.table", "F16", &[4, 4]).zeros("other.bias", "F32", &[3]);
+    let part = in_parts().without(|name| name.contains("to_k") || name.contains("proj_mlp"));
+    for (file, kept) in
+        [(more, &["pos_embed.table", "other.bias"][..]), (part, &["transformer_blocks.0.attn.to_q.weight"])]
+    {
+        tiny.write("m.safetensors", file.bytes());
+        for out in ["o.gguf", "o.safetensors"] {
+            // when it is converted
+            tiny.forge(&["convert", "m.safetensors", out, "--type", "f16", "--force"]).done();
+            // then no weight of it is lost
+            let source: Box<dyn WeightSource> = match out {
+                "o.gguf" => Box::new(Gguf::open(&tiny.path(out)).unwrap()),
+                _ => Box::new(Safetensors::open(&tiny.path(out)).unwrap()),
+            };
+            kept.iter().for_each(|name| assert!(source.manifest().contains(name), "{name} in {out}"));
+            let found: usize = source.manifest().iter().map(|(_, form)| form.shape.iter().product::<usize>()).sum();
+            let all: u64 = file.0.iter().map(|entry| entry.shape.iter().product::<u64>()).sum();
+            assert_eq!(found as u64, all, "{out}");
+        }
+    }
+    // and what is missing is named as the file would name it
+    tiny.txt2img(&["--transformer", "m.safetensors"]).refused(4, &["transformer_blocks.0.attn.", "is missing"]);
+    // and parts that can't be one are all named
+    let uneven = in_parts().zeros("transformer_blocks.0.attn.to_k.weight", "F16", &[64, 32]);
+    tiny.write("m.safetensors", uneven.bytes());
+    let named =
+        ["`transformer_blocks.0.attn.to_q.weight` BF16", "`transformer_blocks.0.attn.to_k.weight` F16 [64, 32]"];
+    tiny.txt2img(&["--transformer", "m.safetensors"]).refused(4, &named);
+}
+
+#[test]
+fn no_two_tensors_of_a_new_file_have_one_name() {
+    let tiny = Tiny::quick();
+    let plain = |tensors: &[(&str, &[u64])]| {
+        let mut file = Tensors(vec![]);
+        for (name, shape) in tensors {
+            file = file.zeros(name, "F32", shape);
+        }
+        file
+    };
+    let renamed = in_parts().zeros("img_in.weight", "F16", &[64, 64]);
+    let cases = [
+        (plain(&[("x", &[64, 64]), ("x_scale", &[3])]), "*x$=f8_e4m3", "two tensors `x_scale`: one that is called so"),
+        (plain(&[("x", &[64, 64]), ("x.state", &[3])]), "*x$=nf4", ""),
+        (renamed, "norm=f32", "two tensors `img_in.weight`"),
+    ];
+    for (file, rule, words) in cases {
+        tiny.write("m.safetensors", file.bytes());
+        let ran =
+            tiny.forge(&["convert", "m.safetensors", "o.safetensors", "--type", "f32", "--rule", rule, "--force"]);
+        if words.is_empty() {
+            ran.done();
+            quant::Decoded::over(Safetensors::open(&tiny.path("o.safetensors")).unwrap()).unwrap();
+            fs::remove_file(tiny.path("o.safetensors")).unwrap();
+        } else {
+            ran.refused(4, &[words]);
+            assert!(!tiny.path("o.safetensors").exists());
+        }
+    }
+    // A companion that is left of something is refused as it is by whoever reads the file.
+    for (beside, kind) in [("a.scale_weight", "f8_e4m3"), ("a.weight.absmax", "nf4"), ("scaled_fp8", "f8_e5m2")] {
+        tiny.write("m.safetensors", plain(&[("a.weight", &[64, 64]), (beside, &[3])]).bytes());
+        tiny.forge(&["convert", "m.safetensors", "o.safetensors", "--type", kind])
+            .refused(4, &["cannot load `m.safetensors`"]);
+    }
+    // The name of a header's own entry is none for a tensor.
+    tiny.write("m.gguf", gguf(&[("__metadata__".to_owned(), vec![2, 2], vec![0.5; 4])], |_, _| Kind::F32));
+    let ran = tiny.forge(&["convert", "m.gguf", "o.safetensors", "--type", "f32"]);
+    ran.refused(4, &["a safetensors file can't hold a tensor called `__metadata__`"]);
+}
+
+#[test]
+fn the_marker_of_eight_bits_stands_with_their_weights_and_is_of_their_kind() {
+    let tiny = Tiny::quick();
+    let checkpoint = golden("sd-1/model.safetensors").display().to_string();
+    for (kind, dtype) in [("f8_e4m3", "F8_E4M3"), ("f8_e5m2", "F8_E5M2")] {
+        let markers = |input: &str| {
+            tiny.forge(&["convert", input, "o.safetensors", "--type", kind, "--force"]).done();
+            let file = Tensors::of(&tiny.path("o.safetensors"));
+            let markers = file.0.into_iter().filter(|entry| entry.name.ends_with("scaled_fp8"));
+            let mut markers: Vec<_> = markers.map(|entry| (entry.name, entry.dtype, entry.shape)).collect();
+            markers.sort();
+            markers
+        };
+        let of = |prefix: &str| (format!("{prefix}scaled_fp8"), dtype.to_owned(), vec![0]);
+        assert_eq!(markers(&demo()), [of("")]);
+        assert_eq!(markers(&checkpoint), [of("cond_stage_model.transformer."), of("model.diffusion_model.")]);
+        let told = &tiny.forge(&["inspect", "--json", "o.safetensors"]).done().json()[0];
+        assert!(
+            told["parts"].as_array().unwrap().iter().all(|part| part["missing"] == serde_json::json!([])),
+            "{told}"
+        );
+    }
 }
 
 /// How many unfinished files are left.

@@ -170,6 +170,71 @@ fn a_matrix_of_eight_bit_floats_that_lacks_its_scale_is_refused_by_name() {
 }
 
 #[test]
+fn what_is_quantised_and_lacks_a_part_is_refused_alike_by_whoever_reads_it() {
+    let tiny = Tiny::quick();
+    let matrix = "double_blocks.0.img_attn.proj.weight";
+    let beside = |part: &str| matrix.replace("weight", part);
+    let [plain, _] = in_fp8(&tiny, 1.0);
+    let scaled = || with_scales(plain.clone(), "weight_scale", 0.5);
+    tiny.forge(&["convert", &tiny.role("transformer").display().to_string(), "nf4.safetensors", "--type", "nf4"])
+        .done();
+    let nf4 = || Tensors::of(&tiny.path("nf4.safetensors"));
+    let int8 = |scales: &[&str]| {
+        let matrices = [matrix, "double_blocks.1.img_attn.proj.weight"];
+        let file =
+            matrices.iter().fold(Tensors::of(&tiny.role("transformer")), |f, name| f.zeros(name, "I8", &[64, 64]));
+        scales.iter().fold(file, |file, name| file.zeros(name, "F32", &[64]))
+    };
+    let comfy = |file: Tensors, text: &str| {
+        let (name, bytes) = (beside("comfy_quant"), text.as_bytes().to_vec());
+        let mut file = file;
+        file.0.push(Entry { name, dtype: "U8".into(), shape: vec![bytes.len() as u64], bytes });
+        file
+    };
+    let state = format!("{matrix}.quant_state.bitsandbytes__nf4");
+    let cases = [
+        (
+            scaled().without(|name| name == beside("weight_scale")),
+            "is of eight-bit floats and lacks its scale".to_owned(),
+        ),
+        (plain.clone().zeros("scaled_fp8", "F8_E4M3", &[0]), "is of eight-bit floats and lacks its scale".into()),
+        (
+            scaled().zeros(&beside("weight_scale"), "I8", &[1]),
+            format!("`{}` is [1] of I8, expected floats", beside("weight_scale")),
+        ),
+        (scaled().zeros(&beside("scale_weight"), "F32", &[1]), "it has two scales".into()),
+        (comfy(scaled(), r#"{"format": "mxfp8"}"#), "says that its format is `mxfp8`".into()),
+        (int8(&[&beside("SCB")]), "`double_blocks.1.img_attn.proj.SCB` is missing".into()),
+        (int8(&[]), "2 tensors of a Flux transformer are quantised (int8) without scales".into()),
+        (nf4().without(|name| name == state), format!("`{matrix}.absmax` is there, and of `{state}`")),
+        (nf4().without(|name| name == format!("{matrix}.absmax")), format!("`{matrix}.absmax` is missing")),
+        (nf4().without(|name| name == matrix), format!("`{matrix}` is missing")),
+    ];
+    for (file, says) in cases {
+        tiny.write("m.safetensors", file.bytes());
+        tiny.txt2img(&["--transformer", "m.safetensors"]).refused(4, &[&says]);
+        let ran = tiny.forge(&["convert", "m.safetensors", "o.gguf", "--type", "q8_0"]);
+        ran.refused(4, &["cannot load `m.safetensors`", &says]);
+        assert!(!tiny.path("o.gguf").exists());
+        let told = tiny.forge(&["inspect", "m.safetensors"]);
+        let told = format!("{}{}", told.out, told.err);
+        let says = says.replace("of a Flux transformer ", "");
+        assert!(told.contains(&says) && !told.contains("not supported yet"), "{says}: {told}");
+    }
+}
+
+#[test]
+fn a_file_without_tensors_is_told_for_that() {
+    let tiny = Tiny::quick();
+    tiny.write("m.gguf", gguf(&[], |_, _| Kind::F32));
+    tiny.write("m.safetensors", Tensors(vec![]).bytes());
+    for file in ["m.gguf", "m.safetensors"] {
+        let told = tiny.forge(&["inspect", file]);
+        assert!(format!("{}{}", told.out, told.err).contains("the file holds no tensor"), "{told:?}");
+    }
+}
+
+#[test]
 fn a_t5_in_gguf_is_told_from_its_relatives() {
     let tiny = Tiny::quick();
     let t5 = |tensors: &[(&str, [u64; 2])]| {

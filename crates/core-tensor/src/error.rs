@@ -133,6 +133,19 @@ pub enum Error {
         /// Where it was looked for.
         source_name: String,
     },
+    /// Tensors that make up another and can't be one.
+    #[error(
+        "`{name}` can't be made of {source_name}'s {}: they differ in more than their rows, or are no floats",
+        listed(parts)
+    )]
+    Apart {
+        /// The tensor that they make up.
+        name: String,
+        /// Where they lie.
+        source_name: String,
+        /// Their names, formats and shapes.
+        parts: Vec<(String, Format, Vec<usize>)>,
+    },
     /// A tensor has another shape than the model needs.
     #[error("tensor `{name}` of {source_name} has shape {found:?}, the model needs {expected:?}")]
     Shape {
@@ -301,6 +314,12 @@ fn cause(told: &str) -> String {
 
 /// Characters of a cause that are told.
 const LONGEST_CAUSE: usize = 300;
+
+/// Tensors as a message shows them.
+fn listed(parts: &[(String, Format, Vec<usize>)]) -> String {
+    let shown: Vec<_> = parts.iter().map(|(name, format, shape)| format!("`{name}` {format} {shape:?}")).collect();
+    shown.join(", ")
+}
 
 fn counted(bytes: Option<u64>, otherwise: &str) -> String {
     bytes.map_or_else(|| otherwise.to_owned(), |bytes| format!("{bytes} bytes"))

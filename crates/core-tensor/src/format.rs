@@ -127,6 +127,18 @@ impl Format {
     /// `F8_E5M2` without infinities and a negative zero.
     pub const F8_E5M2FNUZ: Self = opaque!("F8_E5M2FNUZ", 1, 1);
 
+    /// The format of tensors that are one together: theirs where it is one, and F32 where several are of floats; `None` where one of
+    /// several is not, and where there are no tensors.
+    pub fn in_common(formats: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let of_two = |a: Self, b: Self| match a == b && a.is_float() == b.is_float() {
+            true => Some(a),
+            false => (a.is_float() && b.is_float()).then_some(Self::F32),
+        };
+        let mut formats = formats.into_iter();
+        let first = formats.next()?;
+        formats.try_fold(first, of_two)
+    }
+
     /// Whether a model can be computed with its weights.
     pub fn is_float(self) -> bool {
         self.unpack().is_some()

@@ -335,7 +335,7 @@ mod tests {
         assert!(matches!(parse(file(&ones(9), 1)), Err(Error::Rank { name, limit: 8, .. }) if name == "a"));
         let called = |name: &str| format!(r#"{{"{name}":{{"dtype":"U8","shape":[],"data_offsets":[0,1]}}}}"#);
         assert!(parse(file(&called(&"a".repeat(1024)), 1)).is_ok());
-        let start = "ä".repeat(40);
+        let start = "ä".repeat(120) + "…";
         let long = parse(file(&called(&"ä".repeat(513)), 1)).err().unwrap();
         assert!(matches!(&long, Error::LongName { start: found, limit: 1024, .. } if *found == start), "{long}");
         let unknown = parse(file(r#"{"a":{"dtype":"F31","shape":[],"data_offsets":[0,1]}}"#, 1)).err().unwrap();

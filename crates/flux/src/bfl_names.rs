@@ -2,8 +2,8 @@ use core_tensor::{Branch, Error, Form, Format, Manifest, Stored, WeightSource};
 
 /// A transformer in diffusers' layout under BFL's names.
 ///
-/// What BFL fuses is split there: `qkv` into three matrices and `linear1` into four. The halves of the last modulation stand
-/// the other way round. Reference: diffusers `convert_flux_transformer_checkpoint_to_diffusers`, 0.42.
+/// What BFL fuses is split there: `qkv` into three matrices and `linear1` into four, which may be stored in formats of their own: together
+/// they are F32 then. The halves of the last modulation stand the other way round. Reference: diffusers `convert_flux_transformer_checkpoint_to_diffusers`, 0.42.
 #[derive(Debug)]
 pub struct BflNames<S> {
     source: S,
@@ -150,12 +150,14 @@ fn exchanged(branch: &Branch, half: usize) -> Vec<Branch> {
     }
 }
 
-/// The form of tensors one below the other; `None` where one is not there or they don't fit.
-fn stacked<'m>(mut parts: impl Iterator<Item = Option<Form<'m>>>) -> Option<(Format, Vec<usize>)> {
-    let Form { format, shape, .. } = parts.next()??;
-    let mut shape = shape.to_vec();
-    for part in parts {
-        let part = part.filter(|part| part.format == format && part.shape.get(1..) == shape.get(1..))?;
+/// The form of tensors one below the other, as [`Stored::stacked`] has it; `None` where one is not there or they don't fit.
+fn stacked<'m>(parts: impl Iterator<Item = Option<Form<'m>>>) -> Option<(Format, Vec<usize>)> {
+    let parts = parts.collect::<Option<Vec<_>>>()?;
+    let format = Format::in_common(parts.iter().map(|part| part.format))?;
+    let (first, others) = parts.split_first()?;
+    let mut shape = first.shape.to_vec();
+    for part in others {
+        let part = Some(part).filter(|part| part.shape.get(1..) == shape.get(1..))?;
         *shape.first_mut()? = shape.first()?.checked_add(*part.shape.first()?)?;
     }
     Some((format, shape))
@@ -171,13 +173,21 @@ impl<S: WeightSource> WeightSource for BflNames<S> {
     }
 
     fn read(&self, name: &str) -> Result<Stored, Error> {
-        let missing = || Error::Missing { name: name.to_owned(), source_name: self.label().to_owned() };
-        let parts = self.theirs(name).into_iter().map(|part| self.source.read(&part)).collect::<Result<Vec<_>, _>>()?;
-        let whole = Stored::stacked(&parts).ok_or_else(missing)?;
+        let names = self.theirs(name);
+        if names.is_empty() {
+            return Err(Error::Missing { name: name.to_owned(), source_name: self.label().to_owned() });
+        }
+        let parts = names.iter().map(|part| self.source.read(part)).collect::<Result<Vec<_>, _>>()?;
+        let apart = || {
+            let of = |(name, part): (&String, &Stored)| (name.clone(), part.format(), part.shape().to_vec());
+            let parts = names.iter().zip(&parts).map(of).collect();
+            Error::Apart { name: name.to_owned(), source_name: self.label().to_owned(), parts }
+        };
+        let whole = Stored::stacked(&parts).ok_or_else(apart)?;
         if name.strip_prefix(&self.prefix).is_some_and(|name| name.starts_with(LAST_MODULATION)) {
             let rows = whole.shape()[0];
             let halves = [whole.rows(rows / 2..rows)?, whole.rows(0..rows / 2)?];
-            return Stored::stacked(&halves).ok_or_else(missing);
+            return Stored::stacked(&halves).ok_or_else(apart);
         }
         Ok(whole)
     }

@@ -113,10 +113,12 @@ impl Converted {
 }
 
 /// Writes `input`, a file or a folder, to `output`, whose ending says whether it becomes a GGUF or a safetensors file. A file of one
-/// model gets the names that its network asks for; one of several keeps its own. `tell` is called behind each tensor.
+/// model gets the names that its network asks for; one of several keeps its own, and so do tensors that its network has no name for.
+/// `tell` is called behind each tensor.
 ///
 /// # Errors
-/// Those of [`crate::inspect`] for a file that can't be read, [`Error::Convert`] for what can't be converted as asked,
+/// Those of [`crate::inspect`] for a file that can't be read, [`Error::Malformed`], [`Error::Quantised`] or [`Error::Unscaled`] for one
+/// whose values can't be, [`Error::Convert`] for what can't be converted as asked,
 /// [`Error::Lora`] for one that does not fit, [`Error::Overwrites`] where the output is read too, [`Error::Damaged`] for weights that are
 /// no numbers, and what can go wrong when a file is written; then nothing is left of it.
 pub fn convert(
@@ -131,6 +133,7 @@ pub fn convert(
     check_writable(output).map_err(|source| Error::Write { path: output.to_owned(), source })?;
     let families = Families::builtin();
     let file = ModelFile::open(input, families.kinds())?;
+    file.is_readable()?;
     let merging = Merging::of(&file, &families, recipe)?;
     let plan = Plan::of(&file, &families, recipe, &merging, kept)?;
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -145,7 +148,7 @@ pub fn convert(
             let mut packing = Packing::to(out, input, cancel);
             packing.put(&header)?;
             for tensor in &plan.tensors {
-                let Loss { squares, off, most } = packing.tensor(tensor)?;
+                let Loss { squares, off, most, .. } = packing.tensor(tensor)?;
                 if kept == Kept::Gguf {
                     packing.pad(GGUF_ALIGNMENT)?;
                 }

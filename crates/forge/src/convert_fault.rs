@@ -26,6 +26,18 @@ pub enum ConvertFault {
         /// The rule.
         rule: String,
     },
+    /// A rule that earlier ones leave no tensor to.
+    #[error(
+        "the rule `{rule}` is never used: the rule `{earlier}` stands before it and matches `{tensor}` and all else that it matches"
+    )]
+    Shadowed {
+        /// The rule.
+        rule: String,
+        /// The rule that takes the first tensor that it matches.
+        earlier: String,
+        /// That tensor.
+        tensor: String,
+    },
     /// A name that does not say which kind of file is wanted.
     #[error("`{}` ends neither in .gguf nor in .safetensors", path.display())]
     Ending {
@@ -107,6 +119,34 @@ pub enum ConvertFault {
         /// The format.
         target: &'static str,
     },
+    /// Weights that a format makes zeros of.
+    #[error("tensor `{tensor}` would be nothing but zeros in {target}, its largest weight is {most:e}")]
+    Vanished {
+        /// The tensor.
+        tensor: String,
+        /// The format.
+        target: &'static str,
+        /// Its largest weight, without its sign.
+        most: f32,
+    },
+    /// Two tensors of one name in the new file.
+    #[error(
+        "the new file would have two tensors `{name}`: one that is called so in the old file, and one that `{of}` brings"
+    )]
+    Twice {
+        /// The name.
+        name: String,
+        /// The tensor that becomes one of that name, or needs one beside it.
+        of: String,
+    },
+    /// A tensor whose name means something else in a kind of file.
+    #[error("{kept} can't hold a tensor called `{tensor}`")]
+    Reserved {
+        /// The tensor.
+        tensor: String,
+        /// The kind of file.
+        kept: &'static str,
+    },
     /// A file that would be larger than any can be.
     #[error("the file would have more bytes than can be counted")]
     Size,
@@ -117,9 +157,11 @@ impl ConvertFault {
     pub(crate) fn is_of_usage(&self) -> bool {
         match self {
             Self::Type { .. } | Self::Rule { .. } | Self::Unmatched { .. } | Self::Ending { .. } => true,
+            Self::Shadowed { .. } => true,
             Self::NotHeld { .. } | Self::NoLoraFile { .. } | Self::LoraSteps { .. } => true,
             Self::LoraWords { .. } | Self::NothingToMerge { .. } | Self::Renamed { .. } => false,
             Self::Lora | Self::Numbers { .. } | Self::Rank { .. } | Self::Range { .. } | Self::Size => false,
+            Self::Vanished { .. } | Self::Twice { .. } | Self::Reserved { .. } => false,
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
 use diffusion_engine::{PictureFormat, PromptFault, Unwritable};
 
@@ -250,7 +250,7 @@ pub enum Error {
     #[error(transparent)]
     Upscale(#[from] upscale::Error),
     /// A file that is no file of tensors at all.
-    #[error("this is {}{}, expected a safetensors file", found.name(), quoted(line.as_deref()))]
+    #[error("this is {}{}, expected a safetensors, GGUF or PyTorch file", found.name(), quoted(line.as_deref()))]
     NotAModel {
         /// What it is.
         found: quant::Container,
@@ -290,6 +290,14 @@ pub enum Error {
         scheme: quant::Scheme,
         /// How many of its tensors.
         tensors: usize,
+    },
+    /// A quantised tensor that lacks a part of what it is read by, or has an odd one.
+    #[error("tensor `{tensor}` can't be read: {fault}")]
+    Malformed {
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        fault: Arc<quant::DecodeFault>,
     },
     /// A matrix of eight-bit floats without the scale that it must have.
     #[error("tensor `{tensor}` is of eight-bit floats and lacks its scale, which others have or the file promises")]

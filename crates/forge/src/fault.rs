@@ -60,6 +60,7 @@ impl Error {
             Self::Run(Engine::NoPart { .. } | Engine::InPart { .. } | Engine::Settings { .. }) => Fault::Model,
             Self::NotAModel { .. } | Self::NotRegular { .. } | Self::Unfinished { .. } => Fault::Model,
             Self::TooLong { .. } | Self::Quantised { .. } | Self::Unscaled { .. } => Fault::Model,
+            Self::Malformed { .. } => Fault::Model,
             Self::Index { .. } | Self::NotThere { .. } => Fault::Model,
             Self::NotInItsFile { .. } | Self::ShardMissing { .. } | Self::SeveralSplits { .. } => Fault::Model,
             Self::InTwoFiles { .. } | Self::OneNameForTwo { .. } | Self::TooManyFiles { .. } => Fault::Model,

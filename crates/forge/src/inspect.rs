@@ -127,7 +127,8 @@ pub fn inspect_with(families: &Families, path: &Path) -> Result<Inspection> {
 
 /// A file that is one thing as a whole.
 fn whole(file: &ModelFile, role: &str, family: &str) -> Inspection {
-    let Count { parameters, dtypes, quantised, .. } = file.total();
+    let Count { parameters, dtypes, quantised, tensors, .. } = file.total();
+    let missing = if tensors == 0 { vec!["the file holds no tensor".to_owned()] } else { Vec::new() };
     let quantised = quantised.found().map(|(scheme, _)| scheme.name());
     Inspection {
         family: family.to_owned(),
@@ -135,7 +136,7 @@ fn whole(file: &ModelFile, role: &str, family: &str) -> Inspection {
         parameters,
         dtypes,
         quantised,
-        missing: Vec::new(),
+        missing,
         parts: Vec::new(),
         unread: Vec::new(),
         findings: Vec::new(),
@@ -151,12 +152,14 @@ fn inspect_part(
 ) -> Result<(InspectedPart, Option<BTreeSet<String>>)> {
     let (found, Count { parameters, dtypes, quantised, .. }) = (&file.parts[part], file.count(part).clone());
     let quantised = quantised.found();
-    let mut missing = Vec::new();
-    missing.extend(quantised.map(|(scheme, tensors)| {
+    let of_scheme = quantised.map(|(scheme, tensors)| {
         let they = if tensors == 1 { "1 tensor is".to_owned() } else { format!("{tensors} tensors are") };
         format!("{they} {}", scheme.complaint())
-    }));
-    missing.extend(file.count(part).unscaled().map(|tensor| Error::Unscaled { tensor: tensor.to_owned() }.to_string()));
+    });
+    // What is wrong with a tensor explains what else there is of its scheme.
+    let malformed = file.count(part).malformed().map(|error| error.to_string());
+    let mut missing: Vec<String> = malformed.or(of_scheme).into_iter().collect();
+    missing.extend(file.count(part).unscaled().map(|error| error.to_string()));
     let plain_names = match quantised {
         // The matrices have their own names and shapes, and only their format is another.
         None | Some((Scheme::Fp8 | Scheme::ScaledFp8, _)) => true,

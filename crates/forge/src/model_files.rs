@@ -25,7 +25,7 @@ use diffusion_engine::{
     family::{self, Duty, Kind, Network, Role, Settings},
 };
 use lora::Dialect;
-use quant::{Decoded, Fp8, Quantised};
+use quant::{DecodeFault, Decoded, Fp8, Quantised};
 
 use self::folder::Shards;
 pub(crate) use self::folder::{MODEL_INDEX, only_file};
@@ -45,6 +45,8 @@ use crate::{Error, Result};
 
 /// What a file without any known part is.
 pub(crate) const UNKNOWN: &str = "an unknown model";
+/// What to call it where its tensors are spoken of.
+const THIS_MODEL: &str = "this model";
 /// What a file of a LoRA's tensors is.
 pub(crate) const LORA: &str = "a LoRA";
 
@@ -68,23 +70,54 @@ pub(crate) struct Count {
     /// Parameters by number format.
     pub(crate) dtypes: BTreeMap<String, u64>,
     pub(crate) quantised: Quantised,
-    /// Whether matrices of eight-bit floats have scales, or a marker says so.
-    has_scales: bool,
-    /// The first such matrix that has none.
-    without_scale: Option<String>,
+    /// The first tensor that is quantised and can't be decoded, and why.
+    malformed: Option<(String, Arc<DecodeFault>)>,
+    /// What is known of its eight-bit floats that networks read.
+    scales: Scales,
+    /// The same of all of them.
+    all_scales: Scales,
+}
+
+/// What is known of matrices of eight-bit floats.
+#[derive(Clone, Debug, Default)]
+struct Scales {
+    /// Whether any has a scale, or a marker says so.
+    are_there: bool,
+    /// The first that has none.
+    without: Option<String>,
+}
+
+impl Scales {
+    fn see(&mut self, name: &str, Fp8 { is_scaled, is_marked }: Fp8) {
+        self.are_there |= is_scaled || is_marked;
+        if !is_scaled {
+            self.without.get_or_insert_with(|| abridged(name));
+        }
+    }
+
+    /// That a matrix has no scale, though others have.
+    fn refusal(&self) -> Option<Error> {
+        let tensor = self.without.clone().filter(|_| self.are_there)?;
+        Some(Error::Unscaled { tensor })
+    }
 }
 
 impl Count {
-    /// A matrix of eight-bit floats that has no scale, though others have.
-    pub(crate) fn unscaled(&self) -> Option<&str> {
-        self.without_scale.as_deref().filter(|_| self.has_scales)
+    /// That a quantised tensor can't be decoded.
+    pub(crate) fn malformed(&self) -> Option<Error> {
+        let (tensor, fault) = self.malformed.clone()?;
+        Some(Error::Malformed { tensor, fault })
     }
 
-    fn see_fp8(&mut self, name: &str, Fp8 { is_scaled, is_marked }: Fp8) {
-        self.has_scales |= is_scaled || is_marked;
-        if !is_scaled {
-            self.without_scale.get_or_insert_with(|| abridged(name));
-        }
+    /// That a matrix of eight-bit floats has no scale, though others have.
+    pub(crate) fn unscaled(&self) -> Option<Error> {
+        self.scales.refusal()
+    }
+
+    /// Why such a model can't be computed with, as it is stored.
+    fn refusal(&self, model: &str) -> Option<Error> {
+        let quantised = |(scheme, tensors)| Error::Quantised { model: model.to_owned(), scheme, tensors };
+        self.malformed().or_else(|| self.quantised.found().map(quantised)).or_else(|| self.unscaled())
     }
 
     fn see(&mut self, name: &str, form: Form, reads: bool) {
@@ -131,8 +164,15 @@ impl ModelFile {
             let reads = part.is_none_or(|part| !notes::is_of_no_use(&parts[part], name));
             let count = &mut counts[part.unwrap_or(parts.len())];
             count.see(name, form, reads);
-            if let Some(fp8) = decoded.as_ref().and_then(|decoded| decoded.fp8(name)).filter(|_| reads) {
-                count.see_fp8(name, fp8);
+            let Some(decoded) = &decoded else { continue };
+            if let Some(fp8) = decoded.fp8(name) {
+                count.all_scales.see(name, fp8);
+                if reads {
+                    count.scales.see(name, fp8);
+                }
+            }
+            if let Some(fault) = decoded.fault(name).filter(|_| reads) {
+                count.malformed.get_or_insert_with(|| (abridged(name), fault.clone()));
             }
         }
         Ok(Self { path: path.to_owned(), shards, source, parts, counts, lora })
@@ -183,10 +223,6 @@ impl ModelFile {
         if self.lora().is_some() {
             return other(LORA);
         }
-        let quantised = |model: &str, found: Option<(quant::Scheme, usize)>| match found {
-            Some((scheme, tensors)) => Err(wrong(Error::Quantised { model: model.to_owned(), scheme, tensors })),
-            None => Ok(()),
-        };
         let duty = role.network.duty;
         let open = || self.parts.iter().enumerate().filter(|(at, _)| !taken.contains(at));
         let of_kind = |id: &String| {
@@ -194,9 +230,8 @@ impl ModelFile {
             open().find_map(is)
         };
         if let Some((part, kind)) = role.takes.iter().find_map(of_kind) {
-            quantised(&kind.name, self.count(part).quantised.found())?;
-            if let Some(tensor) = self.count(part).unscaled() {
-                return Err(wrong(Error::Unscaled { tensor: tensor.to_owned() }));
+            if let Some(refusal) = self.count(part).refusal(&kind.name) {
+                return Err(wrong(refusal));
             }
             if let Some(pieces) = self.shards.pieces().filter(|_| duty == Duty::T5) {
                 let known = T5Tokenizer::new().and_then(|tokenizer| tokenizer.agrees(pieces));
@@ -207,9 +242,22 @@ impl ModelFile {
         match self.in_place_of(role).or(self.parts.first()) {
             Some(part) => other(&part.kind.name),
             None => {
-                quantised("this model", self.total().quantised.found())?;
+                self.count(0).refusal(THIS_MODEL).map_or(Ok(()), |refusal| Err(wrong(refusal)))?;
                 other(UNKNOWN)
             }
+        }
+    }
+
+    /// Finds out whether the values of all tensors can be read, and not only those that a part needs.
+    ///
+    /// # Errors
+    /// As [`ModelFile::part_for`] for how a part is stored, and the same for tensors that belong to none.
+    pub(crate) fn is_readable(&self) -> Result<()> {
+        let models = self.parts.iter().map(|part| &*part.kind.name).chain([THIS_MODEL]);
+        let refusal = |(count, model): (&Count, &str)| count.refusal(model).or_else(|| count.all_scales.refusal());
+        match self.counts.iter().zip(models).find_map(refusal) {
+            Some(refusal) => Err(Error::Load { path: self.path.clone(), source: Box::new(refusal) }),
+            None => Ok(()),
         }
     }
 
@@ -221,6 +269,15 @@ impl ModelFile {
     /// A part's tensors as those of a kind, under the names that its network asks for.
     pub(crate) fn source(&self, part: usize, kind: &Kind) -> Arc<dyn WeightSource> {
         kind.source(self.source.clone(), &self.parts[part].prefix)
+    }
+
+    /// The names of the tensors of which nothing is made in [`ModelFile::source`].
+    pub(crate) fn beside_source(&self, part: usize, kind: &Kind) -> Vec<&str> {
+        let asked = Arc::new(Asked { source: self.source.clone(), names: Mutex::default() });
+        let renamed = kind.source(asked.clone(), &self.parts[part].prefix);
+        renamed.manifest().names().for_each(|name| drop(renamed.read(name)));
+        let names = asked.names.lock().unwrap_or_else(PoisonError::into_inner);
+        self.source.manifest().names().filter(|name| !names.contains(*name)).collect()
     }
 
     /// What the file says of itself under a key.

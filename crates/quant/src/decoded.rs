@@ -22,11 +22,14 @@ use crate::{DecodeFault, Error};
 ///
 /// Known are bitsandbytes' NF4 and FP4, with absmax as floats and nested, its LLM.int8, and floats of eight bits with one scale,
 /// one for each row, one for each square of 128, or none. Nothing is copied; weights are scaled when they are unpacked.
+///
+/// What is one of these by its names and lacks a part, or has an odd one, stays as it is stored; [`Decoded::fault`] tells why.
 #[derive(Debug)]
 pub struct Decoded<S> {
     source: S,
     manifest: Manifest,
     tensors: BTreeMap<String, Tensor>,
+    faults: BTreeMap<String, Arc<DecodeFault>>,
     /// How the names begin of tensors that a marker says have scales.
     marked: Vec<String>,
 }
@@ -60,21 +63,22 @@ pub struct Fp8 {
 impl<S: WeightSource> Decoded<S> {
     /// Whether a source has tensors that are to be decoded.
     pub fn is_needed(manifest: &Manifest) -> bool {
-        manifest.iter().any(|(name, form)| fp8::is(form.format) || bnb::is_state(name) || name.ends_with(bnb::SCB))
+        manifest.iter().any(|(name, form)| fp8::is(form.format) || bnb::is_part(name))
     }
 
     /// Looks at the names and forms of all tensors, and at the few bytes that say how others are to be read.
     ///
     /// # Errors
-    /// [`Error::Decode`] for tensors that contradict each other.
+    /// [`Error::Decode`] for descriptions that can't be read, and for tensors that contradict what is read of them.
     pub fn over(source: S) -> Result<Self, Error> {
-        let mut found = Found { tensors: BTreeMap::new(), hidden: BTreeSet::new() };
+        let mut found = Found::default();
         let manifest = source.manifest();
         for (name, form) in manifest.iter() {
             bnb::find(&source, name, form, &mut found)?;
             fp8::find(&source, name, form, &mut found)?;
         }
-        let Found { tensors, mut hidden } = found;
+        bnb::without_scales(manifest, &mut found);
+        let Found { tensors, mut hidden, faults } = found;
         let marked = fp8::marked(manifest, &mut hidden);
         let seen = manifest.iter().filter(|(name, _)| !hidden.contains(*name));
         let form = |(name, form): (&str, Form)| match tensors.get(name) {
@@ -82,7 +86,12 @@ impl<S: WeightSource> Decoded<S> {
             None => (name.to_owned(), form.format, form.shape.to_vec()),
         };
         let manifest = seen.map(form).collect();
-        Ok(Self { source, manifest, tensors, marked })
+        Ok(Self { source, manifest, tensors, faults, marked })
+    }
+
+    /// Why a tensor is not decoded, where its names say that it should be.
+    pub fn fault(&self, name: &str) -> Option<&Arc<DecodeFault>> {
+        self.faults.get(name)
     }
 
     /// What is known of a tensor that is a matrix of eight-bit floats; tables of words, which no converter scales, are left out.
@@ -100,10 +109,19 @@ impl<S: WeightSource> Decoded<S> {
 }
 
 /// What was found of a source.
+#[derive(Default)]
 struct Found {
     tensors: BTreeMap<String, Tensor>,
     /// Tensors that belong to others.
     hidden: BTreeSet<String>,
+    /// Why tensors are not decoded that should be.
+    faults: BTreeMap<String, Arc<DecodeFault>>,
+}
+
+impl Found {
+    fn refuse(&mut self, tensor: &str, fault: DecodeFault) {
+        self.faults.insert(tensor.to_owned(), fault.into());
+    }
 }
 
 /// An error about a tensor of a source.

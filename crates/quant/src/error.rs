@@ -30,7 +30,36 @@ pub enum Error {
         /// Where it lies.
         source_name: String,
         /// What is wrong.
-        #[source]
         fault: Box<DecodeFault>,
     },
+}
+
+/// A name or another text from a file as a message shows it: whole, or what of a long one tells it from others.
+pub(crate) fn abridged(text: &str) -> String {
+    const WHOLE: usize = 160;
+    const ENDS: [usize; 2] = [100, 50];
+    if text.chars().count() <= WHOLE {
+        return text.to_owned();
+    }
+    let beginning: String = text.chars().take(ENDS[0]).collect();
+    let end = text.char_indices().rev().nth(ENDS[1] - 1).map_or(text, |(at, _)| &text[at..]);
+    format!("{beginning}…{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_differ_at_either_end_differ_when_they_are_cut() {
+        let cases = ["", "double_blocks.0.img_attn.qkv.weight", &"é".repeat(160)];
+        cases.iter().for_each(|name| assert_eq!(abridged(name), **name));
+        let long = "é".repeat(5_000);
+        let names = [long.clone(), format!("a{long}"), format!("{long}a")];
+        let shown = names.each_ref().map(|name| abridged(name));
+        for (i, name) in shown.iter().enumerate() {
+            assert!(name.contains('…') && name.chars().count() == 151, "{name}");
+            assert!(!shown[..i].contains(name), "{name}");
+        }
+    }
 }

@@ -74,13 +74,11 @@ pub fn gguf_header(texts: &[(String, String)], tensors: &[Entry]) -> Option<Vec<
 }
 
 /// The beginning of a safetensors file with texts in its metadata; the tensors follow in this order, one after the other. `None` for
-/// sizes that can't be counted.
+/// sizes that can't be counted, and for two tensors of one name, which the metadata's is too.
 pub fn safetensors_header(texts: &[(String, String)], tensors: &[Entry]) -> Option<Vec<u8>> {
     let mut header = serde_json::Map::new();
-    if !texts.is_empty() {
-        let texts = texts.iter().map(|(key, text)| (key.clone(), text.clone().into()));
-        header.insert("__metadata__".into(), serde_json::Value::Object(texts.collect()));
-    }
+    let metadata = texts.iter().map(|(key, text)| (key.clone(), text.clone().into()));
+    header.insert("__metadata__".into(), serde_json::Value::Object(metadata.collect()));
     let mut end = 0u64;
     for tensor in tensors {
         let start = end;
@@ -88,7 +86,9 @@ pub fn safetensors_header(texts: &[(String, String)], tensors: &[Entry]) -> Opti
         let entry = serde_json::json!({
             "dtype": tensor.format.name(), "shape": tensor.shape, "data_offsets": [start, end],
         });
-        header.insert(tensor.name.clone(), entry);
+        if header.insert(tensor.name.clone(), entry).is_some() {
+            return None;
+        }
     }
     let mut text = serde_json::Value::Object(header).to_string().into_bytes();
     text.resize(text.len().next_multiple_of(8), b' ');
@@ -143,6 +143,10 @@ mod tests {
         let file = Safetensors::from_bytes("f.safetensors".as_ref(), file).unwrap();
         assert_eq!(file.note("modelspec.title"), Some("a \"ä\""));
         assert_eq!(file.manifest().len(), entries.len());
+        for name in ["b", "__metadata__"] {
+            let twice = Entry { name: name.into(), ..entries[1].clone() };
+            assert_eq!(safetensors_header(&[], &[&entries[..], &[twice]].concat()), None, "{name}");
+        }
     }
 
     #[test]

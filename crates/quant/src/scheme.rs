@@ -86,8 +86,17 @@ impl Scheme {
             Self::Bool | Self::U8 | Self::Int16 | Self::Int32 => {
                 format!("stored as {}, where numbers with a point belong", self.name())
             }
-            Self::Int8 | Self::ScaledInt8 | Self::Fp8 | Self::ScaledFp8 | Self::Mxfp4 | Self::Nvfp4 => self.quantised(),
-            Self::Bnb8 | Self::Bnb4 | Self::Fp4 | Self::Nf4 | Self::Quanto | Self::TorchAo => self.quantised(),
+            Self::Int8 => {
+                format!("quantised ({}) without scales, of which bitsandbytes' (`SCB`) are read", self.name())
+            }
+            // What is whole is decoded, and its parts are not seen.
+            Self::ScaledFp8 | Self::Bnb8 | Self::Bnb4 | Self::Fp4 | Self::Nf4 => {
+                format!(
+                    "quantised ({}) in part: what belongs to such a tensor is there, and not what it belongs to",
+                    self.name()
+                )
+            }
+            Self::ScaledInt8 | Self::Fp8 | Self::Mxfp4 | Self::Nvfp4 | Self::Quanto | Self::TorchAo => self.quantised(),
             Self::Hqq | Self::Sdnq | Self::CompressedTensors | Self::Awq | Self::Gptq | Self::SvdQuant => {
                 self.quantised()
             }

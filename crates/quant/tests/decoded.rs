@@ -175,10 +175,52 @@ fn scales_that_do_not_fit_are_refused() {
     assert!(matches!(missing, DecodeFault::Missing { ref name } if name == "x.weight_scale"), "{missing}");
     let json = fault(powers(2, 4).with("x.comfy_quant", Format::U8, &[1], b"{"));
     assert!(matches!(json, DecodeFault::Json { .. }), "{json}");
-    // Another scheme's layer stays as it is.
-    let other = br#"{"format": "mxfp8"}"#;
-    let decoded = Decoded::over(powers(2, 4).with("x.comfy_quant", Format::U8, &[other.len()], other)).unwrap();
-    assert!(decoded.manifest().get("x.weight").is_some_and(|form| !form.format.is_float()));
+}
+
+#[test]
+fn what_lacks_a_part_or_has_an_odd_one_stays_as_it_is_and_is_told() {
+    let mxfp8 = br#"{"format": "mxfp8"}"#;
+    let nf4 = "nf4.plain.float16.64.96.weight";
+    let states = ["nf4", "fp4"].map(|kind| format!("{nf4}.quant_state.bitsandbytes__{kind}"));
+    let more = state("int8.").with("x.weight", Format::I8, &[2, 4], &[1; 8]);
+    let cases = [
+        (
+            powers(2, 4).with("x.comfy_quant", Format::U8, &[mxfp8.len()], mxfp8),
+            "x.weight",
+            "`x.comfy_quant` says that its format is `mxfp8`, of eight-bit floats `float8_e4m3fn` and `float8_e5m2` are read",
+        ),
+        (
+            powers(2, 4).with("x.weight_scale", Format::U8, &[2, 1], &[1; 2]),
+            "x.weight",
+            "`x.weight_scale` is [2, 1] of U8, expected floats",
+        ),
+        (
+            powers(2, 4).with("x.scale_weight", Format::I32, &[], &[1; 4]),
+            "x.weight",
+            "`x.scale_weight` is [] of I32, expected floats",
+        ),
+        (
+            powers(2, 4).floats("x.weight_scale", &[], &[0.5]).floats("x.scale_weight", &[], &[0.5]),
+            "x.weight",
+            "it has two scales, `x.scale_weight` and `x.weight_scale`, expected one",
+        ),
+        (
+            state(nf4).without(&states[0]),
+            nf4,
+            &format!("`{nf4}.absmax` is there, and of `{}` and `{}` neither", states[0], states[1]),
+        ),
+        (more, "x.weight", "`x.SCB` is missing"),
+    ];
+    for (memory, name, says) in cases {
+        assert!(Decoded::<Memory>::is_needed(memory.manifest()), "{says}");
+        let decoded = Decoded::over(memory).unwrap();
+        assert!(decoded.manifest().get(name).is_some_and(|form| !form.format.is_float()), "{says}");
+        assert_eq!(decoded.fault(name).unwrap().to_string(), says);
+        assert!(decoded.fault("int8.weight").is_none());
+    }
+    // and what is called like a part of a matrix and is none stays a tensor
+    let beside = state(nf4).floats(&format!("{nf4}.more"), &[1], &[1.0]);
+    assert!(Decoded::over(beside).unwrap().manifest().contains(&format!("{nf4}.more")));
 }
 
 #[test]
@@ -194,7 +236,14 @@ fn states_that_lie_are_refused() {
         assert!(json.contains(change.0), "{json}");
         says(&json.replace(change.0, change.1))
     };
-    assert!(matches!(says("{"), DecodeFault::Json { .. }));
+    // What the reader of JSON has against it is told once.
+    assert!(
+        says("{")
+            .to_string()
+            .ends_with("is not the JSON that it should be: EOF while parsing an object at line 1 column 1")
+    );
+    let error = Decoded::over(whole().with(&key, Format::U8, &[1], b"{")).unwrap_err();
+    assert!(std::error::Error::source(&error).is_none(), "{error}");
     assert!(matches!(says("{}"), DecodeFault::Json { .. }));
     assert!(matches!(says(&" ".repeat(70_000)), DecodeFault::TooLong { .. }));
     assert!(matches!(described(("\"nf4\"", "\"fp4\"")), DecodeFault::Kind { expected: "nf4", .. }));
@@ -205,9 +254,11 @@ fn states_that_lie_are_refused() {
             DecodeFault::BlockSize { .. }
         ));
     }
-    for shape in ["[8, 97]", "[8]", "[]", "[0, 96]", "[18446744073709551615, 2]", "[1, 1, 1, 1, 1, 1, 1, 8, 96]"] {
+    for shape in ["[8, 97]", "[8]", "[]", "[0, 96]", "[18446744073709551615, 2]"] {
         assert!(matches!(described(("[8, 96]", shape)), DecodeFault::Packed { .. }), "{shape}");
     }
+    let nine = described(("[8, 96]", "[1, 1, 1, 1, 1, 1, 1, 8, 96]"));
+    assert_eq!(nine.to_string(), "its state gives it 9 dimensions, at most 8 are read");
     for name in ["absmax", "nested_absmax", "nested_quant_map"] {
         let missing = fault(whole().without(&part(name)));
         assert!(matches!(&missing, DecodeFault::Missing { name: found } if *found == part(name)), "{missing}");

@@ -106,6 +106,36 @@ fn a_thousand_random_blocks_and_those_of_a_trained_model_are_packed_as_the_refer
 }
 
 #[test]
+fn weights_too_large_for_a_format_become_no_numbers_and_never_others() {
+    // given blocks of every size of weights, with one that is far larger and without
+    let wave = |i: usize, size: f32| (i as f32 * 0.7).sin() * size;
+    let shapes: [fn(usize, f32) -> f32; 3] = [
+        |i, wave| if i.is_multiple_of(2) { wave } else { -wave },
+        |_, wave| wave.abs(),
+        |i, wave| if i == 77 { wave } else { wave * 1e-9 },
+    ];
+    for (format, shape, exponent) in
+        WRITTEN.into_iter().flat_map(|f| shapes.into_iter().flat_map(move |s| (-44..=38).map(move |e| (f, s, e))))
+    {
+        let size = 10f32.powi(exponent);
+        let weights: Vec<f32> = (0..512).map(|i| shape(i, wave(i + 1, size))).collect();
+        // when they are packed
+        let mut values = vec![0.0; weights.len()];
+        format.unpack().unwrap()(&packed(format, &weights).unwrap(), &mut values);
+        // then they are there again, or all can see that they are not
+        let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>();
+        let off = squares(&mut values.iter().zip(&weights).map(|(value, weight)| value - weight));
+        let share = (off / squares(&mut weights.iter().copied())).sqrt();
+        let is_told = !share.is_finite() && exponent >= 4;
+        // Where the weights are no larger than a few of a scale's smallest steps, which are those of f16, they become zeros or such steps.
+        let steps = 32.0 / f32::from(1u16 << 12) / f32::from(1u16 << 12);
+        let is_rounded = |(value, weight): (&f32, &f32)| *value == 0.0 || (value - weight).abs() <= steps;
+        let are_rounded = exponent < -3 && values.iter().zip(&weights).all(is_rounded);
+        assert!(share <= 0.9 || is_told || are_rounded, "{format}, 1e{exponent}: off by {share}");
+    }
+}
+
+#[test]
 fn scales_that_are_searched_for_lose_no_more_than_those_of_ggml() {
     let digests = digests();
     for (name, weights) in [("random", random()), ("real", real())] {

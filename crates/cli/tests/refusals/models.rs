@@ -36,7 +36,7 @@ fn a_file_in_anothers_place_is_called_by_its_name() {
     let quantised =
         Tensors::of(&tiny.role("transformer")).zeros("double_blocks.0.img_attn.qkv.weight", "I8", &[192, 64]);
     tiny.write("int8.safetensors", quantised.bytes());
-    refuse(&tiny, &["--transformer", "int8.safetensors"], 4, &["quantised (int8), which is not supported yet"]);
+    refuse(&tiny, &["--transformer", "int8.safetensors"], 4, &["is quantised (int8) without scales"]);
 }
 
 #[test]
@@ -192,6 +192,55 @@ fn a_value_that_is_not_a_number_ends_the_run_with_its_place() {
             let cause = format!("`{name}` in `m.safetensors` holds NaN or infinity");
             refuse(&tiny, &[&format!("--{role}"), "m.safetensors"], 1, &[says, &cause]);
         }
+    }
+}
+
+#[test]
+fn a_scale_that_is_not_a_number_ends_the_run_with_its_weight() {
+    // given a matrix whose numbers are all right, and a scale beside it that is not
+    let tiny = Tiny::quick();
+    let name = "double_blocks.0.img_attn.proj.weight";
+    for value in [f32::NAN, f32::INFINITY] {
+        let [rows, width] = [64, 64];
+        let whole = || Tensors::of(&tiny.role("transformer"));
+        let ones = |dtype: &str| {
+            let mut file = whole().zeros(name, dtype, &[rows, width]);
+            file.get(name).bytes.fill(0x38);
+            file
+        };
+        let scaled = |file: Tensors, scale: &str, shape: &[u64]| {
+            let mut file = file.zeros(scale, "F32", shape);
+            file.get(scale).bytes[..4].copy_from_slice(&value.to_le_bytes());
+            file
+        };
+        let files = [
+            scaled(ones("F8_E4M3"), "double_blocks.0.img_attn.proj.scale_weight", &[]),
+            scaled(ones("F8_E5M2"), "double_blocks.0.img_attn.proj.weight_scale", &[rows]),
+            scaled(ones("I8"), "double_blocks.0.img_attn.proj.SCB", &[rows]),
+        ];
+        // when it is drawn with or converted, then the matrix is named
+        for file in files {
+            tiny.write("m.safetensors", file.bytes());
+            let cause = format!("`{name}` in `m.safetensors` holds NaN or infinity");
+            refuse(&tiny, &["--transformer", "m.safetensors"], 1, &["step 1 of 1 failed", &cause]);
+            let convert = ["convert", "m.safetensors", "m.gguf", "--type", "q8_0"];
+            tiny.forge(&convert).refused(1, &[&cause]);
+        }
+        // and of four bits, whose scales are many
+        tiny.forge(&[
+            "convert",
+            &tiny.role("transformer").display().to_string(),
+            "n.safetensors",
+            "--type",
+            "nf4",
+            "--force",
+        ])
+        .done();
+        let mut file = Tensors::of(&tiny.path("n.safetensors"));
+        file.get(&format!("{name}.absmax")).bytes[60..64].copy_from_slice(&value.to_le_bytes());
+        tiny.write("n.safetensors", file.bytes());
+        let cause = format!("`{name}` in `n.safetensors` holds NaN or infinity");
+        refuse(&tiny, &["--transformer", "n.safetensors"], 1, &["step 1 of 1 failed", &cause]);
     }
 }
 

@@ -17,6 +17,11 @@ impl Fault {
 
 /// As much of a text from a file as an error repeats.
 pub(super) fn beginning(text: &[u8]) -> String {
-    const LENGTH: usize = 60;
-    String::from_utf8_lossy(&text[..text.len().min(4 * LENGTH)]).chars().take(LENGTH).collect()
+    const LENGTH: usize = 120;
+    // A character has four bytes at most.
+    let text = String::from_utf8_lossy(&text[..text.len().min(4 * LENGTH + 4)]);
+    match text.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into_owned(),
+    }
 }

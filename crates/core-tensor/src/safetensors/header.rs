@@ -416,6 +416,9 @@ impl<'de> Visitor<'de> for Anything {
 
 /// As much of a text from a file as an error repeats.
 fn beginning(text: &str) -> String {
-    const LENGTH: usize = 40;
-    text.chars().take(LENGTH).collect()
+    const LENGTH: usize = 120;
+    match text.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }

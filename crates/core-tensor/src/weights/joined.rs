@@ -49,7 +49,8 @@ impl<F> Joined<F> {
             [[down, up]] if up.shape()[0] == height => (down.clone(), up.clone()),
             _ => {
                 let [downs, ups] = [0, 1].map(|i| pairs.iter().map(|pair| pair[i].clone()).collect::<Vec<_>>());
-                (below(&downs), beside(&ups, rows(), height))
+                // The first factors are one below the other, the last side by side, each in its rows.
+                (Stored::stacked(&downs)?, beside(&ups, rows(), height))
             }
         };
         let factors = hold([&down, &up]);
@@ -100,21 +101,10 @@ impl<F> Pair<F> {
     }
 }
 
-/// The first factors, one below the other.
-fn below(downs: &[Stored]) -> Stored {
-    Stored::stacked(downs).unwrap_or_else(|| {
-        let mut shape = downs[0].shape().to_vec();
-        shape[0] = downs.iter().map(|down| down.shape()[0]).sum();
-        let values: Vec<f32> = downs.iter().flat_map(|down| down.to_f32().expect(FLOATS)).collect();
-        Stored::of(&values, shape)
-    })
-}
-
 /// The last factors side by side, each in its rows.
 fn beside(ups: &[Stored], rows: impl Iterator<Item = Range<usize>>, height: usize) -> Stored {
     let format = ups[0].format();
-    let is_same = [Format::F32, Format::F16, Format::BF16].contains(&format)
-        && ups.iter().all(|up| up.format() == format && !up.is_scaled());
+    let is_same = ups.iter().all(|up| up.format() == format && up.is_plain());
     let format = if is_same { format } else { Format::F32 };
     let (size, width) = (format.bytes(), ups.iter().map(|up| up.shape()[1]).sum::<usize>());
     let mut bytes = vec![0; height * width * size];

@@ -6,7 +6,13 @@ use super::{
     Stored,
     segment::{Scaled, Segment},
 };
-use crate::{Device, bits::Runs, ops::dtype_on, packed::Packed, packing::Packing};
+use crate::{
+    Device,
+    bits::{Round, Runs},
+    ops::dtype_on,
+    packed::Packed,
+    packing::Packing,
+};
 
 impl Stored {
     /// How a device holds a matrix as it is stored; `None` where it is unpacked before.
@@ -34,9 +40,8 @@ impl Stored {
         let &[_, width] = self.shape() else { return None };
         let of = |segment: &Segment| {
             let Scaled { by, first } = segment.scaling.as_ref()?;
-            let is_whole = |runs: &Runs| {
-                [*first, self.weights_of(segment)].iter().all(|weights| weights.is_multiple_of(runs.weights))
-            };
+            let is_whole =
+                |runs: &Runs| [*first, segment.weights()].iter().all(|weights| weights.is_multiple_of(runs.weights));
             by.runs(width).filter(is_whole)
         };
         let (first, rest) = self.segments.split_first()?;
@@ -44,10 +49,33 @@ impl Stored {
         rest.iter().all(|segment| of(segment) == Some(runs)).then_some(runs)
     }
 
+    /// The scale of each so many weights, where it lies beside the blocks, and what weights are rounded to once they are scaled; the last
+    /// may be of fewer weights. `None` where not all have scales, or so many have not one in common.
+    pub fn scales_of_runs(&self, run: usize) -> Option<(Vec<f32>, Round)> {
+        let width = self.shape().iter().skip(1).product::<usize>();
+        let (mut scales, mut round) = (Vec::new(), None);
+        let mut segments = self.segments.iter().peekable();
+        while let Some(segment) = segments.next() {
+            let Scaled { by, first } = segment.scaling.as_ref()?;
+            let (of, weights) = (by.runs(width)?, segment.weights());
+            let is_last = segments.peek().is_none();
+            let is_whole = first.is_multiple_of(of.weights) && (is_last || weights.is_multiple_of(run));
+            if run == 0 || !is_whole || !of.weights.is_multiple_of(run) || round.is_some_and(|round| round != of.round)
+            {
+                return None;
+            }
+            let mut each = vec![0.0; weights.div_ceil(of.weights)];
+            by.scales_of(*first, of.weights, &mut each);
+            scales.extend((0..weights.div_ceil(run)).map(|i| each[i * run / of.weights]));
+            round = Some(of.round);
+        }
+        Some((scales, round?))
+    }
+
     /// The scale of each run of so many weights.
     fn scales(&self, run: usize) -> Vec<f32> {
         let of = |segment: &Segment| {
-            let mut scales = vec![0.0; self.weights_of(segment) / run];
+            let mut scales = vec![0.0; segment.weights() / run];
             if let Some(Scaled { by, first }) = &segment.scaling {
                 by.scales_of(*first, run, &mut scales);
             }

@@ -5,7 +5,10 @@ use std::{fmt, ops::Range, sync::Arc};
 use kernels::{GROUP, Integers, Isa};
 use rayon::prelude::*;
 
-use super::format::{Format, IntegerForm, Unpack};
+use super::{
+    format::{Format, IntegerForm, Unpack},
+    stored::FLOATS,
+};
 use crate::{Mapped, bits::Runs};
 
 /// Scales that lie elsewhere than the weights which they belong to.
@@ -41,6 +44,8 @@ pub trait Scaling: Send + Sync + fmt::Debug {
 /// Bytes of whole blocks that lie one after the other.
 #[derive(Clone, Debug)]
 pub(super) struct Segment {
+    /// The format of these bytes.
+    pub(super) format: Format,
     pub(super) bytes: Mapped,
     pub(super) range: Range<usize>,
     pub(super) scaling: Option<Scaled>,
@@ -62,15 +67,37 @@ impl Segment {
         &self.bytes[self.range.clone()]
     }
 
+    /// How many weights it has.
+    pub(super) fn weights(&self) -> usize {
+        self.range.len() / self.format.bytes() * self.format.weights()
+    }
+
+    /// Some of its weights; `None` where they do not begin and end with a block.
+    pub(super) fn part(&self, weights: Range<usize>) -> Option<Self> {
+        let per_block = self.format.weights();
+        if !(weights.start.is_multiple_of(per_block) && weights.end.is_multiple_of(per_block)) {
+            return None;
+        }
+        let at = |weight: usize| self.range.start + weight / per_block * self.format.bytes();
+        let from = |Scaled { by, first }: Scaled| Scaled { by, first: first + weights.start };
+        Some(Self {
+            format: self.format,
+            bytes: self.bytes.clone(),
+            range: at(weights.start)..at(weights.end),
+            scaling: self.scaling.clone().map(from),
+        })
+    }
+
     /// Whether it is made of rows of so many weights, each of whole groups with a scale of its own.
-    pub(super) fn has_groups_of(&self, format: Format, width: usize) -> bool {
-        let weights = self.range.len() / format.bytes() * format.weights();
+    pub(super) fn has_groups_of(&self, width: usize) -> bool {
+        let weights = self.weights();
         let is_scaled_by_groups = |Scaled { by, first }: &Scaled| by.has_groups() && first.is_multiple_of(GROUP);
         weights.is_multiple_of(width) && self.scaling.as_ref().is_none_or(is_scaled_by_groups)
     }
 
     /// All weights; on several threads where there are many.
-    pub(super) fn unpack(&self, format: Format, unpack: Unpack, to: &mut [f32]) {
+    pub(super) fn unpack(&self, to: &mut [f32]) {
+        let (format, unpack) = (self.format, self.unpacking());
         let part = |first: usize, bytes: &[u8], to: &mut [f32]| {
             unpack(bytes, to);
             if let Some(scaled) = &self.scaling {
@@ -86,9 +113,14 @@ impl Segment {
         parts.enumerate().for_each(|(i, (to, bytes))| part(i * weights, bytes, to));
     }
 
+    /// How its blocks become weights.
+    fn unpacking(&self) -> Unpack {
+        self.format.unpack().expect(FLOATS)
+    }
+
     /// Some weights from number `first` of the segment on as integers; both are whole blocks and groups.
-    pub(super) fn read_integers(&self, format: Format, form: IntegerForm, first: usize, to: Integers) {
-        let (per_block, size) = (format.weights(), format.bytes());
+    pub(super) fn read_integers(&self, form: IntegerForm, first: usize, to: Integers) {
+        let (per_block, size) = (self.format.weights(), self.format.bytes());
         let blocks = first / per_block..(first + to.codes.len()) / per_block;
         let Integers { codes, scales, shifts } = to;
         let to = Integers { codes, scales: &mut *scales, shifts };
@@ -102,8 +134,8 @@ impl Segment {
     }
 
     /// Some weights from number `first` of the segment on.
-    pub(super) fn read(&self, format: Format, unpack: Unpack, first: usize, to: &mut [f32]) {
-        let (per_block, size) = (format.weights(), format.bytes());
+    pub(super) fn read(&self, first: usize, to: &mut [f32]) {
+        let (per_block, size, unpack) = (self.format.weights(), self.format.bytes(), self.unpacking());
         let bytes = |blocks: Range<usize>| &self.bytes()[blocks.start * size..blocks.end * size];
         let end = first + to.len();
         // Whole blocks become weights in their place, the others beside it.
@@ -155,6 +187,49 @@ mod tests {
         }
         assert_eq!(stack.rows(1..5).unwrap().rows(1..3).unwrap().to_f32().unwrap(), [4.0, 5.0, 6.0, 7.0]);
         assert!(Stored::stacked(&[part(0, 1), Stored::of(&[0.0; 3], vec![1, 3])]).is_none());
+    }
+
+    #[test]
+    fn parts_of_several_formats_are_floats_together_and_each_is_read_in_its_own() {
+        // given halves, halves with scales and blocks of three, one below the other
+        let halves: Vec<u8> = [0x3c00u16, 0xc000, 0x3800].iter().flat_map(|half| half.to_le_bytes()).collect();
+        let halves = Stored::of_bytes(Format::F16, vec![1, 3], halves).unwrap();
+        let ones = [0x3c00u16; 6].iter().flat_map(|half| half.to_le_bytes()).collect();
+        let scaled = Stored::of_bytes(Format::F16, vec![2, 3], ones).unwrap().scaled(Arc::new(Numbered));
+        let blocks = Stored::of_bytes(Format(&Threes), vec![2, 3], vec![1, 2, 3, 4]).unwrap();
+        let stack = Stored::stacked(&[halves, scaled, blocks.clone()]).unwrap();
+        let expected = [1.0, -2.0, 0.5, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 1.0, 2.0, 3.0, 3.0, 4.0, 7.0];
+        // then they are F32 to whoever reads them, by values and by bytes, as a whole and cut anywhere
+        let is = |stack: &Stored, expected: &[f32]| {
+            let bytes: Vec<u8> = expected.iter().flat_map(|value| value.to_le_bytes()).collect();
+            assert_eq!((stack.format(), &*stack.to_f32().unwrap()), (Format::F32, expected));
+            assert_eq!((stack.to_bytes(), stack.byte_len()), (bytes.clone(), bytes.len()));
+            let cut = bytes.len() / 3..bytes.len() / 2;
+            assert_eq!(*stack.bytes_of(cut.clone()), bytes[cut]);
+            let mut budget = usize::MAX;
+            assert!(!stack.is_plain() && stack.is_finite() && !stack.is_zero(&mut budget));
+            let passed_on = stack.with_values(|v| matches!(v, kernels::Values::F32(values) if values == expected));
+            assert_eq!(passed_on, Some(true));
+        };
+        is(&stack, &expected);
+        for start in 0..5 {
+            for end in start + 1..=5 {
+                is(&stack.rows(start..end).unwrap(), &expected[3 * start..3 * end]);
+            }
+        }
+        for first in 0..expected.len() {
+            let mut found = vec![0.0; expected.len() - first];
+            stack.read(first, &mut found);
+            assert_eq!(found, expected[first..]);
+        }
+        // and rows can be cut only where every part's blocks end
+        let wide = Stored::of_bytes(Format(&Threes), vec![3, 1], vec![1, 2]).unwrap();
+        let stack = Stored::stacked(&[Stored::of(&[1.0, 2.0], vec![2, 1]), wide]).unwrap();
+        assert_eq!(stack.rows(1..5).unwrap().to_f32().unwrap(), [2.0, 1.0, 2.0, 3.0]);
+        assert!(matches!(stack.rows(0..3), Err(crate::Error::Rows { per_block: 3, .. })));
+        // and what is no number is put together with nothing of another format
+        let integers = Stored::of_bytes(Format::I8, vec![1, 3], vec![1; 3]).unwrap();
+        assert!(Stored::stacked(&[integers, blocks]).is_none());
     }
 
     /// Weights become their own numbers in the tensor.

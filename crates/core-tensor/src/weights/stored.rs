@@ -12,19 +12,21 @@ use rayon::prelude::*;
 
 use super::{
     Format,
-    format::{IntegerForm, Unpack, numbers},
+    format::{IntegerForm, numbers},
     segment::{AT_ONCE, Scaled, Scaling, Segment},
 };
 use crate::{Error, Mapped, cuda};
 
 /// A tensor in the number format of its source, row-major, little-endian; its bytes may still be in a mapped file.
 ///
-/// Promises that its bytes are whole blocks of its format, as many as its shape needs.
+/// Promises that its bytes are whole blocks of its format, as many as its shape needs. What was put together from tensors of several
+/// formats is F32 to whoever reads it, and stays as it is stored until then.
 #[derive(Clone, Debug)]
 pub struct Stored {
     format: Format,
     shape: Vec<usize>,
-    /// One after the other, each of whole blocks; more than one where a tensor was put together from several.
+    /// One after the other, each of whole blocks; more than one where a tensor was put together from several. Where one is of another
+    /// format than the tensor, all are of floats and the tensor is F32.
     pub(super) segments: Vec<Segment>,
 }
 
@@ -38,31 +40,30 @@ impl Stored {
         if found.is_none() || format.size_of(&shape) != found {
             return Err(Error::Size { format, shape, found });
         }
-        Ok(Self { format, shape, segments: vec![Segment { bytes: bytes.clone(), range, scaling: None }] })
+        Ok(Self { format, shape, segments: vec![Segment { format, bytes: bytes.clone(), range, scaling: None }] })
     }
 
     /// The same bytes in another format and shape.
     ///
     /// # Errors
     /// [`Error::Size`] where they are not the bytes of such a tensor.
-    pub fn taken_as(self, format: Format, shape: Vec<usize>) -> Result<Self, Error> {
+    pub fn taken_as(mut self, format: Format, shape: Vec<usize>) -> Result<Self, Error> {
         let found = Some(self.byte_len() as u64);
-        match format.size_of(&shape) == found
-            && self.segments.iter().all(|s| s.range.len().is_multiple_of(format.bytes()))
-        {
-            true => Ok(Self { format, shape, ..self }),
-            false => Err(Error::Size { format, shape, found }),
+        let is_whole = |s: &Segment| s.format == self.format && s.range.len().is_multiple_of(format.bytes());
+        if format.size_of(&shape) != found || !self.segments.iter().all(is_whole) {
+            return Err(Error::Size { format, shape, found });
         }
+        self.segments.iter_mut().for_each(|segment| segment.format = format);
+        Ok(Self { format, shape, ..self })
     }
 
     /// The same, whose weights are scaled once they are unpacked.
     #[must_use]
     pub fn scaled(mut self, by: Arc<dyn Scaling>) -> Self {
-        let (per_block, size) = (self.format.weights(), self.format.bytes());
         let mut first = 0;
         for segment in &mut self.segments {
             segment.scaling = Some(Scaled { by: by.clone(), first });
-            first += segment.range.len() / size * per_block;
+            first += segment.weights();
         }
         self
     }
@@ -86,8 +87,8 @@ impl Stored {
             true => bytemuck::cast_slice(values).to_vec(),
             false => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         };
-        let range = 0..bytes.len();
-        Self { format: Format::F32, shape, segments: vec![Segment { bytes: bytes.into(), range, scaling: None }] }
+        let (range, format) = (0..bytes.len(), Format::F32);
+        Self { format, shape, segments: vec![Segment { format, bytes: bytes.into(), range, scaling: None }] }
     }
 
     /// The dimensions, outermost first.
@@ -100,25 +101,46 @@ impl Stored {
         self.format
     }
 
-    /// A copy of the stored bytes, without the scales of a tensor that has some.
+    /// A copy of the bytes in its format, without the scales of a tensor that has some.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.segments.iter().flat_map(Segment::bytes).copied().collect()
+        self.bytes_of(0..self.byte_len()).into_owned()
     }
 
-    /// Some of the stored bytes, copied only where they are in several places.
+    /// Some of the bytes in its format, copied only where they are in several places or stored in several formats.
     ///
     /// # Panics
     /// If it has not so many.
     pub fn bytes_of(&self, range: Range<usize>) -> Cow<'_, [u8]> {
         match self.segments.as_slice() {
+            _ if self.is_of_several_formats() => {
+                let (size, end) = (self.format.bytes(), range.end);
+                let mut values = vec![0.0; end.div_ceil(size) - range.start / size];
+                self.read(range.start / size, &mut values);
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+                Cow::Owned(bytes.skip(range.start % size).take(range.len()).collect())
+            }
             [one] => Cow::Borrowed(&one.bytes()[range]),
-            _ => Cow::Owned(self.to_bytes()[range].to_vec()),
+            several => {
+                let (mut skip, mut bytes) = (range.start, Vec::with_capacity(range.len()));
+                for segment in several {
+                    let rest = &segment.bytes()[skip.min(segment.range.len())..];
+                    skip -= segment.range.len() - rest.len();
+                    bytes.extend_from_slice(&rest[..rest.len().min(range.len() - bytes.len())]);
+                }
+                assert_eq!(bytes.len(), range.len(), "bytes {range:?} of {}", self.byte_len());
+                Cow::Owned(bytes)
+            }
         }
     }
 
-    /// How many bytes it takes as it is stored.
+    /// How many bytes it takes in its format.
     pub fn byte_len(&self) -> usize {
-        self.segments.iter().map(|segment| segment.range.len()).sum()
+        self.segments.iter().map(|segment| segment.weights() / self.format.weights() * self.format.bytes()).sum()
+    }
+
+    /// Whether it was put together from tensors of several formats.
+    fn is_of_several_formats(&self) -> bool {
+        self.segments.iter().any(|segment| segment.format != self.format)
     }
 
     /// The same elements under another shape.
@@ -141,31 +163,24 @@ impl Stored {
     pub fn rows(&self, rows: Range<usize>) -> Result<Self, Error> {
         let height = self.shape[0];
         assert!(rows.start <= rows.end && rows.end <= height, "rows {rows:?} of {height}");
-        let (mut skip, mut take) = (self.size_of_rows(rows.start)?, self.size_of_rows(rows.len())?);
-        let mut parts = Vec::new();
-        let weights = |bytes: usize| bytes / self.format.bytes() * self.format.weights();
-        for Segment { bytes, range, scaling } in &self.segments {
-            let start = range.start + skip.min(range.len());
-            let end = start + take.min(range.end - start);
-            skip -= start - range.start;
+        // Within the tensor's own weights, which were counted when it was made.
+        let width = self.shape[1..].iter().product::<usize>();
+        let (mut skip, mut take) = (rows.start * width, rows.len() * width);
+        let mut segments = Vec::new();
+        for segment in &self.segments {
+            let start = skip.min(segment.weights());
+            let end = start + take.min(segment.weights() - start);
+            skip -= start;
             take -= end - start;
             if start < end {
-                let from = |Scaled { by, first }: Scaled| Scaled { by, first: first + weights(start - range.start) };
-                parts.push(Segment { bytes: bytes.clone(), range: start..end, scaling: scaling.clone().map(from) });
+                let (format, per_block) = (segment.format, segment.format.weights());
+                let cut = || Error::Rows { format, weights: width, per_block };
+                segments.push(segment.part(start..end).ok_or_else(cut)?);
             }
         }
         let mut shape = self.shape.clone();
         shape[0] = rows.len();
-        Ok(Self { format: self.format, shape, segments: parts })
-    }
-
-    /// Bytes of so many rows along the first dimension: within the tensor's own, which were counted when it was made.
-    fn size_of_rows(&self, rows: usize) -> Result<usize, Error> {
-        let (width, per_block) = (self.shape[1..].iter().product::<usize>(), self.format.weights());
-        if !(rows * width).is_multiple_of(per_block) {
-            return Err(Error::Rows { format: self.format, weights: width, per_block });
-        }
-        Ok(rows * width / per_block * self.format.bytes())
+        Ok(Self { format: self.format, shape, segments })
     }
 
     /// Lets the system have the memory in which the tensor's file was read, as it is not read again soon.
@@ -173,33 +188,32 @@ impl Stored {
         self.segments.iter().for_each(|segment| segment.bytes.give_back(segment.range.clone()));
     }
 
-    /// Tensors one below the other, without copying them; `None` unless there are some, of one format and of one shape but
-    /// for the first dimension.
+    /// Tensors one below the other, without copying them; `None` unless there are some, of one shape but for the first dimension, and of
+    /// formats that have one [in common](Format::in_common).
     pub fn stacked(parts: &[Stored]) -> Option<Self> {
         let first = parts.first()?;
-        let fits =
-            |p: &Stored| p.format == first.format && p.shape.get(1..) == first.shape.get(1..) && !p.shape.is_empty();
+        let fits = |p: &Stored| p.shape.get(1..) == first.shape.get(1..) && !p.shape.is_empty();
         if !parts.iter().all(fits) {
             return None;
         }
+        let format = Format::in_common(parts.iter().map(|part| part.format))?;
         let mut shape = first.shape.clone();
         shape[0] = parts.iter().try_fold(0usize, |n, p| n.checked_add(p.shape[0]))?;
         let segments = parts.iter().flat_map(|p| p.segments.clone()).collect();
-        Some(Self { format: first.format, shape, segments })
+        Some(Self { format, shape, segments })
     }
 
     /// All values as f32, F64 rounded to it; `None` where the format has none that a model is computed with.
     pub fn to_f32(&self) -> Option<Vec<f32>> {
-        self.format.unpack().map(|unpack| self.unpacked(unpack))
+        self.format.is_float().then(|| self.unpacked())
     }
 
-    fn unpacked(&self, unpack: Unpack) -> Vec<f32> {
-        let weights = |bytes: &[u8]| bytes.len() / self.format.bytes() * self.format.weights();
-        let mut values = vec![0.0; self.segments.iter().map(|segment| weights(segment.bytes())).sum()];
+    fn unpacked(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.segments.iter().map(Segment::weights).sum()];
         let mut rest = &mut *values;
         for segment in &self.segments {
-            let (part, behind) = rest.split_at_mut(weights(segment.bytes()));
-            segment.unpack(self.format, unpack, part);
+            let (part, behind) = rest.split_at_mut(segment.weights());
+            segment.unpack(part);
             rest = behind;
         }
         values
@@ -210,16 +224,15 @@ impl Stored {
     /// # Panics
     /// If the tensor has not so many, or none that a model is computed with.
     pub fn read(&self, first: usize, to: &mut [f32]) {
-        let unpack = self.format.unpack().expect(FLOATS);
         let (mut start, mut to) = (first, to);
         for segment in &self.segments {
-            let held = self.weights_of(segment);
+            let held = segment.weights();
             if start >= held {
                 start -= held;
                 continue;
             }
             let (part, rest) = to.split_at_mut((held - start).min(to.len()));
-            segment.read(self.format, unpack, start, part);
+            segment.read(start, part);
             (start, to) = (0, rest);
             if to.is_empty() {
                 return;
@@ -231,7 +244,7 @@ impl Stored {
     /// How the weights of a matrix are read as integers; `None` where they are none, or a row is not made of whole blocks and groups.
     pub(super) fn integers(&self) -> Option<IntegerForm> {
         let &[_, width] = &*self.shape else { return None };
-        let has_groups = || self.segments.iter().all(|segment| segment.has_groups_of(self.format, width));
+        let has_groups = || self.segments.iter().all(|segment| segment.has_groups_of(width));
         let is_scaled = self.is_scaled();
         self.format.integers_in_rows_of(width).filter(|form| has_groups() && (!is_scaled || form.group == GROUP))
     }
@@ -241,71 +254,72 @@ impl Stored {
         self.segments.iter().any(|segment| segment.scaling.is_some())
     }
 
-    /// How many weights a segment has.
-    pub(super) fn weights_of(&self, segment: &Segment) -> usize {
-        segment.range.len() / self.format.bytes() * self.format.weights()
-    }
-
     /// Whether every byte is 0, which the values of a trained tensor never are; an empty tensor has none that is.
     ///
     /// Looks at the start, the middle and the end of the tensor first, so that one that holds values is hardly read. What is read
     /// beyond that comes off `budget`, in bytes; where that is spent, the three samples decide.
     pub fn is_zero(&self, budget: &mut usize) -> bool {
         const SAMPLE: usize = 4096;
-        let zeros = |bytes: &[u8]| self.are_zeros(bytes);
-        let sampled = |bytes: &[u8]| {
+        let sampled = |segment: &Segment| {
+            let bytes = segment.bytes();
+            let zeros = |bytes: &[u8]| are_zeros(segment.format, bytes);
             let [start, middle, end] = [0, bytes.len() / 2, bytes.len().saturating_sub(SAMPLE)]
                 .map(|start| start / 8 * 8)
                 .map(|start| &bytes[start..bytes.len().min(start + SAMPLE)]);
             zeros(start) && zeros(middle) && zeros(end)
         };
-        if self.byte_len() == 0 || !self.segments.iter().all(|segment| sampled(segment.bytes())) {
+        if self.byte_len() == 0 || !self.segments.iter().all(sampled) {
             return false;
         }
         self.segments.iter().all(|segment| {
             let bytes = segment.bytes();
             let read = bytes.len().min(*budget);
             *budget -= read;
-            zeros(&bytes[..read])
+            are_zeros(segment.format, &bytes[..read])
         })
     }
 
     /// Whether the second half of the tensor holds nothing but zeros; what is read comes off `budget`, in bytes, and nothing is told
     /// where that is spent.
     pub fn ends_in_zeros(&self, budget: &mut usize) -> bool {
-        let Some(bytes) = self.segments.last().map(|segment| segment.bytes()) else { return false };
+        let Some(segment) = self.segments.last() else { return false };
+        let bytes = segment.bytes();
+        let zeros = |bytes: &[u8]| are_zeros(segment.format, bytes);
         // Whole values from the middle on, from the end of which on a tensor with values there is hardly read.
         let half = &bytes[(bytes.len() / 2).next_multiple_of(8).min(bytes.len())..];
         let last = half.len().saturating_sub(64) / 8 * 8;
-        if half.is_empty() || !self.are_zeros(&half[last..]) || half.len() > *budget {
+        if half.is_empty() || !zeros(&half[last..]) || half.len() > *budget {
             return false;
         }
         *budget -= half.len();
-        self.are_zeros(half)
+        zeros(half)
     }
 
-    /// Whether no value is NaN or infinite as f32; true of a format that a model is not computed with. Reads all of it.
+    /// Whether no value is NaN or infinite as f32, scaled where it has scales; true of a format that a model is not computed with. Reads
+    /// all of it.
     pub fn is_finite(&self) -> bool {
-        const BLOCKS: usize = 4096;
-        let Some(unpack) = self.format.unpack() else { return true };
-        let (bytes, weights) = (self.format.bytes(), self.format.weights());
-        let mut values = vec![0.0; BLOCKS * weights];
-        self.segments().flat_map(|segment| segment.chunks(BLOCKS * bytes)).all(|chunk| {
-            let values = &mut values[..chunk.len() / bytes * weights];
-            unpack(chunk, values);
-            values.iter().all(|value| value.is_finite())
+        if !self.format.is_float() {
+            return true;
+        }
+        let mut values = vec![0.0; AT_ONCE];
+        self.segments.iter().all(|segment| {
+            (0..segment.weights()).step_by(AT_ONCE).all(|first| {
+                let values = &mut values[..AT_ONCE.min(segment.weights() - first)];
+                segment.read(first, values);
+                values.iter().all(|value| value.is_finite())
+            })
         })
     }
+}
 
-    /// Whether these bytes, which begin with a value's first, are zeros of either sign.
-    fn are_zeros(&self, bytes: &[u8]) -> bool {
-        let width = self.format.bytes();
-        if !self.format.is_float() || self.format.weights() > 1 {
-            return bytes.iter().all(|&byte| byte == 0);
-        }
-        let is_zero = |value: &[u8]| value.iter().enumerate().all(|(i, &b)| b == 0 || (b == 0x80 && i + 1 == width));
-        bytes.iter().all(|&byte| byte == 0) || bytes.chunks(width).all(is_zero)
+/// Whether bytes of a format, which begin with a value's first, are zeros of either sign.
+fn are_zeros(format: Format, bytes: &[u8]) -> bool {
+    let width = format.bytes();
+    if !format.is_float() || format.weights() > 1 {
+        return bytes.iter().all(|&byte| byte == 0);
     }
+    let is_zero = |value: &[u8]| value.iter().enumerate().all(|(i, &b)| b == 0 || (b == 0x80 && i + 1 == width));
+    bytes.iter().all(|&byte| byte == 0) || bytes.chunks(width).all(is_zero)
 }
 
 impl IntegerSource for Stored {
@@ -313,10 +327,10 @@ impl IntegerSource for Stored {
         let form = self.format.integers().expect("a matrix whose weights are integers");
         let mut start = row * self.shape[1] + first;
         for segment in &self.segments {
-            let held = self.weights_of(segment);
+            let held = segment.weights();
             if start < held {
                 // Rows are in one piece.
-                return segment.read_integers(self.format, form, start, to);
+                return segment.read_integers(form, start, to);
             }
             start -= held;
         }
@@ -337,7 +351,7 @@ impl IntegerSource for Stored {
 }
 
 impl Stored {
-    /// The bytes, in whole rows.
+    /// The bytes of a tensor of one format, in whole rows.
     pub(super) fn segments(&self) -> impl Iterator<Item = &[u8]> {
         self.segments.iter().map(Segment::bytes)
     }
@@ -355,17 +369,21 @@ impl Stored {
         });
     }
 
+    /// Whether its bytes alone say what its values are: it has no scales, and all of it is stored in its format.
+    pub fn is_in_its_bytes(&self) -> bool {
+        !self.is_scaled() && !self.is_of_several_formats()
+    }
+
     /// Whether its values are those that are stored.
-    fn is_plain(&self) -> bool {
-        [Format::F32, Format::F16, Format::BF16].contains(&self.format) && !self.is_scaled()
+    pub(super) fn is_plain(&self) -> bool {
+        [Format::F32, Format::F16, Format::BF16].contains(&self.format) && self.is_in_its_bytes()
     }
 
     /// Passes on the values as they are stored, of a format that kernels don't read as F32; `None` where the format has none that a
     /// model is computed with.
     pub(super) fn with_values<T>(&self, take: impl FnOnce(kernels::Values) -> T) -> Option<T> {
-        let unpack = self.format.unpack()?;
         if !self.is_plain() {
-            return Some(take(kernels::Values::F32(&self.unpacked(unpack))));
+            return Some(take(kernels::Values::F32(&self.to_f32()?)));
         }
         let bytes = match self.segments.as_slice() {
             [one] => Cow::Borrowed(one.bytes()),
@@ -422,8 +440,23 @@ mod tests {
         }
         assert!(halves(Format::F16, &[0x7bff, 0xfbff], vec![2]).is_finite());
         assert!(!halves(Format::F16, &[0, 0x7c00], vec![2]).is_finite());
+        // nor where a scale makes it none
+        let scaled = |scale: f32| Stored::of(&vec![1.0; 70_000], vec![70_000]).scaled(Arc::new(Last(scale)));
+        assert!(scaled(3.0).is_finite() && !scaled(f32::NAN).is_finite() && !scaled(f32::INFINITY).is_finite());
         assert!(!halves(Format::BF16, &[0x7fc0, 0], vec![2]).is_finite());
         assert!(Stored::of_bytes(Format::I64, vec![1], vec![0xff; 8]).unwrap().is_finite());
+    }
+
+    /// A scale of weight 69,999 alone.
+    #[derive(Debug)]
+    struct Last(f32);
+
+    impl Scaling for Last {
+        fn scale(&self, first: usize, weights: &mut [f32]) {
+            if let Some(weight) = 69_999usize.checked_sub(first).and_then(|at| weights.get_mut(at)) {
+                *weight *= self.0;
+            }
+        }
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl Merging {
     }
 }
 
-/// The tensors of a file of one model under the names that its network asks for, and their prefix; of any other under its own.
+/// The tensors of a file of one model under the names that its network asks for, and their prefix; of any other under its own. What the
+/// network has no name for is not among them: [`ModelFile::beside_source`].
 pub(super) fn as_network(file: &ModelFile, families: &Families) -> (Arc<dyn WeightSource>, Option<String>) {
     match file.parts.as_slice() {
         [only] if families.role_of(&only.kind).is_some() => {

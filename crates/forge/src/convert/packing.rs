@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use core_tensor::{Format, Stored as Tensor, WeightSource};
+use core_tensor::{Format, Round, Stored as Tensor, WeightSource};
 use diffusion_engine::{Cancel, Error as RunError};
 use quant::encode::{BLOCK, EightBits, FourBits, packed};
 use rayon::prelude::*;
@@ -30,7 +30,7 @@ impl<E: Into<Error>> From<E> for Stop {
     }
 }
 
-/// Weights that are unpacked and packed at once, about.
+/// Weights that are unpacked and packed at once: whole blocks of every format.
 const AT_ONCE: usize = 1 << 22;
 
 /// Weights that one thread compares or unpacks, one after the other: whole blocks of every format. The sums over a tensor are those of
@@ -54,6 +54,10 @@ pub(super) struct Loss {
     pub(super) off: f64,
     /// The most that one is off.
     pub(super) most: f32,
+    /// The largest weight, without its sign.
+    largest: f32,
+    /// Whether any value is not 0.
+    is_left: bool,
 }
 
 impl Loss {
@@ -69,13 +73,18 @@ impl Loss {
             let difference = (weight - value).abs();
             let squares = f64::from(*weight) * f64::from(*weight);
             let off = f64::from(difference) * f64::from(difference);
-            loss.and(Self { squares, off, most: difference })
+            loss.and(Self { squares, off, most: difference, largest: weight.abs(), is_left: *value != 0.0 })
         })
     }
 
     fn and(self, other: Self) -> Self {
-        let Self { squares, off, most } = other;
-        Self { squares: self.squares + squares, off: self.off + off, most: self.most.max(most) }
+        Self {
+            squares: self.squares + other.squares,
+            off: self.off + other.off,
+            most: self.most.max(other.most),
+            largest: self.largest.max(other.largest),
+            is_left: self.is_left || other.is_left,
+        }
     }
 }
 
@@ -104,25 +113,50 @@ impl<'a> Packing<'a> {
     /// A tensor and what belongs to it.
     pub(super) fn tensor(&mut self, planned: &Planned) -> Result<Loss, Stop> {
         let stored = planned.source.read(&planned.name)?;
-        match planned.to {
+        let target = match planned.to {
             Stored::Copied(_) => {
-                let bytes = stored.to_bytes();
-                self.put(&bytes)?;
-                let rest = planned.entries[0].bytes().unwrap_or(0).saturating_sub(bytes.len() as u64);
+                let whole = stored.byte_len();
+                for start in (0..whole).step_by(AT_ONCE) {
+                    self.go_on()?;
+                    self.put(&stored.bytes_of(start..whole.min(start + AT_ONCE)))?;
+                }
+                let rest = planned.entries[0].bytes().unwrap_or(0).saturating_sub(whole as u64);
                 self.put(&vec![0; rest as usize])?;
-                Ok(Loss::default())
+                return Ok(Loss::default());
             }
-            // Nothing is lost where a format is kept, and nothing need be unpacked.
-            Stored::As(Target::Plain(format)) => self.plain(planned, &stored, format),
-            Stored::As(Target::FourBits(kind)) => self.four_bits(planned, &stored, kind),
-            Stored::As(Target::EightBits(kind)) => self.eight_bits(planned, &stored, kind),
+            Stored::As(target) => target,
+        };
+        let loss = match target {
+            Target::Plain(format) => self.plain(planned, &stored, format),
+            Target::FourBits(kind) => self.four_bits(planned, &stored, kind),
+            Target::EightBits(kind) => self.eight_bits(planned, &stored, kind),
+        }?;
+        if loss.largest > 0.0 && !loss.is_left {
+            let (tensor, most) = (abridged(&planned.name), loss.largest);
+            return Err(ConvertFault::Vanished { tensor, target: target.name(), most }.into());
         }
+        Ok(loss)
+    }
+
+    /// The bytes of a tensor that keeps its format, with what is beside them; its weights are looked at all the same.
+    fn kept(&mut self, planned: &Planned, stored: &Tensor) -> Result<Loss, Stop> {
+        let (format, mut loss) = (stored.format(), Loss::default());
+        let bytes = |weights: usize| weights.div_ceil(format.weights()) * format.bytes();
+        self.each(planned, stored, |packing, first, weights| {
+            packing.see(planned, &mut loss, weights, weights)?;
+            packing.put(&stored.bytes_of(bytes(first)..bytes(first + weights.len())))
+        })?;
+        Ok(loss)
     }
 
     fn plain(&mut self, planned: &Planned, stored: &Tensor, format: Format) -> Result<Loss, Stop> {
+        // What has no weights in the old file may need one in the new.
+        if stored.format() == format && stored.is_in_its_bytes() && !stored.shape().contains(&0) {
+            return self.kept(planned, stored);
+        }
         let (mut loss, mut values) = (Loss::default(), Vec::new());
         let unpack = format.unpack().ok_or(ConvertFault::Size)?;
-        self.each(planned, stored, |packing, weights| {
+        self.each(planned, stored, |packing, _, weights| {
             let bytes = packed(format, weights).ok_or(ConvertFault::Size)?;
             values.resize(weights.len(), 0.0);
             let of_part = OF_A_THREAD / format.weights() * format.bytes();
@@ -135,9 +169,17 @@ impl<'a> Packing<'a> {
     }
 
     fn four_bits(&mut self, planned: &Planned, stored: &Tensor, kind: FourBits) -> Result<Loss, Stop> {
-        let (mut loss, mut scales, mut values) = (Loss::default(), Vec::new(), Vec::new());
         let table = kind.values();
-        self.each(planned, stored, |packing, weights| {
+        let has_kind = stored.format() == kind.format();
+        if let Some((scales, _)) = has_kind.then(|| stored.scales_of_runs(BLOCK)).flatten() {
+            let loss = self.kept(planned, stored)?;
+            self.floats(&scales)?;
+            self.floats(&table)?;
+            self.put(&planned.state)?;
+            return Ok(loss);
+        }
+        let (mut loss, mut scales, mut values) = (Loss::default(), Vec::new(), Vec::new());
+        self.each(planned, stored, |packing, _, weights| {
             let (bytes, of_blocks) = kind.packed(weights);
             let number = |i: usize| usize::from(bytes[i / 2] >> (if i.is_multiple_of(2) { 4 } else { 0 }) & 15);
             let values_of = (0..weights.len()).into_par_iter().with_min_len(OF_A_THREAD);
@@ -153,8 +195,13 @@ impl<'a> Packing<'a> {
     }
 
     fn eight_bits(&mut self, planned: &Planned, stored: &Tensor, kind: EightBits) -> Result<Loss, Stop> {
+        if let Some(scale) = one_scale(stored, kind) {
+            let loss = self.kept(planned, stored)?;
+            self.floats(&[scale])?;
+            return Ok(loss);
+        }
         let mut most = 0.0f32;
-        self.each(planned, stored, |packing, weights| {
+        self.each(planned, stored, |packing, _, weights| {
             packing.see(planned, &mut Loss::default(), weights, weights)?;
             most = weights.iter().fold(most, |most, x| most.max(x.abs()));
             Ok(())
@@ -163,7 +210,7 @@ impl<'a> Packing<'a> {
         // Such small weights have no scale that a float could hold.
         let scale = if scale.is_normal() { scale } else { 1.0 };
         let (mut loss, mut values) = (Loss::default(), Vec::new());
-        self.each(planned, stored, |packing, weights| {
+        self.each(planned, stored, |packing, _, weights| {
             let bytes = kind.packed(weights, scale);
             let values_of = bytes.par_iter().with_min_len(OF_A_THREAD);
             values_of.map(|byte| kind.value(*byte) * scale).collect_into_vec(&mut values);
@@ -179,40 +226,37 @@ impl<'a> Packing<'a> {
         self.put(&bytes)
     }
 
-    /// Calls `work` with all weights, so many whole rows at a time that every piece is whole blocks of any format.
+    /// Finds out whether somebody wants it to end.
+    fn go_on(&self) -> Result<(), Stop> {
+        if self.cancel.is_asked() { Err(RunError::Cancelled.into()) } else { Ok(()) }
+    }
+
+    /// Calls `work` with all weights and the number of the first of them, so many at a time that every piece but the last is whole blocks of
+    /// any format, wherever rows end.
     fn each(
         &mut self,
         planned: &Planned,
         stored: &Tensor,
-        mut work: impl FnMut(&mut Self, &[f32]) -> Result<(), Stop>,
+        mut work: impl FnMut(&mut Self, usize, &[f32]) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
-        let source = planned.source.label();
-        let format =
-            |found| core_tensor::Error::Format { name: planned.name.clone(), source_name: source.to_owned(), found };
-        let floats = |part: &Tensor| part.to_f32().ok_or_else(|| format(part.format()));
-        let height = stored.shape().first().copied().unwrap_or(1);
-        let width = stored.shape().iter().skip(1).product::<usize>().max(1);
-        let rows = (AT_ONCE / width).next_multiple_of(BLOCK).max(BLOCK);
-        let mut start = 0;
-        while start < height {
-            if self.cancel.is_asked() {
-                return Err(RunError::Cancelled.into());
-            }
-            let end = start.saturating_add(rows).min(height);
-            // Rows that are no whole blocks of the file are read together.
-            match if start == 0 && end == height { Ok(stored.clone()) } else { stored.rows(start..end) } {
-                Ok(part) => work(self, &floats(&part)?)?,
-                Err(_) if start == 0 => return work(self, &floats(stored)?),
-                Err(error) => return Err(error.into()),
-            }
-            start = end;
+        if !stored.format().is_float() {
+            let (name, source_name) = (planned.name.clone(), planned.source.label().to_owned());
+            return Err(core_tensor::Error::Format { name, source_name, found: stored.format() }.into());
+        }
+        let all = stored.shape().iter().product::<usize>();
+        let mut weights = vec![0.0; all.min(AT_ONCE)];
+        for first in (0..all).step_by(AT_ONCE) {
+            self.go_on()?;
+            let weights = &mut weights[..AT_ONCE.min(all - first)];
+            let parts = weights.par_chunks_mut(OF_A_THREAD).enumerate();
+            parts.for_each(|(i, part)| stored.read(first + i * OF_A_THREAD, part));
+            work(self, first, weights)?;
         }
         // What has no weights, such as a marker, becomes a zero where it must have one.
-        let lacking = planned.weights.saturating_sub((height * width) as u64);
-        if stored.shape().contains(&0) && lacking > 0 {
-            return work(self, &vec![0.0; planned.weights as usize]);
+        match all {
+            0 if planned.weights > 0 => work(self, 0, &vec![0.0; planned.weights as usize]),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Adds what some weights became of.
@@ -235,6 +279,20 @@ impl<'a> Packing<'a> {
         }
         Ok(())
     }
+}
+
+/// The scale of a matrix that is of floats of eight bits already: that of all of it, or 1 where there is none; `None` where it is of other
+/// numbers, or has several scales.
+fn one_scale(stored: &Tensor, kind: EightBits) -> Option<f32> {
+    if stored.format() != kind.format() || stored.shape().contains(&0) {
+        return None;
+    }
+    if stored.is_in_its_bytes() {
+        return Some(1.0);
+    }
+    let (scales, round) = stored.scales_of_runs(stored.shape().iter().skip(1).product())?;
+    let first = *scales.first()?;
+    (round == Round::No && scales.iter().all(|scale| *scale == first)).then_some(first)
 }
 
 #[cfg(test)]

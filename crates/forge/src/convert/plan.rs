@@ -1,8 +1,8 @@
 //! What becomes of each tensor, and where it will stand.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use core_tensor::{Form, Format, WeightSource};
+use core_tensor::{Form, Format, Round, WeightSource};
 use diffusion_engine::family::Duty;
 use quant::{
     Entry, GGUF_ALIGNMENT, GGUF_RANK,
@@ -11,7 +11,7 @@ use quant::{
 };
 
 use super::{
-    Kept, NOTES, Recipe, Target,
+    Kept, NOTES, Recipe, Rule, Target,
     merging::{Merging, as_network},
     rules::Place,
 };
@@ -24,6 +24,8 @@ use crate::{
 /// Everything about a file but the bytes of its tensors.
 pub(super) struct Plan {
     pub(super) tensors: Vec<Planned>,
+    /// Behind them: without weights, but for their names.
+    markers: Vec<Entry>,
     texts: Vec<(String, String)>,
 }
 
@@ -79,10 +81,17 @@ impl Plan {
         }
         let mut tensors = Vec::new();
         let (source, prefix) = as_network(file, families);
-        let merged = merging.over(source.clone())?;
+        let (merged, own) = (merging.over(source.clone())?, file.tensors());
         let parts = &file.parts;
-        let mut used = vec![false; recipe.rules.len()];
-        for (name, form) in source.manifest().iter() {
+        let beside = match (&prefix, parts.first()) {
+            (Some(_), Some(only)) => file.beside_source(0, &only.kind),
+            (Some(_) | None, _) => Vec::new(),
+        };
+        let beside = beside.into_iter().filter_map(|name| Some((name, own.manifest().get(name)?, &own)));
+        let named = source.manifest().iter().map(|(name, form)| (name, form, &merged)).chain(beside);
+        let mut rules = Used::of(&recipe.rules);
+        let mut markers = BTreeMap::new();
+        for (name, form, source) in named {
             let owner = if prefix.is_some() { parts.first() } else { owner(parts, name).map(|part| &parts[part]) };
             let part = prefix.as_deref().unwrap_or_else(|| owner.map_or("", |part| &part.prefix));
             let bare = name.strip_prefix(part).unwrap_or(name);
@@ -91,32 +100,40 @@ impl Plan {
                 None => !parts.is_empty(),
             };
             let shown = if prefix.is_some() { bare } else { name };
-            let rule = recipe.rules.iter().position(|rule| rule.matches(shown));
-            if let Some(rule) = rule {
-                used[rule] = true;
-            }
             let place = Place { name: bare, form, is_kept };
-            let target = match rule {
-                Some(rule) => place.ruled(recipe.rules[rule].target()),
+            let target = match rules.first(shown) {
+                Some(rule) => place.ruled(rule.target()),
                 None => place.usual(recipe.target),
             };
-            tensors.push(Planned::of(shown, name, merged.clone(), form, target, kept)?);
+            let planned = Planned::of(shown, name, source.clone(), form, target, kept)?;
+            if let Stored::As(target @ Target::EightBits(_)) = planned.to {
+                let prefix = if prefix.is_some() { "" } else { part };
+                let marker = markers.entry(prefix.to_owned()).or_insert_with(|| (target, shown.to_owned()));
+                // Where a rule has the other kind somewhere, most are of the kind that was asked for.
+                if target == recipe.target {
+                    marker.0 = target;
+                }
+            }
+            tensors.push(planned);
         }
-        if let Some(rule) = used.iter().position(|used| !used) {
-            return Err(ConvertFault::Unmatched { rule: recipe.rules[rule].text().to_owned() }.into());
-        }
+        rules.are_all_used()?;
+        each_name_once(&tensors, &markers, kept)?;
         // Wide numbers first, so that each begins at a multiple of its size; blocks say nothing of where they like to begin.
         if kept == Kept::Safetensors {
             tensors.sort_by_key(|tensor: &Planned| std::cmp::Reverse(tensor.entries[0].format.bytes()));
         }
-        Ok(Self { tensors, texts: texts(file, families, kept) })
+        let marker = |(prefix, (target, _)): (String, (Target, String))| Entry {
+            name: format!("{prefix}{MARKER}"),
+            format: target.format(),
+            shape: vec![0],
+        };
+        let markers = markers.into_iter().map(marker).collect();
+        Ok(Self { tensors, markers, texts: texts(file, families, kept) })
     }
 
     fn entries(&self) -> Vec<Entry> {
-        let marked = self.tensors.iter().any(|tensor| matches!(tensor.to, Stored::As(Target::EightBits(_))));
-        let marker = Entry { name: MARKER.into(), format: Format::F8_E4M3, shape: vec![0] };
-        let entries = self.tensors.iter().flat_map(|tensor| tensor.entries.iter().cloned());
-        entries.chain(marked.then_some(marker)).collect()
+        let entries = self.tensors.iter().flat_map(|tensor| &tensor.entries);
+        entries.chain(&self.markers).cloned().collect()
     }
 
     /// Everything before the tensors' bytes.
@@ -136,6 +153,69 @@ impl Plan {
         };
         self.tensors.iter().flat_map(|tensor| &tensor.entries).map(of).sum()
     }
+}
+
+/// Rules, and the tensors that they speak of.
+struct Used<'r> {
+    rules: &'r [Rule],
+    /// Of each, whether it is the first for any tensor.
+    counts: Vec<bool>,
+    /// Of each that is not, a tensor that it speaks of, and the rule that is the first for that.
+    taken: Vec<Option<(String, usize)>>,
+}
+
+impl<'r> Used<'r> {
+    fn of(rules: &'r [Rule]) -> Self {
+        Self { rules, counts: vec![false; rules.len()], taken: vec![None; rules.len()] }
+    }
+
+    /// The first rule that speaks of a tensor.
+    fn first(&mut self, tensor: &str) -> Option<&'r Rule> {
+        let first = self.rules.iter().position(|rule| rule.matches(tensor))?;
+        self.counts[first] = true;
+        for later in first + 1..self.rules.len() {
+            if self.taken[later].is_none() && self.rules[later].matches(tensor) {
+                self.taken[later] = Some((abridged(tensor), first));
+            }
+        }
+        Some(&self.rules[first])
+    }
+
+    /// Finds out whether each rule was of use.
+    fn are_all_used(self) -> Result<()> {
+        let Some(at) = self.counts.iter().position(|counts| !counts) else { return Ok(()) };
+        let text = |rule: usize| self.rules[rule].text().to_owned();
+        Err(match &self.taken[at] {
+            Some((tensor, earlier)) => {
+                ConvertFault::Shadowed { rule: text(at), earlier: text(*earlier), tensor: tensor.clone() }.into()
+            }
+            None => ConvertFault::Unmatched { rule: text(at) }.into(),
+        })
+    }
+}
+
+/// Finds out whether a reader of the new file would find every tensor by its name.
+fn each_name_once(
+    tensors: &[Planned],
+    markers: &BTreeMap<String, (Target, String)>,
+    kept: Kept,
+) -> std::result::Result<(), ConvertFault> {
+    /// What a header of safetensors has beside tensors.
+    const METADATA: &str = "__metadata__";
+    let of_tensors =
+        tensors.iter().flat_map(|tensor| tensor.entries.iter().map(|entry| (entry.name.clone(), &tensor.name)));
+    let of_markers = markers.iter().map(|(prefix, (_, tensor))| (format!("{prefix}{MARKER}"), tensor));
+    let mut names: BTreeMap<String, &str> = BTreeMap::new();
+    for (name, of) in of_tensors.chain(of_markers) {
+        if kept == Kept::Safetensors && name == METADATA {
+            return Err(ConvertFault::Reserved { tensor: name, kept: kept.name() });
+        }
+        if let Some(other) = names.insert(name.clone(), of) {
+            let of = if other == name { of } else { other };
+            return Err(ConvertFault::Twice { name: abridged(&name), of: abridged(of) });
+        }
+    }
+    Ok(())
 }
 
 impl Planned {
@@ -172,11 +252,12 @@ impl Planned {
         let entries = match to {
             Stored::Copied(format) | Stored::As(Target::Plain(format)) => vec![whole(format)],
             Stored::As(target @ Target::EightBits(_)) => {
-                let layer = shown.strip_suffix("weight").unwrap_or(shown);
-                vec![whole(target.format()), entry(format!("{layer}scale_weight"), Format::F32, Vec::new())]
+                let layer = shown.strip_suffix("weight").map(|layer| format!("{layer}scale_weight"));
+                let scale = layer.unwrap_or_else(|| format!("{shown}_scale"));
+                vec![whole(target.format()), entry(scale, Format::F32, Vec::new())]
             }
             Stored::As(Target::FourBits(kind)) => {
-                state = described(kind, form.format, &shape);
+                state = described(kind, dtype(&*source, name, form.format, kind)?, &shape);
                 let bytes = usize::try_from(weights.div_ceil(2)).map_err(|_| ConvertFault::Size)?;
                 let beside = |part: &str, format, shape| entry(format!("{shown}.{part}"), format, shape);
                 vec![
@@ -194,13 +275,22 @@ impl Planned {
     }
 }
 
-/// What bitsandbytes' readers are told of a matrix of four bits; filled up with spaces, so that what follows begins where numbers may.
-fn described(kind: FourBits, from: Format, shape: &[usize]) -> Vec<u8> {
-    let dtype = match from.name() {
-        "F32" | "F64" => "float32",
-        "BF16" => "bfloat16",
-        _ => "float16",
+/// What bitsandbytes' readers round weights to: what those were, or were rounded to before.
+fn dtype(source: &dyn WeightSource, name: &str, from: Format, kind: FourBits) -> Result<&'static str> {
+    // What a LoRA changed is of this format no more.
+    let rounded = match source.manifest().get(name).is_some_and(|form| form.format == kind.format()) {
+        true => source.read(name)?.scales_of_runs(BLOCK).map(|(_, round)| round),
+        false => None,
     };
+    Ok(match (rounded, from.name()) {
+        (Some(Round::No), _) | (None, "F32" | "F64") => "float32",
+        (Some(Round::Bf16), _) | (None, "BF16") => "bfloat16",
+        (Some(Round::F16), _) | (None, _) => "float16",
+    })
+}
+
+/// What bitsandbytes' readers are told of a matrix of four bits; filled up with spaces, so that what follows begins where numbers may.
+fn described(kind: FourBits, dtype: &str, shape: &[usize]) -> Vec<u8> {
     let json = serde_json::json!({ "quant_type": kind.name(), "blocksize": BLOCK, "dtype": dtype, "shape": shape });
     let mut json = json.to_string().into_bytes();
     json.resize(json.len().next_multiple_of(8), b' ');

@@ -49,8 +49,7 @@ impl Target {
         match self {
             Self::Plain(format) => format,
             Self::FourBits(_) => Format::U8,
-            Self::EightBits(EightBits::E4m3) => Format::F8_E4M3,
-            Self::EightBits(EightBits::E5m2) => Format::F8_E5M2,
+            Self::EightBits(kind) => kind.format(),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use core_tensor::{Error as TensorError, Form, Format, Round, Scaling, Stored, WeightSource};
+use core_tensor::{Error as TensorError, Form, Format, Manifest, Round, Scaling, Stored, WeightSource};
 use serde::Deserialize;
 
 use super::{
@@ -13,11 +13,21 @@ use super::{
 };
 use crate::{
     DecodeFault, Error,
+    error::abridged,
     tables::{FP4_VALUES, NF4_VALUES},
 };
 
 /// How the scales of an LLM.int8 matrix are called.
-pub(super) const SCB: &str = ".SCB";
+const SCB: &str = ".SCB";
+
+/// How the scales of a matrix of four bits are called.
+const ABSMAX: &str = ".absmax";
+
+/// How what belongs to a matrix of four bits is called, beside its state.
+const BESIDE: [&str; 4] = ["absmax", "quant_map", "nested_absmax", "nested_quant_map"];
+
+/// The most dimensions that a matrix of four bits may have.
+const MOST_DIMENSIONS: usize = 8;
 
 /// The kinds of four bits: their name, how their state is called, their format and table.
 const KINDS: [(&str, &str, Format, &[f32; 16]); 2] = [
@@ -25,9 +35,9 @@ const KINDS: [(&str, &str, Format, &[f32; 16]); 2] = [
     ("fp4", ".quant_state.bitsandbytes__fp4", FP4, &FP4_VALUES),
 ];
 
-/// Whether a tensor is the state of another.
-pub(super) fn is_state(name: &str) -> bool {
-    KINDS.iter().any(|(_, end, ..)| name.ends_with(end))
+/// Whether a tensor belongs to a matrix of bitsandbytes.
+pub(super) fn is_part(name: &str) -> bool {
+    KINDS.iter().map(|(_, end, ..)| *end).chain([SCB, ABSMAX]).any(|end| name.ends_with(end))
 }
 
 /// The longest state that is read, in bytes; they have less than 300.
@@ -71,9 +81,15 @@ pub(super) struct Rows {
 pub(super) fn find(source: &dyn WeightSource, name: &str, form: Form, found: &mut Found) -> Result<(), Error> {
     if let Some((weight, kind)) = KINDS.iter().find_map(|kind| Some((name.strip_suffix(kind.1)?, kind))) {
         let tensor = four_bits(source, weight, name, form, *kind)?;
-        let prefix = format!("{weight}.");
-        found.hidden.extend(source.manifest().under(&prefix).map(|(rest, _)| format!("{prefix}{rest}")));
+        found.hidden.insert(name.to_owned());
+        found.hidden.extend(BESIDE.map(|part| format!("{weight}.{part}")));
         found.tensors.insert(weight.to_owned(), tensor);
+    }
+    if let Some(weight) = name.strip_suffix(ABSMAX).filter(|weight| source.manifest().contains(weight)) {
+        let states = KINDS.map(|(_, end, ..)| format!("{weight}{end}"));
+        if !states.iter().any(|state| source.manifest().contains(state)) {
+            found.refuse(weight, DecodeFault::NoState { beside: name.to_owned(), states });
+        }
     }
     if let Some(layer) = name.strip_suffix(SCB) {
         let weight = format!("{layer}.weight");
@@ -85,6 +101,18 @@ pub(super) fn find(source: &dyn WeightSource, name: &str, form: Form, found: &mu
         }
     }
     Ok(())
+}
+
+/// Finds the integers that lack the scales which others of the file have.
+pub(super) fn without_scales(manifest: &Manifest, found: &mut Found) {
+    if !manifest.names().any(|name| name.ends_with(SCB)) {
+        return;
+    }
+    for (name, _) in manifest.iter().filter(|(_, form)| form.format == Format::I8) {
+        if let Some(layer) = name.strip_suffix(".weight").filter(|_| !found.tensors.contains_key(name)) {
+            found.refuse(name, DecodeFault::Missing { name: format!("{layer}{SCB}") });
+        }
+    }
 }
 
 fn four_bits(
@@ -101,8 +129,7 @@ fn four_bits(
     }
     let json = source.read(name)?.to_bytes();
     let described = serde_json::from_slice(&json);
-    let described: Described =
-        described.map_err(|source| wrong(DecodeFault::Json { name: name.to_owned(), source }))?;
+    let described: Described = described.map_err(|why| wrong(DecodeFault::Json { name: name.to_owned(), why }))?;
     let Described { quant_type, blocksize, dtype, shape, nested_blocksize, nested_offset } = described;
     if quant_type != kind {
         return Err(wrong(DecodeFault::Kind { expected: kind, found: abridged(&quant_type) }));
@@ -124,16 +151,15 @@ fn four_bits(
     };
     let manifest = source.manifest();
     let packed = manifest.get(weight).ok_or_else(|| wrong(DecodeFault::Missing { name: weight.to_owned() }))?;
+    if shape.len() > MOST_DIMENSIONS {
+        return Err(wrong(DecodeFault::Rank { found: shape.len(), limit: MOST_DIMENSIONS }));
+    }
     // The bytes are there, so that none of these is larger than a file.
     let dims: Option<Vec<usize>> = shape.iter().map(|&dim| usize::try_from(dim).ok().filter(|&dim| dim > 0)).collect();
     let bytes = dims.as_ref().and_then(|dims| format.size_of(dims));
-    let Some(dims) = dims.filter(|_| bytes == Some(packed.bytes) && shape.len() <= 8) else {
+    let Some(dims) = dims.filter(|_| bytes == Some(packed.bytes)) else {
         let expected = bytes.map_or_else(|| "another number of".to_owned(), |bytes| bytes.to_string());
-        return Err(wrong(DecodeFault::Packed {
-            shape: shape.into_iter().take(8).collect(),
-            expected,
-            found: packed.bytes,
-        }));
+        return Err(wrong(DecodeFault::Packed { shape, expected, found: packed.bytes }));
     };
     let blocks = (packed.bytes as usize * 2).div_ceil(size);
     let state = State { weight: weight.to_owned(), blocks, size, round, nested };
@@ -224,9 +250,4 @@ impl Rows {
 
 fn companion(name: &str, form: Form, expected: String) -> DecodeFault {
     DecodeFault::Companion { name: name.to_owned(), format: form.format, shape: form.shape.to_vec(), expected }
-}
-
-/// A text from a file as a message shows it.
-fn abridged(text: &str) -> String {
-    text.chars().take(40).collect()
 }

@@ -11,7 +11,7 @@ use super::{
     refused,
     scalings::{Rows, Squares, Whole},
 };
-use crate::{DecodeFault, Error};
+use crate::{DecodeFault, Error, error::abridged};
 
 /// The marker of files whose matrices have scales.
 const MARKER: &str = "scaled_fp8";
@@ -63,31 +63,45 @@ pub(super) fn find(source: &dyn WeightSource, name: &str, form: Form, found: &mu
     let layer = name.strip_suffix("weight").unwrap_or("");
     let beside = |part: &str| (!layer.is_empty()).then(|| format!("{layer}{part}"));
     let comfy = beside("comfy_quant").filter(|name| manifest.contains(name));
-    if let Some(described) = &comfy
-        && !is_float_of_eight_bits(source, name, described)?
-    {
-        return Ok(());
+    if let Some(described) = &comfy {
+        let said = format_in(source, name, described)?;
+        if !FORMATS.contains(&&*said) {
+            found.refuse(name, DecodeFault::Described { name: described.clone(), found: abridged(&said) });
+            return Ok(());
+        }
     }
     let scales = [beside("scale_weight"), Some(format!("{name}_scale")), Some(format!("{name}_scale_inv"))];
-    let scale = scales.into_iter().flatten().find_map(|scale| manifest.get(&scale).map(|form| (scale, form)));
-    let scales = match scale {
-        Some((scale, of)) if of.format.is_float() => {
+    let scales = scales.into_iter().flatten().filter_map(|scale| manifest.get(&scale).map(|form| (scale, form)));
+    let scales = match &scales.collect::<Vec<_>>()[..] {
+        [(scale, of)] if of.format.is_float() => {
             found.hidden.insert(scale.clone());
-            Scales::Fp8(Scale::of(source, name, form, (scale, of))?)
+            Scales::Fp8(Scale::of(source, name, form, (scale.clone(), *of))?)
         }
         // Scales of other formats belong to other schemes.
-        Some(_) => return Ok(()),
-        None if comfy.is_some() => {
+        [(scale, of)] => {
+            let (format, shape, expected) = (of.format, of.shape.to_vec(), "floats".to_owned());
+            found.refuse(name, DecodeFault::Companion { name: scale.clone(), format, shape, expected });
+            return Ok(());
+        }
+        [(one, _), (other, _), ..] => {
+            found.refuse(name, DecodeFault::TwoScales { names: [one.clone(), other.clone()] });
+            return Ok(());
+        }
+        [] if comfy.is_some() => {
             return Err(refused(source, name, DecodeFault::Missing { name: format!("{name}_scale") }));
         }
-        None => Scales::None,
+        [] => Scales::None,
     };
     found.hidden.extend([beside("scale_input"), beside("input_scale"), comfy].into_iter().flatten());
     found.tensors.insert(name.to_owned(), Tensor { format, shape: form.shape.to_vec(), scales });
     Ok(())
 }
 
-fn is_float_of_eight_bits(source: &dyn WeightSource, weight: &str, name: &str) -> Result<bool, Error> {
+/// What ComfyUI calls the formats that are read.
+const FORMATS: [&str; 2] = ["float8_e4m3fn", "float8_e5m2"];
+
+/// The format that a description says.
+fn format_in(source: &dyn WeightSource, weight: &str, name: &str) -> Result<String, Error> {
     let found = source.manifest().get(name).map_or(0, |form| form.bytes);
     if found > LONGEST {
         let name = name.to_owned();
@@ -95,8 +109,8 @@ fn is_float_of_eight_bits(source: &dyn WeightSource, weight: &str, name: &str) -
     }
     let json = source.read(name)?.to_bytes();
     let described: Described = serde_json::from_slice(&json)
-        .map_err(|error| refused(source, weight, DecodeFault::Json { name: name.to_owned(), source: error }))?;
-    Ok(["float8_e4m3fn", "float8_e5m2"].contains(&&*described.format))
+        .map_err(|why| refused(source, weight, DecodeFault::Json { name: name.to_owned(), why }))?;
+    Ok(described.format)
 }
 
 impl Scale {

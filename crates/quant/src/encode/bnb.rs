@@ -2,9 +2,13 @@
 //!
 //! Reference: `quantize_4bit` of bitsandbytes 0.50.
 
+use core_tensor::Format;
 use rayon::prelude::*;
 
-use crate::tables::{FP4_VALUES, NF4_VALUES};
+use crate::{
+    decoded::{FP4, NF4},
+    tables::{FP4_VALUES, NF4_VALUES},
+};
 
 /// Weights that have a scale together.
 pub const BLOCK: usize = 64;
@@ -24,6 +28,14 @@ impl FourBits {
         match self {
             Self::Nf4 => "nf4",
             Self::Fp4 => "fp4",
+        }
+    }
+
+    /// The format of its numbers, as they are read.
+    pub fn format(self) -> Format {
+        match self {
+            Self::Nf4 => NF4,
+            Self::Fp4 => FP4,
         }
     }
 

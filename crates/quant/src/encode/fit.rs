@@ -45,14 +45,22 @@ pub(super) fn extreme(weights: &[f32]) -> f32 {
     weights.iter().fold(0.0, |most: f32, x| if x.abs() > most.abs() { *x } else { most })
 }
 
+/// The largest weights that are fitted. No format whose scales are f16 holds larger ones: they come to less than 65,504 · 128 · 128 in
+/// all of them. The squares of these have room in f32, and so have sums of them.
+const LARGEST: f32 = 1e12;
+
 /// The scale under which `scale · level` is nearest to the weights, where `level` gives the nearest level to a number, and
-/// `ends` are the lowest and the highest level.
+/// `ends` are the lowest and the highest level. Infinite for weights that no format holds.
 pub(super) fn scale(weights: &[f32], [low, high]: [f32; 2], level: impl Fn(f32) -> f32 + Copy) -> f32 {
     /// How far the largest weight is put beside the last level, in levels or in hundredths of the range.
     const STEPS: i32 = 9;
     let most = extreme(weights);
     if most.abs() < f32::MIN_POSITIVE {
         return 0.0;
+    }
+    // What no scale holds becomes no number, so that nobody takes it for what it was.
+    if most.abs() > LARGEST {
+        return f32::INFINITY;
     }
     let step = (high - low) / 160.0;
     let step = if step < 0.1 { 0.1 } else { step };
@@ -90,13 +98,16 @@ pub(super) struct Line {
     pub(super) min: f32,
 }
 
-/// The line on which levels from 0 to `top` are nearest to the weights.
+/// The line on which levels from 0 to `top` are nearest to the weights. Infinite for weights that no format holds.
 pub(super) fn line(weights: &[f32], top: f32) -> Line {
     /// How far the largest weight is put beside the last level, in tenths of a level.
     const STEPS: i32 = 10;
     let low = weights.iter().fold(0.0f32, |low, x| if *x < low { *x } else { low });
     let high = weights.iter().fold(low, |high, x| if *x > high { *x } else { high });
     let spread = high - low;
+    if spread > LARGEST {
+        return Line { scale: f32::INFINITY, min: f32::INFINITY };
+    }
     if spread < f32::MIN_POSITIVE {
         return Line { scale: 0.0, min: -low };
     }

@@ -1,5 +1,6 @@
 //! Floats of eight bits, rounded as torch rounds them.
 
+use core_tensor::Format;
 use half::f16;
 use rayon::prelude::*;
 
@@ -20,6 +21,14 @@ pub enum EightBits {
 }
 
 impl EightBits {
+    /// The format of its numbers.
+    pub fn format(self) -> Format {
+        match self {
+            Self::E4m3 => Format::F8_E4M3,
+            Self::E5m2 => Format::F8_E5M2,
+        }
+    }
+
     /// The largest number that there is.
     pub fn largest(self) -> f32 {
         match self {

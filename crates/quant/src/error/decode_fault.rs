@@ -5,12 +5,12 @@ use core_tensor::Format;
 #[non_exhaustive]
 pub enum DecodeFault {
     /// A description that is not the JSON which it should be.
-    #[error("`{name}` is not the JSON that it should be")]
+    #[error("`{name}` is not the JSON that it should be: {why}")]
     Json {
         /// The tensor that holds it.
         name: String,
         /// What the JSON reader says.
-        source: serde_json::Error,
+        why: serde_json::Error,
     },
     /// A description that is longer than any.
     #[error("`{name}` has {found} bytes, at most {limit} are read")]
@@ -52,11 +52,43 @@ pub enum DecodeFault {
         /// Bytes that are there.
         found: u64,
     },
+    /// A shape in a description of more dimensions than any model's.
+    #[error("its state gives it {found} dimensions, at most {limit} are read")]
+    Rank {
+        /// How many.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// A tensor that belongs to it and is not there.
     #[error("`{name}` is missing")]
     Missing {
         /// The tensor.
         name: String,
+    },
+    /// Scales of four bits without what tells their kind.
+    #[error("`{beside}` is there, and of `{}` neither", states.join("` and `"))]
+    NoState {
+        /// What belongs to it and is there.
+        beside: String,
+        /// The tensors of which one has to be there.
+        states: [String; 2],
+    },
+    /// Two scales where one belongs.
+    #[error("it has two scales, `{}` and `{}`, expected one", names[0], names[1])]
+    TwoScales {
+        /// The scales.
+        names: [String; 2],
+    },
+    /// A description of another format than its numbers have.
+    #[error(
+        "`{name}` says that its format is `{found}`, of eight-bit floats `float8_e4m3fn` and `float8_e5m2` are read"
+    )]
+    Described {
+        /// The tensor that holds the description.
+        name: String,
+        /// The format.
+        found: String,
     },
     /// A tensor that belongs to it and does not fit.
     #[error("`{name}` is {shape:?} of {format}, expected {expected}")]

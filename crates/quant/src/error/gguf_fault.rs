@@ -27,7 +27,17 @@ pub enum GgufFault {
         /// Bytes of the file that are left for it.
         left: u64,
     },
-    /// More of something than the rest of the file has room for, or than any file has.
+    /// More of something than any file has.
+    #[error("it claims {found} {what}, at most {limit} are read")]
+    Many {
+        /// Of what.
+        what: &'static str,
+        /// How many it claims.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// More of something than the rest of the file has room for.
     #[error("it claims {found} {what}, where there is room for {most}")]
     Count {
         /// Of what.
@@ -50,12 +60,12 @@ pub enum GgufFault {
         what: &'static str,
     },
     /// A name longer than any model's.
-    #[error("{what} has more than {limit} bytes, and begins with `{start}`")]
+    #[error("{what} has more than {limit} bytes: `{name}`")]
     LongName {
         /// Which name.
         what: &'static str,
-        /// How it begins.
-        start: String,
+        /// The name, cut.
+        name: String,
         /// The limit.
         limit: usize,
     },
@@ -97,7 +107,7 @@ pub enum GgufFault {
         /// What belongs there.
         expected: &'static str,
         /// What is there.
-        found: &'static str,
+        found: String,
     },
     /// An alignment that nothing can be aligned to.
     #[error("`general.alignment` is {found}, expected a power of two from 1 to {limit}")]
@@ -199,7 +209,7 @@ pub enum GgufFault {
         /// Its weights.
         weights: u64,
         /// The shape in the metadata.
-        shape: Vec<i64>,
+        shape: Vec<i128>,
     },
 }
 

@@ -1,7 +1,7 @@
 //! A place in a file's bytes, from which numbers and texts are read.
 
-use super::fault::{Placed, beginning};
-use crate::GgufFault;
+use super::fault::Placed;
+use crate::{GgufFault, error::abridged};
 
 /// Reads forward; whatever is not there is an error that says what it was and where.
 pub(super) struct Cursor<'b> {
@@ -88,7 +88,7 @@ impl<'b> Cursor<'b> {
         let name = self.text(what)?;
         match name.len() {
             0 => Err(GgufFault::NoName { what }.at(at)),
-            length if length > limit => Err(GgufFault::LongName { what, start: beginning(name), limit }.at(at)),
+            length if length > limit => Err(GgufFault::LongName { what, name: abridged(name), limit }.at(at)),
             _ => Ok(name),
         }
     }

@@ -15,9 +15,3 @@ impl GgufFault {
         Placed { at, fault: self }
     }
 }
-
-/// How a name begins, as a message shows it.
-pub(super) fn beginning(name: &str) -> String {
-    const SHOWN: usize = 40;
-    name.chars().take(SHOWN).collect()
-}

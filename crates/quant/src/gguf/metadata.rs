@@ -2,12 +2,8 @@
 
 use std::ops::Range;
 
-use super::{
-    MOST_DIMENSIONS,
-    cursor::Cursor,
-    fault::{Placed, beginning},
-};
-use crate::GgufFault;
+use super::{MOST_DIMENSIONS, cursor::Cursor, fault::Placed};
+use crate::{GgufFault, error::abridged};
 
 /// The least that an entry takes: the length of its key and a letter, its type, and a byte.
 pub(super) const LEAST: u64 = 8 + 1 + 4 + 1;
@@ -124,7 +120,7 @@ impl Type {
         let at = cursor.at();
         let found = cursor.u32("a type of metadata")?;
         let known = usize::try_from(found).ok().and_then(|number| Self::ALL.get(number));
-        known.copied().ok_or_else(|| GgufFault::ValueType { key: beginning(key), found }.at(at))
+        known.copied().ok_or_else(|| GgufFault::ValueType { key: abridged(key), found }.at(at))
     }
 
     /// Bytes of a value; of those that have no fixed size the least.
@@ -183,7 +179,7 @@ impl Metadata {
     /// Reads so many entries, and checks their values.
     pub(super) fn read(cursor: &mut Cursor, count: u64) -> Result<Self, Placed> {
         if count > MOST_ENTRIES {
-            return Err(GgufFault::Count { what: "entries of metadata", found: count, most: MOST_ENTRIES }.at(16));
+            return Err(GgufFault::Many { what: "entries of metadata", found: count, limit: MOST_ENTRIES }.at(16));
         }
         let mut entries = Vec::with_capacity(count as usize);
         for _ in 0..count {
@@ -199,7 +195,7 @@ impl Metadata {
         by_key.sort_unstable_by(|a, b| key(a).cmp(key(b)));
         if let Some([first, _]) = by_key.array_windows().find(|[a, b]| key(a) == key(b)) {
             let at = entries[*first as usize].key.start as u64;
-            return Err(GgufFault::KeyTwice { key: beginning(key(first)) }.at(at));
+            return Err(GgufFault::KeyTwice { key: abridged(key(first)) }.at(at));
         }
         Ok(Self { entries, by_key })
     }
@@ -226,7 +222,9 @@ impl Metadata {
         let found = match (entry.of, value(&mut Cursor::starting(bytes, entry.value), entry.of)) {
             (Type::U32 | Type::U64, Some(Value::Unsigned(found))) => found,
             (of, _) => {
-                return Err(GgufFault::WrongType { key: ALIGNMENT.to_owned(), expected, found: of.name() }.at(at));
+                return Err(
+                    GgufFault::WrongType { key: ALIGNMENT.to_owned(), expected, found: of.name().to_owned() }.at(at)
+                );
             }
         };
         if !(found.is_power_of_two() && found <= LARGEST_ALIGNMENT) {
@@ -237,24 +235,26 @@ impl Metadata {
 
     /// The shape that a tensor had before it was laid in rows that are whole blocks, outermost dimension first, and where it
     /// stands. ComfyUI-GGUF's converter writes it.
-    pub(super) fn original_shape(&self, bytes: &[u8], tensor: &str) -> Result<Option<(Vec<i64>, u64)>, Placed> {
+    pub(super) fn original_shape(&self, bytes: &[u8], tensor: &str) -> Result<Option<(Vec<i128>, u64)>, Placed> {
         let key = format!("comfy.gguf.orig_shape.{tensor}");
         let Some(entry) = self.entry(bytes, &key) else { return Ok(None) };
         let at = entry.value as u64;
-        let wrong = || {
+        let wrong = |found: String| {
             let expected = "a list of integers";
-            GgufFault::WrongType { key: beginning(&key), expected, found: entry.of.name() }.at(at)
+            GgufFault::WrongType { key: abridged(&key), expected, found }.at(at)
         };
         let Some(Value::List(list)) = value(&mut Cursor::starting(bytes, entry.value), entry.of) else {
-            return Err(wrong());
+            return Err(wrong(entry.of.name().to_owned()));
         };
         let integer = |value| match value {
-            Value::Unsigned(n) => i64::try_from(n).ok(),
-            Value::Signed(n) => Some(n),
+            Value::Unsigned(n) => Some(n.into()),
+            Value::Signed(n) => Some(n.into()),
             Value::Float(_) | Value::Truth(_) | Value::Text(_) | Value::List(_) => None,
         };
-        let shape = list.values().take(MOST_DIMENSIONS as usize + 1).map(integer);
-        shape.collect::<Option<Vec<_>>>().map(|shape| Some((shape, at))).ok_or_else(wrong)
+        let shape = list.values().take(MOST_DIMENSIONS as usize + 1).map(integer).collect::<Option<Vec<_>>>();
+        shape
+            .map(|shape| Some((shape, at)))
+            .ok_or_else(|| wrong(format!("a list, of which each is {}", list.of.name())))
     }
 }
 
@@ -265,11 +265,11 @@ fn skip(cursor: &mut Cursor, of: Type, key: &str, depth: u32) -> Result<(), Plac
         Type::Text => cursor.raw_text("a text of the metadata").map(drop),
         Type::Truth => match cursor.array("a truth value")? {
             [0 | 1] => Ok(()),
-            [found] => Err(GgufFault::Truth { key: beginning(key), found }.at(at)),
+            [found] => Err(GgufFault::Truth { key: abridged(key), found }.at(at)),
         },
         Type::List => {
             if depth == DEEPEST {
-                return Err(GgufFault::Depth { key: beginning(key), limit: DEEPEST }.at(at));
+                return Err(GgufFault::Depth { key: abridged(key), limit: DEEPEST }.at(at));
             }
             let of = Type::read(cursor, key)?;
             let count = cursor.count("values of a list", of.bytes())?;

@@ -2,13 +2,8 @@
 
 use core_tensor::{Format, Manifest};
 
-use super::{
-    MOST_DIMENSIONS,
-    cursor::Cursor,
-    fault::{Placed, beginning},
-    metadata::Metadata,
-};
-use crate::{GgufFault, formats as f};
+use super::{MOST_DIMENSIONS, cursor::Cursor, fault::Placed, metadata::Metadata};
+use crate::{GgufFault, error::abridged, formats as f};
 
 /// The least that a tensor takes in the list: the length of its name and a letter, no dimension, type and place.
 pub(super) const LEAST: u64 = 8 + 1 + 4 + 4 + 8;
@@ -79,7 +74,7 @@ impl<'b> Listed<'b> {
     fn read(cursor: &mut Cursor<'b>) -> Result<Self, Placed> {
         let at = cursor.at();
         let name = cursor.name("a tensor's name", LONGEST_NAME)?;
-        let shown = || beginning(name);
+        let shown = || abridged(name);
         let rank = cursor.u32("a number of dimensions")?;
         if rank > MOST_DIMENSIONS {
             return Err(GgufFault::Rank { name: shown(), found: rank, limit: MOST_DIMENSIONS }.at(at));
@@ -114,7 +109,7 @@ impl<'b> Listed<'b> {
         };
         let dims = dims
             .filter(is_same)
-            .ok_or_else(|| GgufFault::OriginalShape { name: beginning(self.name), weights, shape }.at(at))?;
+            .ok_or_else(|| GgufFault::OriginalShape { name: abridged(self.name), weights, shape }.at(at))?;
         Ok(Some(dims))
     }
 }
@@ -138,10 +133,10 @@ pub(super) fn read(list: Cursor, count: u64, alignment: u64, metadata: &Metadata
         let listed = Listed::read(&mut cursor)?;
         let Listed { name, offset, size, at, .. } = listed;
         if !offset.is_multiple_of(alignment) {
-            return Err(GgufFault::Unaligned { name: beginning(name), offset, alignment }.at(at));
+            return Err(GgufFault::Unaligned { name: abridged(name), offset, alignment }.at(at));
         }
         if offset.checked_add(size).is_none_or(|end| end > available) {
-            return Err(GgufFault::Outside { name: beginning(name), offset, needs: size, available }.at(at));
+            return Err(GgufFault::Outside { name: abridged(name), offset, needs: size, available }.at(at));
         }
         let original = listed.original(metadata, bytes)?;
         let (shape, format) = (original.unwrap_or(listed.shape), listed.format);
@@ -150,12 +145,12 @@ pub(super) fn read(list: Cursor, count: u64, alignment: u64, metadata: &Metadata
         manifest.push(name, format, &shape, [data + offset, data + offset + size]);
     }
     if let Some(name) = manifest.close() {
-        return Err(GgufFault::TensorTwice { name: beginning(name) }.at(start as u64));
+        return Err(GgufFault::TensorTwice { name: abridged(name) }.at(start as u64));
     }
     let mut last: Option<(&str, u64)> = None;
     for (name, _, [from, to]) in manifest.by_range() {
         if let Some((first, _)) = last.filter(|(_, end)| from < *end) {
-            let (first, second) = (beginning(first), beginning(name));
+            let (first, second) = (abridged(first), abridged(name));
             return Err(GgufFault::Overlap { first, second }.at(from));
         }
         last = Some((name, to));

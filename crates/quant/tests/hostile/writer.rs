@@ -32,6 +32,7 @@ pub(crate) const F32: u32 = 6;
 pub(crate) const TRUTH: u32 = 7;
 pub(crate) const TEXT: u32 = 8;
 pub(crate) const LIST: u32 = 9;
+pub(crate) const U64: u32 = 10;
 
 /// `a`, 32 × 2 in Q8_0.
 pub(crate) fn tensor() -> Tensor {
