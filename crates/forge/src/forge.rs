@@ -335,6 +335,7 @@ impl Inner {
     /// It runs in the pool, where nobody else does who could ask for what is locked here.
     fn bring(&self, which: Which, plans: &Plans, wanted: &[Wanted]) -> Result<Arc<dyn Model>> {
         let (opened, plan) = (self.opened(which)?, plans.of_model(which));
+        opened.limit_kept(plans.told());
         let placement = opened.placement(plan);
         let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         // A LoRA that does not fit is told before a model is loaded for it.

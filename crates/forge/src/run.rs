@@ -67,8 +67,6 @@ impl Run {
     ) -> Self {
         let vae = opened.vae().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         vae.iter().for_each(|name| run.set_vae(Ingredient::named(name)));
-        // A model that was loaded for a smaller job may serve this one.
-        opened.limit_kept(&plan);
         let (model, device) = (opened.name().to_owned(), opened.own_memory());
         let memory = MemoryWatch { plan, model, at: 0, device };
         Self { run, opened, threads, vae, loras, memory, report: None }
