@@ -40,7 +40,7 @@ pub struct Number {
 /// Some bits of each number of a row.
 ///
 /// Number `i` has its bits in byte `at + i / span · run + i % run`: of `span` numbers the first `run` have a byte each, and the next `run` the
-/// next bits of the same bytes.
+/// next bits of the same bytes. Numbers of 16 bits have two bytes each, one behind the other from `at` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Field {
     /// How many bits.
@@ -66,6 +66,11 @@ impl Field {
         Self { upper_first: true, ..self }
     }
 
+    /// All bits of two bytes for each number.
+    pub const fn pairs() -> Self {
+        Self { bits: 16, at: 0, run: 1, span: 1, upper_first: false }
+    }
+
     /// The same bits of each byte, one byte for each number: the lower ones, or with [`Field::upper_first`] the upper ones.
     pub const fn one_of_each(bits: u32, at: u32) -> Self {
         Self { bits, at, run: 1, span: 1, upper_first: false }
@@ -79,6 +84,10 @@ pub enum Steps {
     From(i32),
     /// An integer of eight bits in two's complement.
     Signed,
+    /// The f16 in two bytes, of which the field has the first.
+    F16,
+    /// The same of a bf16.
+    Bf16,
     /// One of these.
     Of(Table),
 }
@@ -199,7 +208,7 @@ impl BitForm {
     pub(crate) fn tables(&self) -> [&'static [f32]; 2] {
         let of = |number: &Number| match number.steps {
             Steps::Of(Table(table)) => table,
-            Steps::From(_) | Steps::Signed => &[],
+            Steps::From(_) | Steps::Signed | Steps::F16 | Steps::Bf16 => &[],
         };
         let part = match self.scale.part {
             Some(Part { number: PartNumber::Bits(number), .. }) => of(&number),

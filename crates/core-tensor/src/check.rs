@@ -7,7 +7,7 @@ use burn::tensor::DType;
 use half::bf16;
 
 use crate::{
-    Branch, Change, Compute, Device, Error, Layout, Manifest, Residency, Stored, Strength, Tensor, WeightSource,
+    Branch, Change, Compute, Device, Error, Layout, Manifest, Place, Residency, Stored, Strength, Tensor, WeightSource,
     Weights,
     format::Format,
     in_f32,
@@ -55,7 +55,8 @@ pub fn differences(device: &Device, compute: Compute) -> Result<Vec<Difference>,
 /// # Errors
 /// [`Error::DeviceMemory`] or [`Error::DeviceFault`] where the device could not.
 pub fn unpacked(stored: &Stored, device: &Device, compute: Compute) -> Result<Option<Vec<f32>>, Error> {
-    let packed = stored.packing().and_then(|packing| stored.brought(packing, device, compute));
+    let packed =
+        stored.packing(Place::of(device, compute)).and_then(|packing| stored.brought(packing, device, compute));
     packed.map(|packed| on_host(&in_f32(packed.unpacked()))).transpose()
 }
 

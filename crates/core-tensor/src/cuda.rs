@@ -36,6 +36,11 @@ pub(crate) use self::{
 /// Why a tensor has a view.
 const OURS: &str = "a model computes in f32 or bf16, on the device that it was loaded on";
 
+/// Whether a device is one that kernels of ours are for.
+pub(crate) fn has_kernels(device: &Device) -> bool {
+    View::on(device).is_some()
+}
+
 /// A matrix in the number format that is computed in; `None` on a device without kernels of ours.
 pub(crate) fn matrix(values: Values, shape: [usize; 2], compute: Compute, device: &Device) -> Option<Tensor<2>> {
     let dtype = dtype_of(compute);

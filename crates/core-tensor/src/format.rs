@@ -8,7 +8,7 @@ use std::{
 
 use kernels::{GROUP, Integers, Isa};
 
-use crate::bits::BitForm;
+use crate::bits::{Beside, BitForm, Field, Number, Scale, Shift, Steps, Whole};
 
 /// A number format, open to whoever implements [`BlockFormat`]. Two of one name are the same.
 #[derive(Clone, Copy)]
@@ -83,13 +83,13 @@ macro_rules! opaque {
 
 impl Format {
     /// IEEE double precision; read as the nearest f32.
-    pub const F64: Self = Self(&Float { name: "F64", bytes: 8, unpack: f64s });
+    pub const F64: Self = Self(&Float { name: "F64", bytes: 8, unpack: f64s, steps: None });
     /// IEEE single precision.
-    pub const F32: Self = Self(&Float { name: "F32", bytes: 4, unpack: f32s });
+    pub const F32: Self = Self(&Float { name: "F32", bytes: 4, unpack: f32s, steps: None });
     /// IEEE half precision.
-    pub const F16: Self = Self(&Float { name: "F16", bytes: 2, unpack: f16s });
+    pub const F16: Self = Self(&Float { name: "F16", bytes: 2, unpack: f16s, steps: Some(Steps::F16) });
     /// The upper half of an f32.
-    pub const BF16: Self = Self(&Float { name: "BF16", bytes: 2, unpack: bf16s });
+    pub const BF16: Self = Self(&Float { name: "BF16", bytes: 2, unpack: bf16s, steps: Some(Steps::Bf16) });
     /// Truth values, a byte each.
     pub const BOOL: Self = opaque!("BOOL", 1, 1);
     /// Unsigned bytes.
@@ -202,6 +202,8 @@ struct Float {
     name: &'static str,
     bytes: usize,
     unpack: Unpack,
+    /// What a device's own reading of 16 bits is.
+    steps: Option<Steps>,
 }
 
 impl BlockFormat for Float {
@@ -219,6 +221,11 @@ impl BlockFormat for Float {
 
     fn unpack(&self) -> Option<Unpack> {
         Some(self.unpack)
+    }
+
+    fn bits(&self) -> Option<BitForm> {
+        let number = Number { low: Field::pairs(), high: None, steps: self.steps? };
+        Some(BitForm { number, scale: Scale::of(Whole::One), shift: Shift::None, beside: Beside::Nothing })
     }
 }
 

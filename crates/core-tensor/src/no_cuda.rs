@@ -83,6 +83,10 @@ impl Conv {
     }
 }
 
+pub(crate) fn has_kernels(_: &Device) -> bool {
+    false
+}
+
 pub(crate) fn multiplies<const D: usize>(_: &Tensor<D>) -> bool {
     false
 }

@@ -158,15 +158,28 @@ fn six_bits(words: &[u32], at: u32, p: u32, #[comptime] is_second: bool) -> u32 
 /// A number by its place; where it is one of a table, that begins at a word.
 #[cube]
 fn number(words: &[u32], at: u32, i: u32, #[comptime] number: Number, #[comptime] table: u32) -> f32 {
+    match comptime!(number.steps) {
+        Steps::From(least) => f32::cast_from(i32::cast_from(bits(words, at, i, number)) + least),
+        Steps::Signed => {
+            let bits = bits(words, at, i, number);
+            f32::cast_from(i32::cast_from(bits) - i32::cast_from((bits >> 7) << 8))
+        }
+        Steps::F16 => f16_at(words, at + comptime!(number.low.at) + 2 * i),
+        Steps::Bf16 => {
+            let place = at + comptime!(number.low.at) + 2 * i;
+            f32::from_bits(words[(place / 4) as usize] >> (place % 4 * 8) << 16)
+        }
+        Steps::Of(_) => f32::from_bits(words[(table + bits(words, at, i, number)) as usize]),
+    }
+}
+
+/// The bits of a number of at most a byte and what is above it.
+#[cube]
+fn bits(words: &[u32], at: u32, i: u32, #[comptime] number: Number) -> u32 {
     let low = field(words, at, i, comptime!(number.low));
-    let bits = match comptime!(number.high) {
+    match comptime!(number.high) {
         None => low,
         Some(high) => low | (field(words, at, i, high) << comptime!(number.low.bits)),
-    };
-    match comptime!(number.steps) {
-        Steps::From(least) => f32::cast_from(i32::cast_from(bits) + least),
-        Steps::Signed => f32::cast_from(i32::cast_from(bits) - i32::cast_from((bits >> 7) << 8)),
-        Steps::Of(_) => f32::from_bits(words[(table + bits) as usize]),
     }
 }
 

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::{
     bits::{BitForm, Round, Runs},
     format::Format,
+    weights::Place,
 };
 
 /// Weights that a device unpacks at a time.
@@ -49,8 +50,8 @@ impl Reading {
 
 impl Packing {
     /// How a matrix of a format and a shape lies there without scales; `None` where it is unpacked before.
-    pub(crate) fn of(format: Format, shape: [usize; 2]) -> Option<Self> {
-        let reading = Reading::of(format).filter(|_| is_taken(format, shape))?;
+    pub(crate) fn of(format: Format, shape: [usize; 2], at: Place) -> Option<Self> {
+        let reading = Reading::of(format).filter(|_| at.takes(format) && is_taken(format, shape))?;
         Some(Self { reading, shape, run: 1 })
     }
 
@@ -126,6 +127,8 @@ mod tests {
     use super::*;
     use crate::{Beside, BlockFormat, Field, Number, Scale, Scaling, Shift, Steps, Stored, Table, Unpack, Whole};
 
+    const AT: Place = Place::Device(crate::Compute::Bf16);
+
     const FOURS: Format = Format(&Fours { bytes: 1 });
 
     /// Blocks of so many bytes, of which each holds two weights of a table.
@@ -187,7 +190,7 @@ mod tests {
         ] {
             let width = 24;
             let stored = Stored::of_bytes(format, vec![2, width], vec![0; width]).unwrap();
-            assert_eq!(stored.packing().is_some(), is_packed, "{} weights", format.weights());
+            assert_eq!(stored.packing(AT).is_some(), is_packed, "{} weights", format.weights());
         }
     }
 
@@ -197,7 +200,7 @@ mod tests {
         let all = stored(6, 16).scaled(Arc::new(Numbered));
         let stack = Stored::stacked(&[all.rows(3..5).unwrap(), all.rows(1..2).unwrap()]).unwrap();
         // when they are written as a device holds them
-        let packing = stack.packing().unwrap();
+        let packing = stack.packing(AT).unwrap();
         assert_eq!((packing.reading.weights, packing.reading.bytes), (4, 2));
         assert_eq!((packing.run, packing.reading.scaled), (8, Some(Round::Bf16)));
         let mut bytes = vec![9; packing.bytes()];
@@ -213,14 +216,14 @@ mod tests {
 
     #[test]
     fn what_a_device_can_not_count_or_cut_is_unpacked_before() {
-        assert!(stored(3, 16).packing().is_some_and(|packing| packing.bytes() == 64 + 24));
-        assert_eq!(stored(2, 6).packing(), None);
-        assert_eq!(Stored::of(&[0.0; 8], vec![2, 4]).packing(), None);
-        assert_eq!(Packing::of(FOURS, [1 << 20, 1 << 12]), None);
-        assert_eq!(Packing::of(FOURS, [0, 16]), None);
+        assert!(stored(3, 16).packing(AT).is_some_and(|packing| packing.bytes() == 64 + 24));
+        assert_eq!(stored(2, 6).packing(AT), None);
+        assert_eq!(Stored::of(&[0.0; 8], vec![2, 4]).packing(AT), None);
+        assert_eq!(Packing::of(FOURS, [1 << 20, 1 << 12], AT), None);
+        assert_eq!(Packing::of(FOURS, [0, 16], AT), None);
         // A run of scales is cut where a row of 12 begins, and one part of a stack has none.
         let scaled = stored(6, 12).scaled(Arc::new(Numbered));
-        assert_eq!(scaled.rows(1..3).unwrap().packing(), None);
-        assert_eq!(Stored::stacked(&[scaled.rows(0..2).unwrap(), stored(2, 12)]).unwrap().packing(), None);
+        assert_eq!(scaled.rows(1..3).unwrap().packing(AT), None);
+        assert_eq!(Stored::stacked(&[scaled.rows(0..2).unwrap(), stored(2, 12)]).unwrap().packing(AT), None);
     }
 }

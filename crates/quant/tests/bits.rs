@@ -38,13 +38,20 @@ fn six_bits(bytes: &[u8], part: usize, is_second: bool) -> f32 {
 }
 
 fn numbered(number: &Number, block: &[u8], i: usize) -> f32 {
-    let high = number.high.map_or(0, |high| field(&high, block, i) << number.low.bits);
-    let bits = field(&number.low, block, i) | high;
+    let pair = || [0, 1].map(|k| block[number.low.at as usize + 2 * i + k]);
+    let bits = || bits(number, block, i);
     match number.steps {
-        Steps::From(least) => (bits as i32 + least) as f32,
-        Steps::Signed => f32::from((bits as u8).cast_signed()),
-        Steps::Of(Table(table)) => table[bits as usize],
+        Steps::From(least) => (bits() as i32 + least) as f32,
+        Steps::Signed => f32::from((bits() as u8).cast_signed()),
+        Steps::F16 => half::f16::from_le_bytes(pair()).to_f32(),
+        Steps::Bf16 => half::bf16::from_le_bytes(pair()).to_f32(),
+        Steps::Of(Table(table)) => table[bits() as usize],
     }
+}
+
+fn bits(number: &Number, block: &[u8], i: usize) -> u32 {
+    let high = number.high.map_or(0, |high| field(&high, block, i) << number.low.bits);
+    field(&number.low, block, i) | high
 }
 
 fn field(field: &Field, block: &[u8], i: usize) -> u32 {
@@ -78,7 +85,7 @@ fn forms_say_what_blocks_unpack_to() {
             }
         }
     }
-    assert_eq!(seen.len(), 21, "{seen:?}");
+    assert_eq!(seen.len(), 23, "{seen:?}");
 }
 
 #[test]

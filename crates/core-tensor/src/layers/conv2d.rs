@@ -69,7 +69,7 @@ impl Conv2d {
             Some((own, Parameters::Dense(weight))) => {
                 module::conv2d(x, weight.clone(), self.bias.as_ref().map(Parameter::value), own.options())
             }
-            Some((_, Parameters::Device(_) | Parameters::Mapped(_))) | None => self.composed(x),
+            Some((_, Parameters::Device(_) | Parameters::Packed(_) | Parameters::Mapped(_))) | None => self.composed(x),
         }
     }
 

@@ -6,7 +6,7 @@ use burn::tensor::{module, ops::ConvOptions};
 use kernels::{Activation, Affines, Compute, ConvEpilogue, MapOrder, PackedConv, Prologue};
 
 use super::{
-    Beside, Factor, PANEL, Stored, Weight,
+    Beside, Factor, PANEL, Place, Stored, Weight,
     computed::Origin,
     matrix::F32,
     passing::{Passing, Seat},
@@ -19,6 +19,7 @@ use crate::{
     cuda::{self, Brought, Window},
     device::lasting,
     in_format_of,
+    packed::Packed,
     packing::Content,
     tensor,
 };
@@ -41,6 +42,8 @@ pub(crate) enum Parameters {
     Panels(PackedConv),
     /// On a device that has kernels of ours, in the order that they read.
     Device(cuda::Conv),
+    /// On another device as they are stored, and unpacked for each product.
+    Packed(Packed),
     /// Where and as they are stored.
     Mapped(Arc<MappedConv>),
 }
@@ -81,7 +84,7 @@ impl Convolution {
         match &self.parameters {
             Parameters::Device(conv) => Some(ForDevice::Held(conv)),
             Parameters::Mapped(mapped) => mapped.brought(),
-            Parameters::Dense(_) | Parameters::Panels(_) => None,
+            Parameters::Dense(_) | Parameters::Panels(_) | Parameters::Packed(_) => None,
         }
     }
 
@@ -90,6 +93,12 @@ impl Convolution {
         let ([_, _, h, w], pad) = (x.dims(), self.kernel / 2);
         let size = [h, w].map(|side| (side + 2 * pad - self.kernel) / self.stride + 1);
         Window { pad, stride: self.stride, size }
+    }
+
+    /// Rows of parameters, one for each output channel, as `[c_out, c_in, kernel, kernel]`.
+    fn filters(&self, rows: Tensor<2>) -> Tensor<4> {
+        let ([c_out, d_in], side) = (rows.dims(), self.kernel);
+        rows.reshape([c_out, d_in / (side * side).max(1), side, side])
     }
 
     /// What Burn calls border and stride.
@@ -211,6 +220,7 @@ impl Factor<4> for Convolution {
     fn product(&self, x: Tensor<4>) -> Tensor<4> {
         match &self.parameters {
             Parameters::Dense(weight) => module::conv2d(x, weight.clone(), None, self.options()),
+            Parameters::Packed(packed) => module::conv2d(x, self.filters(packed.unpacked()), None, self.options()),
             Parameters::Panels(conv) => self.convolve(conv, x, Around::default()),
             Parameters::Device(conv) => conv.convolve(x.clone(), self.window(&x), None, None),
             Parameters::Mapped(mapped) => match mapped.brought() {
@@ -236,6 +246,8 @@ fn packed(stored: &Stored, compute: Compute) -> PackedConv {
 enum Own {
     /// As kernels of ours read them.
     Laid(cuda::Conv),
+    /// For Burn's: as they are stored.
+    Packed(Packed),
     /// For Burn's, f32.
     Dense(Tensor<4>),
 }
@@ -244,17 +256,29 @@ impl From<Own> for Parameters {
     fn from(own: Own) -> Self {
         match own {
             Own::Laid(conv) => Self::Device(conv),
+            Own::Packed(packed) => Self::Packed(packed),
             Own::Dense(weight) => Self::Dense(weight),
         }
     }
 }
 
 fn on_device(stored: &Stored, device: &Device, compute: Compute) -> Own {
+    if let Some(packed) = as_stored(stored, device, compute) {
+        return Own::Packed(packed);
+    }
     let values = stored.to_f32().expect(FLOATS);
     match cuda::Conv::upload(&values, shape_of(stored), compute, device) {
         Some(conv) => Own::Laid(conv),
         None => Own::Dense(tensor(values, [0, 1, 2, 3].map(|i| stored.shape()[i]), device)),
     }
+}
+
+/// Parameters as they are stored, on a device without kernels of ours: those read them in another order.
+fn as_stored(stored: &Stored, device: &Device, compute: Compute) -> Option<Packed> {
+    let at = Some(Place::of(device, compute)).filter(|at| *at == Place::Other)?;
+    let (rows, all) = (stored.shape()[0], stored.shape().iter().product::<usize>());
+    let matrix = stored.clone().reshape(vec![rows, all.checked_div(rows)?]);
+    matrix.brought(matrix.packing(at)?, device, compute)
 }
 
 /// Parameters that stay in their file, or are computed, and are unpacked some output channels at a time.
@@ -283,6 +307,7 @@ impl MappedConv {
                 true => of.convolve(&packed(&stored, self.compute), x.clone(), Around::default()),
                 false => match on_device(&stored, &self.device, self.compute) {
                     Own::Laid(conv) => conv.convolve(x.clone(), of.window(x), None, None),
+                    Own::Packed(packed) => module::conv2d(x.clone(), of.filters(packed.unpacked()), None, of.options()),
                     Own::Dense(weight) => module::conv2d(x.clone(), weight, None, of.options()),
                 },
             }

@@ -12,14 +12,30 @@ use crate::{Device, cpu, cuda, packing::Packing};
 pub enum Place {
     /// In the order of the CPU's kernels.
     Cpu(Compute),
-    /// On another device.
+    /// On a device that has kernels of ours.
     Device(Compute),
+    /// On one that has none, which computes in f32.
+    Other,
 }
 
 impl Place {
     /// Of layers on a device that are multiplied in a number format.
     pub fn of(device: &Device, compute: Compute) -> Self {
-        if cpu::is(device) { Self::Cpu(compute) } else { Self::Device(compute) }
+        match (cpu::is(device), cuda::has_kernels(device)) {
+            (true, _) => Self::Cpu(compute),
+            (false, true) => Self::Device(compute),
+            (false, false) => Self::Other,
+        }
+    }
+
+    /// Whether matrices of a format are held here as they are stored, if they lie as that asks: those that a device would make larger. Floats of
+    /// 16 bits are not where kernels of ours multiply them, in which they would cost a launch for each product.
+    pub(crate) fn takes(self, format: Format) -> bool {
+        match self {
+            Self::Cpu(_) => false,
+            Self::Device(_) => ![Format::F16, Format::BF16].contains(&format),
+            Self::Other => true,
+        }
     }
 }
 
@@ -49,7 +65,7 @@ impl Footprint {
     pub(super) fn either(bytes: u64, at: Place) -> Self {
         let passing = match at {
             Place::Cpu(_) => 0,
-            Place::Device(_) => bytes.saturating_mul(cuda::SLOTS as u64),
+            Place::Device(_) | Place::Other => bytes.saturating_mul(cuda::SLOTS as u64),
         };
         Self { unpacked: bytes, passing, ..Self::default() }
     }
@@ -59,12 +75,26 @@ impl Footprint {
         let [d_out, d_in] = shape;
         match (bytes_as_stored(format, at, shape, stored), at) {
             (Some(bytes), Place::Cpu(_)) => Self { as_stored: bytes, ..Self::either(bytes, at) },
-            (Some(bytes), Place::Device(compute)) => {
-                let unpacking = product(width(compute), &shape);
+            (Some(bytes), Place::Device(_) | Place::Other) => {
+                let unpacking = product(width(at), &shape);
                 Self { as_stored: bytes, unpacking, ..Self::either(bytes, at) }
             }
             (None, Place::Cpu(compute)) => Self::either(Tile::of_matrix(compute, format).times(d_out, d_in, 1), at),
-            (None, Place::Device(compute)) => Self::either(product(width(compute), &shape), at),
+            (None, Place::Device(_) | Place::Other) => Self::either(product(width(at), &shape), at),
+        }
+    }
+
+    /// Of a convolution's parameters `[c_out, c_in, kernel, kernel]` of a format.
+    pub(super) fn of_convolution(format: Format, at: Place, [c_out, c_in, kernel]: [usize; 3]) -> Self {
+        let area = kernel.saturating_mul(kernel);
+        match at {
+            Place::Cpu(compute) => Self::either(Tile::of_convolution(compute).times(c_out, c_in, area), at),
+            // Channels are filled up to what a kernel reads at once.
+            Place::Device(_) => {
+                let filled = c_in.checked_next_multiple_of(8).unwrap_or(c_in);
+                Self::either(product(width(at), &[c_out, filled, area]), at)
+            }
+            Place::Other => Self::of_matrix(format, at, [c_out, c_in.saturating_mul(area)], None),
         }
     }
 
@@ -80,11 +110,11 @@ impl Footprint {
     }
 }
 
-/// Bytes of a number.
-fn width(compute: Compute) -> u64 {
-    match compute {
-        Compute::F32 | Compute::Integers => 4,
-        Compute::Bf16 => 2,
+/// Bytes of a number where it is unpacked on a device.
+fn width(at: Place) -> u64 {
+    match at {
+        Place::Device(Compute::Bf16) => 2,
+        Place::Cpu(_) | Place::Device(Compute::F32 | Compute::Integers) | Place::Other => 4,
     }
 }
 
@@ -101,20 +131,9 @@ fn bytes_as_stored(format: Format, at: Place, shape: [usize; 2], stored: Option<
             let form = stored.map_or_else(|| format.integers_in_rows_of(shape[1]), Stored::integers);
             form.map(|_| format.size_of(&shape).unwrap_or(u64::MAX))
         }
-        Place::Device(_) => {
-            let packing = stored.map_or_else(|| Packing::of(format, shape), Stored::packing);
+        Place::Device(_) | Place::Other => {
+            let packing = stored.map_or_else(|| Packing::of(format, shape, at), |stored| stored.packing(at));
             packing.map(|packing| packing.bytes() as u64)
-        }
-    }
-}
-
-/// Bytes of a convolution's parameters, `[c_out, c_in, kernel, kernel]`.
-pub(super) fn convolution(at: Place, [c_out, c_in, kernel]: [usize; 3]) -> u64 {
-    match at {
-        Place::Cpu(compute) => Tile::of_convolution(compute).times(c_out, c_in, kernel.saturating_mul(kernel)),
-        // Channels are filled up to what a kernel reads at once.
-        Place::Device(compute) => {
-            product(width(compute), &[c_out, c_in.checked_next_multiple_of(8).unwrap_or(c_in), kernel, kernel])
         }
     }
 }
@@ -203,7 +222,7 @@ mod tests {
         };
         let at = Place::Cpu(Compute::F32);
         let [whole, part] = [640, 160].map(|rows| Footprint::of_matrix(Format::F32, at, [rows, 64], None).unpacked);
-        let filter = super::convolution(at, [8, 8, 3]);
+        let filter = Footprint::of_convolution(Format::F32, at, [8, 8, 3]).unpacked;
         let all = 3 * whole + filter;
         let held = |bytes: u64| {
             let w = Weights::of(&source, &Device::flex(), Residency::UpTo { bytes, of: all }).laid_out(layout());
@@ -283,7 +302,7 @@ mod tests {
             let height: usize = heights.iter().sum();
             let matrix = stored(run, [height, width]);
             let parts = super::super::layout::parts(heights).map(|rows| matrix.rows(rows).unwrap());
-            let held = parts.map(|part| part.packing().map(|packing| packing.bytes() as u64)).sum::<Option<u64>>();
+            let held = parts.map(|part| part.packing(at).map(|packing| packing.bytes() as u64)).sum::<Option<u64>>();
             assert_eq!(held, expected, "{run:?} {heights:?}");
             // what is counted from the source is what is held
             let source = Memory::of([("m.weight", matrix), ("m.bias", Stored::of(&vec![0.0; height], vec![height]))]);

@@ -45,7 +45,7 @@ impl Need {
                 parts(rows).map(of_rows).fold(Footprint::default(), Footprint::and)
             }
             (Kind::Convolution, &[c_out, c_in, kernel, _]) => {
-                Footprint::either(footprint::convolution(at, [c_out, c_in, kernel]), at)
+                Footprint::of_convolution(format, at, [c_out, c_in, kernel])
             }
             (Kind::Matrix { .. } | Kind::Convolution, _) => Footprint::either(floats, at),
             (Kind::Table, _) => Footprint::default(),

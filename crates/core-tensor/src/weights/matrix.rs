@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use kernels::{Compute, Epilogue, IntegerMatrix, KeptMatrix, MatrixRef, PackedMatrix, PackedPair, RowSource, WithPair};
 
 use super::{
-    Beside, Factor, Format, OnDevice, PANEL, Product, Stored, Weight,
+    Beside, Factor, Format, OnDevice, PANEL, Place, Product, Stored, Weight,
     computed::Origin,
     joined::Factors,
     passing::{Passing, Seat},
@@ -46,7 +46,8 @@ impl Matrix {
         let held = match cpu::is(device) {
             true => Self::Panels(packed(&stored, compute)),
             false => {
-                let as_stored = || stored.brought(stored.packing()?, device, compute).map(Self::Packed);
+                let as_stored =
+                    || stored.brought(stored.packing(Place::of(device, compute))?, device, compute).map(Self::Packed);
                 let unpacked = || Self::Dense(dense(&stored, device, compute));
                 lasting(device, || as_stored().unwrap_or_else(unpacked))
             }
@@ -58,7 +59,7 @@ impl Matrix {
     /// The same, left where it is stored.
     pub(super) fn in_file(stored: Stored, device: &Device, compute: Compute, passing: &Passing) -> Self {
         let (shape, source) = ([stored.shape()[0], stored.shape()[1]], stored.clone());
-        let content = stored.packing().map_or(Content::Dense(shape), Content::Packed);
+        let content = stored.packing(Place::of(device, compute)).map_or(Content::Dense(shape), Content::Packed);
         let fill = move |to: &mut [u8]| match content {
             Content::Packed(packing) => source.write_packed(&packing, to),
             Content::Dense(_) => source.write(compute, to),
@@ -221,7 +222,8 @@ impl MappedMatrix {
     pub(crate) fn on_device(&self) -> Option<OnDevice> {
         let whole = || {
             let stored = self.origin.rows(0..self.origin.height());
-            let packed = stored.packing().and_then(|packing| stored.brought(packing, &self.device, self.compute));
+            let packing = stored.packing(Place::of(&self.device, self.compute));
+            let packed = packing.and_then(|packing| stored.brought(packing, &self.device, self.compute));
             packed.map_or_else(|| dense(&stored, &self.device, self.compute), |packed| packed.unpacked())
         };
         let brought = || self.seat.as_ref().and_then(Seat::bring);

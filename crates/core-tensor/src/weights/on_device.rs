@@ -3,7 +3,7 @@
 use kernels::Compute;
 
 use super::{
-    Stored,
+    Place, Stored,
     segment::{Scaled, Segment},
 };
 use crate::{
@@ -16,9 +16,9 @@ use crate::{
 
 impl Stored {
     /// How a device holds a matrix as it is stored; `None` where it is unpacked before.
-    pub(crate) fn packing(&self) -> Option<Packing> {
+    pub(crate) fn packing(&self, at: Place) -> Option<Packing> {
         let &[d_out, d_in] = self.shape() else { return None };
-        let packing = Packing::of(self.format(), [d_out, d_in])?;
+        let packing = Packing::of(self.format(), [d_out, d_in], at)?;
         if self.is_scaled() { packing.scaled(self.runs()?) } else { Some(packing) }
     }
 

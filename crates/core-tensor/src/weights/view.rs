@@ -10,7 +10,6 @@ use super::{
     branches::{self, Hold, HoldPair},
     computed::Origin,
     convolution::strided,
-    footprint,
     joined::Factors,
     layout,
     passing::Passing,
@@ -295,7 +294,8 @@ impl<'a> Weights<'a> {
             computed @ Origin::Computed { .. } => Convolution::computed(computed.clone(), kernel, &device, compute),
         };
         let [c_out, c_in] = [need.shape[0], need.shape[1]];
-        let is_unpacked = self.room.takes(footprint::convolution(self.place(), [c_out, c_in, kernel]));
+        let bytes = Footprint::of_convolution(stored.format(), self.place(), [c_out, c_in, kernel]).unpacked;
+        let is_unpacked = self.room.takes(bytes);
         let own = match is_unpacked {
             true => Convolution::held(stored.clone(), &self.device, self.compute),
             false => Convolution::in_file(stored.clone(), &self.device, self.compute, &self.passing),
