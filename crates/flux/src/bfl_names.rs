@@ -3,7 +3,8 @@ use core_tensor::{Branch, Error, Form, Format, Manifest, Stored, WeightSource};
 /// A transformer in diffusers' layout under BFL's names.
 ///
 /// What BFL fuses is split there: `qkv` into three matrices and `linear1` into four, which may be stored in formats of their own: together
-/// they are F32 then. The halves of the last modulation stand the other way round. Reference: diffusers `convert_flux_transformer_checkpoint_to_diffusers`, 0.42.
+/// they are F32 then. The halves of the last modulation stand the other way round. Reference: diffusers
+/// `convert_flux_transformer_checkpoint_to_diffusers`, 0.42.
 #[derive(Debug)]
 pub struct BflNames<S> {
     source: S,

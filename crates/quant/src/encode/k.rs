@@ -98,7 +98,8 @@ fn lines<const N: usize, const P: usize>(
     for (part, Line { scale, min }) in found.into_iter().enumerate() {
         let weights = &parts[part];
         let on = |scale: f32, min: f32| Line { scale: factors[0] * scale, min: factors[1] * min };
-        let mut best = (f32::INFINITY, [0.0; 2]);
+        // Zeros are nearer than what is left of a line whose scale is too small for f16.
+        let mut best = (fit::loss_on(weights, Line::default(), top), [0.0; 2]);
         for near in [-1.0, 0.0, 1.0] {
             let scale = level(scale * inverses[0], 0.0, most) + near;
             if (0.0..=most).contains(&scale) {
