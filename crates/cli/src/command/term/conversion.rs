@@ -85,6 +85,8 @@ impl Conversion {
         }
         let megabytes = *bytes as f64 / 1e6;
         let error = converted.error();
-        print(&format!("{}  {tensors} tensors  {megabytes:.1} MB  off by {error:.6} of the weights", output.display()))
+        let plural = if *tensors == 1 { "" } else { "s" };
+        let (path, told) = (output.display(), format!("{tensors} tensor{plural}  {megabytes:.1} MB"));
+        print(&format!("{path}  {told}  off by {error:.6} of the weights"))
     }
 }
