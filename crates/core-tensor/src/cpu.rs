@@ -46,6 +46,9 @@ impl Deref for Values {
 /// What makes `[b, h, w, c]` of `[b, c, h, w]`.
 pub(crate) const PIXELS: [usize; 4] = [0, 2, 3, 1];
 
+/// A map of fewer channels leaves plane by plane: it is a latent or a picture, which others read.
+pub(crate) const FEW: usize = 17;
+
 /// What makes `[b, c, h, w]` of `[b, h, w, c]`.
 pub(crate) const PLANES: [usize; 4] = [0, 3, 1, 2];
 

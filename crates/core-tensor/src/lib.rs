@@ -35,6 +35,7 @@ mod packed;
 mod packed;
 mod packing;
 pub mod pickle;
+mod place;
 pub mod safetensors;
 #[cfg(feature = "vulkan")]
 mod vulkan;
@@ -58,9 +59,10 @@ pub use format::{BlockFormat, Format, IntegerForm, Product, Unpack};
 pub use kernels::{Compute, NORMAL_BLOCK};
 pub use mapped::Mapped;
 pub use packed::Packed;
+pub use place::Place;
 pub use weights::{
     Branch, Change, Computed, Convolution, Declare, Factor, Footprint, Form, Kind, Layout, MAX_DEPTH, Manifest, Matrix,
-    Memory, Need, Parameter, Place, Residency, Rule, Scaling, Socket, Stored, Strength, Weight, WeightSource, Weights,
+    Memory, Need, Parameter, Residency, Rule, Scaling, Socket, Stored, Strength, Weight, WeightSource, Weights,
 };
 
 /// Whether products of bf16 have instructions of their own on this CPU: then whoever computes in [`Compute::Bf16`] packs what a convolution or

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::{
     bits::{BitForm, Round, Runs},
     format::Format,
-    weights::Place,
+    place::Place,
 };
 
 /// Weights that a device unpacks at a time.

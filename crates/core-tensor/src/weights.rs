@@ -30,11 +30,9 @@ use crate::format::{self, Format, Product};
 pub use branch::{Branch, Change};
 pub use computed::{Computed, Rule};
 pub use convolution::Convolution;
-#[cfg(feature = "cuda")]
-pub(crate) use convolution::FEW;
 pub(crate) use convolution::{Around, Before, ForDevice, Parameters};
 pub use factor::Factor;
-pub use footprint::{Footprint, Place};
+pub use footprint::Footprint;
 pub use layout::{Declare, Kind, Layout, Need};
 pub use manifest::{Form, Manifest};
 pub use matrix::Matrix;

@@ -398,7 +398,6 @@ impl Block {
         let [q, k, v] = self.qkv.forward(x).chunk(3, 2).try_into().unwrap_or_else(|_| unreachable!("three thirds"));
         let [q, k, v] = [q, k, v].map(|x| ops::split_heads(x, heads));
         let scale = (q.dims()[3] as f32).sqrt().recip();
-        // A device multiplies in the number format of its weights; bias, mask and shares are f32.
         let scores = in_f32((q * scale).matmul(k.swap_dims(2, 3))) + self.bias.clone();
         let scores = match mask {
             Some(mask) => scores + mask,

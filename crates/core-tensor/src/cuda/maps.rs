@@ -11,7 +11,7 @@ use super::{
     rows::{self, blocks, cast, each},
     takes,
 };
-use crate::{Device, Tensor, weights::FEW};
+use crate::{Device, Tensor, cpu::FEW};
 
 static GROUP_NORM: Text = Text::of(include_str!("group_norm.cu"));
 static TRANSPOSE: Text = Text::of(include_str!("transpose.cu"));

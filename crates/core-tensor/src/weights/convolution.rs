@@ -6,7 +6,7 @@ use burn::tensor::{module, ops::ConvOptions};
 use kernels::{Activation, Affines, Compute, ConvEpilogue, MapOrder, PackedConv, Prologue};
 
 use super::{
-    Beside, Factor, PANEL, Place, Stored, Weight,
+    Beside, Factor, PANEL, Stored, Weight,
     computed::Origin,
     matrix::F32,
     passing::{Passing, Seat},
@@ -15,12 +15,13 @@ use super::{
 };
 use crate::{
     Device, Tensor,
-    cpu::{self, PLANES, Values},
+    cpu::{self, FEW, PLANES, Values},
     cuda::{self, Brought, Window},
     device::lasting,
     in_format_of,
     packed::Packed,
     packing::Content,
+    place::Place,
     tensor,
 };
 
@@ -180,9 +181,6 @@ pub(crate) struct Around<'a> {
     /// `[c_out]`, what values below zero are multiplied with at last.
     pub(crate) slopes: Option<&'a [f32]>,
 }
-
-/// A map of fewer channels leaves plane by plane: it is a latent or a picture, which others read.
-pub(crate) const FEW: usize = 17;
 
 impl Weight<Convolution> {
     /// The same over every `stride`th pixel in each direction.

@@ -5,18 +5,7 @@ use std::sync::OnceLock;
 use kernels::{Compute, PackedConv, PackedMatrix, Values};
 
 use super::{Format, Stored};
-use crate::{Device, cpu, cuda, packing::Packing};
-
-/// Where layers are held, and the number format that they are multiplied in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// In the order of the CPU's kernels.
-    Cpu(Compute),
-    /// On a device that has kernels of ours.
-    Device(Compute),
-    /// On one that has none, which computes in f32.
-    Other,
-}
+use crate::{Device, Place, cpu, cuda, packing::Packing};
 
 impl Place {
     /// Of layers on a device that are multiplied in a number format.
@@ -25,16 +14,6 @@ impl Place {
             (true, _) => Self::Cpu(compute),
             (false, true) => Self::Device(compute),
             (false, false) => Self::Other,
-        }
-    }
-
-    /// Whether matrices of a format are held here as they are stored, if they lie as that asks: those that a device would make larger. Floats of
-    /// 16 bits are not where kernels of ours multiply them, in which they would cost a launch for each product.
-    pub(crate) fn takes(self, format: Format) -> bool {
-        match self {
-            Self::Cpu(_) => false,
-            Self::Device(_) => ![Format::F16, Format::BF16].contains(&format),
-            Self::Other => true,
         }
     }
 }

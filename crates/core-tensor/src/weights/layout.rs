@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, fmt::Display, ops::Range};
 
-use super::{Footprint, Format, Place, Stored, footprint};
+use super::{Footprint, Format, Stored, footprint};
+use crate::Place;
 
 /// A tensor that a network needs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use kernels::{Compute, Epilogue, IntegerMatrix, KeptMatrix, MatrixRef, PackedMatrix, PackedPair, RowSource, WithPair};
 
 use super::{
-    Beside, Factor, Format, OnDevice, PANEL, Place, Product, Stored, Weight,
+    Beside, Factor, Format, OnDevice, PANEL, Product, Stored, Weight,
     computed::Origin,
     joined::Factors,
     passing::{Passing, Seat},
@@ -19,6 +19,7 @@ use crate::{
     device::lasting,
     packed::Packed,
     packing::Content,
+    place::Place,
     tensor,
 };
 

@@ -2,16 +2,20 @@
 
 use kernels::Compute;
 
+use rayon::prelude::*;
+
 use super::{
-    Place, Stored,
-    segment::{Scaled, Segment},
+    Stored,
+    segment::{AT_ONCE, FLOATS, Scaled, Segment},
 };
 use crate::{
     Device,
     bits::{Round, Runs},
+    cuda,
     ops::dtype_on,
     packed::Packed,
     packing::Packing,
+    place::Place,
 };
 
 impl Stored {
@@ -27,6 +31,19 @@ impl Stored {
         let mut bytes = vec![0; packing.bytes()];
         self.write_packed(&packing, &mut bytes);
         Packed::upload(bytes, packing, device, dtype_on(device, compute))
+    }
+
+    /// Writes all values as a device has them that computes in a number format.
+    pub(super) fn write(&self, compute: Compute, to: &mut [u8]) {
+        if self.is_plain() {
+            return self.with_values(|values| cuda::write(values, compute, to)).expect(FLOATS);
+        }
+        let width = to.len() / self.shape().iter().product::<usize>().max(1);
+        to.par_chunks_mut(AT_ONCE * width).enumerate().for_each(|(i, to)| {
+            let mut values = vec![0.0; to.len() / width];
+            self.read(i * AT_ONCE, &mut values);
+            cuda::write(kernels::Values::F32(&values), compute, to);
+        });
     }
 
     /// Writes a matrix as a device holds it.

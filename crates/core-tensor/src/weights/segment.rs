@@ -5,10 +5,7 @@ use std::{fmt, ops::Range, sync::Arc};
 use kernels::{GROUP, Integers, Isa};
 use rayon::prelude::*;
 
-use super::{
-    format::{Format, IntegerForm, Unpack},
-    stored::FLOATS,
-};
+use super::format::{Format, IntegerForm, Unpack};
 use crate::{Mapped, bits::Runs};
 
 /// Scales that lie elsewhere than the weights which they belong to.
@@ -40,6 +37,9 @@ pub trait Scaling: Send + Sync + fmt::Debug {
         unreachable!("only of scalings with runs")
     }
 }
+
+/// Why the values of a tensor that was looked at can be read.
+pub(super) const FLOATS: &str = "the format was checked when the tensor was looked at";
 
 /// Bytes of whole blocks that lie one after the other.
 #[derive(Clone, Debug)]

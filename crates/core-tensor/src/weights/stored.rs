@@ -7,15 +7,15 @@ use std::{
 };
 
 use half::slice::HalfBitsSliceExt;
-use kernels::{Compute, GROUP, IntegerSource, Integers};
-use rayon::prelude::*;
+use kernels::{GROUP, IntegerSource, Integers};
 
+pub(super) use super::segment::FLOATS;
 use super::{
     Format,
     format::{IntegerForm, numbers},
     segment::{AT_ONCE, Scaled, Scaling, Segment},
 };
-use crate::{Error, Mapped, cuda};
+use crate::{Error, Mapped};
 
 /// A tensor in the number format of its source, row-major, little-endian; its bytes may still be in a mapped file.
 ///
@@ -356,19 +356,6 @@ impl Stored {
         self.segments.iter().map(Segment::bytes)
     }
 
-    /// Writes all values as a device has them that computes in a number format.
-    pub(super) fn write(&self, compute: Compute, to: &mut [u8]) {
-        if self.is_plain() {
-            return self.with_values(|values| cuda::write(values, compute, to)).expect(FLOATS);
-        }
-        let width = to.len() / self.shape.iter().product::<usize>().max(1);
-        to.par_chunks_mut(AT_ONCE * width).enumerate().for_each(|(i, to)| {
-            let mut values = vec![0.0; to.len() / width];
-            self.read(i * AT_ONCE, &mut values);
-            cuda::write(kernels::Values::F32(&values), compute, to);
-        });
-    }
-
     /// Whether its bytes alone say what its values are: it has no scales, and all of it is stored in its format.
     pub fn is_in_its_bytes(&self) -> bool {
         !self.is_scaled() && !self.is_of_several_formats()
@@ -399,9 +386,6 @@ impl Stored {
         })
     }
 }
-
-/// Why the values of a tensor that was looked at can be read.
-pub(super) const FLOATS: &str = "the format was checked when the tensor was looked at";
 
 /// Why the rows of a tensor that was looked at can be cut.
 pub(super) const WHOLE_ROWS: &str =

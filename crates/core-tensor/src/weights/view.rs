@@ -5,7 +5,7 @@ use std::{fmt::Display, ops::Range, sync::Arc};
 use kernels::Compute;
 
 use super::{
-    Convolution, Footprint, Kind, Layout, Matrix, Need, PANEL, Parameter, Place, Residency, Stored, Table, Weight,
+    Convolution, Footprint, Kind, Layout, Matrix, Need, PANEL, Parameter, Residency, Stored, Table, Weight,
     WeightSource,
     branches::{self, Hold, HoldPair},
     computed::Origin,
@@ -16,7 +16,7 @@ use super::{
     room::Room,
     stored::WHOLE_ROWS,
 };
-use crate::{Beside, Device, Error};
+use crate::{Beside, Device, Error, Place};
 
 /// The longest prefix that a mark is looked for behind: it comes back in every message about its tensors.
 const LONGEST_PREFIX: usize = 256;
