@@ -40,11 +40,13 @@ impl Streams {
             }
             None => drawn(&mut self.each, len),
         };
-        let mut each = self.each.clone();
-        self.ahead = Ahead::begin(is_ahead.then_some(len), move || {
-            let values = drawn(&mut each, len);
-            (each, values)
-        });
+        if is_ahead {
+            let mut each = self.each.clone();
+            self.ahead = Ahead::begin(len, move || {
+                let values = drawn(&mut each, len);
+                (each, values)
+            });
+        }
         values
     }
 }
@@ -81,7 +83,7 @@ impl Paths {
         // What was begun and not asked for yet may be asked for later: steps of several parts ask for these first.
         if self.ahead.as_ref().is_none_or(|ahead| next.is_some_and(|next| next != ahead.asked)) {
             let each = self.each.clone();
-            self.ahead = next.and_then(|next| Ahead::begin(Some(next), move || gained(&each, next)));
+            self.ahead = next.and_then(|next| Ahead::begin(next, move || gained(&each, next)));
         }
         values
     }
@@ -106,9 +108,8 @@ struct Ahead<A, T> {
 }
 
 impl<A, T: Send + 'static> Ahead<A, T> {
-    /// Nothing where nothing is asked for, and where the system has no thread for it.
-    fn begin(asked: Option<A>, make: impl FnOnce() -> T + Send + 'static) -> Option<Self> {
-        let asked = asked?;
+    /// Nothing where the system has no thread for it.
+    fn begin(asked: A, make: impl FnOnce() -> T + Send + 'static) -> Option<Self> {
         let thread = Builder::new().name("noise".into()).spawn(make).ok()?;
         Some(Self { asked, thread })
     }
