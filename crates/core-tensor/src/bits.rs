@@ -11,19 +11,8 @@ pub struct BitForm {
     pub scale: Scale,
     /// What is added to that.
     pub shift: Shift,
-    /// The scales that lie elsewhere than in the block.
-    pub beside: Beside,
-}
-
-/// Scales that lie elsewhere than in the blocks of their weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Beside {
-    /// There are none.
-    Nothing,
-    /// A tensor may have one for each of its rows.
-    Rows,
-    /// A tensor has one for each so many weights, as a rule.
-    Each(usize),
+    /// Whether a tensor may have scales that lie elsewhere than in its blocks.
+    pub beside: bool,
 }
 
 /// A small number, by its place in a block or among the parts of one.

@@ -8,7 +8,7 @@ use std::{
 
 use kernels::{GROUP, Integers, Isa};
 
-use crate::bits::{Beside, BitForm, Field, Number, Scale, Shift, Steps, Whole};
+use crate::bits::{BitForm, Field, Number, Scale, Shift, Steps, Whole};
 
 /// A number format, open to whoever implements [`BlockFormat`]. Two of one name are the same.
 #[derive(Clone, Copy)]
@@ -225,7 +225,7 @@ impl BlockFormat for Float {
 
     fn bits(&self) -> Option<BitForm> {
         let number = Number { low: Field::pairs(), high: None, steps: self.steps? };
-        Some(BitForm { number, scale: Scale::of(Whole::One), shift: Shift::None, beside: Beside::Nothing })
+        Some(BitForm { number, scale: Scale::of(Whole::One), shift: Shift::None, beside: false })
     }
 }
 

@@ -46,7 +46,7 @@ mod weights;
 
 use std::fmt::Debug;
 
-pub use bits::{Beside, BitForm, Field, Number, Part, PartNumber, Round, Runs, Scale, Shift, Steps, Table, Whole};
+pub use bits::{BitForm, Field, Number, Part, PartNumber, Round, Runs, Scale, Shift, Steps, Table, Whole};
 pub use blocks::Blocks;
 use burn::tensor::TensorData;
 pub use burn::tensor::{DType, Device, Tensor};

@@ -125,7 +125,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Beside, BlockFormat, Field, Number, Scale, Scaling, Shift, Steps, Stored, Table, Unpack, Whole};
+    use crate::{BlockFormat, Field, Number, Scale, Scaling, Shift, Steps, Stored, Table, Unpack, Whole};
 
     const AT: Place = Place::Device(crate::Compute::Bf16);
 
@@ -155,7 +155,7 @@ mod tests {
 
         fn bits(&self) -> Option<BitForm> {
             let number = Number { low: Field::of(4, 0, 1), high: None, steps: Steps::Of(Table(&[1.0; 16])) };
-            Some(BitForm { number, scale: Scale::of(Whole::One), shift: Shift::None, beside: Beside::Each(8) })
+            Some(BitForm { number, scale: Scale::of(Whole::One), shift: Shift::None, beside: true })
         }
     }
 

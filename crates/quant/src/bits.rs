@@ -2,7 +2,7 @@
 //!
 //! The blocks are those that [`crate::formats`] and [`crate::decoded`] unpack on the CPU; a test holds each against that.
 
-use core_tensor::{Beside, BitForm, Field, Number, PartNumber, Scale, Shift, Steps, Table, Whole};
+use core_tensor::{BitForm, Field, Number, PartNumber, Scale, Shift, Steps, Table, Whole};
 
 use crate::tables::{E2M1, FP4_VALUES, NF4_VALUES, UNEVEN, e4m3_value, e5m2_value, half_of_e4m3, half_of_e8m0};
 
@@ -12,7 +12,7 @@ macro_rules! forms {
             number: number($low, [$(Some($high),)? None][0], $steps),
             scale: $scale,
             shift: $shift,
-            beside: Beside::Nothing,
+            beside: false,
         };)*
     };
 }
@@ -52,13 +52,11 @@ forms! {
         Shift::None;
 }
 
-pub(crate) const NF4: BitForm =
-    beside(Field::of(4, 0, 1).upper_first(), Steps::Of(Table(&NF4_VALUES)), Beside::Each(64));
-pub(crate) const FP4: BitForm =
-    beside(Field::of(4, 0, 1).upper_first(), Steps::Of(Table(&FP4_VALUES)), Beside::Each(64));
-pub(crate) const INT8: BitForm = beside(Field::of(8, 0, 1), Steps::Signed, Beside::Rows);
-pub(crate) const E4M3: BitForm = beside(Field::of(8, 0, 1), Steps::Of(Table(&E4M3_VALUES)), Beside::Rows);
-pub(crate) const E5M2: BitForm = beside(Field::of(8, 0, 1), Steps::Of(Table(&E5M2_VALUES)), Beside::Rows);
+pub(crate) const NF4: BitForm = beside(Field::of(4, 0, 1).upper_first(), Steps::Of(Table(&NF4_VALUES)));
+pub(crate) const FP4: BitForm = beside(Field::of(4, 0, 1).upper_first(), Steps::Of(Table(&FP4_VALUES)));
+pub(crate) const INT8: BitForm = beside(Field::of(8, 0, 1), Steps::Signed);
+pub(crate) const E4M3: BitForm = beside(Field::of(8, 0, 1), Steps::Of(Table(&E4M3_VALUES)));
+pub(crate) const E5M2: BitForm = beside(Field::of(8, 0, 1), Steps::Of(Table(&E5M2_VALUES)));
 
 /// The values of bytes.
 macro_rules! bytes {
@@ -84,8 +82,9 @@ const fn number(low: Field, high: Option<Field>, steps: Steps) -> Number {
     Number { low, high, steps }
 }
 
-const fn beside(low: Field, steps: Steps, beside: Beside) -> BitForm {
-    BitForm { number: number(low, None, steps), scale: Scale::of(Whole::One), shift: Shift::None, beside }
+/// Numbers whose scales lie beside their blocks.
+const fn beside(low: Field, steps: Steps) -> BitForm {
+    BitForm { number: number(low, None, steps), scale: Scale::of(Whole::One), shift: Shift::None, beside: true }
 }
 
 /// The f16 at a byte.

@@ -176,8 +176,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Beside, BitForm, BlockFormat, Field, Layout, Number, Residency, Round, Runs, Scale, Scaling, Shift, Steps,
-        Stored, Table, Unpack, Weights, Whole,
+        BitForm, BlockFormat, Field, Layout, Number, Residency, Round, Runs, Scale, Scaling, Shift, Steps, Stored,
+        Table, Unpack, Weights, Whole,
         weights::{Matrix, Parameters, tests::Memory},
     };
 
@@ -240,7 +240,7 @@ mod tests {
 
         fn bits(&self) -> Option<BitForm> {
             let number = Number { low: Field::of(4, 0, 1), high: None, steps: Steps::Of(Table(&[1.0; 16])) };
-            Some(BitForm { number, scale: Scale::of(Whole::One), shift: Shift::None, beside: Beside::Each(8) })
+            Some(BitForm { number, scale: Scale::of(Whole::One), shift: Shift::None, beside: true })
         }
     }
 

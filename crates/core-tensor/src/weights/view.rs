@@ -16,7 +16,7 @@ use super::{
     room::Room,
     stored::WHOLE_ROWS,
 };
-use crate::{Beside, Device, Error, Place};
+use crate::{Device, Error, Place};
 
 /// The longest prefix that a mark is looked for behind: it comes back in every message about its tensors.
 const LONGEST_PREFIX: usize = 256;
@@ -160,7 +160,7 @@ impl<'a> Weights<'a> {
             let name = format!("{}{}", self.root, need.name);
             let format = self.source.manifest().get(&name)?.format;
             // Only the scales themselves tell how many weights have one in common, and whether a device finds them.
-            let is_scaled = format.bits().is_some_and(|form| form.beside != Beside::Nothing);
+            let is_scaled = format.bits().is_some_and(|form| form.beside);
             let stored = is_scaled.then(|| self.source.read(&name).ok()).flatten();
             let stored = stored.filter(|stored| stored.shape() == need.shape);
             Some(need.bytes(format, at, stored.as_ref()))
