@@ -125,39 +125,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{BlockFormat, Field, Number, Scale, Scaling, Shift, Steps, Stored, Table, Unpack, Whole};
+    use crate::{
+        Scaling, Stored,
+        weights::tests::{FOURS, Fours},
+    };
 
     const AT: Place = Place::Device(crate::Compute::Bf16);
-
-    const FOURS: Format = Format(&Fours { bytes: 1 });
-
-    /// Blocks of so many bytes, of which each holds two weights of a table.
-    struct Fours {
-        bytes: usize,
-    }
-
-    impl BlockFormat for Fours {
-        fn name(&self) -> &'static str {
-            "FOURS"
-        }
-
-        fn weights(&self) -> usize {
-            2 * self.bytes
-        }
-
-        fn bytes(&self) -> usize {
-            self.bytes
-        }
-
-        fn unpack(&self) -> Option<Unpack> {
-            Some(|_, weights| weights.fill(1.0))
-        }
-
-        fn bits(&self) -> Option<BitForm> {
-            let number = Number { low: Field::of(4, 0, 1), high: None, steps: Steps::Of(Table(&[1.0; 16])) };
-            Some(BitForm { number, scale: Scale::of(Whole::One), shift: Shift::None, beside: true })
-        }
-    }
 
     /// A scale for each eight weights: the number of the first.
     #[derive(Debug)]

@@ -74,9 +74,40 @@ pub enum Residency {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{Device, Error};
+    use crate::{BitForm, BlockFormat, Device, Error, Field, Number, Scale, Shift, Steps, Table, Unpack, Whole};
 
     pub(crate) use super::Memory;
+
+    /// Two weights of a byte, of which a tensor may have scales beside them.
+    pub(crate) const FOURS: Format = Format(&Fours { bytes: 1 });
+
+    /// Blocks of so many bytes, of which each holds two weights of a table.
+    pub(crate) struct Fours {
+        pub(crate) bytes: usize,
+    }
+
+    impl BlockFormat for Fours {
+        fn name(&self) -> &'static str {
+            "FOURS"
+        }
+
+        fn weights(&self) -> usize {
+            2 * self.bytes
+        }
+
+        fn bytes(&self) -> usize {
+            self.bytes
+        }
+
+        fn unpack(&self) -> Option<Unpack> {
+            Some(|_, weights| weights.fill(1.0))
+        }
+
+        fn bits(&self) -> Option<BitForm> {
+            let number = Number { low: Field::of(4, 0, 1), high: None, steps: Steps::Of(Table(&[1.0; 16])) };
+            Some(BitForm { number, scale: Scale::of(Whole::One), shift: Shift::None, beside: true })
+        }
+    }
 
     pub(crate) fn halves(format: Format, bits: &[u16], shape: Vec<usize>) -> Stored {
         Stored::of_bytes(format, shape, bits.iter().flat_map(|b| b.to_le_bytes()).collect()).unwrap()

@@ -28,7 +28,7 @@ impl HostNoise {
         let seeds = job.seeds();
         Self {
             source: job.noise(),
-            streams: Streams::of(seeds.iter().map(|&seed| Generator::new(job.noise(), seed)).collect()),
+            streams: Streams::of(job.noise(), seeds.iter().copied()),
             seeds,
             paths: None,
             levels: Vec::new(),
@@ -45,7 +45,7 @@ impl HostNoise {
     pub(crate) fn begin_steps(&mut self, pass: &Pass, sampler: &Sampler) {
         let own: Option<Vec<u64>> = self.seeds.iter().map(|&seed| sampler.seed_of_steps(seed)).collect();
         if let Some(own) = own {
-            self.streams = Streams::of(own.into_iter().map(|seed| Generator::new(self.source, seed)).collect());
+            self.streams = Streams::of(self.source, own.into_iter());
             return;
         }
         let delta = match pass.options.get(&samplers::ENSD) {
@@ -53,8 +53,7 @@ impl HostNoise {
             given => given as u64,
         };
         if delta > 0 {
-            let anew = |seed: &u64| Generator::new(self.source, seed.wrapping_add(delta));
-            self.streams = Streams::of(self.seeds.iter().map(anew).collect());
+            self.streams = Streams::of(self.source, self.seeds.iter().map(|seed| seed.wrapping_add(delta)));
         }
     }
 

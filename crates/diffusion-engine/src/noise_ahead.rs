@@ -7,7 +7,7 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
-use samplers::noise::{Brownian, Generator};
+use samplers::noise::{Brownian, Generator, NoiseSource};
 
 /// Streams of noise, one for each picture. A copy goes on with the same numbers.
 #[derive(Debug)]
@@ -20,8 +20,9 @@ pub(crate) struct Streams {
 type Drawn = (Vec<Generator>, Vec<f32>);
 
 impl Streams {
-    pub(crate) fn of(each: Vec<Generator>) -> Self {
-        Self { each, ahead: None }
+    /// Those of these seeds.
+    pub(crate) fn of(source: NoiseSource, seeds: impl Iterator<Item = u64>) -> Self {
+        Self { each: seeds.map(|seed| Generator::new(source, seed)).collect(), ahead: None }
     }
 
     /// The streams themselves, for whoever asks for something else than the next noise of all of them.
@@ -53,7 +54,7 @@ impl Streams {
 
 impl Clone for Streams {
     fn clone(&self) -> Self {
-        Self::of(self.each.clone())
+        Self { each: self.each.clone(), ahead: None }
     }
 }
 
@@ -121,12 +122,10 @@ impl<A, T: Send + 'static> Ahead<A, T> {
 
 #[cfg(test)]
 mod tests {
-    use samplers::noise::NoiseSource;
-
     use super::*;
 
     fn streams(seeds: [u64; 2]) -> Streams {
-        Streams::of(seeds.map(|seed| Generator::new(NoiseSource::Cpu, seed)).to_vec())
+        Streams::of(NoiseSource::Cpu, seeds.into_iter())
     }
 
     #[test]

@@ -53,10 +53,8 @@ impl Convolution {
     /// A convolution of a format whose values can be read, unpacked.
     pub(super) fn held(stored: Stored, device: &Device, compute: Compute) -> Self {
         let kernel = stored.shape()[2];
-        let parameters = match cpu::is(device) {
-            true => Parameters::Panels(packed(&stored, compute)),
-            false => lasting(device, || on_device(&stored, device, compute)).into(),
-        };
+        let load = || in_memory(&stored, device, compute);
+        let parameters = if cpu::is(device) { load() } else { lasting(device, load) };
         stored.give_back();
         Self { parameters, kernel, stride: 1 }
     }
@@ -239,35 +237,18 @@ fn packed(stored: &Stored, compute: Compute) -> PackedConv {
     stored.with_values(|values| PackedConv::pack(cpu::isa(), compute, shape, values)).expect(FLOATS)
 }
 
-/// Unpacked parameters on a device.
-#[allow(clippy::large_enum_variant, reason = "a tensor is a handle of fixed size, and one of them is there at a time")]
-enum Own {
-    /// As kernels of ours read them.
-    Laid(cuda::Conv),
-    /// For Burn's: as they are stored.
-    Packed(Packed),
-    /// For Burn's, f32.
-    Dense(Tensor<4>),
-}
-
-impl From<Own> for Parameters {
-    fn from(own: Own) -> Self {
-        match own {
-            Own::Laid(conv) => Self::Device(conv),
-            Own::Packed(packed) => Self::Packed(packed),
-            Own::Dense(weight) => Self::Dense(weight),
-        }
+/// Parameters in memory, as they are multiplied with where they are.
+fn in_memory(stored: &Stored, device: &Device, compute: Compute) -> Parameters {
+    if cpu::is(device) {
+        return Parameters::Panels(packed(stored, compute));
     }
-}
-
-fn on_device(stored: &Stored, device: &Device, compute: Compute) -> Own {
     if let Some(packed) = as_stored(stored, device, compute) {
-        return Own::Packed(packed);
+        return Parameters::Packed(packed);
     }
     let values = stored.to_f32().expect(FLOATS);
     match cuda::Conv::upload(&values, shape_of(stored), compute, device) {
-        Some(conv) => Own::Laid(conv),
-        None => Own::Dense(tensor(values, [0, 1, 2, 3].map(|i| stored.shape()[i]), device)),
+        Some(conv) => Parameters::Device(conv),
+        None => Parameters::Dense(tensor(values, [0, 1, 2, 3].map(|i| stored.shape()[i]), device)),
     }
 }
 
@@ -301,14 +282,8 @@ impl MappedConv {
         let out = self.origin.height();
         let panel = |channel: usize| {
             let stored = self.origin.rows(channel..(channel + PANEL).min(out));
-            match cpu::is(&self.device) {
-                true => of.convolve(&packed(&stored, self.compute), x.clone(), Around::default()),
-                false => match on_device(&stored, &self.device, self.compute) {
-                    Own::Laid(conv) => conv.convolve(x.clone(), of.window(x), None, None),
-                    Own::Packed(packed) => module::conv2d(x.clone(), of.filters(packed.unpacked()), None, of.options()),
-                    Own::Dense(weight) => module::conv2d(x.clone(), weight, None, of.options()),
-                },
-            }
+            let parameters = in_memory(&stored, &self.device, self.compute);
+            Convolution { parameters, kernel: of.kernel, stride: of.stride }.product(x.clone())
         };
         let panels: Vec<_> = (0..out).step_by(PANEL).map(panel).collect();
         // One of few channels leaves a device in another number format than those before it.

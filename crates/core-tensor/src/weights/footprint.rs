@@ -10,10 +10,10 @@ use crate::{Device, Place, cpu, cuda, packing::Packing};
 impl Place {
     /// Of layers on a device that are multiplied in a number format.
     pub fn of(device: &Device, compute: Compute) -> Self {
-        match (cpu::is(device), cuda::has_kernels(device)) {
-            (true, _) => Self::Cpu(compute),
-            (false, true) => Self::Device(compute),
-            (false, false) => Self::Other,
+        match device {
+            device if cpu::is(device) => Self::Cpu(compute),
+            device if cuda::has_kernels(device) => Self::Device(compute),
+            _ => Self::Other,
         }
     }
 }
@@ -176,9 +176,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        BitForm, BlockFormat, Field, Layout, Number, Residency, Round, Runs, Scale, Scaling, Shift, Steps, Stored,
-        Table, Unpack, Weights, Whole,
-        weights::{Matrix, Parameters, tests::Memory},
+        Layout, Residency, Round, Runs, Scaling, Stored, Weights,
+        weights::{
+            Matrix, Parameters,
+            tests::{FOURS, Memory},
+        },
     };
 
     #[test]
@@ -218,32 +220,6 @@ mod tests {
         assert_eq!(held(all), [false; 5]);
     }
 
-    /// Two weights of a byte, of which as a rule eight have a scale in common.
-    struct Fours;
-
-    impl BlockFormat for Fours {
-        fn name(&self) -> &'static str {
-            "FOURS"
-        }
-
-        fn weights(&self) -> usize {
-            2
-        }
-
-        fn bytes(&self) -> usize {
-            1
-        }
-
-        fn unpack(&self) -> Option<Unpack> {
-            Some(|_, weights| weights.fill(1.0))
-        }
-
-        fn bits(&self) -> Option<BitForm> {
-            let number = Number { low: Field::of(4, 0, 1), high: None, steps: Steps::Of(Table(&[1.0; 16])) };
-            Some(BitForm { number, scale: Scale::of(Whole::One), shift: Shift::None, beside: true })
-        }
-    }
-
     /// Scales of runs of so many weights, or of none that lie one after the other.
     #[derive(Debug)]
     struct Each(Option<usize>);
@@ -258,10 +234,9 @@ mod tests {
 
     #[test]
     fn what_a_device_holds_of_a_scaled_matrix_is_counted_by_its_own_scales() {
-        let format = Format(&Fours);
         let stored = |run: Option<usize>, [rows, width]: [usize; 2]| {
             let bytes = vec![0; rows * width / 2];
-            Stored::of_bytes(format, vec![rows, width], bytes).unwrap().scaled(Arc::new(Each(run)))
+            Stored::of_bytes(FOURS, vec![rows, width], bytes).unwrap().scaled(Arc::new(Each(run)))
         };
         let at = Place::Device(Compute::Bf16);
         // The format's table, half a byte for each weight, and four for each scale.

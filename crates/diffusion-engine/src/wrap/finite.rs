@@ -31,15 +31,17 @@ impl Finite {
     /// # Errors
     /// [`Error::NotFinite`] where the answer is known already.
     pub(crate) fn ask(&self, step: usize, latent: &Latent) -> Result<(), Error> {
+        if self.sees(step, None, latent) { Ok(()) } else { Err(Error::NotFinite { stage: Stage::Step(step) }) }
+    }
+
+    /// Whether all values are numbers, or are not known yet: then they are asked for.
+    fn sees(&self, step: usize, sigma: Option<f32>, latent: &Latent) -> bool {
         let finiteness = Finiteness::of(&latent.0);
-        match finiteness.known() {
-            Some(true) => Ok(()),
-            Some(false) => Err(Error::NotFinite { stage: Stage::Step(step) }),
-            None => {
-                self.asked().push_back(Asked { step, sigma: None, finiteness });
-                Ok(())
-            }
+        let known = finiteness.known();
+        if known.is_none() {
+            self.asked().push_back(Asked { step, sigma, finiteness });
         }
+        known != Some(false)
     }
 
     /// Waits for what was asked of steps before this one, from 1.
@@ -89,15 +91,9 @@ impl Denoiser for Checked {
 
     fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, StepError> {
         let denoised = self.inner.denoise(x, sigma)?;
-        for Latent(answer) in [Some(&denoised.latent), denoised.negative.as_ref()].into_iter().flatten() {
-            let finiteness = Finiteness::of(answer);
-            match finiteness.known() {
-                Some(true) => {}
-                Some(false) => return Err(StepError::NotFinite { sigma }),
-                None => self.of.asked().push_back(Asked { step: self.step, sigma: Some(sigma), finiteness }),
-            }
-        }
-        Ok(denoised)
+        let sees = |answer| self.of.sees(self.step, Some(sigma), answer);
+        let are_numbers = sees(&denoised.latent) && denoised.negative.as_ref().is_none_or(sees);
+        if are_numbers { Ok(denoised) } else { Err(StepError::NotFinite { sigma }) }
     }
 }
 
