@@ -1,5 +1,6 @@
 /* A CUDA driver without a card, for tests: it calls itself an H200 (or what FAKE_CUDA_CAPABILITY says, such as 89), keeps the card's
- * memory on the host, takes kernels that the real NVRTC compiled, counts their launches and runs none of them.
+ * memory on the host, takes kernels that the real NVRTC compiled, and counts their launches. It runs none of them, unless there is a card that
+ * a CPU plays.
  *
  *   cc -O1 -shared -fPIC -o libcuda.so.1 fake_driver.c
  *
@@ -18,14 +19,18 @@
  *                          to copy memory that is not pinned; `computing` and `copying` tell how long the card does either, and `blocks`
  *                          of how many blocks
  *
- * Some downloads answer as a card would that computes: 16 bytes are the square of the matrix 1 2 3 4, which a program asks for to find out
+ * FAKE_CUDA_CARD=FILE      the library that runs kernels (`card`). The card's memory is no numbers before it is written then
+ *
+ * Without it some downloads answer as a card would that computes: 16 bytes are the square of the matrix 1 2 3 4, which a program asks for to find out
  * just that, and one byte is 1, the answer to whether all values are finite. A page or more is one float over and over that counts what
  * was launched, and what was uploaded that is no list of shapes, so that a picture tells whether all of it was; what lies in the card's
  * memory depends on which threads were free. All else is what was uploaded, or zeros.
  *
  * The functions and their numbers are those of CUDA's driver API, https://docs.nvidia.com/cuda/cuda-driver-api. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +41,7 @@
 typedef int Result;
 typedef unsigned long long Address;
 
-enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
+enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
 
 /* CUresult's that leave the process "in an inconsistent state and any further CUDA work will return the same error", in the words of
  * cuda.h, or a context that "must be destroyed" or is: errors of memory and links that can't be corrected, an illegal address, a launch
@@ -182,11 +187,34 @@ static void count(unsigned long *times, size_t *bytes, size_t more) {
   pthread_mutex_unlock(&lock);
 }
 
+/* The card that a CPU plays, where there is one: see its `driver.rs`. */
+static struct {
+  void (*memory)(Address address, size_t bytes);
+  void *(*module)(const char *text);
+  const void *(*kernel)(const void *module, const char *name);
+  bool (*launch)(const void *kernel, const unsigned *shape, void **arguments);
+} card;
+
+static void played(const char *path) {
+  void *library = dlopen(path, RTLD_NOW);
+  if (library) {
+    card.memory = dlsym(library, "card_memory"), card.module = dlsym(library, "card_module");
+    card.kernel = dlsym(library, "card_kernel"), card.launch = dlsym(library, "card_launch");
+  }
+  if (!card.memory || !card.module || !card.kernel || !card.launch) {
+    fprintf(stderr, "fake driver: no card in FAKE_CUDA_CARD: %s\n", library ? path : dlerror());
+    exit(1);
+  }
+}
+
 /* The driver and its one card. */
 
 Result cuInit(unsigned flags) {
   static int is_known;
-  if (!is_known) is_known = 1, atexit(tell);
+  if (!is_known) {
+    is_known = 1, atexit(tell);
+    if (getenv("FAKE_CUDA_CARD")) played(getenv("FAKE_CUDA_CARD"));
+  }
   return OK;
 }
 Result cuGetExportTable(const void **table, const void *id) { return NOT_FOUND; }
@@ -255,12 +283,15 @@ static Result taken(Address *to, size_t bytes) {
   block = mmap(0, bytes + HEAD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (block == MAP_FAILED) return OUT_OF_MEMORY;
   *(size_t *)block = bytes;
-  return *to = (Address)(uintptr_t)(block + HEAD), OK;
+  *to = (Address)(uintptr_t)(block + HEAD);
+  if (card.memory) card.memory(*to, bytes), memset(block + HEAD, 0xff, bytes);
+  return OK;
 }
 static Result freed(Address from) {
   if (!from) return OK;
   char *block = (char *)(uintptr_t)from - HEAD;
   size_t bytes = *(size_t *)block;
+  if (card.memory) card.memory(from, 0);
   munmap(block, bytes + HEAD);
   pthread_mutex_lock(&lock);
   live -= bytes;
@@ -316,6 +347,8 @@ static void up(const void *from, size_t bytes, void *stream) {
 }
 static void down(void *to, size_t bytes, void *stream) {
   done(&copying_back, stream, copied(bytes));
+  count(&downloads, &downloaded, bytes);
+  if (card.launch) return;
   static const float square[4] = {7, 10, 15, 22};
   if (bytes == sizeof square) memcpy(to, square, bytes);
   pthread_mutex_lock(&lock);
@@ -324,7 +357,6 @@ static void down(void *to, size_t bytes, void *stream) {
   float counted = (launches + large) % 127 / 128.0f;
   for (size_t i = 0; bytes >= 4096 && i < bytes / sizeof counted; i++) ((float *)to)[i] = counted;
   pthread_mutex_unlock(&lock);
-  count(&downloads, &downloaded, bytes);
 }
 Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, void *stream) {
   WORK;
@@ -365,21 +397,26 @@ Result cuMemcpy2DAsync_v2(const Rectangle *copy, void *stream) {
   return OK;
 }
 
-/* Kernels. */
+/* Kernels: each has its count, and what the card knows it by. */
+
+typedef struct { Count *count; const void *kernel; } Function;
 
 Result cuModuleLoadData(void **module, const void *image) {
   WORK;
   count(&modules, 0, 0);
-  return handle(module);
+  if (!card.module) return handle(module);
+  return *module = card.module(image), *module ? OK : INVALID_IMAGE;
 }
 Result cuModuleUnload(void *module) { GONE; return OK; }
-/* A function is its kernel's count. */
 Result cuModuleGetFunction(void **function, void *module, const char *name) {
   WORK;
+  Function *found = malloc(sizeof *found);
+  if (!found) return OUT_OF_MEMORY;
   pthread_mutex_lock(&lock);
-  *function = COUNTED(kernels, name);
+  found->count = COUNTED(kernels, name);
   pthread_mutex_unlock(&lock);
-  return OK;
+  found->kernel = card.kernel ? card.kernel(module, name) : 0;
+  return *function = found, card.kernel && !found->kernel ? NOT_FOUND : OK;
 }
 Result cuFuncSetAttribute(void *function, int which, int value) { return which == 8 && value > 232448 ? INVALID_VALUE : OK; }
 Result cuFuncGetAttribute(int *value, int which, void *function) { return *value = 0, OK; }
@@ -387,11 +424,16 @@ Result cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, uns
                       void *stream, void **arguments, void **extra) {
   WORK;
   count(&launches, 0, 0);
-  count(&((Count *)function)->times, 0, 0);
+  const Function *called = function;
+  count(&called->count->times, 0, 0);
   Time all = (Time)gx * gy * gz;
   done(&computing, stream, all * setting("FAKE_CUDA_BLOCK", 0));
   __sync_add_and_fetch(&blocks, all);
-  return gx && gy && gz && bx * by * bz <= 1024 && shared <= 232448 ? OK : INVALID_VALUE;
+  if (!gx || !gy || !gz || bx * by * bz > 1024 || shared > 232448) return INVALID_VALUE;
+  if (!card.launch) return OK;
+  const unsigned shape[] = {gx, gy, gz, bx, by, bz, shared};
+  if (card.launch(called->kernel, shape, arguments)) return OK;
+  return broken = LAUNCH_FAILED;
 }
 Result cuLaunchKernelEx(const unsigned *shape, void *function, void **arguments, void **extra) {
   return cuLaunchKernel(function, shape[0], shape[1], shape[2], shape[3], shape[4], shape[5], shape[6],

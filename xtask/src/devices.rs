@@ -2,13 +2,14 @@
 //! told by a driver without a card (`bench/gpu/fake_driver.c`) and NVIDIA's real compiler. With `--vulkan` a build with `vulkan` on Mesa's
 //! software driver, which computes, also where calls of it fail.
 //!
-//! No kernel runs, so nothing is said about values; `bench/gpu.sh` looks at them on a card.
+//! What kernels compute is told by a card that a CPU plays (`card`), for the least models; `bench/gpu.sh` tells it on a real one, and how fast.
 
 mod faults;
 mod kernels;
 mod machine;
 mod memory;
 mod steps;
+mod values;
 mod vulkan;
 mod zeros;
 
@@ -21,8 +22,13 @@ use crate::{Done, demo_score::target_folder};
 type Part = (&'static str, fn(&Machine) -> Done);
 
 /// The parts, in the order in which they run.
-const PARTS: [Part; 4] =
-    [("kernels", kernels::run), ("steps", steps::run), ("memory", memory::run), ("faults", faults::run)];
+const PARTS: [Part; 5] = [
+    ("kernels", kernels::run),
+    ("steps", steps::run),
+    ("memory", memory::run),
+    ("faults", faults::run),
+    ("values", values::run),
+];
 
 /// Runs `[--forge PATH] [--toolkit FOLDER] [--only PART]`, or `--vulkan [--forge PATH]`.
 pub(crate) fn run(flags: &[&str]) -> Done {

@@ -10,6 +10,8 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "crates/core-tensor/src/cpu.rs",
     "crates/core-tensor/src/cuda/driver.rs",
     "crates/core-tensor/src/cuda/pinned.rs",
+    "card/src/driver.rs",
+    "card/src/memory.rs",
     "crates/core-tensor/src/vulkan/driver.rs",
     "crates/kernels/",
 ];
