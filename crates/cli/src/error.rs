@@ -58,7 +58,7 @@ pub(crate) enum Error {
         of: usize,
     },
     /// A device that computes wrongly.
-    #[error("computed wrongly: {}", operations.join("; "))]
+    #[error("computed wrongly: {}", few(operations))]
     Wrong {
         /// Operation, number format and device.
         operations: Vec<String>,
@@ -103,6 +103,16 @@ impl Error {
             Self::ReadPrompt { .. } | Self::StandardInputTwice { .. } | Self::StandardOutputTaken { .. } => None,
             Self::NotTheSame { .. } => Some("the notes say what differs from how it was made".into()),
         }
+    }
+}
+
+/// The first of some operations, and how many there are.
+fn few(operations: &[String]) -> String {
+    const NAMED: usize = 3;
+    let named = operations[..operations.len().min(NAMED)].join("; ");
+    match operations.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named}; and {more} more"),
     }
 }
 

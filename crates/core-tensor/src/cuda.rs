@@ -2,7 +2,7 @@
 //! through CubeCL over the buffers of Burn's tensors.
 //!
 //! Weights and activations are bf16 or f32, sums and statistics always f32, and so are biases, norms' scales and whatever modulates.
-//! A kernel of f32 multiplies in f32 and not in TF32. Maps `[b, c, h, w]` lie pixel by pixel.
+//! What is f32 is multiplied in f32 and not in TF32. Maps `[b, c, h, w]` lie pixel by pixel.
 
 use burn::tensor::DType;
 use kernels::{Compute, Values};
@@ -14,6 +14,7 @@ mod attention;
 mod driver;
 mod kernel;
 mod maps;
+mod matmul;
 mod pinned;
 mod product;
 mod rows;
@@ -26,6 +27,7 @@ pub(crate) use self::{
     attention::{Scoring, attend},
     driver::{Card, cards, configure, free_memory, ready},
     maps::{Conv, Window, add_maps, channels_joined, group_norm, laid, pixels, tokens, upsampled},
+    matmul::matmul,
     pinned::Fill,
     product::{After, linear, multiplies},
     rows::{HeadsOfStream, Norm, activate, add, gated, norm, rotate},

@@ -398,12 +398,12 @@ impl Block {
         let [q, k, v] = self.qkv.forward(x).chunk(3, 2).try_into().unwrap_or_else(|_| unreachable!("three thirds"));
         let [q, k, v] = [q, k, v].map(|x| ops::split_heads(x, heads));
         let scale = (q.dims()[3] as f32).sqrt().recip();
-        let scores = in_f32((q * scale).matmul(k.swap_dims(2, 3))) + self.bias.clone();
+        let scores = in_f32(ops::matmul(q * scale, k.swap_dims(2, 3))) + self.bias.clone();
         let scores = match mask {
             Some(mask) => scores + mask,
             None => scores,
         };
-        self.proj.forward(ops::merge_heads(in_format_of(ops::softmax(scores, 3), &v).matmul(v)))
+        self.proj.forward(ops::merge_heads(ops::matmul(in_format_of(ops::softmax(scores, 3), &v), v)))
     }
 }
 

@@ -9,7 +9,7 @@ use forge::keys::find;
 
 use super::flags::{self, Device, Flags, Of, Pictures, Surroundings};
 
-/// Text to picture with Flux, on your own machine.
+/// Text to picture with Stable Diffusion and Flux, on your own machine.
 #[derive(Debug, Parser)]
 #[command(
     name = "forge",

@@ -342,7 +342,7 @@ impl Carrier {
             let _ = block_on(done);
         }
         let (client, memory) = (self.like.client(), &self.slots[slot]);
-        let handle = memory.clone().offset_end(memory.size() - bytes.len() as u64);
+        let handle = memory.clone().offset_end(memory.size_in_used() - bytes.len() as u64);
         client.write(&handle, bytes);
         self.copying = Some(Box::pin(client.sync()));
         let device = self.like.0.device.clone();

@@ -32,8 +32,17 @@ pub(crate) struct Scoring<'a> {
 /// `softmax(q · kᵀ · scale + bias) · v` of heads `[b, heads, tokens, d]`; `None` where there is no kernel for it.
 pub(crate) fn attend([q, k, v]: &[Tensor<4>; 3], scores: &Scoring) -> Option<Tensor<4>> {
     let ([b, heads, n, d], m) = (q.dims(), k.dims()[2]);
-    if !d.is_multiple_of(UNIT) || d > WIDEST {
+    let wide = d.next_multiple_of(UNIT);
+    if wide > WIDEST {
         return None;
+    }
+    if wide > d {
+        // Channels of zeros change no score, and what is attended of them is taken off again.
+        let widened = [q, k, v].map(|x| {
+            let [b, heads, tokens, _] = x.dims();
+            Tensor::cat(vec![x.clone(), Tensor::zeros([b, heads, tokens, wide - d], (&x.device(), x.dtype()))], 3)
+        });
+        return Some(attend(&widened, scores)?.narrow(3, 0, d));
     }
     let q = View::ours(q);
     let dtype = q.dtype();

@@ -3,7 +3,7 @@
 
 use burn::tensor::activation::{sigmoid, softmax};
 
-use super::{Activation, Ops, Rope, Scores};
+use super::{Activation, Ops, Rope, Scores, matmul};
 use crate::Tensor;
 
 /// The body in which every operation is composed.
@@ -14,7 +14,7 @@ impl Ops for Composed {}
 
 pub(super) fn attention([q, k, v]: [Tensor<4>; 3], scores: &Scores) -> Tensor<4> {
     let ([b, heads, n, d], m) = (q.dims(), k.dims()[2]);
-    let products = q.matmul(k.swap_dims(2, 3)) * scores.scale_of(d); // b heads n m
+    let products = matmul(q, k.swap_dims(2, 3)) * scores.scale_of(d); // b heads n m
     let biased = match &scores.bias {
         Some(bias) => products + bias.full(n, m),
         None => products,
@@ -23,7 +23,7 @@ pub(super) fn attention([q, k, v]: [Tensor<4>; 3], scores: &Scores) -> Tensor<4>
         Some(hidden) => biased.mask_fill(hidden, f64::NEG_INFINITY),
         None => biased,
     };
-    softmax(seen, 3).matmul(v)
+    matmul(softmax(seen, 3), v)
 }
 
 pub(super) fn activate<const D: usize>(f: Activation, x: Tensor<D>) -> Tensor<D> {

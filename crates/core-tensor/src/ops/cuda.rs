@@ -1,6 +1,6 @@
 //! The operations on NVIDIA's devices: kernels of ours, and Burn's where there is none for a shape.
 
-use super::{Activation, Bias, Cube, Mask, Ops, Rope, Scores};
+use super::{Activation, Bias, Composed, Mask, Ops, Rope, Scores};
 use crate::{
     Compute, Tensor,
     cuda::{self, HeadsOfStream, Norm, Scoring},
@@ -24,7 +24,7 @@ impl Ops for Cuda {
         };
         let scale = scores.scale_of(qkv[0].dims()[3]);
         let attended = cuda::attend(&qkv, &Scoring { scale, relative, full, is_causal, seen });
-        attended.unwrap_or_else(|| Cube::attention(compute, qkv, scores))
+        attended.unwrap_or_else(|| Composed::attention(compute, qkv, scores))
     }
 
     fn layer_norm<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {

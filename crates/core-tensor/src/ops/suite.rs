@@ -9,7 +9,7 @@ use burn::tensor::DType;
 
 #[cfg(feature = "cuda")]
 use super::Cuda;
-use super::{Activation, Bias, Composed, Cpu, Cube, Home, Mask, Ops, Rope, Scores, dtype_on};
+use super::{Activation, Bias, Composed, Cpu, Cube, Home, Mask, Ops, Rope, Scores, dtype_on, matmul};
 use crate::{Compute, Device, Error, Tensor, tensor};
 
 /// Where a body is held against the composition.
@@ -83,7 +83,14 @@ pub(crate) fn share(found: &[f64], expected: &[f64]) -> f64 {
 }
 
 fn results<O: Ops>(x: &Inputs, compute: Compute) -> Vec<Named> {
-    let all = [attention::<O>(x, compute), norms::<O>(x), functions::<O>(x), pictures::<O>(x), rotations::<O>(x)];
+    let all = [
+        attention::<O>(x, compute),
+        products(x),
+        norms::<O>(x),
+        functions::<O>(x),
+        pictures::<O>(x),
+        rotations::<O>(x),
+    ];
     all.into_iter().flatten().collect()
 }
 
@@ -99,6 +106,8 @@ fn attention<O: Ops>(x: &Inputs, compute: Compute) -> Vec<Named> {
     let lengths = |tokens| Mask::of_lengths(&[tokens / 3, tokens], tokens);
     let scattered: Arc<[bool]> = (0..b * m).map(|i| i % m >= 7 && i % 3 != 0).collect();
     let scores = |bias, mask| Scores { scale: None, bias, mask };
+    // Heads of as many channels as no kernel reads at once.
+    let odd = |d| [0, 1, 2].map(|i| x.of([b, heads, m, d], 7 + i));
     let named = |name, qkv, scores: Scores| (name, numbers(O::attention(compute, qkv, &scores)));
     vec![
         named("attention", own(), Scores::default()),
@@ -108,12 +117,27 @@ fn attention<O: Ops>(x: &Inputs, compute: Compute) -> Vec<Named> {
         named("attention, relative", own(), scores(relative(n), Mask::None)),
         named("attention, relative and lengths", own(), scores(relative(n), lengths(n))),
         named("attention, relative and causal", own(), scores(relative(n), Mask::Causal)),
+        named("attention, 12 channels", odd(12), Scores::default()),
+        named(
+            "attention, 5 channels, relative and causal",
+            odd(5),
+            scores(Some(Bias::Relative(x.of([heads, 2 * m - 1], 5) * 4.0)), Mask::Causal),
+        ),
         named("attention to others", other(), Scores::default()),
         named("attention to others, some keys", other(), scores(None, Mask::Keys(scattered.clone()))),
         named("attention to others, causal", other(), scores(None, Mask::Causal)),
         named("attention to others, relative", other(), scores(relative(m), Mask::None)),
         named("attention to others, full", other(), scores(full(), Mask::None)),
         named("attention to others, full and some keys", other(), scores(full(), Mask::Keys(scattered))),
+    ]
+}
+
+fn products(x: &Inputs) -> Vec<Named> {
+    let of = |a, b| numbers(matmul::<4>(a, b));
+    let turned = || x.of([2, 3, 29, 21], 53).swap_dims(2, 3);
+    vec![
+        ("matmul", of(x.of([2, 3, 17, 29], 50), x.of([2, 3, 29, 40], 51))),
+        ("matmul of views, one for all", of(turned(), x.of([1, 1, 31, 29], 52).narrow(2, 1, 30).swap_dims(2, 3))),
     ]
 }
 

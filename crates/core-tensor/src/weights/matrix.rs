@@ -17,6 +17,7 @@ use crate::{
     cpu::{self, Rows, Values},
     cuda::{self, After},
     device::lasting,
+    ops::matmul,
     packed::Packed,
     packing::Content,
     place::Place,
@@ -180,7 +181,7 @@ fn dense(stored: &Stored, device: &Device, compute: Compute) -> Tensor<2> {
 /// The product on a device, in the number format of the matrix; Burn's where there is no kernel of ours.
 fn of_device(x: Tensor<2>, w: &Tensor<2>) -> Tensor<2> {
     let product = cuda::linear(&x, w, After::default());
-    product.unwrap_or_else(|| x.cast(w.dtype()).matmul(w.clone().transpose()))
+    product.unwrap_or_else(|| matmul(x.cast(w.dtype()), w.clone().transpose()))
 }
 
 /// A matrix that stays in its file, or is computed, and is unpacked some rows at a time.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use core_tensor::{Device, Tensor, in_f32, tensor};
+use core_tensor::{Device, Tensor, in_f32, ops::matmul, tensor};
 
 use super::{Method, SHARE, Settings, Span, key};
 use crate::{Around, Call, HookError, Hooks, Key, Kind, Memory, Site, Wrap};
@@ -149,8 +149,8 @@ fn waves_scaled(x: Tensor<4>, by: f32) -> Tensor<4> {
     let x = in_f32(x);
     let ([rows, odd_rows], [columns, odd_columns]) = (waves(h, &x.device()), waves(w, &x.device()));
     // The real part of what is left of the map by both, which are symmetric but for the sign of the odd ones.
-    let even = rows.matmul(x.clone()).matmul(columns);
-    let odd = odd_rows.matmul(x.clone()).matmul(odd_columns);
+    let even = matmul(matmul(rows, x.clone()), columns);
+    let odd = matmul(matmul(odd_rows, x.clone()), odd_columns);
     (x + (even + odd) * (by - 1.0)).cast(dtype)
 }
 

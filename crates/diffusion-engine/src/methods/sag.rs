@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use core_tensor::{Latent, Tensor, in_f32, on_host, tensor};
+use core_tensor::{Latent, Tensor, in_f32, on_host, ops::matmul, tensor};
 use samplers::{Denoised, Error};
 
 use super::{
@@ -81,12 +81,12 @@ impl Hooks for Seen {
         }
         let dtype = q.dtype();
         let [_, _, _, d] = q.dims();
-        let scores = in_f32(q.clone()).matmul(in_f32(k.clone()).swap_dims(2, 3)) * (d as f32).powf(-0.5);
+        let scores = matmul(in_f32(q.clone()), in_f32(k.clone()).swap_dims(2, 3)) * (d as f32).powf(-0.5);
         let above = (scores.clone() - scores.max_dim(3)).exp();
         let shares = above.clone() / above.sum_dim(3); // b heads queries keys
         let tokens = on_host(&shares.clone().mean_dim(1).sum_dim(2))?;
         self.kept.hold().insert((call.negative, call.picture), tokens);
-        Ok(Some(shares.matmul(in_f32(v.clone())).cast(dtype)))
+        Ok(Some(matmul(shares, in_f32(v.clone())).cast(dtype)))
     }
 }
 
