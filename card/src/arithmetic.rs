@@ -108,6 +108,15 @@ pub(crate) fn function(parts: &[&str]) -> Option<Function> {
         let each = [&parts[..parts.len() - 1], &[half]].concat();
         return function(&each).map(of_both);
     }
+    if let ["set", compared, to, from] = *parts {
+        // A word of ones, or the float 1.
+        let yes = if to == "f32" { of_f32(1.0) } else { mask(Type::of(to)?.bits()) };
+        let Some(Function::Two(compare)) = function(&["setp", compared, from]) else { return None };
+        return Some(Function::Two(Box::new(move |operands, to| {
+            compare(operands, to);
+            to.iter_mut().for_each(|lane| *lane *= yes);
+        })));
+    }
     let of = Type::of(last)?;
     let has = |part: &str| parts[1..].contains(&part);
     let way = if has("rm") {

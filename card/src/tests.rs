@@ -119,6 +119,8 @@ fn comparisons_with_what_is_no_number_are_true_where_they_say_so() {
         };
         assert_eq!(["0f3f800000", "0f40400000", "0f7fc00000"].map(compared), expected, "{name}");
     }
+    assert_eq!(one("mov.f32 %f2, 0f3f800000; set.lt.u32.f32 %r1, %f2, 0f40000000;"), u32::MAX);
+    assert_eq!(float("mov.f32 %f2, 0f3f800000; set.lt.f32.f32 %f1, %f2, 0f40000000;"), 1.0);
 }
 
 #[test]

@@ -124,7 +124,7 @@ pub trait Ops {
         composed::rotate(normal, rope)
     }
 
-    /// See [`Rope::rotate_normed_joined`].
+    /// [`rms_norm`] of the heads of streams whose tokens follow one another, by scales of their own, then [`Rope::rotate`], as one.
     fn rotate_joined<const N: usize>(streams: [(Tensor<4>, &Tensor<1>); N], eps: f64, rope: &Rope) -> Tensor<4> {
         let parts = rope.of_streams(streams.each_ref().map(|(x, _)| x.dims()[2]));
         let turned =
@@ -132,9 +132,20 @@ pub trait Ops {
         Tensor::cat(turned.collect(), 2)
     }
 
-    /// See [`join_tokens`].
+    /// The tokens of streams one behind the other, all `[b, heads, tokens, d]`.
     fn join_tokens<const N: usize>(streams: [Tensor<4>; N]) -> Tensor<4> {
         Tensor::cat(streams.into(), 2)
+    }
+
+    /// See [`Rope::heads_joined`].
+    fn heads_joined<const N: usize>(streams: [Stream; N], eps: f64, rope: &Rope) -> [Tensor<4>; 3] {
+        let part = |i: usize| streams.each_ref().map(|stream| (stream.heads[i].clone(), stream.norms[i]));
+        let values = streams.each_ref().map(|Stream { heads: [.., values], .. }| values.clone());
+        let values = match &values[..] {
+            [one] => one.clone(),
+            _ => Self::join_tokens(values),
+        };
+        [Self::rotate_joined(part(0), eps, rope), Self::rotate_joined(part(1), eps, rope), values]
     }
 }
 
@@ -319,12 +330,13 @@ pub fn pixels(x: Tensor<3>, size: [usize; 2]) -> Tensor<4> {
     at_home_of!(&x, pixels(x, size))
 }
 
-/// The tokens of streams one behind the other, all `[b, heads, tokens, d]`.
-///
-/// # Panics
-/// Without a stream.
-pub fn join_tokens<const N: usize>(streams: [Tensor<4>; N]) -> Tensor<4> {
-    at_home_of!(&streams[0], join_tokens(streams))
+/// What attention is between of one stream of tokens.
+#[derive(Debug)]
+pub struct Stream<'a> {
+    /// Queries, keys and values, `[b, heads, tokens, d]`.
+    pub heads: [Tensor<4>; 3],
+    /// What each channel of queries and of keys is multiplied with, once they are normed, `[d]`.
+    pub norms: [&'a Tensor<1>; 2],
 }
 
 /// Cosines and sines of a rotary position embedding, both `[1, 1, tokens, d / 2]`.
@@ -364,18 +376,13 @@ impl Rope {
         at_home_of!(&x, rotate(x, None, self))
     }
 
-    /// [`rms_norm`] of each head, then [`Rope::rotate`].
-    pub fn rotate_normed(&self, x: Tensor<4>, scale: &Tensor<1>, eps: f64) -> Tensor<4> {
-        at_home_of!(&x, rotate(x, Some((scale, eps)), self))
-    }
-
-    /// [`Rope::rotate_normed`] of streams whose tokens follow one another, each with a scale of its own:
-    /// one `[b, heads, tokens of all, d]`.
+    /// Queries, keys and values of streams whose tokens follow one another, each `[b, heads, tokens of all, d]`: queries and keys by [`rms_norm`]
+    /// and [`Rope::rotate`].
     ///
     /// # Panics
     /// Without a stream.
-    pub fn rotate_normed_joined<const N: usize>(&self, streams: [(Tensor<4>, &Tensor<1>); N], eps: f64) -> Tensor<4> {
-        at_home_of!(&streams[0].0, rotate_joined(streams, eps, self))
+    pub fn heads_joined<const N: usize>(&self, streams: [Stream; N], eps: f64) -> [Tensor<4>; 3] {
+        at_home_of!(&streams[0].heads[0], heads_joined(streams, eps, self))
     }
 
     /// The parts of streams of so many tokens, one behind the other.

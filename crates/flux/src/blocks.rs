@@ -162,7 +162,7 @@ impl SingleBlock {
     ) -> Result<Tensor<3>, Error> {
         let [shift, scale, gate] = self.modulation.forward(vec);
         let normal = modulate(x.clone(), shift, scale);
-        let qkv = self.norm.normed(split(self.qkv.forward(normal.clone()), self.heads), pe);
+        let qkv = QkNorm::joined([(&self.norm, split(self.qkv.forward(normal.clone()), self.heads))], pe);
         let attended = ops::merge_heads(attended(&self.attention, qkv, at, inside)?);
         let inner = self.mlp_in.forward_then(normal, Activation::GeluTanh);
         Ok(self.linear2.forward_gated_onto(Tensor::cat(vec![attended, inner], 2), gate, x))
@@ -224,17 +224,10 @@ impl QkNorm {
         })
     }
 
-    /// Queries, keys and values `[b, heads, tokens, head]`, the first two normed and rotated.
-    fn normed(&self, [q, k, v]: [Tensor<4>; 3], pe: &Rope) -> [Tensor<4>; 3] {
-        [self.query_norm.forward_rotated(q, pe), self.key_norm.forward_rotated(k, pe), v]
-    }
-
-    /// The same of streams whose tokens follow one another, which meet in one attention.
+    /// Queries, keys and values, `[b, heads, tokens, head]`, of streams whose tokens follow one another and meet in one attention, the first two
+    /// normed and rotated.
     fn joined<const N: usize>(streams: [(&Self, [Tensor<4>; 3]); N], pe: &Rope) -> [Tensor<4>; 3] {
-        let queries = streams.each_ref().map(|(norm, [q, ..])| (&norm.query_norm, q.clone()));
-        let keys = streams.each_ref().map(|(norm, [_, k, _])| (&norm.key_norm, k.clone()));
-        let values = streams.map(|(_, [.., v])| v);
-        [RmsNorm::rotate_joined(queries, pe), RmsNorm::rotate_joined(keys, pe), ops::join_tokens(values)]
+        RmsNorm::heads_joined(streams.map(|(norm, heads)| ([&norm.query_norm, &norm.key_norm], heads)), pe)
     }
 }
 

@@ -133,11 +133,16 @@ impl Kernel {
     /// Puts the kernel into the queue of its buffers' device. It writes the last buffer, all of it or a part, and reads the others: those
     /// are as good as before where it fails.
     pub(super) fn launch<const N: usize>(self, grid: [usize; 3], buffers: [&View; N], args: Args) {
+        self.launch_to::<1, N>(grid, buffers, args);
+    }
+
+    /// The same of a kernel that writes the last `W` buffers.
+    pub(super) fn launch_to<const W: usize, const N: usize>(self, grid: [usize; 3], buffers: [&View; N], args: Args) {
         let [x, y, z] = grid.map(|n| u32::try_from(n).expect("a grid of less than 2³² blocks"));
         let words = args.words();
         let end = words.len();
         let given = buffers.iter().enumerate().fold(KernelArguments::new(), |given, (i, view)| {
-            let io = if i + 1 == N { BufferIOAttr::ReadWrite } else { BufferIOAttr::ReadOnly };
+            let io = if i + W >= N { BufferIOAttr::ReadWrite } else { BufferIOAttr::ReadOnly };
             given.with_buffer_io(view.0.handle.clone().binding(), io)
         });
         let arguments = given.with_info(MetadataBindingInfo { data: words, dynamic_metadata_offset: end });

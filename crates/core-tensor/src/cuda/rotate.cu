@@ -1,9 +1,10 @@
-// Attention heads out of a fused projection: each head's vector is normalised, rotated and laid out for attention.
+// Attention heads out of fused projections: each head's vector is normalised, rotated and laid out for attention, of up to six
+// sets of heads (queries, keys and values of two streams of tokens) in one launch, which go to up to three outputs.
 //
-//   x viewed as [b, n, heads, d] (strides x_batch, x_token, x_head; d contiguous)
-//     ->  out [b, heads, out_tokens, d], tokens out_token_offset .. out_token_offset + n of it
-//   flag 1: v = v / sqrt(mean(v^2) + eps) * scale            (scale float [d])
-//   flag 2: (v[2i], v[2i+1]) = (a c - b s, a s + b c)         (c, s float [n, d / 2])
+//   set j: x viewed as [b, n, heads, d] (strides x_batch, x_token, x_head; d contiguous)
+//     ->  its out [b, heads, out_tokens, d], tokens before .. before + n of it
+//   flag 1: v = v / sqrt(mean(v^2) + eps) * scale            (scale float [d], of each set)
+//   flag 2: (v[2i], v[2i+1]) = (a c - b s, a s + b c)         (c, s float [tokens, d / 2], of token before + t)
 //   neither: a copy, rearranged. d is even and at most 512.
 //
 // A group of lanes has one token and walks over its heads, so the angles are read once and stay in registers.
@@ -11,7 +12,7 @@
 // Launch: blocks of 128 threads;
 //   lanes  = the least power of two >= min(32, ceil(d / (16 / sizeof(T))))     a group
 //   at_once = the greatest power of two <= min(heads, 128 / lanes)              heads side by side
-//   grid ceil(b * n / (128 / lanes / at_once)).
+//   grid (ceil(b * n / (128 / lanes / at_once)) of the longest set, sets).
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -41,9 +42,11 @@ __device__ __forceinline__ float widen(T v) { return v; }
 __device__ __forceinline__ T narrow(float v) { return v; }
 #endif
 
+struct Set { int n, x_batch, x_token, x_head, before, flags, out; };
 struct Args {
-    int b, n, heads, d, x_batch, x_token, x_head, out_token_offset, out_tokens, flags;
+    int b, heads, d, out_tokens;
     float eps;
+    Set sets[6];
     int pad;
 };
 
@@ -92,8 +95,8 @@ template <int V> __device__ __forceinline__ void parameters(const float* p, floa
     }
 }
 
-// Which token and which heads a thread's group of lanes has.
-struct Place { int batch, t, first, at_once, lane, lanes; bool alive; };
+// Which token and which heads a thread's group of lanes has, and what is done to them.
+struct Place { int t, first, at_once, lane, lanes, flags, x_head; bool alive; };
 
 __device__ __forceinline__ float group_sum(float v, int lanes) {
     for (int o = lanes / 2; o > 0; o /= 2) v += __shfl_xor_sync(~0u, v, o);
@@ -110,12 +113,12 @@ template <int P, int U> __device__ __forceinline__ void walk(
     for (int i = 0; i < P; ++i) {
         const int j = at.lane + i * at.lanes;
         if (j >= runs) continue;
-        if (args.flags & ROTATE) {
+        if (at.flags & ROTATE) {
             const long long angle = (long long)at.t * (args.d / 2) + j * (WIDE / 2);
             parameters<WIDE / 2>(cosine + angle, c[i]);
             parameters<WIDE / 2>(sine + angle, s[i]);
         }
-        if (args.flags & NORM) parameters<WIDE>(scale + j * WIDE, w[i]);
+        if (at.flags & NORM) parameters<WIDE>(scale + j * WIDE, w[i]);
     }
 
     // The same number of rounds for every lane of a warp: the sums below are over lanes.
@@ -130,7 +133,7 @@ template <int P, int U> __device__ __forceinline__ void walk(
                 const int j = at.lane + i * at.lanes;
                 r[u][i] = make_uint4(0, 0, 0, 0);
                 if (at.alive && head < args.heads && j < runs) {
-                    r[u][i] = __ldcg(reinterpret_cast<const uint4*>(x + (long long)head * args.x_head) + j);
+                    r[u][i] = __ldcg(reinterpret_cast<const uint4*>(x + (long long)head * at.x_head) + j);
                 }
             }
         }
@@ -138,7 +141,7 @@ template <int P, int U> __device__ __forceinline__ void walk(
         for (int u = 0; u < U; ++u) {
             const int head = base + u * at.at_once + at.first;
             float inverse = 1.0f;
-            if (args.flags & NORM) {
+            if (at.flags & NORM) {
                 float squares = 0.0f;
                 #pragma unroll
                 for (int i = 0; i < P; ++i) {
@@ -155,11 +158,11 @@ template <int P, int U> __device__ __forceinline__ void walk(
                 if (!at.alive || head >= args.heads || j >= runs) continue;
                 float f[WIDE];
                 unpack(r[u][i], f);
-                if (args.flags & NORM) {
+                if (at.flags & NORM) {
                     #pragma unroll
                     for (int e = 0; e < WIDE; ++e) f[e] *= inverse * w[i][e];
                 }
-                if (args.flags & ROTATE) {
+                if (at.flags & ROTATE) {
                     #pragma unroll
                     for (int e = 0; e < WIDE; e += 2) {
                         const float a = f[e], b = f[e + 1];
@@ -182,10 +185,10 @@ __device__ __forceinline__ void walk_slowly(
     sine += (long long)at.t * (args.d / 2);
     for (int base = 0; base < args.heads; base += at.at_once) {
         const int head = base + at.first;
-        const T* from = x + (long long)head * args.x_head;
+        const T* from = x + (long long)head * at.x_head;
         T* to = out + (long long)head * args.out_tokens * args.d;
         float inverse = 1.0f;
-        if (args.flags & NORM) {
+        if (at.flags & NORM) {
             float squares = 0.0f;
             for (int p = at.lane; p < end && head < args.heads; p += at.lanes) {
                 const float a = widen(from[2 * p]), b = widen(from[2 * p + 1]);
@@ -195,19 +198,26 @@ __device__ __forceinline__ void walk_slowly(
         }
         for (int p = at.lane; p < end && head < args.heads; p += at.lanes) {
             float a = widen(from[2 * p]), b = widen(from[2 * p + 1]);
-            if (args.flags & NORM) {
+            if (at.flags & NORM) {
                 a *= inverse * scale[2 * p];
                 b *= inverse * scale[2 * p + 1];
             }
-            const float c = args.flags & ROTATE ? cosine[p] : 1.0f, s = args.flags & ROTATE ? sine[p] : 0.0f;
-            to[2 * p] = narrow(args.flags & ROTATE ? a * c - b * s : a);
-            to[2 * p + 1] = narrow(args.flags & ROTATE ? a * s + b * c : b);
+            const float c = at.flags & ROTATE ? cosine[p] : 1.0f, s = at.flags & ROTATE ? sine[p] : 0.0f;
+            to[2 * p] = narrow(at.flags & ROTATE ? a * c - b * s : a);
+            to[2 * p + 1] = narrow(at.flags & ROTATE ? a * s + b * c : b);
         }
     }
 }
 
+// One of six.
+template <typename P> __device__ __forceinline__ P chosen(int i, P a, P b, P c, P d, P e, P f) {
+    return i == 0 ? a : i == 1 ? b : i == 2 ? c : i == 3 ? d : i == 4 ? e : f;
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS) rotate(
-    const T* x, const float* scale, const float* cosine, const float* sine, T* out, const __grid_constant__ Args args
+    const T* x0, const T* x1, const T* x2, const T* x3, const T* x4, const T* x5, const float* s0, const float* s1, const float* s2,
+    const float* s3, const float* s4, const float* s5, const float* cosine, const float* sine, T* out0, T* out1, T* out2,
+    const __grid_constant__ Args args
 ) {
     const int wide = (args.d + WIDE - 1) / WIDE;
     int lanes = 1;
@@ -216,21 +226,29 @@ extern "C" __global__ void __launch_bounds__(THREADS) rotate(
     int at_once = 1;
     while (at_once * 2 <= args.heads && at_once * 2 <= groups) at_once *= 2;
 
+    const Set set = args.sets[blockIdx.y];
+    const long long first = (long long)blockIdx.x * (groups / at_once), tokens = (long long)args.b * set.n;
+    if (first >= tokens) return;
+    const T* x = chosen(blockIdx.y, x0, x1, x2, x3, x4, x5);
+    const float* scale = chosen(blockIdx.y, s0, s1, s2, s3, s4, s5);
+    T* out = set.out == 0 ? out0 : set.out == 1 ? out1 : out2;
+
     const int group = threadIdx.x / lanes;
-    const long long token = (long long)blockIdx.x * (groups / at_once) + group / at_once;
+    const long long token = first + group / at_once;
     Place at;
-    at.alive = token < (long long)args.b * args.n;
-    at.batch = at.alive ? (int)token / args.n : 0;
-    at.t = at.alive ? (int)token % args.n : 0;
+    at.alive = token < tokens;
+    const int batch = at.alive ? (int)(token / set.n) : 0, t = at.alive ? (int)(token % set.n) : 0;
+    at.t = set.before + t;
     at.first = group % at_once;
     at.at_once = at_once;
     at.lane = threadIdx.x % lanes;
     at.lanes = lanes;
-    x += (long long)at.batch * args.x_batch + (long long)at.t * args.x_token;
-    out += ((long long)at.batch * args.heads * args.out_tokens + args.out_token_offset + at.t) * args.d;
+    at.flags = set.flags;
+    at.x_head = set.x_head;
+    x += (long long)batch * set.x_batch + (long long)t * set.x_token;
+    out += ((long long)batch * args.heads * args.out_tokens + at.t) * args.d;
 
-    const bool aligned = args.d % WIDE == 0 && args.x_batch % WIDE == 0 && args.x_token % WIDE == 0
-        && args.x_head % WIDE == 0;
+    const bool aligned = args.d % WIDE == 0 && set.x_batch % WIDE == 0 && set.x_token % WIDE == 0 && set.x_head % WIDE == 0;
     if (!aligned) walk_slowly(x, scale, cosine, sine, out, args, at);
     else if (wide <= 32) walk<1, 3>(x, scale, cosine, sine, out, args, at);
     else walk<512 / 32 / WIDE, 1>(x, scale, cosine, sine, out, args, at);

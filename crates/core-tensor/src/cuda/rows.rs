@@ -59,40 +59,61 @@ pub(crate) fn norm<const D: usize>(x: Tensor<D>, norm: Norm) -> Tensor<D> {
 #[derive(Debug)]
 pub(crate) struct HeadsOfStream<'a> {
     pub(crate) x: Tensor<4>,
-    /// A scale for each channel, `[d]`, and what is added to a mean square; heads are not normed where there is none.
-    pub(crate) norm: Option<(&'a Tensor<1>, f64)>,
-    /// Cosines and sines of the tokens, `[1, 1, tokens, d / 2]`; heads are not rotated where there are none.
-    pub(crate) tables: Option<[&'a Tensor<4>; 2]>,
+    /// A scale for each channel, `[d]`; heads are not normed where there is none.
+    pub(crate) norm: Option<&'a Tensor<1>>,
+    /// Whether they are rotated.
+    pub(crate) is_rotated: bool,
 }
 
-/// The tokens of streams one behind the other, normed, then rotated.
-pub(crate) fn rotate<const N: usize>(streams: [HeadsOfStream; N]) -> Tensor<4> {
-    let [b, heads, _, d] = streams[0].x.dims();
-    let tokens: usize = streams.iter().map(|stream| stream.x.dims()[2]).sum();
-    let like = View::ours(&streams[0].x);
-    let (out, dtype) = (like.empty([b, heads, tokens, d], like.dtype()), like.dtype());
-    let mut before = 0;
-    for HeadsOfStream { x, norm, tables } in streams {
-        let n = x.dims()[2];
-        let x = cast(View::ours(&x), dtype);
-        let x = if x.strides::<4>()[3] == 1 && x.is_aligned() { x } else { x.contiguous() };
-        let tables = tables.map(|tables| tables.map(|x| cast(View::ours(x), DType::F32).contiguous()));
-        let scale = norm.map(|(scale, _)| cast(View::ours(scale), DType::F32).contiguous());
-        let [batch, head, token, _] = x.strides::<4>();
-        let flags = bits([scale.is_some(), tables.is_some()]);
-        let args = Args::default()
-            .ints([b, n, heads, d, batch, token, head, before, tokens, flags])
-            .float(norm.map_or(0.0, |(_, eps)| eps));
-        let threads = 128;
-        let lanes = d.div_ceil(x.run()).min(32).next_power_of_two();
-        let at_once = 1 << heads.min(threads / lanes).ilog2();
-        let blocks = (b * n).div_ceil(threads / lanes / at_once);
-        let kernel = Kernel { text: &ROTATE, entry: "rotate", defines: vec![element(dtype)], threads };
-        let [cos, sin] = tables.unwrap_or_else(|| [out.clone(), out.clone()]);
-        kernel.launch([blocks, 1, 1], [&x, scale.as_ref().unwrap_or(&out), &cos, &sin, &out], args);
-        before += n;
+/// How many heads of streams there are at most, and how many results.
+const SETS: usize = 6;
+const RESULTS: usize = 3;
+
+/// For each result its streams: their tokens one behind the other, normed with what is added to a mean square, then rotated by tables of the
+/// tokens' cosines and sines, `[1, 1, tokens, d / 2]`.
+pub(crate) fn rotate<const N: usize, const R: usize>(
+    results: [[HeadsOfStream; N]; R],
+    eps: f64,
+    tables: Option<[&Tensor<4>; 2]>,
+) -> [Tensor<4>; R] {
+    const { assert!(N * R <= SETS && R <= RESULTS && N > 0 && R > 0, "as many as the kernel takes") };
+    let [b, heads, _, d] = results[0][0].x.dims();
+    let tokens: usize = results[0].iter().map(|stream| stream.x.dims()[2]).sum();
+    let like = View::ours(&results[0][0].x);
+    let dtype = like.dtype();
+    let outs: [View; R] = std::array::from_fn(|_| like.empty([b, heads, tokens, d], dtype));
+    let tables = tables.map(|tables| tables.map(|x| cast(View::ours(x), DType::F32).contiguous()));
+    let (mut xs, mut scales, mut longest) = (Vec::new(), Vec::new(), 0);
+    let mut args = Args::default().ints([b, heads, d, tokens]).float(eps);
+    for (which, streams) in results.into_iter().enumerate() {
+        let mut before = 0;
+        for HeadsOfStream { x, norm, is_rotated } in streams {
+            let n = x.dims()[2];
+            let x = cast(View::ours(&x), dtype);
+            let x = if x.strides::<4>()[3] == 1 && x.is_aligned() { x } else { x.contiguous() };
+            let [batch, head, token, _] = x.strides::<4>();
+            args = args.ints([n, batch, token, head, before, bits([norm.is_some(), is_rotated]), which]);
+            scales.push(norm.map_or_else(|| outs[0].clone(), |scale| cast(View::ours(scale), DType::F32).contiguous()));
+            xs.push(x);
+            before += n;
+            longest = longest.max(n);
+        }
     }
-    out.into_tensor()
+    for _ in xs.len()..SETS {
+        args = args.ints([0; 7]);
+    }
+    let threads = 128;
+    let lanes = d.div_ceil(like.run()).min(32).next_power_of_two();
+    let at_once = 1 << heads.min(threads / lanes).ilog2();
+    let blocks = (b * longest).div_ceil(threads / lanes / at_once);
+    let kernel = Kernel { text: &ROTATE, entry: "rotate", defines: vec![element(dtype)], threads };
+    let of = |all: &[View], i: usize| all.get(i).unwrap_or(&outs[0]).clone();
+    let [cos, sin] = tables.unwrap_or_else(|| [0, 0].map(|i| of(&outs, i)));
+    let read = (0..SETS).map(|i| of(&xs, i)).chain((0..SETS).map(|i| of(&scales, i))).chain([cos, sin]);
+    let all: Vec<_> = read.chain((0..RESULTS).map(|i| of(&outs, i))).collect();
+    let buffers: [&View; 2 * SETS + 2 + RESULTS] = std::array::from_fn(|i| &all[i]);
+    kernel.launch_to::<RESULTS, _>([blocks, N * R, 1], buffers, args);
+    outs.map(View::into_tensor)
 }
 
 /// An activation function of each value.

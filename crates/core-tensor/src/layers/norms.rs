@@ -3,7 +3,7 @@ use kernels::Affines;
 use crate::{
     Error, Parameter, Tensor, Weights,
     cpu::{Values, isa},
-    ops::{self, Activation, Rope},
+    ops::{self, Activation, Rope, Stream},
     weights::F32,
 };
 
@@ -56,22 +56,21 @@ impl RmsNorm {
         ops::rms_norm(x, &self.scale.value(), self.eps)
     }
 
-    /// [`RmsNorm::forward`] of heads, `[b, heads, tokens, d]`, then [`Rope::rotate`].
-    pub fn forward_rotated(&self, x: Tensor<4>, pe: &Rope) -> Tensor<4> {
-        pe.rotate_normed(x, &self.scale.value(), self.eps)
-    }
-
-    /// [`RmsNorm::forward_rotated`] of streams whose tokens follow one another, each by a norm of its own, as one `[b, heads, tokens of all, d]`.
+    /// Queries, keys and values, `[b, heads, tokens, d]`, of streams whose tokens follow one another, as one each: queries and keys are normed, by
+    /// norms of each stream's own, and rotated.
     ///
     /// # Panics
     /// Without a stream, and if the norms differ in what they add to a mean square.
-    pub fn rotate_joined<const N: usize>(streams: [(&Self, Tensor<4>); N], pe: &Rope) -> Tensor<4> {
-        let eps = streams[0].0.eps;
-        assert!(streams.iter().all(|(norm, _)| norm.eps == eps), "norms of one model");
-        let scales = streams.each_ref().map(|(norm, _)| norm.scale.value());
+    pub fn heads_joined<const N: usize>(streams: [([&Self; 2], [Tensor<4>; 3]); N], pe: &Rope) -> [Tensor<4>; 3] {
+        let eps = streams[0].0[0].eps;
+        assert!(streams.iter().all(|(norms, _)| norms.iter().all(|norm| norm.eps == eps)), "norms of one model");
+        let scales = streams.each_ref().map(|(norms, _)| norms.map(|norm| norm.scale.value()));
         let mut scales = scales.iter();
-        let streams = streams.map(|(_, x)| (x, scales.next().expect("a scale for each stream")));
-        pe.rotate_normed_joined(streams, eps)
+        let streams = streams.map(|(_, heads)| {
+            let [query, key] = scales.next().expect("scales for each stream");
+            Stream { heads, norms: [query, key] }
+        });
+        pe.heads_joined(streams, eps)
     }
 }
 

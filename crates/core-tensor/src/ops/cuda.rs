@@ -1,6 +1,6 @@
 //! The operations on NVIDIA's devices: kernels of ours, and Burn's where there is none for a shape.
 
-use super::{Activation, Bias, Composed, Mask, Ops, Rope, Scores};
+use super::{Activation, Bias, Composed, Mask, Ops, Rope, Scores, Stream};
 use crate::{
     Compute, Tensor,
     cuda::{self, HeadsOfStream, Norm, Scoring},
@@ -87,19 +87,38 @@ impl Ops for Cuda {
     }
 
     fn rotate(x: Tensor<4>, norm: Option<(&Tensor<1>, f64)>, rope: &Rope) -> Tensor<4> {
-        cuda::rotate([HeadsOfStream { x, norm, tables: Some([&rope.cos, &rope.sin]) }])
+        let (norm, eps) = norm.map_or((None, 0.0), |(scale, eps)| (Some(scale), eps));
+        let [turned] = cuda::rotate([[HeadsOfStream { x, norm, is_rotated: true }]], eps, Some(tables(rope)));
+        turned
     }
 
     fn rotate_joined<const N: usize>(streams: [(Tensor<4>, &Tensor<1>); N], eps: f64, rope: &Rope) -> Tensor<4> {
-        let parts = rope.of_streams(streams.each_ref().map(|(x, _)| x.dims()[2]));
-        let mut parts = parts.iter();
-        cuda::rotate(streams.map(|(x, scale)| {
-            let part = parts.next().expect("a part for each stream");
-            HeadsOfStream { x, norm: Some((scale, eps)), tables: Some([&part.cos, &part.sin]) }
-        }))
+        let streams = streams.map(|(x, scale)| HeadsOfStream { x, norm: Some(scale), is_rotated: true });
+        let [turned] = cuda::rotate([streams], eps, Some(tables(rope)));
+        turned
     }
 
     fn join_tokens<const N: usize>(streams: [Tensor<4>; N]) -> Tensor<4> {
-        cuda::rotate(streams.map(|x| HeadsOfStream { x, norm: None, tables: None }))
+        let [joined] = cuda::rotate([streams.map(|x| HeadsOfStream { x, norm: None, is_rotated: false })], 0.0, None);
+        joined
     }
+
+    fn heads_joined<const N: usize>(streams: [Stream; N], eps: f64, rope: &Rope) -> [Tensor<4>; 3] {
+        let part = |i: usize| {
+            streams.each_ref().map(|Stream { heads, norms }| {
+                let norm = norms.get(i).copied();
+                HeadsOfStream { x: heads[i].clone(), norm, is_rotated: norm.is_some() }
+            })
+        };
+        if N == 1 {
+            let [q, k] = cuda::rotate([part(0), part(1)], eps, Some(tables(rope)));
+            let [Stream { heads: [.., v], .. }, ..] = &streams[..] else { unreachable!("a stream") };
+            return [q, k, v.clone()];
+        }
+        cuda::rotate([part(0), part(1), part(2)], eps, Some(tables(rope)))
+    }
+}
+
+fn tables(rope: &Rope) -> [&Tensor<4>; 2] {
+    [&rope.cos, &rope.sin]
 }

@@ -9,7 +9,7 @@ use burn::tensor::DType;
 
 #[cfg(feature = "cuda")]
 use super::Cuda;
-use super::{Activation, Bias, Composed, Cpu, Cube, Home, Mask, Ops, Rope, Scores, dtype_on, matmul};
+use super::{Activation, Bias, Composed, Cpu, Cube, Home, Mask, Ops, Rope, Scores, Stream, dtype_on, matmul};
 use crate::{Compute, Device, Error, Tensor, tensor};
 
 /// Where a body is held against the composition.
@@ -205,12 +205,16 @@ fn rotations<O: Ops>(x: &Inputs) -> Vec<Named> {
     let (scale, other) = (x.of([24], 41), x.of([24], 42));
     let few = || x.of([2, 4, 9, 24], 43).narrow(2, 3, 3).swap_dims(1, 2); // b h n d
     let many = || x.of([2, 7, 3, 24], 44).swap_dims(1, 2); // b h n d
+    let stream = |q: Tensor<4>| Stream { heads: [q.clone(), q.clone() * 3.0, q * 5.0], norms: [&scale, &other] };
+    let of_three = |all: [Tensor<4>; 3]| numbers(Tensor::cat(all.into(), 0));
     vec![
         ("rotate", numbers(O::rotate(heads(), None, &rope))),
         ("rotate, normed", numbers(O::rotate(heads(), Some((&scale, 1e-6)), &rope))),
         ("rotate, a part", numbers(O::rotate(heads().narrow(2, 3, 4), None, &rope.narrow(3, 4)))),
         ("rotate, streams", numbers(O::rotate_joined([(few(), &scale), (many(), &other)], 1e-6, &rope))),
         ("join_tokens", numbers(O::join_tokens([few(), many()]))),
+        ("heads of two streams", of_three(O::heads_joined([stream(few()), stream(many())], 1e-6, &rope))),
+        ("heads of one stream", of_three(O::heads_joined([stream(heads())], 1e-6, &rope))),
     ]
 }
 
