@@ -85,7 +85,7 @@ for share in 50 25; do
   "$forge" plan "${size[@]}" --memory "$allowed MiB" | grep '^  transformer'
   timed "flux-1024-$share%" "${size[@]}" --prompt x --steps 6 --memory "$allowed MiB"
 done
-# As it is stored it stays on the card, and each matrix is unpacked there for its product.
+# As it is stored it stays on the card, and each matrix is unpacked there for its product, or in it where rows are few.
 "$forge" convert "$work/flux.safetensors" "$work/flux-q8_0.gguf" --type q8_0 > /dev/null
 timed "flux-1024-q8_0" "${size[@]}" --transformer "$work/flux-q8_0.gguf" --prompt x --steps 6
 for round in first again; do

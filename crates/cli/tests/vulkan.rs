@@ -6,10 +6,18 @@ mod tiny;
 
 use std::{fs, path::Path, process::Output, sync::Arc};
 
-use core_tensor::{Compute, Round, Runs, Scaling, Stored, WeightSource, check, safetensors::Safetensors};
+use core_tensor::{
+    Compute, Device, Format, Layout, Memory, Residency, Round, Runs, Scaling, Stored, Tensor, WeightSource, Weights,
+    check,
+    layers::Linear,
+    on_host,
+    ops::{self, Activation},
+    safetensors::Safetensors,
+    tensor,
+};
 use fixtures::{deviation, path, psnr, std};
 use half::{bf16, f16};
-use quant::operators::computed;
+use quant::{encode, operators::computed};
 use serde_json::Value;
 use tiny::{Tiny, golden};
 
@@ -129,30 +137,46 @@ impl Scaling for Each {
     }
 }
 
+/// Those that a device unpacks by itself.
+fn unpacked_there() -> impl Iterator<Item = Format> {
+    computed().filter(|format| format.bits().is_some())
+}
+
+/// Mesa's driver, in this process.
+fn software() -> Device {
+    core_tensor::device("vulkan:software").expect("the software adapter")
+}
+
+/// A matrix whose rows come in two, and the same scaled in all ways.
+fn matrices(plain: &Stored) -> [Stored; 6] {
+    let [rows, width] = [plain.shape()[0], plain.shape()[1]];
+    let scaled = |weights, round| plain.clone().scaled(Arc::new(Each { runs: Runs { weights, round } }));
+    let some = |from| scaled(width, Round::No).rows(from).expect("whole rows");
+    [
+        plain.clone(),
+        plain.rows(0..2).expect("whole rows"),
+        Stored::stacked(&[some(3..rows), some(2..rows)]).expect("one format and width"),
+        scaled(width, Round::No),
+        scaled(64, Round::Bf16),
+        scaled(64, Round::F16),
+    ]
+}
+
+/// Any bytes as a matrix.
+fn of_bytes(format: Format, shape: [usize; 2]) -> Stored {
+    let next = |x: &u32| Some(x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    let size = format.size_of(&shape).expect("whole blocks") as usize;
+    let bytes = std::iter::successors(Some(11u32), next).map(|x| (x >> 24) as u8).take(size).collect();
+    Stored::of_bytes(format, shape.to_vec(), bytes).expect("as many bytes")
+}
+
 #[test]
 fn weights_of_every_format_are_unpacked_on_the_device_as_on_the_cpu() {
-    const SHAPE: [usize; 2] = [6, 1024];
-    // What a process may choose from is found out once, and this is the only test that computes in its own.
-    let device = core_tensor::device("vulkan:software").expect("the software adapter");
-    let next = |x: &u32| Some(x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    let device = software();
     let (mut formats, mut worst) = (0, 0.0f32);
-    for format in computed().filter(|format| format.bits().is_some()) {
+    for format in unpacked_there() {
         formats += 1;
-        let size = format.size_of(&SHAPE).expect("whole blocks") as usize;
-        let bytes = || std::iter::successors(Some(11u32), next).map(|x| (x >> 24) as u8).take(size).collect();
-        let plain = Stored::of_bytes(format, SHAPE.to_vec(), bytes()).expect("as many bytes");
-        let scaled = |weights, round| plain.clone().scaled(Arc::new(Each { runs: Runs { weights, round } }));
-        let (half, rest) = (plain.rows(0..2).expect("whole rows"), scaled(SHAPE[1], Round::No).rows(2..6));
-        let stack = Stored::stacked(&[scaled(SHAPE[1], Round::No).rows(3..6).expect("whole rows"), rest.expect("too")]);
-        let matrices = [
-            plain.clone(),
-            half,
-            stack.expect("one format and width"),
-            scaled(SHAPE[1], Round::No),
-            scaled(64, Round::Bf16),
-            scaled(64, Round::F16),
-        ];
-        for (n, stored) in matrices.iter().enumerate() {
+        for (n, stored) in matrices(&of_bytes(format, [6, 1024])).iter().enumerate() {
             let found = check::unpacked(stored, &device, Compute::F32).expect("the device computes");
             let (found, expected) = (found.expect("it unpacks it"), stored.to_f32().expect("numbers"));
             assert_eq!(found.len(), expected.len(), "{format}");
@@ -166,6 +190,101 @@ fn weights_of_every_format_are_unpacked_on_the_device_as_on_the_cpu() {
     }
     println!("{formats} formats, at most {worst:.1e} of a weight off");
     assert!(formats >= 23, "{formats} formats");
+}
+
+/// Largest difference of a product, as a share of what its terms are together in magnitude.
+const PRODUCT: f64 = 1e-6;
+
+fn wave(count: usize, step: f32) -> Vec<f32> {
+    (0..count).map(|i| (i as f32 * step).sin()).collect()
+}
+
+/// Whether each output of rows is near to the same in f64; those that are no numbers there are none here. The furthest.
+fn furthest(x: &[f32], w: &[f32], bias: Option<&[f32]>, found: &[f32]) -> f64 {
+    let width = (x.len() * w.len() / found.len()).isqrt();
+    let rows = x.chunks_exact(width).flat_map(|x| w.chunks_exact(width).enumerate().map(move |(i, w)| (x, i, w)));
+    let off = rows.zip(found).map(|((x, i, w), &found)| {
+        let added = bias.map_or(0.0, |bias| f64::from(bias[i]));
+        let terms = || x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).chain([added]);
+        let (sum, size) = (terms().sum::<f64>(), terms().map(f64::abs).sum::<f64>());
+        match size < f64::from(f32::MAX) {
+            true => (f64::from(found) - sum).abs() / size,
+            false => 0.0,
+        }
+    });
+    off.fold(0.0, |most, off| if off > most || off.is_nan() { off } else { most })
+}
+
+#[test]
+fn few_rows_are_multiplied_on_the_device_with_weights_of_every_format_as_in_f64() {
+    const SHAPE: [usize; 2] = [7, 1024];
+    let (device, [height, width]) = (software(), SHAPE);
+    let mut worst = 0.0f64;
+    for format in unpacked_there() {
+        let plain = encode::packed(format, &wave(height * width, 0.7));
+        let plain = plain.map(|blocks| Stored::of_bytes(format, SHAPE.to_vec(), blocks).expect("as many bytes"));
+        let plain = plain.unwrap_or_else(|| of_bytes(format, SHAPE));
+        for (n, stored) in matrices(&plain).iter().enumerate() {
+            let (w, d_out) = (stored.to_f32().expect("numbers"), stored.shape()[0]);
+            let bias = wave(d_out, 1.3);
+            for (rows, is_biased) in [(1, n % 2 == 0), (3, n % 2 == 1), (16, n % 2 == 0)] {
+                // given rows that lie in others, as where what was made of one input is cut
+                let bias = is_biased.then_some(&*bias);
+                let wide: Tensor<2> = tensor(wave(rows * 2 * width, 0.3), [rows, 2 * width], &device);
+                let x = wide.narrow(1, width, width);
+                let found = check::thin(stored, &x, bias, Compute::F32).expect("the device computes");
+                // then the product is there, without the matrix having been unpacked
+                let found = found.expect("so few rows have a kernel");
+                assert_eq!(found.len(), rows * d_out, "{format}");
+                let off = furthest(&on_host(&x).expect("the values"), &w, bias, &found);
+                assert!(off <= PRODUCT, "{format}, matrix {n}, {rows} rows: {off:.1e} off");
+                worst = worst.max(off);
+            }
+            let many = tensor(wave(17 * width, 0.3), [17, width], &device);
+            assert_eq!(check::thin(stored, &many, None, Compute::F32).expect("nothing is asked of it"), None);
+        }
+    }
+    println!("products of few rows are at most {worst:.1e} of their terms off");
+}
+
+#[test]
+fn layers_of_packed_matrices_are_the_same_for_few_rows_and_for_many() {
+    const SHAPE: [usize; 2] = [7, 1024];
+    let (device, [height, width]) = (software(), SHAPE);
+    let [q8, f16] = ["Q8_0", "F16"].map(|name| computed().find(|format| format.name() == name).expect("a format"));
+    for format in [q8, f16] {
+        // given a layer in the device's memory, and one in its file
+        let blocks = encode::packed(format, &wave(height * width, 0.7)).expect("it can be written");
+        let stored = Stored::of_bytes(format, SHAPE.to_vec(), blocks).expect("as many bytes");
+        let (w, bias) = (stored.to_f32().expect("numbers"), wave(height, 1.3));
+        let source = Memory::of([("weight", stored), ("bias", Stored::of(&bias, vec![height]))]);
+        for residency in [Residency::Unpacked, Residency::Mapped] {
+            let layout = Layout::of(|l| l.linear("", width, height));
+            let layer = Linear::load(&Weights::of(&source, &device, residency).laid_out(layout)).expect("it is there");
+            for rows in [1, 3, 16, 17] {
+                let values = wave(rows * width, 0.3);
+                let x: Tensor<3> = tensor(values.clone(), [1, rows, width], &device);
+                // when it computes
+                let found = on_host(&layer.forward(x.clone())).expect("the device computes");
+                // then the result is near to that in f64, with the bias once
+                let off = furthest(&values, &w, Some(&bias), &found);
+                assert!(off <= PRODUCT, "{format}, {residency:?}, {rows} rows: {off:.1e} off");
+                // and so is what follows it
+                let residual: Tensor<3> = tensor(wave(rows * height, 0.9), [1, rows, height], &device);
+                let gate: Tensor<3> = tensor(wave(height, 1.7), [1, 1, height], &device);
+                let y = layer.forward(x.clone());
+                for (found, expected) in [
+                    (layer.forward_then(x.clone(), Activation::Silu), ops::activate(Activation::Silu, y.clone())),
+                    (layer.forward_onto(x.clone(), residual.clone()), residual.clone() + y.clone()),
+                    (layer.forward_gated_onto(x, gate.clone(), residual.clone()), residual + gate * y),
+                ] {
+                    let [found, expected] = [found, expected].map(|y| on_host(&y).expect("the device computes"));
+                    let off = deviation(&found, &expected) / std(&expected);
+                    assert!(off <= PRODUCT, "{format}, {residency:?}, {rows} rows: {off:.1e} off");
+                }
+            }
+        }
+    }
 }
 
 #[test]

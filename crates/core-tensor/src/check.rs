@@ -7,8 +7,8 @@ use burn::tensor::DType;
 use half::bf16;
 
 use crate::{
-    Branch, Change, Compute, Device, Error, Layout, Manifest, Place, Residency, Stored, Strength, Tensor, WeightSource,
-    Weights,
+    Branch, Change, Compute, Device, Error, Layout, Manifest, Packed, Place, Residency, Stored, Strength, Tensor,
+    WeightSource, Weights,
     format::Format,
     in_f32,
     layers::{Conv2d, Linear},
@@ -55,9 +55,23 @@ pub fn differences(device: &Device, compute: Compute) -> Result<Vec<Difference>,
 /// # Errors
 /// [`Error::DeviceMemory`] or [`Error::DeviceFault`] where the device could not.
 pub fn unpacked(stored: &Stored, device: &Device, compute: Compute) -> Result<Option<Vec<f32>>, Error> {
-    let packed =
-        stored.packing(Place::of(device, compute)).and_then(|packing| stored.brought(packing, device, compute));
-    packed.map(|packed| on_host(&in_f32(packed.unpacked()))).transpose()
+    packed(stored, device, compute).map(|packed| on_host(&in_f32(packed.unpacked()))).transpose()
+}
+
+/// `x` `[rows, d_in]` times such a matrix, and a bias `[d_out]` added, as a device multiplies few rows, without unpacking the matrix; `None`
+/// as of [`unpacked`], and for more rows than that is done with.
+///
+/// # Errors
+/// As [`unpacked`].
+pub fn thin(stored: &Stored, x: &Tensor<2>, bias: Option<&[f32]>, compute: Compute) -> Result<Option<Vec<f32>>, Error> {
+    let device = x.device();
+    let bias = bias.map(|bias| tensor(bias.to_vec(), [bias.len()], &device));
+    let product = packed(stored, &device, compute).and_then(|packed| packed.thin(x, bias.as_ref()));
+    product.map(|product| on_host(&product)).transpose()
+}
+
+fn packed(stored: &Stored, device: &Device, compute: Compute) -> Option<Packed> {
+    stored.packing(Place::of(device, compute)).and_then(|packing| stored.brought(packing, device, compute))
 }
 
 fn of_layers(device: &Device, compute: Compute) -> Result<Vec<Difference>, Error> {

@@ -61,8 +61,9 @@ pub use mapped::Mapped;
 pub use packed::Packed;
 pub use place::Place;
 pub use weights::{
-    Branch, Change, Computed, Convolution, Declare, Factor, Footprint, Form, Kind, Layout, MAX_DEPTH, Manifest, Matrix,
-    Memory, Need, Parameter, Residency, Rule, Scaling, Socket, Stored, Strength, Weight, WeightSource, Weights,
+    Branch, Change, Computed, Convolution, Declare, DeviceMatrix, Factor, Footprint, Form, Kind, Layout, MAX_DEPTH,
+    Manifest, Matrix, Memory, Need, Parameter, Residency, Rule, Scaling, Socket, Stored, Strength, Weight,
+    WeightSource, Weights,
 };
 
 /// Whether products of bf16 have instructions of their own on this CPU: then whoever computes in [`Compute::Bf16`] packs what a convolution or

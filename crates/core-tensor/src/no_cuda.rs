@@ -6,7 +6,7 @@ use std::{fmt::Debug, ops::Deref};
 
 use kernels::{Activation, Compute, Values};
 
-use crate::{Device, Error, Tensor, packing::Content};
+use crate::{Device, Error, Tensor, packing::Content, weights::DeviceMatrix};
 
 /// What writes weights as a device has them.
 pub(crate) type Fill = Box<dyn Fn(&mut [u8]) + Send + Sync>;
@@ -37,9 +37,9 @@ impl Ahead {
 }
 
 impl Deref for Brought {
-    type Target = Tensor<2>;
+    type Target = DeviceMatrix;
 
-    fn deref(&self) -> &Tensor<2> {
+    fn deref(&self) -> &DeviceMatrix {
         match *self {}
     }
 }
@@ -65,7 +65,7 @@ pub(crate) fn matmul<const D: usize>(_: &Tensor<D>, _: &Tensor<D>) -> Option<Ten
 pub(crate) struct After<'a, const D: usize> {
     pub(crate) bias: Option<&'a Tensor<1>>,
     pub(crate) activation: Option<Activation>,
-    pub(crate) gate: Option<&'a Tensor<3>>,
+    pub(crate) gate: Option<&'a Tensor<D>>,
     pub(crate) residual: Option<&'a Tensor<D>>,
 }
 

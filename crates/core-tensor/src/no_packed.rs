@@ -16,4 +16,8 @@ impl Packed {
     pub(crate) fn unpacked(&self) -> Tensor<2> {
         match *self {}
     }
+
+    pub(crate) fn thin<const D: usize>(&self, _: &Tensor<D>, _: Option<&Tensor<1>>) -> Option<Tensor<D>> {
+        match *self {}
+    }
 }

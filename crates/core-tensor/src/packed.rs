@@ -1,8 +1,8 @@
-//! Weights that a device has as they are stored and unpacks for each product: one kernel for all formats, which is compiled for the one that
-//! a [`BitForm`](crate::bits::BitForm) describes.
+//! Weights that a device has as they are stored: one kernel unpacks them for a product, and one multiplies few rows with them and unpacks them
+//! on the way. Both are for all formats, and are compiled for the one that a [`BitForm`](crate::bits::BitForm) describes.
 
 use burn::tensor::{Bytes, DType, Shape};
-use burn_cubecl::{CubeBackend, tensor::CubeTensor};
+use burn_cubecl::{CubeBackend, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{
     calculate_cube_count_elemwise,
     ir::{ElemType, FloatKind},
@@ -43,17 +43,13 @@ impl Packed {
     /// All weights, in the number format that is computed in.
     pub(crate) fn unpacked(&self) -> Tensor<2> {
         let Self { words, packing, dtype } = self;
-        let (client, shape) = (&words.client, Shape::from(packing.shape));
-        let layout =
-            client.empty_tensors(vec![MemoryLayoutDescriptor::contiguous(shape.clone(), dtype.size())]).remove(0);
-        let meta = Metadata::new(shape, layout.strides);
-        let out = CubeTensor::new(client.clone(), layout.memory, meta, words.device.clone(), *dtype);
+        let out = self.room(packing.shape, *dtype);
         let units = packing.shape.iter().product::<usize>() / AT_A_TIME;
         let threads = CubeDim::new_1d(THREADS);
         let format = ElemType::Float(if *dtype == DType::BF16 { FloatKind::BF16 } else { FloatKind::F32 });
         unpack::launch(
-            client,
-            calculate_cube_count_elemwise(client, units, threads),
+            &words.client,
+            calculate_cube_count_elemwise(&words.client, units, threads),
             threads,
             AT_A_TIME,
             words.clone().into_buffer_arg(),
@@ -64,13 +60,69 @@ impl Packed {
         );
         Tensor::from_primitive::<CubeBackend>(out)
     }
+
+    /// `[…, d_in]` times the matrix, and `bias` `[d_out]` added, in f32: each weight is read and unpacked once, and written nowhere. `None`
+    /// for no rows, more than [`THIN_ROWS`], and inputs in another number format than f32.
+    pub(crate) fn thin<const D: usize>(&self, x: &Tensor<D>, bias: Option<&Tensor<1>>) -> Option<Tensor<D>> {
+        let Self { words, packing, .. } = self;
+        let ([d_out, d_in], mut shape) = (packing.shape, x.dims());
+        assert_eq!(shape[D - 1], d_in, "columns for a matrix [{d_out}, {d_in}]");
+        let m = shape[..D - 1].iter().product::<usize>();
+        if x.dtype() != DType::F32 || !(1..=THIN_ROWS).contains(&m) {
+            return None;
+        }
+        shape[D - 1] = d_out;
+        let x = into_contiguous(x.clone().try_into_primitive::<CubeBackend>().ok()?);
+        let is_biased = bias.is_some();
+        let bias = match bias {
+            Some(bias) => into_contiguous(bias.clone().cast(DType::F32).try_into_primitive::<CubeBackend>().ok()?),
+            None => x.clone(),
+        };
+        let out = self.room(shape, DType::F32);
+        let threads = CubeDim::new_1d(THIN_THREADS);
+        let units = d_out * LANES as usize;
+        thin::launch(
+            &words.client,
+            calculate_cube_count_elemwise(&words.client, units, threads),
+            threads,
+            AT_A_TIME,
+            words.clone().into_buffer_arg(),
+            x.into_buffer_arg(),
+            bias.into_buffer_arg(),
+            out.clone().into_buffer_arg(),
+            packing.run as u32,
+            m as u32,
+            d_out as u32,
+            (d_in / AT_A_TIME) as u32,
+            packing.reading,
+            m.next_power_of_two(),
+            is_biased,
+        );
+        Some(Tensor::from_primitive::<CubeBackend>(out))
+    }
+
+    /// Room beside it in the device's memory, row-major and without gaps; nobody has written there.
+    fn room(&self, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
+        let (words, shape) = (&self.words, shape.into());
+        let descriptor = MemoryLayoutDescriptor::contiguous(shape.clone(), dtype.size());
+        let layout = words.client.empty_tensors(vec![descriptor]).remove(0);
+        let meta = Metadata::new(shape, layout.strides);
+        CubeTensor::new(words.client.clone(), layout.memory, meta, words.device.clone(), dtype)
+    }
 }
+
+/// So few rows take a kernel that is bound by reading the matrix, whose inputs and results are f32.
+pub(crate) const THIN_ROWS: usize = 16;
 
 /// The least f16 above 0: 2^-24.
 const LEAST_OF_F16: f32 = 5.960_464_5e-8;
 
-/// Threads of a block.
+/// Threads of a block that unpacks, and of one that multiplies few rows.
 const THREADS: u32 = 256;
+const THIN_THREADS: u32 = 128;
+
+/// Threads that have an output of few rows in common.
+const LANES: u32 = 32;
 
 /// Each thread writes weights that lie one after the other in one part of a block.
 #[cube(launch)]
@@ -84,14 +136,86 @@ fn unpack<F: Float, N: Size>(
     if ABSOLUTE_POS >= out.len() {
         terminate!();
     }
-    let first = u32::cast_from(ABSOLUTE_POS) * comptime!(AT_A_TIME as u32);
+    out[ABSOLUTE_POS] = weights(words, u32::cast_from(ABSOLUTE_POS), run, u32::cast_from(out.len()), reading);
+}
+
+/// Some threads have one output of all `m` rows: each multiplies every so many-th piece of a row, of which a row has `width`, and what they have
+/// summed is added up in shared memory. Where there is no bias, anything stands for it, and is not read.
+#[cube(launch)]
+fn thin<N: Size>(
+    words: &[u32],
+    x: &[Vector<f32, N>],
+    bias: &[f32],
+    out: &mut [f32],
+    run: u32,
+    m: u32,
+    d_out: u32,
+    width: u32,
+    #[comptime] reading: Reading,
+    #[comptime] rows: usize,
+    #[comptime] is_biased: bool,
+) {
+    let (unit, lane) = (UNIT_POS as usize, UNIT_POS % comptime!(LANES));
+    let output = u32::cast_from(CUBE_POS) * comptime!(THIN_THREADS / LANES) + UNIT_POS / comptime!(LANES);
+    // Rows and outputs beyond the last are computed as the last again, and not stored.
+    let start = lesser(output, d_out - 1) * width;
+    let mut sums = Array::<f32>::new(rows);
+    for at in range_stepped(lane, width, comptime!(LANES)) {
+        let of_output = weights::<f32, N>(words, start + at, run, d_out * width, reading);
+        #[unroll]
+        for i in 0..rows {
+            let of_row = x[(lesser(u32::cast_from(i), m - 1) * width + at) as usize];
+            sums[i] += of_row.dot(of_output);
+        }
+    }
+    // At most half of the 16 KiB that WebGPU promises.
+    let threads = comptime!(THIN_THREADS as usize);
+    let mut parts = Shared::<[f32]>::new_slice(comptime!(rows * threads));
+    #[unroll]
+    for i in 0..rows {
+        parts[i * threads + unit] = sums[i];
+    }
+    #[unroll]
+    for level in 0..comptime!(LANES.ilog2()) {
+        let half = comptime!(LANES >> (level + 1));
+        sync_cube();
+        if lane < half {
+            for i in 0..m as usize {
+                parts[i * threads + unit] += parts[i * threads + unit + comptime!(half as usize)];
+            }
+        }
+    }
+    sync_cube();
+    // There are fewer rows than threads for each.
+    if lane < m && output < d_out {
+        let sum = parts[lane as usize * threads + unit - lane as usize];
+        let added = if comptime!(is_biased) { bias[output as usize] } else { f32::new(0.0) };
+        out[(lane * d_out + output) as usize] = sum + added;
+    }
+}
+
+#[cube]
+fn lesser(a: u32, b: u32) -> u32 {
+    select(a < b, a, b)
+}
+
+/// As many weights as are read at a time, by their place among all of a matrix: of `units` of them.
+#[cube]
+fn weights<F: Float, N: Size>(
+    words: &[u32],
+    unit: u32,
+    run: u32,
+    units: u32,
+    #[comptime] reading: Reading,
+) -> Vector<F, N> {
+    let first = unit * comptime!(AT_A_TIME as u32);
     let tables = comptime!(reading.form.tables().map(|table| table.len() as u32));
     let (before, per_block, block_bytes) = comptime!((4 * (tables[0] + tables[1]), reading.weights, reading.bytes));
     let at = before + first / per_block * block_bytes;
     let i = first % per_block;
     let scale = scaling(words, at, i, comptime!(reading.form.scale));
     let shift = shifting(words, at, i, comptime!(reading.form.shift));
-    let beside = beside(words, first, run, u32::cast_from(out.len()), reading);
+    let beside = beside(words, first, run, units, reading);
     let mut weights = Vector::<F, N>::empty();
     #[unroll]
     for k in 0..comptime!(AT_A_TIME) {
@@ -99,7 +223,7 @@ fn unpack<F: Float, N: Size>(
         let scaled = value * scale + shift;
         weights.insert(k, F::cast_from(rounded(scaled * beside, comptime!(reading.scaled))));
     }
-    out[ABSOLUTE_POS] = weights;
+    weights
 }
 
 /// The scale that lies behind the blocks.

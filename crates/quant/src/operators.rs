@@ -18,7 +18,7 @@ pub enum How {
     /// that is done for some rows at a time, in each product.
     Panels,
     /// They are multiplied in their own format: on the CPU where they stay in their file, and as [`How::Panels`] otherwise; on another
-    /// device wherever they are, and the device unpacks them for each product.
+    /// device wherever they are, and the device unpacks them for each product, or in it where rows are few.
     Packed,
     /// The rows that are asked for become f32, each time.
     Rows,

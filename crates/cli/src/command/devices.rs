@@ -1,6 +1,6 @@
 //! `forge devices`: what can compute on this machine, and whether it computes rightly.
 
-use core_tensor::{Compute, Device, Listed, Stored, check, device, devices, ops::suite::Difference};
+use core_tensor::{Compute, Device, Listed, Stored, check, device, devices, ops::suite::Difference, tensor};
 use memory::Bytes;
 use serde_json::{Value, json};
 
@@ -72,9 +72,24 @@ fn of_formats(device: &Device, compute: Compute) -> Result<Vec<Difference>> {
         if let Some(found) = check::unpacked(&stored, device, compute).map_err(forge::Error::from)? {
             let expected = stored.to_f32().unwrap_or_default();
             differences.push(Difference::between(format!("weights of {format}"), &found, &expected));
+            differences.extend(few_rows(&stored, &expected, device, compute)?);
         }
     }
     Ok(differences)
+}
+
+/// Few rows times such a matrix, beside those of the weights as they are unpacked on the host.
+fn few_rows(stored: &Stored, weights: &[f32], device: &Device, compute: Compute) -> Result<Option<Difference>> {
+    const ROWS: usize = 3;
+    let width = stored.shape()[1];
+    let x: Vec<f32> = (0..ROWS * width).map(|i| (i as f32 * 0.7).cos()).collect();
+    let found = check::thin(stored, &tensor(x.clone(), [ROWS, width], device), None, compute);
+    let dot = |(x, w): (&[f32], &[f32])| x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum::<f64>();
+    let rows = x.chunks_exact(width).flat_map(|x| weights.chunks_exact(width).map(move |w| (x, w)));
+    let expected: Vec<f32> = rows.map(|row| dot(row) as f32).collect();
+    let difference =
+        |found: Vec<f32>| Difference::between(format!("few rows times {}", stored.format()), &found, &expected);
+    Ok(found.map_err(forge::Error::from)?.map(difference))
 }
 
 fn line(Listed { name, about, memory, fault }: &Listed, width: usize) -> String {

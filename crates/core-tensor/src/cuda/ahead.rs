@@ -29,7 +29,7 @@ use super::{
     View, dtype_of,
     pinned::{Buffers, Fill},
 };
-use crate::{Device, Tensor, packed::Packed, packing::Content};
+use crate::{Device, packed::Packed, packing::Content, weights::DeviceMatrix};
 
 /// What of the card's memory weights pass through, each as large as the largest of them: one is computed with while others are written. Two
 /// would do if each matrix took as long to compute with as the next takes to be copied; Flux has as many for its text, of which there is less,
@@ -106,7 +106,7 @@ struct Copied {
 
 /// A matrix on the card, for as long as it takes to ask for what is computed with it.
 pub(crate) struct Brought {
-    tensor: Tensor<2>,
+    matrix: DeviceMatrix,
     slot: usize,
     client: Client,
     messages: Sender<Message>,
@@ -147,11 +147,11 @@ impl Ahead {
         // Whoever looks at what is computed with it hears of a copy that failed.
         let _ = block_on(there);
         let client = self.like.client().clone();
-        let tensor = match item.content {
-            Content::Dense(_) => tensor.into_tensor(),
-            Content::Packed(packing) => Packed::of(tensor.0, packing, item.dtype).unpacked(),
+        let matrix = match item.content {
+            Content::Dense(_) => DeviceMatrix::Dense(tensor.into_tensor()),
+            Content::Packed(packing) => DeviceMatrix::Packed(Packed::of(tensor.0, packing, item.dtype)),
         };
-        Some(Brought { tensor, slot, client, messages })
+        Some(Brought { matrix, slot, client, messages })
     }
 
     /// What the thread hears. One that has ended, as whoever computed with its weights gave up, is followed by another.
@@ -209,10 +209,10 @@ impl Drop for Ahead {
 }
 
 impl Deref for Brought {
-    type Target = Tensor<2>;
+    type Target = DeviceMatrix;
 
-    fn deref(&self) -> &Tensor<2> {
-        &self.tensor
+    fn deref(&self) -> &DeviceMatrix {
+        &self.matrix
     }
 }
 

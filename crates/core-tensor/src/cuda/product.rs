@@ -9,13 +9,10 @@ use super::{
     rows::cast,
     takes,
 };
-use crate::Tensor;
+use crate::{Tensor, packed::THIN_ROWS};
 
 static PRODUCT: Text = Text::of(include_str!("product.cu"));
 static THIN: Text = Text::of(include_str!("thin.cu"));
-
-/// So few rows take a kernel that is bound by reading the matrix, whose inputs and results are f32.
-const THIN_ROWS: usize = 16;
 
 /// Inputs of a matrix are a multiple of this.
 const UNIT: usize = 8;
@@ -27,7 +24,7 @@ pub(crate) struct After<'a, const D: usize> {
     pub(crate) bias: Option<&'a Tensor<1>>,
     pub(crate) activation: Option<Activation>,
     /// A row for each of the batch, `[b, 1, d_out]`.
-    pub(crate) gate: Option<&'a Tensor<3>>,
+    pub(crate) gate: Option<&'a Tensor<D>>,
     /// As large as the result, which has its number format.
     pub(crate) residual: Option<&'a Tensor<D>>,
 }

@@ -2,7 +2,7 @@ use kernels::{Epilogue, PackedRows, RowNorm, WithPair};
 
 use super::LayerNorm;
 use crate::{
-    Error, Matrix, Parameter, Tensor, Weight, Weights,
+    DeviceMatrix, Error, Matrix, Parameter, Tensor, Weight, Weights,
     cpu::{self, Rows, Values},
     cuda::{self, After},
     ops::{self, Activation},
@@ -61,34 +61,33 @@ impl Linear {
 
     /// `[…, d_in]` to `[…, d_out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        self.fused(&x, Then::Nothing).unwrap_or_else(|| self.composed(x))
+        self.followed(x, Then::Nothing)
     }
 
     /// `f(forward(x))`.
     pub fn forward_then<const D: usize>(&self, x: Tensor<D>, f: Activation) -> Tensor<D> {
-        self.fused(&x, Then::Activated(f)).unwrap_or_else(|| ops::activate(f, self.composed(x)))
+        self.followed(x, Then::Activated(f))
     }
 
     /// `residual + forward(x)`.
     pub fn forward_onto<const D: usize>(&self, x: Tensor<D>, residual: Tensor<D>) -> Tensor<D> {
-        let fused = self.fused(&x, Then::Onto { gate: None, residual: &residual });
-        fused.unwrap_or_else(|| ops::add(residual.clone(), self.composed(x).cast(residual.dtype())))
+        self.followed(x, Then::Onto { gate: None, residual: &residual })
     }
 
     /// `residual + gate · forward(x)`, with a gate for each of the batch, `[b, 1, d_out]`.
     pub fn forward_gated_onto(&self, x: Tensor<3>, gate: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
-        let fused = self.fused(&x, Then::Onto { gate: Some(&gate), residual: &residual });
-        fused.unwrap_or_else(|| {
-            let dtype = residual.dtype();
-            residual + gate.cast(dtype) * self.composed(x).cast(dtype)
-        })
+        self.followed(x, Then::Onto { gate: Some(&gate), residual: &residual })
     }
 
-    /// The product and what follows it in a kernel's own pass over the result; `None` where no kernel has one.
+    /// The product and what follows it.
+    fn followed<const D: usize>(&self, x: Tensor<D>, then: Then<D>) -> Tensor<D> {
+        self.fused(&x, then).unwrap_or_else(|| then.after(self.composed(x)))
+    }
+
+    /// The same in a kernel's own pass over the result, or but for the bias behind one; `None` where no kernel has the product.
     fn fused<const D: usize>(&self, x: &Tensor<D>, then: Then<D>) -> Option<Tensor<D>> {
         match self.weight.alone() {
-            Some(Matrix::Dense(w)) => return self.on_device(x, w, then),
-            Some(Matrix::Packed(w)) if cuda::multiplies(x) => return self.on_device(x, &w.unpacked(), then),
+            Some(Matrix::Device(w)) => return self.on_device(x, w, then),
             Some(Matrix::Mapped(mapped)) if cuda::multiplies(x) => {
                 let w = mapped.on_device()?;
                 return self.on_device(x, &w, then);
@@ -109,12 +108,18 @@ impl Linear {
     }
 
     /// The same by a device's own kernels.
-    fn on_device<const D: usize>(&self, x: &Tensor<D>, w: &Tensor<2>, then: Then<D>) -> Option<Tensor<D>> {
+    fn on_device<const D: usize>(&self, x: &Tensor<D>, w: &DeviceMatrix, then: Then<D>) -> Option<Tensor<D>> {
         let bias = self.bias.as_ref().map(Parameter::value);
+        if let Some(y) = w.thin(x, bias.as_ref()) {
+            return Some(then.after(y));
+        }
+        if !cuda::multiplies(x) {
+            return None;
+        }
         let after = After { bias: bias.as_ref(), ..After::default() };
         cuda::linear(
             x,
-            w,
+            &w.unpacked(),
             match then {
                 Then::Nothing => after,
                 Then::Activated(f) => After { activation: Some(f), ..after },
@@ -189,14 +194,30 @@ impl Linear {
 }
 
 /// What follows a layer's product.
+#[derive(Clone, Copy)]
 enum Then<'a, const D: usize> {
     Nothing,
     Activated(Activation),
     /// `residual + gate · product`
     Onto {
-        gate: Option<&'a Tensor<3>>,
+        gate: Option<&'a Tensor<D>>,
         residual: &'a Tensor<D>,
     },
+}
+
+impl<const D: usize> Then<'_, D> {
+    /// It by operations of their own.
+    fn after(self, y: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Nothing => y,
+            Self::Activated(f) => ops::activate(f, y),
+            Self::Onto { gate: None, residual } => ops::add(residual.clone(), y.cast(residual.dtype())),
+            Self::Onto { gate: Some(gate), residual } => {
+                let dtype = residual.dtype();
+                residual.clone() + gate.clone().cast(dtype) * y.cast(dtype)
+            }
+        }
+    }
 }
 
 fn values_of<const D: usize>(x: &Tensor<D>) -> Values {

@@ -143,6 +143,10 @@ impl Convolution {
 
 /// Parameters on a device, to be dropped once what is computed with them is asked for.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "what passes is a handle of fixed size, and one of them is there at a time"
+)]
 pub(crate) enum ForDevice<'a> {
     Held(&'a cuda::Conv),
     /// In memory that others pass through.
@@ -275,7 +279,7 @@ impl MappedConv {
     fn brought(&self) -> Option<ForDevice<'_>> {
         let Origin::Stored(stored) = &self.origin else { return None };
         let brought = self.seat.as_ref()?.bring()?;
-        Some(ForDevice::Passing(cuda::Conv::of(brought.clone(), shape_of(stored))?, brought))
+        Some(ForDevice::Passing(cuda::Conv::of(brought.unpacked(), shape_of(stored))?, brought))
     }
 
     fn product(&self, of: &Convolution, x: &Tensor<4>) -> Tensor<4> {

@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use kernels::{Compute, Epilogue, IntegerMatrix, KeptMatrix, MatrixRef, PackedMatrix, PackedPair, RowSource, WithPair};
 
 use super::{
-    Beside, Factor, Format, OnDevice, PANEL, Product, Stored, Weight,
+    Beside, DeviceMatrix, Factor, Format, OnDevice, PANEL, Product, Stored, Weight,
     computed::Origin,
     joined::Factors,
     passing::{Passing, Seat},
@@ -15,10 +15,7 @@ use super::{
 use crate::{
     Device, Tensor,
     cpu::{self, Rows, Values},
-    cuda::{self, After},
     device::lasting,
-    ops::matmul,
-    packed::Packed,
     packing::Content,
     place::Place,
     tensor,
@@ -28,12 +25,10 @@ use crate::{
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "a tensor is a handle of fixed size, and a model has few hundred")]
 pub enum Matrix {
-    /// Unpacked: f32, or on a device that multiplies in another number format, in that.
-    Dense(Tensor<2>),
     /// On the CPU, in the order that its kernels read.
     Panels(PackedMatrix),
-    /// On another device as it is stored, and unpacked for each product.
-    Packed(Packed),
+    /// On another device.
+    Device(DeviceMatrix),
     /// Where and as it is stored.
     Mapped(Arc<MappedMatrix>),
 }
@@ -47,12 +42,7 @@ impl Matrix {
         }
         let held = match cpu::is(device) {
             true => Self::Panels(packed(&stored, compute)),
-            false => {
-                let as_stored =
-                    || stored.brought(stored.packing(Place::of(device, compute))?, device, compute).map(Self::Packed);
-                let unpacked = || Self::Dense(dense(&stored, device, compute));
-                lasting(device, || as_stored().unwrap_or_else(unpacked))
-            }
+            false => Self::Device(lasting(device, || DeviceMatrix::brought(&stored, device, compute))),
         };
         stored.give_back();
         held
@@ -99,7 +89,7 @@ impl Matrix {
     pub(crate) fn for_kernels(&self) -> Option<MatrixRef<'_>> {
         match self {
             Self::Mapped(mapped) if mapped.product_of_format().is_some() => None,
-            Self::Panels(_) | Self::Mapped(_) | Self::Dense(_) | Self::Packed(_) => self.in_kernels(),
+            Self::Panels(_) | Self::Mapped(_) | Self::Device(_) => self.in_kernels(),
         }
     }
 
@@ -108,7 +98,7 @@ impl Matrix {
         match self {
             Self::Panels(matrix) => Some(matrix.into()),
             Self::Mapped(mapped) => mapped.in_kernels(),
-            Self::Dense(_) | Self::Packed(_) => None,
+            Self::Device(_) => None,
         }
     }
 }
@@ -117,8 +107,7 @@ impl Factor<2> for Matrix {
     /// `x · selfᵀ`: `[n, in]` to `[n, out]`.
     fn product(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Dense(w) => of_device(x, w),
-            Self::Packed(w) => of_device(x, &w.unpacked()),
+            Self::Device(w) => w.product(&x),
             Self::Panels(w) => multiply(w, &x, Epilogue::default()),
             Self::Mapped(w) => w.product(&x),
         }
@@ -172,18 +161,6 @@ fn packed(stored: &Stored, compute: Compute) -> PackedMatrix {
     stored.with_values(|values| PackedMatrix::pack(cpu::isa(), compute, d_out, d_in, values)).expect(FLOATS)
 }
 
-fn dense(stored: &Stored, device: &Device, compute: Compute) -> Tensor<2> {
-    let shape = [stored.shape()[0], stored.shape()[1]];
-    let own = stored.with_values(|values| cuda::matrix(values, shape, compute, device)).expect(FLOATS);
-    own.unwrap_or_else(|| tensor(stored.to_f32().expect(FLOATS), shape, device))
-}
-
-/// The product on a device, in the number format of the matrix; Burn's where there is no kernel of ours.
-fn of_device(x: Tensor<2>, w: &Tensor<2>) -> Tensor<2> {
-    let product = cuda::linear(&x, w, After::default());
-    product.unwrap_or_else(|| matmul(x.cast(w.dtype()), w.clone().transpose()))
-}
-
 /// A matrix that stays in its file, or is computed, and is unpacked some rows at a time.
 #[derive(Debug)]
 pub struct MappedMatrix {
@@ -222,19 +199,14 @@ impl MappedMatrix {
 
     /// All of it, brought to the device; `None` on the CPU.
     pub(crate) fn on_device(&self) -> Option<OnDevice> {
-        let whole = || {
-            let stored = self.origin.rows(0..self.origin.height());
-            let packing = stored.packing(Place::of(&self.device, self.compute));
-            let packed = packing.and_then(|packing| stored.brought(packing, &self.device, self.compute));
-            packed.map_or_else(|| dense(&stored, &self.device, self.compute), |packed| packed.unpacked())
-        };
+        let whole = || DeviceMatrix::brought(&self.origin.rows(0..self.origin.height()), &self.device, self.compute);
         let brought = || self.seat.as_ref().and_then(Seat::bring);
         (!cpu::is(&self.device)).then(|| brought().map_or_else(|| OnDevice::Own(whole()), OnDevice::Passing))
     }
 
     fn product(&self, x: &Tensor<2>) -> Tensor<2> {
         if let Some(w) = self.on_device() {
-            return of_device(x.clone(), &w);
+            return w.product(x);
         }
         let parts = match (self.product_of_format(), self.in_kernels()) {
             (Some((stored, product)), _) => {

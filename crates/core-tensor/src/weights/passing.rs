@@ -8,8 +8,9 @@ use std::{
 
 use kernels::Compute;
 
+use super::DeviceMatrix;
 use crate::{
-    Device, Tensor,
+    Device,
     cuda::{Ahead, Brought, Fill},
     packing::Content,
 };
@@ -48,20 +49,20 @@ impl fmt::Debug for Seat {
 
 /// A matrix on a device, to be dropped once what is computed with it is asked for.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "a tensor is a handle of fixed size, and one of them is there at a time")]
+#[allow(clippy::large_enum_variant, reason = "a matrix is a handle of fixed size, and one of them is there at a time")]
 pub(crate) enum OnDevice {
     /// Memory of its own.
-    Own(Tensor<2>),
+    Own(DeviceMatrix),
     /// Memory that others pass through.
     Passing(Brought),
 }
 
 impl Deref for OnDevice {
-    type Target = Tensor<2>;
+    type Target = DeviceMatrix;
 
-    fn deref(&self) -> &Tensor<2> {
+    fn deref(&self) -> &DeviceMatrix {
         match self {
-            Self::Own(tensor) => tensor,
+            Self::Own(matrix) => matrix,
             Self::Passing(brought) => brought,
         }
     }
