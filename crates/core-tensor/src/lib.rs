@@ -17,6 +17,7 @@ mod cuda;
 #[path = "no_cuda.rs"]
 mod cuda;
 mod device;
+mod device_matrix;
 mod error;
 mod finiteness;
 mod format;
@@ -53,6 +54,7 @@ pub use burn::tensor::{DType, Device, Tensor};
 pub use device::{
     Listed, about, computes_by_itself, device, devices, free_memory, give_back_freed, keep_kernels_in, ready_again,
 };
+pub use device_matrix::DeviceMatrix;
 pub use error::{Error, PickleFault};
 pub use finiteness::Finiteness;
 pub use format::{BlockFormat, Format, IntegerForm, Product, Unpack};
@@ -61,9 +63,8 @@ pub use mapped::Mapped;
 pub use packed::Packed;
 pub use place::Place;
 pub use weights::{
-    Branch, Change, Computed, Convolution, Declare, DeviceMatrix, Factor, Footprint, Form, Kind, Layout, MAX_DEPTH,
-    Manifest, Matrix, Memory, Need, Parameter, Residency, Rule, Scaling, Socket, Stored, Strength, Weight,
-    WeightSource, Weights,
+    Branch, Change, Computed, Convolution, Declare, Factor, Footprint, Form, Kind, Layout, MAX_DEPTH, Manifest, Matrix,
+    Memory, Need, Parameter, Residency, Rule, Scaling, Socket, Stored, Strength, Weight, WeightSource, Weights,
 };
 
 /// Whether products of bf16 have instructions of their own on this CPU: then whoever computes in [`Compute::Bf16`] packs what a convolution or

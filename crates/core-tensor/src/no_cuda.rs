@@ -6,7 +6,7 @@ use std::{fmt::Debug, ops::Deref};
 
 use kernels::{Activation, Compute, Values};
 
-use crate::{Device, Error, Tensor, packing::Content, weights::DeviceMatrix};
+use crate::{Device, Error, Tensor, device_matrix::DeviceMatrix, packing::Content};
 
 /// What writes weights as a device has them.
 pub(crate) type Fill = Box<dyn Fn(&mut [u8]) + Send + Sync>;

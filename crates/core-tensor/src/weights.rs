@@ -38,7 +38,6 @@ pub use manifest::{Form, Manifest};
 pub use matrix::Matrix;
 pub(crate) use matrix::{F32, multiply};
 pub use memory::Memory;
-pub use on_device::DeviceMatrix;
 pub use parameter::{Parameter, Table};
 pub(crate) use passing::OnDevice;
 pub use segment::Scaling;

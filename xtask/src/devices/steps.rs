@@ -1,6 +1,6 @@
 //! What a step asks of a card, of a Flux as deep as the real one.
 
-use std::{cmp::Reverse, collections::BTreeMap, fs, path::Path};
+use std::{cmp::Reverse, collections::BTreeMap, error::Error, fs, path::Path};
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use super::{
     machine::{Asked, Machine},
     zeros,
 };
-use crate::{Done, root};
+use crate::{Done, root, synth::blocks::Blocks};
 
 /// Blocks of Flux: double and single.
 const DEPTH: [usize; 2] = [19, 38];
@@ -27,11 +27,13 @@ const UPLOADS: u64 = 4;
 const UPLOADED: u64 = 64 << 10;
 
 pub(super) fn run(machine: &Machine) -> Done {
-    let deep = machine.folder().join("deep.safetensors");
-    write_deep(&root().join("fixtures/models/flux-demo.safetensors"), &deep)?;
-    let deep = deep.display().to_string();
+    let shapes = deep(&root().join("fixtures/models/flux-demo.safetensors"))?;
+    let [plain, packed] = ["deep.safetensors", "deep.gguf"].map(|name| machine.folder().join(name));
+    zeros::write(&shapes, &plain)?;
+    zeros::write_gguf(&shapes, Blocks::Q8_0, &packed)?;
     let mut faults = Vec::new();
-    for compute in ["bf16", "f32"] {
+    for (model, of, compute) in [(&plain, "BF16", "bf16"), (&plain, "BF16", "f32"), (&packed, "Q8_0", "bf16")] {
+        let model = model.display().to_string();
         let cache = machine.cache("90");
         let steps = |count: &str| {
             let args = [
@@ -39,7 +41,7 @@ pub(super) fn run(machine: &Machine) -> Done {
                 "--config",
                 "flux.toml",
                 "--transformer",
-                &deep,
+                &model,
                 "--backend",
                 "cuda:0",
                 "--compute",
@@ -63,7 +65,7 @@ pub(super) fn run(machine: &Machine) -> Done {
             each(|asked| asked.downloaded),
         ];
         println!(
-            "a step of 19 + 38 blocks in {compute}: {launches} launches, {uploads} uploads of {uploaded} bytes, {downloads} downloads of \
+            "a step of 19 + 38 blocks of {of} in {compute}: {launches} launches, {uploads} uploads of {uploaded} bytes, {downloads} downloads of \
              {downloaded} bytes"
         );
         println!("  {}", by_kernel(&few, &many).join(", "));
@@ -76,7 +78,8 @@ pub(super) fn run(machine: &Machine) -> Done {
         ];
         let beyond = limits.into_iter().filter(|(_, found, most)| found > most);
         faults.extend(
-            beyond.map(|(what, found, most)| format!("{compute}: {found} {what} in a step, {most} are allowed")),
+            beyond
+                .map(|(what, found, most)| format!("{of} in {compute}: {found} {what} in a step, {most} are allowed")),
         );
     }
     if faults.is_empty() { Ok(()) } else { Err(faults.join("; ").into()) }
@@ -93,8 +96,8 @@ fn by_kernel(few: &Asked, many: &Asked) -> Vec<String> {
     launched.iter().map(|(times, name)| format!("{times} {name}")).collect()
 }
 
-/// A Flux of a model's widths and the real one's depth.
-fn write_deep(model: &Path, to: &Path) -> Done {
+/// The tensors of a Flux of a model's widths and the real one's depth.
+fn deep(model: &Path) -> Result<BTreeMap<String, Vec<usize>>, Box<dyn Error>> {
     let bytes = fs::read(model)?;
     let (length, rest) = bytes.split_first_chunk::<8>().ok_or("a model without a header")?;
     let header = rest.get(..usize::try_from(u64::from_le_bytes(*length))?).ok_or("a header that is cut off")?;
@@ -104,7 +107,7 @@ fn write_deep(model: &Path, to: &Path) -> Done {
         let shape: Vec<usize> = serde_json::from_value(about["shape"].clone())?;
         deep.extend(names(name).into_iter().map(|name| (name, shape.clone())));
     }
-    zeros::write(&deep, to)
+    Ok(deep)
 }
 
 /// What a tensor of the first block is called in every block; those of others are left out, and what is in no block is kept.

@@ -29,7 +29,7 @@ use super::{
     View, dtype_of,
     pinned::{Buffers, Fill},
 };
-use crate::{Device, packed::Packed, packing::Content, weights::DeviceMatrix};
+use crate::{Device, device_matrix::DeviceMatrix, packed::Packed, packing::Content};
 
 /// What of the card's memory weights pass through, each as large as the largest of them: one is computed with while others are written. Two
 /// would do if each matrix took as long to compute with as the next takes to be copied; Flux has as many for its text, of which there is less,

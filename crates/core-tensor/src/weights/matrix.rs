@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use kernels::{Compute, Epilogue, IntegerMatrix, KeptMatrix, MatrixRef, PackedMatrix, PackedPair, RowSource, WithPair};
 
 use super::{
-    Beside, DeviceMatrix, Factor, Format, OnDevice, PANEL, Product, Stored, Weight,
+    Beside, Factor, Format, OnDevice, PANEL, Product, Stored, Weight,
     computed::Origin,
     joined::Factors,
     passing::{Passing, Seat},
@@ -16,6 +16,7 @@ use crate::{
     Device, Tensor,
     cpu::{self, Rows, Values},
     device::lasting,
+    device_matrix::DeviceMatrix,
     packing::Content,
     place::Place,
     tensor,

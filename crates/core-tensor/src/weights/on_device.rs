@@ -12,6 +12,7 @@ use crate::{
     Device, Tensor,
     bits::{Round, Runs},
     cuda::{self, After},
+    device_matrix::DeviceMatrix,
     ops::{dtype_on, matmul},
     packed::Packed,
     packing::Packing,
@@ -19,38 +20,12 @@ use crate::{
     tensor,
 };
 
-/// A matrix `[out, in]` in the memory of a device that is not the CPU.
-#[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant, reason = "a tensor is a handle of fixed size, and a model has few hundred")]
-pub enum DeviceMatrix {
-    /// Unpacked: f32, or on a device that multiplies in another number format, in that.
-    Dense(Tensor<2>),
-    /// As it is stored.
-    Packed(Packed),
-}
-
 impl DeviceMatrix {
     /// What is stored, brought to a device, unpacked where the device does not take it as it is.
     pub(super) fn brought(stored: &Stored, device: &Device, compute: Compute) -> Self {
         let packing = stored.packing(Place::of(device, compute));
         let packed = packing.and_then(|packing| stored.brought(packing, device, compute));
         packed.map_or_else(|| Self::Dense(dense(stored, device, compute)), Self::Packed)
-    }
-
-    /// `x · selfᵀ + bias`, `[…, in]` to `[…, out]`, of few rows in f32; `None` where that is not had without unpacking the matrix.
-    pub(crate) fn thin<const D: usize>(&self, x: &Tensor<D>, bias: Option<&Tensor<1>>) -> Option<Tensor<D>> {
-        match self {
-            Self::Dense(_) => None,
-            Self::Packed(packed) => packed.thin(x, bias),
-        }
-    }
-
-    /// The matrix in the number format that is computed in.
-    pub(crate) fn unpacked(&self) -> Tensor<2> {
-        match self {
-            Self::Dense(tensor) => tensor.clone(),
-            Self::Packed(packed) => packed.unpacked(),
-        }
     }
 
     /// `x · selfᵀ`, in the number format that is computed in, or of few rows in f32; by Burn's kernels where there are none of ours.

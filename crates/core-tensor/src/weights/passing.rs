@@ -8,10 +8,10 @@ use std::{
 
 use kernels::Compute;
 
-use super::DeviceMatrix;
 use crate::{
     Device,
     cuda::{Ahead, Brought, Fill},
+    device_matrix::DeviceMatrix,
     packing::Content,
 };
 
