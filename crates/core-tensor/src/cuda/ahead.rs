@@ -15,7 +15,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use burn::tensor::{Bytes, DType, Shape};
+use burn::tensor::{Bytes, DType, Shape, StreamId};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::{
     client::Client,
@@ -35,6 +35,9 @@ use crate::{Device, device_matrix::DeviceMatrix, packed::Packed, packing::Conten
 /// would do if each matrix took as long to compute with as the next takes to be copied; Flux has as many for its text, of which there is less,
 /// as for its picture.
 pub(crate) const SLOTS: usize = 3;
+
+/// The stream on which they are copied. All else is asked for on stream 0.
+const COPIES: StreamId = StreamId { value: 1 };
 
 /// When the card has done what was asked of it before.
 type Done = Pin<Box<dyn Future<Output = Result<(), ServerError>> + Send>>;
@@ -193,6 +196,7 @@ impl Ahead {
             }
             .serve(&messages);
         };
+        let carrier = move || COPIES.executes(carrier);
         let ended = thread::Builder::new().name("weights".into()).spawn(carrier).ok()?;
         Some(Thread { messages: sender, ended })
     }

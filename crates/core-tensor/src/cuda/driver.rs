@@ -4,7 +4,7 @@
 
 use std::{mem::MaybeUninit, path::Path};
 
-use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, streaming::StreamPolicy};
 use cudarc::driver::{
     result::{self, device},
     sys::{self, CUdevice, CUdevice_attribute as Attribute},
@@ -110,6 +110,8 @@ pub(crate) fn ready(index: usize) -> Result<(), String> {
 pub(crate) fn configure(folder: Option<&Path>) {
     let mut config = CubeClRuntimeConfig::default();
     config.compilation.cache = folder.is_some();
+    // Each stream has memory of its own, and a pool of threads computes each step on any of them.
+    config.streaming.policy = StreamPolicy::Single;
     // Somebody else may have set it up already: it is theirs then.
     if CubeClRuntimeConfig::try_set(config)
         && let Some(folder) = folder
