@@ -1,8 +1,10 @@
 //! Weights that a device has as they are stored: one kernel unpacks them for a product, and one multiplies few rows with them and unpacks them
 //! on the way. Both are for all formats, and are compiled for the one that a [`BitForm`](crate::bits::BitForm) describes.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::tensor::{Bytes, DType, Shape};
-use burn_cubecl::{CubeBackend, kernel::into_contiguous, tensor::CubeTensor};
+use burn_cubecl::{CubeBackend, CubeDevice, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{
     calculate_cube_count_elemwise,
     ir::{ElemType, FloatKind},
@@ -37,13 +39,14 @@ impl Packed {
 
     /// The same, which are there.
     pub(crate) fn of(words: CubeTensor, packing: Packing, dtype: DType) -> Self {
+        foresee(&words.device, &packing, dtype);
         Self { words, packing, dtype }
     }
 
     /// All weights, in the number format that is computed in.
     pub(crate) fn unpacked(&self) -> Tensor<2> {
         let Self { words, packing, dtype } = self;
-        let out = self.room(packing.shape, *dtype);
+        let out = self.unpacking_room();
         let units = packing.shape.iter().product::<usize>() / AT_A_TIME;
         let threads = CubeDim::new_1d(THREADS);
         let format = ElemType::Float(if *dtype == DType::BF16 { FloatKind::BF16 } else { FloatKind::F32 });
@@ -101,6 +104,17 @@ impl Packed {
         Some(Tensor::from_primitive::<CubeBackend>(out))
     }
 
+    /// Room for what is unpacked, of one size for all matrices: each takes what the one before it had. Pages that it shared with what else comes and
+    /// goes would be filled by that in part, and not have room for the next matrix.
+    fn unpacking_room(&self) -> CubeTensor {
+        let Self { words, packing, dtype } = self;
+        let (bytes, largest) = foresee(&words.device, packing, *dtype);
+        let room = words.client.memory_persistent_allocation((), |()| words.client.empty(largest));
+        let (client, device) = (words.client.clone(), words.device.clone());
+        let room = room.offset_end((largest - bytes) as u64);
+        CubeTensor::new_contiguous(client, device, packing.shape.into(), room, *dtype)
+    }
+
     /// Room beside it in the device's memory, row-major and without gaps; nobody has written there.
     fn room(&self, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
         let (words, shape) = (&self.words, shape.into());
@@ -109,6 +123,20 @@ impl Packed {
         let meta = Metadata::new(shape, layout.strides);
         CubeTensor::new(words.client.clone(), layout.memory, meta, words.device.clone(), dtype)
     }
+}
+
+/// Tells a device of a matrix that it may have to unpack. Bytes that this takes, and the largest of which it was told.
+pub(crate) fn foresee(device: &CubeDevice, packing: &Packing, dtype: DType) -> (usize, usize) {
+    static LARGEST: Mutex<Vec<(CubeDevice, usize)>> = Mutex::new(Vec::new());
+    let bytes = packing.shape.iter().product::<usize>() * dtype.size();
+    let mut all = LARGEST.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = all.iter_mut().find(|(known, _)| known == device);
+    let largest = known.as_ref().map_or(bytes, |(_, largest)| bytes.max(*largest));
+    match known {
+        Some((_, known)) => *known = largest,
+        None => all.push((device.clone(), largest)),
+    }
+    (bytes, largest)
 }
 
 /// So few rows take a kernel that is bound by reading the matrix, whose inputs and results are f32.

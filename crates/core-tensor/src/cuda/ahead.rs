@@ -29,7 +29,12 @@ use super::{
     View, dtype_of,
     pinned::{Buffers, Fill},
 };
-use crate::{Device, device_matrix::DeviceMatrix, packed::Packed, packing::Content};
+use crate::{
+    Device,
+    device_matrix::DeviceMatrix,
+    packed::{Packed, foresee},
+    packing::Content,
+};
 
 /// What of the card's memory weights pass through, each as large as the largest of them: one is computed with while others are written. Two
 /// would do if each matrix took as long to compute with as the next takes to be copied; Flux has as many for its text, of which there is less,
@@ -136,6 +141,9 @@ impl Ahead {
     /// The number of a matrix that is computed with in a number format, of which `fill` writes what passes. None is brought that is put in
     /// after the first was asked for.
     pub(crate) fn enrol(&self, content: Content, compute: Compute, fill: Fill) -> usize {
+        if let Content::Packed(packing) = &content {
+            foresee(&self.like.0.device, packing, dtype_of(compute));
+        }
         let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
         items.push(Arc::new(Item { content, dtype: dtype_of(compute), fill }));
         items.len() - 1
