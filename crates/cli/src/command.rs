@@ -35,7 +35,7 @@ use forge::{inspect, keys::schema, paths};
 use crate::{
     caches,
     error::{Error, Result},
-    out_of_memory::tell_as_json,
+    out_of_memory::{has_headroom, tell_as_json},
     signals::Interrupt,
 };
 
@@ -94,8 +94,9 @@ fn answer(registry: &Catalog, asked: Command, command: &mut clap::Command) -> Re
         }
         Command::Devices(_) | Command::Info(_) | Command::Config { .. } | Command::Completions { .. } => false,
     };
-    if !is_awaited {
-        Interrupt::at_once();
+    match is_awaited {
+        true => has_headroom(),
+        false => Interrupt::at_once(),
     }
     if let Some(folder) = caches::kernels() {
         core_tensor::keep_kernels_in(folder);

@@ -4,6 +4,8 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use memmap2::MmapMut;
+
 /// Whether errors are events on standard output.
 static AS_JSON: AtomicBool = AtomicBool::new(false);
 
@@ -37,6 +39,17 @@ pub fn out_of_memory(bytes: usize) -> ! {
         };
     }
     std::process::exit(NOT_ENOUGH_MEMORY)
+}
+
+/// Memory that a run may ask for before it knows its plan, which says how much the process may have.
+const HEADROOM: usize = 16 << 20;
+
+/// Ends the process where it can't have as much. The system's own libraries ask for memory too, of threads and of a panic, and where they get none
+/// they end the process in their own words.
+pub(crate) fn has_headroom() {
+    if MmapMut::map_anon(HEADROOM).is_err() {
+        out_of_memory(HEADROOM);
+    }
 }
 
 /// Standard output as the file that it is: Rust's own swallows what can't be written where none is open.

@@ -24,9 +24,9 @@ const FORMATS: [(&str, f64); 2] = [("f32", 60.0), ("bf16", 30.0)];
 /// A config, and what a run of it is told besides.
 type Case = (&'static str, &'static [&'static str]);
 
-/// What goes through kernels that others do not: each family of models, widths that no kernel reads at once, packed weights, pairs of factors of
-/// two LoRAs, a picture to start from, and what looks into attention.
-const CASES: [Case; 12] = [
+/// What goes through kernels that others do not: each family of models, widths that no kernel reads at once, packed weights, a
+/// transformer that has no room and passes through the card, pairs of factors of two LoRAs, a picture to start from, and what looks into attention.
+const CASES: [Case; 13] = [
     ("fixtures/golden/tiny-dev/case.toml", &["--steps", "8"]),
     ("fixtures/golden/tiny-schnell/case.toml", &["--steps", "8"]),
     ("fixtures/golden/sd-1/case.toml", &["--steps", "8"]),
@@ -38,6 +38,7 @@ const CASES: [Case; 12] = [
     ("fixtures/golden/tiny-dev/case.toml", &["--steps", "2", "--t5-length", "8", "--width", "32", "--height", "32"]),
     ("fixtures/golden/tiny-dev/case.toml", &["--steps", "2", "--sampler", "dpmpp_2m_sde", "--hires-scale", "1.5"]),
     ("fixtures/golden/sd-1/case.toml", &["--steps", "2", "--sag", "0.7", "--freeu", "v2"]),
+    ("flux.toml", &["--steps", "2", "--width", "64", "--height", "64", "--memory", "95 MiB"]),
     (
         "flux.toml",
         &[

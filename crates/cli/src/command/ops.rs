@@ -181,7 +181,7 @@ fn table(formats: &[Format]) -> String {
         "",
         "panels     in the order of the CPU's kernels: when loaded, or in each product",
         "integers   multiplied as the integers of the file, with `--compute integers`",
-        "as packed  as it is stored; a card unpacks it for each product, of few rows on the way",
+        "as packed  as it is stored; a card unpacks it in or for each product",
         "rows       left in the file, of which a prompt's rows are read",
         "f32        unpacked when loaded, to bf16 on a card that computes in that",
         "writes     made by `forge convert`",

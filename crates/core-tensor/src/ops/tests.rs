@@ -87,6 +87,7 @@ fn the_suite_names_what_a_wrong_body_has_wrong_and_nothing_else() {
             "attention, lengths",
             "attention, relative and lengths",
             "attention, relative and causal",
+            "attention, 5 channels, relative and causal",
             "attention to others, some keys",
             "attention to others, causal",
             "attention to others, full and some keys"
@@ -107,7 +108,9 @@ fn the_suite_names_what_a_wrong_body_has_wrong_and_nothing_else() {
             composed::rms_norm(x, scale, eps + 1e-5)
         }
     }
-    assert_eq!(named::<Inexact>(), ["rms_norm", "rms_norm of a view", "rotate, normed", "rotate, streams"]);
+    let heads = ["heads of two streams", "heads of one stream"];
+    let normed = ["rms_norm", "rms_norm of a view", "rotate, normed", "rotate, streams"];
+    assert_eq!(named::<Inexact>(), [&normed[..], &heads].concat());
 
     struct Flat;
     impl Ops for Flat {
@@ -115,7 +118,8 @@ fn the_suite_names_what_a_wrong_body_has_wrong_and_nothing_else() {
             x
         }
     }
-    assert_eq!(named::<Flat>(), ["rotate", "rotate, normed", "rotate, a part", "rotate, streams"]);
+    let rotated = ["rotate", "rotate, normed", "rotate, a part", "rotate, streams"];
+    assert_eq!(named::<Flat>(), [&rotated[..], &heads].concat());
 
     struct Unfinished;
     impl Ops for Unfinished {
