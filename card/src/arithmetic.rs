@@ -98,9 +98,20 @@ fn floats2(of: Type, way: Rounding, f: impl Fn(f64, f64) -> f64 + Send + Sync + 
     }
 }
 
+/// What else an instruction's name says.
+const PARTS: [&str; 42] = [
+    "rn", "rz", "rm", "rp", "rna", "rni", "rzi", "rmi", "rpi", "ftz", "approx", "full", "sat", "NaN", "lo", "hi",
+    "wide", "to", "global", "shared", "param", "const", "eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu",
+    "gtu", "geu", "num", "nan", "ls", "hs", "tf32", "bf16x2", "f16x2", "uni",
+];
+
 /// What an instruction computes, by its name's parts; `None` where it is not known.
 pub(crate) fn function(parts: &[&str]) -> Option<Function> {
     let (name, last) = (parts[0], *parts.last()?);
+    let is_known = |part: &&str| Type::of(part).is_some() || part.ends_with("x2") || PARTS.contains(part);
+    if !parts[1..].iter().all(is_known) {
+        return None;
+    }
     if name == "cvt" {
         return conversion(parts);
     }
@@ -254,6 +265,9 @@ fn predicate(name: &str) -> Option<Function> {
 }
 
 fn integer(name: &str, bits: u32, is_signed: bool, has: &dyn Fn(&str) -> bool) -> Option<Function> {
+    if has("sat") {
+        return None;
+    }
     let all = mask(bits);
     let number = move |value: u64| if is_signed { i128::from(signed(value, bits)) } else { i128::from(value & all) };
     let narrow = move |value: i128| value as u64 & all;

@@ -57,7 +57,7 @@ fn block(kernel: &Kernel, shape: Shape, number: u64, warps: &mut [Warp], memory:
     let [x, y] = [0, 1].map(|side| u64::from(shape.grid[side]));
     let at = [number % x, number / x % y, number / x / y].map(|at| at as u32);
     memory.shared.fill(UNWRITTEN);
-    warps.iter_mut().for_each(|warp| warp.begin(&kernel.special, [shape.grid, at, shape.block]));
+    warps.iter_mut().for_each(|warp| warp.begin(kernel, [shape.grid, at, shape.block]));
     let mut warps: Vec<_> = warps.iter_mut().map(|warp| (warp, State::Runs)).collect();
     loop {
         for (warp, state) in &mut warps {

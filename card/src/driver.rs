@@ -12,8 +12,11 @@ use crate::{
 };
 
 /// Memory of the card is there from now on, or no more where it has no bytes.
+///
+/// # Safety
+/// As many bytes from the address on are the caller's to read and write, until they are told to be there no more.
 #[unsafe(no_mangle)]
-pub extern "C" fn card_memory(address: u64, bytes: u64) {
+pub unsafe extern "C" fn card_memory(address: u64, bytes: u64) {
     memory::tell(address, (bytes > 0).then_some(bytes));
 }
 

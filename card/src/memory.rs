@@ -65,22 +65,19 @@ impl<'a> Memory<'a> {
 
     /// Memory of so many bytes, which divide its address.
     pub(crate) fn reading(&mut self, space: Space, address: u64, bytes: usize) -> Result<Bytes<'_>, Fault> {
-        let at = self.found(space, address, bytes)?;
-        Ok(Bytes { at, of: PhantomData })
+        let at = self.found(space, address, bytes, false)?;
+        Ok(Bytes { at, bytes, of: PhantomData })
     }
 
     /// The same to be written.
     pub(crate) fn writing(&mut self, space: Space, address: u64, bytes: usize) -> Result<BytesMut<'_>, Fault> {
-        if space == Space::Parameters {
-            return Err(Fault("parameters are written".to_owned()));
-        }
-        let at = self.found(space, address, bytes)?;
-        Ok(BytesMut { at, of: PhantomData })
+        let at = self.found(space, address, bytes, true)?;
+        Ok(BytesMut { at, bytes, of: PhantomData })
     }
 
     /// Bytes from an address that they divide.
     pub(crate) fn read_all(&mut self, space: Space, address: u64, to: &mut [u8]) -> Result<(), Fault> {
-        let from = self.found(space, address, to.len())?;
+        let from = self.found(space, address, to.len(), false)?;
         // SAFETY: see `found`.
         unsafe { ptr::copy_nonoverlapping(from.cast_const(), to.as_mut_ptr(), to.len()) };
         Ok(())
@@ -88,7 +85,7 @@ impl<'a> Memory<'a> {
 
     /// The same the other way.
     pub(crate) fn write_all(&mut self, space: Space, address: u64, from: &[u8]) -> Result<(), Fault> {
-        let to = self.found(space, address, from.len())?;
+        let to = self.found(space, address, from.len(), true)?;
         // SAFETY: see `found`.
         unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
         Ok(())
@@ -96,7 +93,7 @@ impl<'a> Memory<'a> {
 
     /// Puts something else in the place of a word of 32 bits, which it returns, with nobody between.
     pub(crate) fn replace(&mut self, space: Space, address: u64, with: impl Fn(u32) -> u32) -> Result<u32, Fault> {
-        let word = self.found(space, address, 4)?.cast();
+        let word = self.found(space, address, 4, true)?.cast();
         // SAFETY: see `found`, which looked at its alignment too.
         let word = unsafe { AtomicU32::from_ptr(word) };
         let put = |now| Some(with(now));
@@ -105,7 +102,7 @@ impl<'a> Memory<'a> {
 
     /// Where as many bytes are, a power of two. They are a block's or the kernel's own, or in a part of the card's memory that is there: a driver frees none
     /// while a kernel runs, and no two threads of a kernel that is right write to the same place at a time.
-    fn found(&mut self, space: Space, address: u64, bytes: usize) -> Result<*mut u8, Fault> {
+    fn found(&mut self, space: Space, address: u64, bytes: usize, is_written: bool) -> Result<*mut u8, Fault> {
         if address & (bytes as u64 - 1) != 0 {
             return Err(Fault(format!("{bytes} bytes are taken at {address:#x}, which they do not divide")));
         }
@@ -122,6 +119,7 @@ impl<'a> Memory<'a> {
         };
         match space {
             Space::Shared => inside(self.shared.len()).map(|at| self.shared[at..].as_mut_ptr()),
+            Space::Parameters if is_written => Err(Fault("parameters are written".to_owned())),
             Space::Parameters => inside(self.parameters.len()).map(|at| self.parameters[at..].as_ptr().cast_mut()),
             Space::Global | Space::Generic => self.in_part(at, bytes as u64),
         }
@@ -144,12 +142,14 @@ impl<'a> Memory<'a> {
 /// Elements of 1, 2, 4 or 8 bytes, one behind the other.
 pub(crate) struct Bytes<'m> {
     at: *const u8,
+    bytes: usize,
     of: PhantomData<&'m u8>,
 }
 
 impl Bytes<'_> {
     /// One of those that were asked for.
     pub(crate) fn element(&self, i: usize, bytes: usize) -> u64 {
+        assert!((i + 1) * bytes <= self.bytes, "element {i} of {bytes} bytes, of {} in all", self.bytes);
         // SAFETY: see `Memory::found`, which looked whether all are there.
         unsafe {
             match bytes {
@@ -165,12 +165,14 @@ impl Bytes<'_> {
 /// The same to be written.
 pub(crate) struct BytesMut<'m> {
     at: *mut u8,
+    bytes: usize,
     of: PhantomData<&'m mut u8>,
 }
 
 impl BytesMut<'_> {
     /// The lower bits of a value as one of those that were asked for.
     pub(crate) fn put(&mut self, i: usize, bytes: usize, value: u64) {
+        assert!((i + 1) * bytes <= self.bytes, "element {i} of {bytes} bytes, of {} in all", self.bytes);
         // SAFETY: as above.
         unsafe {
             match bytes {

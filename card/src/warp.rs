@@ -5,7 +5,7 @@ use std::array;
 use crate::{
     arithmetic::mask,
     fragments,
-    instruction::{Instruction, LANES, Lanes, Operation, Place, Register, Rows, Shuffle, Special, Vote},
+    instruction::{Instruction, LANES, Lanes, Operation, Place, Register, Rows, Shuffle, Vote},
     matrices,
     memory::{Fault, Memory, Space},
     module::Kernel,
@@ -13,6 +13,9 @@ use crate::{
 
 /// All threads of a warp.
 const ALL: u32 = u32::MAX;
+
+/// What is in a register that nobody wrote: as a float, no number.
+const UNWRITTEN: u64 = u64::MAX;
 
 /// A warp of a block.
 pub(crate) struct Warp {
@@ -52,15 +55,17 @@ enum Next {
 impl Warp {
     /// A warp of a kernel, by its number in a block.
     pub(crate) fn of(number: usize, kernel: &Kernel) -> Self {
-        let mut registers = vec![[0; LANES]; kernel.registers];
-        for &(register, value) in &kernel.constants {
-            registers[register] = [value; LANES];
-        }
+        let registers = vec![[UNWRITTEN; LANES]; kernel.registers];
         Self { number, registers, counters: [0; LANES], alive: 0, waiting: 0 }
     }
 
     /// Goes to the first instruction: which of a block's threads it has, and what they are told of themselves.
-    pub(crate) fn begin(&mut self, special: &Special, [grid, at, block]: [[u32; 3]; 3]) {
+    pub(crate) fn begin(&mut self, kernel: &Kernel, [grid, at, block]: [[u32; 3]; 3]) {
+        let special = &kernel.special;
+        self.registers.fill([UNWRITTEN; LANES]);
+        for &(register, value) in &kernel.constants {
+            self.registers[register] = [value; LANES];
+        }
         (self.counters, self.alive, self.waiting) = ([0; LANES], 0, 0);
         let count = block.iter().product::<u32>() as usize;
         for lane in 0..LANES {

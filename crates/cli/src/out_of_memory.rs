@@ -20,21 +20,24 @@ pub(crate) fn tell_as_json(json: bool) {
 /// Ends the process with an error where the system has no memory left for a request of so many bytes. For
 /// [`HugePages::or_end`](kernels::HugePages::or_end): it takes no memory itself.
 pub fn out_of_memory(bytes: usize) -> ! {
+    end(bytes, "set `memory` lower, so that less is unpacked, or allow the process more")
+}
+
+fn end(bytes: usize, hint: &str) -> ! {
     static TOLD: AtomicBool = AtomicBool::new(false);
     if !TOLD.swap(true, Ordering::Relaxed) {
-        const HINT: &str = "set `memory` lower, so that less is unpacked, or allow the process more";
         // The buffer of standard output may be in use by the very line that asked for memory.
         let _ = match AS_JSON.load(Ordering::Relaxed) {
             true => unbuffered_stdout().and_then(|mut out| {
                 writeln!(
                     out,
                     "{{\"causes\":[],\"code\":{NOT_ENOUGH_MEMORY},\"error\":\"the system has no more memory: {bytes} bytes were asked \
-                     for\",\"event\":\"error\",\"hint\":\"{HINT}\"}}"
+                     for\",\"event\":\"error\",\"hint\":\"{hint}\"}}"
                 )
             }),
             false => writeln!(
                 stderr(),
-                "error: the system has no more memory: {bytes} bytes were asked for\n  hint: {HINT}"
+                "error: the system has no more memory: {bytes} bytes were asked for\n  hint: {hint}"
             ),
         };
     }
@@ -48,7 +51,7 @@ const HEADROOM: usize = 16 << 20;
 /// they end the process in their own words.
 pub(crate) fn has_headroom() {
     if MmapMut::map_anon(HEADROOM).is_err() {
-        out_of_memory(HEADROOM);
+        end(HEADROOM, "allow the process more memory");
     }
 }
 

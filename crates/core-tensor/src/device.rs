@@ -4,7 +4,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::{Device, Error, cpu, on_host, tensor, vulkan};
+use crate::{Device, Error, cpu, on_host, packed, tensor, vulkan};
 
 /// The device of a name such as `cpu`, `cuda:0` or `vulkan:1`. Without a number it is CUDA's first and Vulkan's best; `vulkan:software` is
 /// an adapter that computes on the CPU, which no other name gets.
@@ -172,6 +172,12 @@ pub fn computes_by_itself(device: &Device) -> bool {
 pub fn give_back_freed(device: &Device) {
     kernels::HugePages::give_back_all();
     device.memory_cleanup();
+}
+
+/// The same behind a model that went, whose weights nobody unpacks any more.
+pub fn give_back_of_models(device: &Device) {
+    packed::forget();
+    give_back_freed(device);
 }
 
 /// What `make` puts on a device for as long as a model is loaded, each in memory of just its size. What comes and goes shares pages there, and

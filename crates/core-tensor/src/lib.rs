@@ -52,7 +52,8 @@ pub use blocks::Blocks;
 use burn::tensor::TensorData;
 pub use burn::tensor::{DType, Device, Tensor};
 pub use device::{
-    Listed, about, computes_by_itself, device, devices, free_memory, give_back_freed, keep_kernels_in, ready_again,
+    Listed, about, computes_by_itself, device, devices, free_memory, give_back_freed, give_back_of_models,
+    keep_kernels_in, ready_again,
 };
 pub use device_matrix::DeviceMatrix;
 pub use error::{Error, PickleFault};

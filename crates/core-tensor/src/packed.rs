@@ -125,9 +125,16 @@ impl Packed {
     }
 }
 
+/// Of devices the most bytes that a matrix of theirs takes unpacked.
+static LARGEST: Mutex<Vec<(CubeDevice, usize)>> = Mutex::new(Vec::new());
+
+/// Forgets what devices were told of matrices: models went. Those that stay are heard of again where they are next unpacked.
+pub(crate) fn forget() {
+    LARGEST.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
 /// Tells a device of a matrix that it may have to unpack. Bytes that this takes, and the largest of which it was told.
 pub(crate) fn foresee(device: &CubeDevice, packing: &Packing, dtype: DType) -> (usize, usize) {
-    static LARGEST: Mutex<Vec<(CubeDevice, usize)>> = Mutex::new(Vec::new());
     let bytes = packing.shape.iter().product::<usize>() * dtype.size();
     let mut all = LARGEST.lock().unwrap_or_else(PoisonError::into_inner);
     let known = all.iter_mut().find(|(known, _)| known == device);

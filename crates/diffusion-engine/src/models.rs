@@ -71,7 +71,7 @@ impl Current {
             Some(last) => (Some(last.card().clone()), Some(last.device().clone())),
             None => (None, None),
         };
-        device.iter().for_each(core_tensor::give_back_freed);
+        device.iter().for_each(core_tensor::give_back_of_models);
         let model = models.model(which, pass)?;
         if let Some(before) = card {
             let own = model.card();

@@ -299,7 +299,7 @@ impl Carrier {
         }
         let client = self.like.client().clone();
         drop(self);
-        // The pinned memory is that of this thread's stream, which nobody uses again. What can't be given back stays.
+        // The pinned memory among it. Others that copy ask for theirs anew, and what can't be given back stays.
         let _ = client.memory_cleanup();
     }
 

@@ -74,7 +74,7 @@ const RESULTS: usize = 3;
 pub(crate) fn rotate<const N: usize, const R: usize>(
     results: [[HeadsOfStream; N]; R],
     eps: f64,
-    tables: Option<[&Tensor<4>; 2]>,
+    tables: [&Tensor<4>; 2],
 ) -> [Tensor<4>; R] {
     const { assert!(N * R <= SETS && R <= RESULTS && N > 0 && R > 0, "as many as the kernel takes") };
     let [b, heads, _, d] = results[0][0].x.dims();
@@ -82,7 +82,7 @@ pub(crate) fn rotate<const N: usize, const R: usize>(
     let like = View::ours(&results[0][0].x);
     let dtype = like.dtype();
     let outs: [View; R] = std::array::from_fn(|_| like.empty([b, heads, tokens, d], dtype));
-    let tables = tables.map(|tables| tables.map(|x| cast(View::ours(x), DType::F32).contiguous()));
+    let [cos, sin] = tables.map(|x| cast(View::ours(x), DType::F32).contiguous());
     let (mut xs, mut scales, mut longest) = (Vec::new(), Vec::new(), 0);
     let mut args = Args::default().ints([b, heads, d, tokens]).float(eps);
     for (which, streams) in results.into_iter().enumerate() {
@@ -108,7 +108,6 @@ pub(crate) fn rotate<const N: usize, const R: usize>(
     let blocks = (b * longest).div_ceil(threads / lanes / at_once);
     let kernel = Kernel { text: &ROTATE, entry: "rotate", defines: vec![element(dtype)], threads };
     let of = |all: &[View], i: usize| all.get(i).unwrap_or(&outs[0]).clone();
-    let [cos, sin] = tables.unwrap_or_else(|| [0, 0].map(|i| of(&outs, i)));
     let read = (0..SETS).map(|i| of(&xs, i)).chain((0..SETS).map(|i| of(&scales, i))).chain([cos, sin]);
     let all: Vec<_> = read.chain((0..RESULTS).map(|i| of(&outs, i))).collect();
     let buffers: [&View; 2 * SETS + 2 + RESULTS] = std::array::from_fn(|i| &all[i]);

@@ -88,19 +88,8 @@ impl Ops for Cuda {
 
     fn rotate(x: Tensor<4>, norm: Option<(&Tensor<1>, f64)>, rope: &Rope) -> Tensor<4> {
         let (norm, eps) = norm.map_or((None, 0.0), |(scale, eps)| (Some(scale), eps));
-        let [turned] = cuda::rotate([[HeadsOfStream { x, norm, is_rotated: true }]], eps, Some(tables(rope)));
+        let [turned] = cuda::rotate([[HeadsOfStream { x, norm, is_rotated: true }]], eps, [&rope.cos, &rope.sin]);
         turned
-    }
-
-    fn rotate_joined<const N: usize>(streams: [(Tensor<4>, &Tensor<1>); N], eps: f64, rope: &Rope) -> Tensor<4> {
-        let streams = streams.map(|(x, scale)| HeadsOfStream { x, norm: Some(scale), is_rotated: true });
-        let [turned] = cuda::rotate([streams], eps, Some(tables(rope)));
-        turned
-    }
-
-    fn join_tokens<const N: usize>(streams: [Tensor<4>; N]) -> Tensor<4> {
-        let [joined] = cuda::rotate([streams.map(|x| HeadsOfStream { x, norm: None, is_rotated: false })], 0.0, None);
-        joined
     }
 
     fn heads_joined<const N: usize>(streams: [Stream; N], eps: f64, rope: &Rope) -> [Tensor<4>; 3] {
@@ -111,14 +100,10 @@ impl Ops for Cuda {
             })
         };
         if N == 1 {
-            let [q, k] = cuda::rotate([part(0), part(1)], eps, Some(tables(rope)));
+            let [q, k] = cuda::rotate([part(0), part(1)], eps, [&rope.cos, &rope.sin]);
             let [Stream { heads: [.., v], .. }, ..] = &streams[..] else { unreachable!("a stream") };
             return [q, k, v.clone()];
         }
-        cuda::rotate([part(0), part(1), part(2)], eps, Some(tables(rope)))
+        cuda::rotate([part(0), part(1), part(2)], eps, [&rope.cos, &rope.sin])
     }
-}
-
-fn tables(rope: &Rope) -> [&Tensor<4>; 2] {
-    [&rope.cos, &rope.sin]
 }
