@@ -99,10 +99,10 @@ fn floats2(of: Type, way: Rounding, f: impl Fn(f64, f64) -> f64 + Send + Sync + 
 }
 
 /// What else an instruction's name says.
-const PARTS: [&str; 42] = [
+const PARTS: [&str; 34] = [
     "rn", "rz", "rm", "rp", "rna", "rni", "rzi", "rmi", "rpi", "ftz", "approx", "full", "sat", "NaN", "lo", "hi",
-    "wide", "to", "global", "shared", "param", "const", "eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu",
-    "gtu", "geu", "num", "nan", "ls", "hs", "tf32", "bf16x2", "f16x2", "uni",
+    "wide", "eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan", "ls", "hs",
+    "tf32",
 ];
 
 /// What an instruction computes, by its name's parts; `None` where it is not known.

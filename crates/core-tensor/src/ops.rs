@@ -213,12 +213,7 @@ pub(crate) fn attend(compute: Compute, qkv: [Tensor<4>; 3], scores: &Scores) -> 
 /// `a · b` of each of a batch, `[…, m, k]` and `[…, k, n]`, in the number format that both have; a batch of one goes with each of the other's.
 /// What is f32 is multiplied in f32, where Burn takes tensor cores with fewer bits for it.
 pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
-    let (left, right) = (a.dims(), b.dims());
-    let all = |x: &Tensor<D>, own: [usize; D]| {
-        let batch = |i: usize| if i + 2 < D { left[i].max(right[i]) } else { own[i] };
-        x.clone().expand(std::array::from_fn::<_, D, _>(batch))
-    };
-    crate::cuda::matmul(&all(&a, left), &all(&b, right)).unwrap_or_else(|| a.matmul(b))
+    crate::cuda::matmul(&a, &b).unwrap_or_else(|| a.matmul(b))
 }
 
 /// `[b, tokens, heads · d]` to `[b, heads, tokens, d]`.

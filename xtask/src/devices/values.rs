@@ -9,7 +9,7 @@ use crate::{
     Done,
     cargo::{cargo_command, succeed},
     demo_score::target_folder,
-    image,
+    image, lora_matrix,
 };
 
 /// Compute capabilities whose tensor cores have instructions of their own: from A100 on, and H100's.
@@ -141,11 +141,10 @@ impl Played<'_> {
             let to = output.display().to_string();
             let own = ["upscale", &picture, "--model", &model, "--backend", backend, "--compute", compute];
             self.run(&[&own[..], &["--output", &to]].concat())?;
-            let pixels = image::read(&output)?.opaque().pixels;
-            Ok::<Vec<f32>, Box<dyn Error>>(pixels.concat().into_iter().map(|v| f32::from(v) / 255.0).collect())
+            Ok::<_, Box<dyn Error>>(image::read(&output)?.opaque())
         });
         let [cpu, cuda] = pictures;
-        Ok(psnr(&cuda?, &cpu?))
+        Ok(lora_matrix::psnr(&cuda?, &cpu?))
     }
 }
 

@@ -12,18 +12,21 @@ use cubek::{
     std::InputBinding,
 };
 
-use super::View;
+use super::{View, takes};
 use crate::Tensor;
 
-/// `a · b` of each of a batch, `[…, m, k]` and `[…, k, n]` with the same batch, by f32's own instructions: what Burn would take for it are
+/// `a · b` of each of a batch, `[…, m, k]` and `[…, k, n]` where a batch of one goes with each of the other's, by f32's own instructions: what Burn would take for it are
 /// tensor cores, which leave 10 bits of each factor. `None` of other number formats and devices.
 pub(crate) fn matmul<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Option<Tensor<D>> {
-    let (a, b) = (View::of(a)?, View::of(b)?);
-    if a.dtype() != DType::F32 || b.dtype() != DType::F32 {
+    if !takes(a) || a.dtype() != DType::F32 || b.dtype() != DType::F32 {
         return None;
     }
-    let (left, right): ([usize; D], [usize; D]) = (a.dims(), b.dims());
-    let mut shape = left;
+    let (left, right) = (a.dims(), b.dims());
+    let [a, b] = [(a, left), (b, right)].map(|(x, own)| {
+        let side = |i: usize| if i + 2 < D { left[i].max(right[i]) } else { own[i] };
+        View::ours(&x.clone().expand(std::array::from_fn::<_, D, _>(side)))
+    });
+    let mut shape: [usize; D] = a.dims();
     shape[D - 1] = right[D - 1];
     let out = a.empty(shape, DType::F32);
     let float = ElemType::Float(FloatKind::F32);
