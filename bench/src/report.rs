@@ -95,7 +95,7 @@ impl Report {
     /// [`Report::case`] that was timed elsewhere.
     pub(crate) fn measured(&mut self, case: &str, compute: Option<Compute>, work: f64, seconds: f64) {
         let (name, peak) = match compute {
-            Some(Compute::F32) => ("f32", self.peaks.f32),
+            Some(Compute::F32 | Compute::F16 | Compute::Tf32) => ("f32", self.peaks.f32),
             Some(Compute::Bf16) => ("bf16", self.peaks.bf16),
             Some(Compute::Integers) => ("integers", self.peaks.f32),
             None => ("memory", self.peaks.bandwidth),

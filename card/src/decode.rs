@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     arithmetic::{Function, Type, function, inserted, mask},
-    instruction::{Element, Half, Instruction, Layout, Operation, Place, Register, Rows, Shuffle, Special, Vote},
+    instruction::{Element, Instruction, Layout, Operation, Place, Register, Rows, Shuffle, Special, Vote},
     memory::{PARAMETERS, SHARED, Space},
     statements::{constant, operands, parts, size_of_type},
 };
@@ -346,32 +346,34 @@ fn atomic(name: &[&str], given: &[&str], names: &mut Names) -> Result<Operation,
     Ok(Operation::Atomic { space, combine, to, place: names.place(place)?, value: names.from(value, 32)? })
 }
 
-fn half_of(name: &[&str]) -> Result<Half, String> {
-    match name[1..].iter().find(|part| ["bf16", "f16"].contains(part)) {
-        Some(&"bf16") => Ok(Half::Bf16),
-        Some(_) => Ok(Half::F16),
-        None => Err("only factors of 16 bits are known".to_owned()),
+fn factors_of(name: &[&str]) -> Result<Element, String> {
+    match name[1..].iter().find(|part| ["bf16", "f16", "tf32"].contains(part)) {
+        Some(&"bf16") => Ok(Element::Bf16),
+        Some(&"f16") => Ok(Element::F16),
+        Some(_) => Ok(Element::Float),
+        None => Err("these factors are not known".to_owned()),
     }
 }
 
 fn product(name: &[&str], given: &[&str], names: &mut Names) -> Result<Operation, String> {
-    let half = half_of(name)?;
-    if !name.contains(&"m16n8k16") || !name.ends_with(&["f32"]) || given.len() != 4 {
+    let element = factors_of(name)?;
+    let shape = if element == Element::Float { "m16n8k8" } else { "m16n8k16" };
+    if !name.contains(&shape) || !name.ends_with(&["f32"]) || given.len() != 4 {
         return Err("this shape is not known".to_owned());
     }
     let d = names.all_to(given[0])?.try_into().map_err(|_| "four sums are expected")?;
     let [a, c] = [1, 3].map(|at| names.all_from(&parts(given[at]), 32));
-    Ok(Operation::Multiply { half, d, a: a?, b: names.all_from(&parts(given[2]), 32)?, c: c? })
+    Ok(Operation::Multiply { element, d, a: a?, b: names.all_from(&parts(given[2]), 32)?, c: c? })
 }
 
 fn fragment(name: &[&str], given: &[&str], names: &mut Names) -> Result<Operation, String> {
     let has = |part: &str| name[1..].contains(&part);
     let element = if has("bf16") {
-        Element::Half(Half::Bf16)
+        Element::Bf16
     } else if has("tf32") {
         Element::Float
     } else {
-        Element::Half(Half::F16)
+        Element::F16
     };
     let shape = match name.iter().find(|part| part.starts_with('m') && part.contains('n') && part.contains('k')) {
         Some(&"m16n16k16") => [16, 16, 16],
@@ -411,24 +413,30 @@ fn fragment(name: &[&str], given: &[&str], names: &mut Names) -> Result<Operatio
 }
 
 fn group_product(name: &[&str], given: &[&str], names: &mut Names) -> Result<Operation, String> {
-    let half = half_of(name)?;
-    let shape = name.iter().find_map(|part| part.strip_prefix("m64n")?.strip_suffix("k16"));
+    let element = factors_of(name)?;
+    let depth = if element == Element::Float { "k8" } else { "k16" };
+    let shape = name.iter().find_map(|part| part.strip_prefix("m64n")?.strip_suffix(depth));
     let columns: usize = shape.and_then(|n| n.parse().ok()).ok_or("this shape is not known")?;
     let d = names.all_to(given.first().ok_or("it has no sums")?)?;
     let (&[_, a, b, adds, one, other, ..], rest) = (given, given.get(6..).unwrap_or_default()) else {
         return Err("operands are missing".to_owned());
     };
     let is_held = a.starts_with('{');
-    let turns = if is_held { 1 } else { 2 };
+    // Only factors of 16 bits may be turned.
+    let turns = match (element, is_held) {
+        (Element::Float, _) => 0,
+        (_, true) => 1,
+        (_, false) => 2,
+    };
     if d.len() * 2 != columns || [one, other] != ["1", "1"] || rest.len() != turns {
         return Err("these operands are not known".to_owned());
     }
     let a = match is_held {
         true => Rows::Held(names.all_from(&parts(a), 32)?),
-        false if rest[0] == "0" => Rows::Described(names.from(a, 64)?),
+        false if rest.first().is_none_or(|turn| *turn == "0") => Rows::Described(names.from(a, 64)?),
         false => return Err("rows that are turned are not known".to_owned()),
     };
-    let is_turned = rest[turns - 1] == "1";
+    let is_turned = rest.last() == Some(&"1");
     let (b, adds) = (names.from(b, 64)?, names.from(adds, 1)?);
-    Ok(Operation::MultiplyGroup { half, d, a, b, adds, is_turned })
+    Ok(Operation::MultiplyGroup { element, d, a, b, adds, is_turned })
 }

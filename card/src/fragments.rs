@@ -2,22 +2,22 @@
 
 use crate::{
     floats::{bf16_of, f16_of, f32_of, of_f32},
-    instruction::{Element, Half, LANES, Lanes, Layout},
+    instruction::{Element, LANES, Lanes, Layout},
     memory::{Fault, Memory},
 };
 
 impl Element {
-    fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         match self {
-            Self::Half(_) => 2,
+            Self::F16 | Self::Bf16 => 2,
             Self::Float => 4,
         }
     }
 
-    fn wide(self, bits: u64) -> f32 {
+    pub(crate) fn wide(self, bits: u64) -> f32 {
         match self {
-            Self::Half(Half::F16) => f16_of(bits),
-            Self::Half(Half::Bf16) => bf16_of(bits),
+            Self::F16 => f16_of(bits),
+            Self::Bf16 => bf16_of(bits),
             Self::Float => f32_of(bits),
         }
     }

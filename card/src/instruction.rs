@@ -126,17 +126,17 @@ pub(crate) enum Operation {
         place: Place,
         is_turned: bool,
     },
-    /// `d = a · bᵀ + c`, of 16 × 16 and 8 × 16.
+    /// `d = a · bᵀ + c`, of 16 and 8 rows of 32 bytes.
     Multiply {
-        half: Half,
+        element: Element,
         d: [Register; 4],
         a: [Register; 4],
         b: [Register; 2],
         c: [Register; 4],
     },
-    /// `d = a · bᵀ + d` of a group of four warps: 64 × 16 and as many columns as a warp has sums, times 2.
+    /// `d = a · bᵀ + d` of a group of four warps: 64 rows of 32 bytes and as many columns as a warp has sums, times 2.
     MultiplyGroup {
-        half: Half,
+        element: Element,
         d: Vec<Register>,
         a: Rows,
         b: Register,
@@ -185,13 +185,6 @@ pub(crate) enum Vote {
     Ballot,
 }
 
-/// A number format of 16 bits.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Half {
-    F16,
-    Bf16,
-}
-
 /// How a fragment's matrix lies in memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
@@ -202,11 +195,12 @@ pub(crate) struct Layout {
     pub(crate) is_turned: bool,
 }
 
-/// What a fragment is of.
+/// What factors are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Element {
-    Half(Half),
-    /// f32, also with fewer bits.
+    F16,
+    Bf16,
+    /// f32, of whose bits products see the upper 19.
     Float,
 }
 

@@ -3,20 +3,41 @@
 use std::array;
 
 use crate::{
-    floats::{bf16_of, f16_of, f32_of, of_f32},
-    instruction::{Half, Lanes},
+    floats::{f32_of, of_f32},
+    instruction::{Element, Lanes},
     memory::{Fault, Memory, Space},
 };
 
-/// 16 values of a sum.
-const DEPTH: usize = 16;
+/// The values of a sum, at most 16; those that there are not are 0.
+type Row = [f32; 16];
 
-type Row = [f32; DEPTH];
+/// Bytes of a row that a product takes.
+const ROW: usize = 32;
 
-fn wide(half: Half, bits: u64) -> f32 {
-    match half {
-        Half::F16 => f16_of(bits & 0xffff),
-        Half::Bf16 => bf16_of(bits & 0xffff),
+impl Element {
+    /// Values of a row.
+    fn depth(self) -> usize {
+        ROW / self.bytes()
+    }
+
+    /// What a product sees of a value.
+    fn seen(self, bits: u64) -> f32 {
+        match self {
+            Self::F16 | Self::Bf16 => self.wide(bits & 0xffff),
+            Self::Float => self.wide(bits & 0xffff_e000),
+        }
+    }
+
+    /// The `k`-th value of a row that lies in the words of four lanes from `lane` on, four in each of some registers.
+    fn of_lanes(self, registers: &[&Lanes], lane: usize, k: usize) -> f32 {
+        let (in_word, quarter) = (4 / self.bytes(), self.depth() / 2);
+        let word = registers[k / quarter][lane + k % quarter / in_word];
+        self.seen(word >> (8 * self.bytes() * (k % in_word)))
+    }
+
+    /// A row of so many of its values.
+    fn row(self, value: impl Fn(usize) -> f32) -> Row {
+        array::from_fn(|k| if k < self.depth() { value(k) } else { 0.0 })
     }
 }
 
@@ -36,22 +57,15 @@ pub(crate) fn loaded(memory: &mut Memory, rows: &[u64], is_turned: bool) -> Resu
     }))
 }
 
-/// 16 rows as a warp holds them: lane `l` has of rows `l / 4` and `l / 4 + 8` the values `2 (l % 4)` and the next, and those 8 further.
-pub(crate) fn held(half: Half, a: [&Lanes; 4]) -> [Row; 16] {
-    array::from_fn(|row| {
-        array::from_fn(|k| {
-            let register = row / 8 + 2 * (k / 8);
-            let lane = row % 8 * 4 + k % 8 / 2;
-            wide(half, a[register][lane] >> (16 * (k % 2)))
-        })
-    })
+/// 16 rows as a warp holds them: lane `l` has of rows `l / 4` and `l / 4 + 8` the word `l % 4`, and that 16 bytes further.
+pub(crate) fn held(element: Element, a: [&Lanes; 4]) -> [Row; 16] {
+    array::from_fn(|row| element.row(|k| element.of_lanes(&[a[row / 8], a[row / 8 + 2]], row % 8 * 4, k)))
 }
 
-/// `mma.m16n8k16`.
-pub(crate) fn product(half: Half, a: [&Lanes; 4], b: [&Lanes; 2], mut sums: [Lanes; 4]) -> [Lanes; 4] {
-    let rows = held(half, a);
-    let columns: [Row; 8] =
-        array::from_fn(|n| array::from_fn(|k| wide(half, b[k / 8][4 * n + k % 8 / 2] >> (16 * (k % 2)))));
+/// `mma.m16n8k16`, and `m16n8k8` of floats.
+pub(crate) fn product(element: Element, a: [&Lanes; 4], b: [&Lanes; 2], mut sums: [Lanes; 4]) -> [Lanes; 4] {
+    let rows = held(element, a);
+    let columns: [Row; 8] = array::from_fn(|n| element.row(|k| element.of_lanes(&b, 4 * n, k)));
     for (i, sums) in sums.iter_mut().enumerate() {
         for (lane, sums) in sums.iter_mut().enumerate() {
             *sums = sum(&rows, &columns, i, lane, *sums);
@@ -93,46 +107,52 @@ impl Described {
     }
 
     /// An element of a row, by its place in the sum.
-    fn element(&self, half: Half, memory: &mut Memory, row: u64, k: u64, is_turned: bool) -> Result<f32, Fault> {
-        let run = 8 * self.pieces;
+    fn element(&self, element: Element, memory: &mut Memory, row: u64, k: u64, is_turned: bool) -> Result<f32, Fault> {
+        let bytes = element.bytes() as u64;
+        let (run, in_piece) = (16 / bytes * self.pieces, 16 / bytes);
         let at = match (is_turned, self.pieces) {
             // Sums run along rows: eight of them lie side by side, pieces of each one behind the other.
-            (false, 1) => row / 8 * self.stride + k / 8 * self.leading + row % 8 * 16 + k % 8 * 2,
-            (false, _) => row / 8 * self.stride + row % 8 * 2 * run + k * 2,
+            (false, 1) => row / 8 * self.stride + k / in_piece * self.leading + row % 8 * 16 + k % in_piece * bytes,
+            (false, _) => row / 8 * self.stride + row % 8 * bytes * run + k * bytes,
             (true, 1) => row / 8 * self.stride + k / 8 * self.leading + k % 8 * 16 + row % 8 * 2,
             (true, _) => row / run * self.leading + k / 8 * self.stride + k % 8 * 2 * run + row % run * 2,
         };
         let address = self.start + at;
         let swapped = address ^ (address >> 7 & (self.pieces - 1)) << 4;
-        Ok(wide(half, memory.reading(Space::Shared, swapped, 2)?.element(0, 2)))
+        Ok(element.seen(memory.reading(Space::Shared, swapped, element.bytes())?.element(0, element.bytes())))
     }
 
-    fn row(&self, half: Half, memory: &mut Memory, row: u64, is_turned: bool) -> Result<Row, Fault> {
-        let mut values = [0.0; DEPTH];
-        for (k, value) in values.iter_mut().enumerate() {
-            *value = self.element(half, memory, row, k as u64, is_turned)?;
+    fn row(&self, element: Element, memory: &mut Memory, row: u64, is_turned: bool) -> Result<Row, Fault> {
+        let mut values = [0.0; 16];
+        for (k, value) in values.iter_mut().enumerate().take(element.depth()) {
+            *value = self.element(element, memory, row, k as u64, is_turned)?;
         }
         Ok(values)
     }
 }
 
 /// The 16 rows of a warp of a group, by its number there.
-pub(crate) fn described_rows(half: Half, memory: &mut Memory, bits: u64, warp: usize) -> Result<[Row; 16], Fault> {
-    let (described, mut rows) = (Described::of(bits)?, [[0.0; DEPTH]; 16]);
+pub(crate) fn described_rows(
+    element: Element,
+    memory: &mut Memory,
+    bits: u64,
+    warp: usize,
+) -> Result<[Row; 16], Fault> {
+    let (described, mut rows) = (Described::of(bits)?, [[0.0; 16]; 16]);
     for (i, row) in rows.iter_mut().enumerate() {
-        *row = described.row(half, memory, (16 * warp + i) as u64, false)?;
+        *row = described.row(element, memory, (16 * warp + i) as u64, false)?;
     }
     Ok(rows)
 }
 
 /// As many columns; turned where the sum's values of one place lie side by side.
 pub(crate) fn described_columns(
-    half: Half,
+    element: Element,
     memory: &mut Memory,
     bits: u64,
     count: usize,
     is_turned: bool,
 ) -> Result<Vec<Row>, Fault> {
     let described = Described::of(bits)?;
-    (0..count as u64).map(|column| described.row(half, memory, column, is_turned)).collect()
+    (0..count as u64).map(|column| described.row(element, memory, column, is_turned)).collect()
 }

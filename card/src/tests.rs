@@ -253,6 +253,29 @@ fn products_of_a_warp_are_those_of_its_matrices() {
     }
 }
 
+/// `a · bᵀ` of 8 values.
+fn short_sum(row: usize, column: usize) -> f32 {
+    (0..8).map(|k| value(1, row, k) * value(2, column, k)).sum()
+}
+
+#[test]
+fn products_of_floats_are_of_their_upper_bits() {
+    // Figures 92 to 95 of the PTX ISA 8.5: the fragments of `mma.m16n8k8` of `tf32`, whose lower 13 bits count for nothing.
+    let bits = |seed: usize, row: usize, k: usize| u64::from(value(seed, row, k).to_bits() | 0x1fff);
+    let a = (0..4).map(|i| words(&format!("%r{}", 10 + i), |l| bits(1, l / 4 + i % 2 * 8, l % 4 + i / 2 * 4)));
+    let b = (0..2).map(|i| words(&format!("%r{}", 20 + i), |l| bits(2, l / 4, l % 4 + i * 4)));
+    let given: String = a.chain(b).collect();
+    for i in 0..4 {
+        let product = format!(
+            "{given} mov.f32 %f9, 0f40000000; mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {{%f1, %f2, %f3, %f4}}, \
+             {{%r10, %r11, %r12, %r13}}, {{%r20, %r21}}, {{%f9, %f9, %f9, %f9}}; mov.b32 %r1, %f{};",
+            i + 1
+        );
+        let expected = |l: usize| (2.0 + short_sum(l / 4 + i / 2 * 8, l % 4 * 2 + i % 2)).to_bits();
+        assert_eq!(of_each(&product), (0..32).map(expected).collect::<Vec<_>>(), "{i}");
+    }
+}
+
 /// Statements that put bf16 values at places of a block's memory, `tile`, one after the other by thread 0.
 fn placed(values: impl Iterator<Item = (usize, f32)>) -> String {
     let put =
@@ -326,6 +349,35 @@ fn products_of_a_group_read_what_descriptors_describe() {
             let found = of_each(&format!("{product} mov.b32 %r1, %f{};", 40 + i));
             assert_eq!(found, (0..32).map(expected).collect::<Vec<_>>(), "{descriptor:#x}, {i}");
         }
+    }
+}
+
+#[test]
+fn products_of_a_group_are_of_floats_too() {
+    // Rows of 128 bytes, of which 32 are read: the upper halves of floats are the only ones that are not 0.
+    let swizzled = |at: usize| at ^ (at >> 7 & 7) << 4;
+    let halves =
+        |n: usize, k: usize| [(swizzled(n * 128 + 4 * k), 0.0), (swizzled(n * 128 + 4 * k) + 2, value(2, n, k))];
+    let values = (0..64).flat_map(|n| (0..8).flat_map(move |k| halves(n, k)));
+    let a: String = (0..4)
+        .map(|i| {
+            let bits = |row: usize, k: usize| u64::from(value(1, row, k).to_bits());
+            words(&format!("%r{}", 10 + i), |l| bits(l / 4 + i % 2 * 8, l % 4 + i / 2 * 4))
+        })
+        .collect();
+    let sums: Vec<_> = (0..32).map(|i| format!("%f{}", 40 + i)).collect();
+    let descriptor = 1u64 << 62 | (1024 >> 4) << 32 | 1 << 16;
+    let product = format!(
+        "{} {a} mov.u64 %d4, {descriptor}; mov.u32 %r3, tile; shr.u32 %r3, %r3, 4; cvt.u64.u32 %d5, %r3; or.b64 %d4, %d4, %d5; \
+         {{ .reg .pred p; setp.ne.b32 p, %r0, %r0; wgmma.mma_async.sync.aligned.m64n64k8.f32.tf32.tf32 {{{}}}, \
+         {{%r10, %r11, %r12, %r13}}, %d4, p, 1, 1; }}",
+        placed(values),
+        sums.join(", ")
+    );
+    for i in [0, 3, 13, 30] {
+        let expected = |l: usize| short_sum(l / 4 + i / 2 % 2 * 8, i / 4 * 8 + l % 4 * 2 + i % 2).to_bits();
+        let found = of_each(&format!("{product} mov.b32 %r1, %f{};", 40 + i));
+        assert_eq!(found, (0..32).map(expected).collect::<Vec<_>>(), "{i}");
     }
 }
 

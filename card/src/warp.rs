@@ -327,25 +327,28 @@ impl Warp {
                     self.registers[to] = matrices::loaded(memory, &addresses[8 * i..8 * i + 8], *is_turned)?;
                 }
             }
-            Operation::Multiply { half, d, a, b, c } => {
+            Operation::Multiply { element, d, a, b, c } => {
                 if which != ALL {
                     return Ok(Next::Waits);
                 }
                 let sums = c.map(|c| *self.value(c));
-                let sums = matrices::product(*half, a.map(|a| self.value(a)), b.map(|b| self.value(b)), sums);
+                let sums = matrices::product(*element, a.map(|a| self.value(a)), b.map(|b| self.value(b)), sums);
                 for (to, sums) in d.iter().zip(sums) {
                     self.registers[*to] = sums;
                 }
             }
-            Operation::MultiplyGroup { half, d, a, b, adds, is_turned } => {
+            Operation::MultiplyGroup { element, d, a, b, adds, is_turned } => {
                 if which != ALL {
                     return Ok(Next::Waits);
                 }
                 let rows = match a {
-                    Rows::Held(a) => matrices::held(*half, a.map(|a| self.value(a))),
-                    Rows::Described(a) => matrices::described_rows(*half, memory, self.value(*a)[0], self.number % 4)?,
+                    Rows::Held(a) => matrices::held(*element, a.map(|a| self.value(a))),
+                    Rows::Described(a) => {
+                        matrices::described_rows(*element, memory, self.value(*a)[0], self.number % 4)?
+                    }
                 };
-                let columns = matrices::described_columns(*half, memory, self.value(*b)[0], 2 * d.len(), *is_turned)?;
+                let columns =
+                    matrices::described_columns(*element, memory, self.value(*b)[0], 2 * d.len(), *is_turned)?;
                 let adds = self.value(*adds)[0] != 0;
                 for (i, &to) in d.iter().enumerate() {
                     let sums = &mut self.registers[to];

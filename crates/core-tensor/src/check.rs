@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use burn::tensor::DType;
-use half::bf16;
+use half::{bf16, f16};
 
 use crate::{
     Branch, Change, Compute, Device, Error, Layout, Manifest, Packed, Place, Residency, Stored, Strength, Tensor,
@@ -270,7 +270,8 @@ impl Setting<'_> {
         let values = bits.skip(3).map(|x| (x >> 8) as f32 / (1 << 23) as f32 - 1.0).take(count);
         match self.compute {
             Compute::Bf16 => values.map(|x| bf16::from_f32(x).to_f32()).collect(),
-            Compute::F32 | Compute::Integers => values.collect(),
+            Compute::F16 => values.map(|x| f16::from_f32(x).to_f32()).collect(),
+            Compute::F32 | Compute::Tf32 | Compute::Integers => values.collect(),
         }
     }
 
@@ -280,7 +281,11 @@ impl Setting<'_> {
                 let bytes = values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect();
                 Stored::of_bytes(Format::BF16, shape, bytes).expect("two bytes for each value")
             }
-            Compute::F32 | Compute::Integers => Stored::of(values, shape),
+            Compute::F16 => {
+                let bytes = values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
+                Stored::of_bytes(Format::F16, shape, bytes).expect("two bytes for each value")
+            }
+            Compute::F32 | Compute::Tf32 | Compute::Integers => Stored::of(values, shape),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Kernels of ours for NVIDIA's devices from compute capability 8.0 on: CUDA C++ that NVRTC compiles for the very device, launched
 //! through CubeCL over the buffers of Burn's tensors.
 //!
-//! Weights and activations are bf16 or f32, sums and statistics always f32, and so are biases, norms' scales and whatever modulates.
-//! What is f32 is multiplied in f32 and not in TF32. Maps `[b, c, h, w]` lie pixel by pixel.
+//! Weights and activations are bf16, f16 or f32, sums and statistics always f32, and so are biases, norms' scales and whatever modulates.
+//! What is f32 is multiplied in f32, and in TF32 by layers that are told to. What is too large for f16 becomes the largest number that it has. Maps `[b, c, h, w]` lie pixel by pixel.
 
 use burn::tensor::DType;
 use kernels::{Compute, Values};
@@ -36,7 +36,7 @@ pub(crate) use self::{
 };
 
 /// Why a tensor has a view.
-const OURS: &str = "a model computes in f32 or bf16, on the device that it was loaded on";
+const OURS: &str = "a model computes in f32, bf16 or f16, on the device that it was loaded on";
 
 /// Whether a device is one that kernels of ours are for.
 pub(crate) fn has_kernels(device: &Device) -> bool {
@@ -57,7 +57,8 @@ pub(crate) fn write(values: Values, compute: Compute, to: &mut [u8]) {
 /// The number format of weights and activations.
 fn dtype_of(compute: Compute) -> DType {
     match compute {
-        Compute::F32 | Compute::Integers => DType::F32,
+        Compute::F32 | Compute::Tf32 | Compute::Integers => DType::F32,
         Compute::Bf16 => DType::BF16,
+        Compute::F16 => DType::F16,
     }
 }

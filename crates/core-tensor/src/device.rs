@@ -64,7 +64,7 @@ fn square(device: &Device) -> Result<Vec<f32>, Error> {
     let transposed = [row(1.0, 3.0), row(2.0, 4.0)].concat();
     let own = crate::cuda::matrix(kernels::Values::F32(&transposed), [2, 8], kernels::Compute::F32, device);
     let w = own.unwrap_or_else(|| tensor(transposed, [2, 8], device));
-    let product = crate::cuda::linear(&x, &w, crate::cuda::After::default());
+    let product = crate::cuda::linear(&x, &w, kernels::Compute::F32, crate::cuda::After::default());
     on_host(&product.unwrap_or_else(|| x.matmul(w.transpose())))
 }
 

@@ -74,7 +74,7 @@ impl Conv {
         None
     }
 
-    pub(crate) fn of(_: Tensor<2>, _: [usize; 3]) -> Option<Self> {
+    pub(crate) fn of(_: Tensor<2>, _: [usize; 3], _: Compute) -> Option<Self> {
         None
     }
 
@@ -95,7 +95,7 @@ pub(crate) fn multiplies<const D: usize>(_: &Tensor<D>) -> bool {
     false
 }
 
-pub(crate) fn linear<const D: usize>(_: &Tensor<D>, _: &Tensor<2>, _: After<D>) -> Option<Tensor<D>> {
+pub(crate) fn linear<const D: usize>(_: &Tensor<D>, _: &Tensor<2>, _: Compute, _: After<D>) -> Option<Tensor<D>> {
     None
 }
 

@@ -173,10 +173,11 @@ impl Home {
 /// The number format of a model's tensors on a device, where products are computed in `compute`.
 pub(crate) fn dtype_on(device: &Device, compute: Compute) -> DType {
     match compute {
-        Compute::F32 | Compute::Integers => DType::F32,
+        Compute::F32 | Compute::Tf32 | Compute::Integers => DType::F32,
         // The CPU's tensors are f32 whatever its products are.
-        Compute::Bf16 if crate::cpu::is(device) => DType::F32,
+        Compute::Bf16 | Compute::F16 if crate::cpu::is(device) => DType::F32,
         Compute::Bf16 => DType::BF16,
+        Compute::F16 => DType::F16,
     }
 }
 

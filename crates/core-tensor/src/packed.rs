@@ -49,7 +49,11 @@ impl Packed {
         let out = self.unpacking_room();
         let units = packing.shape.iter().product::<usize>() / AT_A_TIME;
         let threads = CubeDim::new_1d(THREADS);
-        let format = ElemType::Float(if *dtype == DType::BF16 { FloatKind::BF16 } else { FloatKind::F32 });
+        let format = ElemType::Float(match dtype {
+            DType::BF16 => FloatKind::BF16,
+            DType::F16 => FloatKind::F16,
+            _ => FloatKind::F32,
+        });
         unpack::launch(
             &words.client,
             calculate_cube_count_elemwise(&words.client, units, threads),

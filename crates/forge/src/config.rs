@@ -235,13 +235,13 @@ impl Config {
         self.device.memory.map(own).or_else(free).unwrap_or_else(nobody)
     }
 
-    /// The number format that upscalers compute in: f32 unless the config asks for bf16 or integers.
+    /// The number format that upscalers compute in: f32 unless the config asks for another.
     ///
     /// # Errors
     /// As [`Config::compute`].
     pub(crate) fn upscaling_compute(&self) -> Result<Compute> {
         match self.device.compute {
-            ComputeChoice::Bf16 | ComputeChoice::Integers => self.compute(),
+            ComputeChoice::Bf16 | ComputeChoice::F16 | ComputeChoice::Tf32 | ComputeChoice::Integers => self.compute(),
             ComputeChoice::Auto | ComputeChoice::F32 => Ok(Compute::F32),
         }
     }
@@ -251,13 +251,13 @@ impl Config {
     /// another.
     ///
     /// # Errors
-    /// [`Error::Value`] for `bf16` and `integers` where nothing computes in them.
+    /// [`Error::Value`] for a number format that nothing on the device computes in.
     pub fn compute(&self) -> Result<Compute> {
         let isa = kernels::Isa::best();
-        let (bf16, integers) = match self.device.backend {
-            Backend::Cpu => (isa.has_bf16(), true),
-            Backend::Cuda(_) => (true, false),
-            Backend::Vulkan(_) => (false, false),
+        let (bf16, f16, integers) = match self.device.backend {
+            Backend::Cpu => (isa.has_bf16(), false, true),
+            Backend::Cuda(_) => (true, true, false),
+            Backend::Vulkan(_) => (false, false, false),
         };
         let missing = |what: &str| Error::Value {
             key: "device.compute".into(),
@@ -269,7 +269,11 @@ impl Config {
             ComputeChoice::Auto | ComputeChoice::Bf16 if bf16 => Ok(Compute::Bf16),
             ComputeChoice::Auto | ComputeChoice::F32 => Ok(Compute::F32),
             ComputeChoice::Integers if integers => Ok(Compute::Integers),
+            ComputeChoice::F16 if f16 => Ok(Compute::F16),
+            ComputeChoice::Tf32 if f16 => Ok(Compute::Tf32),
             ComputeChoice::Bf16 => Err(missing("bf16")),
+            ComputeChoice::F16 => Err(missing("products of f16")),
+            ComputeChoice::Tf32 => Err(missing("products of TF32")),
             ComputeChoice::Integers => Err(missing("products of integers")),
         }
     }
@@ -317,7 +321,7 @@ mod tests {
             ("[image]\nwidth = 1.5", "image.width", "a whole number from 16 to 16384"),
             ("[prompt]\nt5_length = 0", "prompt.t5_length", "1 to 4096"),
             ("[device]\nbackend = \"gpu\"", "device.backend", "`cpu`, `cuda:N`, `vulkan:N` or `vulkan:software`"),
-            ("[device]\ncompute = \"f16\"", "device.compute", "`auto`, `f32`, `bf16` or `integers`"),
+            ("[device]\ncompute = \"f64\"", "device.compute", "`auto`, `f32`, `tf32`, `bf16`, `f16` or `integers`"),
             ("[device]\nmemory = \"much\"", "device.memory", "a size such as `16 GiB`"),
             ("[device]\nthreads = 1025", "device.threads", "0 to 1024"),
         ] {
@@ -404,9 +408,15 @@ mod tests {
         assert_eq!(compute("compute = \"integers\"").unwrap(), Compute::Integers);
         assert_eq!(compute("compute = \"auto\"\nbackend = \"cuda:0\"").unwrap(), Compute::Bf16);
         assert_eq!(compute("compute = \"auto\"\nbackend = \"vulkan:0\"").unwrap(), Compute::F32);
+        assert_eq!(compute("compute = \"f16\"\nbackend = \"cuda:0\"").unwrap(), Compute::F16);
+        assert_eq!(compute("compute = \"tf32\"\nbackend = \"cuda:0\"").unwrap(), Compute::Tf32);
         assert_eq!(compute("compute = \"bf16\"").is_ok(), isa.has_bf16());
         for refused in [
             "\"bf16\"\nbackend = \"vulkan:0\"",
+            "\"f16\"",
+            "\"tf32\"",
+            "\"f16\"\nbackend = \"vulkan:0\"",
+            "\"tf32\"\nbackend = \"vulkan:0\"",
             "\"integers\"\nbackend = \"vulkan:0\"",
             "\"integers\"\nbackend = \"cuda:0\"",
         ] {

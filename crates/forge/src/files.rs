@@ -112,7 +112,10 @@ impl Files {
             self.words.extend((!words.is_empty()).then(|| (file.path.clone(), words)));
         }
         let settings = config.as_ref().map(ModelConfig::settings).unwrap_or_default();
-        Ok(file.part((part, &kind), role.key, settings).takes(bytes))
+        let part = file.part((part, &kind), role.key, settings).takes(bytes);
+        // T5's feed-forward layers and SDXL's autoencoder are known for values beyond those of f16: transformers keeps the former's second
+        // matrices in f32 (`_keep_in_fp32_modules`), diffusers all of the latter (`force_upcast`).
+        Ok(if role.network.duty == Duty::DENOISER { part } else { part.leaving_f16() })
     }
 
     /// What is odd about the files that are used.

@@ -19,6 +19,7 @@ use crate::{
     output::{Done, Order, Output, Part},
     packed::{self, DEPTH, PackedMatrix},
     pair::WithPair,
+    shares::even_cuts,
     simd::{Body, Simd, vectorize},
     size::{product, sum},
 };
@@ -133,7 +134,8 @@ fn multiply_packed<'o>(
     let waiting_blocks = if steps > pass { blocks.div_ceil(row_tasks) } else { 0 };
     let waiting = product("waiting bytes", [waiting_blocks, panel_count, size_of::<Sums>()]);
     let panel_tasks = panel_tasks.max(waiting.div_ceil(WAITING_BYTES)).min(panel_count);
-    let (rows, columns) = (cuts(blocks, row_tasks, rows), cuts(panel_count, panel_tasks, out.width()));
+    let (rows, columns) =
+        (even_cuts(0..blocks, row_tasks, SIDE, rows), even_cuts(0..panel_count, panel_tasks, SIDE, out.width()));
     let offsets = Offsets::of(&offsets);
     // SAFETY: a block's last pass goes through `Finish::write`, which fills every row that it is given.
     unsafe {
@@ -149,18 +151,6 @@ pub(crate) fn split(blocks: usize, panels: usize, most: usize) -> (usize, usize)
     let rows = blocks.div_ceil(most.max(2)).max(1);
     let rows = if rows >= threads { rows.next_multiple_of(threads).min(blocks) } else { rows };
     if rows >= 2 * threads { (rows, 1) } else { (rows, (4 * threads).div_ceil(rows).min(panels.div_ceil(2)).max(1)) }
-}
-
-/// The `i`-th of `parts` nearly equal parts of `0..n`.
-pub(crate) fn part(n: usize, i: usize, parts: usize) -> Range<usize> {
-    // At most `n`; the product before may need twice the bits.
-    let start = |i: usize| (i as u128 * n as u128 / parts as u128) as usize;
-    start(i)..start(i + 1)
-}
-
-/// Where `parts` nearly equal parts of tiles begin and the last one ends, among `end` rows or columns.
-pub(crate) fn cuts(tiles: usize, parts: usize, end: usize) -> Vec<usize> {
-    (0..parts).map(|i| part(tiles, i, parts).start * SIDE).chain([end]).collect()
 }
 
 struct Task<'a> {

@@ -9,11 +9,12 @@ use crate::{
     aligned::{Scratch, Word},
     epilogue::{Finish, Rows},
     integers::{Factors, GROUP, IntegerMatrix},
-    output::{Done, Order, Output, Part, cuts},
+    output::{Done, Order, Output, Part},
     packed::width,
+    shares::{even_cuts, split},
     simd::{Body, Simd, vectorize},
     size::product,
-    vector::{Also, Pairs, Singles, add_products, rearrange, tile_rows},
+    vector::{Also, Pairs, Singles, add_products, rearrange, tile_rows, tile_rows_of},
 };
 
 /// Groups of a block: a panel of that many stays in the first cache or close to it (24 · 10 · 32 · 4 bytes), and its sums go there seldom.
@@ -39,12 +40,15 @@ pub(crate) fn linear<'o>(
     let isa = matrix.isa();
     let inputs = Inputs::of(matrix, input);
     let (width, all) = (width(isa), out.width().div_ceil(width(isa)));
-    let rows = cuts(input.rows, TASK_ROWS);
-    for first in (0..all).step_by(PANELS) {
-        let last = all.min(first + PANELS);
+    let (side, threads) = (tile_rows_of(isa), rayon::current_num_threads());
+    let tiles = input.rows.div_ceil(side);
+    let at_once = PANELS.next_multiple_of(threads);
+    for first in (0..all).step_by(at_once) {
+        let last = all.min(first + at_once);
         let weights = matrix.panels(first..last);
-        let ends = (first..last).step_by(TASK_PANELS).map(|panel| panel * width);
-        let columns: Vec<usize> = ends.chain([out.width().min(last * width)]).collect();
+        let parts = split([tiles, last - first], [TASK_ROWS / side, TASK_PANELS], threads);
+        let rows = even_cuts(0..tiles, parts[0], side, input.rows);
+        let columns = even_cuts(first..last, parts[1], width, out.width());
         out.each_part_of(&rows, &columns, Order::ByRows, |out| {
             let task = Task { matrix, weights: &weights, first, inputs: &inputs, also, finish, out };
             match (matrix.group(), matrix.factors()) {

@@ -3,10 +3,10 @@
 use std::{fmt, ops::Range};
 
 use crate::{
-    aligned::{Aligned, Scratch},
+    aligned::Scratch,
     integers::IntegerMatrix,
     isa::{Isa, Level},
-    packed::{Compute, DEPTH, PAIR_WIDTH, PackedMatrix, each_panel},
+    packed::{Compute, DEPTH, PAIR_WIDTH, PackedMatrix},
     simd::{Body, Simd, vectorize},
     size::product,
 };
@@ -182,28 +182,28 @@ impl<'a> KeptMatrix<'a> {
         to[count * COLUMNS..].fill(0.0);
     }
 
-    /// Panels of pairs, all of whose steps are had.
-    pub(crate) fn panels_of_pairs(self, panels: Range<usize>) -> Aligned<u32> {
-        let steps = self.d_in.div_ceil(DEPTH);
-        let size = product("weights of a panel", [steps, DEPTH / 2 * PAIR_WIDTH]);
-        each_panel(panels.len(), size, |i, to| {
-            vectorize(self.isa, Pairs { matrix: self, panel: panels.start + i, steps, to });
-        })
+    /// Values of a panel: of pairs, or of `width` outputs.
+    pub(crate) fn panel_size(self, width: usize) -> usize {
+        match self.is_pairs() {
+            true => product("weights of a panel", [self.d_in.div_ceil(DEPTH), DEPTH / 2 * PAIR_WIDTH]),
+            false => product("weights of a panel", [self.d_in, width]),
+        }
     }
 
-    /// Panels of `width` outputs.
-    pub(crate) fn panels_of_singles(self, panels: Range<usize>, width: usize) -> Aligned<f32> {
-        let size = product("weights of a panel", [self.d_in, width]);
-        each_panel(panels.len(), size, |i, to| {
-            vectorize(self.isa, Singles { matrix: self, panel: panels.start + i, width, to });
-        })
+    /// A panel of pairs, all of whose steps are had.
+    pub(crate) fn panel_of_pairs(self, panel: usize, to: &mut [u32]) {
+        vectorize(self.isa, Pairs { matrix: self, panel, to });
+    }
+
+    /// A panel of `width` outputs.
+    pub(crate) fn panel_of_singles(self, panel: usize, width: usize, to: &mut [f32]) {
+        vectorize(self.isa, Singles { matrix: self, panel, width, to });
     }
 }
 
 struct Pairs<'a> {
     matrix: KeptMatrix<'a>,
     panel: usize,
-    steps: usize,
     to: &'a mut [u32],
 }
 
@@ -212,7 +212,7 @@ impl Body for Pairs<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        self.matrix.pairs(s, self.panel, 0..self.steps, self.to);
+        self.matrix.pairs(s, self.panel, 0..self.matrix.d_in.div_ceil(DEPTH), self.to);
     }
 }
 

@@ -36,6 +36,7 @@ pub mod peaks;
 mod pixels;
 mod rope;
 mod rows;
+mod shares;
 mod simd;
 mod size;
 mod vector;

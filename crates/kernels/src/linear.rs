@@ -74,13 +74,14 @@ fn multiply<'o>(
             }
         },
         MatrixRef::Kept(matrix) if matrix.is_pairs() => {
-            vector::linear_kept(isa, |panels| matrix.panels_of_pairs(panels), input, also, finish, out)
+            let make = |panel, to: &mut [u32]| matrix.panel_of_pairs(panel, to);
+            vector::linear_kept(isa, matrix.panel_size(width(isa)), make, input, also, finish, out)
+        }
+        MatrixRef::Kept(matrix) => {
+            let make = |panel, to: &mut [f32]| matrix.panel_of_singles(panel, width(isa), to);
+            vector::linear_kept(isa, matrix.panel_size(width(isa)), make, input, also, finish, out)
         }
         MatrixRef::Integers(matrix) => integer_product::linear(matrix, input, also, finish, out),
-        MatrixRef::Kept(matrix) => {
-            let panels = |panels| matrix.panels_of_singles(panels, width(isa));
-            vector::linear_kept(isa, panels, input, also, finish, out)
-        }
     }
 }
 

@@ -14,13 +14,17 @@ use crate::{
     size::{product, sum},
 };
 
-/// The number format that products are computed in; sums are f32 in both.
+/// The number format that products are computed in; sums are f32 in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Compute {
     /// Exact products, for comparison with references.
     F32,
     /// Both factors rounded to bf16 (8 bits of mantissa), where the CPU multiplies those faster.
     Bf16,
+    /// Both factors rounded to f16 (11 bits of mantissa, at most 65,504), on devices that multiply those faster; as [`Compute::F32`] on a CPU.
+    F16,
+    /// Numbers of 32 bits whose products see 11 bits of each mantissa, on devices that multiply those faster; as [`Compute::F32`] on a CPU.
+    Tf32,
     /// Weights that are integers in their file are multiplied as such ([`IntegerMatrix`](crate::IntegerMatrix)), and everything else as in
     /// [`Compute::Bf16`] on vectors, and as in [`Compute::F32`] on tiles, which leave no reason to ask for it.
     Integers,
@@ -30,7 +34,7 @@ impl Compute {
     /// Whether numbers are multiplied as pairs of bf16.
     pub fn is_in_pairs(self, isa: Isa) -> bool {
         match self {
-            Self::F32 => false,
+            Self::F32 | Self::F16 | Self::Tf32 => false,
             Self::Bf16 => isa.has_bf16(),
             Self::Integers => isa.level() == Level::Avx512Bf16,
         }

@@ -4,32 +4,24 @@
 //! factors in order, and chosen so large that the caches hold what is used again.
 
 mod inputs;
+mod whole;
 
-use std::ops::Range;
-
-pub(crate) use self::inputs::{rearrange, tile_rows, tile_rows_of};
+pub(crate) use self::{
+    inputs::{rearrange, tile_rows, tile_rows_of},
+    whole::{linear, linear_kept},
+};
 use crate::{
-    aligned::{Aligned, Scratch},
+    aligned::Scratch,
     epilogue::{Finish, Rows},
-    isa::Isa,
-    output::{Done, Order, Output, Part, cuts},
-    packed::{DEPTH, Panels, widen, width},
+    output::{Done, Part},
+    packed::{DEPTH, Panels, widen},
     pair::{PackedPair, ScaledPair, Up},
-    simd::{Body, Simd, Stored, vectorize},
+    simd::{Body, Simd, Stored},
     size::{filled_up, product},
 };
 
 /// Inputs of a block: a panel of that many steps stays in the first cache (256 · 32 · 4 bytes).
 const BLOCK: usize = 512;
-
-/// Rows of a task: its block of inputs stays in the second cache (168 · 256 · 4 bytes). A multiple of every tile's rows.
-const TASK_ROWS: usize = 168;
-
-/// Panels of a task; more would leave threads without work at the end, fewer would rearrange the inputs too often.
-const TASK_PANELS: usize = 24;
-
-/// Panels that are made at a time of a matrix that stays as it is stored.
-const KEPT_PANELS: usize = 24;
 
 /// Panels of weights, and how a step over them is taken.
 pub(crate) trait Weights: Copy + Send + Sync {
@@ -198,93 +190,6 @@ impl Weights for Pairs<'_> {
         let Up::Pairs(words) = pair.up() else { unreachable!("a pair is computed as its matrix") };
         &words[panel * room.len()..][..room.len()]
     }
-}
-
-/// `input · weightᵀ`, finished and written. In the last panel `tail` outputs stand side by side.
-pub(crate) fn linear<'o, W: Weights>(
-    isa: Isa,
-    weights: W,
-    tail: usize,
-    input: Rows,
-    also: Option<Also>,
-    finish: Finish,
-    mut out: Output<'o>,
-) -> &'o mut [f32] {
-    let all = 0..out.width();
-    columns(isa, weights, tail, input, also, finish, &mut out, all);
-    // SAFETY: all columns are written.
-    unsafe { out.filled() }
-}
-
-/// The same with panels that are made a few at a time.
-pub(crate) fn linear_kept<'o, P: Made>(
-    isa: Isa,
-    panels: impl Fn(Range<usize>) -> P,
-    input: Rows,
-    also: Option<Also>,
-    finish: Finish,
-    mut out: Output<'o>,
-) -> &'o mut [f32] {
-    let (width, all) = (width(isa), out.width().div_ceil(width(isa)));
-    for first in (0..all).step_by(KEPT_PANELS) {
-        let last = all.min(first + KEPT_PANELS);
-        let made = panels(first..last);
-        let of = first * width..out.width().min(last * width);
-        columns(isa, made.weights(), width, input, also, finish, &mut out, of);
-    }
-    // SAFETY: all columns are written, group by group.
-    unsafe { out.filled() }
-}
-
-/// Panels that were made.
-pub(crate) trait Made {
-    /// How they are multiplied with.
-    type Weights<'a>: Weights
-    where
-        Self: 'a;
-
-    fn weights(&self) -> Self::Weights<'_>;
-}
-
-impl Made for Aligned<u32> {
-    type Weights<'a> = Pairs<'a>;
-
-    fn weights(&self) -> Pairs<'_> {
-        Pairs(self)
-    }
-}
-
-impl Made for Aligned<f32> {
-    type Weights<'a> = Singles<'a, f32>;
-
-    fn weights(&self) -> Singles<'_, f32> {
-        Singles(self)
-    }
-}
-
-/// Writes all places of some columns of the result, the panels of which are all of `weights`.
-#[expect(clippy::too_many_arguments, reason = "a product's sides, each used once")]
-fn columns<W: Weights>(
-    isa: Isa,
-    weights: W,
-    tail: usize,
-    input: Rows,
-    also: Option<Also>,
-    finish: Finish,
-    out: &mut Output,
-    of: Range<usize>,
-) {
-    let panels = of.len().div_ceil(width(isa));
-    let row_tasks = input.rows.div_ceil(TASK_ROWS);
-    // Where few blocks of rows are all there is, their panels are the work to share: in few tasks, as each rearranges its rows.
-    let tasks = 2 * rayon::current_num_threads();
-    let panels_per_task = product("tasks", [panels, row_tasks]).div_ceil(tasks).clamp(1, TASK_PANELS);
-    let rows = cuts(input.rows, TASK_ROWS);
-    let columns: Vec<usize> =
-        cuts(of.len(), panels_per_task * width(isa)).into_iter().map(|column| of.start + column).collect();
-    out.each_part_of(&rows, &columns, Order::ByRows, |out| {
-        vectorize(isa, Task { weights, first: of.start, last: (panels - 1, tail), input, also, finish, out })
-    });
 }
 
 struct Task<'a, W> {

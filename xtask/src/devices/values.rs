@@ -19,7 +19,7 @@ const CARDS: [&str; 2] = ["80", "90"];
 const LATENT: f64 = 1e-4;
 
 /// A number format, and the least peak signal-to-noise ratio of its pictures to the CPU's in f32, in decibels.
-const FORMATS: [(&str, f64); 2] = [("f32", 60.0), ("bf16", 30.0)];
+const FORMATS: [(&str, f64); 4] = [("f32", 60.0), ("tf32", 40.0), ("f16", 40.0), ("bf16", 30.0)];
 
 /// A config, and what a run of it is told besides.
 type Case = (&'static str, &'static [&'static str]);
@@ -69,9 +69,11 @@ pub(super) fn run(machine: &Machine) -> Done {
         // The CPU and software Vulkan are checked too, where there is one.
         let check = played.run(&["devices", "--check"])?;
         let computed = |line: &&str| line.contains(" operations in ") || line.contains(" off");
-        check.lines().skip_while(|line| !line.starts_with("cuda:0")).take(3).filter(computed).for_each(|line| {
-            println!("compute capability {capability}: {}", line.trim());
-        });
+        check.lines().skip_while(|line| !line.starts_with("cuda:0")).take(1 + FORMATS.len()).filter(computed).for_each(
+            |line| {
+                println!("compute capability {capability}: {}", line.trim());
+            },
+        );
         for (compute, least) in FORMATS {
             for (config, more) in CASES {
                 let told = [&[config], more].concat().join(" ");

@@ -10,9 +10,14 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// How far an operation may be from the same in f64, as a share of it: one rounding of every value makes 3e-8 in f32 and 2e-3 in bf16,
-/// and an operation has several.
-const ALLOWED: [(Compute, &str, f64); 2] = [(Compute::F32, "f32", 1e-6), (Compute::Bf16, "bf16", 2e-2)];
+/// How far an operation may be from the same in f64, as a share of it: one rounding of every value makes 3e-8 in f32, 2e-3 in bf16 and
+/// 2e-4 in f16, cutting it off 5e-4 in TF32, and an operation has several.
+const ALLOWED: [(Compute, &str, f64); 4] = [
+    (Compute::F32, "f32", 1e-6),
+    (Compute::Bf16, "bf16", 2e-2),
+    (Compute::F16, "f16", 2e-3),
+    (Compute::Tf32, "tf32", 2e-3),
+];
 
 /// Prints a line for each device, or a JSON object.
 pub(super) fn run(args: &DevicesArgs) -> Result<()> {
@@ -51,7 +56,7 @@ fn checks(listed: &Listed) -> Result<Vec<Check>> {
     let is_here = |compute| match (compute, listed.name.split(':').next()) {
         (Compute::F32 | Compute::Integers, _) => true,
         (Compute::Bf16, Some("cpu")) => kernels::Isa::best().has_bf16(),
-        (Compute::Bf16, backend) => backend == Some("cuda"),
+        (Compute::Bf16 | Compute::F16 | Compute::Tf32, backend) => backend == Some("cuda"),
     };
     let of = |(compute, format, allowed)| {
         let differences = check::differences(&device, compute).map_err(forge::Error::from)?;

@@ -64,7 +64,12 @@ fn a_value_out_of_range_is_refused_with_what_is_possible() {
             &["`device.backend` is `cpu:1`, expected `cpu`, `cuda:N`, `vulkan:N` or `vulkan:software`"],
         ),
         ("backend", "cuda:99999999999999999999", &["`device.backend` is `cuda:9"]),
-        ("compute", "f16", &["`device.compute` is `f16`, expected `auto`, `f32`, `bf16` or `integers`"]),
+        ("compute", "f64", &["`device.compute` is `f64`, expected `auto`, `f32`, `tf32`, `bf16`, `f16` or `integers`"]),
+        (
+            "compute",
+            "f16",
+            &["`device.compute` is `f16`, expected `auto` or `f32`, without products of f16 in this device"],
+        ),
         ("output", "a.jxr", &["expected a name that ends in `.png`, `.jpg`, `.jpeg` or `.webp`"]),
         ("output", "", &["error: "]),
         ("output", "a/", &["expected a name that ends in `.png`, `.jpg`, `.jpeg` or `.webp`"]),

@@ -73,10 +73,10 @@ impl Thread {
     }
 }
 
-/// A matrix, and the number format that is computed in.
+/// A matrix, and what is computed in.
 struct Item {
     content: Content,
-    dtype: DType,
+    compute: Compute,
     fill: Fill,
 }
 
@@ -84,7 +84,7 @@ impl Item {
     /// How it lies on the card.
     fn laid(&self) -> (Shape, DType) {
         match self.content {
-            Content::Dense(shape) => (shape.into(), self.dtype),
+            Content::Dense(shape) => (shape.into(), dtype_of(self.compute)),
             Content::Packed(packing) => ([packing.bytes() / DType::U32.size()].into(), DType::U32),
         }
     }
@@ -145,7 +145,7 @@ impl Ahead {
             foresee(&self.like.0.device, packing, dtype_of(compute));
         }
         let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-        items.push(Arc::new(Item { content, dtype: dtype_of(compute), fill }));
+        items.push(Arc::new(Item { content, compute, fill }));
         items.len() - 1
     }
 
@@ -159,8 +159,10 @@ impl Ahead {
         let _ = block_on(there);
         let client = self.like.client().clone();
         let matrix = match item.content {
-            Content::Dense(_) => DeviceMatrix::Dense(tensor.into_tensor()),
-            Content::Packed(packing) => DeviceMatrix::Packed(Packed::of(tensor.0, packing, item.dtype)),
+            Content::Dense(_) => DeviceMatrix::dense(tensor.into_tensor(), item.compute),
+            Content::Packed(packing) => {
+                DeviceMatrix::packed(Packed::of(tensor.0, packing, dtype_of(item.compute)), item.compute)
+            }
         };
         Some(Brought { matrix, slot, client, messages })
     }

@@ -23,6 +23,7 @@ const UNIT: usize = 8;
 #[derive(Clone, Debug)]
 pub(crate) struct Conv {
     weight: Tensor<2>,
+    compute: Compute,
     c_out: usize,
     c_in: usize,
     kernel: usize,
@@ -59,12 +60,12 @@ impl Conv {
         let (like, dtype) = (View::on(device)?, dtype_of(compute));
         let laid = laid(values, shape);
         let weight = like.upload(bytes_of(Values::F32(&laid), dtype), dtype, Self::rows_of(shape)).into_tensor();
-        Self::of(weight, shape)
+        Self::of(weight, shape, compute)
     }
 
     /// Parameters `[c_out, c_in, kernel, kernel]` that are on a device, as [`laid`] lays them; `None` without kernels of ours.
-    pub(crate) fn of(weight: Tensor<2>, [c_out, c_in, kernel]: [usize; 3]) -> Option<Self> {
-        takes(&weight).then_some(Self { weight, c_out, c_in, kernel })
+    pub(crate) fn of(weight: Tensor<2>, [c_out, c_in, kernel]: [usize; 3], compute: Compute) -> Option<Self> {
+        takes(&weight).then_some(Self { weight, compute, c_out, c_in, kernel })
     }
 
     /// The matrix that parameters are held as.
@@ -111,7 +112,7 @@ impl Conv {
         };
         let part = |x: &Option<View>| x.as_ref().unwrap_or(&out).clone();
         let buffers = [&x, &w, &part(&bias), &out.clone(), &part(&residual), &out];
-        product::launch(&w, &out, [m, self.c_out], !is_plain, buffers, args);
+        product::launch((&w, self.compute), &out, [m, self.c_out], !is_plain, buffers, args);
         let map = as_map(out, [b, oh, ow, self.c_out]);
         if is_picture { row_major(map) } else { map }
     }

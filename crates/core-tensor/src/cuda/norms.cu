@@ -27,11 +27,13 @@ __device__ __forceinline__ unsigned narrow_pair(float a, float b) {
 }
 #elif defined(T_F16)
 typedef __half T;
+// The largest number of the format in place of what is larger; no number stays none.
+__device__ __forceinline__ float within(float v) { return v > 65504.0f ? 65504.0f : v < -65504.0f ? -65504.0f : v; }
 __device__ __forceinline__ float widen(T v) { return __half2float(v); }
-__device__ __forceinline__ T narrow(float v) { return __float2half_rn(v); }
+__device__ __forceinline__ T narrow(float v) { return __float2half_rn(within(v)); }
 __device__ __forceinline__ float2 widen_pair(unsigned w) { return __half22float2(*reinterpret_cast<const __half2*>(&w)); }
 __device__ __forceinline__ unsigned narrow_pair(float a, float b) {
-    const __half2 p = __floats2half2_rn(a, b);
+    const __half2 p = __floats2half2_rn(within(a), within(b));
     return *reinterpret_cast<const unsigned*>(&p);
 }
 #else

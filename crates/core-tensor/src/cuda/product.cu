@@ -12,18 +12,21 @@
 // at index (ky, kx, c) of k, the pixel (oy * stride - pad + ky, ox * stride - pad + kx); pixels outside the map are zero, so
 // `pad` stands for the top and the left, and out_h, out_w decide what is read beyond the bottom and the right.
 //
-// Defines: T_BF16 | T_F16 | T_F32; OUT_F32 (out and residual are float); CONV; TILE_M, TILE_N (64 or 128, 128 where not given);
+// Defines: T_BF16 | T_F16 | T_TF32 (floats of which tensor cores see the upper 19 bits) | T_F32; OUT_F32 (out and residual are float);
+// CONV; TILE_M, TILE_N (64 or 128, 128 where not given);
 // WGMMA (take Hopper's warpgroup instructions where the target has them); LOAD_CA (copies pass through the first-level cache);
 // GROUP (row tiles that share a stretch of column tiles).
-// Grid: ceil(m / TILE_M) * ceil(n / TILE_N) blocks in one dimension. Block: 128 threads for 2-byte types, 256 for T_F32.
-// Rows of a and w start at multiples of 16 bytes; k and in_c are multiples of 8 (of 4 for T_F32); m, n, ldr, ldo are free.
+// Grid: ceil(m / TILE_M) * ceil(n / TILE_N) blocks in one dimension. Block: 256 threads for T_F32, 128 for the others.
+// Rows of a and w start at multiples of 16 bytes; k and in_c are multiples of 8 (of 4 for floats); m, n, ldr, ldo are free.
+// What is too large for T_F16 becomes its largest number.
 
-#if defined(T_F32)
+#if defined(T_F32) || defined(T_TF32)
+#define T_WIDE 1
 typedef float T;
 #else
 typedef unsigned short T;  // only its bits are moved here
 #endif
-#if defined(OUT_F32) || defined(T_F32)
+#if defined(OUT_F32) || defined(T_WIDE)
 typedef float OUT;
 #define OUT_WIDE 1
 #else
@@ -55,7 +58,7 @@ typedef long long i64;
 
 // ---------------------------------------------------------------- epilogue
 
-#ifdef T_F32
+#ifdef T_WIDE
 __device__ __forceinline__ float exp_of(float x) { return expf(x); }
 __device__ __forceinline__ float over(float x, float y) { return x / y; }
 #else
@@ -97,9 +100,11 @@ __device__ __forceinline__ float low(unsigned p) {
     return f;
 }
 __device__ __forceinline__ float high(unsigned p) { return low(p >> 16); }
+// no number stays none
+__device__ __forceinline__ float within(float v) { return v > 65504.0f ? 65504.0f : v < -65504.0f ? -65504.0f : v; }
 __device__ __forceinline__ unsigned pair(float lo, float hi) {
     unsigned p;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(p) : "f"(hi), "f"(lo));
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(p) : "f"(within(hi)), "f"(within(lo)));
     return p;
 }
 #endif
@@ -375,16 +380,17 @@ product(const T* a, const T* w, const float* bias, const float* gate, const OUT*
 }
 
 #else
-// ---------------------------------------------------------------- 2-byte types: tensor cores fed by asynchronous copies
+// ---------------------------------------------------------------- the others: tensor cores fed by asynchronous copies
 
-// A step's stretch of k. 48 KB hold three steps of either kind (four of the mixed tiles).
+// Bytes of a row in shared memory, a step's stretch of k. 48 KB hold three steps of either kind (four of the mixed tiles).
 #if TILE_M + TILE_N <= 128
-#define STEP_K 64
+enum { ROW = 128 };
 #else
-#define STEP_K 32
+enum { ROW = 64 };
 #endif
-enum { ROW = STEP_K * 2 };                   // bytes of a row in shared memory
-enum { PIECES = STEP_K / 8 };                // pieces of 16 bytes in it
+enum { STEP_K = ROW / (int)sizeof(T) };
+enum { PIECES = ROW / 16 };                  // pieces of 16 bytes in it
+enum { PRODUCT = 32 };                       // bytes of a row that one instruction takes
 enum { STAGE = (TILE_M + TILE_N) * ROW };
 enum { STAGES = 49152 / STAGE < 4 ? 49152 / STAGE : 4 };
 enum { APART = 128 / PIECES };               // rows between two pieces of one thread
@@ -408,30 +414,36 @@ __device__ __forceinline__ void copies_end() { asm volatile("cp.async.commit_gro
 template <int N> __device__ __forceinline__ void copies_wait() { asm volatile("cp.async.wait_group %0;" :: "n"(N) : "memory"); }
 
 #if BODY_WGMMA
-// d += a[64, 16] . w[N, 16]^T, operands described by d_a and d_w; element (i, j) of the sums: see the store below
-#ifdef T_BF16
-#define KIND "f32.bf16.bf16"
+// d += a[64, 32 bytes] . w[N, 32 bytes]^T, operands described by d_a and d_w; element (i, j) of the sums: see the store below
+// Rows are contiguous along k for all types; only those of 2 bytes might be turned, and say that they are not.
+#if defined(T_BF16)
+#define KIND "k16.f32.bf16.bf16"
+#define TURNED ", 0, 0"
+#elif defined(T_F16)
+#define KIND "k16.f32.f16.f16"
+#define TURNED ", 0, 0"
 #else
-#define KIND "f32.f16.f16"
+#define KIND "k8.f32.tf32.tf32"
+#define TURNED ""
 #endif
 #define S4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define S16(i) S4(i), S4(i + 4), S4(i + 8), S4(i + 12)
 __device__ __forceinline__ void multiply(float (&d)[TILE_N / 2], unsigned long long d_a, unsigned long long d_w) {
 #if TILE_N == 128
     asm volatile("{ .reg .pred p; setp.ne.b32 p, %66, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n128k16." KIND " {"
+        "wgmma.mma_async.sync.aligned.m64n128" KIND " {"
         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
         "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
         "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-        "%64, %65, p, 1, 1, 0, 0; }"
+        "%64, %65, p, 1, 1" TURNED "; }"
         : S16(0), S16(16), S16(32), S16(48) : "l"(d_a), "l"(d_w), "r"(1));
 #else
     asm volatile("{ .reg .pred p; setp.ne.b32 p, %34, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16." KIND " {"
+        "wgmma.mma_async.sync.aligned.m64n64" KIND " {"
         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-        "%32, %33, p, 1, 1, 0, 0; }"
+        "%32, %33, p, 1, 1" TURNED "; }"
         : S16(0), S16(16) : "l"(d_a), "l"(d_w), "r"(1));
 #endif
 }
@@ -441,17 +453,24 @@ __device__ __forceinline__ unsigned long long described(unsigned at) {
     return (mode << 62) | ((unsigned long long)(8 * ROW >> 4) << 32) | (1ull << 16) | ((at & 0x3ffffu) >> 4);
 }
 #else
+// Four of 8 rows by 16 bytes: a lane gets 4 bytes of each, which are one number of T_TF32, rounded to what the tensor cores see.
 __device__ __forceinline__ void matrices(unsigned (&r)[4], unsigned at) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at) : "memory");
+#ifdef T_TF32
+    #pragma unroll
+    for (int i = 0; i < 4; ++i) asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r[i]) : "f"(__uint_as_float(r[i])));
+#endif
 }
-#ifdef T_BF16
-#define KIND "f32.bf16.bf16.f32"
+#if defined(T_BF16)
+#define KIND "m16n8k16.row.col.f32.bf16.bf16.f32"
+#elif defined(T_F16)
+#define KIND "m16n8k16.row.col.f32.f16.f16.f32"
 #else
-#define KIND "f32.f16.f16.f32"
+#define KIND "m16n8k8.row.col.f32.tf32.tf32.f32"
 #endif
 __device__ __forceinline__ void multiply(float (&d)[4], const unsigned (&x)[4], unsigned y0, unsigned y1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col." KIND " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm volatile("mma.sync.aligned." KIND " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(y0), "r"(y1));
 }
@@ -508,12 +527,12 @@ product(const T* a, const T* w, const float* bias, const float* gate, const OUT*
     from_w.start(w, n0, mine, args.n, args.k);
 #ifdef CONV
     Pixels<TILE_M / APART, APART> from_a;
-    from_a.start(a, m0, mine, piece * 8, args);
+    from_a.start(a, m0, mine, piece * PIECE, args);
 #else
     Rows<TILE_M / APART, APART> from_a;
     from_a.start(a, m0, mine, args.m, args.lda);
 #endif
-    int kk = piece * 8;
+    int kk = piece * PIECE;
     auto load = [&](unsigned stage) {
         const bool in = kk < args.k;
         const int at = in ? kk : 0;
@@ -560,7 +579,7 @@ product(const T* a, const T* w, const float* bias, const float* gate, const OUT*
         asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
         const unsigned long long d_a = described(now), d_w = described(now + TILE_M * ROW);
         #pragma unroll
-        for (int q = 0; q < STEP_K / 16; ++q)
+        for (int q = 0; q < ROW / PRODUCT; ++q)
             #pragma unroll
             for (int h = 0; h < HALVES; ++h) multiply(d[h], d_a + h * (64 * ROW >> 4) + q * 2, d_w + q * 2);
         asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
@@ -605,7 +624,7 @@ product(const T* a, const T* w, const float* bias, const float* gate, const OUT*
         if (s + STAGES - 1 < steps) load(later);
         copies_end();
         #pragma unroll
-        for (int q = 0; q < STEP_K / 16; ++q) {
+        for (int q = 0; q < ROW / PRODUCT; ++q) {
             unsigned x[WM / 16][4], y[WN / 16][4];
             #pragma unroll
             for (int i = 0; i < WM / 16; ++i) matrices(x[i], now + (of_a ^ (q * 32)) + i * 16 * ROW);

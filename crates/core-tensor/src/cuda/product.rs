@@ -1,7 +1,7 @@
 //! Matrix products and what follows them.
 
 use burn::tensor::DType;
-use kernels::Activation;
+use kernels::{Activation, Compute};
 
 use super::{
     View,
@@ -34,8 +34,13 @@ pub(crate) fn multiplies<const D: usize>(x: &Tensor<D>) -> bool {
     x.dims()[D - 1].is_multiple_of(UNIT) && takes(x)
 }
 
-/// `[…, d_in]` times a matrix `[d_out, d_in]`; `None` where there is no kernel for it.
-pub(crate) fn linear<const D: usize>(x: &Tensor<D>, w: &Tensor<2>, after: After<D>) -> Option<Tensor<D>> {
+/// `[…, d_in]` times a matrix `[d_out, d_in]`, in TF32 where f32 is computed so; `None` where there is no kernel for it.
+pub(crate) fn linear<const D: usize>(
+    x: &Tensor<D>,
+    w: &Tensor<2>,
+    compute: Compute,
+    after: After<D>,
+) -> Option<Tensor<D>> {
     let (x, w) = (View::of(x)?, View::of(w)?);
     let [n, k] = w.dims();
     if !k.is_multiple_of(UNIT) {
@@ -74,7 +79,7 @@ pub(crate) fn linear<const D: usize>(x: &Tensor<D>, w: &Tensor<2>, after: After<
                 Kernel { text: &THIN, entry: "thin", defines: vec![element(w.dtype())], threads: THIN_THREADS };
             kernel.launch([n.div_ceil(THIN_OUTPUTS), 1, 1], buffers, args);
         }
-        false => launch(&w, &out, [m, n], false, buffers, args),
+        false => launch((&w, compute), &out, [m, n], false, buffers, args),
     }
     Some(cast(out, dtype).into_tensor())
 }
@@ -84,10 +89,19 @@ const THIN_OUTPUTS: usize = 16;
 const THIN_THREADS: usize = 128;
 
 /// Puts a product of `[m, n]` into the queue, in tiles that give every multiprocessor something to do.
-pub(super) fn launch(w: &View, out: &View, [m, n]: [usize; 2], is_conv: bool, buffers: [&View; 6], args: Args) {
+pub(super) fn launch(
+    (w, compute): (&View, Compute),
+    out: &View,
+    [m, n]: [usize; 2],
+    is_conv: bool,
+    buffers: [&View; 6],
+    args: Args,
+) {
     let blocks = |tile: usize| m.div_ceil(tile) * n.div_ceil(tile);
     let tile = if blocks(128) >= 2 * w.multiprocessors() && n > 64 { 128 } else { 64 };
-    let mut defines = vec![element(w.dtype()), ("TILE_M", tile), ("TILE_N", tile)];
+    let is_tf32 = compute == Compute::Tf32 && w.dtype() == DType::F32;
+    let factors = if is_tf32 { ("T_TF32", 1) } else { element(w.dtype()) };
+    let mut defines = vec![factors, ("TILE_M", tile), ("TILE_N", tile)];
     if w.is_hopper() {
         defines.push(("WGMMA", 1));
     }
@@ -101,7 +115,7 @@ pub(super) fn launch(w: &View, out: &View, [m, n]: [usize; 2], is_conv: bool, bu
     if is_conv {
         defines.push(("CONV", 1));
     }
-    let threads = if w.dtype() == DType::F32 { 256 } else { 128 };
+    let threads = if w.dtype() == DType::F32 && !is_tf32 { 256 } else { 128 };
     let kernel = Kernel { text: &PRODUCT, entry: "product", defines, threads };
     kernel.launch([blocks(tile), 1, 1], buffers, args);
 }

@@ -21,8 +21,10 @@ __device__ __forceinline__ float widen(T v) { return __bfloat162float(v); }
 __device__ __forceinline__ void narrow(float v, T& to) { to = __float2bfloat16_rn(v); }
 #elif defined(T_F16)
 typedef __half T;
+// The largest number of the format in place of what is larger; no number stays none.
+__device__ __forceinline__ float within(float v) { return v > 65504.0f ? 65504.0f : v < -65504.0f ? -65504.0f : v; }
 __device__ __forceinline__ float widen(T v) { return __half2float(v); }
-__device__ __forceinline__ void narrow(float v, T& to) { to = __float2half_rn(v); }
+__device__ __forceinline__ void narrow(float v, T& to) { to = __float2half_rn(within(v)); }
 #else
 typedef float T;
 #endif

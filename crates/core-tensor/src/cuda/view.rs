@@ -3,7 +3,7 @@
 use burn::tensor::{Bytes, DType, Shape};
 use burn_cubecl::{CubeBackend, CubeDevice, tensor::CubeTensor};
 use cubecl::{client::Client, server::MemoryLayoutDescriptor, zspace::metadata::Metadata};
-use half::{bf16, slice::HalfFloatSliceExt};
+use half::{bf16, f16, slice::HalfFloatSliceExt};
 use kernels::Values;
 use rayon::prelude::*;
 
@@ -36,11 +36,15 @@ pub(super) fn bytes_of(values: Values, dtype: DType) -> Vec<u8> {
 
 /// The same into bytes that are there.
 pub(super) fn write(values: Values, dtype: DType, to: &mut [u8]) {
-    let half = |v: f32| bf16::from_f32(v).to_bits().to_ne_bytes();
+    let brain = |v: f32| bf16::from_f32(v).to_bits().to_ne_bytes();
+    let half = |v: f32| f16::from_f32(v).to_bits().to_ne_bytes();
     match (values, dtype) {
         (Values::Bf16(v), DType::BF16) => copy(bytemuck::cast_slice(v.reinterpret_cast()), to),
-        (Values::F32(v), DType::BF16) => each(v, to, |&v| half(v)),
-        (Values::F16(v), DType::BF16) => each(v, to, |v| half(v.to_f32())),
+        (Values::F32(v), DType::BF16) => each(v, to, |&v| brain(v)),
+        (Values::F16(v), DType::BF16) => each(v, to, |v| brain(v.to_f32())),
+        (Values::F16(v), DType::F16) => copy(bytemuck::cast_slice(v.reinterpret_cast()), to),
+        (Values::F32(v), DType::F16) => each(v, to, |&v| half(v)),
+        (Values::Bf16(v), DType::F16) => each(v, to, |v| half(v.to_f32())),
         (Values::F32(v), _) => copy(bytemuck::cast_slice(v), to),
         (Values::F16(v), _) => each(v, to, |v| v.to_f32().to_ne_bytes()),
         (Values::Bf16(v), _) => each(v, to, |v| v.to_f32().to_ne_bytes()),

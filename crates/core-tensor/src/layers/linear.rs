@@ -120,6 +120,7 @@ impl Linear {
         cuda::linear(
             x,
             &w.unpacked(),
+            w.compute(),
             match then {
                 Then::Nothing => after,
                 Then::Activated(f) => After { activation: Some(f), ..after },

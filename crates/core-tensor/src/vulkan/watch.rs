@@ -169,7 +169,8 @@ mod tests {
         let scope = other.push_error_scope(wgpu::ErrorFilter::Validation);
         let size = other.limits().max_buffer_size + 4;
         let usage = wgpu::BufferUsages::STORAGE;
-        other.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
+        let _refused =
+            other.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
         let told = reason(&block_on(scope.pop()).expect("a buffer beyond the limit"));
         assert!(told.contains(&size.to_string()) && !told.contains('\n'), "{told}");
     }

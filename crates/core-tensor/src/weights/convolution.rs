@@ -279,7 +279,8 @@ impl MappedConv {
     fn brought(&self) -> Option<ForDevice<'_>> {
         let Origin::Stored(stored) = &self.origin else { return None };
         let brought = self.seat.as_ref()?.bring()?;
-        Some(ForDevice::Passing(cuda::Conv::of(brought.unpacked(), shape_of(stored))?, brought))
+        let conv = cuda::Conv::of(brought.unpacked(), shape_of(stored), self.compute)?;
+        Some(ForDevice::Passing(conv, brought))
     }
 
     fn product(&self, of: &Convolution, x: &Tensor<4>) -> Tensor<4> {

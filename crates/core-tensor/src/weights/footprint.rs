@@ -92,8 +92,8 @@ impl Footprint {
 /// Bytes of a number where it is unpacked on a device.
 fn width(at: Place) -> u64 {
     match at {
-        Place::Device(Compute::Bf16) => 2,
-        Place::Cpu(_) | Place::Device(Compute::F32 | Compute::Integers) | Place::Other => 4,
+        Place::Device(Compute::Bf16 | Compute::F16) => 2,
+        Place::Cpu(_) | Place::Device(Compute::F32 | Compute::Tf32 | Compute::Integers) | Place::Other => 4,
     }
 }
 
@@ -105,7 +105,7 @@ pub(super) fn floats(shape: &[usize]) -> u64 {
 /// Bytes of a matrix that is held as it is stored; `None` where it is unpacked.
 fn bytes_as_stored(format: Format, at: Place, shape: [usize; 2], stored: Option<&Stored>) -> Option<u64> {
     match at {
-        Place::Cpu(Compute::F32 | Compute::Bf16) => None,
+        Place::Cpu(Compute::F32 | Compute::Tf32 | Compute::Bf16 | Compute::F16) => None,
         Place::Cpu(Compute::Integers) => {
             let form = stored.map_or_else(|| format.integers_in_rows_of(shape[1]), Stored::integers);
             form.map(|_| format.size_of(&shape).unwrap_or(u64::MAX))

@@ -25,14 +25,17 @@ impl DeviceMatrix {
     pub(super) fn brought(stored: &Stored, device: &Device, compute: Compute) -> Self {
         let packing = stored.packing(Place::of(device, compute));
         let packed = packing.and_then(|packing| stored.brought(packing, device, compute));
-        packed.map_or_else(|| Self::Dense(dense(stored, device, compute)), Self::Packed)
+        match packed {
+            Some(packed) => Self::packed(packed, compute),
+            None => Self::dense(dense(stored, device, compute), compute),
+        }
     }
 
     /// `x · selfᵀ`, in the number format that is computed in, or of few rows in f32; by Burn's kernels where there are none of ours.
     pub(super) fn product(&self, x: &Tensor<2>) -> Tensor<2> {
         self.thin(x, None).unwrap_or_else(|| {
             let w = self.unpacked();
-            let product = cuda::linear(x, &w, After::default());
+            let product = cuda::linear(x, &w, self.compute(), After::default());
             product.unwrap_or_else(|| matmul(x.clone().cast(w.dtype()), w.transpose()))
         })
     }

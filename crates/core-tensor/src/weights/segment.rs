@@ -125,8 +125,7 @@ impl Segment {
         let Integers { codes, scales, shifts } = to;
         let to = Integers { codes, scales: &mut *scales, shifts };
         let (read, next) = self.bytes()[blocks.start * size..].split_at(blocks.len() * size);
-        // What is read next of this row comes after as much of other rows.
-        kernels::read_ahead(Isa::best(), &next[..next.len().min(read.len())]);
+        ahead(read, next);
         (form.read)(read, to);
         if let Some(scaled) = &self.scaling {
             scaled.by.scale_groups(scaled.first + first, scales);
@@ -154,7 +153,9 @@ impl Segment {
             if !head.is_empty() {
                 beside(whole.start - 1, head);
             }
-            unpack(bytes(whole.clone()), middle);
+            let (read, next) = self.bytes()[whole.start * size..].split_at(whole.len() * size);
+            ahead(read, next);
+            unpack(read, middle);
             if !tail.is_empty() {
                 beside(whole.end, tail);
             }
@@ -163,6 +164,11 @@ impl Segment {
             scaled.by.scale(scaled.first + first, to);
         }
     }
+}
+
+/// Hints that as much will be read of what is next of a row, after as much of other rows.
+fn ahead(read: &[u8], next: &[u8]) {
+    kernels::read_ahead(Isa::best(), &next[..next.len().min(read.len())]);
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub struct Part {
     prefix: String,
     settings: Settings,
     bytes: Footprint,
+    leaves_f16: bool,
 }
 
 impl Part {
@@ -36,6 +37,7 @@ impl Part {
             prefix,
             settings: Settings::default(),
             bytes: Footprint::default(),
+            leaves_f16: false,
         }
     }
 
@@ -74,6 +76,12 @@ impl Part {
     /// The same with the bytes that it takes of memory.
     pub fn takes(self, bytes: Footprint) -> Self {
         Self { bytes, ..self }
+    }
+
+    /// The same, whose values go beyond those of f16: where products are computed in that, its own are in bf16.
+    #[must_use]
+    pub fn leaving_f16(self) -> Self {
+        Self { leaves_f16: true, ..self }
     }
 
     /// The role that it has, by its key.
@@ -128,7 +136,11 @@ impl Part {
         load: impl FnOnce(&Weights) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let Placement { device, compute, .. } = placement;
-        self.with(Weights::of(&*self.source, device, residency).computed_in(*compute), load)
+        let compute = match *compute {
+            Compute::F16 if self.leaves_f16 => Compute::Bf16,
+            compute => compute,
+        };
+        self.with(Weights::of(&*self.source, device, residency).computed_in(compute), load)
     }
 
     fn with<T>(&self, w: Weights, work: impl FnOnce(&Weights) -> Result<T, Error>) -> Result<T, Error> {
@@ -257,7 +269,7 @@ impl Parts {
 pub struct Placement {
     /// The device.
     pub device: Device,
-    /// The number format that the CPU computes products in.
+    /// The number format that products are computed in.
     pub compute: Compute,
     /// What becomes of the parts that may be loaded either way, by their keys; those that are not here stay in their files.
     pub unpacked: BTreeMap<String, Residency>,
@@ -283,7 +295,21 @@ impl Placement {
 
 #[cfg(test)]
 mod tests {
+    use core_tensor::Memory;
+
     use super::*;
+
+    #[test]
+    fn parts_that_leave_f16_are_computed_in_bf16_instead_and_in_what_else_is_asked_for() {
+        let part = Part::of("t5", "t5", Arc::new(Memory::of::<&str>([])), "");
+        for compute in [Compute::F32, Compute::Tf32, Compute::Bf16, Compute::F16] {
+            let placement = Placement { device: Device::flex(), compute, unpacked: BTreeMap::new() };
+            let of = |part: &Part| part.load(&placement, Residency::Mapped, |w| Ok(w.compute())).unwrap();
+            assert_eq!(of(&part), compute);
+            let instead = if compute == Compute::F16 { Compute::Bf16 } else { compute };
+            assert_eq!(of(&part.clone().leaving_f16()), instead);
+        }
+    }
 
     #[test]
     fn what_is_loaded_serves_where_it_is_there_as_wanted_and_takes_no_more_than_there_is_room() {

@@ -194,9 +194,9 @@ tables! {
         backend: Backend = Key::of(Kind::Backend, Fallback::Text("cpu"))
             .docs("what computes; `cuda` and `vulkan` need a build with the feature of that name, and `vulkan` alone is the best card")
             .flag("backend");
-        /// auto, f32, bf16 or integers
-        compute: ComputeChoice = Key::of(Kind::Choice(&["auto", "f32", "bf16", "integers"]), Fallback::Text("auto"))
-            .docs("the number format of products on the CPU; `auto` is `integers` with AVX2 and AVX-512, and `bf16` with AMX")
+        /// auto, f32, tf32, bf16, f16 or integers
+        compute: ComputeChoice = Key::of(Kind::Choice(&["auto", "f32", "tf32", "bf16", "f16", "integers"]), Fallback::Text("auto"))
+            .docs("the number format of products; `auto` is `integers` with AVX2 and AVX-512, `bf16` with AMX and on CUDA, and `f32` elsewhere; `tf32` and `f16` are CUDA's")
             .flag("compute");
         /// Ceiling for the run, such as `16 GiB`
         memory: Option<Bytes> = Key::of(Kind::Size, open("what Linux has free; elsewhere no limit", "\"16 GiB\""))

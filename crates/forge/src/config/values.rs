@@ -71,6 +71,10 @@ pub enum ComputeChoice {
     F32,
     /// bf16, with sums in f32.
     Bf16,
+    /// f16, with sums in f32, on CUDA; the parts whose values leave its range in bf16.
+    F16,
+    /// f32 whose products see 11 bits of each mantissa, on CUDA.
+    Tf32,
     /// Weights that are integers in their file as such, everything else in bf16 on AVX-512 with instructions for it, and in f32 elsewhere.
     Integers,
 }
@@ -81,6 +85,8 @@ impl fmt::Display for ComputeChoice {
             Self::Auto => "auto",
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::Tf32 => "tf32",
             Self::Integers => "integers",
         })
     }
@@ -94,8 +100,10 @@ impl FromStr for ComputeChoice {
             "auto" => Ok(Self::Auto),
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
+            "f16" => Ok(Self::F16),
+            "tf32" => Ok(Self::Tf32),
             "integers" => Ok(Self::Integers),
-            _ => Err(wrong("device.compute", "`auto`, `f32`, `bf16` or `integers`".into(), text)),
+            _ => Err(wrong("device.compute", "`auto`, `f32`, `tf32`, `bf16`, `f16` or `integers`".into(), text)),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The first half of a gated feed-forward layer on tiles.
 
 use super::{
-    BLOCK_BYTES, Offsets, Rearranged, SIDE, STEP_BYTES, Sums, Tiles, cuts, kept::tasks, offsets, pairs,
-    rearranged::Also, split,
+    BLOCK_BYTES, Offsets, Rearranged, SIDE, STEP_BYTES, Sums, Tiles, kept::tasks, offsets, pairs, rearranged::Also,
+    split,
 };
 use crate::{
     aligned::{Aligned, Scratch, Word},
@@ -12,6 +12,7 @@ use crate::{
     output::{Done, Order, Output, Part},
     packed::DEPTH,
     pair::{ScaledPair, WithPair},
+    shares::even_cuts,
     simd::{Body, Simd, vectorize},
     size::product,
 };
@@ -63,9 +64,8 @@ pub(crate) fn gated<'p>(
         // Rows that were cut would have the weights made again for each part.
         _ => (1, tasks(panel_count, (KEPT_BYTES / (2 * panel_bytes)).max(1))),
     };
-    let row_cuts: Vec<usize> = cuts(blocks, row_tasks, blocks * SIDE).into_iter().map(|row| row / SIDE).collect();
-    let column_cuts: Vec<usize> =
-        cuts(panel_count, panel_tasks, panel_count * SIDE).into_iter().map(|column| column / SIDE * WORDS).collect();
+    let row_cuts = even_cuts(0..blocks, row_tasks, 1, blocks);
+    let column_cuts = even_cuts(0..panel_count, panel_tasks, WORDS, panel_count * WORDS);
     // SAFETY: `Task` writes all words of each of its blocks and panels.
     let words = unsafe {
         Aligned::<u32>::written(product("words of rearranged inputs", [blocks, width]), |to| {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Offsets, SIDE, STEP_BYTES, Sums, Tiles, cuts, offsets, part, rearranged::Also};
+use super::{Offsets, SIDE, STEP_BYTES, Sums, Tiles, offsets, rearranged::Also};
 use crate::{
     aligned::Scratch,
     epilogue::Finish,
@@ -11,6 +11,7 @@ use crate::{
     kept::{KEPT_COLUMNS, KeptMatrix},
     output::{Done, Order, Output, Part},
     packed::DEPTH,
+    shares::{even_cuts, part},
     simd::{Body, Simd, vectorize},
 };
 
@@ -41,7 +42,7 @@ pub(super) fn multiply<'o>(
     let offsets = Offsets::of(&offsets);
     // Whole blocks of every format.
     let pass = steps.div_ceil(steps.div_ceil(PASS).max(1)).max(1).next_multiple_of(KEPT_COLUMNS / DEPTH);
-    let columns = cuts(panels, tasks(panels, PANELS), out.width());
+    let columns = even_cuts(0..panels, tasks(panels, PANELS), SIDE, out.width());
     // SAFETY: a block's last pass goes through `Finish::write`, which fills every row that it is given.
     unsafe {
         out.each_part(&[0, rows], &columns, Order::ByRows, |out| {

@@ -12,6 +12,7 @@ use crate::{
     isa::Isa,
     output::{Done, Order, Out, Output, Part},
     packed::DEPTH,
+    shares::{even_cuts, part},
     simd::{Body, Simd, vectorize},
     size::{product, sum},
 };
@@ -68,17 +69,17 @@ pub(super) fn convolve<'o>(
     let (blocks, panel_count) = ((oh * pw).div_ceil(SIDE), c_out.div_ceil(SIDE));
     let most = amx::BLOCK_BYTES / product("bytes of a block", [SIDE * DEPTH * 2, channel_blocks.max(1), phases]);
     let (row_tasks, panel_tasks) = amx::split(blocks, panel_count, most);
-    let channels = amx::cuts(panel_count, panel_tasks, c_out);
+    let channels = even_cuts(0..panel_count, panel_tasks, SIDE, c_out);
     // Pixels of the result that come before a pixel of the padded width.
     let before = |pixel: usize| pixel / pw * ow + ow.min(pixel % pw);
-    let pixels: Vec<usize> = amx::cuts(blocks, row_tasks, oh * pw).into_iter().map(before).collect();
+    let pixels: Vec<usize> = even_cuts(0..blocks, row_tasks, SIDE, oh * pw).into_iter().map(before).collect();
     let (picture, offsets) = (&*picture, Offsets::of(&offsets));
     let is_aligned = c_out.is_multiple_of(SIDE) && out.as_ptr().addr().is_multiple_of(64);
     let is_streamed = is_aligned && out.len() >= STREAMED;
     // SAFETY: a block's last pass goes through `TiledTask::write`, which fills all pixels of the result that the block has.
     unsafe {
         Output::of(out, c_out).each_part(&pixels, &channels, Order::ByRows, |out| {
-            let blocks = amx::part(blocks, out.index()[0], row_tasks);
+            let blocks = part(blocks, out.index()[0], row_tasks);
             let task = TiledTask { isa, picture, offsets, panels, pass, pw, size, blocks, epilogue, is_streamed, out };
             vectorize(isa, task)
         })

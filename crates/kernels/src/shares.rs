@@ -1,0 +1,86 @@
+//! How the work of a product is divided among threads.
+
+use std::ops::Range;
+
+/// The `i`-th of `parts` nearly equal parts of `0..n`.
+pub(crate) fn part(n: usize, i: usize, parts: usize) -> Range<usize> {
+    // At most `n`; the product before may need twice the bits.
+    let start = |i: usize| (i as u128 * n as u128 / parts as u128) as usize;
+    start(i)..start(i + 1)
+}
+
+/// Where `parts` nearly equal parts of some tiles begin and the last one ends, among rows or columns that end at `end`: tiles have `side` of
+/// them, the last one what is left.
+pub(crate) fn even_cuts(tiles: Range<usize>, parts: usize, side: usize, end: usize) -> Vec<usize> {
+    let start = |i| (tiles.start + part(tiles.len(), i, parts).start) * side;
+    (0..parts).map(start).chain([tiles.end.saturating_mul(side).min(end)]).collect()
+}
+
+/// Into how many parts tiles of rows and panels are cut, of at most `most` of each, so that `threads` threads are done soonest.
+///
+/// A task of `t` tiles and `p` panels is taken to last as long as `(t + 1) · (p + 1)` products of one with the other: it also rearranges its
+/// rows, which takes about as long as a panel, and brings its panels into its caches.
+pub(crate) fn split([tiles, panels]: [usize; 2], most: [usize; 2], threads: usize) -> [usize; 2] {
+    let [fewest_rows, fewest_columns] =
+        [(tiles, most[0]), (panels, most[1])].map(|(all, most)| all.div_ceil(most).max(1));
+    let time = |&[rows, columns]: &[usize; 2]| {
+        let rounds = (rows * columns).div_ceil(threads) as u128;
+        rounds * (tiles.div_ceil(rows) as u128 + 1) * (panels.div_ceil(columns) as u128 + 1)
+    };
+    let rows = fewest_rows..=(fewest_rows + threads).min(tiles.max(1));
+    rows.flat_map(|rows| {
+        (fewest_columns..=(fewest_columns + 2 * threads).min(panels.max(1))).map(move |columns| [rows, columns])
+    })
+    .min_by_key(time)
+    .unwrap_or([fewest_rows, fewest_columns])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tiles and panels of the busiest thread where each takes the next task when it is done with one.
+    fn busiest([tiles, panels]: [usize; 2], most: [usize; 2], threads: usize) -> usize {
+        let [rows, columns] = split([tiles, panels], most, threads);
+        assert!(tiles.div_ceil(rows) <= most[0] && panels.div_ceil(columns) <= most[1], "{rows} {columns}");
+        let mut work = vec![0; threads];
+        for (i, j) in (0..rows * columns).map(|task| (task / columns, task % columns)) {
+            let least = work.iter_mut().min().unwrap();
+            *least += part(tiles, i, rows).len() * part(panels, j, columns).len();
+        }
+        work.into_iter().max().unwrap()
+    }
+
+    #[test]
+    fn threads_are_done_at_about_the_same_time() {
+        // given 512, 1,024 and 1,536 rows in tiles of 14, and a few panels, as are made at a time, or those of a whole matrix
+        for (tiles, panels) in [37, 74, 110].into_iter().flat_map(|tiles| [24, 48, 96].map(|panels| (tiles, panels))) {
+            for threads in [1, 2, 3, 4, 8, 16] {
+                // then no thread has much more than its share
+                let (found, share) = (busiest([tiles, panels], [12, 24], threads), tiles * panels / threads);
+                assert!(found * 100 <= share * 120, "{tiles} x {panels} on {threads}: {found} of {share}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_is_never_larger_than_it_may_be_nor_are_there_more_than_tiles() {
+        for tiles in [0, 1, 2, 13, 1000] {
+            for panels in [0, 1, 7, 300] {
+                for threads in [1, 2, 64] {
+                    busiest([tiles, panels], [12, 24], threads);
+                    let [rows, columns] = split([tiles, panels], [12, 24], threads);
+                    assert!(rows <= tiles.max(1) && columns <= panels.max(1));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn cuts_are_whole_tiles_but_for_the_last() {
+        assert_eq!(even_cuts(0..5, 2, 10, 47), [0, 20, 47]);
+        assert_eq!(even_cuts(3..5, 2, 10, 47), [30, 40, 47]);
+        assert_eq!(even_cuts(3..4, 1, 10, 47), [30, 40]);
+        assert_eq!(part(usize::MAX, 1, 2), usize::MAX / 2..usize::MAX);
+    }
+}
