@@ -145,7 +145,7 @@ fn the_schema_accepts_what_is_a_config_and_nothing_else() {
         "[sampling.options]\neta = [1]",
         "[image]\nwidth = \"1\"",
         "[prompt]\npositive = 1",
-        "[device]\ncompute = \"f16\"",
+        "[device]\ncompute = \"f64\"",
         "[device]\nmemory = 0.5",
     ] {
         assert!(fault(text).is_some(), "{text}");
