@@ -33,11 +33,11 @@ timed() {
 
 echo "== the demo models, on the card and on the CPU"
 for model in flux sd; do
-  for compute in f32 bf16; do
+  for compute in f32 tf32 f16 bf16; do
     "$forge" txt2img --config $model.toml --seed 7 --backend cuda --compute $compute --output "$work/$model-$compute.png" > /dev/null
   done
   "$forge" txt2img --config $model.toml --seed 7 --backend cpu --compute f32 --output "$work/$model-cpu.png" > /dev/null
-  python3 bench/gpu/alike.py "$work/$model"-{cpu,f32,bf16}.png
+  python3 bench/gpu/alike.py "$work/$model"-{cpu,f32,tf32,f16,bf16}.png
 done
 
 # Where the build has `vulkan` as well, and the loader knows a card.

@@ -31,6 +31,8 @@ const ORDER: [usize; 2 * LAYERS] = [0, 2, 1, 3, 4, 0, 2, 1, 3, 4];
 /// all, and sums short enough to be near to those of f64.
 const MATRIX: [usize; 2] = [256, 34_816];
 const ROWS: usize = 3;
+/// More rows than a device multiplies by a kernel for few.
+const MANY_ROWS: usize = 24;
 
 /// Rows, inputs and outputs of a matrix with branches: more rows than a device takes in f32. And the rank of each branch, and how much it counts.
 const BRANCHED: [usize; 3] = [24, 64, 96];
@@ -83,8 +85,9 @@ fn of_layers(device: &Device, compute: Compute) -> Result<Vec<Difference>, Error
     let branched = branched(&Setting { device, dtype, compute, residency: Residency::Unpacked })?;
     Ok(vec![
         Difference { operation: Cow::Borrowed("linear, two branches"), share: branched },
-        of("linear", Kind::Linear, Residency::Unpacked)?,
-        of("linear, passing", Kind::Linear, Residency::Mapped)?,
+        of("linear", Kind::Linear(MANY_ROWS), Residency::Unpacked)?,
+        of("linear, few rows", Kind::Linear(ROWS), Residency::Unpacked)?,
+        of("linear, passing", Kind::Linear(ROWS), Residency::Mapped)?,
         of("conv2d", Kind::Conv2d, Residency::Unpacked)?,
         of("conv2d, passing", Kind::Conv2d, Residency::Mapped)?,
     ])
@@ -92,7 +95,8 @@ fn of_layers(device: &Device, compute: Compute) -> Result<Vec<Difference>, Error
 
 #[derive(Clone, Copy)]
 enum Kind {
-    Linear,
+    /// Of so many rows.
+    Linear(usize),
     Conv2d,
 }
 
@@ -196,7 +200,7 @@ impl Kind {
     fn shape(self) -> Vec<usize> {
         let ([d_in, d_out], [c_in, c_out, kernel]) = (MATRIX, CONVOLUTION);
         match self {
-            Self::Linear => vec![d_out, d_in],
+            Self::Linear(_) => vec![d_out, d_in],
             Self::Conv2d => vec![c_out, c_in, kernel, kernel],
         }
     }
@@ -204,7 +208,7 @@ impl Kind {
     /// How many values it is given.
     fn inputs(self) -> usize {
         match self {
-            Self::Linear => ROWS * MATRIX[0],
+            Self::Linear(rows) => rows * MATRIX[0],
             Self::Conv2d => CONVOLUTION[0] * MAP[0] * MAP[1],
         }
     }
@@ -212,16 +216,16 @@ impl Kind {
     fn declare(self, l: &mut crate::Declare, name: &str) {
         let ([d_in, d_out], [c_in, c_out, kernel]) = (MATRIX, CONVOLUTION);
         match self {
-            Self::Linear => l.linear(name, d_in, d_out),
+            Self::Linear(_) => l.linear(name, d_in, d_out),
             Self::Conv2d => l.convolution(name, c_in, c_out, kernel),
         }
     }
 
     fn load(self, w: &Weights) -> Result<Layer, Error> {
         Ok(match self {
-            Self::Linear => {
+            Self::Linear(rows) => {
                 let layer = Linear::load(w)?;
-                Box::new(move |x| numbers(layer.forward(x.clone().reshape([ROWS, MATRIX[0]]))))
+                Box::new(move |x| numbers(layer.forward(x.clone().reshape([rows, MATRIX[0]]))))
             }
             Self::Conv2d => {
                 let layer = Conv2d::load(w)?;
@@ -232,7 +236,7 @@ impl Kind {
 
     fn expected(self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f64> {
         match self {
-            Self::Linear => {
+            Self::Linear(_) => {
                 let dot =
                     |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
                 let columns = || weight.chunks_exact(MATRIX[0]).zip(bias);

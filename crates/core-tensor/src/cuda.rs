@@ -30,7 +30,7 @@ pub(crate) use self::{
     matmul::matmul,
     pinned::Fill,
     product::{After, linear, multiplies},
-    rows::{HeadsOfStream, Norm, activate, add, gated, norm, rotate},
+    rows::{HeadsOfStream, Norm, activate, add, converted, gated, norm, rotate},
     view::takes,
     watch::answered,
 };

@@ -1,7 +1,10 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use crate::{Device, Error, cpu, on_host, packed, tensor, vulkan};
@@ -55,6 +58,15 @@ pub fn keep_kernels_in(folder: PathBuf) {
 }
 
 static KERNELS: OnceLock<PathBuf> = OnceLock::new();
+
+/// How many of the kernels that NVIDIA's compiler makes of sources of ours this process had to have compiled, as they were not kept.
+pub fn compiled_kernels() -> usize {
+    COMPILED.load(Ordering::Relaxed)
+}
+
+/// See [`compiled_kernels`].
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "nothing is compiled then"))]
+pub(crate) static COMPILED: AtomicUsize = AtomicUsize::new(0);
 
 /// `[[1, 2], [3, 4]]` squared, by the kernels that layers multiply with.
 fn square(device: &Device) -> Result<Vec<f32>, Error> {

@@ -52,8 +52,8 @@ pub use blocks::Blocks;
 use burn::tensor::TensorData;
 pub use burn::tensor::{DType, Device, Tensor};
 pub use device::{
-    Listed, about, computes_by_itself, device, devices, free_memory, give_back_freed, give_back_of_models,
-    keep_kernels_in, ready_again,
+    Listed, about, compiled_kernels, computes_by_itself, device, devices, free_memory, give_back_freed,
+    give_back_of_models, keep_kernels_in, ready_again,
 };
 pub use device_matrix::DeviceMatrix;
 pub use error::{Error, PickleFault};
@@ -117,7 +117,7 @@ pub fn in_format_of<const D: usize, const E: usize>(tensor: Tensor<D>, other: &T
 }
 
 fn in_format<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
-    if tensor.dtype() == dtype { tensor } else { tensor.cast(dtype) }
+    if tensor.dtype() == dtype { tensor } else { cuda::converted(&tensor, dtype).unwrap_or_else(|| tensor.cast(dtype)) }
 }
 
 /// The values of a tensor of any device on the host, row-major, f32.

@@ -4,6 +4,7 @@
 
 use std::{fmt::Debug, ops::Deref};
 
+use burn::tensor::DType;
 use kernels::{Activation, Compute, Values};
 
 use crate::{Device, Error, Tensor, device_matrix::DeviceMatrix, packing::Content};
@@ -85,6 +86,10 @@ impl Conv {
     pub(crate) fn convolve(&self, _: Tensor<4>, _: Window, _: Option<Tensor<2>>, _: Option<Tensor<4>>) -> Tensor<4> {
         match *self {}
     }
+}
+
+pub(crate) fn converted<const D: usize>(_: &Tensor<D>, _: DType) -> Option<Tensor<D>> {
+    None
 }
 
 pub(crate) fn has_kernels(_: &Device) -> bool {

@@ -259,9 +259,15 @@ impl Config {
             Backend::Cuda(_) => (true, true, false),
             Backend::Vulkan(_) => (false, false, false),
         };
+        let others = match (bf16, f16, integers) {
+            (_, true, _) => "`auto`, `f32`, `tf32`, `bf16` or `f16`",
+            (true, _, true) => "`auto`, `f32`, `bf16` or `integers`",
+            (false, _, true) => "`auto`, `f32` or `integers`",
+            _ => "`auto` or `f32`",
+        };
         let missing = |what: &str| Error::Value {
             key: "device.compute".into(),
-            expected: format!("`auto` or `f32`, without {what} in this device"),
+            expected: format!("{others}, without {what} in this device"),
             found: format!("`{}`", self.device.compute),
         };
         match self.device.compute {

@@ -101,7 +101,8 @@ impl Opened {
                 (error, _) => in_its_file(error, &paths),
             })?;
         let preview = config.preview.decoder.as_deref();
-        let preview = preview.map(|path| preview_decoder(path, model.card(), &device, compute)).transpose()?;
+        let preview =
+            preview.map(|path| preview_decoder(path, model.card(), &device, compute.beyond_f16())).transpose()?;
         let vae = config.model.vae.clone();
         let (ceiling, backend) = (config.ceiling(), config.device.backend);
         Ok(Self {

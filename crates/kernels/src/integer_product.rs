@@ -26,8 +26,9 @@ const TASK_ROWS: usize = 168;
 /// Panels of a task.
 const TASK_PANELS: usize = 8;
 
-/// Panels that are made at a time.
+/// Panels that are made at a time, and the most where that gives each thread as many.
 const PANELS: usize = 48;
+const MOST_PANELS: usize = 64;
 
 /// `input · matrixᵀ`, finished and written.
 pub(crate) fn linear<'o>(
@@ -42,7 +43,7 @@ pub(crate) fn linear<'o>(
     let (width, all) = (width(isa), out.width().div_ceil(width(isa)));
     let (side, threads) = (tile_rows_of(isa), rayon::current_num_threads());
     let tiles = input.rows.div_ceil(side);
-    let at_once = PANELS.next_multiple_of(threads);
+    let at_once = PANELS.next_multiple_of(threads).min(MOST_PANELS);
     for first in (0..all).step_by(at_once) {
         let last = all.min(first + at_once);
         let weights = matrix.panels(first..last);

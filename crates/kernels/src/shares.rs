@@ -16,6 +16,9 @@ pub(crate) fn even_cuts(tiles: Range<usize>, parts: usize, side: usize, end: usi
     (0..parts).map(start).chain([tiles.end.saturating_mul(side).min(end)]).collect()
 }
 
+/// How many more parts than there have to be are tried.
+const MORE: usize = 16;
+
 /// Into how many parts tiles of rows and panels are cut, of at most `most` of each, so that `threads` threads are done soonest.
 ///
 /// A task of `t` tiles and `p` panels is taken to last as long as `(t + 1) · (p + 1)` products of one with the other: it also rearranges its
@@ -24,12 +27,14 @@ pub(crate) fn split([tiles, panels]: [usize; 2], most: [usize; 2], threads: usiz
     let [fewest_rows, fewest_columns] =
         [(tiles, most[0]), (panels, most[1])].map(|(all, most)| all.div_ceil(most).max(1));
     let time = |&[rows, columns]: &[usize; 2]| {
-        let rounds = (rows * columns).div_ceil(threads) as u128;
-        rounds * (tiles.div_ceil(rows) as u128 + 1) * (panels.div_ceil(columns) as u128 + 1)
+        let rounds = rows.saturating_mul(columns).div_ceil(threads);
+        rounds.saturating_mul(tiles.div_ceil(rows) + 1).saturating_mul(panels.div_ceil(columns) + 1)
     };
-    let rows = fewest_rows..=(fewest_rows + threads).min(tiles.max(1));
+    // More are as good as some of these.
+    let more = threads.min(MORE);
+    let rows = fewest_rows..=(fewest_rows + more).min(tiles.max(1));
     rows.flat_map(|rows| {
-        (fewest_columns..=(fewest_columns + 2 * threads).min(panels.max(1))).map(move |columns| [rows, columns])
+        (fewest_columns..=(fewest_columns + 2 * more).min(panels.max(1))).map(move |columns| [rows, columns])
     })
     .min_by_key(time)
     .unwrap_or([fewest_rows, fewest_columns])

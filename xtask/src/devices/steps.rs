@@ -32,7 +32,9 @@ pub(super) fn run(machine: &Machine) -> Done {
     zeros::write(&shapes, &plain)?;
     zeros::write_gguf(&shapes, Blocks::Q8_0, &packed)?;
     let mut faults = Vec::new();
-    for (model, of, compute) in [(&plain, "BF16", "bf16"), (&plain, "BF16", "f32"), (&packed, "Q8_0", "bf16")] {
+    for (model, of, compute) in
+        [(&plain, "BF16", "bf16"), (&plain, "BF16", "f16"), (&plain, "BF16", "f32"), (&packed, "Q8_0", "bf16")]
+    {
         let model = model.display().to_string();
         let cache = machine.cache("90");
         let steps = |count: &str| {

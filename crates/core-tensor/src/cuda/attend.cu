@@ -245,6 +245,15 @@ __device__ __forceinline__ unsigned pack(float low, float high) {
     return d;
 }
 
+// A mean of values is none of them, and may be rounded to more than the largest number of the format, which it becomes then.
+__device__ __forceinline__ float within(float v) {
+#ifdef T_F16
+    return v > 65504.0f ? 65504.0f : v < -65504.0f ? -65504.0f : v;
+#else
+    return v;
+#endif
+}
+
 // Starts copying KT rows from `row0` on; zeros for rows and channels beyond the tensor.
 __device__ __forceinline__ void fetch(unsigned to, const T* from, i64 stride, int row0, int rows) {
     // Where registers are short, one address at a time.
@@ -391,7 +400,7 @@ __device__ __forceinline__ void finish(const float (&o)[W / 8][4], const Piece& 
             T* to = out + (((i64)blockIdx.z * a.n + row + 8 * h) * a.heads + blockIdx.y) * D + first;
 #pragma unroll
             for (int t = 0; t < W / 8; t++)
-                if (first + t * 8 < D) *(unsigned*)(to + t * 8 + c) = pack(o[t][2 * h] * inverse, o[t][2 * h + 1] * inverse);
+                if (first + t * 8 < D) *(unsigned*)(to + t * 8 + c) = pack(within(o[t][2 * h] * inverse), within(o[t][2 * h + 1] * inverse));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A kernel's text, and its launch.
 
-use std::iter;
+use std::{iter, sync::atomic::Ordering};
 
 use burn::tensor::DType;
 use cubecl::{
@@ -18,6 +18,7 @@ use cubecl::{
 use kernels::Activation;
 
 use super::View;
+use crate::device::COMPILED;
 
 /// The CUDA C++ of one or more kernels. What is chosen when it is compiled is told by definitions that are put before it.
 #[derive(Debug)]
@@ -78,7 +79,9 @@ impl CubeKernel for Kernel {
         KernelDefinition { body: Scope::root(settings.clone()), settings, info: Info::default() }
     }
 
+    /// Asked for where it is about to be compiled, and only there.
     fn source(&self) -> Option<PrecompiledSource> {
+        COMPILED.fetch_add(1, Ordering::Relaxed);
         let defines = self.defines.iter().map(|(name, value)| format!("#define {name} {value}\n"));
         // CubeCL keeps what it compiled by the text as well, so that two entries of one text would be taken for each other.
         let entry = format!("// {}\n", self.entry);

@@ -58,8 +58,12 @@ pub(crate) fn linear<const D: usize>(
         None if is_thin => DType::F32,
         None => w.dtype(),
     };
-    // A thin product is f32; whoever wants another number format has it changed.
-    let written = if is_thin { DType::F32 } else { dtype };
+    // A thin product is f32, and others f32 or of their matrix's number format; whoever wants another has it changed.
+    let written = match dtype {
+        _ if is_thin => DType::F32,
+        DType::F32 => DType::F32,
+        _ => w.dtype(),
+    };
     let residual = residual.map(|residual| cast(residual, written));
     let out = x.empty(shape, written);
     let floats = |x: Option<View>| x.map(|x| cast(x, DType::F32).contiguous());

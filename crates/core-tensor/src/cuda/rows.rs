@@ -148,7 +148,13 @@ pub(super) fn sum(x: View, y: View) -> View {
     out
 }
 
-/// The same numbers in a number format; row-major where they had another.
+/// [`cast`] of a tensor; `None` where there is no kernel for it.
+pub(crate) fn converted<const D: usize>(x: &Tensor<D>, dtype: DType) -> Option<Tensor<D>> {
+    let is_ours = [DType::F32, DType::BF16, DType::F16].contains(&dtype);
+    is_ours.then(|| Some(cast(View::of(x)?, dtype).into_tensor())).flatten()
+}
+
+/// The same numbers in a number format, of whose largest those become one that are beyond it; row-major where they had another.
 pub(super) fn cast(x: View, dtype: DType) -> View {
     if x.dtype() == dtype {
         return x;

@@ -37,7 +37,7 @@ pub(super) fn bytes_of(values: Values, dtype: DType) -> Vec<u8> {
 /// The same into bytes that are there.
 pub(super) fn write(values: Values, dtype: DType, to: &mut [u8]) {
     let brain = |v: f32| bf16::from_f32(v).to_bits().to_ne_bytes();
-    let half = |v: f32| f16::from_f32(v).to_bits().to_ne_bytes();
+    let half = |v: f32| f16::from_f32(v.clamp(f16::MIN.to_f32(), f16::MAX.to_f32())).to_bits().to_ne_bytes();
     match (values, dtype) {
         (Values::Bf16(v), DType::BF16) => copy(bytemuck::cast_slice(v.reinterpret_cast()), to),
         (Values::F32(v), DType::BF16) => each(v, to, |&v| brain(v)),

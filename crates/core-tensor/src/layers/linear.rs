@@ -1,3 +1,4 @@
+use burn::tensor::DType;
 use kernels::{Epilogue, PackedRows, RowNorm, WithPair};
 
 use super::LayerNorm;
@@ -5,6 +6,7 @@ use crate::{
     DeviceMatrix, Error, Matrix, Parameter, Tensor, Weight, Weights,
     cpu::{self, Rows, Values},
     cuda::{self, After},
+    in_f32, in_format_of,
     ops::{self, Activation},
     weights::{Beside, F32, multiply},
 };
@@ -186,8 +188,10 @@ impl Linear {
         let y = self.weight.product(x.reshape([rows, d_in]));
         match &self.bias {
             Some(bias) => {
-                let bias = bias.value().cast(y.dtype());
-                (y + bias.unsqueeze()).reshape(shape)
+                let bias = in_format_of(bias.value(), &y).unsqueeze();
+                // Burn's sum would leave f16 where this one stays at its end.
+                let y = if y.dtype() == DType::F16 { ops::add(y, bias.expand([rows, self.d_out])) } else { y + bias };
+                y.reshape(shape)
             }
             None => y.reshape(shape),
         }
@@ -212,10 +216,11 @@ impl<const D: usize> Then<'_, D> {
         match self {
             Self::Nothing => y,
             Self::Activated(f) => ops::activate(f, y),
-            Self::Onto { gate: None, residual } => ops::add(residual.clone(), y.cast(residual.dtype())),
+            Self::Onto { gate: None, residual } => ops::add(residual.clone(), in_format_of(y, residual)),
+            // What is beyond f16 goes no further than the sum's end.
             Self::Onto { gate: Some(gate), residual } => {
-                let dtype = residual.dtype();
-                residual.clone() + gate.clone().cast(dtype) * y.cast(dtype)
+                let added = in_f32(gate.clone()) * in_f32(y);
+                ops::add(residual.clone(), in_format_of(added, residual))
             }
         }
     }

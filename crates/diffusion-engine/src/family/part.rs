@@ -136,10 +136,7 @@ impl Part {
         load: impl FnOnce(&Weights) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let Placement { device, compute, .. } = placement;
-        let compute = match *compute {
-            Compute::F16 if self.leaves_f16 => Compute::Bf16,
-            compute => compute,
-        };
+        let compute = if self.leaves_f16 { compute.beyond_f16() } else { *compute };
         self.with(Weights::of(&*self.source, device, residency).computed_in(compute), load)
     }
 

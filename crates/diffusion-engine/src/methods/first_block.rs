@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use core_tensor::{Tensor, in_f32, on_host};
+use core_tensor::{Tensor, in_f32, on_host, ops};
 use samplers::Denoiser;
 
 use super::{Method, SHARE, Settings, Span, key};
@@ -106,7 +106,7 @@ impl Hooks for FirstBlock {
             && changed(&sign, before)? <= self.threshold
         {
             *used += 1;
-            return Ok(Some(x.clone() + added.clone()));
+            return Ok(Some(ops::add(x.clone(), added.clone())));
         }
         kept.insert(whose, Kept { sign, added: None, used: 0 });
         Ok(None)
@@ -116,7 +116,7 @@ impl Hooks for FirstBlock {
         if let Some(whose) = whose(call).filter(|_| over.block == Site::REST)
             && let Some(kept) = self.kept.hold().get_mut(&whose)
         {
-            kept.added = Some(out.clone() - x.clone());
+            kept.added = Some(ops::add(out.clone(), x.clone().neg()));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use core_tensor::{Device, Tensor, in_f32, ops::matmul, tensor};
+use core_tensor::{Device, Tensor, in_f32, in_format_of, ops::matmul, tensor};
 
 use super::{Method, SHARE, Settings, Span, key};
 use crate::{Around, Call, HookError, Hooks, Key, Kind, Memory, Site, Wrap};
@@ -130,14 +130,15 @@ impl FreeU {
     fn strengthened(&self, h: Tensor<4>, by: f32) -> Tensor<4> {
         let [_, c, ..] = h.dims();
         let (half, other) = (h.clone().narrow(1, 0, c / 2), h.clone().narrow(1, c / 2, c - c / 2));
-        let half = if self.second { half * (bright(h) * (by - 1.0) + 1.0) } else { half * by };
+        let half =
+            if self.second { half.clone() * in_format_of(bright(h) * (by - 1.0) + 1.0, &half) } else { half * by };
         Tensor::cat(vec![half, other], 1)
     }
 }
 
 /// The mean of all channels, from 0 where it is the least to 1 where it is the most, `[b, 1, h, w]`.
 fn bright(h: Tensor<4>) -> Tensor<4> {
-    let mean = h.mean_dim(1);
+    let mean = in_f32(h.mean_dim(1));
     let (most, least) = (mean.clone().max_dim(2).max_dim(3), mean.clone().min_dim(2).min_dim(3));
     (mean - least.clone()) / (most - least).clamp_min(f32::MIN_POSITIVE)
 }

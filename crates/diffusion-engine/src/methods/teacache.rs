@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use core_tensor::Tensor;
+use core_tensor::{Tensor, ops};
 
 use super::{
     Method, Settings,
@@ -84,7 +84,7 @@ impl Hooks for TeaCache {
             Some(_) | None => f64::INFINITY,
         };
         let added = before.and_then(|before| before.added);
-        let made = added.as_ref().filter(|_| gone < self.threshold).map(|added| x.clone() + added.clone());
+        let made = added.as_ref().filter(|_| gone < self.threshold).map(|added| ops::add(x.clone(), added.clone()));
         kept.insert(whose, Kept { sign, added, gone: if made.is_some() { gone } else { 0.0 } });
         Ok(made)
     }
@@ -93,7 +93,7 @@ impl Hooks for TeaCache {
         if let Some(whose) = whose(call).filter(|_| over.block == Site::BLOCKS)
             && let Some(kept) = self.kept.hold().get_mut(&whose)
         {
-            kept.added = Some(out.clone() - x.clone());
+            kept.added = Some(ops::add(out.clone(), x.clone().neg()));
         }
         Ok(())
     }

@@ -15,8 +15,9 @@ use crate::{
     simd::vectorize,
 };
 
-/// Panels that are made at a time of a matrix that stays as it is stored.
+/// Panels that are made at a time of a matrix that stays as it is stored, and the most where that gives each thread as many.
 const KEPT_PANELS: usize = 24;
+const MOST_KEPT: usize = 32;
 
 /// Rows of a task: its block of inputs stays in the second cache (168 · 256 · 4 bytes). A multiple of every tile's rows.
 const TASK_ROWS: usize = 168;
@@ -51,7 +52,7 @@ pub(crate) fn linear_kept<'o, T: Made>(
     mut out: Output<'o>,
 ) -> &'o mut [f32] {
     let (width, all) = (width(isa), out.width().div_ceil(width(isa)));
-    let at_once = KEPT_PANELS.next_multiple_of(rayon::current_num_threads()).min(all);
+    let at_once = KEPT_PANELS.next_multiple_of(rayon::current_num_threads()).min(MOST_KEPT).min(all);
     let mut room = each_panel(at_once, size, |_, _| ());
     for first in (0..all).step_by(at_once) {
         let made = &mut room[..at_once.min(all - first) * size];

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use core_tensor::compiled_kernels;
 use diffusion_engine::{Cut, Event, Likeness, StepReport};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use memory::Bytes;
@@ -27,16 +28,30 @@ pub(crate) struct Reporter {
     last: Instant,
     /// How long each step took; the estimate uses their median, which the first slow one does not bend.
     steps: Vec<Duration>,
+    /// Whether it was said that kernels are compiled.
+    is_compiling_told: bool,
     /// Whether every event reached who reads them.
     told: Result<()>,
 }
+
+/// Why a first run on a card is slower than those after it.
+const COMPILING: &str = "kernels are compiled for this card and kept: the first run takes longer than those after it";
 
 impl Reporter {
     /// JSON lines on standard output, or text on standard error: one line that is redrawn on a terminal, plain lines elsewhere.
     pub(crate) fn new(json: bool) -> Self {
         let now = Instant::now();
         let terminal = !json && stderr().is_terminal() && can_redraw();
-        Self { json, bar: None, terminal, started: now, last: now, steps: Vec::new(), told: Ok(()) }
+        Self {
+            json,
+            bar: None,
+            terminal,
+            started: now,
+            last: now,
+            steps: Vec::new(),
+            is_compiling_told: false,
+            told: Ok(()),
+        }
     }
 
     /// Ends the telling.
@@ -56,6 +71,14 @@ impl Reporter {
 
     /// Tells of one event.
     pub(crate) fn event(&mut self, event: &Event) {
+        self.tell(event);
+        if !self.is_compiling_told && compiled_kernels() > 0 {
+            self.is_compiling_told = true;
+            self.tell(&Event::Note { note: COMPILING.to_owned() });
+        }
+    }
+
+    fn tell(&mut self, event: &Event) {
         let took = self.last.elapsed();
         if !matches!(event, Event::Note { .. } | Event::Planned { .. } | Event::Memory(_)) {
             self.last = Instant::now();
@@ -171,14 +194,19 @@ impl Bar {
     fn of(part: &'static str) -> Self {
         let is_narrow = console::Term::stderr().size_checked().is_some_and(|(_, columns)| columns < WIDE);
         let shown = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-        shown.set_style(style(if is_narrow { "{wide_msg}" } else { "{prefix:<8} {elapsed:>8}  {spinner}" }));
+        shown.set_style(style(if is_narrow { "{wide_msg}" } else { "{prefix:<8} {elapsed:>8}  {spinner}  {msg}" }));
         shown.set_prefix(part);
-        shown.set_message(part);
+        shown.set_message(if is_narrow { part } else { "" });
         // Where the system refuses a thread the bar stands still between two steps.
         let ended = Arc::new(AtomicBool::new(false));
         let (ticked, done) = (shown.clone(), ended.clone());
         let tick = move || {
+            let before = compiled_kernels();
             while !done.load(Ordering::Relaxed) {
+                let compiled = compiled_kernels() - before;
+                if compiled > 0 && !is_narrow && ticked.length().is_none() {
+                    ticked.set_message(format!("{compiled} kernels compiled"));
+                }
                 ticked.tick();
                 thread::sleep(Duration::from_millis(100));
             }
