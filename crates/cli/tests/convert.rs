@@ -158,8 +158,18 @@ fn nothing_that_is_read_is_written_over_and_nothing_is_left_of_what_fails() {
     fs::hard_link(tiny.path("m.safetensors"), tiny.path("other.safetensors")).unwrap();
     for out in ["m.safetensors", "other.safetensors"] {
         let line = ["convert", "m.safetensors", out, "--type", "f16"];
-        tiny.forge(&line).refused(2, &["is there already"]);
-        tiny.forge(&[&line[..], &["--force"]].concat()).refused(2, &["is the model"]);
+        for force in [&[][..], &["--force"]] {
+            tiny.forge(&[&line[..], force].concat()).refused(2, &["is the model"]);
+        }
+    }
+    // what is only replaced where that is asked for says how, and nothing else does
+    tiny.write("there.gguf", vec![]);
+    fs::create_dir(tiny.path("folder.gguf")).unwrap();
+    let line = |out| ["convert", "m.safetensors", out, "--type", "f16"];
+    tiny.forge(&line("there.gguf")).refused(2, &["is there already", "--force"]);
+    for force in [&[][..], &["--force"]] {
+        let ran = tiny.forge(&[&line("folder.gguf")[..], force].concat());
+        ran.refused(1, &["there is a folder of this name"]);
     }
     assert_eq!(fs::read(tiny.path("m.safetensors")).unwrap(), fs::read(demo()).unwrap());
     // Weights that are no numbers, and those that a format can't hold or makes zeros of.
@@ -361,6 +371,16 @@ fn no_two_tensors_of_a_new_file_have_one_name() {
         tiny.forge(&["convert", "m.safetensors", "o.safetensors", "--type", kind])
             .refused(4, &["cannot load `m.safetensors`"]);
     }
+    // Names that readers of the new file would not take, the tensors' and those of what comes with them, are told before anything is written.
+    let long = format!("{}.weight", "x".repeat(1017));
+    for (name, out, kind, words) in [
+        ("", "o.gguf", "q8_0", "of 0 bytes in its name, expected 1 to 1024"),
+        (&*long, "o.safetensors", "f8_e4m3", "of 1030 bytes in its name"),
+        (&long, "o.safetensors", "nf4", "of 1031 bytes in its name"),
+    ] {
+        tiny.write("m.safetensors", plain(&[(name, &[64, 64])]).bytes());
+        tiny.forge(&["convert", "m.safetensors", out, "--type", kind]).refused(4, &[words]);
+    }
     // The name of a header's own entry is none for a tensor.
     tiny.write("m.gguf", gguf(&[("__metadata__".to_owned(), vec![2, 2], vec![0.5; 4])], |_, _| Kind::F32));
     let ran = tiny.forge(&["convert", "m.gguf", "o.safetensors", "--type", "f32"]);
@@ -416,6 +436,32 @@ fn an_interrupted_conversion_ends_with_130_and_leaves_no_file() {
         assert!(last.contains("cancelled") && !tiny.path("m.gguf").exists(), "{last}");
         assert_eq!(unfinished(&tiny), 0);
     }
+}
+
+#[test]
+fn what_is_no_whole_model_is_not_converted() {
+    let tiny = Tiny::quick();
+    let convert = |file: &str, kind: &str, out: &str| tiny.forge(&["convert", file, out, "--type", kind, "--force"]);
+    // one of several files of a model
+    let shard = golden("tiny-diffusers/transformer/diffusion_pytorch_model-00001-of-00002.safetensors");
+    convert(&shard.display().to_string(), "q8_0", "o.gguf").refused(4, &["is one of 2 files", "expected their folder"]);
+    // a file without tensors, a LoRA, and floats of eight bits that nothing is computed with
+    tiny.write("m.safetensors", Tensors(vec![]).bytes());
+    convert("m.safetensors", "q8_0", "o.gguf").refused(4, &["`m.safetensors` has no tensors"]);
+    let lora = fixtures::path("models/lora-ink-kohya.safetensors").display().to_string();
+    convert(&lora, "q8_0", "o.gguf").refused(4, &["lora-ink-kohya.safetensors` is a LoRA"]);
+    let mut other = Tensors(vec![]).zeros("double_blocks.0.img_mlp.0.bias", "F32", &[64]);
+    let bytes = vec![0x38; 64 * 64];
+    let (name, shape) = ("double_blocks.0.img_mlp.0.weight".into(), vec![64, 64]);
+    other.0.push(Entry { name, dtype: "F8_E4M3FNUZ".into(), shape, bytes });
+    tiny.write("m.safetensors", other.bytes());
+    convert("m.safetensors", "f16", "o.safetensors").refused(4, &["quantised (fp8), which is not supported yet"]);
+    assert!(!tiny.path("o.gguf").exists() && !tiny.path("o.safetensors").exists());
+    // and an odd number of weights, two of which share a byte, are not stored in four bits
+    tiny.write("m.safetensors", Tensors(vec![]).zeros("a.weight", "F32", &[37, 31]).bytes());
+    convert("m.safetensors", "nf4", "o.safetensors").done();
+    let odd = Safetensors::open(&tiny.path("o.safetensors")).unwrap();
+    assert_eq!(odd.manifest().get("a.weight").unwrap().format.name(), "F16");
 }
 
 #[test]

@@ -170,6 +170,28 @@ fn a_matrix_of_eight_bit_floats_that_lacks_its_scale_is_refused_by_name() {
 }
 
 #[test]
+fn a_convolution_of_eight_bit_floats_lacks_its_scale_where_others_have_one() {
+    let tiny = Tiny::quick();
+    let vae = Tensors::of(&tiny.role("vae"));
+    let convolutions: Vec<_> =
+        vae.0.iter().filter(|entry| entry.name.starts_with("decoder.") && entry.shape.len() == 4).cloned().collect();
+    let in_fp8 = |scaled: usize| {
+        convolutions.iter().enumerate().fold(vae.clone(), |file, (i, entry)| {
+            let file = file.zeros(&entry.name, "F8_E4M3", &entry.shape);
+            if i < scaled { file.zeros(&format!("{}_scale", entry.name), "F32", &[]) } else { file }
+        })
+    };
+    // given one that has none
+    tiny.write("m.safetensors", in_fp8(convolutions.len() - 1).bytes());
+    let says = format!("tensor `{}` is of eight-bit floats and lacks its scale", convolutions.last().unwrap().name);
+    tiny.txt2img(&["--vae", "m.safetensors"]).refused(4, &[&says]);
+    // and none that has any, even where a marker speaks of matrices
+    tiny.write("m.safetensors", in_fp8(0).zeros("scaled_fp8", "F8_E4M3", &[2]).bytes());
+    let told = &tiny.forge(&["inspect", "--json", "m.safetensors"]).done().json()[0];
+    assert_eq!(told["missing"], serde_json::json!([]), "{told}");
+}
+
+#[test]
 fn what_is_quantised_and_lacks_a_part_is_refused_alike_by_whoever_reads_it() {
     let tiny = Tiny::quick();
     let matrix = "double_blocks.0.img_attn.proj.weight";

@@ -26,6 +26,7 @@ pub(crate) use self::{
     ahead::{Ahead, Brought, SLOTS},
     attention::{Scoring, attend},
     driver::{Card, cards, configure, free_memory, ready},
+    kernel::compiled,
     maps::{Conv, Window, add_maps, channels_joined, group_norm, laid, pixels, tokens, upsampled},
     matmul::matmul,
     pinned::Fill,

@@ -1,10 +1,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::{
-        OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::OnceLock,
 };
 
 use crate::{Device, Error, cpu, on_host, packed, tensor, vulkan};
@@ -61,12 +58,8 @@ static KERNELS: OnceLock<PathBuf> = OnceLock::new();
 
 /// How many of the kernels that NVIDIA's compiler makes of sources of ours this process had to have compiled, as they were not kept.
 pub fn compiled_kernels() -> usize {
-    COMPILED.load(Ordering::Relaxed)
+    crate::cuda::compiled()
 }
-
-/// See [`compiled_kernels`].
-#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "nothing is compiled then"))]
-pub(crate) static COMPILED: AtomicUsize = AtomicUsize::new(0);
 
 /// `[[1, 2], [3, 4]]` squared, by the kernels that layers multiply with.
 fn square(device: &Device) -> Result<Vec<f32>, Error> {

@@ -20,7 +20,12 @@ use self::{
     plan::Plan,
 };
 pub use self::{rules::Rule, target::Target};
-use crate::{Error, Families, LoraConfig, Result, convert_fault::ConvertFault, model_files::ModelFile, outputs};
+use crate::{
+    Error, Families, LoraConfig, Result,
+    convert_fault::ConvertFault,
+    model_files::{ModelFile, shards_beside},
+    outputs,
+};
 
 /// What a file is to become.
 #[derive(Clone, Debug)]
@@ -34,6 +39,19 @@ pub struct Recipe {
     pub loras: Vec<LoraConfig>,
     /// Whether a LoRA may fit in part.
     pub partly: bool,
+}
+
+impl Recipe {
+    /// Whether `output` may be made of `input` at all, by their names and what there is of them.
+    ///
+    /// # Errors
+    /// [`Error::Convert`] for a name that says no kind of file, [`Error::Overwrites`] where the output is read too, and [`Error::Write`] where
+    /// it can't be written.
+    pub fn allows(&self, input: &Path, output: &Path) -> Result<()> {
+        Kept::of(output)?;
+        outputs::apart_from(output, input, self.loras.iter().filter_map(LoraConfig::file))?;
+        check_writable(output).map_err(|source| Error::Write { path: output.to_owned(), source })
+    }
 }
 
 /// The kind of file that is written.
@@ -129,9 +147,11 @@ pub fn convert(
     mut tell: impl FnMut(&Written),
 ) -> Result<Converted> {
     let kept = Kept::of(output)?;
-    outputs::apart_from(output, input, recipe.loras.iter().filter_map(LoraConfig::file))?;
-    check_writable(output).map_err(|source| Error::Write { path: output.to_owned(), source })?;
+    recipe.allows(input, output)?;
     let families = Families::builtin();
+    if let Some(of) = shards_beside(input) {
+        return Err(ConvertFault::Shard { path: input.to_owned(), of }.into());
+    }
     let file = ModelFile::open(input, families.kinds())?;
     file.is_readable()?;
     let merging = Merging::of(&file, &families, recipe)?;
@@ -177,7 +197,7 @@ pub fn convert(
 }
 
 /// Texts of a file that say something of its model (Stability AI's model metadata standard, and what trainers write beside it).
-const NOTES: [&str; 16] = [
+const NOTES: [&str; 21] = [
     "modelspec.sai_model_spec",
     "modelspec.architecture",
     "modelspec.implementation",
@@ -194,4 +214,9 @@ const NOTES: [&str; 16] = [
     "modelspec.tags",
     "modelspec.trigger_phrase",
     "modelspec.thumbnail",
+    "modelspec.merged_from",
+    "modelspec.implementation_version",
+    "modelspec.language",
+    "modelspec.preprocessor",
+    "modelspec.is_negative_embedding",
 ];

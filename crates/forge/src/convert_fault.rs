@@ -55,8 +55,43 @@ pub enum ConvertFault {
         other: &'static str,
     },
     /// A LoRA, whose small matrices nobody reads in blocks.
-    #[error("this is a LoRA, and only models are converted")]
-    Lora,
+    #[error("`{}` is a LoRA, and only models are converted", path.display())]
+    Lora {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file without tensors.
+    #[error("`{}` has no tensors", path.display())]
+    Nothing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// One of the files of a model that lies in several.
+    #[error("`{}` is one of {of} files that are a model together, expected their folder or their index", path.display())]
+    Shard {
+        /// The file.
+        path: PathBuf,
+        /// How many there are, by its name.
+        of: usize,
+    },
+    /// A name that readers of the new file refuse.
+    #[error("the new file would have a tensor `{name}` of {found} bytes in its name, expected 1 to {most}")]
+    Name {
+        /// The name, cut.
+        name: String,
+        /// Its length.
+        found: usize,
+        /// The most that are read.
+        most: usize,
+    },
+    /// A header that readers of the new file refuse.
+    #[error("the new file would have a header of {found} bytes, of which at most {most} are read")]
+    Header {
+        /// Its length.
+        found: u64,
+        /// The most that are read.
+        most: u64,
+    },
     /// A LoRA without a file.
     #[error("`{name}` is not the name of a LoRA's file, which ends in .safetensors, .pt, .bin or .ckpt")]
     NoLoraFile {
@@ -160,7 +195,9 @@ impl ConvertFault {
             Self::Shadowed { .. } => true,
             Self::NotHeld { .. } | Self::NoLoraFile { .. } | Self::LoraSteps { .. } => true,
             Self::LoraWords { .. } | Self::NothingToMerge { .. } | Self::Renamed { .. } => false,
-            Self::Lora | Self::Numbers { .. } | Self::Rank { .. } | Self::Range { .. } | Self::Size => false,
+            Self::Lora { .. } | Self::Nothing { .. } | Self::Shard { .. } => false,
+            Self::Name { .. } | Self::Header { .. } => false,
+            Self::Numbers { .. } | Self::Rank { .. } | Self::Range { .. } | Self::Size => false,
             Self::Vanished { .. } | Self::Twice { .. } | Self::Reserved { .. } => false,
         }
     }

@@ -282,7 +282,7 @@ pub enum Error {
         limit: u64,
     },
     /// A model of a kind that can run, stored in a way that can't.
-    #[error("{} {}", of_them(*tensors, model), scheme.complaint())]
+    #[error("{} {}", of_them(*tensors, model), scheme.complaint(tensor))]
     Quantised {
         /// Which model, with its article.
         model: String,
@@ -290,6 +290,8 @@ pub enum Error {
         scheme: quant::Scheme,
         /// How many of its tensors.
         tensors: usize,
+        /// The first that tells of it, by its name or format.
+        tensor: String,
     },
     /// A quantised tensor that lacks a part of what it is read by, or has an odd one.
     #[error("tensor `{tensor}` can't be read: {fault}")]

@@ -13,7 +13,7 @@ use crate::{
     Error, Families, Finding, Group, InspectedLora, Result,
     beside::beside,
     loras::inspected,
-    model_files::{Count, LORA, MOST_FAULTS, ModelConfig, ModelFile, OtherConfig, Surveyed, UNKNOWN},
+    model_files::{Count, LORA, MOST_FAULTS, ModelConfig, ModelFile, OtherConfig, Surveyed, UNKNOWN, abridged},
 };
 
 /// What a model file holds, as its header tells; of a file of several parts the fields but [`Inspection::parts`] and those behind
@@ -151,10 +151,10 @@ fn inspect_part(
     part: usize,
 ) -> Result<(InspectedPart, Option<BTreeSet<String>>)> {
     let (found, Count { parameters, dtypes, quantised, .. }) = (&file.parts[part], file.count(part).clone());
-    let quantised = quantised.found();
+    let (quantised, told_by) = (quantised.found(), abridged(quantised.told_by()));
     let of_scheme = quantised.map(|(scheme, tensors)| {
         let they = if tensors == 1 { "1 tensor is".to_owned() } else { format!("{tensors} tensors are") };
-        format!("{they} {}", scheme.complaint())
+        format!("{they} {}", scheme.complaint(&told_by))
     });
     // What is wrong with a tensor explains what else there is of its scheme.
     let malformed = file.count(part).malformed().map(|error| error.to_string());

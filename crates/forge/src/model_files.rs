@@ -28,7 +28,7 @@ use lora::Dialect;
 use quant::{DecodeFault, Decoded, Fp8, Quantised};
 
 use self::folder::Shards;
-pub(crate) use self::folder::{MODEL_INDEX, only_file};
+pub(crate) use self::folder::{MODEL_INDEX, only_file, shards_beside};
 pub(crate) use self::{
     container::{TensorFile, open_file},
     kinds::Kinds,
@@ -78,9 +78,13 @@ pub(crate) struct Count {
     all_scales: Scales,
 }
 
-/// What is known of matrices of eight-bit floats.
+/// What is known of matrices of eight-bit floats, and of convolutions: converters scale the former, or both.
 #[derive(Clone, Debug, Default)]
-struct Scales {
+struct Scales([ScalesOf; 2]);
+
+/// What is known of those of one kind.
+#[derive(Clone, Debug, Default)]
+struct ScalesOf {
     /// Whether any has a scale, or a marker says so.
     are_there: bool,
     /// The first that has none.
@@ -88,16 +92,17 @@ struct Scales {
 }
 
 impl Scales {
-    fn see(&mut self, name: &str, Fp8 { is_scaled, is_marked }: Fp8) {
-        self.are_there |= is_scaled || is_marked;
+    fn see(&mut self, name: &str, Fp8 { is_scaled, is_marked, is_convolution }: Fp8) {
+        let of = &mut self.0[usize::from(is_convolution)];
+        of.are_there |= is_scaled || is_marked;
         if !is_scaled {
-            self.without.get_or_insert_with(|| abridged(name));
+            of.without.get_or_insert_with(|| abridged(name));
         }
     }
 
-    /// That a matrix has no scale, though others have.
+    /// That one has no scale, though others of its kind have.
     fn refusal(&self) -> Option<Error> {
-        let tensor = self.without.clone().filter(|_| self.are_there)?;
+        let tensor = self.0.iter().find_map(|of| of.without.clone().filter(|_| of.are_there))?;
         Some(Error::Unscaled { tensor })
     }
 }
@@ -116,7 +121,9 @@ impl Count {
 
     /// Why such a model can't be computed with, as it is stored.
     fn refusal(&self, model: &str) -> Option<Error> {
-        let quantised = |(scheme, tensors)| Error::Quantised { model: model.to_owned(), scheme, tensors };
+        let tensor = || abridged(self.quantised.told_by());
+        let quantised =
+            |(scheme, tensors)| Error::Quantised { model: model.to_owned(), scheme, tensors, tensor: tensor() };
         self.malformed().or_else(|| self.quantised.found().map(quantised)).or_else(|| self.unscaled())
     }
 

@@ -30,7 +30,7 @@ pub struct Decoded<S> {
     manifest: Manifest,
     tensors: BTreeMap<String, Tensor>,
     faults: BTreeMap<String, Arc<DecodeFault>>,
-    /// How the names begin of tensors that a marker says have scales.
+    /// How the names begin of tensors that a marker says have scales, in their order; none begins with another.
     marked: Vec<String>,
 }
 
@@ -56,8 +56,10 @@ enum Scales {
 pub struct Fp8 {
     /// Whether it has a scale.
     pub is_scaled: bool,
-    /// Whether a marker in the file says that it must have one.
+    /// Whether a marker in the file says that it must have one, which counts for matrices: most converters leave convolutions without.
     pub is_marked: bool,
+    /// Whether it is of a convolution.
+    pub is_convolution: bool,
 }
 
 impl<S: WeightSource> Decoded<S> {
@@ -94,7 +96,7 @@ impl<S: WeightSource> Decoded<S> {
         self.faults.get(name)
     }
 
-    /// What is known of a tensor that is a matrix of eight-bit floats; tables of words, which no converter scales, are left out.
+    /// What is known of a tensor that is a matrix or a convolution of eight-bit floats; tables of words, which no converter scales, are left out.
     pub fn fp8(&self, name: &str) -> Option<Fp8> {
         let Tensor { shape, scales, .. } = self.tensors.get(name)?;
         let is_scaled = match scales {
@@ -102,9 +104,12 @@ impl<S: WeightSource> Decoded<S> {
             Scales::Fp8(_) => true,
             Scales::Int8(_) | Scales::FourBits(_) => return None,
         };
-        let is_matrix = shape.len() == 2 && !fp8::is_table(name);
-        let is_marked = self.marked.iter().any(|prefix| name.starts_with(&**prefix));
-        is_matrix.then_some(Fp8 { is_scaled, is_marked })
+        let is_layer = shape.len() >= 2 && !fp8::is_table(name);
+        let is_convolution = shape.len() > 2;
+        // The only one that a name can begin with is the last that does not stand behind it.
+        let last = self.marked.partition_point(|prefix| &**prefix <= name).checked_sub(1);
+        let is_marked = !is_convolution && last.is_some_and(|at| name.starts_with(&*self.marked[at]));
+        is_layer.then_some(Fp8 { is_scaled, is_marked, is_convolution })
     }
 }
 

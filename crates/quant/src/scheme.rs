@@ -80,8 +80,8 @@ impl Scheme {
         }
     }
 
-    /// What is wrong with tensors in it, behind "is" or "are".
-    pub fn complaint(self) -> String {
+    /// What is wrong with tensors in it, behind "is" or "are"; `told_by` is the first whose name or format tells of it.
+    pub fn complaint(self, told_by: &str) -> String {
         match self {
             Self::Bool | Self::U8 | Self::Int16 | Self::Int32 => {
                 format!("stored as {}, where numbers with a point belong", self.name())
@@ -91,10 +91,7 @@ impl Scheme {
             }
             // What is whole is decoded, and its parts are not seen.
             Self::ScaledFp8 | Self::Bnb8 | Self::Bnb4 | Self::Fp4 | Self::Nf4 => {
-                format!(
-                    "quantised ({}) in part: what belongs to such a tensor is there, and not what it belongs to",
-                    self.name()
-                )
+                format!("quantised ({}) in part: `{told_by}` is there, and not what it belongs to", self.name())
             }
             Self::ScaledInt8 | Self::Fp8 | Self::Mxfp4 | Self::Nvfp4 | Self::Quanto | Self::TorchAo => self.quantised(),
             Self::Hqq | Self::Sdnq | Self::CompressedTensors | Self::Awq | Self::Gptq | Self::SvdQuant => {
@@ -180,7 +177,8 @@ impl Scheme {
 
 /// Whether a tensor is of eight-bit floats that nobody has decoded.
 fn is_fp8(format: Format) -> bool {
-    [Format::F8_E4M3, Format::F8_E5M2].contains(&format) && !format.is_float()
+    let known = [Format::F8_E4M3, Format::F8_E5M2, Format::F8_E4M3FNUZ, Format::F8_E5M2FNUZ];
+    known.contains(&format) && !format.is_float()
 }
 
 /// What each of the schemes without a name of its own stores.
@@ -190,9 +188,12 @@ const INT16: &[Format] = &[Format::I16, Format::U16];
 const INT32: &[Format] = &[Format::I32, Format::U32, Format::I64, Format::U64];
 
 /// How the tensors of a model are quantised, gathered one by one.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Quantised {
     scheme: Option<Scheme>,
+    /// The first tensor that tells of it, and how many do.
+    told_by: String,
+    telling: usize,
     /// Matrices that count under each scheme.
     counts: [usize; ALL.len()],
 }
@@ -228,7 +229,7 @@ const ALL: [Scheme; 22] = [
 impl Quantised {
     /// Looks at another tensor.
     pub fn see(&mut self, name: &str, format: Format) {
-        self.scheme = self.scheme.max(Scheme::of(name, format));
+        self.tell(Scheme::of(name, format), name, 1);
         for (scheme, count) in ALL.iter().zip(&mut self.counts) {
             *count += usize::from(scheme.counts(name, format));
         }
@@ -236,17 +237,29 @@ impl Quantised {
 
     /// Adds what was gathered of other tensors.
     pub fn add(&mut self, other: &Self) {
-        self.scheme = self.scheme.max(other.scheme);
+        self.tell(other.scheme, &other.told_by, other.telling);
         self.counts.iter_mut().zip(other.counts).for_each(|(count, other)| *count += other);
     }
 
-    /// The scheme, and how many tensors are stored in it, at least 1; `None` where all are plain.
+    fn tell(&mut self, scheme: Option<Scheme>, by: &str, count: usize) {
+        if scheme > self.scheme {
+            (self.scheme, self.told_by, self.telling) = (scheme, by.to_owned(), 0);
+        }
+        self.telling += if scheme == self.scheme { count } else { 0 };
+    }
+
+    /// The first tensor that tells of the scheme.
+    pub fn told_by(&self) -> &str {
+        &self.told_by
+    }
+
+    /// The scheme, and how many tensors are stored in it, or tell of it where none is; `None` where all are plain.
     pub fn found(&self) -> Option<(Scheme, usize)> {
         let named = self.scheme?;
         // The names of a scale are the same for floats and for integers.
         let integers = self.count(Scheme::ScaledFp8) == 0 && self.count(Scheme::ScaledInt8) > 0;
         let scheme = if named == Scheme::ScaledFp8 && integers { Scheme::ScaledInt8 } else { named };
-        let count = self.count(scheme).max(1);
+        let count = if self.count(scheme) > 0 { self.count(scheme) } else { self.telling };
         // One tensor of integers is no way of storing a model: it is told by its own name.
         let is_stray = matches!(scheme, Scheme::Bool | Scheme::U8 | Scheme::Int16 | Scheme::Int32) && count == 1;
         (!is_stray).then_some((scheme, count))
@@ -279,7 +292,7 @@ mod tests {
         const I32: Format = Format::I32;
         const U8: Format = Format::U8;
         type Case = (&'static [(&'static str, Format)], Option<(Scheme, usize)>);
-        let cases: [Case; 32] = [
+        let cases: [Case; 33] = [
             (&[("x.weight", I8), ("x.weight_scale", F32), ("y.weight", I8)], Some((Scheme::ScaledInt8, 2))),
             (&[("x.weight", U8), ("x.scale_weight", F32)], Some((Scheme::ScaledInt8, 1))),
             (&[("x.weight", Format::I16), ("y.weight", Format::U16)], Some((Scheme::Int16, 2))),
@@ -296,6 +309,7 @@ mod tests {
             (&[("x.weight", F16), ("x.weight_scale_inv", F32)], Some((Scheme::ScaledFp8, 1))),
             (&[("x.weight", BF16), ("x.weight_scale", F32)], Some((Scheme::ScaledFp8, 1))),
             (&[("x.weight", F8_E4M3), ("x.weight_scale_inv", F32)], Some((Scheme::ScaledFp8, 1))),
+            (&[("x.weight", BF16), ("x.scale_weight", F32), ("y.scale_weight", F32)], Some((Scheme::ScaledFp8, 2))),
             (&[("x.bias", U8)], None),
             (&[("x.weight", F16)], None),
             (&[("position_ids", Format::I64), ("x.weight", BF16)], None),

@@ -148,7 +148,8 @@ fn what_belongs_to_a_matrix_is_no_tensor_of_its_own() {
     let memory = memory.with("x.comfy_quant", Format::U8, &[comfy.len()], comfy);
     let decoded = Decoded::over(memory).unwrap();
     assert_eq!(decoded.manifest().names().collect::<Vec<_>>(), ["x.bias", "x.weight"]);
-    assert_eq!(decoded.fp8("x.weight"), Some(Fp8 { is_scaled: true, is_marked: true }));
+    let fp8 = Fp8 { is_scaled: true, is_marked: true, is_convolution: false };
+    assert_eq!(decoded.fp8("x.weight"), Some(fp8));
     assert_eq!(decoded.read("x.weight").unwrap().to_f32().unwrap()[..4], [0.5, 1.0, 2.0, 4.0]);
     assert!(matches!(decoded.read("x.weight_scale"), Err(TensorError::Missing { .. })));
 }
@@ -164,12 +165,24 @@ fn a_marker_counts_under_its_prefix_and_one_that_stands_alone_for_all() {
     assert_eq!(marked("scaled_fp8"), [true, true]);
     assert_eq!(marked("t5.scaled_fp8"), [false, true]);
     assert_eq!(marked("clip.scaled_fp8"), [true, true]);
+    // and of several, some below others, each for what is under it
+    let markers = ["a.scaled_fp8", "a.b.scaled_fp8", "c.d.scaled_fp8"];
+    let names = ["a.x.weight", "a.b.weight", "ab.weight", "c.weight", "c.d.e.weight", "z.weight"];
+    let memory = markers.iter().fold(Memory::default(), |memory, name| memory.with(name, Format::F8_E4M3, &[0], &[]));
+    let memory = names.iter().fold(memory, |memory, name| memory.with(name, Format::F8_E4M3, &[1, 1], &[0]));
+    let decoded = Decoded::over(memory).unwrap();
+    let found = names.map(|name| decoded.fp8(name).unwrap().is_marked);
+    assert_eq!(found, [true, true, false, false, true, false]);
 }
 
 #[test]
 fn scales_that_do_not_fit_are_refused() {
     let shape = fault(powers(2, 4).floats("x.weight_scale", &[3], &[1.0; 3]));
     assert!(matches!(shape, DecodeFault::Companion { ref name, .. } if name == "x.weight_scale"), "{shape}");
+    let comfy = br#"{"format": "float8_e5m2"}"#;
+    let other = powers(2, 4).floats("x.weight_scale", &[], &[0.5]);
+    let other = fault(other.with("x.comfy_quant", Format::U8, &[comfy.len()], comfy));
+    assert_eq!(other.to_string(), "`x.comfy_quant` says that its format is `float8_e5m2`, and it is of F8_E4M3");
     let comfy = br#"{"format": "float8_e4m3fn"}"#;
     let missing = fault(powers(2, 4).with("x.comfy_quant", Format::U8, &[comfy.len()], comfy));
     assert!(matches!(missing, DecodeFault::Missing { ref name } if name == "x.weight_scale"), "{missing}");
@@ -265,6 +278,14 @@ fn states_that_lie_are_refused() {
         let short = fault(whole().with(&part(name), Format::U8, &[3], &[0; 3]));
         assert!(matches!(&short, DecodeFault::Companion { name: found, .. } if *found == part(name)), "{short}");
     }
+    let odd = described(("[8, 96]", "[13, 59]"));
+    assert_eq!(odd.to_string(), "its shape [13, 59] has an odd number of weights, expected two for each byte");
+    let json = String::from_utf8(whole().read(&key).unwrap().to_bytes()).unwrap();
+    let other = part("quant_state.bitsandbytes__fp4");
+    let both = fault(whole().with(&other, Format::U8, &[json.len()], json.as_bytes()));
+    assert!(matches!(&both, DecodeFault::TwoStates { names } if *names == [key.clone(), other]), "{both}");
+    let without = says(&json.replace("nested_offset", "nested_other"));
+    assert!(matches!(&without, DecodeFault::NoOffset { name } if *name == key), "{without}");
     let table = fault(whole().floats(&part("quant_map"), &[16], &[0.5; 16]));
     assert!(matches!(table, DecodeFault::Table { kind: "nf4", .. }), "{table}");
     let missing = fault(whole().without(NAME));
@@ -277,6 +298,13 @@ fn integers_for_one_kind_of_gpu_are_refused() {
     assert!(Decoded::over(whole()).is_ok());
     let layout = fault(whole().with("int8.weight_format", Format::U8, &[], &[2]));
     assert!(matches!(layout, DecodeFault::Layout { found: 2 }), "{layout}");
+    // and so is the same number of every other format
+    for (format, bytes) in [(Format::I64, &[2, 0, 0, 0, 0, 0, 0, 0][..]), (Format::F32, &[0, 0, 0, 64])] {
+        let layout = fault(whole().with("int8.weight_format", format, &[], bytes));
+        assert!(matches!(layout, DecodeFault::Layout { .. }), "{layout}");
+        let rows = whole().with("int8.weight_format", format, &[], &vec![0; bytes.len()]);
+        assert!(Decoded::over(rows).is_ok());
+    }
     let scales = fault(whole().floats("int8.SCB", &[3], &[1.0; 3]));
     assert!(matches!(scales, DecodeFault::Companion { .. }), "{scales}");
 }

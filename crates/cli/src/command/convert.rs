@@ -18,11 +18,13 @@ pub(super) fn run(args: &ConvertArgs) -> Result<()> {
     let rules: Vec<Rule> = args.rules.iter().map(rule).collect::<Result<_>>()?;
     let input = paths::to_read("IN", &args.input, Path::new(""))?;
     let output = paths::to_write("OUT", &args.output, Path::new(""))?;
+    let loras = args.lora.iter().map(|lora| Ok(LoraConfig::of_flag(lora)?)).collect::<Result<Vec<_>>>()?;
+    let recipe = Recipe { target, rules, loras, partly: args.allow_partial_lora };
+    // What `--force` does not replace, such as a folder or the input, is refused for what it is.
+    recipe.allows(&input, &output)?;
     if output.exists() && !args.force {
         return Err(Error::Exists { path: output });
     }
-    let loras = args.lora.iter().map(|lora| Ok(LoraConfig::of_flag(lora)?)).collect::<Result<Vec<_>>>()?;
-    let recipe = Recipe { target, rules, loras, partly: args.allow_partial_lora };
     let mut conversion = Conversion::new(args.json, args.report);
     let converted = convert(&input, &output, &recipe, &interrupt.cancel(), |written| conversion.written(written));
     conversion.finish(&output, &converted?)

@@ -1,6 +1,9 @@
 //! A kernel's text, and its launch.
 
-use std::{iter, sync::atomic::Ordering};
+use std::{
+    iter,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use burn::tensor::DType;
 use cubecl::{
@@ -18,7 +21,6 @@ use cubecl::{
 use kernels::Activation;
 
 use super::View;
-use crate::device::COMPILED;
 
 /// The CUDA C++ of one or more kernels. What is chosen when it is compiled is told by definitions that are put before it.
 #[derive(Debug)]
@@ -58,6 +60,14 @@ pub(super) fn element(dtype: DType) -> (&'static str, usize) {
         DType::F16 => ("T_F16", 1),
         _ => ("T_F32", 1),
     }
+}
+
+/// How many were compiled.
+static COMPILED: AtomicUsize = AtomicUsize::new(0);
+
+/// How many kernels were compiled, as they were not kept.
+pub(crate) fn compiled() -> usize {
+    COMPILED.load(Ordering::Relaxed)
 }
 
 impl KernelMetadata for Kernel {

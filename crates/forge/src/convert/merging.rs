@@ -30,7 +30,7 @@ impl Merging {
     /// A LoRA that can't be read or merged, or does not fit.
     pub(super) fn of(file: &ModelFile, families: &Families, recipe: &Recipe) -> Result<Self> {
         if file.lora().is_some() {
-            return Err(ConvertFault::Lora.into());
+            return Err(ConvertFault::Lora { path: file.path.clone() }.into());
         }
         let mut merging = Self::default();
         let last = |at: usize| recipe.loras[at + 1..].iter().all(|later| later.path != recipe.loras[at].path);

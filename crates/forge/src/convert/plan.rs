@@ -60,6 +60,10 @@ impl std::fmt::Display for Stored {
     }
 }
 
+/// The longest name of a tensor that is read of either kind of file, in bytes, and the longest header of safetensors.
+const LONGEST_NAME: usize = 1024;
+const LONGEST_HEADER: u64 = 32 << 20;
+
 /// The tensor by which readers tell that matrices of eight-bit floats have scales.
 const MARKER: &str = "scaled_fp8";
 
@@ -117,6 +121,9 @@ impl Plan {
             tensors.push(planned);
         }
         rules.are_all_used()?;
+        if tensors.is_empty() {
+            return Err(ConvertFault::Nothing { path: file.path.clone() }.into());
+        }
         each_name_once(&tensors, &markers, kept)?;
         // Wide numbers first, so that each begins at a multiple of its size; blocks say nothing of where they like to begin.
         if kept == Kept::Safetensors {
@@ -142,7 +149,13 @@ impl Plan {
             Kept::Gguf => gguf_header(&self.texts, &self.entries()),
             Kept::Safetensors => safetensors_header(&self.texts, &self.entries()),
         };
-        header.ok_or_else(|| ConvertFault::Size.into())
+        let header = header.ok_or(ConvertFault::Size)?;
+        match (kept, header.len() as u64) {
+            (Kept::Safetensors, found) if found > LONGEST_HEADER => {
+                Err(ConvertFault::Header { found, most: LONGEST_HEADER }.into())
+            }
+            _ => Ok(header),
+        }
     }
 
     /// How many bytes the tensors take, which the header was made for.
@@ -207,6 +220,9 @@ fn each_name_once(
     let of_markers = markers.iter().map(|(prefix, (_, tensor))| (format!("{prefix}{MARKER}"), tensor));
     let mut names: BTreeMap<String, &str> = BTreeMap::new();
     for (name, of) in of_tensors.chain(of_markers) {
+        if !(1..=LONGEST_NAME).contains(&name.len()) {
+            return Err(ConvertFault::Name { found: name.len(), name: abridged(&name), most: LONGEST_NAME });
+        }
         if kept == Kept::Safetensors && name == METADATA {
             return Err(ConvertFault::Reserved { tensor: name, kept: kept.name() });
         }

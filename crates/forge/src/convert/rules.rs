@@ -182,6 +182,8 @@ impl Place<'_> {
                 let instead = instead.into_iter().find(|(known, _)| *known == format).map(|(_, instead)| instead);
                 instead.filter(|instead| fits(*instead)).map_or_else(|| self.high(), Target::Plain)
             }
+            // An odd number of weights, of which readers expect two for each byte.
+            Target::FourBits(_) if self.form.shape.iter().all(|dim| dim % 2 == 1) => self.high(),
             target => target,
         }
     }
@@ -189,6 +191,8 @@ impl Place<'_> {
 
 #[cfg(test)]
 mod tests {
+    use quant::encode::FourBits;
+
     use super::*;
 
     fn matches(pattern: &str, name: &str) -> bool {
@@ -238,6 +242,11 @@ mod tests {
         for (name, format, shape, expected) in cases {
             assert_eq!(usual(name, format, shape, f::Q4_K), expected, "{name} {shape:?}");
         }
+        let four = |shape: &[usize]| {
+            let form = Form { format: Format::F16, shape, bytes: 0 };
+            Place { name: "a.weight", form, is_kept: false }.usual(Target::FourBits(FourBits::Nf4)).name()
+        };
+        assert_eq!([four(&[37, 31]), four(&[37, 32]), four(&[38, 31])], ["F16", "NF4", "NF4"]);
         assert_eq!(usual("norm.weight", Format::F32, &[64], Format::F16), "F32");
         assert_eq!(usual("conv.weight", Format::F32, &[64, 4, 3, 3], Format::F16), "F16");
     }

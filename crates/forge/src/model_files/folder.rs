@@ -353,6 +353,12 @@ struct Place<'a> {
     of: usize,
 }
 
+/// Of how many files a file is one, by its name, where those are several and its folder has others of them or it has no folder of its own.
+pub(crate) fn shards_beside(path: &Path) -> Option<usize> {
+    let place = place(path.file_name()?.to_str()?)?;
+    (path.is_file() && place.of > 1).then_some(place.of)
+}
+
 fn place(name: &str) -> Option<Place<'_>> {
     let (rest, of) = stem_of(name).rsplit_once("-of-")?;
     let (stem, number) = rest.rsplit_once('-')?;

@@ -80,6 +80,10 @@ pub(super) struct Rows {
 /// Finds the matrix that a tensor is the state or the scale of.
 pub(super) fn find(source: &dyn WeightSource, name: &str, form: Form, found: &mut Found) -> Result<(), Error> {
     if let Some((weight, kind)) = KINDS.iter().find_map(|kind| Some((name.strip_suffix(kind.1)?, kind))) {
+        let states = KINDS.map(|(_, end, ..)| format!("{weight}{end}"));
+        if states.iter().all(|state| source.manifest().contains(state)) {
+            return Err(refused(source, weight, DecodeFault::TwoStates { names: states }));
+        }
         let tensor = four_bits(source, weight, name, form, *kind)?;
         found.hidden.insert(name.to_owned());
         found.hidden.extend(BESIDE.map(|part| format!("{weight}.{part}")));
@@ -146,7 +150,10 @@ fn four_bits(
     };
     let size = block_size(blocksize)?;
     let nested = match nested_blocksize {
-        Some(size) => Some((block_size(size)?, nested_offset.unwrap_or(0.0))),
+        Some(size) => {
+            let offset = nested_offset.ok_or_else(|| wrong(DecodeFault::NoOffset { name: name.to_owned() }))?;
+            Some((block_size(size)?, offset))
+        }
         None => None,
     };
     let manifest = source.manifest();
@@ -156,6 +163,10 @@ fn four_bits(
     }
     // The bytes are there, so that none of these is larger than a file.
     let dims: Option<Vec<usize>> = shape.iter().map(|&dim| usize::try_from(dim).ok().filter(|&dim| dim > 0)).collect();
+    let weights = dims.as_ref().and_then(|dims| dims.iter().try_fold(1u64, |n, &dim| n.checked_mul(dim as u64)));
+    if weights.is_some_and(|weights| weights % 2 == 1 && weights.div_ceil(2) == packed.bytes) {
+        return Err(wrong(DecodeFault::Odd { shape }));
+    }
     let bytes = dims.as_ref().and_then(|dims| format.size_of(dims));
     let Some(dims) = dims.filter(|_| bytes == Some(packed.bytes)) else {
         let expected = bytes.map_or_else(|| "another number of".to_owned(), |bytes| bytes.to_string());
@@ -186,11 +197,14 @@ fn int8(
         let expected = format!("a float for each of the rows of {:?}", matrix.shape);
         return Err(wrong(companion(scb, scales, expected)));
     }
-    if source.manifest().get(order).is_some_and(|form| form.bytes == 1) {
-        match source.read(order)?.to_bytes()[..] {
-            [0] => {}
-            [found, ..] => return Err(wrong(DecodeFault::Layout { found })),
-            [] => {}
+    // A number of any format, which is 0 for rows.
+    if let Some(form) = source.manifest().get(order) {
+        if form.bytes > LONGEST_STATE {
+            let (name, found) = (order.to_owned(), form.bytes);
+            return Err(wrong(DecodeFault::TooLong { name, found, limit: LONGEST_STATE }));
+        }
+        if let Some(&found) = source.read(order)?.to_bytes().iter().find(|&&byte| byte != 0) {
+            return Err(wrong(DecodeFault::Layout { found }));
         }
     }
     let rows = Rows { scb: scb.to_owned() };

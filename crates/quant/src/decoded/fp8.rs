@@ -65,9 +65,14 @@ pub(super) fn find(source: &dyn WeightSource, name: &str, form: Form, found: &mu
     let comfy = beside("comfy_quant").filter(|name| manifest.contains(name));
     if let Some(described) = &comfy {
         let said = format_in(source, name, described)?;
-        if !FORMATS.contains(&&*said) {
+        let Some((_, named)) = FORMATS.iter().find(|(name, _)| *name == said) else {
             found.refuse(name, DecodeFault::Described { name: described.clone(), found: abridged(&said) });
             return Ok(());
+        };
+        if *named != format {
+            let (said, found) = (abridged(&said), form.format);
+            let fault = DecodeFault::Contradicted { name: described.clone(), said, found };
+            return Err(refused(source, name, fault));
         }
     }
     let scales = [beside("scale_weight"), Some(format!("{name}_scale")), Some(format!("{name}_scale_inv"))];
@@ -98,7 +103,7 @@ pub(super) fn find(source: &dyn WeightSource, name: &str, form: Form, found: &mu
 }
 
 /// What ComfyUI calls the formats that are read.
-const FORMATS: [&str; 2] = ["float8_e4m3fn", "float8_e5m2"];
+const FORMATS: [(&str, Format); 2] = [("float8_e4m3fn", E4M3), ("float8_e5m2", E5M2)];
 
 /// The format that a description says.
 fn format_in(source: &dyn WeightSource, weight: &str, name: &str) -> Result<String, Error> {
@@ -153,5 +158,9 @@ pub(super) fn marked(manifest: &Manifest, hidden: &mut BTreeSet<String>) -> Vec<
         let has_tensors = manifest.under(prefix).any(|(rest, _)| rest != MARKER);
         if has_tensors { prefix.to_owned() } else { String::new() }
     };
-    markers.iter().map(prefix).collect()
+    let mut prefixes: Vec<String> = markers.iter().map(prefix).collect();
+    prefixes.sort();
+    // Those that begin with another stand behind it.
+    prefixes.dedup_by(|later, kept| later.starts_with(&**kept));
+    prefixes
 }

@@ -90,6 +90,34 @@ pub enum DecodeFault {
         /// The format.
         found: String,
     },
+    /// A description of another format than that of the numbers which it describes.
+    #[error("`{name}` says that its format is `{said}`, and it is of {found}")]
+    Contradicted {
+        /// The tensor that holds the description.
+        name: String,
+        /// The format that it says.
+        said: String,
+        /// The format of the numbers.
+        found: Format,
+    },
+    /// States of both kinds of four bits.
+    #[error("it has two states, `{}` and `{}`, expected one", names[0], names[1])]
+    TwoStates {
+        /// The states.
+        names: [String; 2],
+    },
+    /// Nested scales without what is added to each.
+    #[error("`{name}` has a `nested_blocksize` and no `nested_offset`")]
+    NoOffset {
+        /// The tensor that holds the state.
+        name: String,
+    },
+    /// A matrix whose last byte is half empty.
+    #[error("its shape {shape:?} has an odd number of weights, expected two for each byte")]
+    Odd {
+        /// The shape in the description.
+        shape: Vec<u64>,
+    },
     /// A tensor that belongs to it and does not fit.
     #[error("`{name}` is {shape:?} of {format}, expected {expected}")]
     Companion {

@@ -46,7 +46,7 @@ pub(crate) fn print_json(value: &serde_json::Value) -> Result<()> {
 /// What is shown of an error's message: names from files may be as long as the file.
 const LONGEST_MESSAGE: usize = 2000;
 
-/// What is shown of a line that a cause quotes, such as one of a config file.
+/// What is shown of a line of a cause that quotes several, such as those of a config file.
 const LONGEST_LINE: usize = 240;
 
 /// The beginning of a text, which says so.
@@ -73,7 +73,9 @@ pub(crate) fn report(error: &Error, json: bool) {
     }
     let mut text = format!("error: {message}\n");
     for cause in causes {
-        let lines: Vec<String> = cause.trim_end().lines().map(|line| cut(line, LONGEST_LINE)).collect();
+        let lines: Vec<&str> = cause.trim_end().lines().collect();
+        let most = if lines.len() > 1 { LONGEST_LINE } else { LONGEST_MESSAGE };
+        let lines: Vec<String> = lines.into_iter().map(|line| cut(line, most)).collect();
         text += &format!("  cause: {}\n", lines.join("\n         "));
     }
     if let Some(hint) = hint {
