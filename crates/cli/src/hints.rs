@@ -10,7 +10,11 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
     match error {
         Error::Registry(e) | Error::Run(diffusion_engine::Error::Sampling(e)) => registry_hint(e),
         Error::Load { source, .. } => match source.as_ref() {
-            Error::Weights(core_tensor::Error::Missing { .. } | core_tensor::Error::Shape { .. })
+            Error::Weights(
+                core_tensor::Error::Missing { .. }
+                | core_tensor::Error::Shape { .. }
+                | core_tensor::Error::Dimensions { .. },
+            )
             | Error::Run(diffusion_engine::Error::Weights(_))
             | Error::WrongFile { .. } => Some("`forge inspect` lists what each file contains".into()),
             Error::Run(diffusion_engine::Error::Untold { .. }) => {

@@ -158,6 +158,18 @@ pub enum Error {
         /// What the file has.
         found: Vec<usize>,
     },
+    /// A tensor has another number of dimensions than the model needs, or one of 0.
+    #[error("tensor `{name}` of {source_name} has shape {found:?}, the model needs {expected} dimensions of 1 or more")]
+    Dimensions {
+        /// The tensor.
+        name: String,
+        /// Where it was found.
+        source_name: String,
+        /// How many the model needs.
+        expected: usize,
+        /// What the file has.
+        found: Vec<usize>,
+    },
     /// A number format that is not supported for this tensor.
     #[error("tensor `{name}` of {source_name} is stored as {found}, expected F64, F32, F16 or BF16")]
     Format {

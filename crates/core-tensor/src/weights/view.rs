@@ -114,13 +114,15 @@ impl<'a> Weights<'a> {
     /// A tensor's shape, where it has `D` dimensions.
     ///
     /// # Errors
-    /// [`Error::Missing`], or [`Error::Shape`] where the number of dimensions differs or one is 0; what it expects then holds
-    /// ones.
+    /// [`Error::Missing`], or [`Error::Dimensions`] where their number differs or one is 0.
     pub fn dims<const D: usize>(&self, name: &str) -> Result<[usize; D], Error> {
         let Some(found) = self.shape(name) else { return Err(self.missing(name)) };
         match <[usize; D]>::try_from(found) {
             Ok(dims) if !dims.contains(&0) => Ok(dims),
-            Ok(_) | Err(_) => Err(self.mismatch(name, &[1; D], found)),
+            Ok(_) | Err(_) => {
+                let (name, source_name) = (self.full(name), self.label().to_owned());
+                Err(Error::Dimensions { name, source_name, expected: D, found: found.to_vec() })
+            }
         }
     }
 
@@ -409,10 +411,5 @@ impl<'a> Weights<'a> {
 
     fn missing(&self, name: &str) -> Error {
         Error::Missing { name: self.full(name), source_name: self.label().to_owned() }
-    }
-
-    fn mismatch(&self, name: &str, expected: &[usize], found: &[usize]) -> Error {
-        let (expected, found) = (expected.to_vec(), found.to_vec());
-        Error::Shape { name: self.full(name), source_name: self.label().to_owned(), expected, found }
     }
 }
