@@ -13,6 +13,7 @@ use std::{
 };
 
 use self::header::Fault;
+pub use self::header::NAME_LIMIT;
 use crate::{Error, Format, Manifest, Mapped, Stored, WeightSource};
 
 /// Every number format of a header.
@@ -42,7 +43,7 @@ const FORMATS: [Format; 22] = [
 ];
 
 /// The longest header that is read; the largest known file's is 1.3 MB.
-const HEADER_LIMIT: u64 = 32 << 20;
+pub const HEADER_LIMIT: u64 = 32 << 20;
 
 /// An open safetensors file.
 ///

@@ -11,7 +11,7 @@ use crate::{
     integers::{Factors, GROUP, IntegerMatrix},
     output::{Done, Order, Output, Part},
     packed::width,
-    shares::{even_cuts, split},
+    shares::{at_once, tasks},
     simd::{Body, Simd, vectorize},
     size::product,
     vector::{Also, Pairs, Singles, add_products, rearrange, tile_rows, tile_rows_of},
@@ -41,15 +41,12 @@ pub(crate) fn linear<'o>(
     let isa = matrix.isa();
     let inputs = Inputs::of(matrix, input);
     let (width, all) = (width(isa), out.width().div_ceil(width(isa)));
-    let (side, threads) = (tile_rows_of(isa), rayon::current_num_threads());
-    let tiles = input.rows.div_ceil(side);
-    let at_once = PANELS.next_multiple_of(threads).min(MOST_PANELS);
+    let at_once = at_once(PANELS, MOST_PANELS);
     for first in (0..all).step_by(at_once) {
         let last = all.min(first + at_once);
         let weights = matrix.panels(first..last);
-        let parts = split([tiles, last - first], [TASK_ROWS / side, TASK_PANELS], threads);
-        let rows = even_cuts(0..tiles, parts[0], side, input.rows);
-        let columns = even_cuts(first..last, parts[1], width, out.width());
+        let most = [TASK_ROWS, TASK_PANELS];
+        let [rows, columns] = tasks((input.rows, tile_rows_of(isa)), (first..last, width, out.width()), most);
         out.each_part_of(&rows, &columns, Order::ByRows, |out| {
             let task = Task { matrix, weights: &weights, first, inputs: &inputs, also, finish, out };
             match (matrix.group(), matrix.factors()) {

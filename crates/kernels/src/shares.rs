@@ -16,6 +16,23 @@ pub(crate) fn even_cuts(tiles: Range<usize>, parts: usize, side: usize, end: usi
     (0..parts).map(start).chain([tiles.end.saturating_mul(side).min(end)]).collect()
 }
 
+/// How many of a product's panels are made at a time: so many, and up to `most` where that gives each thread as many.
+pub(crate) fn at_once(panels: usize, most: usize) -> usize {
+    panels.next_multiple_of(rayon::current_num_threads()).min(most)
+}
+
+/// Where a product's tasks cut its rows, in tiles of `tile` of them, and the columns of some of its panels, which have `width` of them and end
+/// at `end`: with at most `most` rows and panels in a task, so that the pool's threads are done soonest.
+pub(crate) fn tasks(
+    (rows, tile): (usize, usize),
+    (panels, width, end): (Range<usize>, usize, usize),
+    most: [usize; 2],
+) -> [Vec<usize>; 2] {
+    let tiles = rows.div_ceil(tile);
+    let parts = split([tiles, panels.len()], [most[0] / tile, most[1]], rayon::current_num_threads());
+    [even_cuts(0..tiles, parts[0], tile, rows), even_cuts(panels, parts[1], width, end)]
+}
+
 /// How many more parts than there have to be are tried.
 const MORE: usize = 16;
 
@@ -23,7 +40,7 @@ const MORE: usize = 16;
 ///
 /// A task of `t` tiles and `p` panels is taken to last as long as `(t + 1) · (p + 1)` products of one with the other: it also rearranges its
 /// rows, which takes about as long as a panel, and brings its panels into its caches.
-pub(crate) fn split([tiles, panels]: [usize; 2], most: [usize; 2], threads: usize) -> [usize; 2] {
+fn split([tiles, panels]: [usize; 2], most: [usize; 2], threads: usize) -> [usize; 2] {
     let [fewest_rows, fewest_columns] =
         [(tiles, most[0]), (panels, most[1])].map(|(all, most)| all.div_ceil(most).max(1));
     let time = |&[rows, columns]: &[usize; 2]| {

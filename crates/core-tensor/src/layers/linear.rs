@@ -216,10 +216,12 @@ impl<const D: usize> Then<'_, D> {
         match self {
             Self::Nothing => y,
             Self::Activated(f) => ops::activate(f, y),
-            Self::Onto { gate: None, residual } => ops::add(residual.clone(), in_format_of(y, residual)),
-            // What is beyond f16 goes no further than the sum's end.
-            Self::Onto { gate: Some(gate), residual } => {
-                let added = in_f32(gate.clone()) * in_f32(y);
+            Self::Onto { gate, residual } => {
+                // In f32, as Burn's product would leave f16.
+                let added = match gate {
+                    Some(gate) => in_f32(gate.clone()) * in_f32(y),
+                    None => y,
+                };
                 ops::add(residual.clone(), in_format_of(added, residual))
             }
         }

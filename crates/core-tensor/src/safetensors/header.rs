@@ -11,7 +11,7 @@ use crate::Manifest;
 pub(super) const RANK_LIMIT: usize = 8;
 
 /// The longest name of a tensor, in bytes; those of known files have less than 200.
-pub(super) const NAME_LIMIT: usize = 1024;
+pub const NAME_LIMIT: usize = 1024;
 
 /// The least that a tensor takes in a header: `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]},`.
 const LEAST: usize = 50;

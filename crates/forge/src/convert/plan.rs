@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use core_tensor::{Form, Format, Round, WeightSource};
+use core_tensor::{
+    Form, Format, Round, WeightSource,
+    safetensors::{HEADER_LIMIT, NAME_LIMIT},
+};
 use diffusion_engine::family::Duty;
 use quant::{
     Entry, GGUF_ALIGNMENT, GGUF_RANK,
@@ -59,10 +62,6 @@ impl std::fmt::Display for Stored {
         }
     }
 }
-
-/// The longest name of a tensor that is read of either kind of file, in bytes, and the longest header of safetensors.
-const LONGEST_NAME: usize = 1024;
-const LONGEST_HEADER: u64 = 32 << 20;
 
 /// The tensor by which readers tell that matrices of eight-bit floats have scales.
 const MARKER: &str = "scaled_fp8";
@@ -151,8 +150,8 @@ impl Plan {
         };
         let header = header.ok_or(ConvertFault::Size)?;
         match (kept, header.len() as u64) {
-            (Kept::Safetensors, found) if found > LONGEST_HEADER => {
-                Err(ConvertFault::Header { found, most: LONGEST_HEADER }.into())
+            (Kept::Safetensors, found) if found > HEADER_LIMIT => {
+                Err(ConvertFault::Header { found, most: HEADER_LIMIT }.into())
             }
             _ => Ok(header),
         }
@@ -220,8 +219,8 @@ fn each_name_once(
     let of_markers = markers.iter().map(|(prefix, (_, tensor))| (format!("{prefix}{MARKER}"), tensor));
     let mut names: BTreeMap<String, &str> = BTreeMap::new();
     for (name, of) in of_tensors.chain(of_markers) {
-        if !(1..=LONGEST_NAME).contains(&name.len()) {
-            return Err(ConvertFault::Name { found: name.len(), name: abridged(&name), most: LONGEST_NAME });
+        if !(1..=NAME_LIMIT).contains(&name.len()) {
+            return Err(ConvertFault::Name { found: name.len(), name: abridged(&name), most: NAME_LIMIT });
         }
         if kept == Kept::Safetensors && name == METADATA {
             return Err(ConvertFault::Reserved { tensor: name, kept: kept.name() });

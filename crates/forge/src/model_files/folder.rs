@@ -353,7 +353,7 @@ struct Place<'a> {
     of: usize,
 }
 
-/// Of how many files a file is one, by its name, where those are several and its folder has others of them or it has no folder of its own.
+/// Of how many files together a file is one, by its name; `None` where it stands for itself.
 pub(crate) fn shards_beside(path: &Path) -> Option<usize> {
     let place = place(path.file_name()?.to_str()?)?;
     (path.is_file() && place.of > 1).then_some(place.of)

@@ -11,7 +11,7 @@ use crate::{
     isa::Isa,
     output::{Order, Output},
     packed::{each_panel, width},
-    shares::{even_cuts, split},
+    shares::{at_once, tasks},
     simd::vectorize,
 };
 
@@ -52,7 +52,7 @@ pub(crate) fn linear_kept<'o, T: Made>(
     mut out: Output<'o>,
 ) -> &'o mut [f32] {
     let (width, all) = (width(isa), out.width().div_ceil(width(isa)));
-    let at_once = KEPT_PANELS.next_multiple_of(rayon::current_num_threads()).min(MOST_KEPT).min(all);
+    let at_once = at_once(KEPT_PANELS, MOST_KEPT).min(all);
     let mut room = each_panel(at_once, size, |_, _| ());
     for first in (0..all).step_by(at_once) {
         let made = &mut room[..at_once.min(all - first) * size];
@@ -104,13 +104,11 @@ fn columns<W: Weights>(
     out: &mut Output,
     of: Range<usize>,
 ) {
-    let (width, side) = (width(isa), tile_rows_of(isa));
-    let (tiles, panels) = (input.rows.div_ceil(side), of.start / width..of.end.div_ceil(width));
-    let [row_parts, column_parts] =
-        split([tiles, panels.len()], [TASK_ROWS / side, TASK_PANELS], rayon::current_num_threads());
-    let rows = even_cuts(0..tiles, row_parts, side, input.rows);
-    let columns = even_cuts(panels.clone(), column_parts, width, of.end);
+    let width = width(isa);
+    let panels = of.start / width..of.end.div_ceil(width);
     let last = (panels.len() - 1, tail);
+    let most = [TASK_ROWS, TASK_PANELS];
+    let [rows, columns] = tasks((input.rows, tile_rows_of(isa)), (panels, width, of.end), most);
     out.each_part_of(&rows, &columns, Order::ByRows, |out| {
         vectorize(isa, Task { weights, first: of.start, last, input, also, finish, out })
     });

@@ -80,7 +80,7 @@ pub(super) struct Rows {
 /// Finds the matrix that a tensor is the state or the scale of.
 pub(super) fn find(source: &dyn WeightSource, name: &str, form: Form, found: &mut Found) -> Result<(), Error> {
     if let Some((weight, kind)) = KINDS.iter().find_map(|kind| Some((name.strip_suffix(kind.1)?, kind))) {
-        let states = KINDS.map(|(_, end, ..)| format!("{weight}{end}"));
+        let states = states_of(weight);
         if states.iter().all(|state| source.manifest().contains(state)) {
             return Err(refused(source, weight, DecodeFault::TwoStates { names: states }));
         }
@@ -90,7 +90,7 @@ pub(super) fn find(source: &dyn WeightSource, name: &str, form: Form, found: &mu
         found.tensors.insert(weight.to_owned(), tensor);
     }
     if let Some(weight) = name.strip_suffix(ABSMAX).filter(|weight| source.manifest().contains(weight)) {
-        let states = KINDS.map(|(_, end, ..)| format!("{weight}{end}"));
+        let states = states_of(weight);
         if !states.iter().any(|state| source.manifest().contains(state)) {
             found.refuse(weight, DecodeFault::NoState { beside: name.to_owned(), states });
         }
@@ -105,6 +105,11 @@ pub(super) fn find(source: &dyn WeightSource, name: &str, form: Form, found: &mu
         }
     }
     Ok(())
+}
+
+/// How the states of a matrix of four bits are called, of which there is one.
+fn states_of(weight: &str) -> [String; 2] {
+    KINDS.map(|(_, end, ..)| format!("{weight}{end}"))
 }
 
 /// Finds the integers that lack the scales which others of the file have.

@@ -1,15 +1,12 @@
 //! The list of tensors, and where their bytes lie.
 
-use core_tensor::{Format, Manifest};
+use core_tensor::{Format, Manifest, safetensors::NAME_LIMIT};
 
 use super::{MOST_DIMENSIONS, cursor::Cursor, fault::Placed, metadata::Metadata};
 use crate::{GgufFault, error::abridged, formats as f};
 
 /// The least that a tensor takes in the list: the length of its name and a letter, no dimension, type and place.
 pub(super) const LEAST: u64 = 8 + 1 + 4 + 4 + 8;
-
-/// The longest name of a tensor, in bytes; those of known files have less than 200.
-const LONGEST_NAME: usize = 1024;
 
 /// The formats that are read, by the numbers of their types (ggml.h, `enum ggml_type`).
 const TYPES: [(u32, Format); 32] = [
@@ -73,7 +70,7 @@ struct Listed<'b> {
 impl<'b> Listed<'b> {
     fn read(cursor: &mut Cursor<'b>) -> Result<Self, Placed> {
         let at = cursor.at();
-        let name = cursor.name("a tensor's name", LONGEST_NAME)?;
+        let name = cursor.name("a tensor's name", NAME_LIMIT)?;
         let shown = || abridged(name);
         let rank = cursor.u32("a number of dimensions")?;
         if rank > MOST_DIMENSIONS {
