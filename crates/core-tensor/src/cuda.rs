@@ -1,65 +1,14 @@
-//! Kernels of ours for NVIDIA's devices from compute capability 8.0 on: CUDA C++ that NVRTC compiles for the very device, launched
-//! through CubeCL over the buffers of Burn's tensors.
-//!
-//! Weights and activations are bf16, f16 or f32, sums and statistics always f32, and so are biases, norms' scales and whatever modulates.
-//! What is f32 is multiplied in f32, and in TF32 by layers that are told to. What is too large for f16 becomes the largest number that it has. Maps `[b, c, h, w]` lie pixel by pixel.
-
-use burn::tensor::DType;
-use kernels::{Compute, Values};
-
-use crate::{Device, Tensor};
+//! NVIDIA's cards: their driver, what they fail of, and weights that pass through their memory while they compute. The kernels are
+//! [`crate::gpu`]'s.
 
 mod ahead;
-mod attention;
 mod driver;
-mod kernel;
-mod maps;
-mod matmul;
 mod pinned;
-mod product;
-mod rows;
-mod view;
 mod watch;
 
-use self::view::{View, bytes_of};
 pub(crate) use self::{
     ahead::{Ahead, Brought, SLOTS},
-    attention::{Scoring, attend},
     driver::{Card, cards, configure, free_memory, ready},
-    kernel::compiled,
-    maps::{Conv, Window, add_maps, channels_joined, group_norm, laid, pixels, tokens, upsampled},
-    matmul::matmul,
     pinned::Fill,
-    product::{After, linear, multiplies},
-    rows::{HeadsOfStream, Norm, activate, add, converted, gated, norm, rotate},
-    view::takes,
     watch::answered,
 };
-
-/// Why a tensor has a view.
-const OURS: &str = "a model computes in f32, bf16 or f16, on the device that it was loaded on";
-
-/// Whether a device is one that kernels of ours are for.
-pub(crate) fn has_kernels(device: &Device) -> bool {
-    View::on(device).is_some()
-}
-
-/// A matrix in the number format that is computed in; `None` on a device without kernels of ours.
-pub(crate) fn matrix(values: Values, shape: [usize; 2], compute: Compute, device: &Device) -> Option<Tensor<2>> {
-    let dtype = dtype_of(compute);
-    Some(View::on(device)?.upload(bytes_of(values, dtype), dtype, shape).into_tensor())
-}
-
-/// Writes values in the number format that is computed in, as many as there is room for.
-pub(crate) fn write(values: Values, compute: Compute, to: &mut [u8]) {
-    view::write(values, dtype_of(compute), to);
-}
-
-/// The number format of weights and activations.
-fn dtype_of(compute: Compute) -> DType {
-    match compute {
-        Compute::F32 | Compute::Tf32 | Compute::Integers => DType::F32,
-        Compute::Bf16 => DType::BF16,
-        Compute::F16 => DType::F16,
-    }
-}

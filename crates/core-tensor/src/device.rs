@@ -4,7 +4,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::{Device, Error, cpu, on_host, packed, tensor, vulkan};
+use crate::{Device, Error, cpu, gpu, on_host, packed, tensor, vulkan};
 
 /// The device of a name such as `cpu`, `cuda:0` or `vulkan:1`. Without a number it is CUDA's first and Vulkan's best; `vulkan:software` is
 /// an adapter that computes on the CPU, which no other name gets.
@@ -29,6 +29,7 @@ pub fn device(name: &str) -> Result<Device, Error> {
         Error::DeviceMemory { .. } => {}
         _ => vulkan::forget(&device),
     })?;
+    gpu::try_out(&device);
     Ok(device)
 }
 
@@ -56,9 +57,19 @@ pub fn keep_kernels_in(folder: PathBuf) {
 
 static KERNELS: OnceLock<PathBuf> = OnceLock::new();
 
+/// Whether a device of a name has products of f16; false where it is not there.
+pub fn has_f16(name: &str) -> bool {
+    let (backend, which) = parts(name);
+    match backend {
+        "cuda" => cfg!(feature = "cuda"),
+        "vulkan" => which_adapter(which).is_some_and(vulkan::has_f16),
+        _ => false,
+    }
+}
+
 /// How many of the kernels that NVIDIA's compiler makes of sources of ours this process had to have compiled, as they were not kept.
 pub fn compiled_kernels() -> usize {
-    crate::cuda::compiled()
+    gpu::compiled()
 }
 
 /// `[[1, 2], [3, 4]]` squared, by the kernels that layers multiply with.
@@ -67,9 +78,9 @@ fn square(device: &Device) -> Result<Vec<f32>, Error> {
     let row = |a: f32, b: f32| [a, b, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
     let x = tensor([row(1.0, 2.0), row(3.0, 4.0)].concat(), [2, 8], device);
     let transposed = [row(1.0, 3.0), row(2.0, 4.0)].concat();
-    let own = crate::cuda::matrix(kernels::Values::F32(&transposed), [2, 8], kernels::Compute::F32, device);
+    let own = gpu::matrix(kernels::Values::F32(&transposed), [2, 8], kernels::Compute::F32, device);
     let w = own.unwrap_or_else(|| tensor(transposed, [2, 8], device));
-    let product = crate::cuda::linear(&x, &w, kernels::Compute::F32, crate::cuda::After::default());
+    let product = gpu::linear(&x, &w, kernels::Compute::F32, gpu::After::default());
     on_host(&product.unwrap_or_else(|| x.matmul(w.transpose())))
 }
 

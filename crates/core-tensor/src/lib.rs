@@ -22,6 +22,11 @@ mod error;
 mod finiteness;
 mod format;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod gpu;
+#[cfg(not(any(feature = "cuda", feature = "vulkan")))]
+#[path = "no_gpu.rs"]
+mod gpu;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
 mod later;
 #[cfg(not(any(feature = "cuda", feature = "vulkan")))]
 #[path = "no_later.rs"]
@@ -53,7 +58,7 @@ use burn::tensor::TensorData;
 pub use burn::tensor::{DType, Device, Tensor};
 pub use device::{
     Listed, about, compiled_kernels, computes_by_itself, device, devices, free_memory, give_back_freed,
-    give_back_of_models, keep_kernels_in, ready_again,
+    give_back_of_models, has_f16, keep_kernels_in, ready_again,
 };
 pub use device_matrix::DeviceMatrix;
 pub use error::{Error, PickleFault};
@@ -117,7 +122,7 @@ pub fn in_format_of<const D: usize, const E: usize>(tensor: Tensor<D>, other: &T
 }
 
 fn in_format<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
-    if tensor.dtype() == dtype { tensor } else { cuda::converted(&tensor, dtype).unwrap_or_else(|| tensor.cast(dtype)) }
+    if tensor.dtype() == dtype { tensor } else { gpu::converted(&tensor, dtype).unwrap_or_else(|| tensor.cast(dtype)) }
 }
 
 /// The values of a tensor of any device on the host, row-major, f32.

@@ -23,6 +23,10 @@ pub(crate) fn open(_: Which) -> Result<Device, Error> {
     Err(Error::MissingBackend { backend: "vulkan" })
 }
 
+pub(crate) fn has_f16(_: Which) -> bool {
+    false
+}
+
 pub(crate) fn about(_: Which) -> Option<String> {
     None
 }

@@ -1,8 +1,8 @@
 //! Operations without parameters. Models call the functions of this file and never a back end's own, so that a faster body reaches
 //! them all.
 //!
-//! [`Ops`] lists the operations, and there are four bodies of them: [`Cpu`] and `Cuda` are kernels of ours, [`Cube`] is Burn's back ends for
-//! GPUs, [`Composed`] is right everywhere. A tensor's device and number format say which one is called. Every body is held against
+//! [`Ops`] lists the operations, and there are four bodies of them: [`Cpu`] and `Own` are kernels of ours, for the CPU and for graphics cards, [`Cube`] is Burn's back ends for
+//! others, [`Composed`] is right everywhere. A tensor's device and number format say which one is called. Every body is held against
 //! `Composed` in f64 by [`suite`].
 //!
 //! A map `[b, c, h, w]` may lie plane by plane or pixel by pixel ([`kernels::MapOrder`]): a convolution gives it the order that its kernel
@@ -11,8 +11,8 @@
 mod composed;
 mod cpu;
 mod cube;
-#[cfg(feature = "cuda")]
-mod cuda;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod own;
 mod scores;
 #[doc(hidden)]
 pub mod suite;
@@ -23,8 +23,8 @@ use burn::tensor::DType;
 pub use burn::tensor::activation::softmax;
 pub use kernels::Activation;
 
-#[cfg(feature = "cuda")]
-pub use self::cuda::Cuda;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub use self::own::Own;
 pub use self::{
     composed::Composed,
     cpu::Cpu,
@@ -153,8 +153,8 @@ pub trait Ops {
 enum Home {
     Cpu,
     Cube,
-    #[cfg(feature = "cuda")]
-    Cuda,
+    #[cfg(any(feature = "cuda", feature = "vulkan"))]
+    Own,
     Composed,
 }
 
@@ -163,8 +163,8 @@ impl Home {
         match (crate::cpu::is(&x.device()), x.dtype()) {
             (true, DType::F32) => Home::Cpu,
             (true, _) => Home::Composed,
-            #[cfg(feature = "cuda")]
-            (false, _) if crate::cuda::takes(x) => Home::Cuda,
+            #[cfg(any(feature = "cuda", feature = "vulkan"))]
+            (false, _) if crate::gpu::takes(x) => Home::Own,
             (false, _) => Home::Cube,
         }
     }
@@ -181,14 +181,23 @@ pub(crate) fn dtype_on(device: &Device, compute: Compute) -> DType {
     }
 }
 
+/// What products are computed in, where they are in `compute`, of a part that has values beyond those of f16: bf16 in place of that, or f32 on a device without.
+pub fn beyond_f16(compute: Compute, device: &Device) -> Compute {
+    match compute {
+        Compute::F16 if device.supports_dtype(DType::BF16) => Compute::Bf16,
+        Compute::F16 => Compute::F32,
+        _ => compute,
+    }
+}
+
 /// Calls an operation of the body that `x` belongs to.
 macro_rules! at_home_of {
     ($x:expr, $operation:ident($($argument:expr),*)) => {
         match Home::of($x) {
             Home::Cpu => Cpu::$operation($($argument),*),
             Home::Cube => Cube::$operation($($argument),*),
-            #[cfg(feature = "cuda")]
-            Home::Cuda => Cuda::$operation($($argument),*),
+            #[cfg(any(feature = "cuda", feature = "vulkan"))]
+            Home::Own => Own::$operation($($argument),*),
             Home::Composed => Composed::$operation($($argument),*),
         }
     };
@@ -214,7 +223,7 @@ pub(crate) fn attend(compute: Compute, qkv: [Tensor<4>; 3], scores: &Scores) -> 
 /// `a · b` of each of a batch, `[…, m, k]` and `[…, k, n]`, in the number format that both have; a batch of one goes with each of the other's.
 /// What is f32 is multiplied in f32, where Burn takes tensor cores with fewer bits for it.
 pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
-    crate::cuda::matmul(&a, &b).unwrap_or_else(|| a.matmul(b))
+    crate::gpu::matmul(&a, &b).unwrap_or_else(|| a.matmul(b))
 }
 
 /// `[b, tokens, heads · d]` to `[b, heads, tokens, d]`.

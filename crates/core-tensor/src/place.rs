@@ -17,11 +17,12 @@ pub enum Place {
 
 impl Place {
     /// Whether matrices of a format are held here as they are stored, if they lie as that asks: those that a device would make larger. Floats of
-    /// 16 bits are not where kernels of ours multiply them, in which they would cost a launch for each product.
+    /// 16 bits are not where products are of 16 bits, in which they would cost a launch each.
     pub(crate) fn takes(self, format: Format) -> bool {
         match self {
             Self::Cpu(_) => false,
-            Self::Device(_) => ![Format::F16, Format::BF16].contains(&format),
+            Self::Device(Compute::Bf16 | Compute::F16) => ![Format::F16, Format::BF16].contains(&format),
+            Self::Device(Compute::F32 | Compute::Tf32 | Compute::Integers) => true,
             Self::Other => true,
         }
     }

@@ -25,7 +25,10 @@ pub(crate) use self::{
     adapters::{Card, Which, about, adapters, free_memory},
     watch::{Opened, failure, forget, ready_again},
 };
-use crate::{Device, Error};
+use crate::{
+    Device, Error,
+    gpu::{self, Units},
+};
 
 /// Kernels that are sent to a card together. It is CubeCL's own number, which an environment variable would change.
 const TASKS: usize = 32;
@@ -55,23 +58,62 @@ fn opened_now(adapter: &Adapter) -> Result<Opened, String> {
     // CubeCL's own habit is to read a file of the current folder. Somebody else may have set it up already: it is theirs then.
     CubeClRuntimeConfig::try_set(CubeClRuntimeConfig::default());
     let handle = &adapter.handle;
+    let units = units(handle);
+    let experimental = match units {
+        Some(_) => wgpu::Features::all_experimental_mask().difference(UNITS),
+        None => wgpu::Features::all_experimental_mask(),
+    };
     let asked = wgpu::DeviceDescriptor {
         label: None,
-        // All that CubeCL reads off an adapter must be on. What is experimental in wgpu it does not use with WGSL, and buffers that the
+        // All that CubeCL reads off an adapter must be on. Of what is experimental in wgpu kernels of ours use one thing, and buffers that the
         // host maps are slower for the card.
-        required_features: handle
-            .features()
-            .difference(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask()),
+        required_features: handle.features().difference(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | experimental),
         // The largest buffers and the most bindings that there are.
         required_limits: handle.limits(),
         // CubeCL makes few large buffers and divides them itself.
         memory_hints: wgpu::MemoryHints::MemoryUsage,
+        experimental_features: driver::experimental(units.is_some()),
         ..Default::default()
     };
+    let bindings = asked.required_limits.max_storage_buffers_per_shader_stage;
+    if bindings < BINDINGS {
+        return Err(format!("its kernels take {bindings} buffers at most, of {BINDINGS} that are needed"));
+    }
     let (device, queue) = block_on(handle.request_device(&asked)).map_err(|error| error.to_string())?;
     let (adapter, backend) = (handle.clone(), wgpu::Backend::Vulkan);
     let setup = WgpuSetup { instance: adapters::instance().clone(), adapter, device: device.clone(), queue, backend };
     let registered = Device::wgpu_options().setup(setup).tasks_max(TASKS).init().map_err(|error| error.to_string())?;
     // After CubeCL, whose own handler panics on a thread where nobody hears of it.
-    Ok(Opened::new(registered, Watch::over(&device)))
+    let opened = Opened::new(registered, Watch::over(&device));
+    if let Some(units) = units {
+        gpu::know(opened.device(), units);
+    }
+    Ok(opened)
+}
+
+/// Buffers of the kernel that has the most of them, which rotates heads.
+const BINDINGS: u32 = 18;
+
+/// What wgpu calls a card's instructions for products of matrices.
+const UNITS: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+
+/// An adapter's instructions for products of small matrices of f16 with sums in f32: of the larger ones, where it has several.
+fn units(adapter: &wgpu::Adapter) -> Option<Units> {
+    if !adapter.features().contains(UNITS | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP) {
+        return None;
+    }
+    let of_f16 = |it: &wgpu::CooperativeMatrixProperties| {
+        let formats = (it.ab_type, it.cr_type);
+        let is_square = [it.n_size, it.k_size].iter().all(|&side| side == it.m_size);
+        let is_ours = formats == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32) && is_square;
+        is_ours.then_some(it.m_size as usize)
+    };
+    let side = adapter.cooperative_matrix_properties().iter().filter_map(of_f16).max()?;
+    Some(Units { side, lanes: adapter.get_info().subgroup_max_size as usize })
+}
+
+/// Whether an adapter computes in f16, once it is opened.
+pub(crate) fn has_f16(which: Which) -> bool {
+    adapters::chosen(which, adapters::all())
+        .is_ok_and(|(_, adapter)| adapter.handle.features().contains(wgpu::Features::SHADER_F16))
 }

@@ -247,24 +247,28 @@ impl Config {
     }
 
     /// The number format that products are computed in: integers on a CPU where those are the fastest, with what is none in bf16 where the
-    /// CPU has instructions for it; bf16 on other CPUs with such instructions and on CUDA, and f32 elsewhere, unless the config asks for
-    /// another.
+    /// CPU has instructions for it; bf16 on other CPUs with such instructions and on CUDA, f16 on Vulkan's cards that have it, and f32 elsewhere,
+    /// unless the config asks for another.
     ///
     /// # Errors
     /// [`Error::Value`] for a number format that nothing on the device computes in.
     pub fn compute(&self) -> Result<Compute> {
         let isa = kernels::Isa::best();
-        let (bf16, f16, integers) = match self.device.backend {
-            Backend::Cpu => (isa.has_bf16(), false, true),
-            Backend::Cuda(_) => (true, true, false),
-            Backend::Vulkan(_) => (false, false, false),
+        let backend = self.device.backend;
+        let (bf16, f16, tf32, integers) = match backend {
+            Backend::Cpu => (isa.has_bf16(), false, false, true),
+            Backend::Cuda(_) => (true, true, true, false),
+            Backend::Vulkan(_) => (false, core_tensor::has_f16(&backend.to_string()), false, false),
         };
-        let others = match (bf16, f16, integers) {
-            (_, true, _) => "`auto`, `f32`, `tf32`, `bf16` or `f16`",
-            (true, _, true) => "`auto`, `f32`, `bf16` or `integers`",
-            (false, _, true) => "`auto`, `f32` or `integers`",
+        let others = match (bf16, f16, tf32, integers) {
+            (_, _, true, _) => "`auto`, `f32`, `tf32`, `bf16` or `f16`",
+            (true, _, _, true) => "`auto`, `f32`, `bf16` or `integers`",
+            (false, _, _, true) => "`auto`, `f32` or `integers`",
+            (_, true, ..) => "`auto`, `f32` or `f16`",
             _ => "`auto` or `f32`",
         };
+        // Software has f16 as numbers that it converts for each product.
+        let prefers_f16 = f16 && !bf16 && backend != Backend::Vulkan(Adapter::Software);
         let missing = |what: &str| Error::Value {
             key: "device.compute".into(),
             expected: format!("{others}, without {what} in this device"),
@@ -273,10 +277,11 @@ impl Config {
         match self.device.compute {
             ComputeChoice::Auto if integers && isa.prefers_integers() => Ok(Compute::Integers),
             ComputeChoice::Auto | ComputeChoice::Bf16 if bf16 => Ok(Compute::Bf16),
+            ComputeChoice::Auto if prefers_f16 => Ok(Compute::F16),
             ComputeChoice::Auto | ComputeChoice::F32 => Ok(Compute::F32),
             ComputeChoice::Integers if integers => Ok(Compute::Integers),
             ComputeChoice::F16 if f16 => Ok(Compute::F16),
-            ComputeChoice::Tf32 if f16 => Ok(Compute::Tf32),
+            ComputeChoice::Tf32 if tf32 => Ok(Compute::Tf32),
             ComputeChoice::Bf16 => Err(missing("bf16")),
             ComputeChoice::F16 => Err(missing("products of f16")),
             ComputeChoice::Tf32 => Err(missing("products of TF32")),

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use core_tensor::{Compute, Place, Residency};
+use core_tensor::{Compute, Place, Residency, ops};
 use diffusion_engine::{
     Error as RunError, Family, Job, Model, OpenedModel, TinyAutoencoder,
     family::{Duty, Parts, Placement, Work, work},
@@ -61,9 +61,8 @@ const LORAS: &str = "loras";
 impl Opened {
     /// Looks at the files of a config.
     pub(crate) fn of(config: &Config, families: &Families) -> Result<Self> {
-        let compute = config.compute()?;
         let device = core_tensor::device(&config.device.backend.to_string())?;
-        let at = Place::of(&device, compute);
+        let compute = config.compute()?;
         let mut files = Files::new();
         // All parts are told for what they are before any is looked into.
         let Detected { family, parts } = detect(config, families, &mut files)?;
@@ -75,6 +74,9 @@ impl Opened {
         // By the headers alone: what is missing, what doesn't fit, and what it takes.
         let look = |part: Chosen| {
             let path = files.path(&part).to_owned();
+            let is_denoiser = part.role.network.duty == Duty::DENOISER;
+            let compute = if is_denoiser { compute } else { ops::beyond_f16(compute, &device) };
+            let at = Place::of(&device, compute);
             with_encoder(files.look(part, at)?, &path, at)
         };
         let parts = parts.into_iter().map(look).collect::<Result<Vec<_>>>()?;
@@ -101,8 +103,9 @@ impl Opened {
                 (error, _) => in_its_file(error, &paths),
             })?;
         let preview = config.preview.decoder.as_deref();
-        let preview =
-            preview.map(|path| preview_decoder(path, model.card(), &device, compute.beyond_f16())).transpose()?;
+        let preview = preview
+            .map(|path| preview_decoder(path, model.card(), &device, ops::beyond_f16(compute, &device)))
+            .transpose()?;
         let vae = config.model.vae.clone();
         let (ceiling, backend) = (config.ceiling(), config.device.backend);
         Ok(Self {

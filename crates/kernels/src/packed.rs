@@ -31,12 +31,6 @@ pub enum Compute {
 }
 
 impl Compute {
-    /// The same for what has values beyond those of f16: bf16 in place of that.
-    #[must_use]
-    pub fn beyond_f16(self) -> Self {
-        if self == Self::F16 { Self::Bf16 } else { self }
-    }
-
     /// Whether numbers are multiplied as pairs of bf16.
     pub fn is_in_pairs(self, isa: Isa) -> bool {
         match self {

@@ -56,7 +56,8 @@ fn checks(listed: &Listed) -> Result<Vec<Check>> {
     let is_here = |compute| match (compute, listed.name.split(':').next()) {
         (Compute::F32 | Compute::Integers, _) => true,
         (Compute::Bf16, Some("cpu")) => kernels::Isa::best().has_bf16(),
-        (Compute::Bf16 | Compute::F16 | Compute::Tf32, backend) => backend == Some("cuda"),
+        (Compute::F16, _) => core_tensor::has_f16(&listed.name),
+        (Compute::Bf16 | Compute::Tf32, backend) => backend == Some("cuda"),
     };
     let of = |(compute, format, allowed)| {
         let differences = check::differences(&device, compute).map_err(forge::Error::from)?;

@@ -25,13 +25,11 @@ use cubecl::{
 use kernels::Compute;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::{
-    View, dtype_of,
-    pinned::{Buffers, Fill},
-};
+use super::pinned::{Buffers, Fill};
 use crate::{
     Device,
     device_matrix::DeviceMatrix,
+    gpu::{View, dtype_of},
     packed::{Packed, foresee},
     packing::Content,
 };

@@ -12,8 +12,7 @@ use std::{
 use burn_cubecl::CubeDevice;
 use cubecl::client::ProfileWindow;
 
-use super::View;
-use crate::{Error, Tensor};
+use crate::{Error, Tensor, gpu::View};
 
 /// The open window of each card, by its number.
 static WINDOWS: Mutex<BTreeMap<usize, ProfileWindow>> = Mutex::new(BTreeMap::new());

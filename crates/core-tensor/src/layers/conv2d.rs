@@ -5,7 +5,7 @@ use super::GroupNorm;
 use crate::{
     Error, Parameter, Tensor, Weight, Weights,
     cpu::Values,
-    cuda::{self, Window},
+    gpu::{self, Window},
     in_format_of,
     ops::Activation,
     weights::{Around, Before, Convolution, F32, ForDevice, Parameters},
@@ -166,7 +166,7 @@ impl Conv2d {
     fn on_device(
         &self,
         own: &Convolution,
-        conv: &cuda::Conv,
+        conv: &gpu::Conv,
         x: Tensor<4>,
         shift: Option<Tensor<2>>,
         residual: Option<Tensor<4>>,

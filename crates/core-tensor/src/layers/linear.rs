@@ -5,7 +5,7 @@ use super::LayerNorm;
 use crate::{
     DeviceMatrix, Error, Matrix, Parameter, Tensor, Weight, Weights,
     cpu::{self, Rows, Values},
-    cuda::{self, After},
+    gpu::{self, After},
     in_f32, in_format_of,
     ops::{self, Activation},
     weights::{Beside, F32, multiply},
@@ -90,7 +90,7 @@ impl Linear {
     fn fused<const D: usize>(&self, x: &Tensor<D>, then: Then<D>) -> Option<Tensor<D>> {
         match self.weight.alone() {
             Some(Matrix::Device(w)) => return self.on_device(x, w, then),
-            Some(Matrix::Mapped(mapped)) if cuda::multiplies(x) => {
+            Some(Matrix::Mapped(mapped)) if gpu::multiplies(x) => {
                 let w = mapped.on_device()?;
                 return self.on_device(x, &w, then);
             }
@@ -115,11 +115,11 @@ impl Linear {
         if let Some(y) = w.thin(x, bias.as_ref()) {
             return Some(then.after(y));
         }
-        if !cuda::multiplies(x) {
+        if !gpu::multiplies(x) {
             return None;
         }
         let after = After { bias: bias.as_ref(), ..After::default() };
-        cuda::linear(
+        gpu::linear(
             x,
             &w.unpacked(),
             w.compute(),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use burn::tensor::DType;
 
-#[cfg(feature = "cuda")]
-use super::Cuda;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+use super::Own;
 use super::{Activation, Bias, Composed, Cpu, Cube, Home, Mask, Ops, Rope, Scores, Stream, dtype_on, matmul};
 use crate::{Compute, Device, Error, Tensor, tensor};
 
@@ -66,8 +66,8 @@ pub fn of_device(device: &Device, compute: Compute) -> Result<Vec<Difference>, E
     match Home::of(&Tensor::<1>::empty([1], (device, dtype))) {
         Home::Cpu => differences::<Cpu>(&setting),
         Home::Cube => differences::<Cube>(&setting),
-        #[cfg(feature = "cuda")]
-        Home::Cuda => differences::<Cuda>(&setting),
+        #[cfg(any(feature = "cuda", feature = "vulkan"))]
+        Home::Own => differences::<Own>(&setting),
         Home::Composed => differences::<Composed>(&setting),
     }
 }

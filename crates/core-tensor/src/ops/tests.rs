@@ -52,17 +52,17 @@ fn the_bodies_are_the_compositions_on_every_back_end_of_this_build() {
             let setting = Setting { device: device.clone(), dtype, compute: Compute::F32 };
             assert_eq!(wrong::<Cube>(&setting), [], "cube, {name}, {dtype:?}");
             assert_eq!(wrong::<Composed>(&setting), [], "composed, {name}, {dtype:?}");
+            #[cfg(any(feature = "cuda", feature = "vulkan"))]
+            assert_eq!(wrong::<Own>(&setting), [], "of ours, {name}, {dtype:?}");
         }
     }
 }
 
 #[cfg(feature = "cuda")]
 #[test]
-fn kernels_for_a_card_are_the_compositions_in_every_number_format_that_models_are_computed_in() {
-    for (dtype, compute) in [(DType::F32, Compute::F32), (DType::BF16, Compute::Bf16), (DType::F16, Compute::Bf16)] {
-        let setting = Setting { device: device("cuda").expect("a card"), dtype, compute };
-        assert_eq!(wrong::<Cuda>(&setting), [], "{dtype:?}");
-    }
+fn kernels_for_a_card_are_the_compositions_in_bf16() {
+    let setting = Setting { device: device("cuda").expect("a card"), dtype: DType::BF16, compute: Compute::Bf16 };
+    assert_eq!(wrong::<Own>(&setting), []);
 }
 
 #[test]

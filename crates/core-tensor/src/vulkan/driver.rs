@@ -1,13 +1,24 @@
 //! What wgpu does not tell of a driver: whether there is one, and the memory of its cards.
 
 use ash::vk;
-use burn::tensor::wgpu::wgpu::{Adapter, Instance, hal::api::Vulkan};
+use burn::tensor::wgpu::wgpu::{self, Adapter, Instance, hal::api::Vulkan};
 
 /// Whether there was a loader to ask, libvulkan, that had an instance to give, which it has not without a driver.
 #[allow(unsafe_code, reason = "the driver's handles are foreign")]
 pub(super) fn has_loader(instance: &Instance) -> bool {
     // SAFETY: nothing is done with the handle.
     unsafe { instance.as_hal::<Vulkan>() }.is_some()
+}
+
+/// wgpu's leave to use what it calls experimental.
+#[allow(unsafe_code, reason = "wgpu has it said")]
+pub(super) fn experimental(is_used: bool) -> wgpu::ExperimentalFeatures {
+    if is_used {
+        // SAFETY: what may go wrong are shaders that the driver takes wrongly, and those of ours are tested on what such adapters give.
+        unsafe { wgpu::ExperimentalFeatures::enabled() }
+    } else {
+        wgpu::ExperimentalFeatures::disabled()
+    }
 }
 
 /// Bytes of a card's own memory.

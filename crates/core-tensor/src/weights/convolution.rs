@@ -16,8 +16,9 @@ use super::{
 use crate::{
     Device, Tensor,
     cpu::{self, FEW, PLANES, Values},
-    cuda::{self, Brought, Window},
+    cuda::Brought,
     device::lasting,
+    gpu::{self, Window},
     in_format_of,
     packed::Packed,
     packing::Content,
@@ -42,7 +43,7 @@ pub(crate) enum Parameters {
     /// On the CPU, in the order that its kernels read.
     Panels(PackedConv),
     /// On a device that has kernels of ours, in the order that they read.
-    Device(cuda::Conv),
+    Device(gpu::Conv),
     /// On another device as they are stored, and unpacked for each product.
     Packed(Packed),
     /// Where and as they are stored.
@@ -64,9 +65,9 @@ impl Convolution {
         let (shape, source) = (shape_of(&stored), stored.clone());
         let fill = move |to: &mut [u8]| {
             let values = source.to_f32().expect(FLOATS);
-            cuda::write(kernels::Values::F32(&cuda::laid(&values, shape)), compute, to);
+            gpu::write(kernels::Values::F32(&gpu::laid(&values, shape)), compute, to);
         };
-        let seat = passing.seat(device, compute, Content::Dense(cuda::Conv::rows_of(shape)), Box::new(fill));
+        let seat = passing.seat(device, compute, Content::Dense(gpu::Conv::rows_of(shape)), Box::new(fill));
         let mapped = MappedConv { origin: Origin::Stored(stored), device: device.clone(), compute, seat };
         Self { parameters: Parameters::Mapped(Arc::new(mapped)), kernel: shape[2], stride: 1 }
     }
@@ -148,15 +149,15 @@ impl Convolution {
     reason = "what passes is a handle of fixed size, and one of them is there at a time"
 )]
 pub(crate) enum ForDevice<'a> {
-    Held(&'a cuda::Conv),
+    Held(&'a gpu::Conv),
     /// In memory that others pass through.
-    Passing(cuda::Conv, #[allow(dead_code, reason = "the memory is others' when it is dropped")] Brought),
+    Passing(gpu::Conv, #[allow(dead_code, reason = "the memory is others' when it is dropped")] Brought),
 }
 
 impl Deref for ForDevice<'_> {
-    type Target = cuda::Conv;
+    type Target = gpu::Conv;
 
-    fn deref(&self) -> &cuda::Conv {
+    fn deref(&self) -> &gpu::Conv {
         match self {
             Self::Held(conv) => conv,
             Self::Passing(conv, _) => conv,
@@ -250,7 +251,7 @@ fn in_memory(stored: &Stored, device: &Device, compute: Compute) -> Parameters {
         return Parameters::Packed(packed);
     }
     let values = stored.to_f32().expect(FLOATS);
-    match cuda::Conv::upload(&values, shape_of(stored), compute, device) {
+    match gpu::Conv::upload(&values, shape_of(stored), compute, device) {
         Some(conv) => Parameters::Device(conv),
         None => Parameters::Dense(tensor(values, [0, 1, 2, 3].map(|i| stored.shape()[i]), device)),
     }
@@ -279,7 +280,7 @@ impl MappedConv {
     fn brought(&self) -> Option<ForDevice<'_>> {
         let Origin::Stored(stored) = &self.origin else { return None };
         let brought = self.seat.as_ref()?.bring()?;
-        let conv = cuda::Conv::of(brought.unpacked(), shape_of(stored), self.compute)?;
+        let conv = gpu::Conv::of(brought.unpacked(), shape_of(stored), self.compute)?;
         Some(ForDevice::Passing(conv, brought))
     }
 

@@ -5,14 +5,14 @@ use std::sync::OnceLock;
 use kernels::{Compute, PackedConv, PackedMatrix, Values};
 
 use super::{Format, Stored};
-use crate::{Device, Place, cpu, cuda, packing::Packing};
+use crate::{Device, Place, cpu, cuda, gpu, packing::Packing};
 
 impl Place {
     /// Of layers on a device that are multiplied in a number format.
     pub fn of(device: &Device, compute: Compute) -> Self {
         match device {
             device if cpu::is(device) => Self::Cpu(compute),
-            device if cuda::has_kernels(device) => Self::Device(compute),
+            device if gpu::has_kernels(device) => Self::Device(compute),
             _ => Self::Other,
         }
     }

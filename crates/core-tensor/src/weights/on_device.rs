@@ -11,8 +11,8 @@ use super::{
 use crate::{
     Device, Tensor,
     bits::{Round, Runs},
-    cuda::{self, After},
     device_matrix::DeviceMatrix,
+    gpu::{self, After},
     ops::{dtype_on, matmul},
     packed::Packed,
     packing::Packing,
@@ -35,7 +35,7 @@ impl DeviceMatrix {
     pub(super) fn product(&self, x: &Tensor<2>) -> Tensor<2> {
         self.thin(x, None).unwrap_or_else(|| {
             let w = self.unpacked();
-            let product = cuda::linear(x, &w, self.compute(), After::default());
+            let product = gpu::linear(x, &w, self.compute(), After::default());
             product.unwrap_or_else(|| matmul(x.clone().cast(w.dtype()), w.transpose()))
         })
     }
@@ -43,7 +43,7 @@ impl DeviceMatrix {
 
 fn dense(stored: &Stored, device: &Device, compute: Compute) -> Tensor<2> {
     let shape = [stored.shape()[0], stored.shape()[1]];
-    let own = stored.with_values(|values| cuda::matrix(values, shape, compute, device)).expect(FLOATS);
+    let own = stored.with_values(|values| gpu::matrix(values, shape, compute, device)).expect(FLOATS);
     own.unwrap_or_else(|| tensor(stored.to_f32().expect(FLOATS), shape, device))
 }
 
@@ -65,13 +65,13 @@ impl Stored {
     /// Writes all values as a device has them that computes in a number format.
     pub(super) fn write(&self, compute: Compute, to: &mut [u8]) {
         if self.is_plain() {
-            return self.with_values(|values| cuda::write(values, compute, to)).expect(FLOATS);
+            return self.with_values(|values| gpu::write(values, compute, to)).expect(FLOATS);
         }
         let width = to.len() / self.shape().iter().product::<usize>().max(1);
         to.par_chunks_mut(AT_ONCE * width).enumerate().for_each(|(i, to)| {
             let mut values = vec![0.0; to.len() / width];
             self.read(i * AT_ONCE, &mut values);
-            cuda::write(kernels::Values::F32(&values), compute, to);
+            gpu::write(kernels::Values::F32(&values), compute, to);
         });
     }
 

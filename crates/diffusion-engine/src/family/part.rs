@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use core_tensor::{Compute, Device, Footprint, Layout, Manifest, Residency, WeightSource, Weights};
+use core_tensor::{Compute, Device, Footprint, Layout, Manifest, Residency, WeightSource, Weights, ops};
 use serde::de::DeserializeOwned;
 
 use super::{Network, Settings};
@@ -136,7 +136,7 @@ impl Part {
         load: impl FnOnce(&Weights) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let Placement { device, compute, .. } = placement;
-        let compute = if self.leaves_f16 { compute.beyond_f16() } else { *compute };
+        let compute = if self.leaves_f16 { ops::beyond_f16(*compute, device) } else { *compute };
         self.with(Weights::of(&*self.source, device, residency).computed_in(compute), load)
     }
 

@@ -196,7 +196,7 @@ tables! {
             .flag("backend");
         /// auto, f32, tf32, bf16, f16 or integers
         compute: ComputeChoice = Key::of(Kind::Choice(&["auto", "f32", "tf32", "bf16", "f16", "integers"]), Fallback::Text("auto"))
-            .docs("the number format of products; `auto` is `integers` with AVX2 and AVX-512, `bf16` with AMX and on CUDA, and `f32` elsewhere; `tf32` and `f16` are CUDA's")
+            .docs("the number format of products; `auto` is `integers` with AVX2 and AVX-512, `bf16` with AMX and on CUDA, `f16` on Vulkan's cards that have it, and `f32` elsewhere; `f16` is a card's, `tf32` CUDA's")
             .flag("compute");
         /// Ceiling for the run, such as `16 GiB`
         memory: Option<Bytes> = Key::of(Kind::Size, open("what Linux has free; elsewhere no limit", "\"16 GiB\""))

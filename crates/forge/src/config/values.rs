@@ -64,14 +64,14 @@ impl FromStr for Backend {
 /// The number format that products are computed in, as it is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ComputeChoice {
-    /// bf16 where the CPU has instructions for it, else f32.
+    /// The fastest that the device multiplies.
     #[default]
     Auto,
     /// f32.
     F32,
     /// bf16, with sums in f32.
     Bf16,
-    /// f16, with sums in f32, on CUDA; the parts whose values leave its range in bf16.
+    /// f16, with sums in f32, on cards; the parts whose values leave its range in bf16, or on Vulkan in f32.
     F16,
     /// f32 whose products see 11 bits of each mantissa, on CUDA.
     Tf32,

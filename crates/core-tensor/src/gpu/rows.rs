@@ -5,13 +5,15 @@ use kernels::Activation;
 
 use super::{
     View,
-    kernel::{Args, Kernel, Text, activation, bits, element},
+    kernel::{Args, Kernel, Language, Text, activation, bits, element},
+    wgsl::{self, WIDE, wide},
 };
 use crate::Tensor;
 
-static NORMS: Text = Text::of(include_str!("norms.cu"));
-static ROTATE: Text = Text::of(include_str!("rotate.cu"));
-static ELEMENTWISE: Text = Text::of(include_str!("elementwise.cu"));
+static NORMS: Text = Text::of(include_str!("cuda/norms.cu"), include_str!("wgsl/norms.wgsl"), &["LANES", "HELD"]);
+static ROTATE: Text =
+    Text::of(include_str!("cuda/rotate.cu"), include_str!("wgsl/rotate.wgsl"), &["LANES", "HELD", "AT_ONCE"]);
+static ELEMENTWISE: Text = Text::of(include_str!("cuda/elementwise.cu"), include_str!("wgsl/elementwise.wgsl"), &[]);
 
 /// What a norm of rows does besides.
 #[derive(Debug, Default)]
@@ -42,15 +44,26 @@ pub(crate) fn norm<const D: usize>(x: Tensor<D>, norm: Norm) -> Tensor<D> {
     let out = x.empty(shape, x.dtype());
     let flags = bits([norm.is_rms, weight.is_some(), bias.is_some(), modulation.is_some()]);
     let args = Args::default().ints([rows, d, apart, (rows / n).max(1), mod_stride, flags]).float(norm.eps);
-    let unused = || out.clone();
-    let (weight, bias) = (weight.unwrap_or_else(unused), bias.unwrap_or_else(unused));
-    let (shift, scale) = modulation.map_or_else(|| (unused(), unused()), |(shift, scale, ..)| (shift, scale));
-    let runs = d.div_ceil(x.run());
-    let (threads, blocks) = match runs {
-        ..=128 => (128, rows.div_ceil(4)),
-        _ => (32 * runs.div_ceil(128).min(16), rows),
+    let unused = out.stand_in();
+    let (weight, bias) = (weight.unwrap_or_else(|| unused.clone()), bias.unwrap_or_else(|| unused.clone()));
+    let (shift, scale) =
+        modulation.map_or_else(|| (unused.clone(), unused.clone()), |(shift, scale, ..)| (shift, scale));
+    let (defines, threads, blocks) = match x.language() {
+        Language::Cuda => match d.div_ceil(x.run()) {
+            ..=128 => (vec![], 128, rows.div_ceil(4)),
+            runs => (vec![], 32 * runs.div_ceil(128).min(16), rows),
+        },
+        Language::Wgsl => {
+            let wide = wide(&[d, apart, mod_stride]);
+            let runs = d / wide;
+            let lanes = runs.min(32).max(runs.div_ceil(4)).next_power_of_two().min(256);
+            let threads = lanes.max(128);
+            let defines = vec![(WIDE, wide), ("LANES", lanes), ("HELD", runs.div_ceil(lanes).min(8))];
+            (defines, threads, rows.div_ceil(threads / lanes))
+        }
     };
-    let kernel = Kernel { text: &NORMS, entry: "row_norm", defines: vec![element(x.dtype())], threads };
+    let defines = [vec![element(x.dtype())], defines].concat();
+    let kernel = Kernel { text: &NORMS, entry: "row_norm", defines, threads };
     kernel.launch([blocks, 1, 1], [&x, &weight, &bias, &shift, &scale, &out], args);
     out.into_tensor()
 }
@@ -83,7 +96,7 @@ pub(crate) fn rotate<const N: usize, const R: usize>(
     let dtype = like.dtype();
     let outs: [View; R] = std::array::from_fn(|_| like.empty([b, heads, tokens, d], dtype));
     let [cos, sin] = tables.map(|x| cast(View::ours(x), DType::F32).contiguous());
-    let (mut xs, mut scales, mut longest) = (Vec::new(), Vec::new(), 0);
+    let (mut xs, mut scales, mut longest, mut lengths) = (Vec::new(), Vec::new(), 0, vec![d]);
     let mut args = Args::default().ints([b, heads, d, tokens]).float(eps);
     for (which, streams) in results.into_iter().enumerate() {
         let mut before = 0;
@@ -93,7 +106,10 @@ pub(crate) fn rotate<const N: usize, const R: usize>(
             let x = if x.strides::<4>()[3] == 1 && x.is_aligned() { x } else { x.contiguous() };
             let [batch, head, token, _] = x.strides::<4>();
             args = args.ints([n, batch, token, head, before, bits([norm.is_some(), is_rotated]), which]);
-            scales.push(norm.map_or_else(|| outs[0].clone(), |scale| cast(View::ours(scale), DType::F32).contiguous()));
+            scales.push(
+                norm.map_or_else(|| outs[0].stand_in(), |scale| cast(View::ours(scale), DType::F32).contiguous()),
+            );
+            lengths.extend([batch, token, head]);
             xs.push(x);
             before += n;
             longest = longest.max(n);
@@ -103,15 +119,34 @@ pub(crate) fn rotate<const N: usize, const R: usize>(
         args = args.ints([0; 7]);
     }
     let threads = 128;
-    let lanes = d.div_ceil(like.run()).min(32).next_power_of_two();
-    let at_once = 1 << heads.min(threads / lanes).ilog2();
+    let (defines, lanes, at_once) = match like.language() {
+        Language::Cuda => {
+            let lanes = d.div_ceil(like.run()).min(32).next_power_of_two();
+            (vec![], lanes, 1 << heads.min(threads / lanes).ilog2())
+        }
+        Language::Wgsl => {
+            let wide = wide(&lengths);
+            let units = d / wide.max(2);
+            let lanes = units.div_ceil(4).next_power_of_two().min(64);
+            let at_once = (threads / lanes).min(1 << heads.trailing_zeros());
+            (
+                vec![(WIDE, wide), ("LANES", lanes), ("HELD", units.div_ceil(lanes)), ("AT_ONCE", at_once)],
+                lanes,
+                at_once,
+            )
+        }
+    };
     let blocks = (b * longest).div_ceil(threads / lanes / at_once);
-    let kernel = Kernel { text: &ROTATE, entry: "rotate", defines: vec![element(dtype)], threads };
-    let of = |all: &[View], i: usize| all.get(i).unwrap_or(&outs[0]).clone();
+    let defines = [vec![element(dtype)], defines].concat();
+    let kernel = Kernel { text: &ROTATE, entry: "rotate", defines, threads };
+    let unused = outs[0].stand_in();
+    let of = |all: &[View], i: usize| all.get(i).unwrap_or(&unused).clone();
     let read = (0..SETS).map(|i| of(&xs, i)).chain((0..SETS).map(|i| of(&scales, i))).chain([cos, sin]);
     let all: Vec<_> = read.chain((0..RESULTS).map(|i| of(&outs, i))).collect();
     let buffers: [&View; 2 * SETS + 2 + RESULTS] = std::array::from_fn(|i| &all[i]);
-    kernel.launch_to::<RESULTS, _>([blocks, N * R, 1], buffers, args);
+    let grid = [blocks, N * R, 1];
+    let grid = if like.language() == Language::Wgsl { wgsl::shared(grid) } else { grid };
+    kernel.launch_to::<RESULTS, _>(grid, buffers, args);
     outs.map(View::into_tensor)
 }
 
@@ -120,7 +155,8 @@ pub(crate) fn activate<const D: usize>(f: Activation, x: Tensor<D>) -> Tensor<D>
     let (shape, x) = (x.dims(), View::ours(&x).contiguous());
     let out = x.empty(shape, x.dtype());
     let args = count(x.len()).ints([activation(Some(f)), 0]);
-    each("ACTIVATE", "activate", x.dtype()).launch([blocks(x.units()), 1, 1], [&x, &out], args);
+    let (kernel, grid) = each("ACTIVATE", "activate", &x, &[[1, x.len()]]);
+    kernel.launch(grid, [&x, &out], args);
     out.into_tensor()
 }
 
@@ -130,7 +166,8 @@ pub(crate) fn gated<const D: usize>(f: Activation, x: Tensor<D>, gate: Tensor<D>
     let gate = cast(View::ours(&gate), x.dtype()).contiguous();
     let out = x.empty(shape, x.dtype());
     let args = count(x.len()).ints([activation(Some(f)), 0]);
-    each("GATED", "gated", x.dtype()).launch([blocks(x.units()), 1, 1], [&x, &gate, &out], args);
+    let (kernel, grid) = each("GATED", "gated", &x, &[[1, x.len()]]);
+    kernel.launch(grid, [&x, &gate, &out], args);
     out.into_tensor()
 }
 
@@ -144,7 +181,8 @@ pub(crate) fn add<const D: usize>(x: Tensor<D>, y: Tensor<D>) -> Tensor<D> {
 /// The sum of what lies in two buffers.
 pub(super) fn sum(x: View, y: View) -> View {
     let out = x.empty([x.len()], x.dtype());
-    each("ADD", "add", x.dtype()).launch([blocks(x.units()), 1, 1], [&x, &y, &out], count(x.len()));
+    let (kernel, grid) = each("ADD", "add", &x, &[[1, x.len()]]);
+    kernel.launch(grid, [&x, &y, &out], count(x.len()));
     out
 }
 
@@ -164,23 +202,34 @@ pub(super) fn cast(x: View, dtype: DType) -> View {
     }
     let x = x.contiguous();
     let out = x.like(dtype);
-    let (define, half) = if dtype == DType::F32 { ("TO_F32", x.dtype()) } else { ("FROM_F32", dtype) };
-    let mut kernel = each("CAST", "cast", half);
-    kernel.defines.push((define, 1));
-    let units = x.units().min(out.units());
-    kernel.launch([blocks(units), 1, 1], [&x, &out], count(x.len()));
+    let is_back = dtype == DType::F32;
+    let (define, half) = if is_back { ("TO_F32", &x) } else { ("FROM_F32", &out) };
+    let (mut kernel, grid) = each("CAST", "cast", half, &[[1, x.len()]]);
+    match x.language() {
+        Language::Cuda => kernel.defines.push((define, 1)),
+        Language::Wgsl => kernel.entry = if is_back { "cast_back" } else { "cast_down" },
+    }
+    kernel.launch(grid, [&x, &out], count(x.len()));
     out
 }
 
-/// A kernel of the text of those that take each number by itself.
-pub(super) fn each(define: &'static str, entry: &'static str, dtype: DType) -> Kernel {
-    Kernel { text: &ELEMENTWISE, entry, defines: vec![element(dtype), (define, 1)], threads: 256 }
+/// A kernel of the text of those that take each number by itself, and its grid for runs of numbers in the format of a view: how many there are of
+/// each length.
+pub(super) fn each(define: &'static str, entry: &'static str, of: &View, runs: &[[usize; 2]]) -> (Kernel, [usize; 3]) {
+    let (defines, at_once) = match of.language() {
+        Language::Cuda => (vec![(define, 1)], of.run()),
+        Language::Wgsl => {
+            let at_once = wide(&runs.iter().map(|[_, length]| *length).collect::<Vec<_>>());
+            (vec![(WIDE, at_once)], at_once)
+        }
+    };
+    let units: usize = runs.iter().map(|[count, length]| count * length.div_ceil(at_once)).sum();
+    let defines = [vec![element(of.dtype())], defines].concat();
+    (Kernel { text: &ELEMENTWISE, entry, defines, threads: 256 }, [units.div_ceil(UNITS), 1, 1])
 }
 
-/// Blocks for so many units of what is read at once.
-pub(super) fn blocks(units: usize) -> usize {
-    units.div_ceil(1024)
-}
+/// What a block of those reads, in what is read at once.
+const UNITS: usize = 1024;
 
 /// A number of elements, in two parts.
 fn count(len: usize) -> Args {

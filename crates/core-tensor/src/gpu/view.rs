@@ -7,7 +7,7 @@ use half::{bf16, f16, slice::HalfFloatSliceExt};
 use kernels::Values;
 use rayon::prelude::*;
 
-use super::OURS;
+use super::{OURS, kernel::Language};
 use crate::{Device, Tensor};
 
 /// Bytes that a kernel reads at once, at which its buffers begin.
@@ -15,7 +15,7 @@ const ALIGNED: u64 = 16;
 
 /// A tensor of a device that has kernels of ours, in a number format that they take.
 #[derive(Clone, Debug)]
-pub(super) struct View(pub(super) CubeTensor);
+pub(crate) struct View(pub(crate) CubeTensor);
 
 /// Whether a tensor is one that kernels of ours take.
 pub(crate) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
@@ -79,31 +79,43 @@ impl View {
         !features.tma.is_empty() && features.matmul.scaled_mma.is_empty()
     }
 
+    /// What kernels for its device are written in.
+    pub(super) fn language(&self) -> Language {
+        match self.0.device {
+            CubeDevice::Wgpu(_) => Language::Wgsl,
+            _ => Language::Cuda,
+        }
+    }
+
     /// Something on a device, for what is put beside it; `None` where there are no kernels of ours.
-    pub(super) fn on(device: &Device) -> Option<Self> {
+    pub(crate) fn on(device: &Device) -> Option<Self> {
         Self::of(&Tensor::<1>::empty([1], device))
     }
 
     /// `None` for a tensor of another device or number format.
-    pub(super) fn of<const D: usize>(x: &Tensor<D>) -> Option<Self> {
+    pub(crate) fn of<const D: usize>(x: &Tensor<D>) -> Option<Self> {
         let is_ours = matches!(x.dtype(), DType::F32 | DType::BF16 | DType::F16);
         let x = is_ours.then(|| x.clone().try_into_primitive::<CubeBackend>().ok()).flatten()?;
-        // Asynchronous copies into shared memory came with the architecture whose instructions the kernels are written in.
-        let has_kernels = matches!(x.device, CubeDevice::Cuda(_)) && x.client.properties().features.copy_async;
+        let has_kernels = match x.device {
+            // Asynchronous copies into shared memory came with the architecture whose instructions the kernels are written in.
+            CubeDevice::Cuda(_) => x.client.properties().features.copy_async,
+            CubeDevice::Wgpu(_) => x.dtype != DType::BF16,
+            _ => false,
+        };
         has_kernels.then_some(Self(x))
     }
 
-    pub(super) fn into_tensor<const D: usize>(self) -> Tensor<D> {
+    pub(crate) fn into_tensor<const D: usize>(self) -> Tensor<D> {
         Tensor::from_primitive::<CubeBackend>(self.0)
     }
 
-    pub(super) fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.0.client
     }
 
-    /// How many blocks of threads the device computes at a time at least.
+    /// How many blocks of threads the device computes at a time at least. Vulkan does not tell: as many as cards of the middle have.
     pub(super) fn multiprocessors(&self) -> usize {
-        self.client().properties().hardware.num_streaming_multiprocessors.unwrap_or(1) as usize
+        self.client().properties().hardware.num_streaming_multiprocessors.unwrap_or(48) as usize
     }
 
     pub(super) fn dtype(&self) -> DType {
@@ -130,14 +142,15 @@ impl View {
         }
     }
 
-    /// How many times a kernel reads elements to have all of them.
-    pub(super) fn units(&self) -> usize {
-        self.len().div_ceil(self.run())
-    }
-
-    /// How many elements a kernel reads at once.
+    /// How many elements a kernel of CUDA reads at once.
     pub(super) fn run(&self) -> usize {
         ALIGNED as usize / self.dtype().size()
+    }
+
+    /// What stands in for a buffer that is not there, and is not read: of as many bytes as are read at once.
+    pub(super) fn stand_in(&self) -> Self {
+        let is_large = self.len() * self.dtype().size() >= ALIGNED as usize;
+        if is_large { self.clone() } else { self.empty([ALIGNED as usize / size_of::<f32>()], DType::F32) }
     }
 
     /// Whether its first element can be read with those behind it.

@@ -6,15 +6,16 @@ use rayon::prelude::*;
 
 use super::{
     View, bytes_of, dtype_of,
-    kernel::{Args, Kernel, Text, activation, bits, element},
+    kernel::{Args, Kernel, Language, Text, activation, bits, element},
     product,
-    rows::{self, blocks, cast, each},
+    rows::{self, cast, each},
     takes,
+    wgsl::{WIDE, wide},
 };
 use crate::{Device, Tensor, cpu::FEW};
 
-static GROUP_NORM: Text = Text::of(include_str!("group_norm.cu"));
-static TRANSPOSE: Text = Text::of(include_str!("transpose.cu"));
+static GROUP_NORM: Text = Text::of(include_str!("cuda/group_norm.cu"), include_str!("wgsl/group_norm.wgsl"), &[]);
+static TRANSPOSE: Text = Text::of(include_str!("cuda/transpose.cu"), include_str!("wgsl/transpose.wgsl"), &[]);
 
 /// Channels that a convolution reads are a multiple of this; missing ones are 0.
 const UNIT: usize = 8;
@@ -206,12 +207,17 @@ pub(crate) fn group_norm(
     let [weight, bias] = parameters.map(|x| cast(View::ours(x), DType::F32).contiguous());
     // A slab of channels is a block's, and so is a part of the pixels: as many as keep two blocks on each multiprocessor.
     let slabs = (c / 320).max(1);
-    let most = (pixels * (c / slabs)).div_ceil(x.run() * 1024).max(1);
-    let splits = (2 * x.multiprocessors()).div_ceil(b * slabs).clamp(1, most);
+    let (at_once, threads, defines) = match x.language() {
+        Language::Cuda => (x.run(), 512, vec![]),
+        Language::Wgsl => (wide(&[c]), 256, vec![(WIDE, wide(&[c]))]),
+    };
+    let most = (pixels * (c / slabs)).div_ceil(at_once * 1024).max(1);
+    let splits = (1024 / threads * x.multiprocessors()).div_ceil(b * slabs).clamp(1, most);
     let partial = x.empty([b, groups, splits, 4], DType::F32);
     let out = x.empty([b, h, w, c], dtype);
     let args = || Args::default().ints([pixels, c, groups, splits, activation(f)]).float(eps);
-    let kernel = |entry| Kernel { text: &GROUP_NORM, entry, defines: vec![element(dtype)], threads: 512 };
+    let defines = [vec![element(dtype)], defines].concat();
+    let kernel = |entry| Kernel { text: &GROUP_NORM, entry, defines: defines.clone(), threads };
     kernel("group_stats").launch([splits, slabs, b], [&x, &partial], args());
     kernel("group_apply").launch([splits, slabs, b], [&x, &partial, &weight, &bias, &out], args());
     as_map(out, [b, h, w, c])
@@ -229,9 +235,9 @@ pub(crate) fn channels_joined(x: Tensor<4>, y: Tensor<4>) -> Tensor<4> {
     let ([b, first, h, w], [_, second, ..], dtype) = (x.dims(), y.dims(), x.dtype());
     let [x, y] = [x, y].map(|map| by_pixels_of(&map, dtype));
     let out = x.empty([b, h, w, first + second], dtype);
-    let units = b * h * w * (first.div_ceil(x.run()) + second.div_ceil(x.run()));
-    let args = Args::default().ints([b * h * w, first, second, 0]);
-    each("JOIN", "join", dtype).launch([blocks(units), 1, 1], [&x, &y, &out], args);
+    let pixels = b * h * w;
+    let (kernel, grid) = each("JOIN", "join", &x, &[[pixels, first], [pixels, second]]);
+    kernel.launch(grid, [&x, &y, &out], Args::default().ints([pixels, first, second, 0]));
     as_map(out, [b, h, w, first + second])
 }
 
@@ -240,11 +246,8 @@ pub(crate) fn upsampled(x: Tensor<4>) -> Tensor<4> {
     let ([b, c, h, w], dtype) = (x.dims(), x.dtype());
     let x = by_pixels_of(&x, dtype);
     let out = x.empty([b, 2 * h, 2 * w, c], dtype);
-    each("UPSAMPLE", "upsample", dtype).launch(
-        [blocks(b * h * w * c.div_ceil(x.run())), 1, 1],
-        [&x, &out],
-        Args::default().ints([b, h, w, c]),
-    );
+    let (kernel, grid) = each("UPSAMPLE", "upsample", &x, &[[b * h * w, c]]);
+    kernel.launch(grid, [&x, &out], Args::default().ints([b, h, w, c]));
     as_map(out, [b, 2 * h, 2 * w, c])
 }
 

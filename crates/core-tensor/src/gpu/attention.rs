@@ -4,16 +4,20 @@ use burn::tensor::DType;
 
 use super::{
     View,
-    kernel::{Args, Kernel, Text, bits, element},
+    kernel::{Args, Kernel, Language, Text, bits, element},
     rows::cast,
+    wgsl::{SIZE, WIDE},
 };
 use crate::Tensor;
 
-static ATTEND: Text = Text::of(include_str!("attend.cu"));
+static ATTEND: Text = Text::of(include_str!("cuda/attend.cu"), include_str!("wgsl/attend.wgsl"), &["D"]);
+static OF_UNITS: Text = Text::of_wgsl(include_str!("wgsl/attend_matrix_units.wgsl"), &["D", "LANES"]);
 
 /// Channels of a head are a multiple of this, and no more than that.
 const UNIT: usize = 8;
 const WIDEST: usize = 512;
+/// The most that matrix units of WGSL attend with: their sums stay in registers.
+const WIDEST_OF_UNITS: usize = 160;
 
 /// What is done to scores, the products of queries and keys, before they become weights.
 #[derive(Debug)]
@@ -51,8 +55,13 @@ pub(crate) fn attend([q, k, v]: &[Tensor<4>; 3], scores: &Scoring) -> Option<Ten
     let floats = |x: Tensor<4>| cast(View::ours(&x), DType::F32).contiguous();
     let relative = scores.relative.map(|table| floats(table.clone().unsqueeze()));
     let full = scores.full.map(|all| floats(all.clone()));
-    let seen =
-        scores.seen.map(|seen| q.upload(seen.iter().map(|&seen| u8::from(seen)).collect(), DType::U8, [seen.len()]));
+    let seen = scores.seen.map(|seen| {
+        let (bytes, dtype) = match q.language() {
+            Language::Cuda => (seen.iter().map(|&seen| u8::from(seen)).collect(), DType::U8),
+            Language::Wgsl => (seen.iter().flat_map(|&seen| u32::from(seen).to_ne_bytes()).collect(), DType::U32),
+        };
+        q.upload(bytes, dtype, [seen.len()])
+    });
     let flags = bits([scores.is_causal, relative.is_some(), full.is_some(), seen.is_some()]);
     let bias = relative.or(full);
     let out = q.empty([b, n, heads, d], dtype);
@@ -67,13 +76,22 @@ pub(crate) fn attend([q, k, v]: &[Tensor<4>; 3], scores: &Scoring) -> Option<Ten
         .ints(strides(&v))
         .float(scores.scale)
         .ints([flags]);
-    let is_grouped = q.is_hopper() && dtype != DType::F32 && [64, 128].contains(&d);
-    let (rows, threads) = if is_grouped { (192, 384) } else { shape_of(d, dtype) };
     let mut defines = vec![element(dtype), ("D", d)];
-    if is_grouped {
-        defines.push(("WGMMA", 1));
-    }
-    let kernel = Kernel { text: &ATTEND, entry: "attend", defines, threads };
+    let units = q.matrix_units().filter(|_| dtype == DType::F16 && d <= WIDEST_OF_UNITS);
+    let text = if units.is_some() { &OF_UNITS } else { &ATTEND };
+    let (rows, threads) = match q.language() {
+        Language::Cuda if q.is_hopper() && dtype != DType::F32 && [64, 128].contains(&d) => {
+            defines.push(("WGMMA", 1));
+            (192, 384)
+        }
+        Language::Cuda => shape_of(d, dtype),
+        Language::Wgsl => {
+            defines.push((WIDE, 4));
+            defines.extend(units.iter().flat_map(|units| [(SIZE, units.side), ("LANES", units.lanes)]));
+            (64, if units.is_some() { 128 } else { 256 })
+        }
+    };
+    let kernel = Kernel { text, entry: "attend", defines, threads };
     let buffers = [&q, &k, &v, bias.as_ref().unwrap_or(&out), seen.as_ref().unwrap_or(&out), &out];
     kernel.launch([n.div_ceil(rows), heads, b], buffers, args);
     let (token, batch) = (heads * d, n * heads * d);
@@ -87,7 +105,7 @@ fn heads_of(x: View) -> View {
     if is_readable && x.is_aligned() { x } else { x.contiguous() }
 }
 
-/// Queries of a block and its threads, for heads of so many channels; as the kernel's text has them.
+/// Queries of a block and its threads on CUDA, for heads of so many channels; as the kernel's text has them.
 fn shape_of(d: usize, dtype: DType) -> (usize, usize) {
     match (dtype, d) {
         (DType::F32, ..=256) => (64, 128),

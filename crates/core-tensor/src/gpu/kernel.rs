@@ -1,4 +1,4 @@
-//! A kernel's text, and its launch.
+//! A kernel's texts, and its launch.
 
 use std::{
     iter,
@@ -20,26 +20,48 @@ use cubecl::{
 
 use kernels::Activation;
 
-use super::View;
+use super::{View, wgsl};
 
-/// The CUDA C++ of one or more kernels. What is chosen when it is compiled is told by definitions that are put before it.
+/// What a device's kernels are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Language {
+    /// CUDA C++, compiled by NVRTC.
+    Cuda,
+    /// WGSL, of which naga makes SPIR-V for a Vulkan driver.
+    Wgsl,
+}
+
+/// One or more kernels in both languages. What is chosen when they are compiled is told by definitions that are put before them.
 #[derive(Debug)]
 pub(super) struct Text {
-    source: &'static str,
+    cuda: &'static str,
+    wgsl: &'static str,
+    /// Names that the WGSL has to be given, 0 where nothing is defined.
+    pub(super) choices: &'static [&'static str],
     /// Kernels that were compiled once are found by it.
     hash: u64,
 }
 
 impl Text {
-    pub(super) const fn of(source: &'static str) -> Self {
-        // FNV-1a, 64 bits (Fowler, Noll and Vo).
-        let (bytes, mut hash, mut i) = (source.as_bytes(), 0xcbf2_9ce4_8422_2325_u64, 0);
-        while i < bytes.len() {
-            hash = (hash ^ bytes[i] as u64).wrapping_mul(0x0100_0000_01b3);
-            i += 1;
-        }
-        Self { source, hash }
+    pub(super) const fn of(cuda: &'static str, wgsl: &'static str, choices: &'static [&'static str]) -> Self {
+        let hash = hashed(wgsl, hashed(cuda, 0xcbf2_9ce4_8422_2325));
+        Self { cuda, wgsl, choices, hash }
     }
+
+    /// One that CUDA has not.
+    pub(super) const fn of_wgsl(wgsl: &'static str, choices: &'static [&'static str]) -> Self {
+        Self::of("", wgsl, choices)
+    }
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll and Vo), going on from a hash.
+const fn hashed(text: &str, mut hash: u64) -> u64 {
+    let (bytes, mut i) = (text.as_bytes(), 0);
+    while i < bytes.len() {
+        hash = (hash ^ bytes[i] as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    hash
 }
 
 /// A text, compiled in one way.
@@ -53,6 +75,10 @@ pub(super) struct Kernel {
     pub(super) threads: usize,
 }
 
+/// The same for a device.
+#[derive(Debug)]
+struct InLanguage(Language, Kernel);
+
 /// What the number format of its elements is called in a kernel's text.
 pub(super) fn element(dtype: DType) -> (&'static str, usize) {
     match dtype {
@@ -62,19 +88,21 @@ pub(super) fn element(dtype: DType) -> (&'static str, usize) {
     }
 }
 
-/// How many were compiled.
+/// How many were compiled by NVRTC.
 static COMPILED: AtomicUsize = AtomicUsize::new(0);
 
-/// How many kernels were compiled, as they were not kept.
+/// How many kernels of CUDA were compiled, as they were not kept.
 pub(crate) fn compiled() -> usize {
     COMPILED.load(Ordering::Relaxed)
 }
 
-impl KernelMetadata for Kernel {
+impl KernelMetadata for InLanguage {
     fn id(&self) -> KernelId {
+        let Self(language, kernel) = self;
         KernelId::new::<Self>()
-            .info((self.text.hash, self.entry, self.defines.clone()))
-            .cube_dim(CubeDim::new_1d(self.threads as u32).into())
+            .info((*language, kernel.text.hash, kernel.entry, kernel.defines.clone()))
+            .cube_dim(CubeDim::new_1d(kernel.threads as u32).into())
+            .mode(language.mode())
     }
 
     fn address_type(&self) -> ElemType {
@@ -82,24 +110,42 @@ impl KernelMetadata for Kernel {
     }
 }
 
-impl CubeKernel for Kernel {
+impl Language {
+    /// Of WGSL that is checked, every loop would count how often it ran.
+    fn mode(self) -> ExecutionMode {
+        match self {
+            Self::Cuda => ExecutionMode::Checked,
+            Self::Wgsl => ExecutionMode::Unchecked,
+        }
+    }
+}
+
+impl CubeKernel for InLanguage {
     fn define(&self) -> KernelDefinition {
-        let threads = CubeDim::new_1d(self.threads as u32).into();
-        let settings = KernelSettings::new(threads, ExecutionMode::Checked, AddressType::U32).kernel_name(self.entry);
+        let Self(language, kernel) = self;
+        let threads = CubeDim::new_1d(kernel.threads as u32).into();
+        let settings = KernelSettings::new(threads, language.mode(), AddressType::U32).kernel_name(kernel.entry);
         KernelDefinition { body: Scope::root(settings.clone()), settings, info: Info::default() }
     }
 
     /// Asked for where it is about to be compiled, and only there.
     fn source(&self) -> Option<PrecompiledSource> {
-        COMPILED.fetch_add(1, Ordering::Relaxed);
-        let defines = self.defines.iter().map(|(name, value)| format!("#define {name} {value}\n"));
-        // CubeCL keeps what it compiled by the text as well, so that two entries of one text would be taken for each other.
-        let entry = format!("// {}\n", self.entry);
-        Some(PrecompiledSource {
-            source: iter::once(entry).chain(defines).chain([self.text.source.to_owned()]).collect(),
-            entrypoint_name: self.entry.to_owned(),
-            lang: "cuda",
-        })
+        let Self(language, kernel) = self;
+        let source = match language {
+            Language::Cuda => {
+                COMPILED.fetch_add(1, Ordering::Relaxed);
+                let defines = kernel.defines.iter().map(|(name, value)| format!("#define {name} {value}\n"));
+                // CubeCL keeps what it compiled by the text as well, so that two entries of one text would be taken for each other.
+                let entry = format!("// {}\n", kernel.entry);
+                iter::once(entry).chain(defines).chain([kernel.text.cuda.to_owned()]).collect()
+            }
+            Language::Wgsl => [&*wgsl::header(kernel), kernel.text.wgsl].concat(),
+        };
+        let lang = match language {
+            Language::Cuda => "cuda",
+            Language::Wgsl => "wgsl",
+        };
+        Some(PrecompiledSource { source, entrypoint_name: kernel.entry.to_owned(), lang })
     }
 }
 
@@ -151,6 +197,8 @@ impl Kernel {
 
     /// The same of a kernel that writes the last `W` buffers.
     pub(super) fn launch_to<const W: usize, const N: usize>(self, grid: [usize; 3], buffers: [&View; N], args: Args) {
+        let language = buffers[0].language();
+        let grid = if language == Language::Wgsl { wgsl::folded(grid) } else { grid };
         let [x, y, z] = grid.map(|n| u32::try_from(n).expect("a grid of less than 2³² blocks"));
         let words = args.words();
         let end = words.len();
@@ -159,6 +207,6 @@ impl Kernel {
             given.with_buffer_io(view.0.handle.clone().binding(), io)
         });
         let arguments = given.with_info(MetadataBindingInfo { data: words, dynamic_metadata_offset: end });
-        buffers[0].client().launch(Box::new(self), CubeCount::Static(x, y, z), arguments);
+        buffers[0].client().launch(Box::new(InLanguage(language, self)), CubeCount::Static(x, y, z), arguments);
     }
 }

@@ -5,14 +5,20 @@ use kernels::{Activation, Compute};
 
 use super::{
     View,
-    kernel::{Args, Kernel, Text, activation, bits, element},
+    kernel::{Args, Kernel, Language, Text, activation, bits, element},
     rows::cast,
     takes,
+    wgsl::{SIZE, Units, WIDE, wide},
 };
 use crate::{Tensor, packed::THIN_ROWS};
 
-static PRODUCT: Text = Text::of(include_str!("product.cu"));
-static THIN: Text = Text::of(include_str!("thin.cu"));
+static PRODUCT: Text =
+    Text::of(include_str!("cuda/product.cu"), include_str!("wgsl/product.wgsl"), &["OUT_F32", "CONV", "TILE"]);
+static OF_UNITS: Text = Text::of_wgsl(
+    include_str!("wgsl/product_matrix_units.wgsl"),
+    &["OUT_F32", "CONV", "TILE", "PART_M", "PART_N", "BUFFERS"],
+);
+static THIN: Text = Text::of(include_str!("cuda/thin.cu"), include_str!("wgsl/thin.wgsl"), &[]);
 
 /// Inputs of a matrix are a multiple of this.
 const UNIT: usize = 8;
@@ -79,8 +85,9 @@ pub(crate) fn linear<const D: usize>(
     let buffers = [&x, &w, &part(&bias), &part(&gate), &part(&residual), &out];
     match is_thin {
         true => {
-            let kernel =
-                Kernel { text: &THIN, entry: "thin", defines: vec![element(w.dtype())], threads: THIN_THREADS };
+            let wide = (w.language() == Language::Wgsl).then_some((WIDE, 4));
+            let defines = [element(w.dtype())].into_iter().chain(wide).collect();
+            let kernel = Kernel { text: &THIN, entry: "thin", defines, threads: THIN_THREADS };
             kernel.launch([n.div_ceil(THIN_OUTPUTS), 1, 1], buffers, args);
         }
         false => launch((&w, compute), &out, [m, n], false, buffers, args),
@@ -102,24 +109,49 @@ pub(super) fn launch(
     args: Args,
 ) {
     let blocks = |tile: usize| m.div_ceil(tile) * n.div_ceil(tile);
-    let tile = if blocks(128) >= 2 * w.multiprocessors() && n > 64 { 128 } else { 64 };
-    let is_tf32 = compute == Compute::Tf32 && w.dtype() == DType::F32;
-    let factors = if is_tf32 { ("T_TF32", 1) } else { element(w.dtype()) };
-    let mut defines = vec![factors, ("TILE_M", tile), ("TILE_N", tile)];
-    if w.is_hopper() {
-        defines.push(("WGMMA", 1));
-    }
-    if is_conv && n <= 64 {
-        // What one block reads is read again for every tap, and there is one column of blocks.
-        defines.push(("LOAD_CA", 1));
-    }
+    let is_enough = |tile: usize| blocks(tile) >= 2 * w.multiprocessors();
+    let mut tile = if is_enough(128) && n > 64 { 128 } else { 64 };
+    let mut defines = Vec::new();
     if out.dtype() == DType::F32 && w.dtype() != DType::F32 {
         defines.push(("OUT_F32", 1));
     }
     if is_conv {
         defines.push(("CONV", 1));
     }
-    let threads = if w.dtype() == DType::F32 && !is_tf32 { 256 } else { 128 };
-    let kernel = Kernel { text: &PRODUCT, entry: "product", defines, threads };
+    let kernel = match w.language() {
+        Language::Cuda => {
+            let is_tf32 = compute == Compute::Tf32 && w.dtype() == DType::F32;
+            let factors = if is_tf32 { ("T_TF32", 1) } else { element(w.dtype()) };
+            defines.extend([factors, ("TILE_M", tile), ("TILE_N", tile)]);
+            if w.is_hopper() {
+                defines.push(("WGMMA", 1));
+            }
+            if is_conv && n <= 64 {
+                // What one block reads is read again for every tap, and there is one column of blocks.
+                defines.push(("LOAD_CA", 1));
+            }
+            let threads = if w.dtype() == DType::F32 && !is_tf32 { 256 } else { 128 };
+            Kernel { text: &PRODUCT, entry: "product", defines, threads }
+        }
+        Language::Wgsl => {
+            defines.push(element(w.dtype()));
+            match w.matrix_units().filter(|_| w.dtype() == DType::F16) {
+                Some(Units { side, lanes }) => {
+                    // A quarter of a tile is a subgroup's, of which there are four.
+                    let (part, buffers) = if tile == 128 { (4, 1) } else { (2, 2) };
+                    defines.extend([(WIDE, wide(&[n])), (SIZE, side), ("BUFFERS", buffers)]);
+                    defines.extend([("TILE", tile), ("PART_M", part), ("PART_N", part)]);
+                    let threads = if lanes > 32 { 256 } else { 128 };
+                    Kernel { text: &OF_UNITS, entry: "product", defines, threads }
+                }
+                None => {
+                    tile = if tile == 64 && !is_enough(64) { 32 } else { tile };
+                    defines.push(("TILE", tile));
+                    let threads = if tile == 32 { 64 } else { 256 };
+                    Kernel { text: &PRODUCT, entry: "product", defines, threads }
+                }
+            }
+        }
+    };
     kernel.launch([blocks(tile), 1, 1], buffers, args);
 }

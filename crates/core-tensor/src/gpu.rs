@@ -1,0 +1,62 @@
+//! Kernels of ours for graphics cards, launched through CubeCL over the buffers of Burn's tensors: CUDA C++ that NVRTC compiles for the very
+//! device, on NVIDIA's from compute capability 8.0 on, and WGSL on what speaks Vulkan. Each text of one language has a twin in the other, of
+//! the same buffers and numbers.
+//!
+//! Weights and activations are f32, f16 or on CUDA bf16, sums and statistics always f32, and so are biases, norms' scales and whatever modulates.
+//! What is f32 is multiplied in f32, and in TF32 by layers that are told to. What is too large for f16 becomes the largest number that it has. Maps `[b, c, h, w]` lie pixel by pixel.
+
+use burn::tensor::DType;
+use kernels::{Compute, Values};
+
+use crate::{Device, Tensor};
+
+mod attention;
+mod kernel;
+mod maps;
+mod matmul;
+mod product;
+mod rows;
+mod view;
+mod wgsl;
+
+use self::view::bytes_of;
+#[cfg(feature = "vulkan")]
+pub(crate) use self::wgsl::{Units, know};
+pub(crate) use self::{
+    attention::{Scoring, attend},
+    kernel::compiled,
+    maps::{Conv, Window, add_maps, channels_joined, group_norm, laid, pixels, tokens, upsampled},
+    matmul::matmul,
+    product::{After, linear, multiplies},
+    rows::{HeadsOfStream, Norm, activate, add, converted, gated, norm, rotate},
+    view::{View, takes},
+    wgsl::try_out,
+};
+
+/// Why a tensor has a view.
+const OURS: &str = "a model computes in a number format that kernels of ours have, on the device that it was loaded on";
+
+/// Whether a device is one that kernels of ours are for.
+pub(crate) fn has_kernels(device: &Device) -> bool {
+    View::on(device).is_some()
+}
+
+/// A matrix in the number format that is computed in; `None` on a device without kernels of ours.
+pub(crate) fn matrix(values: Values, shape: [usize; 2], compute: Compute, device: &Device) -> Option<Tensor<2>> {
+    let dtype = dtype_of(compute);
+    Some(View::on(device)?.upload(bytes_of(values, dtype), dtype, shape).into_tensor())
+}
+
+/// Writes values in the number format that is computed in, as many as there is room for.
+pub(crate) fn write(values: Values, compute: Compute, to: &mut [u8]) {
+    view::write(values, dtype_of(compute), to);
+}
+
+/// The number format of weights and activations.
+pub(crate) fn dtype_of(compute: Compute) -> DType {
+    match compute {
+        Compute::F32 | Compute::Tf32 | Compute::Integers => DType::F32,
+        Compute::Bf16 => DType::BF16,
+        Compute::F16 => DType::F16,
+    }
+}
