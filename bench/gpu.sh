@@ -45,8 +45,10 @@ vulkan=$("$forge" devices | grep -c '^vulkan:[0-9]')
 if [ "$vulkan" -gt 0 ]; then
   echo "== the demo models on Vulkan"
   for model in flux sd; do
-    "$forge" txt2img --config $model.toml --seed 7 --backend vulkan --output "$work/$model-vulkan.png" > /dev/null
-    python3 bench/gpu/alike.py "$work/$model"-{cpu,vulkan}.png
+    for compute in f32 f16; do
+      "$forge" txt2img --config $model.toml --seed 7 --backend vulkan --compute $compute --output "$work/$model-vulkan-$compute.png" > /dev/null
+    done
+    python3 bench/gpu/alike.py "$work/$model"-{cpu,vulkan-f32,vulkan-f16}.png
   done
 fi
 
@@ -91,5 +93,8 @@ timed "flux-1024-q8_0" "${size[@]}" --transformer "$work/flux-q8_0.gguf" --promp
 for round in first again; do
   timed "sd-512-$round" --config "$work/sd.toml" --prompt x --negative y --cfg 7 --width 512 --height 512 --steps 6
 done
-[ "$vulkan" -gt 0 ] && timed "flux-512-vulkan" --config "$work/flux.toml" --backend vulkan --prompt x --width 512 --height 512 --steps 6
-true
+if [ "$vulkan" -gt 0 ]; then
+  timed "flux-512-vulkan" --config "$work/flux.toml" --backend vulkan --prompt x --width 512 --height 512 --steps 6
+  timed "flux-1024-vulkan" --config "$work/flux.toml" --backend vulkan --prompt x --width 1024 --height 1024 --steps 6
+  timed "sd-512-vulkan" --config "$work/sd.toml" --backend vulkan --prompt x --negative y --cfg 7 --width 512 --height 512 --steps 6
+fi

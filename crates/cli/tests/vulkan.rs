@@ -25,6 +25,8 @@ use tiny::{Tiny, golden};
 const LATENT: f64 = 1e-4;
 /// Least peak signal-to-noise ratio of a picture, in decibels.
 const PICTURE_DB: f64 = 60.0;
+/// The same in f16.
+const F16_DB: f64 = 45.0;
 
 /// Mesa's software driver is the only one that Vulkan's loader finds, whatever else is on the machine.
 const ONLY_SOFTWARE: (&str, &str) = ("VK_LOADER_DRIVERS_SELECT", "*lvp*");
@@ -40,8 +42,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What a run of a config went through on a device, in f32.
-fn run(tiny: &Tiny, config: &Path, backend: &str, more: &[&str]) -> Safetensors {
+/// What a run of a config went through on a device, in a number format.
+fn run(tiny: &Tiny, config: &Path, [backend, compute]: [&str; 2], more: &[&str]) -> Safetensors {
     let (picture, dump) = ("picture-{index}.png", format!("{}.safetensors", backend.replace(':', "-")));
     let config = config.display().to_string();
     let own = [
@@ -51,7 +53,7 @@ fn run(tiny: &Tiny, config: &Path, backend: &str, more: &[&str]) -> Safetensors 
         "--backend",
         backend,
         "--compute",
-        "f32",
+        compute,
         "--output",
         picture,
         "--dump",
@@ -62,10 +64,10 @@ fn run(tiny: &Tiny, config: &Path, backend: &str, more: &[&str]) -> Safetensors 
     Safetensors::open(&tiny.path(&dump)).expect("the run wrote it")
 }
 
-/// Runs on both, and how far they are from each other in the latent of a step and in the picture.
-fn compared(config: &Path, latent: &str, more: &[&str]) -> (f64, f64) {
+/// Runs on the CPU in f32 and on Vulkan in a number format, and how far they are from each other in the latent of a step and in the picture.
+fn compared(config: &Path, compute: &str, latent: &str, more: &[&str]) -> (f64, f64) {
     let tiny = Tiny::quick();
-    let [cpu, vulkan] = ["cpu", "vulkan:software"].map(|backend| run(&tiny, config, backend, more));
+    let [cpu, vulkan] = [["cpu", "f32"], ["vulkan:software", compute]].map(|device| run(&tiny, config, device, more));
     let read =
         |dump: &Safetensors, name: &str| dump.read(name).expect("a dump has it").to_f32().expect("floats").to_vec();
     let bits = |dump| read(dump, "noise").iter().map(|v| v.to_bits()).collect::<Vec<_>>();
@@ -78,7 +80,7 @@ fn compared(config: &Path, latent: &str, more: &[&str]) -> (f64, f64) {
 fn tiny_models_end_after_eight_steps_where_the_cpu_ends() {
     for case in ["tiny-dev", "tiny-schnell", "sd-1", "sd-2", "sd-xl", "sd-refiner", "sd-inpainting"] {
         let config = golden(case).join("case.toml");
-        let (worst, db) = compared(&config, "latent.007", &["--steps", "8"]);
+        let (worst, db) = compared(&config, "f32", "latent.007", &["--steps", "8"]);
         println!("{case}: {worst:.1e} of the standard deviation, {db:.1} dB");
         assert!(worst <= LATENT, "{case}: {worst:.2e} of the latent's standard deviation, allowed {LATENT:.0e}");
         assert!(db >= PICTURE_DB, "{case}: {db:.1} dB from the CPU's, allowed {PICTURE_DB}");
@@ -88,17 +90,31 @@ fn tiny_models_end_after_eight_steps_where_the_cpu_ends() {
 #[test]
 fn demo_models_draw_the_pictures_of_the_cpu() {
     for config in ["flux.toml", "sd.toml"] {
-        let (_, db) =
-            compared(&path("..").join(config), "latent.001", &["--steps", "2", "--width", "64", "--height", "64"]);
+        let (_, db) = compared(&path("..").join(config), "f32", "latent.001", &SMALL);
         println!("{config}: {db:.1} dB");
         assert!(db >= PICTURE_DB, "{config}: {db:.1} dB from the CPU's, allowed {PICTURE_DB}");
+    }
+}
+
+/// A picture of the demo models.
+const SMALL: [&str; 6] = ["--steps", "2", "--width", "64", "--height", "64"];
+
+#[test]
+fn models_in_f16_draw_nearly_the_pictures_of_the_cpu() {
+    let tiny = ["tiny-dev", "sd-1", "sd-2", "sd-xl", "tiny-gguf", "tiny-bnb"]
+        .map(|case| (golden(case).join("case.toml"), &["--steps", "2"][..]));
+    let demos = ["flux.toml", "sd.toml"].map(|config| (path("..").join(config), &SMALL[..]));
+    for (config, more) in tiny.iter().chain(&demos) {
+        let (_, db) = compared(config, "f16", "latent.001", more);
+        println!("{}: {db:.1} dB", config.display());
+        assert!(db >= F16_DB, "{}: {db:.1} dB from the CPU's, allowed {F16_DB}", config.display());
     }
 }
 
 #[test]
 fn matrices_of_quantised_files_are_multiplied_as_on_the_cpu() {
     for case in ["tiny-gguf", "tiny-bnb"] {
-        let (worst, db) = compared(&golden(case).join("case.toml"), "latent.001", &["--steps", "2"]);
+        let (worst, db) = compared(&golden(case).join("case.toml"), "f32", "latent.001", &["--steps", "2"]);
         println!("{case}: {worst:.1e} of the standard deviation, {db:.1} dB");
         assert!(worst <= LATENT && db >= PICTURE_DB, "{case}: {worst:.2e} of the standard deviation, {db:.1} dB");
     }
@@ -350,11 +366,28 @@ fn no_variable_of_the_environment_chooses_an_adapter() {
 
 #[test]
 fn a_picture_whose_maps_no_buffer_of_the_adapter_holds_is_refused_for_memory() {
-    // given a picture for which one head's scores alone take more than any buffer of Mesa's driver may
+    // given a picture whose tokens take more than any buffer of Mesa's driver may
     let tiny = Tiny::quick();
-    let args =
-        ["txt2img", "--config", "flux.toml", "--backend", "vulkan:software", "--width", "2048", "--height", "2048"];
-    let ran = forge(&tiny, &args, &[]);
+    let config = path("..").join("flux.toml").display().to_string();
+    let ran = forge(
+        &tiny,
+        &[
+            "txt2img",
+            "--config",
+            &config,
+            "--backend",
+            "vulkan:software",
+            "--width",
+            "8192",
+            "--height",
+            "8192",
+            "--memory",
+            "1 TiB",
+            "--output",
+            "picture.png",
+        ],
+        &[],
+    );
     // then it is refused as memory is, and nothing is drawn
     let err = text(&ran.stderr);
     assert_eq!(ran.status.code(), Some(3), "{err}");

@@ -10,7 +10,7 @@ use crate::{
     Branch, Change, Compute, Device, Error, Layout, Manifest, Packed, Place, Residency, Stored, Strength, Tensor,
     WeightSource, Weights,
     format::Format,
-    in_f32,
+    gpu, in_f32,
     layers::{Conv2d, Linear},
     on_host,
     ops::{
@@ -49,6 +49,11 @@ const MAP: [usize; 2] = [6, 7];
 /// [`Error::DeviceMemory`] or [`Error::DeviceFault`] where the device could not compute something.
 pub fn differences(device: &Device, compute: Compute) -> Result<Vec<Difference>, Error> {
     Ok([suite::of_device(device, compute)?, of_layers(device, compute)?].concat())
+}
+
+/// The side of the matrices that a device's instructions for products of f16 take, where kernels for Vulkan use them: not on CUDA, whose kernels always do.
+pub fn matrix_units(device: &Device) -> Option<usize> {
+    gpu::side_of_units(device)
 }
 
 /// The weights of a matrix as a device unpacks them by itself, in f32, row-major; `None` on the CPU, and where they are unpacked before

@@ -8,7 +8,7 @@ mod watch;
 
 pub(crate) use self::{
     ahead::{Ahead, Brought, SLOTS},
-    driver::{Card, cards, configure, free_memory, ready},
+    driver::{Card, cards, free_memory, ready},
     pinned::Fill,
     watch::answered,
 };

@@ -1,8 +1,10 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
+
+use kernels::{Compute, HugePages, Isa, Values};
 
 use crate::{Device, Error, cpu, gpu, on_host, packed, tensor, vulkan};
 
@@ -14,13 +16,40 @@ use crate::{Device, Error, cpu, gpu, on_host, packed, tensor, vulkan};
 /// [`Error::Device`] for one that can't compute here, such as without a driver, [`Error::SoftwareAdapter`] for one that computes on the CPU
 /// unasked, [`Error::DeviceMemory`] for one whose memory is full.
 pub fn device(name: &str) -> Result<Device, Error> {
+    let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+    opened(name)
+}
+
+/// [`device`], for products in a number format: a Vulkan card's instructions for products of f16 are tried before they are relied on, and if their results
+/// are wrong, the device is opened anew without them.
+///
+/// # Errors
+/// As [`device`].
+pub fn device_for(name: &str, compute: Compute) -> Result<Device, Error> {
+    let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+    let device = opened(name)?;
+    if compute != Compute::F16 || gpu::try_out(&device) {
+        return Ok(device);
+    }
+    vulkan::without_units(&device);
+    opened(name)
+}
+
+/// Devices are opened, and tried, one at a time: what one fails of is told to whoever looks.
+static OPENING: Mutex<()> = Mutex::new(());
+
+fn opened(name: &str) -> Result<Device, Error> {
     let unknown = || Error::UnknownDevice { name: name.to_owned() };
     let (backend, which) = parts(name);
     let number = || which.map_or(Ok(0), |number| number.parse::<usize>().map_err(|_| unknown()));
     let device = match backend {
         "cpu" if number()? == 0 => return Ok(Device::flex()),
         "cuda" => cuda(number()?)?,
-        "vulkan" => vulkan::open(which_adapter(which).ok_or_else(unknown)?)?,
+        "vulkan" => {
+            let which = which_adapter(which).ok_or_else(unknown)?;
+            gpu::configure(KERNELS.get().map(PathBuf::as_path));
+            vulkan::open(which)?
+        }
         _ => return Err(unknown()),
     };
     ready_again(&device);
@@ -29,7 +58,6 @@ pub fn device(name: &str) -> Result<Device, Error> {
         Error::DeviceMemory { .. } => {}
         _ => vulkan::forget(&device),
     })?;
-    gpu::try_out(&device);
     Ok(device)
 }
 
@@ -78,9 +106,9 @@ fn square(device: &Device) -> Result<Vec<f32>, Error> {
     let row = |a: f32, b: f32| [a, b, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
     let x = tensor([row(1.0, 2.0), row(3.0, 4.0)].concat(), [2, 8], device);
     let transposed = [row(1.0, 3.0), row(2.0, 4.0)].concat();
-    let own = gpu::matrix(kernels::Values::F32(&transposed), [2, 8], kernels::Compute::F32, device);
+    let own = gpu::matrix(Values::F32(&transposed), [2, 8], Compute::F32, device);
     let w = own.unwrap_or_else(|| tensor(transposed, [2, 8], device));
-    let product = gpu::linear(&x, &w, kernels::Compute::F32, gpu::After::default());
+    let product = gpu::linear(&x, &w, Compute::F32, gpu::After::default());
     on_host(&product.unwrap_or_else(|| x.matmul(w.transpose())))
 }
 
@@ -99,12 +127,8 @@ pub struct Listed {
 
 /// The CPU, and what every other back end finds on this machine. Nothing is computed on any.
 pub fn devices() -> Vec<Listed> {
-    let cpu = Listed {
-        name: "cpu".into(),
-        about: format!("{:?} instructions", kernels::Isa::best()),
-        memory: None,
-        fault: None,
-    };
+    let cpu =
+        Listed { name: "cpu".into(), about: format!("{:?} instructions", Isa::best()), memory: None, fault: None };
     [vec![cpu], listed_cuda(), listed_vulkan()].concat()
 }
 
@@ -183,10 +207,15 @@ pub fn computes_by_itself(device: &Device) -> bool {
     !cpu::is(device)
 }
 
+/// Bytes of the largest tensor that a device computes with, which may be less than it has memory for.
+pub fn largest_tensor(device: &Device) -> u64 {
+    vulkan::largest_buffer(device).unwrap_or(u64::MAX)
+}
+
 /// Gives back to the system what a device keeps of freed memory for operations of the same sizes: for between two stages, whose sizes
 /// differ.
 pub fn give_back_freed(device: &Device) {
-    kernels::HugePages::give_back_all();
+    HugePages::give_back_all();
     device.memory_cleanup();
 }
 
@@ -227,7 +256,7 @@ fn answers(name: &str, work: impl FnOnce() -> Result<Vec<f32>, Error>) -> Result
 fn cuda(index: usize) -> Result<Device, Error> {
     let broken = |reason| Error::Device { name: format!("cuda:{index}"), reason };
     crate::cuda::ready(index).map_err(broken)?;
-    crate::cuda::configure(KERNELS.get().map(PathBuf::as_path));
+    gpu::configure(KERNELS.get().map(PathBuf::as_path));
     Ok(Device::cuda(index))
 }
 

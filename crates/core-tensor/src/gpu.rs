@@ -5,7 +5,10 @@
 //! Weights and activations are f32, f16 or on CUDA bf16, sums and statistics always f32, and so are biases, norms' scales and whatever modulates.
 //! What is f32 is multiplied in f32, and in TF32 by layers that are told to. What is too large for f16 becomes the largest number that it has. Maps `[b, c, h, w]` lie pixel by pixel.
 
+use std::path::Path;
+
 use burn::tensor::DType;
+use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, streaming::StreamPolicy};
 use kernels::{Compute, Values};
 
 use crate::{Device, Tensor};
@@ -30,7 +33,7 @@ pub(crate) use self::{
     product::{After, linear, multiplies},
     rows::{HeadsOfStream, Norm, activate, add, converted, gated, norm, rotate},
     view::{View, takes},
-    wgsl::try_out,
+    wgsl::{side_of_units, try_out},
 };
 
 /// Why a tensor has a view.
@@ -50,6 +53,23 @@ pub(crate) fn matrix(values: Values, shape: [usize; 2], compute: Compute, device
 /// Writes values in the number format that is computed in, as many as there is room for.
 pub(crate) fn write(values: Values, compute: Compute, to: &mut [u8]) {
     view::write(values, dtype_of(compute), to);
+}
+
+/// Sets CubeCL up, whose own habit is to read a file of the current folder. Compiled kernels of CUDA are kept in `folder`.
+pub(crate) fn configure(folder: Option<&Path>) {
+    let mut config = CubeClRuntimeConfig::default();
+    #[cfg(feature = "cuda")]
+    {
+        config.compilation.cache = folder.is_some();
+    }
+    // Each stream has memory of its own, and a pool of threads computes each step on any of them.
+    config.streaming.policy = StreamPolicy::Single;
+    // Somebody else may have set it up already: it is theirs then.
+    if CubeClRuntimeConfig::try_set(config)
+        && let Some(folder) = folder
+    {
+        cubecl::environment::set_root(folder);
+    }
 }
 
 /// The number format of weights and activations.

@@ -41,4 +41,10 @@ pub(crate) fn failure(_: &Device) -> Option<Error> {
 
 pub(crate) fn ready_again(_: &Device) {}
 
+pub(crate) fn largest_buffer(_: &Device) -> Option<u64> {
+    None
+}
+
+pub(crate) fn without_units(_: &Device) {}
+
 pub(crate) fn forget(_: &Device) {}

@@ -129,25 +129,29 @@ impl Packed {
     }
 }
 
-/// Of devices the most bytes that a matrix of theirs takes unpacked.
-static LARGEST: Mutex<Vec<(CubeDevice, usize)>> = Mutex::new(Vec::new());
+/// Of devices and number formats the most bytes that a matrix of theirs takes unpacked.
+static LARGEST: Mutex<Vec<((CubeDevice, DType), usize)>> = Mutex::new(Vec::new());
 
 /// Forgets what devices were told of matrices: models went. Those that stay are heard of again where they are next unpacked.
 pub(crate) fn forget() {
     LARGEST.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
-/// Tells a device of a matrix that it may have to unpack. Bytes that this takes, and the largest of which it was told.
+/// Tells a device of a matrix that it may have to unpack. Bytes that this takes, and the largest in its number format of which it was told.
 pub(crate) fn foresee(device: &CubeDevice, packing: &Packing, dtype: DType) -> (usize, usize) {
     let bytes = packing.shape.iter().product::<usize>() * dtype.size();
+    let key = (device.clone(), dtype);
     let mut all = LARGEST.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = all.iter_mut().find(|(known, _)| known == device);
-    let largest = known.as_ref().map_or(bytes, |(_, largest)| bytes.max(*largest));
-    match known {
-        Some((_, known)) => *known = largest,
-        None => all.push((device.clone(), largest)),
+    match all.iter_mut().find(|(known, _)| *known == key) {
+        Some((_, largest)) => {
+            *largest = bytes.max(*largest);
+            (bytes, *largest)
+        }
+        None => {
+            all.push((key, bytes));
+            (bytes, bytes)
+        }
     }
-    (bytes, largest)
 }
 
 /// So few rows take a kernel that is bound by reading the matrix, whose inputs and results are f32.

@@ -15,15 +15,12 @@ use std::{
 };
 
 use burn::tensor::wgpu::{WgpuSetup, wgpu};
-use cubecl::{
-    config::{CubeClRuntimeConfig, RuntimeConfig},
-    future::block_on,
-};
+use cubecl::future::block_on;
 
 use self::{adapters::Adapter, watch::Watch};
 pub(crate) use self::{
     adapters::{Card, Which, about, adapters, free_memory},
-    watch::{Opened, failure, forget, ready_again},
+    watch::{Opened, failure, forget, largest_buffer, ready_again, without_units},
 };
 use crate::{
     Device, Error,
@@ -46,19 +43,24 @@ pub(crate) fn open(which: Which) -> Result<Device, Error> {
         return Ok(known.device().clone());
     }
     // wgpu takes it for granted that a driver which gives a device gives it a queue, too.
-    let now = catch_unwind(AssertUnwindSafe(|| opened_now(adapter)));
-    let now = now.unwrap_or_else(|_| Err("its driver fails while it is opened".into()));
+    let units = units(&adapter.handle).filter(|_| !watch::is_without_units(index));
+    let now = |units| {
+        let now = catch_unwind(AssertUnwindSafe(|| opened_now(adapter, units)));
+        now.unwrap_or_else(|_| Err("its driver fails while it is opened".into()))
+    };
+    let now = match units {
+        // A driver that does not give them may still give a device.
+        Some(units) => now(Some(units)).or_else(|_| now(None)),
+        None => now(None),
+    };
     let now = now.map_err(|reason| Error::Device { name: which.to_string(), reason })?;
     let device = now.device().clone();
     opened.insert(index, now);
     Ok(device)
 }
 
-fn opened_now(adapter: &Adapter) -> Result<Opened, String> {
-    // CubeCL's own habit is to read a file of the current folder. Somebody else may have set it up already: it is theirs then.
-    CubeClRuntimeConfig::try_set(CubeClRuntimeConfig::default());
+fn opened_now(adapter: &Adapter, units: Option<Units>) -> Result<Opened, String> {
     let handle = &adapter.handle;
-    let units = units(handle);
     let experimental = match units {
         Some(_) => wgpu::Features::all_experimental_mask().difference(UNITS),
         None => wgpu::Features::all_experimental_mask(),
@@ -75,24 +77,36 @@ fn opened_now(adapter: &Adapter) -> Result<Opened, String> {
         experimental_features: driver::experimental(units.is_some()),
         ..Default::default()
     };
-    let bindings = asked.required_limits.max_storage_buffers_per_shader_stage;
-    if bindings < BINDINGS {
-        return Err(format!("its kernels take {bindings} buffers at most, of {BINDINGS} that are needed"));
-    }
+    let largest = asked.required_limits.max_storage_buffer_binding_size.min(asked.required_limits.max_buffer_size);
+    lacks(&asked.required_limits).map_or(Ok(()), Err)?;
     let (device, queue) = block_on(handle.request_device(&asked)).map_err(|error| error.to_string())?;
     let (adapter, backend) = (handle.clone(), wgpu::Backend::Vulkan);
     let setup = WgpuSetup { instance: adapters::instance().clone(), adapter, device: device.clone(), queue, backend };
     let registered = Device::wgpu_options().setup(setup).tasks_max(TASKS).init().map_err(|error| error.to_string())?;
     // After CubeCL, whose own handler panics on a thread where nobody hears of it.
-    let opened = Opened::new(registered, Watch::over(&device));
+    let opened = Opened::new(registered, Watch::over(&device), largest);
     if let Some(units) = units {
         gpu::know(opened.device(), units);
     }
     Ok(opened)
 }
 
-/// Buffers of the kernel that has the most of them, which rotates heads.
-const BINDINGS: u32 = 18;
+/// What an adapter's limits are too low for.
+fn lacks(limits: &wgpu::Limits) -> Option<String> {
+    let needed = [
+        // That which rotates heads.
+        ("buffers of a kernel", limits.max_storage_buffers_per_shader_stage, 18),
+        // Attention.
+        ("bytes that the threads of a group share", limits.max_compute_workgroup_storage_size, 32 << 10),
+        (
+            "threads of a group",
+            limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+            256,
+        ),
+    ];
+    let lacking = needed.into_iter().find(|(_, found, least)| found < least);
+    lacking.map(|(what, found, least)| format!("{what}: it takes {found} at most, of {least} that kernels need"))
+}
 
 /// What wgpu calls a card's instructions for products of matrices.
 const UNITS: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;

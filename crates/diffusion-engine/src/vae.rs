@@ -150,7 +150,11 @@ impl AutoencoderKl {
     pub fn decode_tiled(&self, latent: Tensor<4>, plan: &TilePlan, inside: &Inside) -> Result<Tensor<4>, Error> {
         let [_, _, height, width] = latent.dims();
         assert_eq!([height, width], plan.size(), "a latent of the plan's size");
-        plan.assemble(self.factor(), |rows, columns| self.decode(part(&latent, rows, columns), inside))
+        plan.assemble(self.factor(), |rows, columns| self.decode_whole(part(&latent, rows, columns), inside))
+    }
+
+    fn decode_whole(&self, latent: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error> {
+        self.decoder.forward(self.scaling.undo(latent), inside)
     }
 
     /// What decoding takes for each pixel of a latent at most; weights are not counted.
@@ -190,8 +194,11 @@ impl AutoencoderKl {
 }
 
 impl Autoencoder for AutoencoderKl {
+    /// In tiles where the device takes no tensor as large as the largest map.
     fn decode(&self, latent: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error> {
-        self.decoder.forward(self.scaling.undo(latent), inside)
+        let [_, _, height, width] = latent.dims();
+        let plan = TilePlan::for_device([height, width], self.dimensions.decoder.widest_decoded(), &latent.device());
+        if plan.count() == 1 { self.decode_whole(latent, inside) } else { self.decode_tiled(latent, &plan, inside) }
     }
 
     /// Picture by picture, in tiles where that takes more memory than decoding as large a latent does.
@@ -218,7 +225,9 @@ impl Autoencoder for AutoencoderKl {
             });
         }
         self.with_encoder(|encoder| {
-            let plan = TilePlan::encoding(size, self.decode_cost(), encoder.dimensions.encode_cost());
+            let by_device = TilePlan::for_device(size, encoder.dimensions.widest_encoded(), &pixels.device());
+            let by_memory = TilePlan::encoding(size, self.decode_cost(), encoder.dimensions.encode_cost());
+            let plan = if by_device.largest() < by_memory.largest() { by_device } else { by_memory };
             let latent = |picture: usize| {
                 let moments = encoder.tiled(&pixels.clone().narrow(0, picture, 1), factor, &plan, inside)?;
                 let posterior = Posterior::of(moments, self.scaling);

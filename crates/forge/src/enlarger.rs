@@ -41,7 +41,7 @@ impl Enlarger {
     pub fn open(path: &Path, config: &Config, threads: Threads) -> Result<Self> {
         let in_file = |source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
         let compute = config.upscaling_compute()?;
-        let device = core_tensor::device(&config.device.backend.to_string())?;
+        let device = core_tensor::device_for(&config.device.backend.to_string(), compute)?;
         let file = open_file(path).map_err(in_file)?;
         let upscaler = threads.compute(|| Upscaler::load(&file, &device, compute));
         let upscaler = upscaler.map_err(|error| in_file(error.into()))?;

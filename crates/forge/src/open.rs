@@ -61,8 +61,11 @@ const LORAS: &str = "loras";
 impl Opened {
     /// Looks at the files of a config.
     pub(crate) fn of(config: &Config, families: &Families) -> Result<Self> {
-        let device = core_tensor::device(&config.device.backend.to_string())?;
+        let wanted = config.device.backend.to_string();
+        // What is wrong with the device is told before what it does not compute in.
+        core_tensor::device(&wanted)?;
         let compute = config.compute()?;
+        let device = core_tensor::device_for(&wanted, compute)?;
         let mut files = Files::new();
         // All parts are told for what they are before any is looked into.
         let Detected { family, parts } = detect(config, families, &mut files)?;

@@ -19,7 +19,7 @@ const TILES: u64 = 2 << 30;
 pub(crate) fn upscaler_file(path: &Path, device: &str, compute: Compute) -> Result<Upscaler> {
     let path = path.to_owned();
     let in_file = |path: &Path, source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
-    let device = core_tensor::device(device)?;
+    let device = core_tensor::device_for(device, compute)?;
     let file = open_file(&path).map_err(|error| in_file(&path, error))?;
     let outline = Outline::of(&file, &device, compute).map_err(|error| in_file(&path, error.into()))?;
     let name = path.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());

@@ -1,6 +1,6 @@
 //! `forge devices`: what can compute on this machine, and whether it computes rightly.
 
-use core_tensor::{Compute, Device, Listed, Stored, check, device, devices, ops::suite::Difference, tensor};
+use core_tensor::{Compute, Device, Listed, Stored, check, device_for, devices, ops::suite::Difference, tensor};
 use memory::Bytes;
 use serde_json::{Value, json};
 
@@ -29,11 +29,12 @@ pub(super) fn run(args: &DevicesArgs) -> Result<()> {
     for listed in all {
         let checks = if args.check && listed.fault.is_none() { checks(&listed)? } else { Vec::new() };
         lines.push(line(&listed, width));
-        for (format, allowed, differences) in &checks {
+        for Check { format, allowed, differences, units } in &checks {
             let furthest = differences.iter().max_by(|a, b| a.share.total_cmp(&b.share));
             let furthest =
                 furthest.map_or_else(String::new, |it| format!(", at most {:.1e} off ({})", it.share, it.operation));
-            lines.push(format!("{:width$}  {} operations in {format}{furthest}", "", differences.len()));
+            let units = units.map_or_else(String::new, |side| format!(" by matrix units of {side} × {side}"));
+            lines.push(format!("{:width$}  {} operations in {format}{units}{furthest}", "", differences.len()));
             for it in differences.iter().filter(|it| it.share > *allowed) {
                 lines.push(format!("{:width$}  wrong in {format}: {}, {:.1e} off", "", it.operation, it.share));
                 wrong.push(format!("{} in {format} on {}", it.operation, listed.name));
@@ -48,11 +49,16 @@ pub(super) fn run(args: &DevicesArgs) -> Result<()> {
     if wrong.is_empty() { Ok(()) } else { Err(Error::Wrong { operations: wrong }) }
 }
 
-/// A number format, what is allowed in it, and what was found.
-type Check = (&'static str, f64, Vec<Difference>);
+/// What was found in a number format.
+struct Check {
+    format: &'static str,
+    allowed: f64,
+    differences: Vec<Difference>,
+    /// The side of small matrices that the device's instructions multiply, where kernels for Vulkan use them.
+    units: Option<usize>,
+}
 
 fn checks(listed: &Listed) -> Result<Vec<Check>> {
-    let device = device(&listed.name).map_err(forge::Error::from)?;
     let is_here = |compute| match (compute, listed.name.split(':').next()) {
         (Compute::F32 | Compute::Integers, _) => true,
         (Compute::Bf16, Some("cpu")) => kernels::Isa::best().has_bf16(),
@@ -60,8 +66,10 @@ fn checks(listed: &Listed) -> Result<Vec<Check>> {
         (Compute::Bf16 | Compute::Tf32, backend) => backend == Some("cuda"),
     };
     let of = |(compute, format, allowed)| {
+        let device = device_for(&listed.name, compute).map_err(forge::Error::from)?;
         let differences = check::differences(&device, compute).map_err(forge::Error::from)?;
-        Ok((format, allowed, [differences, of_formats(&device, compute)?].concat()))
+        let units = check::matrix_units(&device).filter(|_| compute == Compute::F16);
+        Ok(Check { format, allowed, differences: [differences, of_formats(&device, compute)?].concat(), units })
     };
     ALLOWED.into_iter().filter(|(compute, ..)| is_here(*compute)).map(of).collect()
 }
@@ -106,9 +114,9 @@ fn line(Listed { name, about, memory, fault }: &Listed, width: usize) -> String 
 }
 
 fn object(Listed { name, about, memory, fault }: &Listed, checks: &[Check]) -> Value {
-    let of_format = |(format, _, differences): &Check| {
+    let of_format = |Check { format, differences, units, .. }: &Check| {
         let each = differences.iter().map(|it| json!({ "operation": it.operation, "off": it.share }));
-        json!({ "format": format, "operations": each.collect::<Vec<_>>() })
+        json!({ "format": format, "operations": each.collect::<Vec<_>>(), "matrix_units": units })
     };
     let checks: Vec<Value> = checks.iter().map(of_format).collect();
     json!({ "name": name, "about": about, "memory": memory, "fault": fault, "checks": checks })

@@ -16,7 +16,7 @@ use std::{
 };
 
 use burn::tensor::{Bytes, DType, Shape, StreamId};
-use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeDevice, tensor::CubeTensor};
 use cubecl::{
     client::Client,
     future::block_on,
@@ -131,9 +131,10 @@ impl fmt::Debug for Ahead {
 }
 
 impl Ahead {
-    /// `None` on a device without kernels of ours.
+    /// `None` on a device other than CUDA's, and on one without kernels of ours.
     pub(crate) fn on(device: &Device) -> Option<Self> {
-        Some(Self { like: View::on(device)?, items: Mutex::default(), thread: Mutex::default() })
+        let like = View::on(device).filter(|like| matches!(like.0.device, CubeDevice::Cuda(_)))?;
+        Some(Self { like, items: Mutex::default(), thread: Mutex::default() })
     }
 
     /// The number of a matrix that is computed with in a number format, of which `fill` writes what passes. None is brought that is put in

@@ -2,9 +2,8 @@
 //!
 //! CubeCL asks for none of it and panics on a thread of its own where it is missing.
 
-use std::{mem::MaybeUninit, path::Path};
+use std::mem::MaybeUninit;
 
-use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, streaming::StreamPolicy};
 use cudarc::driver::{
     result::{self, device},
     sys::{self, CUdevice, CUdevice_attribute as Attribute},
@@ -103,20 +102,6 @@ pub(crate) fn ready(index: usize) -> Result<(), String> {
             Err(format!("the CUDA toolkit is incomplete: {} has no {HEADER}", folder.display()))
         }
         Some(_) => Ok(()),
-    }
-}
-
-/// Sets CubeCL up, whose own habit is to read a file of the current folder. Compiled kernels are kept in `folder`.
-pub(crate) fn configure(folder: Option<&Path>) {
-    let mut config = CubeClRuntimeConfig::default();
-    config.compilation.cache = folder.is_some();
-    // Each stream has memory of its own, and a pool of threads computes each step on any of them.
-    config.streaming.policy = StreamPolicy::Single;
-    // Somebody else may have set it up already: it is theirs then.
-    if CubeClRuntimeConfig::try_set(config)
-        && let Some(folder) = folder
-    {
-        cubecl::environment::set_root(folder);
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     View,
     kernel::{Args, Kernel, Language, Text, bits, element},
     rows::cast,
-    wgsl::{SIZE, WIDE},
+    wgsl::{SIZE, Units, WIDE},
 };
 use crate::Tensor;
 
@@ -77,7 +77,10 @@ pub(crate) fn attend([q, k, v]: &[Tensor<4>; 3], scores: &Scoring) -> Option<Ten
         .float(scores.scale)
         .ints([flags]);
     let mut defines = vec![element(dtype), ("D", d)];
+    // A subgroup for each square of queries.
+    let threads_of = |units: &Units| (64 / units.side * units.lanes).max(128);
     let units = q.matrix_units().filter(|_| dtype == DType::F16 && d <= WIDEST_OF_UNITS);
+    let units = units.filter(|units| threads_of(units) <= 256);
     let text = if units.is_some() { &OF_UNITS } else { &ATTEND };
     let (rows, threads) = match q.language() {
         Language::Cuda if q.is_hopper() && dtype != DType::F32 && [64, 128].contains(&d) => {
@@ -88,7 +91,7 @@ pub(crate) fn attend([q, k, v]: &[Tensor<4>; 3], scores: &Scoring) -> Option<Ten
         Language::Wgsl => {
             defines.push((WIDE, 4));
             defines.extend(units.iter().flat_map(|units| [(SIZE, units.side), ("LANES", units.lanes)]));
-            (64, if units.is_some() { 128 } else { 256 })
+            (64, units.as_ref().map_or(256, threads_of))
         }
     };
     let kernel = Kernel { text, entry: "attend", defines, threads };

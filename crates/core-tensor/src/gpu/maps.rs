@@ -111,8 +111,9 @@ impl Conv {
             true => args.ints([0; 8]),
             false => args.ints([h, wide, filled, oh, ow, self.kernel, window.stride, window.pad]),
         };
-        let part = |x: &Option<View>| x.as_ref().unwrap_or(&out).clone();
-        let buffers = [&x, &w, &part(&bias), &out.clone(), &part(&residual), &out];
+        let unused = out.stand_in();
+        let part = |x: &Option<View>| x.as_ref().unwrap_or(&unused).clone();
+        let buffers = [&x, &w, &part(&bias), &unused, &part(&residual), &out];
         product::launch((&w, self.compute), &out, [m, self.c_out], !is_plain, buffers, args);
         let map = as_map(out, [b, oh, ow, self.c_out]);
         if is_picture { row_major(map) } else { map }

@@ -1,7 +1,5 @@
 //! Products of matrices that are made on the way.
 
-use burn::tensor::DType;
-
 use super::{
     View,
     kernel::{Args, Kernel, Language, Text, element},
@@ -46,6 +44,7 @@ const TILE: usize = 64;
 /// The same on CUDA in f32, by f32's own instructions: what Burn would take for it are tensor cores, which leave 10 bits of each factor.
 #[cfg(feature = "cuda")]
 fn of_units<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Option<Tensor<D>> {
+    use burn::tensor::DType;
     use cubecl::ir::{ElemType, FloatKind};
     use cubek::{
         matmul::{

@@ -81,7 +81,8 @@ pub(crate) fn linear<const D: usize>(
         .ints([m, n, k, lda, n, n, (m / gates).max(1), if gates == 1 { 0 } else { n }])
         .ints([bits(flags), activation(after.activation)])
         .ints([0; 8]);
-    let part = |x: &Option<View>| x.as_ref().unwrap_or(&out).clone();
+    let unused = out.stand_in();
+    let part = |x: &Option<View>| x.as_ref().unwrap_or(&unused).clone();
     let buffers = [&x, &w, &part(&bias), &part(&gate), &part(&residual), &out];
     match is_thin {
         true => {
@@ -108,9 +109,26 @@ pub(super) fn launch(
     buffers: [&View; 6],
     args: Args,
 ) {
-    let blocks = |tile: usize| m.div_ceil(tile) * n.div_ceil(tile);
-    let is_enough = |tile: usize| blocks(tile) >= 2 * w.multiprocessors();
-    let mut tile = if is_enough(128) && n > 64 { 128 } else { 64 };
+    let is_enough = |tile: usize| m.div_ceil(tile) * n.div_ceil(tile) >= 2 * w.multiprocessors();
+    let has_units = w.matrix_units().is_some() && w.dtype() == DType::F16;
+    let tile = match (n, w.language()) {
+        (65.., _) if is_enough(128) => 128,
+        (_, Language::Wgsl) if !has_units && !is_enough(64) => 32,
+        _ => 64,
+    };
+    launch_in(tile, (w, compute), out, [m, n], is_conv, buffers, args);
+}
+
+/// The same in tiles of so many rows and columns.
+pub(super) fn launch_in(
+    tile: usize,
+    (w, compute): (&View, Compute),
+    out: &View,
+    [m, n]: [usize; 2],
+    is_conv: bool,
+    buffers: [&View; 6],
+    args: Args,
+) {
     let mut defines = Vec::new();
     if out.dtype() == DType::F32 && w.dtype() != DType::F32 {
         defines.push(("OUT_F32", 1));
@@ -145,7 +163,6 @@ pub(super) fn launch(
                     Kernel { text: &OF_UNITS, entry: "product", defines, threads }
                 }
                 None => {
-                    tile = if tile == 64 && !is_enough(64) { 32 } else { tile };
                     defines.push(("TILE", tile));
                     let threads = if tile == 32 { 64 } else { 256 };
                     Kernel { text: &PRODUCT, entry: "product", defines, threads }
@@ -153,5 +170,5 @@ pub(super) fn launch(
             }
         }
     };
-    kernel.launch([blocks(tile), 1, 1], buffers, args);
+    kernel.launch([m.div_ceil(tile) * n.div_ceil(tile), 1, 1], buffers, args);
 }

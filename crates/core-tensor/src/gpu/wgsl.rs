@@ -4,14 +4,14 @@ use std::{
     fmt::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Mutex, MutexGuard, PoisonError},
+    thread::{self, ThreadId},
 };
 
+use super::{View, kernel::Kernel};
+use crate::Device;
 use burn_cubecl::CubeDevice;
-use half::f16;
-use kernels::{Compute, Values};
 
-use super::{After, Scoring, View, attend, kernel::Kernel, linear, matrix};
-use crate::{Device, in_f32, on_host, ready_again};
+mod trial;
 
 /// Groups that a driver takes in one dimension at least, which is as many as most take.
 const MOST_GROUPS: usize = 65_535;
@@ -47,85 +47,59 @@ pub(crate) struct Units {
     pub(crate) lanes: usize,
 }
 
-/// The devices that have them, and whether they were seen to multiply rightly.
-static KNOWN: Mutex<Vec<(CubeDevice, Units, bool)>> = Mutex::new(Vec::new());
+/// The devices that have them, and whether they were seen to compute rightly by them.
+static KNOWN: Mutex<Vec<(CubeDevice, Units, Trial)>> = Mutex::new(Vec::new());
 
-/// Has kernels take a device's instructions for products of matrices from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trial {
+    /// Nobody asked for products of f16 yet.
+    None,
+    /// One thread computes by them, and no other computes on the device.
+    Now(ThreadId),
+    Passed,
+}
+
+/// Has kernels take a device's instructions for products of matrices once they were [tried](try_out).
 pub(crate) fn know(device: &Device, units: Units) {
     let Some(view) = View::on(device) else { return };
     let mut known = known();
     known.retain(|(other, ..)| *other != view.0.device);
-    known.push((view.0.device, units, false));
+    known.push((view.0.device, units, Trial::None));
 }
 
-/// Has a device multiply by those instructions once: wgpu calls them experimental, and what it makes of a text leaves it to drivers in which order threads
-/// see what others of their group have written. One whose results are wrong does without them.
-pub(crate) fn try_out(device: &Device) {
-    let Some(view) = View::on(device) else { return };
-    if !known().iter().any(|(other, _, is_tried)| *other == view.0.device && !is_tried) {
-        return;
+/// Has a device compute by those instructions, if nobody had yet: wgpu calls them experimental, and what naga makes of a text leaves it to drivers in which
+/// order threads see what others of their group have written. Whether results are right; kernels do without them where they are not.
+pub(crate) fn try_out(device: &Device) -> bool {
+    let Some(View(own)) = View::on(device) else { return true };
+    let set =
+        |trial: Trial| known().iter_mut().filter(|(other, ..)| *other == own.device).for_each(|known| known.2 = trial);
+    if !known().iter().any(|(other, _, trial)| *other == own.device && *trial == Trial::None) {
+        return true;
     }
-    let works = || multiplies_rightly(device) && attends_rightly(device);
-    let is_right = catch_unwind(AssertUnwindSafe(works)).unwrap_or(false);
-    let mut known = known();
+    set(Trial::Now(thread::current().id()));
+    let is_right = catch_unwind(AssertUnwindSafe(|| trial::is_right(device))).unwrap_or(false);
     match is_right {
-        true => known.iter_mut().filter(|(other, ..)| *other == view.0.device).for_each(|known| known.2 = true),
-        false => known.retain(|(other, ..)| *other != view.0.device),
+        true => set(Trial::Passed),
+        false => known().retain(|(other, ..)| *other != own.device),
     }
-    drop(known);
-    ready_again(device);
+    is_right
 }
 
-fn known() -> MutexGuard<'static, Vec<(CubeDevice, Units, bool)>> {
+/// The side of the matrices that a device's instructions for products take, where kernels for Vulkan use them.
+pub(crate) fn side_of_units(device: &Device) -> Option<usize> {
+    Some(View::on(device)?.matrix_units()?.side)
+}
+
+fn known() -> MutexGuard<'static, Vec<(CubeDevice, Units, Trial)>> {
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A product of small whole numbers, which f16 has and whose sums it has.
-fn multiplies_rightly(device: &Device) -> bool {
-    const M: usize = 70;
-    const N: usize = 130;
-    const K: usize = 40;
-    let whole = |count: usize, by: usize| (0..count).map(|i| (i * by % 7) as f32 - 3.0).collect::<Vec<_>>();
-    let (x, w) = (whole(M * K, 5), whole(N * K, 3));
-    let of = |values: &[f32], shape| matrix(Values::F32(values), shape, Compute::F16, device);
-    let Some(found) =
-        of(&x, [M, K]).zip(of(&w, [N, K])).and_then(|(x, w)| linear(&x, &w, Compute::F16, After::default()))
-    else {
-        return false;
-    };
-    let dot = |(x, w): (&[f32], &[f32])| x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>();
-    let expected = x.chunks(K).flat_map(|x| w.chunks(K).map(move |w| dot((x, w))));
-    on_host(&in_f32(found)).is_ok_and(|found| found.into_iter().eq(expected))
-}
-
-/// Attention of a few waves.
-fn attends_rightly(device: &Device) -> bool {
-    const N: usize = 70;
-    const D: usize = 64;
-    let wave = |by: f32| (0..N * D).map(|i| f16::from_f32((i as f32 * by).sin()).to_f32()).collect::<Vec<_>>();
-    let values = [wave(0.37), wave(0.53), wave(0.71)];
-    let of = |values: &Vec<f32>| {
-        let rows = matrix(Values::F32(values), [N, D], Compute::F16, device)?;
-        Some(rows.reshape([1, 1, N, D]))
-    };
-    let [Some(q), Some(k), Some(v)] = values.each_ref().map(of) else { return false };
-    let scoring = Scoring { scale: 0.5, relative: None, full: None, is_causal: false, seen: None };
-    let Some(found) = attend(&[q, k, v], &scoring) else { return false };
-    let [q, k, v] = values.each_ref().map(|x| x.chunks(D).collect::<Vec<_>>());
-    let row = |q: &&[f32]| {
-        let weights: Vec<f32> =
-            k.iter().map(|k| (0.5 * q.iter().zip(*k).map(|(q, k)| q * k).sum::<f32>()).exp()).collect();
-        let sum: f32 = weights.iter().sum();
-        (0..D).map(|c| weights.iter().zip(&v).map(|(w, v)| w * v[c]).sum::<f32>() / sum).collect::<Vec<_>>()
-    };
-    let expected = q.iter().flat_map(row);
-    on_host(&in_f32(found)).is_ok_and(|found| found.into_iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-2))
 }
 
 impl View {
     /// The device's instructions for products of matrices, where WGSL has them.
     pub(super) fn matrix_units(&self) -> Option<Units> {
-        known().iter().find(|(device, ..)| *device == self.0.device).map(|(_, units, _)| *units)
+        let is_on = |trial: &Trial| [Trial::Passed, Trial::Now(thread::current().id())].contains(trial);
+        let known = known();
+        known.iter().find(|(device, _, trial)| *device == self.0.device && is_on(trial)).map(|(_, units, _)| *units)
     }
 }
 

@@ -5,7 +5,7 @@
 //! device that is lost answers no read any more, which CubeCL sees to.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     error::Error as StdError,
     iter,
     sync::{Arc, Mutex, PoisonError},
@@ -23,11 +23,13 @@ pub(super) static OPENED: Mutex<BTreeMap<usize, Opened>> = Mutex::new(BTreeMap::
 pub(crate) struct Opened {
     device: Device,
     watch: Watch,
+    /// Bytes of the largest buffer that a kernel takes.
+    largest: u64,
 }
 
 impl Opened {
-    pub(super) fn new(device: Device, watch: Watch) -> Self {
-        Self { device, watch }
+    pub(super) fn new(device: Device, watch: Watch, largest: u64) -> Self {
+        Self { device, watch, largest }
     }
 
     pub(super) fn device(&self) -> &Device {
@@ -106,9 +108,30 @@ pub(crate) fn ready_again(device: &Device) {
     }
 }
 
+/// Bytes of the largest buffer that kernels of a device take; `None` for a device of another back end.
+pub(crate) fn largest_buffer(device: &Device) -> Option<u64> {
+    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    opened.values().find(|known| known.device == *device).map(|known| known.largest)
+}
+
 /// Has a device opened anew by whoever asks for it next, such as one that is lost.
 pub(crate) fn forget(device: &Device) {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| known.device != *device);
+}
+
+/// Adapters whose instructions for products of matrices were seen to compute wrongly, by their numbers.
+static WITHOUT_UNITS: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+
+/// Has a device opened anew by whoever asks for it next, without its instructions for products of matrices.
+pub(crate) fn without_units(device: &Device) {
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    let index = opened.iter().find(|(_, known)| known.device == *device).map(|(index, _)| *index);
+    WITHOUT_UNITS.lock().unwrap_or_else(PoisonError::into_inner).extend(index);
+    opened.retain(|_, known| known.device != *device);
+}
+
+pub(super) fn is_without_units(adapter: usize) -> bool {
+    WITHOUT_UNITS.lock().unwrap_or_else(PoisonError::into_inner).contains(&adapter)
 }
 
 #[cfg(test)]

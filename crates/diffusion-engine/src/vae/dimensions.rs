@@ -290,6 +290,38 @@ impl Half {
         most.max(pixels.saturating_mul(passes(self.last as u64).saturating_add(3)))
     }
 
+    /// The most bytes that one of a decoder's maps has for each pixel of a latent.
+    pub(super) fn widest_decoded(&self) -> u64 {
+        let widest =
+            |level: &Level| level.blocks.iter().map(|block| block.c_in.max(block.c_out)).max().unwrap_or(0) as u64;
+        let (_, most) = self.levels.iter().fold((1u64, self.first as u64), |(pixels, most), (_, level)| {
+            let most = most.max(pixels.saturating_mul(widest(level)));
+            match level.sampled {
+                Some(c) => (pixels.saturating_mul(4), most.max(pixels.saturating_mul(4).saturating_mul(c as u64))),
+                None => (pixels, most),
+            }
+        });
+        bytes(most)
+    }
+
+    /// The most bytes that one of an encoder's maps has for each pixel of a latent.
+    pub(super) fn widest_encoded(&self) -> u64 {
+        let factor = self.factor() as u64;
+        let widest =
+            |level: &Level| level.blocks.iter().map(|block| block.c_in.max(block.c_out)).max().unwrap_or(0) as u64;
+        let pixels = factor.saturating_mul(factor);
+        let (_, most) = self.levels.iter().fold(
+            (pixels, pixels.saturating_mul(self.first as u64)),
+            |(pixels, most), (_, level)| {
+                (
+                    if level.sampled.is_some() { pixels / 4 } else { pixels },
+                    most.max(pixels.saturating_mul(widest(level))),
+                )
+            },
+        );
+        bytes(most)
+    }
+
     /// What an encoder takes for each pixel of a latent at most; weights are not counted.
     pub(super) fn encode_cost(&self) -> TileCost {
         let moments = bytes((self.latent as u64).saturating_mul(TileCost::COPIES));

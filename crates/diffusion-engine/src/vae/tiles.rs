@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use core_tensor::{Tensor, tensor};
+use core_tensor::{Device, Tensor, largest_tensor, tensor};
 
 use crate::Error;
 
@@ -73,6 +73,12 @@ impl TilePlan {
         plans.min_by_key(|plan| (plan.count() * plan.largest(), plan.count())).unwrap_or_else(smallest)
     }
 
+    /// One tile if it has no map that is larger than a device takes, otherwise the fewest pixels in tiles of which none has. `widest` are the bytes of the
+    /// largest map for each pixel.
+    pub(super) fn for_device(latent: [usize; 2], widest: u64, device: &Device) -> Self {
+        Self::of(latent, largest_tensor(device), TileCost { working: widest, result: 0 })
+    }
+
     /// How a picture is encoded to a latent of this height and width: at once where that takes no more than decoding it does.
     pub(super) fn encoding(latent: [usize; 2], decoding: TileCost, encoding: TileCost) -> Self {
         Self::of(latent, Self::whole(latent).bytes(decoding), encoding)
@@ -97,7 +103,7 @@ impl TilePlan {
     }
 
     /// Pixels of the largest tile.
-    fn largest(&self) -> usize {
+    pub(super) fn largest(&self) -> usize {
         let longest = |ranges: &[Range<usize>]| ranges.iter().map(Range::len).max().unwrap_or(0);
         longest(&self.rows).saturating_mul(longest(&self.columns))
     }

@@ -87,8 +87,10 @@ fn product(
     let m0 = (stretch * GROUP + within - column_tile * stretch_rows) * TILE;
     let n0 = column_tile * TILE;
 
-    let copied = t / PIECES;
-    let piece = t % PIECES;
+    // Eight neighbouring threads take two pieces of every other of eight rows: as few as a store of 16 bytes serves at once,
+    // and their places in a stage lie in different banks.
+    let copied = t / 32u * 8u + t / 2u % 4u * 2u + t / 8u % 2u;
+    let piece = t % 2u + t / 16u % 2u * 2u;
     let rows = Rows(
         place(m0 + copied), row_of_w(n0 + copied),
         place(m0 + copied + COPY_ROWS), row_of_w(n0 + copied + COPY_ROWS),
@@ -97,75 +99,120 @@ fn product(
     );
     let copy_to = copied * APART + piece * 2u;
 
-    let steps = (args.k + STEP - 1u) / STEP;
+    let k = args.k;
+    let steps = (k + STEP - 1u) / STEP;
     for (var first_part = 0u; first_part < PARTS; first_part += subgroups) {
         // A subgroup without a part repeats the last, as naga wants matrix operations in uniform control flow;
         // its sums are not stored.
         let part = min(first_part + subgroup, PARTS - 1u);
         let part_a = part / PARTS_N * PART_M * SIZE * APART;
         let part_w = OPERAND + part % PARTS_N * PART_N * SIZE * APART;
-        var sums: array<Sums, 16>; // by rows of 4, indexed by literals alone, so that they stay in registers
+        // By row and column. Not an array, so that no compiler has a reason to put them anywhere but in registers.
+        var s00: Sums; var s01: Sums; var s02: Sums; var s03: Sums;
+        var s10: Sums; var s11: Sums; var s12: Sums; var s13: Sums;
+        var s20: Sums; var s21: Sums; var s22: Sums; var s23: Sums;
+        var s30: Sums; var s31: Sums; var s32: Sums; var s33: Sums;
         var kk = piece * 8u;
         var tap = settled(Tap(0u, 0u, kk));
-        var next = fetched(rows, kk, tap);
+        var next = fetched(rows, kk, k, tap);
         for (var s = 0u; s < steps; s++) {
             let stage = s % BUFFERS * STAGE;
+            if (kk >= k) {
+                next = Pieces(); // behind the last number are zeros
+            }
             if (BUFFERS == 1u) {
                 workgroupBarrier(); // the step before has been read
             }
             let to = stage + copy_to;
-            put(to, next.a0);
-            put(to + OPERAND, next.w0);
+            put(to, next.a0, is_inside(rows.a0, tap));
+            put(to + OPERAND, next.w0, true);
             if (COPIES > 1u) {
-                put(to + COPY_ROWS * APART, next.a1);
-                put(to + COPY_ROWS * APART + OPERAND, next.w1);
+                put(to + COPY_ROWS * APART, next.a1, is_inside(rows.a1, tap));
+                put(to + COPY_ROWS * APART + OPERAND, next.w1, true);
             }
             if (COPIES > 2u) {
-                put(to + COPY_ROWS * 2u * APART, next.a2);
-                put(to + COPY_ROWS * 2u * APART + OPERAND, next.w2);
-                put(to + COPY_ROWS * 3u * APART, next.a3);
-                put(to + COPY_ROWS * 3u * APART + OPERAND, next.w3);
+                put(to + COPY_ROWS * 2u * APART, next.a2, is_inside(rows.a2, tap));
+                put(to + COPY_ROWS * 2u * APART + OPERAND, next.w2, true);
+                put(to + COPY_ROWS * 3u * APART, next.a3, is_inside(rows.a3, tap));
+                put(to + COPY_ROWS * 3u * APART + OPERAND, next.w3, true);
             }
             workgroupBarrier();
             // The next step's pieces are on their way while these are multiplied.
             kk += STEP;
             tap = settled(Tap(tap.ky, tap.kx, tap.c + STEP));
-            next = fetched(rows, kk, tap);
-            for (var q = 0u; q < STEP; q += SIZE) {
-                let at_a = stage + part_a + q / 4u;
-                let at_w = stage + part_w + q / 4u;
-                let u0 = coopLoadT<MatA>(&staged[at_a], APART);
-                let u1 = coopLoadT<MatA>(&staged[at_a + SIZE * APART], APART);
-                let v0 = coopLoad<MatB>(&staged[at_w], APART);
-                let v1 = coopLoad<MatB>(&staged[at_w + SIZE * APART], APART);
-                var u2: MatA;
-                var u3: MatA;
+            next = fetched(rows, kk, k, tap);
+            // Two squares along k are written out, which is all of a step for SIZE 16: compilers need not unroll this.
+            for (var q = 0u; q < STEP; q += 2u * SIZE) {
+                let a0 = stage + part_a + q / 4u;
+                let w0 = stage + part_w + q / 4u;
+                let u00 = coopLoadT<MatA>(&staged[a0], APART);
+                let u01 = coopLoadT<MatA>(&staged[a0 + SIZE * APART], APART);
+                let v00 = coopLoad<MatB>(&staged[w0], APART);
+                let v01 = coopLoad<MatB>(&staged[w0 + SIZE * APART], APART);
+                var u02: MatA;
+                var u03: MatA;
                 if (PART_M == 4u) {
-                    u2 = coopLoadT<MatA>(&staged[at_a + SIZE * 2u * APART], APART);
-                    u3 = coopLoadT<MatA>(&staged[at_a + SIZE * 3u * APART], APART);
+                    u02 = coopLoadT<MatA>(&staged[a0 + SIZE * 2u * APART], APART);
+                    u03 = coopLoadT<MatA>(&staged[a0 + SIZE * 3u * APART], APART);
                 }
-                sums[0] = coopMultiplyAdd(u0, v0, sums[0]);
-                sums[1] = coopMultiplyAdd(u0, v1, sums[1]);
-                sums[4] = coopMultiplyAdd(u1, v0, sums[4]);
-                sums[5] = coopMultiplyAdd(u1, v1, sums[5]);
+                s00 = coopMultiplyAdd(u00, v00, s00);
+                s01 = coopMultiplyAdd(u00, v01, s01);
+                s10 = coopMultiplyAdd(u01, v00, s10);
+                s11 = coopMultiplyAdd(u01, v01, s11);
                 if (PART_M == 4u) {
-                    sums[8] = coopMultiplyAdd(u2, v0, sums[8]);
-                    sums[9] = coopMultiplyAdd(u2, v1, sums[9]);
-                    sums[12] = coopMultiplyAdd(u3, v0, sums[12]);
-                    sums[13] = coopMultiplyAdd(u3, v1, sums[13]);
+                    s20 = coopMultiplyAdd(u02, v00, s20);
+                    s21 = coopMultiplyAdd(u02, v01, s21);
+                    s30 = coopMultiplyAdd(u03, v00, s30);
+                    s31 = coopMultiplyAdd(u03, v01, s31);
                 }
                 if (PART_N == 4u) {
-                    let v2 = coopLoad<MatB>(&staged[at_w + SIZE * 2u * APART], APART);
-                    let v3 = coopLoad<MatB>(&staged[at_w + SIZE * 3u * APART], APART);
-                    sums[2] = coopMultiplyAdd(u0, v2, sums[2]);
-                    sums[3] = coopMultiplyAdd(u0, v3, sums[3]);
-                    sums[6] = coopMultiplyAdd(u1, v2, sums[6]);
-                    sums[7] = coopMultiplyAdd(u1, v3, sums[7]);
+                    let v02 = coopLoad<MatB>(&staged[w0 + SIZE * 2u * APART], APART);
+                    let v03 = coopLoad<MatB>(&staged[w0 + SIZE * 3u * APART], APART);
+                    s02 = coopMultiplyAdd(u00, v02, s02);
+                    s03 = coopMultiplyAdd(u00, v03, s03);
+                    s12 = coopMultiplyAdd(u01, v02, s12);
+                    s13 = coopMultiplyAdd(u01, v03, s13);
                     if (PART_M == 4u) {
-                        sums[10] = coopMultiplyAdd(u2, v2, sums[10]);
-                        sums[11] = coopMultiplyAdd(u2, v3, sums[11]);
-                        sums[14] = coopMultiplyAdd(u3, v2, sums[14]);
-                        sums[15] = coopMultiplyAdd(u3, v3, sums[15]);
+                        s22 = coopMultiplyAdd(u02, v02, s22);
+                        s23 = coopMultiplyAdd(u02, v03, s23);
+                        s32 = coopMultiplyAdd(u03, v02, s32);
+                        s33 = coopMultiplyAdd(u03, v03, s33);
+                    }
+                }
+                let a1 = stage + part_a + q / 4u + SIZE / 4u;
+                let w1 = stage + part_w + q / 4u + SIZE / 4u;
+                let u10 = coopLoadT<MatA>(&staged[a1], APART);
+                let u11 = coopLoadT<MatA>(&staged[a1 + SIZE * APART], APART);
+                let v10 = coopLoad<MatB>(&staged[w1], APART);
+                let v11 = coopLoad<MatB>(&staged[w1 + SIZE * APART], APART);
+                var u12: MatA;
+                var u13: MatA;
+                if (PART_M == 4u) {
+                    u12 = coopLoadT<MatA>(&staged[a1 + SIZE * 2u * APART], APART);
+                    u13 = coopLoadT<MatA>(&staged[a1 + SIZE * 3u * APART], APART);
+                }
+                s00 = coopMultiplyAdd(u10, v10, s00);
+                s01 = coopMultiplyAdd(u10, v11, s01);
+                s10 = coopMultiplyAdd(u11, v10, s10);
+                s11 = coopMultiplyAdd(u11, v11, s11);
+                if (PART_M == 4u) {
+                    s20 = coopMultiplyAdd(u12, v10, s20);
+                    s21 = coopMultiplyAdd(u12, v11, s21);
+                    s30 = coopMultiplyAdd(u13, v10, s30);
+                    s31 = coopMultiplyAdd(u13, v11, s31);
+                }
+                if (PART_N == 4u) {
+                    let v12 = coopLoad<MatB>(&staged[w1 + SIZE * 2u * APART], APART);
+                    let v13 = coopLoad<MatB>(&staged[w1 + SIZE * 3u * APART], APART);
+                    s02 = coopMultiplyAdd(u10, v12, s02);
+                    s03 = coopMultiplyAdd(u10, v13, s03);
+                    s12 = coopMultiplyAdd(u11, v12, s12);
+                    s13 = coopMultiplyAdd(u11, v13, s13);
+                    if (PART_M == 4u) {
+                        s22 = coopMultiplyAdd(u12, v12, s22);
+                        s23 = coopMultiplyAdd(u12, v13, s23);
+                        s32 = coopMultiplyAdd(u13, v12, s32);
+                        s33 = coopMultiplyAdd(u13, v13, s33);
                     }
                 }
             }
@@ -182,22 +229,22 @@ fn product(
             workgroupBarrier();
             if (has_part) {
                 switch i {
-                    case 0u: { coopStoreT(sums[0], &squares[square], SQUARE_APART); }
-                    case 1u: { coopStoreT(sums[1], &squares[square], SQUARE_APART); }
-                    case 2u: { coopStoreT(sums[2], &squares[square], SQUARE_APART); }
-                    case 3u: { coopStoreT(sums[3], &squares[square], SQUARE_APART); }
-                    case 4u: { coopStoreT(sums[4], &squares[square], SQUARE_APART); }
-                    case 5u: { coopStoreT(sums[5], &squares[square], SQUARE_APART); }
-                    case 6u: { coopStoreT(sums[6], &squares[square], SQUARE_APART); }
-                    case 7u: { coopStoreT(sums[7], &squares[square], SQUARE_APART); }
-                    case 8u: { coopStoreT(sums[8], &squares[square], SQUARE_APART); }
-                    case 9u: { coopStoreT(sums[9], &squares[square], SQUARE_APART); }
-                    case 10u: { coopStoreT(sums[10], &squares[square], SQUARE_APART); }
-                    case 11u: { coopStoreT(sums[11], &squares[square], SQUARE_APART); }
-                    case 12u: { coopStoreT(sums[12], &squares[square], SQUARE_APART); }
-                    case 13u: { coopStoreT(sums[13], &squares[square], SQUARE_APART); }
-                    case 14u: { coopStoreT(sums[14], &squares[square], SQUARE_APART); }
-                    default: { coopStoreT(sums[15], &squares[square], SQUARE_APART); }
+                    case 0u: { coopStoreT(s00, &squares[square], SQUARE_APART); }
+                    case 1u: { coopStoreT(s01, &squares[square], SQUARE_APART); }
+                    case 2u: { coopStoreT(s02, &squares[square], SQUARE_APART); }
+                    case 3u: { coopStoreT(s03, &squares[square], SQUARE_APART); }
+                    case 4u: { coopStoreT(s10, &squares[square], SQUARE_APART); }
+                    case 5u: { coopStoreT(s11, &squares[square], SQUARE_APART); }
+                    case 6u: { coopStoreT(s12, &squares[square], SQUARE_APART); }
+                    case 7u: { coopStoreT(s13, &squares[square], SQUARE_APART); }
+                    case 8u: { coopStoreT(s20, &squares[square], SQUARE_APART); }
+                    case 9u: { coopStoreT(s21, &squares[square], SQUARE_APART); }
+                    case 10u: { coopStoreT(s22, &squares[square], SQUARE_APART); }
+                    case 11u: { coopStoreT(s23, &squares[square], SQUARE_APART); }
+                    case 12u: { coopStoreT(s30, &squares[square], SQUARE_APART); }
+                    case 13u: { coopStoreT(s31, &squares[square], SQUARE_APART); }
+                    case 14u: { coopStoreT(s32, &squares[square], SQUARE_APART); }
+                    default: { coopStoreT(s33, &squares[square], SQUARE_APART); }
                 }
             }
             workgroupBarrier();
@@ -216,7 +263,11 @@ fn product(
     }
 }
 
-fn put(to: u32, numbers: Piece) {
+fn put(to: u32, fetched: Piece, is_there: bool) {
+    var numbers = fetched;
+    if (!is_there) {
+        numbers = Piece();
+    }
     staged[to] = numbers[0];
     staged[to + 1u] = numbers[1];
 }
@@ -284,36 +335,39 @@ fn settled(before: Tap) -> Tap {
     return tap;
 }
 
-// What a thread copies of a step: the same piece of up to four rows of each operand. Behind the last number are zeros.
+// What a thread copies of a step: the same piece of up to four rows of each operand.
 struct Rows { a0: Place, w0: u32, a1: Place, w1: u32, a2: Place, w2: u32, a3: Place, w3: u32 }
 struct Pieces { a0: Piece, w0: Piece, a1: Piece, w1: Piece, a2: Piece, w2: Piece, a3: Piece, w3: Piece }
 
-fn fetched(rows: Rows, kk: u32, tap: Tap) -> Pieces {
+// No read is in a branch, which would wait for it: in place of what is not there, something else is read. Behind the last
+// number that is the last piece.
+fn fetched(rows: Rows, wanted: u32, k: u32, tap: Tap) -> Pieces {
+    let across = min(wanted, k - 8u) / 8u;
     var pieces: Pieces;
-    if (kk < args.k) {
-        let across = kk / 8u;
-        pieces.a0 = piece_of_a(rows.a0, across, tap);
-        pieces.w0 = w[rows.w0 + across];
-        if (COPIES > 1u) {
-            pieces.a1 = piece_of_a(rows.a1, across, tap);
-            pieces.w1 = w[rows.w1 + across];
-        }
-        if (COPIES > 2u) {
-            pieces.a2 = piece_of_a(rows.a2, across, tap);
-            pieces.w2 = w[rows.w2 + across];
-            pieces.a3 = piece_of_a(rows.a3, across, tap);
-            pieces.w3 = w[rows.w3 + across];
-        }
+    pieces.a0 = a[piece_of_a(rows.a0, across, tap)];
+    pieces.w0 = w[rows.w0 + across];
+    if (COPIES > 1u) {
+        pieces.a1 = a[piece_of_a(rows.a1, across, tap)];
+        pieces.w1 = w[rows.w1 + across];
+    }
+    if (COPIES > 2u) {
+        pieces.a2 = a[piece_of_a(rows.a2, across, tap)];
+        pieces.w2 = w[rows.w2 + across];
+        pieces.a3 = a[piece_of_a(rows.a3, across, tap)];
+        pieces.w3 = w[rows.w3 + across];
     }
     return pieces;
 }
 
-fn piece_of_a(start: Place, across: u32, tap: Tap) -> Piece {
+// With CONV the map's first piece stands for one outside of the map.
+fn piece_of_a(start: Place, across: u32, tap: Tap) -> u32 {
     if (CONV == 0u) {
-        return a[start.at + across];
+        return start.at + across;
     }
-    if (start.y + tap.ky < args.in_h && start.x + tap.kx < args.in_w) {
-        return a[start.at + (tap.ky * args.in_w + tap.kx) * (args.in_c / 8u) + tap.c / 8u];
-    }
-    return Piece();
+    let at = start.at + (tap.ky * args.in_w + tap.kx) * (args.in_c / 8u) + tap.c / 8u;
+    return select(0u, at, is_inside(start, tap));
+}
+
+fn is_inside(start: Place, tap: Tap) -> bool {
+    return CONV == 0u || (start.y + tap.ky < args.in_h && start.x + tap.kx < args.in_w);
 }
