@@ -365,7 +365,7 @@ fn no_variable_of_the_environment_chooses_an_adapter() {
 }
 
 #[test]
-fn a_picture_whose_maps_no_buffer_of_the_adapter_holds_is_refused_for_memory() {
+fn a_picture_whose_tokens_no_buffer_of_the_adapter_holds_is_refused_for_memory() {
     // given a picture whose tokens take more than any buffer of Mesa's driver may
     let tiny = Tiny::quick();
     let config = path("..").join("flux.toml").display().to_string();

@@ -28,7 +28,7 @@ pub fn device(name: &str) -> Result<Device, Error> {
 pub fn device_for(name: &str, compute: Compute) -> Result<Device, Error> {
     let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
     let device = opened(name)?;
-    if compute != Compute::F16 || gpu::try_out(&device) {
+    if compute != Compute::F16 || gpu::try_out(&device)? {
         return Ok(device);
     }
     vulkan::without_units(&device);

@@ -1,6 +1,6 @@
 //! Kernels of ours for graphics cards, launched through CubeCL over the buffers of Burn's tensors: CUDA C++ that NVRTC compiles for the very
-//! device, on NVIDIA's from compute capability 8.0 on, and WGSL on what speaks Vulkan. Each text of one language has a twin in the other, of
-//! the same buffers and numbers.
+//! device, on NVIDIA's from compute capability 8.0 on, and WGSL on what speaks Vulkan. A text of CUDA's has a twin in WGSL, of the same buffers and
+//! numbers; beside those there are texts for what CUDA's do by themselves.
 //!
 //! Weights and activations are f32, f16 or on CUDA bf16, sums and statistics always f32, and so are biases, norms' scales and whatever modulates.
 //! What is f32 is multiplied in f32, and in TF32 by layers that are told to. What is too large for f16 becomes the largest number that it has. Maps `[b, c, h, w]` lie pixel by pixel.
@@ -15,16 +15,19 @@ use crate::{Device, Tensor};
 
 mod attention;
 mod kernel;
+mod language;
 mod maps;
 mod matmul;
 mod product;
 mod rows;
+mod trial;
+mod units;
 mod view;
 mod wgsl;
 
-use self::view::bytes_of;
 #[cfg(feature = "vulkan")]
-pub(crate) use self::wgsl::{Units, know};
+pub(crate) use self::units::{Units, know};
+use self::view::bytes_of;
 pub(crate) use self::{
     attention::{Scoring, attend},
     kernel::compiled,
@@ -32,8 +35,9 @@ pub(crate) use self::{
     matmul::matmul,
     product::{After, linear, multiplies},
     rows::{HeadsOfStream, Norm, activate, add, converted, gated, norm, rotate},
+    trial::try_out,
+    units::side_of_units,
     view::{View, takes},
-    wgsl::{side_of_units, try_out},
 };
 
 /// Why a tensor has a view.

@@ -3,7 +3,7 @@
 //! Kernels are WGSL, which naga makes SPIR-V of for the driver. CubeCL has a compiler of its own for SPIR-V, whose modules declare the
 //! memory that a group shares in a way that drivers without `VK_KHR_workgroup_memory_explicit_layout` do not take, software ones among
 //! them, and which is chosen when CubeCL is built and not for an adapter: it is left out of the build, so that every adapter computes
-//! by the same kernels, and those are the ones that are tested.
+//! by the same texts, and those are the ones that are tested.
 
 mod adapters;
 mod driver;
@@ -130,4 +130,35 @@ fn units(adapter: &wgpu::Adapter) -> Option<Units> {
 pub(crate) fn has_f16(which: Which) -> bool {
     adapters::chosen(which, adapters::all())
         .is_ok_and(|(_, adapter)| adapter.handle.features().contains(wgpu::Features::SHADER_F16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_adapter_that_takes_less_than_kernels_need_is_told_what_it_lacks() {
+        let enough = wgpu::Limits {
+            max_storage_buffers_per_shader_stage: 18,
+            max_compute_workgroup_storage_size: 32 << 10,
+            max_compute_invocations_per_workgroup: 256,
+            max_compute_workgroup_size_x: 256,
+            ..wgpu::Limits::default()
+        };
+        assert_eq!(lacks(&enough), None);
+        for (limits, told) in [
+            (
+                wgpu::Limits { max_storage_buffers_per_shader_stage: 17, ..enough.clone() },
+                "buffers of a kernel: it takes 17",
+            ),
+            (
+                wgpu::Limits { max_compute_workgroup_storage_size: 16 << 10, ..enough.clone() },
+                "it takes 16384 at most, of 32768",
+            ),
+            (wgpu::Limits { max_compute_workgroup_size_x: 128, ..enough.clone() }, "threads of a group: it takes 128"),
+        ] {
+            let found = lacks(&limits).expect("a limit too low");
+            assert!(found.contains(told), "{found}");
+        }
+    }
 }

@@ -196,8 +196,9 @@ impl AutoencoderKl {
 impl Autoencoder for AutoencoderKl {
     /// In tiles where the device takes no tensor as large as the largest map.
     fn decode(&self, latent: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error> {
-        let [_, _, height, width] = latent.dims();
-        let plan = TilePlan::for_device([height, width], self.dimensions.decoder.widest_decoded(), &latent.device());
+        let [b, _, height, width] = latent.dims();
+        let widest = self.dimensions.decoder.widest_decoded().saturating_mul(b as u64);
+        let plan = TilePlan::for_device([height, width], widest, &latent.device());
         if plan.count() == 1 { self.decode_whole(latent, inside) } else { self.decode_tiled(latent, &plan, inside) }
     }
 

@@ -418,17 +418,17 @@ mod tests {
         assert_eq!(compute("compute = \"f32\"").unwrap(), Compute::F32);
         assert_eq!(compute("compute = \"integers\"").unwrap(), Compute::Integers);
         assert_eq!(compute("compute = \"auto\"\nbackend = \"cuda:0\"").unwrap(), Compute::Bf16);
-        assert_eq!(compute("compute = \"auto\"\nbackend = \"vulkan:0\"").unwrap(), Compute::F32);
+        assert_eq!(compute("compute = \"auto\"\nbackend = \"vulkan:999\"").unwrap(), Compute::F32);
         assert_eq!(compute("compute = \"f16\"\nbackend = \"cuda:0\"").unwrap(), Compute::F16);
         assert_eq!(compute("compute = \"tf32\"\nbackend = \"cuda:0\"").unwrap(), Compute::Tf32);
         assert_eq!(compute("compute = \"bf16\"").is_ok(), isa.has_bf16());
         for refused in [
-            "\"bf16\"\nbackend = \"vulkan:0\"",
+            "\"bf16\"\nbackend = \"vulkan:999\"",
             "\"f16\"",
             "\"tf32\"",
-            "\"f16\"\nbackend = \"vulkan:0\"",
-            "\"tf32\"\nbackend = \"vulkan:0\"",
-            "\"integers\"\nbackend = \"vulkan:0\"",
+            "\"f16\"\nbackend = \"vulkan:999\"",
+            "\"tf32\"\nbackend = \"vulkan:999\"",
+            "\"integers\"\nbackend = \"vulkan:999\"",
             "\"integers\"\nbackend = \"cuda:0\"",
         ] {
             let refused = compute(&format!("compute = {refused}")).err().unwrap();

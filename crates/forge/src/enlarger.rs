@@ -10,7 +10,7 @@ use diffusion_engine::{Cancel, Inside, Picture, family::work};
 use memory::{Bytes, Held, Part, Plan, Stage};
 use upscale::{Tiles, Upscaler, lanczos};
 
-use crate::{Ceiling, Config, Error, Result, Threads, model_files::open_file, process};
+use crate::{Ceiling, Config, Error, Result, Threads, model_files::open_file, opened_device::opened_device, process};
 
 /// An upscaler that was opened from a file, ready for any number of pictures.
 #[derive(Debug)]
@@ -34,14 +34,13 @@ const WRITTEN: u64 = 3 * (4 + 4 + 1) + 4;
 const GIVEN: u64 = 4 + 3 * 4;
 
 impl Enlarger {
-    /// Opens a file on the device of a config, of which nothing else counts. Products are of f32 unless the config asks for bf16.
+    /// Opens a file on the device of a config, of which nothing else counts. Products are of f32 unless the config asks for another format.
     ///
     /// # Errors
     /// [`Error::Load`] for a file that is no upscaler, and a device that can't be used.
     pub fn open(path: &Path, config: &Config, threads: Threads) -> Result<Self> {
         let in_file = |source: Error| Error::Load { path: path.to_owned(), source: Box::new(source) };
-        let compute = config.upscaling_compute()?;
-        let device = core_tensor::device_for(&config.device.backend.to_string(), compute)?;
+        let (device, compute) = opened_device(&config.device.backend.to_string(), || config.upscaling_compute())?;
         let file = open_file(path).map_err(in_file)?;
         let upscaler = threads.compute(|| Upscaler::load(&file, &device, compute));
         let upscaler = upscaler.map_err(|error| in_file(error.into()))?;
@@ -155,7 +154,7 @@ impl Enlarger {
         let least = Plan { parts: Vec::new(), stages: stage(0) }.total().0;
         let held = Plan::under(Bytes(u64::MAX), parts(), Vec::new())?.total().0;
         let budget = self.ceiling.bytes.0.saturating_sub(held.saturating_add(least));
-        let tiles = self.upscaler.tiles(from, budget);
+        let tiles = self.upscaler.tiles(from, budget.min(core_tensor::largest_tensor(&self.device)));
         let plan = Plan::under(self.ceiling.bytes, parts(), stage(tiles.bytes(self.upscaler.cost())))?;
         Ok((tiles, plan))
     }

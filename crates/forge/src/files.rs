@@ -113,9 +113,7 @@ impl Files {
         }
         let settings = config.as_ref().map(ModelConfig::settings).unwrap_or_default();
         let part = file.part((part, &kind), role.key, settings).takes(bytes);
-        // T5's feed-forward layers and SDXL's autoencoder are known for values beyond those of f16: transformers keeps the former's second
-        // matrices in f32 (`_keep_in_fp32_modules`), diffusers all of the latter (`force_upcast`).
-        Ok(if role.network.duty == Duty::DENOISER { part } else { part.leaving_f16() })
+        Ok(if leaves_f16(role.network.duty) { part.leaving_f16() } else { part })
     }
 
     /// What is odd about the files that are used.
@@ -155,4 +153,10 @@ impl Files {
     pub(crate) fn give_back(&self) {
         self.used.iter().for_each(|used| used.file.give_back());
     }
+}
+
+/// Whether parts of a duty have values beyond those of f16: T5's feed-forward layers and SDXL's autoencoder are known for such. transformers keeps the
+/// former's second matrices in f32 (`_keep_in_fp32_modules`), diffusers all of the latter (`force_upcast`).
+pub(crate) fn leaves_f16(duty: Duty) -> bool {
+    duty != Duty::DENOISER
 }

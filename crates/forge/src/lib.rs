@@ -46,6 +46,7 @@ mod model_hash;
 mod noise_file;
 mod not_a_path;
 mod open;
+mod opened_device;
 mod outputs;
 pub mod paths;
 mod plans;

@@ -23,9 +23,10 @@ use crate::{
     detect::{Detected, detect},
     embeddings::embeddings,
     encoder_beside::with_encoder,
-    files::{Chosen, Files},
+    files::{Chosen, Files, leaves_f16},
     loras::{LoadedLora, LoraSet},
     model_files::only_file,
+    opened_device::opened_device,
     preview_decoder::{decoding_bytes, preview_decoder},
     process,
 };
@@ -61,11 +62,7 @@ const LORAS: &str = "loras";
 impl Opened {
     /// Looks at the files of a config.
     pub(crate) fn of(config: &Config, families: &Families) -> Result<Self> {
-        let wanted = config.device.backend.to_string();
-        // What is wrong with the device is told before what it does not compute in.
-        core_tensor::device(&wanted)?;
-        let compute = config.compute()?;
-        let device = core_tensor::device_for(&wanted, compute)?;
+        let (device, compute) = opened_device(&config.device.backend.to_string(), || config.compute())?;
         let mut files = Files::new();
         // All parts are told for what they are before any is looked into.
         let Detected { family, parts } = detect(config, families, &mut files)?;
@@ -77,8 +74,7 @@ impl Opened {
         // By the headers alone: what is missing, what doesn't fit, and what it takes.
         let look = |part: Chosen| {
             let path = files.path(&part).to_owned();
-            let is_denoiser = part.role.network.duty == Duty::DENOISER;
-            let compute = if is_denoiser { compute } else { ops::beyond_f16(compute, &device) };
+            let compute = if leaves_f16(part.role.network.duty) { ops::beyond_f16(compute, &device) } else { compute };
             let at = Place::of(&device, compute);
             with_encoder(files.look(part, at)?, &path, at)
         };

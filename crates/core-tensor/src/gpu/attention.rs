@@ -4,9 +4,11 @@ use burn::tensor::DType;
 
 use super::{
     View,
-    kernel::{Args, Kernel, Language, Text, bits, element},
+    kernel::{Args, Kernel, Text, bits, element},
+    language::Language,
     rows::cast,
-    wgsl::{SIZE, Units, WIDE},
+    units::Units,
+    wgsl::{SIZE, WIDE},
 };
 use crate::Tensor;
 

@@ -8,36 +8,24 @@ use std::{
 use burn::tensor::DType;
 use cubecl::{
     CubeCount, CubeDim, CubeKernel, PrecompiledSource,
-    ir::{
-        AddressType, ElemType, Scope, UIntKind,
-        attributes::BufferIOAttr,
-        metadata::Info,
-        settings::{ExecutionMode, KernelSettings},
-    },
+    ir::{AddressType, ElemType, Scope, UIntKind, attributes::BufferIOAttr, metadata::Info, settings::KernelSettings},
     prelude::{KernelDefinition, KernelId, KernelMetadata},
     server::{KernelArguments, MetadataBindingInfo},
 };
 
 use kernels::Activation;
 
-use super::{View, wgsl};
+use super::{View, language::Language, wgsl};
 
-/// What a device's kernels are written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Language {
-    /// CUDA C++, compiled by NVRTC.
-    Cuda,
-    /// WGSL, of which naga makes SPIR-V for a Vulkan driver.
-    Wgsl,
-}
-
-/// One or more kernels in both languages. What is chosen when they are compiled is told by definitions that are put before them.
+/// One or more kernels in both languages, or in WGSL alone. What is chosen when they are compiled is told by definitions that are put before them.
 #[derive(Debug)]
 pub(super) struct Text {
     cuda: &'static str,
     wgsl: &'static str,
     /// Names that the WGSL has to be given, 0 where nothing is defined.
     pub(super) choices: &'static [&'static str],
+    /// Whether its WGSL counts blocks of a grid of one dimension by both of those that it may be folded into.
+    is_folded: bool,
     /// Kernels that were compiled once are found by it.
     hash: u64,
 }
@@ -45,7 +33,12 @@ pub(super) struct Text {
 impl Text {
     pub(super) const fn of(cuda: &'static str, wgsl: &'static str, choices: &'static [&'static str]) -> Self {
         let hash = hashed(wgsl, hashed(cuda, 0xcbf2_9ce4_8422_2325));
-        Self { cuda, wgsl, choices, hash }
+        Self { cuda, wgsl, choices, is_folded: false, hash }
+    }
+
+    /// The same, whose grid of one dimension is folded where drivers take none so long.
+    pub(super) const fn folded(self) -> Self {
+        Self { is_folded: true, ..self }
     }
 
     /// One that CUDA has not.
@@ -110,16 +103,6 @@ impl KernelMetadata for InLanguage {
     }
 }
 
-impl Language {
-    /// Of WGSL that is checked, every loop would count how often it ran.
-    fn mode(self) -> ExecutionMode {
-        match self {
-            Self::Cuda => ExecutionMode::Checked,
-            Self::Wgsl => ExecutionMode::Unchecked,
-        }
-    }
-}
-
 impl CubeKernel for InLanguage {
     fn define(&self) -> KernelDefinition {
         let Self(language, kernel) = self;
@@ -139,7 +122,10 @@ impl CubeKernel for InLanguage {
                 let entry = format!("// {}\n", kernel.entry);
                 iter::once(entry).chain(defines).chain([kernel.text.cuda.to_owned()]).collect()
             }
-            Language::Wgsl => [&*wgsl::header(kernel), kernel.text.wgsl].concat(),
+            Language::Wgsl => {
+                let header = wgsl::header(kernel.text.choices, &kernel.defines, kernel.threads);
+                [&*header, kernel.text.wgsl].concat()
+            }
         };
         let lang = match language {
             Language::Cuda => "cuda",
@@ -198,7 +184,8 @@ impl Kernel {
     /// The same of a kernel that writes the last `W` buffers.
     pub(super) fn launch_to<const W: usize, const N: usize>(self, grid: [usize; 3], buffers: [&View; N], args: Args) {
         let language = buffers[0].language();
-        let grid = if language == Language::Wgsl { wgsl::folded(grid) } else { grid };
+        let is_folded = language == Language::Wgsl && self.text.is_folded;
+        let grid = if is_folded { wgsl::folded(grid) } else { grid };
         let [x, y, z] = grid.map(|n| u32::try_from(n).expect("a grid of less than 2³² blocks"));
         let words = args.words();
         let end = words.len();

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::{
     View, bytes_of, dtype_of,
-    kernel::{Args, Kernel, Language, Text, activation, bits, element},
+    kernel::{Args, Kernel, Text, activation, bits, element},
+    language::Language,
     product,
     rows::{self, cast, each},
     takes,
@@ -15,7 +16,7 @@ use super::{
 use crate::{Device, Tensor, cpu::FEW};
 
 static GROUP_NORM: Text = Text::of(include_str!("cuda/group_norm.cu"), include_str!("wgsl/group_norm.wgsl"), &[]);
-static TRANSPOSE: Text = Text::of(include_str!("cuda/transpose.cu"), include_str!("wgsl/transpose.wgsl"), &[]);
+static TRANSPOSE: Text = Text::of(include_str!("cuda/transpose.cu"), include_str!("wgsl/transpose.wgsl"), &[]).folded();
 
 /// Channels that a convolution reads are a multiple of this; missing ones are 0.
 const UNIT: usize = 8;

@@ -2,7 +2,8 @@
 
 use super::{
     View,
-    kernel::{Args, Kernel, Language, Text, element},
+    kernel::{Args, Kernel, Text, element},
+    language::Language,
 };
 use crate::Tensor;
 
@@ -14,7 +15,7 @@ pub(crate) fn matmul<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Option<Ten
     let [x, w] = [View::of(a)?, View::of(b)?];
     match x.language() {
         _ if x.dtype() != w.dtype() => None,
-        Language::Cuda => of_units(a, b),
+        Language::Cuda => in_exact_f32(a, b),
         Language::Wgsl => {
             let (left, right) = (a.dims(), b.dims());
             let mut shape: [usize; D] = std::array::from_fn(|i| left[i].max(right[i]));
@@ -43,7 +44,7 @@ const TILE: usize = 64;
 
 /// The same on CUDA in f32, by f32's own instructions: what Burn would take for it are tensor cores, which leave 10 bits of each factor.
 #[cfg(feature = "cuda")]
-fn of_units<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Option<Tensor<D>> {
+fn in_exact_f32<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Option<Tensor<D>> {
     use burn::tensor::DType;
     use cubecl::ir::{ElemType, FloatKind};
     use cubek::{
@@ -76,6 +77,6 @@ fn of_units<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Option<Tensor<D>> {
 }
 
 #[cfg(not(feature = "cuda"))]
-fn of_units<const D: usize>(_: &Tensor<D>, _: &Tensor<D>) -> Option<Tensor<D>> {
+fn in_exact_f32<const D: usize>(_: &Tensor<D>, _: &Tensor<D>) -> Option<Tensor<D>> {
     None
 }

@@ -5,20 +5,23 @@ use kernels::{Activation, Compute};
 
 use super::{
     View,
-    kernel::{Args, Kernel, Language, Text, activation, bits, element},
+    kernel::{Args, Kernel, Text, activation, bits, element},
+    language::Language,
     rows::cast,
     takes,
-    wgsl::{SIZE, Units, WIDE, wide},
+    units::Units,
+    wgsl::{SIZE, WIDE, wide},
 };
 use crate::{Tensor, packed::THIN_ROWS};
 
 static PRODUCT: Text =
-    Text::of(include_str!("cuda/product.cu"), include_str!("wgsl/product.wgsl"), &["OUT_F32", "CONV", "TILE"]);
+    Text::of(include_str!("cuda/product.cu"), include_str!("wgsl/product.wgsl"), &["OUT_F32", "CONV", "TILE"]).folded();
 static OF_UNITS: Text = Text::of_wgsl(
     include_str!("wgsl/product_matrix_units.wgsl"),
     &["OUT_F32", "CONV", "TILE", "PART_M", "PART_N", "BUFFERS"],
-);
-static THIN: Text = Text::of(include_str!("cuda/thin.cu"), include_str!("wgsl/thin.wgsl"), &[]);
+)
+.folded();
+static THIN: Text = Text::of(include_str!("cuda/thin.cu"), include_str!("wgsl/thin.wgsl"), &[]).folded();
 
 /// Inputs of a matrix are a multiple of this.
 const UNIT: usize = 8;
@@ -155,7 +158,7 @@ pub(super) fn launch_in(
             defines.push(element(w.dtype()));
             match w.matrix_units().filter(|_| w.dtype() == DType::F16) {
                 Some(Units { side, lanes }) => {
-                    // A quarter of a tile is a subgroup's, of which there are four.
+                    // Matrices of a subgroup: with those of 16 numbers a quarter of a tile, for as many subgroups of 32 threads.
                     let (part, buffers) = if tile == 128 { (4, 1) } else { (2, 2) };
                     defines.extend([(WIDE, wide(&[n])), (SIZE, side), ("BUFFERS", buffers)]);
                     defines.extend([("TILE", tile), ("PART_M", part), ("PART_N", part)]);

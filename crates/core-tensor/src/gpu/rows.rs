@@ -5,15 +5,18 @@ use kernels::Activation;
 
 use super::{
     View,
-    kernel::{Args, Kernel, Language, Text, activation, bits, element},
+    kernel::{Args, Kernel, Text, activation, bits, element},
+    language::Language,
     wgsl::{self, WIDE, wide},
 };
 use crate::Tensor;
 
-static NORMS: Text = Text::of(include_str!("cuda/norms.cu"), include_str!("wgsl/norms.wgsl"), &["LANES", "HELD"]);
+static NORMS: Text =
+    Text::of(include_str!("cuda/norms.cu"), include_str!("wgsl/norms.wgsl"), &["LANES", "HELD"]).folded();
 static ROTATE: Text =
     Text::of(include_str!("cuda/rotate.cu"), include_str!("wgsl/rotate.wgsl"), &["LANES", "HELD", "AT_ONCE"]);
-static ELEMENTWISE: Text = Text::of(include_str!("cuda/elementwise.cu"), include_str!("wgsl/elementwise.wgsl"), &[]);
+static ELEMENTWISE: Text =
+    Text::of(include_str!("cuda/elementwise.cu"), include_str!("wgsl/elementwise.wgsl"), &[]).folded();
 
 /// What a norm of rows does besides.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use half::{bf16, f16, slice::HalfFloatSliceExt};
 use kernels::Values;
 use rayon::prelude::*;
 
-use super::{OURS, kernel::Language};
+use super::{OURS, language::Language};
 use crate::{Device, Tensor};
 
 /// Bytes that a kernel reads at once, at which its buffers begin.

@@ -1,17 +1,6 @@
 //! What WGSL has not: types and numbers that are chosen when a text is compiled, which are put before it.
 
-use std::{
-    fmt::Write,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, MutexGuard, PoisonError},
-    thread::{self, ThreadId},
-};
-
-use super::{View, kernel::Kernel};
-use crate::Device;
-use burn_cubecl::CubeDevice;
-
-mod trial;
+use std::fmt::Write;
 
 /// Groups that a driver takes in one dimension at least, which is as many as most take.
 const MOST_GROUPS: usize = 65_535;
@@ -38,74 +27,9 @@ pub(super) fn wide(lengths: &[usize]) -> usize {
     if lengths.iter().all(|length| length.is_multiple_of(4)) { 4 } else { 1 }
 }
 
-/// Instructions of a card for products of small matrices in f16, with sums in f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Units {
-    /// Rows and columns of the matrices: 8 or 16.
-    pub(crate) side: usize,
-    /// Threads that have a matrix in common at most.
-    pub(crate) lanes: usize,
-}
-
-/// The devices that have them, and whether they were seen to compute rightly by them.
-static KNOWN: Mutex<Vec<(CubeDevice, Units, Trial)>> = Mutex::new(Vec::new());
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trial {
-    /// Nobody asked for products of f16 yet.
-    None,
-    /// One thread computes by them, and no other computes on the device.
-    Now(ThreadId),
-    Passed,
-}
-
-/// Has kernels take a device's instructions for products of matrices once they were [tried](try_out).
-pub(crate) fn know(device: &Device, units: Units) {
-    let Some(view) = View::on(device) else { return };
-    let mut known = known();
-    known.retain(|(other, ..)| *other != view.0.device);
-    known.push((view.0.device, units, Trial::None));
-}
-
-/// Has a device compute by those instructions, if nobody had yet: wgpu calls them experimental, and what naga makes of a text leaves it to drivers in which
-/// order threads see what others of their group have written. Whether results are right; kernels do without them where they are not.
-pub(crate) fn try_out(device: &Device) -> bool {
-    let Some(View(own)) = View::on(device) else { return true };
-    let set =
-        |trial: Trial| known().iter_mut().filter(|(other, ..)| *other == own.device).for_each(|known| known.2 = trial);
-    if !known().iter().any(|(other, _, trial)| *other == own.device && *trial == Trial::None) {
-        return true;
-    }
-    set(Trial::Now(thread::current().id()));
-    let is_right = catch_unwind(AssertUnwindSafe(|| trial::is_right(device))).unwrap_or(false);
-    match is_right {
-        true => set(Trial::Passed),
-        false => known().retain(|(other, ..)| *other != own.device),
-    }
-    is_right
-}
-
-/// The side of the matrices that a device's instructions for products take, where kernels for Vulkan use them.
-pub(crate) fn side_of_units(device: &Device) -> Option<usize> {
-    Some(View::on(device)?.matrix_units()?.side)
-}
-
-fn known() -> MutexGuard<'static, Vec<(CubeDevice, Units, Trial)>> {
-    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl View {
-    /// The device's instructions for products of matrices, where WGSL has them.
-    pub(super) fn matrix_units(&self) -> Option<Units> {
-        let is_on = |trial: &Trial| [Trial::Passed, Trial::Now(thread::current().id())].contains(trial);
-        let known = known();
-        known.iter().find(|(device, _, trial)| *device == self.0.device && is_on(trial)).map(|(_, units, _)| *units)
-    }
-}
-
 /// What is before a kernel's text: number formats, how many numbers are read at a time, and what is defined. `T` is the format of weights and maps, `I` and
 /// `O` those of what is read and written where they are others, in texts for matrix units as many as are read at a time; `V` are as many numbers as that, `F` the same in f32.
-pub(super) fn header(Kernel { text, defines, threads, .. }: &Kernel) -> String {
+pub(super) fn header(choices: &[&str], defines: &[(&str, usize)], threads: usize) -> String {
     let value = |name: &str| defines.iter().find(|(defined, _)| *defined == name).map_or(0, |(_, value)| *value);
     let is_half = value("T_F16") == 1;
     let is_of_units = value(SIZE) > 0;
@@ -143,7 +67,7 @@ pub(super) fn header(Kernel { text, defines, threads, .. }: &Kernel) -> String {
         }
         line(format_args!("const SIZE: u32 = {side}u;"));
     }
-    for name in text.choices {
+    for name in choices {
         line(format_args!("const {name}: u32 = {}u;", value(name)));
     }
     header + ACTIVATIONS
@@ -154,3 +78,46 @@ pub(super) const WIDE: &str = "WIDE";
 pub(super) const SIZE: &str = "SIZE";
 
 static ACTIVATIONS: &str = include_str!("wgsl/activations.wgsl");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grid_is_folded_where_a_dimension_is_longer_than_drivers_take_and_covers_all_of_it() {
+        for x in [1, MOST_GROUPS, MOST_GROUPS + 1, 3 * MOST_GROUPS, 1 << 24] {
+            let [columns, rows, one] = folded([x, 1, 1]);
+            assert!(columns <= MOST_GROUPS && rows <= MOST_GROUPS && one == 1, "{x}");
+            assert!((x..x + rows).contains(&(columns * rows)), "{x}");
+            let [columns, sets, parts] = shared([x, 6, 1]);
+            assert!(columns <= MOST_GROUPS && sets == 6 && (x..x + parts).contains(&(columns * parts)), "{x}");
+        }
+        assert_eq!(folded([70, 2, 1]), [70, 2, 1]);
+    }
+
+    #[test]
+    fn numbers_are_read_four_at_a_time_where_every_run_is_a_multiple_of_that() {
+        assert_eq!([wide(&[8, 0, 64]), wide(&[8, 6]), wide(&[])], [4, 1, 4]);
+    }
+
+    #[test]
+    fn a_header_has_what_a_text_is_told_and_zeros_for_what_it_is_not() {
+        let header_of = |defines: &[(&str, usize)]| header(&["TILE", "CONV"], defines, 64);
+        let plain = header_of(&[("T_F32", 1), ("TILE", 32)]);
+        for line in [
+            "alias T = f32;",
+            "alias V = T;",
+            "const TILE: u32 = 32u;",
+            "const CONV: u32 = 0u;",
+            "const THREADS: u32 = 64u;",
+        ] {
+            assert!(plain.contains(line), "{line}: {plain}");
+        }
+        assert!(!plain.contains("enable"), "{plain}");
+        let units = header_of(&[("T_F16", 1), (SIZE, 16), (WIDE, 4), ("OUT_F32", 1)]);
+        let lines = ["enable f16;\nenable wgpu_cooperative_matrix;\n", "alias O = F;", "alias V = vec4<T>;"];
+        for line in lines.into_iter().chain(["alias Sums = coop_mat16x16<f32, C>;", "const SIZE: u32 = 16u;"]) {
+            assert!(units.contains(line), "{line}: {units}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! What wgpu does not tell of a driver: whether there is one, and the memory of its cards.
+//! What wgpu does not tell of a driver, whether there is one, and the memory of its cards; and what it wants to be told.
 
 use ash::vk;
 use burn::tensor::wgpu::wgpu::{self, Adapter, Instance, hal::api::Vulkan};
@@ -14,7 +14,7 @@ pub(super) fn has_loader(instance: &Instance) -> bool {
 #[allow(unsafe_code, reason = "wgpu has it said")]
 pub(super) fn experimental(is_used: bool) -> wgpu::ExperimentalFeatures {
     if is_used {
-        // SAFETY: what may go wrong are shaders that the driver takes wrongly, and those of ours are tested on what such adapters give.
+        // SAFETY: what may go wrong are shaders that the driver takes wrongly; what those of ours compute is tried before it is relied on.
         unsafe { wgpu::ExperimentalFeatures::enabled() }
     } else {
         wgpu::ExperimentalFeatures::disabled()

@@ -90,28 +90,36 @@ fn reason(error: &wgpu::Error) -> String {
     }
 }
 
+/// Those that nobody opens any more, on which others may still compute.
+static REPLACED: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
+
+/// What is known of a device that is in use; `None` for one of another back end.
+fn known<T>(device: &Device, of: impl Fn(&Opened) -> T) -> Option<T> {
+    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = opened.values().find(|known| known.device == *device).map(&of);
+    drop(opened);
+    let replaced = REPLACED.lock().unwrap_or_else(PoisonError::into_inner);
+    now.or_else(|| replaced.iter().find(|known| known.device == *device).map(of))
+}
+
 /// What the device failed of since work began on it last; `None` also for a device of another back end.
 pub(crate) fn failure(device: &Device) -> Option<Error> {
-    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    opened.values().find(|known| known.device == *device)?.watch.tell()
+    known(device, |known| known.watch.tell())?
 }
 
 /// Lets new work begin on a device behind work that failed of it. What was to hold the results of that is given back first, as nothing can
 /// be computed in it.
 pub(crate) fn ready_again(device: &Device) {
-    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = opened.values().find(|known| known.device == *device).map(|known| known.watch.clone());
-    // The device's own thread must not find this lock held.
-    drop(opened);
-    if known.is_some_and(|watch| watch.forget()) {
+    // The device's own thread must not find a lock held.
+    let watch = known(device, |known| known.watch.clone());
+    if watch.is_some_and(|watch| watch.forget()) {
         device.memory_cleanup();
     }
 }
 
 /// Bytes of the largest buffer that kernels of a device take; `None` for a device of another back end.
 pub(crate) fn largest_buffer(device: &Device) -> Option<u64> {
-    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    opened.values().find(|known| known.device == *device).map(|known| known.largest)
+    known(device, |known| known.largest)
 }
 
 /// Has a device opened anew by whoever asks for it next, such as one that is lost.
@@ -127,7 +135,10 @@ pub(crate) fn without_units(device: &Device) {
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
     let index = opened.iter().find(|(_, known)| known.device == *device).map(|(index, _)| *index);
     WITHOUT_UNITS.lock().unwrap_or_else(PoisonError::into_inner).extend(index);
-    opened.retain(|_, known| known.device != *device);
+    let replaced = index.and_then(|index| opened.remove(&index));
+    drop(opened);
+    REPLACED.lock().unwrap_or_else(PoisonError::into_inner).extend(replaced);
+    device.memory_cleanup();
 }
 
 pub(super) fn is_without_units(adapter: usize) -> bool {

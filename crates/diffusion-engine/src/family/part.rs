@@ -78,7 +78,7 @@ impl Part {
         Self { bytes, ..self }
     }
 
-    /// The same, whose values go beyond those of f16: where products are computed in that, its own are in bf16.
+    /// The same, whose values go beyond those of f16: where products are computed in that, its own are in bf16, or f32 on a device without that.
     #[must_use]
     pub fn leaving_f16(self) -> Self {
         Self { leaves_f16: true, ..self }

@@ -6,7 +6,7 @@ use diffusion_engine::{Catalog, Hires, HiresSize, Refiner};
 use samplers::{Options, Sampler, Schedule};
 
 use super::{Config, HiresUpscaler, Lora, Model, list::find};
-use crate::{Error, Result, upscaler_file::upscaler_file};
+use crate::{Error, Result, opened_device::opened_device, upscaler_file::upscaler_file};
 
 impl Config {
     /// The second pass, if the config asks for one.
@@ -46,7 +46,9 @@ impl Config {
             upscaler: match &table.upscaler {
                 HiresUpscaler::Plain(plain) => plain.clone(),
                 HiresUpscaler::File(path) => {
-                    upscaler_file(path, &self.device.backend.to_string(), self.upscaling_compute()?)?
+                    let (device, compute) =
+                        opened_device(&self.device.backend.to_string(), || self.upscaling_compute())?;
+                    upscaler_file(path, device, compute)?
                 }
             },
             steps: table.steps,
