@@ -17,6 +17,8 @@ use std::{
 use burn::tensor::wgpu::{WgpuSetup, wgpu};
 use cubecl::future::block_on;
 
+#[cfg(test)]
+pub(crate) use self::watch::ALONE;
 use self::{adapters::Adapter, watch::Watch};
 pub(crate) use self::{
     adapters::{Card, Which, about, adapters, free_memory},

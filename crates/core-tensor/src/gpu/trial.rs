@@ -144,6 +144,7 @@ mod tests {
     #[cfg(feature = "vulkan")]
     #[test]
     fn software_computes_every_tile_rightly_with_such_instructions_or_without() {
+        let _alone = crate::vulkan::ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let device = device("vulkan:software").expect("Mesa's software driver");
         assert!(is_right(&device).unwrap());
         for (tile, is_conv, dtype) in

@@ -43,6 +43,8 @@ fn the_other_bodies_are_the_compositions_in_every_number_format_on_the_cpu() {
 
 #[test]
 fn the_bodies_are_the_compositions_on_every_back_end_of_this_build() {
+    #[cfg(feature = "vulkan")]
+    let _alone = crate::vulkan::ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     // Software is what every machine can have; the loader's first card is looked at with `forge devices --check`.
     let built_in = [("cuda", cfg!(feature = "cuda")), ("vulkan:software", cfg!(feature = "vulkan"))];
     for (name, _) in built_in.into_iter().filter(|(_, is_built_in)| *is_built_in) {

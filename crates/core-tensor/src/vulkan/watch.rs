@@ -145,15 +145,16 @@ pub(super) fn is_without_units(adapter: usize) -> bool {
     WITHOUT_UNITS.lock().unwrap_or_else(PoisonError::into_inner).contains(&adapter)
 }
 
+/// Tests of one adapter come one after the other: what it fails of is told to whoever looks.
+#[cfg(test)]
+pub(crate) static ALONE: Mutex<()> = Mutex::new(());
+
 #[cfg(test)]
 mod tests {
     use cubecl::future::block_on;
 
     use super::{super::adapters, *};
     use crate::{Tensor, device, on_host, ready_again, tensor, vulkan::Which};
-
-    /// Tests of one adapter come one after the other: what it fails of is told to whoever looks.
-    static ALONE: Mutex<()> = Mutex::new(());
 
     fn software() -> Device {
         device("vulkan:software").expect("Mesa's software driver")
