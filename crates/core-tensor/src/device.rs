@@ -76,6 +76,14 @@ pub fn ready_again(device: &Device) {
     vulkan::ready_again(device);
 }
 
+/// Waits until a device has done what it was asked for, which is later than it was asked to.
+///
+/// # Errors
+/// [`Error::DeviceMemory`] or [`Error::DeviceFault`] where it could not.
+pub fn settled(device: &Device) -> Result<(), Error> {
+    if computes_by_itself(device) { on_host(&tensor(vec![0.0], [1], device)).map(drop) } else { Ok(()) }
+}
+
 /// Has kernels that a GPU's compiler was asked for kept in a folder of their own, where the next process finds them. It counts from the
 /// first device on, and for the whole process.
 pub fn keep_kernels_in(folder: PathBuf) {

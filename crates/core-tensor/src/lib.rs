@@ -58,7 +58,7 @@ use burn::tensor::TensorData;
 pub use burn::tensor::{DType, Device, Tensor};
 pub use device::{
     Listed, about, compiled_kernels, computes_by_itself, device, device_for, devices, free_memory, give_back_freed,
-    give_back_of_models, has_f16, keep_kernels_in, largest_tensor, ready_again,
+    give_back_of_models, has_f16, keep_kernels_in, largest_tensor, ready_again, settled,
 };
 pub use device_matrix::DeviceMatrix;
 pub use error::{Error, PickleFault};

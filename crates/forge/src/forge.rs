@@ -348,6 +348,8 @@ impl Inner {
         // What is loaded goes first: there is no room for it twice.
         all.retain(|other, _| *other != which && plans.are_together());
         let model = opened.load(plan)?;
+        // Weights that found no room on the device are told of here, and not kept for the next job.
+        core_tensor::settled(opened.device())?;
         all.insert(which, Loaded { placement, model: model.clone(), held: loras });
         Ok(model)
     }
