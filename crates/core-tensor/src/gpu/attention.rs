@@ -12,8 +12,15 @@ use super::{
 };
 use crate::Tensor;
 
-static ATTEND: Text = Text::of(include_str!("cuda/attend.cu"), include_str!("wgsl/attend.wgsl"), &["D"]);
-static OF_UNITS: Text = Text::of_wgsl(include_str!("wgsl/attend_matrix_units.wgsl"), &["D", "LANES"]);
+static ATTEND: Text = Text::of(
+    include_str!("cuda/attend.cu"),
+    concat!(include_str!("wgsl/attend_rules.wgsl"), include_str!("wgsl/attend.wgsl")),
+    &["D"],
+);
+static OF_UNITS: Text = Text::of_wgsl(
+    concat!(include_str!("wgsl/attend_rules.wgsl"), include_str!("wgsl/attend_matrix_units.wgsl")),
+    &["D", "LANES"],
+);
 
 /// Channels of a head are a multiple of this, and no more than that.
 const UNIT: usize = 8;

@@ -14,14 +14,31 @@ use super::{
 };
 use crate::{Tensor, packed::THIN_ROWS};
 
-static PRODUCT: Text =
-    Text::of(include_str!("cuda/product.cu"), include_str!("wgsl/product.wgsl"), &["OUT_F32", "CONV", "TILE"]).folded();
+static PRODUCT: Text = Text::of(
+    include_str!("cuda/product.cu"),
+    concat!(
+        include_str!("wgsl/product_args.wgsl"),
+        include_str!("wgsl/product_windows.wgsl"),
+        include_str!("wgsl/product.wgsl"),
+    ),
+    &["OUT_F32", "CONV", "TILE"],
+)
+.folded();
 static OF_UNITS: Text = Text::of_wgsl(
-    include_str!("wgsl/product_matrix_units.wgsl"),
+    concat!(
+        include_str!("wgsl/product_args.wgsl"),
+        include_str!("wgsl/product_windows.wgsl"),
+        include_str!("wgsl/product_matrix_units.wgsl"),
+    ),
     &["OUT_F32", "CONV", "TILE", "PART_M", "PART_N", "BUFFERS"],
 )
 .folded();
-static THIN: Text = Text::of(include_str!("cuda/thin.cu"), include_str!("wgsl/thin.wgsl"), &[]).folded();
+static THIN: Text = Text::of(
+    include_str!("cuda/thin.cu"),
+    concat!(include_str!("wgsl/product_args.wgsl"), include_str!("wgsl/thin.wgsl")),
+    &[],
+)
+.folded();
 
 /// Inputs of a matrix are a multiple of this.
 const UNIT: usize = 8;

@@ -16,15 +16,6 @@
 //
 // Defines: D (a multiple of 8, at most 512); WIDE is 4. THREADS = 256. Grid (ceil(n / 64), heads, b).
 
-struct Args {
-    heads: u32, n: u32, m: u32,
-    q_batch: u32, q_head: u32, q_token: u32,
-    k_batch: u32, k_head: u32, k_token: u32,
-    v_batch: u32, v_head: u32, v_token: u32,
-    scale: f32,
-    flags: u32,
-}
-
 @group(0) @binding(0) var<storage, read_write> q: array<V>;
 @group(0) @binding(1) var<storage, read_write> k: array<V>;
 @group(0) @binding(2) var<storage, read_write> v: array<V>;
@@ -33,17 +24,6 @@ struct Args {
 @group(0) @binding(5) var<storage, read_write> out: array<V>;
 @group(0) @binding(6) var<storage, read> args: Args;
 
-const CAUSAL: u32 = 1u;
-const RELATIVE: u32 = 2u;
-const FULL: u32 = 4u;
-const SEEN: u32 = 8u;
-
-const LOG2E: f32 = 1.4426950408889634;
-// What hidden keys score. No bias makes a score less than FLOOR, so that a row of masking biases still tells its keys from hidden ones.
-const LOWEST: f32 = -3.4e38;
-const FLOOR: f32 = -1.7e38;
-
-const ROWS: u32 = 64u;
 const KEYS: u32 = 64u;
 // In fours of channels: a head's, a slice's of queries and keys, a piece's of values; and how many pieces there are.
 const FOURS: u32 = D / 4u;
@@ -68,27 +48,8 @@ fn dot_onto(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
 }
 
-fn greatest_of(x: vec4<f32>) -> f32 {
-    return max(max(x.x, x.y), max(x.z, x.w));
-}
-
 fn sum_of(x: vec4<f32>) -> f32 {
     return (x.x + x.y) + (x.z + x.w);
-}
-
-// Where key 0's bias of a row is.
-fn bias_line(head: u32, row: u32) -> u32 {
-    if (args.flags & FULL) != 0u {
-        return (head * args.n + row) * args.m;
-    }
-    return head * (args.n + args.m - 1u) + (args.n - 1u - row);
-}
-
-fn is_hidden(batch: u32, row: u32, key: u32) -> bool {
-    if key >= args.m || ((args.flags & CAUSAL) != 0u && key > row) {
-        return true;
-    }
-    return (args.flags & SEEN) != 0u && seen[batch * args.m + key] == 0u;
 }
 
 // Brings 64 queries and 64 keys of one slice of the channels; zeros beyond the tensor.

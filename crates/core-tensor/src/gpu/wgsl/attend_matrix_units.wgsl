@@ -18,15 +18,6 @@
 // coop_mat16x16<f32, C>;` or the same with 8x8. WIDE is 4. THREADS = max(128, 64 / SIZE * LANES), which is 128 or 256.
 // q, k and v start at multiples of 16 bytes, and their strides are multiples of 8. Grid (ceil(n / 64), heads, b).
 
-struct Args {
-    heads: u32, n: u32, m: u32,
-    q_batch: u32, q_head: u32, q_token: u32,
-    k_batch: u32, k_head: u32, k_token: u32,
-    v_batch: u32, v_head: u32, v_token: u32,
-    scale: f32,
-    flags: u32,
-}
-
 // Eight neighbouring numbers, which are read as one.
 alias Piece = mat2x4<f16>;
 
@@ -38,18 +29,7 @@ alias Piece = mat2x4<f16>;
 @group(0) @binding(5) var<storage, read_write> out: array<V>;
 @group(0) @binding(6) var<storage, read> args: Args;
 
-const CAUSAL: u32 = 1u;
-const RELATIVE: u32 = 2u;
-const FULL: u32 = 4u;
-const SEEN: u32 = 8u;
-
-const LOG2E: f32 = 1.4426950408889634;
 const GROW: f32 = 12.0;
-// What hidden keys score. No bias makes a score less than FLOOR, so that a row of masking biases still tells its keys from hidden ones.
-const LOWEST: f32 = -3.4e38;
-const FLOOR: f32 = -1.7e38;
-
-const ROWS: u32 = 64u;
 const KEYS: u32 = select(16u, 32u, D <= 128u);
 const PARTS: u32 = ROWS / SIZE;
 const_assert THREADS >= PARTS * LANES;
@@ -81,25 +61,6 @@ var<workgroup> scores: array<vec4<f32>, ROWS * SCORE_PITCH - 2u>;
 var<workgroup> weights: array<V, ROWS * WEIGHT_PITCH - 2u>;
 // The first key of the last tile in which a row's r moved. One of four: matrices are loaded from multiples of 16 bytes, wherever a driver puts this.
 var<workgroup> moved: array<atomic<u32>, 4>;
-
-// Where key 0's bias of a row is.
-fn bias_line(head: u32, row: u32) -> u32 {
-    if (args.flags & FULL) != 0u {
-        return (head * args.n + row) * args.m;
-    }
-    return head * (args.n + args.m - 1u) + (args.n - 1u - row);
-}
-
-fn is_hidden(batch: u32, row: u32, key: u32) -> bool {
-    if key >= args.m || ((args.flags & CAUSAL) != 0u && key > row) {
-        return true;
-    }
-    return (args.flags & SEEN) != 0u && seen[batch * args.m + key] == 0u;
-}
-
-fn greatest_of(x: vec4<f32>) -> f32 {
-    return max(max(x.x, x.y), max(x.z, x.w));
-}
 
 // A thread's share of a tile of keys or values.
 struct Share { p0: Piece, p1: Piece, p2: Piece, p3: Piece }

@@ -16,11 +16,6 @@
 // Grid: ceil(m / TILE) * ceil(n / TILE) groups in one dimension, folded where that is too many.
 // k, lda and in_c are multiples of 8, a and w start at multiples of 4 numbers; m, n, ldr, ldo are free.
 
-struct Args {
-    m: u32, n: u32, k: u32, lda: u32, ldr: u32, ldo: u32, rows_per_gate: u32, gate_stride: u32, flags: u32, activation: u32,
-    in_h: u32, in_w: u32, in_c: u32, out_h: u32, out_w: u32, kernel: u32, stride: u32, pad: u32,
-}
-
 @group(0) @binding(0) var<storage, read_write> a: array<vec4<T>>;
 @group(0) @binding(1) var<storage, read_write> w: array<vec4<T>>;
 @group(0) @binding(2) var<storage, read_write> bias: array<f32>;
@@ -180,24 +175,6 @@ fn place(row: u32) -> Place {
     let y = (line - b * args.out_h) * args.stride - args.pad;
     let x = (row - line * args.out_w) * args.stride - args.pad;
     return Place(((b * args.in_h + y) * args.in_w + x) * (args.in_c / 4u), y, x);
-}
-
-// With CONV, what of the window an index of k stands for.
-struct Tap { ky: u32, kx: u32, c: u32 }
-
-fn settled(before: Tap) -> Tap {
-    var tap = before;
-    if (CONV == 1u) {
-        while (tap.c >= args.in_c) {
-            tap.c -= args.in_c;
-            tap.kx++;
-            if (tap.kx == args.kernel) {
-                tap.kx = 0u;
-                tap.ky++;
-            }
-        }
-    }
-    return tap;
 }
 
 fn piece_of_a(start: Place, kk: u32, tap: Tap) -> vec4<f32> {

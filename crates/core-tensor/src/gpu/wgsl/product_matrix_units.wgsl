@@ -25,11 +25,6 @@
 // Grid: ceil(m / TILE) * ceil(n / TILE) groups in one dimension, folded where that is too many.
 // k, lda and in_c are multiples of 8, and a and w start at multiples of 16 bytes; m, n, ldr, ldo are free.
 
-struct Args {
-    m: u32, n: u32, k: u32, lda: u32, ldr: u32, ldo: u32, rows_per_gate: u32, gate_stride: u32, flags: u32, activation: u32,
-    in_h: u32, in_w: u32, in_c: u32, out_h: u32, out_w: u32, kernel: u32, stride: u32, pad: u32,
-}
-
 // Eight neighbouring numbers, which are read as one.
 alias Piece = mat2x4<f16>;
 
@@ -315,24 +310,6 @@ fn place(wanted: u32) -> Place {
 
 fn row_of_w(row: u32) -> u32 {
     return min(row, args.n - 1u) * (args.k / 8u);
-}
-
-// With CONV, what of the window an index of k stands for.
-struct Tap { ky: u32, kx: u32, c: u32 }
-
-fn settled(before: Tap) -> Tap {
-    var tap = before;
-    if (CONV == 1u) {
-        while (tap.c >= args.in_c) {
-            tap.c -= args.in_c;
-            tap.kx++;
-            if (tap.kx == args.kernel) {
-                tap.kx = 0u;
-                tap.ky++;
-            }
-        }
-    }
-    return tap;
 }
 
 // What a thread copies of a step: the same piece of up to four rows of each operand.

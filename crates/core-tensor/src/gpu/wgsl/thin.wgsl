@@ -8,12 +8,6 @@
 // Header: WIDE 4. Grid: ceil(n / 16) groups of 128 threads, folded where that is too many; 32 threads take 4 outputs of every row.
 // k is a multiple of 8, lda of 4; w and x start at multiples of 16 bytes; n, ldr, ldo are free.
 
-struct Args {
-    m: u32, n: u32, k: u32, lda: u32, ldr: u32, ldo: u32, rows_per_gate: u32, gate_stride: u32, flags: u32, activation: u32,
-    // Unused: the structure is that of the large product.
-    in_h: u32, in_w: u32, in_c: u32, out_h: u32, out_w: u32, kernel: u32, stride: u32, pad: u32,
-}
-
 // Eight neighbouring numbers, which are read as one.
 alias Piece = mat2x4<T>;
 
