@@ -245,6 +245,39 @@ fn pictures_from_pictures_keep_to_their_plan() {
 }
 
 #[test]
+fn pictures_in_tiles_keep_to_their_plan() {
+    let demo = |side| of(&Config::read(&fixtures::path("../flux.toml")).unwrap(), [side, 1, 24], ComputeChoice::F32);
+    let mut hires = sd("sd-1", 384);
+    let upscaler = HiresUpscaler::Plain(Upscaler::Picture(Filter::Lanczos));
+    hires.hires = HiresConfig { scale: Some(1.25), steps: Some(1), upscaler, ..hires.hires };
+    let rows: [Row; 3] = [
+        ("Flux in tiles", demo(384), drawn),
+        ("a picture encoded in tiles", demo(384), from_picture),
+        ("pixels between two passes in tiles", hires, drawn),
+    ];
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for (name, config, job) in &rows {
+        // given less than decoding at once takes
+        let ample = Forge::load(config).unwrap().plan(&job(config)).unwrap();
+        assert!(tiles(&ample) == 1, "{name}");
+        let mut tight = config.clone();
+        let needed = least(config, job);
+        tight.device.memory = Some(needed);
+        // then what the smallest tiles take is what would do
+        let planned = Forge::load(&tight).unwrap().plan(&job(&tight)).unwrap();
+        assert!(tiles(&planned) > 1 && planned.total() <= needed, "{name}: {} tiles", tiles(&planned));
+    }
+    drop(alone);
+    keep_to_their_plans(rows);
+}
+
+/// In how many tiles a plan has pictures decoded.
+fn tiles(plan: &Plan) -> usize {
+    let decode = plan.stages.iter().filter(|stage| stage.name == "decode");
+    decode.flat_map(|stage| &stage.holds).find_map(|held| held.tiles).expect("decoding has tiles")
+}
+
+#[test]
 fn a_picture_is_made_larger_within_the_ceiling() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let picture = Picture { width: 640, height: 480, pixels: vec![128; 640 * 480 * 3], opacity: None };

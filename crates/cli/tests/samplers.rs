@@ -52,7 +52,7 @@ fn samplers_end_where_the_references_do() {
         let of_references = registry.samplers().iter().filter(|sampler| !sampler.id.starts_with("exp_heun_2_x0"));
         for sampler in of_references.filter(|sampler| sampler.processes == Processes::All) {
             // when a sampler takes its steps
-            let predictor = model.clone().prepare(pass, under.clone()).unwrap();
+            let predictor = model.clone().prepare(pass, under.clone(), &Inside::default()).unwrap();
             let levels = Sigmas::literal(&sigmas.iter().map(|&s| f64::from(s)).collect::<Vec<_>>()).unwrap();
             let clock = Clock::default();
             let again = Conditioned::new(predictor, Conditions::constant(true), Inside::default()).shared();

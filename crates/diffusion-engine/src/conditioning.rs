@@ -75,12 +75,13 @@ impl Conditioning {
         };
         let control = pass.control.as_deref().map(|control| resized(control, pass.size, Resize::Just));
         let control = control.map(|control| as_tensor(&control, model.device()));
+        let unseen = inside.unseen();
         let predictor = match (shown, control) {
-            (None, None) => model.clone().prepare(pass, under.clone())?,
+            (None, None) => model.clone().prepare(pass, under.clone(), &unseen)?,
             (shown, control) => {
                 let nothing = Shown { pictures: Vec::new(), mask: None, hidden: 1.0, control: None };
                 let shown = Shown { control, ..shown.unwrap_or(nothing) };
-                model.clone().prepare_shown(pass, under.clone(), &shown)?
+                model.clone().prepare_shown(pass, under.clone(), &shown, &unseen)?
             }
         };
         let predictor = wraps.iter().fold(predictor, |predictor, wrap| wrap.predicting(predictor));

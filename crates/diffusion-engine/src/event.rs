@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use memory::MemoryReport;
+use memory::{MemoryReport, Plan};
 use serde::{Serialize, Serializer};
 
 use crate::Cut;
@@ -21,6 +21,9 @@ pub enum Event {
     Planned {
         /// What it takes at most, in bytes.
         bytes: u64,
+        /// In how many tiles pictures are decoded or encoded, where there is no room for a whole one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tiles: Option<usize>,
     },
     /// The model is loaded.
     Loaded {
@@ -55,6 +58,13 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// What a plan says of a job.
+    pub fn planned(plan: &Plan) -> Self {
+        Self::Planned { bytes: plan.total().0, tiles: plan.tiles() }
+    }
+}
+
 /// A step that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct StepReport {
@@ -83,7 +93,10 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Note { note } => write!(f, "note: {note}"),
-            Self::Planned { bytes } => write!(f, "takes {bytes} bytes of memory at most"),
+            Self::Planned { bytes, tiles: None } => write!(f, "takes {bytes} bytes of memory at most"),
+            Self::Planned { bytes, tiles: Some(tiles) } => {
+                write!(f, "takes {bytes} bytes of memory at most, with pictures in {tiles} tiles")
+            }
             Self::Loaded { model, device: None } => write!(f, "loaded {model}"),
             Self::Loaded { model, device: Some(device) } => write!(f, "loaded {model} on {device}"),
             Self::Encoded { .. } => f.write_str("encoded the prompt"),

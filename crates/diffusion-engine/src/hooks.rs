@@ -123,6 +123,7 @@ pub struct Inside {
     again: bool,
     part: usize,
     at: Option<Moment>,
+    room: Option<u64>,
 }
 
 impl std::fmt::Debug for Inside {
@@ -141,6 +142,21 @@ impl Inside {
     pub fn with(mut self, hooks: Arc<dyn Hooks>) -> Self {
         self.hooks.push(hooks);
         self
+    }
+
+    /// With so many bytes for the maps of an autoencoder, which are computed in tiles where they take more; as many as they take without.
+    pub fn within(self, room: Option<u64>) -> Self {
+        Self { room, ..self }
+    }
+
+    /// Bytes that the maps of an autoencoder may take; as many as they take without.
+    pub fn room(&self) -> Option<u64> {
+        self.room
+    }
+
+    /// The same without hooks, for what is computed before the calls of a model.
+    pub(crate) fn unseen(&self) -> Self {
+        Self { hooks: Vec::new(), ..self.clone() }
     }
 
     /// The same for one call of a model, for the first picture of the batch.

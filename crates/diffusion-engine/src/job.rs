@@ -33,6 +33,8 @@ pub struct Job {
     given: Option<Latent>,
     /// Whether who draws it keeps the latent of every step.
     keeps_latents: bool,
+    /// Bytes for the maps of autoencoders.
+    room: Option<u64>,
 }
 
 impl Job {
@@ -60,6 +62,7 @@ impl Job {
             refiner,
             given: None,
             keeps_latents: false,
+            room: None,
         })
     }
 
@@ -71,6 +74,12 @@ impl Job {
     /// The same job, of which the caller keeps the latent after every step: that is counted in what it holds.
     pub fn keeping_latents(self) -> Self {
         Self { keeps_latents: true, ..self }
+    }
+
+    /// The same job, whose pictures are decoded and encoded with so many bytes for an autoencoder's maps, in overlapping tiles where they
+    /// take more at once; tiles differ a little from the whole, and have 32 pixels of a latent at least. At once without a number.
+    pub fn within(self, room: impl Into<Option<u64>>) -> Self {
+        Self { room: room.into(), ..self }
     }
 
     /// The same job with one thing more around its model, in every pass.
@@ -189,6 +198,11 @@ impl Job {
     /// Whether the caller keeps the latent after every step.
     pub fn keeps_latents(&self) -> bool {
         self.keeps_latents
+    }
+
+    /// Bytes that the maps of an autoencoder may take; as many as they take without.
+    pub fn room(&self) -> Option<u64> {
+        self.room
     }
 
     /// The noise that the caller made.

@@ -124,7 +124,7 @@ pub use tiny_names::TinyNames;
 pub use unwritable::Unwritable;
 pub use upscaler::{PixelUpscaler, UnknownUpscaler, Upscaler};
 pub use vae::{
-    AnyVae, AnyVaeDimensions, AutoencoderKl, LatentScaling, Posterior, TileCost, TilePlan, TinyAutoencoder,
+    AnyVae, AnyVaeDimensions, AutoencoderKl, LatentScaling, Maps, Posterior, TileCost, TilePlan, TinyAutoencoder,
     TinyDimensions, VaeConfig, VaeDimensions,
 };
 pub use vae_names::LdmNames;

@@ -38,11 +38,17 @@ pub trait Model: Send + Sync {
         editions.iter().map(|(prompt, _)| self.encode(prompt, inside)).collect()
     }
 
-    /// The model made ready for the steps of a pass under these prompts: positions and what else is computed once.
+    /// The model made ready for the steps of a pass under these prompts: positions and what else is computed once. What `inside` says is
+    /// for what is encoded then.
     ///
     /// # Errors
-    /// What the model can't do of the pass.
-    fn prepare(self: Arc<Self>, pass: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error>;
+    /// What the model can't do of the pass, or what [`Inside`] ends the call with.
+    fn prepare(
+        self: Arc<Self>,
+        pass: &Pass,
+        under: Vec<Arc<Encoded>>,
+        inside: &Inside,
+    ) -> Result<Box<dyn Predictor>, Error>;
 
     /// [`Model::prepare`] with pictures: a model that is shown those that a pass starts from sees them beside the latent, and so does one that
     /// takes a control picture; the others are prepared as ever.
@@ -54,9 +60,10 @@ pub trait Model: Send + Sync {
         pass: &Pass,
         under: Vec<Arc<Encoded>>,
         shown: &Shown,
+        inside: &Inside,
     ) -> Result<Box<dyn Predictor>, Error> {
         shown.none_controls()?;
-        self.prepare(pass, under)
+        self.prepare(pass, under, inside)
     }
 
     /// Whether it is shown pictures beside the latent, as a model for inpainting is.

@@ -47,7 +47,7 @@ pub fn start_with(models: Arc<dyn Models>, job: Job, cancel: Cancel) -> Result<R
         pass.size.checked(model.card().size_multiple)?;
     }
     let mut source = HostNoise::of(&job);
-    let begun = Prepared::first(&model, &job, &mut source, &Inside::until(&cancel))?;
+    let begun = Prepared::first(&model, &job, &mut source, &Inside::until(&cancel).within(job.room()))?;
     Ok(Run::standing((models, first, model), job, cancel, source, begun))
 }
 
@@ -134,7 +134,7 @@ impl Run {
     fn encode(&mut self) -> Result<Event, Error> {
         let (index, pass) = (self.at.pass, &self.job.passes()[self.at.pass]);
         let hooks = self.at.wraps.iter().filter_map(|wrap| wrap.hooks());
-        let inside = hooks.fold(Inside::until(&self.cancel), Inside::with);
+        let inside = hooks.fold(self.inside.clone(), Inside::with);
         let (scripts, clock) = (self.at.scripts.clone(), self.at.clock.clone());
         let (wraps, pictures) = (self.at.wraps.clone(), self.at.pictures.clone());
         let conditioning = Conditioning { pass: pass.clone(), wraps, scripts, clock, inside, pictures };
@@ -324,7 +324,7 @@ impl Run {
         source: HostNoise,
         at: Prepared,
     ) -> Self {
-        let inside = Inside::until(&cancel);
+        let inside = Inside::until(&cancel).within(job.room());
         let made = Provenance { model: Ingredient::named(model.card().name.clone()), ..Provenance::default() };
         let pixels = (0..job.batch()).map(|_| OnceCell::new()).collect();
         Self {

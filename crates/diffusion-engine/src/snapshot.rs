@@ -17,6 +17,11 @@ impl Snapshot {
         &self.job
     }
 
+    /// The same of a job as [`Job::within`] makes it of this one.
+    pub fn within(self, room: impl Into<Option<u64>>) -> Self {
+        Self { job: self.job.within(room), ..self }
+    }
+
     /// Steps done in the pass that the run is in.
     pub fn step(&self) -> usize {
         self.at.done

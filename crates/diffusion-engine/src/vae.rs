@@ -16,7 +16,7 @@ pub use self::{
     any::{AnyVae, AnyVaeDimensions},
     dimensions::VaeDimensions,
     encoder::Posterior,
-    tiles::{TileCost, TilePlan},
+    tiles::{Maps, TileCost, TilePlan},
     tiny::{TinyAutoencoder, TinyDimensions},
 };
 use self::{decoder::Decoder, dimensions::Half, encoder::Encoder};
@@ -194,15 +194,18 @@ impl AutoencoderKl {
 }
 
 impl Autoencoder for AutoencoderKl {
-    /// In tiles where the device takes no tensor as large as the largest map.
+    /// In tiles where there is no [room](Inside::room) for the whole, or where the device takes no tensor as large as the largest map.
     fn decode(&self, latent: Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error> {
         let [b, _, height, width] = latent.dims();
         let widest = self.dimensions.decoder.widest_decoded().saturating_mul(b as u64);
-        let plan = TilePlan::for_device([height, width], widest, &latent.device());
+        let by_device = TilePlan::for_device([height, width], widest, &latent.device());
+        let by_memory = TilePlan::decoding([height, width], self.decode_cost(), inside.room());
+        let plan = by_memory.smaller(by_device);
         if plan.count() == 1 { self.decode_whole(latent, inside) } else { self.decode_tiled(latent, &plan, inside) }
     }
 
-    /// Picture by picture, in tiles where that takes more memory than decoding as large a latent does.
+    /// Picture by picture, in tiles where that takes more memory than decoding as large a latent does, or than there is
+    /// [room](Inside::room) for.
     fn encode(&self, pixels: Tensor<4>, noise: Option<Tensor<4>>, inside: &Inside) -> Result<Tensor<4>, Error> {
         let factor = self.factor();
         let [pictures, _, height, width] = pixels.dims();
@@ -227,8 +230,8 @@ impl Autoencoder for AutoencoderKl {
         }
         self.with_encoder(|encoder| {
             let by_device = TilePlan::for_device(size, encoder.dimensions.widest_encoded(), &pixels.device());
-            let by_memory = TilePlan::encoding(size, self.decode_cost(), encoder.dimensions.encode_cost());
-            let plan = if by_device.largest() < by_memory.largest() { by_device } else { by_memory };
+            let (decode_cost, encode_cost) = (self.decode_cost(), encoder.dimensions.encode_cost());
+            let plan = TilePlan::encoding(size, decode_cost, encode_cost, inside.room()).smaller(by_device);
             let latent = |picture: usize| {
                 let moments = encoder.tiled(&pixels.clone().narrow(0, picture, 1), factor, &plan, inside)?;
                 let posterior = Posterior::of(moments, self.scaling);

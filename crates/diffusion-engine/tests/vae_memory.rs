@@ -37,12 +37,12 @@ fn an_autoencoder_takes_no_more_than_its_plan_says_and_not_much_less() {
         let latent = Tensor::zeros([1, 16, SIZE[0], SIZE[1]], &Device::flex());
         let pixels = Tensor::zeros([1, 3, 8 * SIZE[0], 8 * SIZE[1]], &Device::flex());
         // What a plan counts of encoding a picture, which this decides itself how to cut.
-        let planned = vae.dimensions().encoding_bytes(SIZE);
+        let planned = vae.dimensions().encoding(SIZE, None).bytes;
         let taken_whole = taken(|| vae.encode(pixels.clone(), None, &Inside::default()).unwrap());
         // In f32 nothing is packed of what is planned for bf16.
         let least = if packs_bf16() { planned / 2 } else { planned / 10 * 9 };
         assert!(taken_whole <= planned + SCRATCH && taken_whole > least, "{taken_whole}, planned {planned}");
-        assert!(planned <= vae.dimensions().decoding_bytes(SIZE), "{planned}");
+        assert!(planned <= vae.dimensions().decoding(SIZE, None).bytes, "{planned}");
         for part in [1, 3] {
             // given a plan for a part of what the whole takes
             let plan = |cost| {

@@ -83,6 +83,29 @@ fn what_fits_in_one_tile_is_the_whole_in_every_bit() {
 }
 
 #[test]
+fn less_room_than_the_whole_takes_is_kept_by_tiles() {
+    let vae = demo();
+    let (pixels, inside) = (smooth(384, 256), |room| Inside::default().within(Some(room)));
+    let half = |cost: TileCost| TilePlan::whole([48, 32]).bytes(cost) / 2;
+    let (decoding, encoding) = (vae.decode_cost(), vae.encode_cost().unwrap());
+    // given half the room for each, when pictures are encoded and decoded, then that is what the plan for it makes
+    let plan = TilePlan::of([48, 32], half(encoding), encoding);
+    let latent = vae.encode(pixels.clone(), None, &inside(half(encoding))).unwrap();
+    let planned = vae.posterior_tiled(pixels.clone(), &plan, &Inside::default()).unwrap().mode();
+    assert!(plan.count() > 1 && values(&latent) == values(&planned));
+    assert!(values(&latent) != values(&vae.encode(pixels, None, &Inside::default()).unwrap()));
+    let plan = TilePlan::of([48, 32], half(decoding), decoding);
+    let decoded = vae.decode(latent.clone(), &inside(half(decoding))).unwrap();
+    let planned = vae.decode_tiled(latent.clone(), &plan, &Inside::default()).unwrap();
+    assert!(plan.count() > 1 && values(&decoded) == values(&planned));
+    let maps = vae.dimensions().decoding([48, 32], Some(half(decoding)));
+    assert_eq!((maps.bytes, maps.tiles), (plan.bytes(decoding), plan.count()));
+    // as much room as it takes changes nothing
+    let whole = vae.decode(latent.clone(), &Inside::default()).unwrap();
+    assert!(values(&vae.decode(latent, &inside(2 * half(decoding) + 1)).unwrap()) == values(&whole));
+}
+
+#[test]
 fn a_smooth_picture_in_tiles_is_nearly_the_whole() {
     // given the demo's autoencoder, and half the memory that a picture needs
     let vae = demo();

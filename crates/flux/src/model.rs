@@ -159,9 +159,14 @@ impl Model for Flux {
         })
     }
 
-    fn prepare(self: Arc<Self>, pass: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error> {
+    fn prepare(
+        self: Arc<Self>,
+        pass: &Pass,
+        under: Vec<Arc<Encoded>>,
+        inside: &Inside,
+    ) -> Result<Box<dyn Predictor>, Error> {
         let beside = match self.is_shown_pictures() {
-            true => Some(self.all_masked(pass)?),
+            true => Some(self.all_masked(pass, inside)?),
             false if self.transformer.dimensions().beside > 0 => {
                 let (expected, found) = ("one, which the model is shown beside the latent".into(), "none".into());
                 return Err(Error::Request { what: "the control picture", expected, found });
@@ -176,20 +181,21 @@ impl Model for Flux {
         pass: &Pass,
         under: Vec<Arc<Encoded>>,
         shown: &Shown,
+        inside: &Inside,
     ) -> Result<Box<dyn Predictor>, Error> {
         if let Some(control) = &shown.control
             && self.takes_control()
         {
-            let latent = self.vae.encode(control.clone(), None, &Inside::default())?;
+            let latent = self.vae.encode(control.clone(), None, inside)?;
             return self.predicting(pass, under, Some(pack(latent)));
         }
         shown.none_controls()?;
         match &shown.mask {
             Some(mask) if self.is_shown_pictures() => {
-                let beside = self.masked(pass, &shown.pictures, mask, shown.hidden)?;
+                let beside = self.masked(pass, &shown.pictures, mask, shown.hidden, inside)?;
                 self.predicting(pass, under, Some(beside))
             }
-            Some(_) | None => self.prepare(pass, under),
+            Some(_) | None => self.prepare(pass, under, inside),
         }
     }
 
@@ -223,24 +229,31 @@ impl Flux {
     }
 
     /// What Flux Fill is shown where a picture is drawn from noise alone: a gray picture, all of which is masked.
-    fn all_masked(&self, pass: &Pass) -> Result<Tensor<3>, Error> {
+    fn all_masked(&self, pass: &Pass, inside: &Inside) -> Result<Tensor<3>, Error> {
         let Size { width, height } = pass.size;
         let gray = Tensor::zeros([1, 3, height, width], &self.device);
-        self.masked(pass, &[gray], &Tensor::ones([1, 1, height, width], &self.device), 1.0)
+        self.masked(pass, &[gray], &Tensor::ones([1, 1, height, width], &self.device), 1.0, inside)
     }
 
     /// What Flux Fill is shown of pictures, `[b, image tokens, beside]`: the packed latent of each without what is masked, and the mask, of
     /// which each pixel is a channel.
     ///
     /// Reference: diffusers FluxFillPipeline `prepare_mask_latents`, 0.42.1, with the mean where that draws the latent.
-    fn masked(&self, pass: &Pass, pictures: &[Tensor<4>], mask: &Tensor<4>, hidden: f32) -> Result<Tensor<3>, Error> {
+    fn masked(
+        &self,
+        pass: &Pass,
+        pictures: &[Tensor<4>],
+        mask: &Tensor<4>,
+        hidden: f32,
+        inside: &Inside,
+    ) -> Result<Tensor<3>, Error> {
         let factor = self.card.factor;
         let [_, h, w] = self.card.latent_shape(pass.size);
         let channels = mask.clone().reshape([1, h, factor, w, factor]).permute([0, 2, 4, 1, 3]); // b fh fw h w
         let packed = pack(channels.reshape([1, factor * factor, h, w]));
         let beside = |picture: &Tensor<4>| {
             let kept = (mask.clone() * hidden).neg() + 1.0;
-            let latent = self.vae.encode(picture.clone() * kept, None, &Inside::default())?;
+            let latent = self.vae.encode(picture.clone() * kept, None, inside)?;
             Ok(Tensor::cat(vec![pack(latent), packed.clone()], 2))
         };
         Ok(Tensor::cat(pictures.iter().map(beside).collect::<Result<_, Error>>()?, 0))

@@ -1,7 +1,7 @@
 //! What a run of Flux holds beside the weights: counted from the code, where every matrix stays in its file.
 
 use diffusion_engine::{
-    AnyVaeDimensions, ClipDimensions, Job, Pass, Size, T5Dimensions,
+    AnyVaeDimensions, ClipDimensions, Job, Maps, Pass, Size, T5Dimensions,
     family::{Work, Working, work},
     methods,
 };
@@ -32,18 +32,19 @@ impl Networks {
         let passes = || job.passes().iter();
         let most = |of: &dyn Fn(&Pass) -> u64| passes().map(of).max().unwrap_or(0);
         let latent = |size: Size| [size.height, size.width].map(|side| side / self.decoder.factor().max(1));
-        let decoding = |pass: &Pass| self.decoder.decoding_bytes(latent(pass.largest()));
-        let encoding = |pass: &Pass| self.decoder.encoding_bytes(latent(pass.largest()));
+        let decoding = |pass: &Pass| self.decoder.decoding(latent(pass.largest()), job.room());
+        let encoding = |pass: &Pass| self.decoder.encoding(latent(pass.largest()), job.room());
+        let most_maps = |of: &dyn Fn(&Pass) -> Maps| passes().map(of).max().unwrap_or_default();
         let tokens = |pass: &Pass| t5_tokens(pass, self.transformer.guidance);
 
         let prompts = passes().enumerate().map(|(i, pass)| self.prompts(job, i, pass)).max().unwrap_or(0);
         let work = work.keeping("tokenizers", TOKENIZERS).keeping("prompts", prompts);
         let working = Working {
             encoder,
-            encoding: most(&encoding),
+            encoding: most_maps(&encoding),
             text: most(&|pass| self.t5.encoding_bytes(tokens(pass))).max(self.clip.encoding_bytes()),
             step: most(&|pass| self.block(pass)),
-            decoding: most(&decoding),
+            decoding: most_maps(&decoding),
             between: Work::between(job, decoding),
             // What is shown a control picture is asked for one.
             is_shown: self.transformer.beside > self.transformer.in_channels,

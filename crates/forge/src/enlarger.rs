@@ -146,7 +146,7 @@ impl Enlarger {
         let network = Part { weights, ..Part::fixed("network", weights) };
         let parts = || process::parts(&self.threads).into_iter().chain([network.clone()]).collect();
         let stage = |maps: u64| {
-            let held = |name: &str, bytes| Held { name: name.to_owned(), bytes };
+            let held = |name: &str, bytes| Held::fixed(name, bytes);
             let holds = vec![held("a tile", Bytes(maps)), held("the picture", given), held("the result", result)];
             vec![Stage { name: work::ENLARGE.to_owned(), holds }]
         };

@@ -162,9 +162,11 @@ impl Forge {
         core_tensor::ready_again(self.0.opened.device());
         let applied = self.applied(&self.wanted(job.extra_networks())?)?;
         let job = job.applied(applied);
-        let (lent, strengths, plan) = self.lent(&job)?;
+        let (lent, strengths, plans) = self.lent(&job)?;
+        let job = job.within(plans.room());
         let run = self.0.threads.compute(|| diffusion_engine::start_with(Arc::new(lent), job, cancel));
-        let run = Run::new(run.map_err(brought)?, self.0.opened.clone(), self.0.threads.clone(), strengths, plan);
+        let (opened, plan) = (self.0.opened.clone(), plans.told().clone());
+        let run = Run::new(run.map_err(brought)?, opened, self.0.threads.clone(), strengths, plan);
         Ok(run.begun())
     }
 
@@ -182,10 +184,12 @@ impl Forge {
     /// As [`Forge::start`].
     pub fn resume(&self, snapshot: Snapshot) -> Result<Run> {
         core_tensor::ready_again(self.0.opened.device());
-        let (lent, strengths, plan) = self.lent(snapshot.job())?;
+        let (lent, strengths, plans) = self.lent(snapshot.job())?;
+        let snapshot = snapshot.within(plans.room());
         let resume = || diffusion_engine::Run::resume_with(Arc::new(lent), snapshot, Cancel::default());
         let run = self.0.threads.compute(resume).map_err(brought)?;
-        Ok(Run::new(run, self.0.opened.clone(), self.0.threads.clone(), strengths, plan))
+        let (opened, plan) = (self.0.opened.clone(), plans.told().clone());
+        Ok(Run::new(run, opened, self.0.threads.clone(), strengths, plan))
     }
 
     /// What the infotext calls the model.
@@ -254,7 +258,7 @@ impl Forge {
     }
 
     /// What brings the models of a job, how much LoRAs count in each of its passes, and what it holds of memory.
-    fn lent(&self, job: &Job) -> Result<(Lent, Vec<Vec<Strengths>>, Plan)> {
+    fn lent(&self, job: &Job) -> Result<(Lent, Vec<Vec<Strengths>>, Plans)> {
         let (plans, wanted) = (self.plans(job)?, self.wanted(job.extra_networks())?);
         let mut encodings = BTreeMap::new();
         let mut of_pass = |(index, pass): (usize, &Pass)| {
@@ -270,9 +274,9 @@ impl Forge {
             strengths.collect::<Result<Vec<_>>>()
         };
         let strengths = job.passes().iter().enumerate().map(&mut of_pass).collect::<Result<Vec<_>>>()?;
-        let (inner, told) = (self.0.clone(), plans.told().clone());
-        let bring = move |which| inner.bring(which, &plans, &wanted);
-        Ok((Lent::of(bring, encodings), strengths, told))
+        let (inner, own) = (self.0.clone(), plans.clone());
+        let bring = move |which| inner.bring(which, &own, &wanted);
+        Ok((Lent::of(bring, encodings), strengths, plans))
     }
 
     /// The LoRAs among what prompts name.

@@ -187,38 +187,51 @@ impl Opened {
     }
 
     /// What of a job is this model's, where its LoRAs have so many bytes and networks between its passes take so many, beside what the
-    /// whole job and its process hold.
-    pub(crate) fn plan(&self, job: &Job, loras: u64, enlarging: Bytes, shared: &[Part]) -> Result<Plan> {
+    /// whole job and its process hold; and the room for an autoencoder's maps, where they have to be computed in tiles. As these differ a
+    /// little from the whole, that is only where nothing else makes room.
+    pub(crate) fn plan(&self, job: &Job, loras: u64, enlarging: Bytes, shared: &[Part]) -> Result<(Plan, Option<u64>)> {
+        let ceiling = self.ceiling.bytes;
+        let (parts, stages) = self.holds(job, loras, enlarging, shared);
+        let at_once = Plan::under(ceiling, parts.clone(), stages.clone());
+        match Plan::room(ceiling, &parts, &stages) {
+            Some(room) if at_once.is_err() => {
+                let room = room.0.min(job.room().unwrap_or(u64::MAX));
+                let (parts, stages) = self.holds(&job.clone().within(room), loras, enlarging, shared);
+                Ok((Plan::under(ceiling, parts, stages)?, Some(room)))
+            }
+            Some(_) | None => Ok((at_once?, job.room())),
+        }
+    }
+
+    /// The parts and stages of that.
+    fn holds(&self, job: &Job, loras: u64, enlarging: Bytes, shared: &[Part]) -> (Vec<Part>, Vec<Stage>) {
         let parts = self.model.bytes();
         // Text encoders work in turn.
         let unpacking = parts.iter().map(|part| part.unpacking).max().unwrap_or(0);
         let Work { kept, mut stages } = self.model.work(job);
         if unpacking > 0 {
-            let held = Held { name: "a matrix".to_owned(), bytes: Bytes(unpacking) };
+            let held = Held::fixed("a matrix", Bytes(unpacking));
             let encode = |stage: &&mut Stage| [work::ENCODE, work::ENLARGE].contains(&&*stage.name);
             stages.iter_mut().filter(encode).for_each(|stage| stage.holds.push(held.clone()));
         }
         let kept = kept.into_iter().map(|held| Part::fixed(held.name, held.bytes));
         if let Some(preview) = &self.preview {
-            let held =
-                Held { name: "a preview".to_owned(), bytes: Bytes(decoding_bytes(preview, self.model.card(), job)) };
+            let held = Held::fixed("a preview", Bytes(decoding_bytes(preview, self.model.card(), job)));
             stages
                 .iter_mut()
                 .filter(|stage| stage.name == work::SAMPLE)
                 .for_each(|stage| stage.holds.push(held.clone()));
         }
         if enlarging.0 > 0 {
-            let holds = vec![
-                Held { name: "the upscaler's maps".to_owned(), bytes: enlarging },
-                Held { name: "pictures".to_owned(), bytes: Bytes(Work::decoded(job)) },
-            ];
+            let holds =
+                vec![Held::fixed("the upscaler's maps", enlarging), Held::fixed("pictures", Bytes(Work::decoded(job)))];
             let is_behind = |stage: &Stage| [work::ENLARGE, work::DECODE].contains(&&*stage.name);
             let before = stages.iter().position(is_behind).unwrap_or(stages.len());
             stages.insert(before, Stage { name: work::ENLARGE.to_owned(), holds });
         }
         if self.multiplies_integers() {
             for (of, bytes) in self.model.integers(job) {
-                let held = Held { name: "inputs as integers".to_owned(), bytes: Bytes(bytes) };
+                let held = Held::fixed("inputs as integers", Bytes(bytes));
                 stages.iter_mut().filter(|stage| stage.name == of).for_each(|stage| stage.holds.push(held.clone()));
             }
         }
@@ -226,7 +239,7 @@ impl Opened {
         let loras = Bytes(loras.saturating_mul(2));
         let loras = (loras.0 > 0).then(|| Part::fixed(LORAS, loras));
         let parts = parts.into_iter().map(|bytes| bytes.part).chain(loras).chain(kept).chain(shared.iter().cloned());
-        Ok(Plan::under(self.ceiling.bytes, parts.collect(), stages)?)
+        (parts.collect(), stages)
     }
 
     /// Whether weights of its files are multiplied as integers.

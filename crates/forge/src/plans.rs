@@ -9,6 +9,8 @@ pub(crate) struct Plans {
     all: BTreeMap<Which, Plan>,
     together: Plan,
     fit: bool,
+    /// Bytes for the maps of autoencoders, where they are computed in tiles.
+    room: Option<u64>,
 }
 
 /// What the plan of each model counts of the process, and that of several counts once.
@@ -23,8 +25,10 @@ fn is_shared(part: &Part) -> bool {
 }
 
 impl Plans {
-    /// Of models of which each has room alone under a ceiling.
-    pub(crate) fn of(all: BTreeMap<Which, Plan>, ceiling: Bytes) -> Self {
+    /// Of models of which each has room alone under a ceiling, with so many bytes for the maps of its autoencoder if it is short of them.
+    pub(crate) fn of(all: BTreeMap<Which, (Plan, Option<u64>)>, ceiling: Bytes) -> Self {
+        let room = all.values().filter_map(|(_, room)| *room).min();
+        let all: BTreeMap<_, _> = all.into_iter().map(|(which, (plan, _))| (which, plan)).collect();
         let mut together = Plan { parts: Vec::new(), stages: Vec::new() };
         for (i, (which, plan)) in all.iter().enumerate() {
             let counted = plan.parts.iter().filter(|(part, _)| i == 0 || !is_shared(part));
@@ -33,7 +37,7 @@ impl Plans {
             together.stages.extend(plan.stages.iter().cloned());
         }
         let fit = together.total() <= ceiling;
-        Self { all, together, fit }
+        Self { all, together, fit, room }
     }
 
     /// What the job takes: all models at once, or the largest.
@@ -42,6 +46,11 @@ impl Plans {
             true => &self.together,
             false => self.all.values().max_by_key(|plan| plan.total()).unwrap_or(&self.together),
         }
+    }
+
+    /// Bytes for the maps of the autoencoders of all models; as many as they take without.
+    pub(crate) fn room(&self) -> Option<u64> {
+        self.room
     }
 
     /// How one of the models is loaded.
@@ -78,15 +87,15 @@ mod tests {
 
     #[test]
     fn models_that_fit_together_are_told_together_and_work_in_turn() {
-        let plan = |unet: u64, work: u64| {
+        let plan = |unet: u64, work: u64, room: Option<u64>| {
             let part = |name: &str, size: u64| (Part::fixed(name, Bytes(size)), Share::All);
-            let stage = Stage { name: "sample".into(), holds: vec![Held { name: "maps".into(), bytes: Bytes(work) }] };
-            Plan { parts: vec![part("unet", unet), part("process", 5)], stages: vec![stage] }
+            let stage = Stage { name: "sample".into(), holds: vec![Held::fixed("maps", Bytes(work))] };
+            (Plan { parts: vec![part("unet", unet), part("process", 5)], stages: vec![stage] }, room)
         };
-        let plans = || BTreeMap::from([(Which::First, plan(100, 20)), (Which::Refiner, plan(60, 30))]);
+        let plans = || BTreeMap::from([(Which::First, plan(100, 20, Some(7))), (Which::Refiner, plan(60, 30, None))]);
         let both = Plans::of(plans(), Bytes(195));
         assert!(both.are_together());
-        assert_eq!(both.told().total(), Bytes(195));
+        assert_eq!((both.told().total(), both.room()), (Bytes(195), Some(7)));
         let in_turn = Plans::of(plans(), Bytes(194));
         assert!(!in_turn.are_together());
         assert_eq!(in_turn.of_model(Which::Refiner).total(), Bytes(95));

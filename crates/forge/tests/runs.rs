@@ -12,11 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fixtures::psnr;
 use forge::{
     ComputeChoice, Config, Error, Event, Fault, Forge, Job, Run, Size, ThreadCount, Txt2Img, Wrap,
     core_tensor::{Tensor, values},
     diffusion_engine::{self, Call, HookError, Hooks, Site},
-    memory::Bytes,
+    memory::{Bytes, Plan},
     samplers::{Processes, Registry, Sampler},
 };
 
@@ -86,6 +87,31 @@ fn a_snapshot_goes_on_in_another_forge_of_the_same_model() {
     let snapshot = run.snapshot().unwrap();
     let resumed = Forge::load(&config()).unwrap().resume(snapshot).unwrap();
     assert!(pixels(resumed) == pixels(run));
+}
+
+#[test]
+fn a_picture_that_has_no_room_at_once_is_nearly_the_same_in_tiles() {
+    // given the demo, and less than decoding at once takes
+    let mut config = Config::read(&fixtures::path("../flux.toml")).unwrap();
+    let request = |config: &Config| config.request(|| 7).unwrap().steps(2).size(Size { width: 512, height: 384 });
+    let whole = Forge::load(&config).unwrap();
+    let run = whole.txt2img(request(&config)).unwrap();
+    assert_eq!(run.job().room(), None);
+    let expected = pixels(run);
+    let decode = |plan: &Plan| plan.at("decode").unwrap().0;
+    let ample = decode(&whole.plan(&Job::of(request(&config)).unwrap()).unwrap());
+    config.device.memory = Some(Bytes(ample * 7 / 10));
+    // when it is drawn with that
+    let tight = Forge::load(&config).unwrap();
+    let mut run = tight.txt2img(request(&config)).unwrap();
+    assert!(run.job().room().is_some());
+    run.by_ref().try_for_each(|event| event.map(drop)).unwrap();
+    let snapshot = run.snapshot().unwrap();
+    let tiled = values(&run.pixels().unwrap());
+    // then it is another in few bits, and goes on elsewhere as it was
+    let db = psnr(&tiled, &expected);
+    assert!((30.0..90.0).contains(&db), "{db} dB");
+    assert!(pixels(whole.resume(snapshot).unwrap()) == tiled);
 }
 
 #[test]

@@ -69,6 +69,15 @@ pub struct Held {
     pub name: String,
     /// What it takes.
     pub bytes: Bytes,
+    /// In how many tiles it is computed, where it could be in more and take less; nothing for what has none.
+    pub tiles: Option<usize>,
+}
+
+impl Held {
+    /// What takes the same in any case.
+    pub fn fixed(name: impl Into<String>, bytes: Bytes) -> Self {
+        Self { name: name.into(), bytes, tiles: None }
+    }
 }
 
 impl Stage {
@@ -114,6 +123,17 @@ impl Plan {
         Ok(plan)
     }
 
+    /// What may be held of things in tiles, in every stage that has some, so that a run fits where all parts stay in their files; `None`
+    /// where no stage has any. Whether it fits then is another question: tiles can't be as small as one likes.
+    pub fn room(ceiling: Bytes, parts: &[Part], stages: &[Stage]) -> Option<Bytes> {
+        let parts = sum(parts.iter().map(|part| part.mapped));
+        let rest = |stage: &Stage| {
+            let in_tiles = sum(stage.holds.iter().filter(|held| held.tiles.is_some()).map(|held| held.bytes));
+            (in_tiles.0 > 0).then(|| sum([parts, Bytes(stage.total().0.saturating_sub(in_tiles.0))]))
+        };
+        stages.iter().filter_map(rest).max().map(|most| Bytes(ceiling.0.saturating_sub(most.0)))
+    }
+
     /// The most that the run holds: all parts, and the largest of the stages.
     pub fn total(&self) -> Bytes {
         sum([self.resident(), self.largest().map_or(Bytes(0), Stage::total)])
@@ -139,6 +159,12 @@ impl Plan {
     pub fn largest(&self) -> Option<&Stage> {
         // The first of equals.
         self.stages.iter().rev().max_by_key(|stage| stage.total())
+    }
+
+    /// The most tiles that something of a stage is computed in, where that is not at once.
+    pub fn tiles(&self) -> Option<usize> {
+        let tiles = self.stages.iter().flat_map(|stage| &stage.holds).filter_map(|held| held.tiles);
+        tiles.max().filter(|tiles| *tiles > 1)
     }
 
     /// How much of the part of this name is unpacked; nothing of one that it has not.
@@ -168,7 +194,7 @@ mod tests {
     }
 
     fn stage(name: &str, holds: &[(&str, u64)]) -> Stage {
-        let held = |&(name, mib): &(&str, u64)| Held { name: name.to_owned(), bytes: Bytes(mib * MIB) };
+        let held = |&(name, mib): &(&str, u64)| Held::fixed(name, Bytes(mib * MIB));
         Stage { name: name.to_owned(), holds: holds.iter().map(held).collect() }
     }
 
@@ -208,6 +234,25 @@ mod tests {
         assert_eq!((plan.total(), plan.resident()), (Bytes(135 * MIB), Bytes(100 * MIB)));
         assert_eq!(plan.largest().map(|stage| &*stage.name), Some("decode"));
         assert_eq!([plan.at("encode"), plan.at("sample")], [Some(Bytes(130 * MIB)), None]);
+    }
+
+    #[test]
+    fn what_is_in_tiles_gets_what_every_stage_leaves() {
+        let tiled = |name: &str, others: u64| {
+            let maps = Held { tiles: Some(1), ..Held::fixed("maps", Bytes(500 * MIB)) };
+            let mut stage = stage(name, &[("others", others)]);
+            stage.holds.push(maps);
+            stage
+        };
+        let room = |ceiling: u64, stages: &[Stage]| {
+            let parts = [part("a", 100, 10), part("b", 50, 50)];
+            Plan::room(Bytes(ceiling * MIB), &parts, stages).map(|room| room.0 / MIB)
+        };
+        let [sample, enlarge, decode] = [stage("sample", &[("maps", 400)]), tiled("enlarge", 30), tiled("decode", 7)];
+        assert_eq!(room(300, &[sample.clone(), decode.clone()]), Some(233));
+        assert_eq!(room(300, &[sample.clone(), enlarge.clone(), decode.clone()]), Some(210));
+        assert_eq!(room(60, &[enlarge, decode]), Some(0));
+        assert_eq!(room(300, &[sample]), None);
     }
 
     #[test]

@@ -84,10 +84,10 @@ impl StableDiffusion {
     /// the latent of a gray picture, `[1, 5, h, w]`.
     ///
     /// Reference: Forge modules/processing.py `txt2img_image_conditioning`, dfdcbab, which draws the latent where this takes its mean.
-    fn all_masked(&self, pass: &Pass) -> Result<Tensor<4>, Error> {
+    fn all_masked(&self, pass: &Pass, inside: &Inside) -> Result<Tensor<4>, Error> {
         let [_, rows, columns] = self.card.latent_shape(pass.size);
         let gray = Tensor::zeros([1, 3, pass.size.height, pass.size.width], &self.device);
-        let latent = self.vae.encode(gray, None, &Inside::default())?;
+        let latent = self.vae.encode(gray, None, inside)?;
         Ok(Tensor::cat(vec![Tensor::ones([1, 1, rows, columns], &self.device), latent], 1))
     }
 
@@ -96,14 +96,14 @@ impl StableDiffusion {
     ///
     /// Reference: Forge modules/processing.py `inpainting_image_conditioning`, dfdcbab, with the mean again; a mask's pixel is the first of
     /// those that it stands for, as torch's `nearest` has it.
-    fn partly_masked(&self, pass: &Pass, shown: &Shown, mask: &Tensor<4>) -> Result<Tensor<4>, Error> {
+    fn partly_masked(&self, pass: &Pass, shown: &Shown, mask: &Tensor<4>, inside: &Inside) -> Result<Tensor<4>, Error> {
         let factor = self.card.factor;
         let [_, rows, columns] = self.card.latent_shape(pass.size);
         let small = mask.clone().reshape([1, rows, factor, columns, factor, 1]);
         let small = small.narrow(2, 0, 1).narrow(4, 0, 1).reshape([1, 1, rows, columns]);
         let beside = |picture: &Tensor<4>| {
             let kept = (mask.clone() * shown.hidden).neg() + 1.0;
-            let latent = self.vae.encode(picture.clone() * kept, None, &Inside::default())?;
+            let latent = self.vae.encode(picture.clone() * kept, None, inside)?;
             Ok(Tensor::cat(vec![small.clone(), latent], 1))
         };
         Ok(Tensor::cat(shown.pictures.iter().map(beside).collect::<Result<_, Error>>()?, 0))
@@ -197,9 +197,14 @@ impl Model for StableDiffusion {
         self.encoders.encode(editions, inside)
     }
 
-    fn prepare(self: Arc<Self>, pass: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error> {
+    fn prepare(
+        self: Arc<Self>,
+        pass: &Pass,
+        under: Vec<Arc<Encoded>>,
+        inside: &Inside,
+    ) -> Result<Box<dyn Predictor>, Error> {
         draws_from_noise(self.unet.dimensions())?;
-        let beside = self.is_shown_pictures().then(|| self.all_masked(pass)).transpose()?;
+        let beside = self.is_shown_pictures().then(|| self.all_masked(pass, inside)).transpose()?;
         self.predicting(pass, &under, beside)
     }
 
@@ -208,14 +213,15 @@ impl Model for StableDiffusion {
         pass: &Pass,
         under: Vec<Arc<Encoded>>,
         shown: &Shown,
+        inside: &Inside,
     ) -> Result<Box<dyn Predictor>, Error> {
         shown.none_controls()?;
         match &shown.mask {
             Some(mask) if self.is_shown_pictures() => {
-                let beside = self.partly_masked(pass, shown, mask)?;
+                let beside = self.partly_masked(pass, shown, mask, inside)?;
                 self.predicting(pass, &under, Some(beside))
             }
-            Some(_) | None => self.prepare(pass, under),
+            Some(_) | None => self.prepare(pass, under, inside),
         }
     }
 

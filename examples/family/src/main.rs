@@ -89,7 +89,7 @@ impl Model for Remembering {
     fn encode(&self, _: &Prompt, _: &Inside) -> Result<Encoded> {
         Ok(Encoded { streams: vec![], pooled: None, ids: vec![], cut: vec![] })
     }
-    fn prepare(self: Arc<Self>, _: &Pass, _: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>> {
+    fn prepare(self: Arc<Self>, _: &Pass, _: Vec<Arc<Encoded>>, _: &Inside) -> Result<Box<dyn Predictor>> {
         Ok(Box::new(Predicting(self)))
     }
     fn vae(self: Arc<Self>) -> Arc<dyn Autoencoder> {

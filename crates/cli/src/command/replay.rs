@@ -78,7 +78,7 @@ fn drawn(
     for difference in replay.of_model(forge, [&model, &vae, &refiner].map(Option::as_ref)) {
         reporter.event(&Event::Note { note: difference.to_string() });
     }
-    reporter.event(&Event::Planned { bytes: forge.plan(&job)?.total().0 });
+    reporter.event(&Event::planned(&forge.plan(&job)?));
     let mut run = forge.start_until(job, interrupt.cancel())?;
     reporter.event(&Event::Loaded { model: forge.name().to_owned(), device: forge.device() });
     forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: note.to_string() }));

@@ -158,7 +158,7 @@ impl Drawing {
             let Self { forge, reporter, hashes, cancel, unsynced } = self;
             let seeds = job.seeds();
             if drawn == 0 {
-                reporter.event(&Event::Planned { bytes: forge.plan(&job)?.total().0 });
+                reporter.event(&Event::planned(&forge.plan(&job)?));
             }
             let mut run = forge.start_until(job, cancel.clone())?;
             let hashes = hashes.get_or_insert_with(|| {

@@ -2,7 +2,7 @@
 
 use memory::{Bytes, Held, Stage};
 
-use crate::{Card, Job, Origin, Pass, Size, methods, tokenizing_bytes};
+use crate::{Card, Job, Maps, Origin, Pass, Size, methods, tokenizing_bytes};
 
 /// What a job holds of a model beside its parts: some of it from the beginning to the end, some while a stage lasts.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,15 +37,15 @@ pub struct Working {
     /// The weights of the encoder of pictures, where a job encodes any.
     pub encoder: u64,
     /// That encoder's maps.
-    pub encoding: u64,
+    pub encoding: Maps,
     /// A text encoder.
     pub text: u64,
     /// A step: the network's maps.
     pub step: u64,
     /// The decoder's maps.
-    pub decoding: u64,
+    pub decoding: Maps,
     /// Those maps of what is decoded between two passes, see [`Work::between`].
-    pub between: u64,
+    pub between: Maps,
     /// Whether the network is shown pictures beside the latent, which are encoded with the prompts.
     pub is_shown: bool,
 }
@@ -91,16 +91,16 @@ impl Work {
         let words = |pass: &Pass| tokenizing_bytes(&pass.prompt).max(tokenizing_bytes(&pass.negative));
         let words = job.passes().iter().map(words).max().unwrap_or(0);
         let done = Self::decoded(job);
-        let text = [("a block", of.text), ("texts", words)];
-        let step = [("the network's maps", of.step)];
+        let text = [held("a block", of.text), held("texts", words)];
+        let step = [held("the network's maps", of.step)];
         let [decode, between] =
-            [of.decoding, of.between].map(|maps| [("the decoder's maps", maps), ("pictures", done)]);
-        let encode =
-            [("the encoder", of.encoder), ("its maps", of.encoding), ("pictures", DECODED_COPIES.saturating_mul(done))];
+            [of.decoding, of.between].map(|maps| [in_tiles("the decoder's maps", maps), held("pictures", done)]);
+        let shown = held("pictures", DECODED_COPIES.saturating_mul(done));
+        let encode = [held("the encoder", of.encoder), in_tiles("its maps", of.encoding), shown];
         let starts = any(&|pass| matches!(pass.start, Origin::Pictures(_)));
         let is_shown = |pass: &Pass| of.is_shown || pass.control.is_some();
         // Whether it is asked for, its name, and what it holds.
-        type Asked<'s> = (bool, &'s str, &'s [(&'s str, u64)]);
+        type Asked<'s> = (bool, &'s str, &'s [Held]);
         let stages: [Asked; 8] = [
             (starts, PICTURES, &encode),
             (true, ENCODE, &text),
@@ -112,7 +112,8 @@ impl Work {
             (true, DECODE, &decode),
         ];
         let asked = stages.into_iter().filter(|(is_asked, ..)| *is_asked);
-        asked.fold(self, |work, (_, stage, holds)| work.then(stage, holds.iter().copied()))
+        let stages = asked.map(|(_, stage, holds)| Stage { name: stage.to_owned(), holds: holds.to_vec() });
+        Self { stages: self.stages.into_iter().chain(stages).collect(), ..self }
     }
 
     /// What of a job is no network's: its latents, and the pictures once they are decoded.
@@ -132,11 +133,11 @@ impl Work {
         if dumped > 0 { work.keeping("latents of every step", dumped) } else { work }
     }
 
-    /// The most of those passes of a job whose pictures are decoded for the next; 0 where there is none.
-    pub fn between(job: &Job, of: impl Fn(&Pass) -> u64) -> u64 {
+    /// The most of those passes of a job whose pictures are decoded for the next; nothing where there is none.
+    pub fn between(job: &Job, of: impl Fn(&Pass) -> Maps) -> Maps {
         let is_decoded = |next: &Pass| is_last(next) && next.upscaler.takes_pixels();
         let pairs = job.passes().iter().zip(job.passes().iter().skip(1));
-        pairs.filter(|(_, next)| is_decoded(next)).map(|(pass, _)| of(pass)).max().unwrap_or(0)
+        pairs.filter(|(_, next)| is_decoded(next)).map(|(pass, _)| of(pass)).max().unwrap_or_default()
     }
 
     /// What decoding the pictures of a job holds beside the decoder's own maps: those that are done.
@@ -164,7 +165,11 @@ fn is_last(pass: &Pass) -> bool {
 }
 
 fn held(name: &str, bytes: u64) -> Held {
-    Held { name: name.to_owned(), bytes: Bytes(bytes) }
+    Held::fixed(name, Bytes(bytes))
+}
+
+fn in_tiles(name: &str, maps: Maps) -> Held {
+    Held { tiles: Some(maps.tiles), ..held(name, maps.bytes) }
 }
 
 fn product(numbers: &[usize]) -> u64 {

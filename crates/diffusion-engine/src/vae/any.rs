@@ -1,6 +1,6 @@
 use core_tensor::{Tensor, Weights};
 
-use super::{AutoencoderKl, TinyAutoencoder, TinyDimensions, VaeDimensions};
+use super::{AutoencoderKl, Maps, TinyAutoencoder, TinyDimensions, VaeDimensions};
 use crate::{Autoencoder, Error, Inside};
 
 /// An autoencoder of a model, of whichever architecture its file has.
@@ -102,19 +102,19 @@ impl AnyVaeDimensions {
         }
     }
 
-    /// Bytes that decoding a latent of this height and width takes at most; weights are not counted.
-    pub fn decoding_bytes(&self, latent: [usize; 2]) -> u64 {
+    /// What decoding a latent of this height and width takes where there is `room` for so many bytes; a tiny autoencoder has no tiles.
+    pub fn decoding(&self, latent: [usize; 2], room: Option<u64>) -> Maps {
         match self {
-            Self::Kl(dimensions) => dimensions.decoding_bytes(latent),
-            Self::Tiny(dimensions) => dimensions.decoding_bytes(latent),
+            Self::Kl(dimensions) => dimensions.decoding(latent, room),
+            Self::Tiny(dimensions) => Maps { bytes: dimensions.decoding_bytes(latent), tiles: 1 },
         }
     }
 
-    /// Bytes that encoding a picture to a latent of this height and width takes at most; weights are not counted. 0 without an encoder.
-    pub fn encoding_bytes(&self, latent: [usize; 2]) -> u64 {
+    /// What encoding a picture to a latent of this height and width takes, as [`AnyVaeDimensions::decoding`]. Nothing without an encoder.
+    pub fn encoding(&self, latent: [usize; 2], room: Option<u64>) -> Maps {
         match self {
-            Self::Kl(dimensions) => dimensions.encoding_bytes(latent),
-            Self::Tiny(dimensions) => dimensions.encoding_bytes(latent),
+            Self::Kl(dimensions) => dimensions.encoding(latent, room),
+            Self::Tiny(dimensions) => Maps { bytes: dimensions.encoding_bytes(latent), tiles: 1 },
         }
     }
 }

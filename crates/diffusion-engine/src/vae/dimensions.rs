@@ -1,6 +1,6 @@
 use core_tensor::{Declare, Layout, Weights, packs_bf16};
 
-use super::tiles::{TileCost, TilePlan};
+use super::tiles::{Maps, TileCost, TilePlan};
 use crate::{AutoencoderKl, Error, Size};
 
 /// How large an autoencoder is, as its tensors say.
@@ -90,18 +90,18 @@ impl VaeDimensions {
         self.decoder.factor()
     }
 
-    /// What decoding a latent of this height and width takes at most, in bytes, without the picture; weights are not counted.
-    pub fn decoding_bytes(&self, [height, width]: [usize; 2]) -> u64 {
-        let values = self.decoder.decoder_held().saturating_mul(height as u64).saturating_mul(width as u64);
-        values.saturating_mul(4)
+    /// What decoding a latent of this height and width takes where there is `room` for so many bytes, or for as many as it takes.
+    pub fn decoding(&self, latent: [usize; 2], room: Option<u64>) -> Maps {
+        let cost = self.decode_cost();
+        TilePlan::decoding(latent, cost, room).maps(cost)
     }
 
-    /// What encoding a picture to a latent of this height and width takes at most, in bytes, without the picture; weights are not counted.
-    /// 0 without an encoder.
-    pub fn encoding_bytes(&self, latent: [usize; 2]) -> u64 {
-        let Some(encoder) = &self.encoder else { return 0 };
+    /// What encoding a picture to a latent of this height and width takes where there is `room` for so many bytes, or for as many as
+    /// decoding it takes. Nothing without an encoder.
+    pub fn encoding(&self, latent: [usize; 2], room: Option<u64>) -> Maps {
+        let Some(encoder) = &self.encoder else { return Maps::default() };
         let cost = encoder.encode_cost();
-        TilePlan::encoding(latent, self.decode_cost(), cost).bytes(cost)
+        TilePlan::encoding(latent, self.decode_cost(), cost, room).maps(cost)
     }
 
     /// What decoding takes for each pixel of a latent at most; weights are not counted.

@@ -27,6 +27,15 @@ pub struct TileCost {
     pub result: u64,
 }
 
+/// What the maps of an autoencoder take at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Maps {
+    /// Bytes; weights are not counted, nor is the picture.
+    pub bytes: u64,
+    /// In how many tiles they are computed.
+    pub tiles: usize,
+}
+
 impl TileCost {
     /// How often the results of tiles are held while they are put together: as tiles, rows of them, and the whole, with what overlaps.
     pub(super) const COPIES: u64 = 4;
@@ -79,9 +88,25 @@ impl TilePlan {
         Self::of(latent, largest_tensor(device), TileCost { working: widest, result: 0 })
     }
 
-    /// How a picture is encoded to a latent of this height and width: at once where that takes no more than decoding it does.
-    pub(super) fn encoding(latent: [usize; 2], decoding: TileCost, encoding: TileCost) -> Self {
-        Self::of(latent, Self::whole(latent).bytes(decoding), encoding)
+    /// How a latent of this height and width is decoded: at once where there is `room` for it.
+    pub(super) fn decoding(latent: [usize; 2], decoding: TileCost, room: Option<u64>) -> Self {
+        Self::of(latent, room.unwrap_or(u64::MAX), decoding)
+    }
+
+    /// How a picture is encoded to a latent of this height and width: at once where there is `room` for it, and that takes no more than
+    /// decoding it does.
+    pub(super) fn encoding(latent: [usize; 2], decoding: TileCost, encoding: TileCost, room: Option<u64>) -> Self {
+        Self::of(latent, Self::whole(latent).bytes(decoding).min(room.unwrap_or(u64::MAX)), encoding)
+    }
+
+    /// What computing the tiles one after the other takes.
+    pub(super) fn maps(&self, cost: TileCost) -> Maps {
+        Maps { bytes: self.bytes(cost), tiles: self.count() }
+    }
+
+    /// This plan or that, whose tiles are smaller.
+    pub(super) fn smaller(self, other: Self) -> Self {
+        if other.largest() < self.largest() { other } else { self }
     }
 
     /// Height and width of the latent.

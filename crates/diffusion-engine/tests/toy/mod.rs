@@ -68,7 +68,7 @@ impl Model for Toy {
         Ok(Encoded { streams: vec![Stream { encoder: "toy", tokens }], pooled: None, ids, cut })
     }
 
-    fn prepare(self: Arc<Self>, _: &Pass, under: Vec<Arc<Encoded>>) -> Result<Box<dyn Predictor>, Error> {
+    fn prepare(self: Arc<Self>, _: &Pass, under: Vec<Arc<Encoded>>, _: &Inside) -> Result<Box<dyn Predictor>, Error> {
         Ok(Box::new(Grey(under)))
     }
 

@@ -3,7 +3,7 @@ use std::sync::{Arc, OnceLock};
 use core_tensor::Residency;
 use diffusion_engine::{
     Activation, AnyVaeDimensions, Card, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Embedding, Embeddings, Error,
-    Job, LatentScaling, LentEmbeddings, Model, OpenedModel, Pass, Piece, Size, VaeConfig, chunked,
+    Job, LatentScaling, LentEmbeddings, Maps, Model, OpenedModel, Pass, Piece, Size, VaeConfig, chunked,
     family::{Part, PartBytes, Parts, Placement, Work, Working, autoencoder, clip, work},
     methods,
 };
@@ -174,16 +174,6 @@ impl Opened {
         self.dimensions.working_bytes(self.latent(size), chunks.saturating_mul(ClipTokenizer::LENGTH), 1, &held)
     }
 
-    /// What the decoder holds of one picture of a pass.
-    fn decoding_bytes(&self, pass: &Pass) -> u64 {
-        self.decoder.decoding_bytes(self.largest_latent(pass))
-    }
-
-    /// What the encoder of pictures holds of one picture of a pass.
-    fn encoding_pictures_bytes(&self, pass: &Pass) -> u64 {
-        self.decoder.encoding_bytes(self.largest_latent(pass))
-    }
-
     /// Height and width of the latent of a pass's largest picture.
     fn largest_latent(&self, pass: &Pass) -> [usize; 2] {
         self.latent(pass.largest())
@@ -261,17 +251,19 @@ impl OpenedModel for Opened {
     fn work(&self, job: &Job) -> Work {
         let most = |of: &dyn Fn(&Pass) -> u64| job.passes().iter().map(of).max().unwrap_or(0);
         let chunks: Vec<[usize; 2]> = (0..job.passes().len()).map(|index| self.chunks(job, index)).collect();
+        let most_maps = |of: &dyn Fn(&Pass) -> Maps| job.passes().iter().map(of).max().unwrap_or_default();
+        let decoding = |pass: &Pass| self.decoder.decoding(self.largest_latent(pass), job.room());
         let longest = chunks.iter().map(|[longest, _]| *longest).max().unwrap_or(1);
         let all = chunks.iter().map(|[_, all]| *all).max().unwrap_or(1);
         let work = Work::of(job, &self.card).keeping("tokenizers", TOKENIZER);
         let work = work.keeping("prompts", self.encoded_bytes(all));
         let working = Working {
             encoder: self.encoder_bytes(job).unwrap_or(0),
-            encoding: most(&|pass| self.encoding_pictures_bytes(pass)),
+            encoding: most_maps(&|pass| self.decoder.encoding(self.largest_latent(pass), job.room())),
             text: self.encoding_bytes(longest),
             step: most(&|pass| self.step_bytes(pass, longest)),
-            decoding: most(&|pass| self.decoding_bytes(pass)),
-            between: Work::between(job, |pass| self.decoding_bytes(pass)),
+            decoding: most_maps(&decoding),
+            between: Work::between(job, decoding),
             is_shown: self.dimensions.in_channels == INPAINTING,
         };
         work.remembering(job, |size| self.dimensions.map_bytes(self.latent(size))).working(job, &working)

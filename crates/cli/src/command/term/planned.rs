@@ -42,7 +42,10 @@ fn of_parameters(part: &Part, share: Share) -> Share {
 }
 
 fn held(stage: &Stage) -> String {
-    let held = |Held { name, bytes }: &Held| format!("{name} {bytes}");
+    let held = |Held { name, bytes, tiles }: &Held| match tiles {
+        Some(tiles) if *tiles > 1 => format!("{name} {bytes} in {tiles} tiles"),
+        _ => format!("{name} {bytes}"),
+    };
     stage.holds.iter().filter(|held| held.bytes.0 > 0).map(held).collect::<Vec<_>>().join(", ")
 }
 
@@ -59,7 +62,10 @@ fn object(model: &str, plan: &Plan, ceiling: &Ceiling) -> Value {
         })
     };
     let stage = |stage: &Stage| {
-        let holds = stage.holds.iter().map(|Held { name, bytes }| json!({ "name": name, "bytes": bytes }));
+        let holds = stage
+            .holds
+            .iter()
+            .map(|Held { name, bytes, tiles }| json!({ "name": name, "bytes": bytes, "tiles": tiles }));
         json!({
             "name": stage.name, "bytes": stage.total(), "holds": holds.collect::<Vec<_>>(), "total": plan.at(&stage.name),
         })

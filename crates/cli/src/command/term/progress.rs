@@ -94,8 +94,9 @@ impl Reporter {
         }
         match event {
             Event::Note { note } => self.line(&format!("note: {note}")),
-            Event::Planned { bytes } => {
-                self.line(&format!("plan    {:>9}  of memory at most", Bytes(*bytes).to_string()))
+            Event::Planned { bytes, tiles } => {
+                let tiles = tiles.map_or_else(String::new, |tiles| format!(", pictures in {tiles} tiles"));
+                self.line(&format!("plan    {:>9}  of memory at most{tiles}", Bytes(*bytes).to_string()))
             }
             Event::Loaded { model, device } => {
                 let device = device.as_ref().map_or_else(String::new, |device| format!(" on {device}"));
