@@ -35,8 +35,8 @@ use forge::{inspect, keys::schema, paths};
 use crate::{
     caches,
     error::{Error, Result},
-    out_of_memory::{has_headroom, tell_as_json},
-    signals::Interrupt,
+    out_of_memory::{self, has_headroom},
+    signals::{self, Interrupt},
 };
 
 /// The `forge` command, for a program that has samplers and schedules of its own: they are in its help, its lists, its completions
@@ -69,11 +69,12 @@ pub fn command(registry: &Catalog, arguments: impl IntoIterator<Item = OsString>
 const STACK: usize = 4 << 20;
 
 fn run(registry: &Catalog, arguments: Vec<OsString>) -> ExitCode {
+    signals::refuse_long_files();
     let mut command = args::command(registry);
     let matches = command.try_get_matches_from_mut(arguments).unwrap_or_else(|error| error.exit());
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
     let json = args.command.json();
-    tell_as_json(json);
+    out_of_memory::tell(json, args.command.is_planned());
     let done = without_panic(|| answer(registry, args.command, &mut command));
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,17 +1,31 @@
 use std::{
-    path::Path,
-    thread::{self, JoinHandle},
+    path::{Path, PathBuf},
+    thread::{Builder, JoinHandle},
 };
 
-use forge::{Forge, ModelHash, model_hash};
+use forge::{Cancel, Forge, ModelHash, model_hash};
 
 use crate::caches;
 
 /// The hashes of a model's files, which are read while the model computes: a file that was never seen takes a second for each gigabyte or
 /// two.
-pub(crate) struct Hashing {
-    reading: Option<JoinHandle<Hashes>>,
-    hashes: Hashes,
+pub(crate) enum Hashing {
+    /// By a thread of its own.
+    Reading(JoinHandle<Hashes>),
+    /// When it is asked for, as the system has no thread for it.
+    Left(Box<Files>),
+    /// The files are read.
+    Done(Hashes),
+}
+
+/// The files, and where their hashes are kept.
+#[derive(Clone)]
+pub(crate) struct Files {
+    model: Option<PathBuf>,
+    vae: Option<PathBuf>,
+    refiner: Option<PathBuf>,
+    cache: PathBuf,
+    cancel: Cancel,
 }
 
 /// What the files of a model are known by; a file that can't be read any more has no hash, and the picture is there all the same.
@@ -22,25 +36,40 @@ pub(crate) struct Hashes {
     pub(crate) refiner: Option<ModelHash>,
 }
 
+impl Files {
+    /// As far as nobody asks to stop.
+    fn read(&self) -> Hashes {
+        let hash = |file: &Option<PathBuf>| model_hash(file.as_deref()?, Some(&self.cache), &self.cancel).ok();
+        Hashes { model: hash(&self.model), vae: hash(&self.vae), refiner: hash(&self.refiner) }
+    }
+}
+
+/// Bytes of stack: a hash takes a little, and the list of all of them a bit more.
+const STACK: usize = 1 << 20;
+
 impl Hashing {
-    pub(crate) fn of(forge: &Forge) -> Self {
-        let reading = caches::hashes().map(|cache| {
-            let [model, vae, refiner] =
-                [forge.file(), forge.vae(), forge.refiner()].map(|file| file.map(Path::to_owned));
-            thread::spawn(move || {
-                let hash = |file: Option<_>| model_hash(file.as_deref()?, Some(&cache)).ok();
-                let vae = vae.filter(|vae: &std::path::PathBuf| vae.is_file());
-                Hashes { model: hash(model), vae: hash(vae), refiner: hash(refiner) }
-            })
-        });
-        Self { reading, hashes: Hashes::default() }
+    pub(crate) fn of(forge: &Forge, cancel: &Cancel) -> Self {
+        let Some(cache) = caches::hashes() else { return Self::Done(Hashes::default()) };
+        let [model, vae, refiner] = [forge.file(), forge.vae(), forge.refiner()].map(|file| file.map(Path::to_owned));
+        let vae = vae.filter(|vae| vae.is_file());
+        let files = Files { model, vae, refiner, cache, cancel: cancel.clone() };
+        let read = files.clone();
+        match Builder::new().stack_size(STACK).spawn(move || read.read()) {
+            Ok(reading) => Self::Reading(reading),
+            Err(_) => Self::Left(Box::new(files)),
+        }
     }
 
     /// The hashes, once the files are read.
     pub(crate) fn done(&mut self) -> &Hashes {
-        if let Some(Ok(hashes)) = self.reading.take().map(JoinHandle::join) {
-            self.hashes = hashes;
+        *self = Self::Done(match std::mem::replace(self, Self::Done(Hashes::default())) {
+            Self::Reading(reading) => reading.join().unwrap_or_default(),
+            Self::Left(files) => files.read(),
+            Self::Done(hashes) => hashes,
+        });
+        match self {
+            Self::Done(hashes) => hashes,
+            Self::Reading(_) | Self::Left(_) => unreachable!("they were just read"),
         }
-        &self.hashes
     }
 }

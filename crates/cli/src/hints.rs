@@ -1,6 +1,8 @@
 //! What to do about an error, for people.
 
-use forge::{ConvertFault, Error, NotAPath, TextError, core_tensor, diffusion_engine, lora, memory, quant, samplers};
+use forge::{
+    CeilingOf, ConvertFault, Error, NotAPath, TextError, core_tensor, diffusion_engine, lora, memory, quant, samplers,
+};
 
 /// What to do about an error of the library, as an action, where something helps.
 pub(crate) fn hint(error: &Error) -> Option<String> {
@@ -34,7 +36,12 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Error::NoModel { .. } => {
             Some("name the file in the config, or give its flag; `checkpoint` and `folder` bring all parts".into())
         }
-        Error::Memory(memory::Error::TooLittle { needed, .. }) => Some(format!("set `memory = \"{needed}\"` or more")),
+        Error::Memory(memory::Error::TooLittle { needed, by, .. }) => {
+            Some(match *by == CeilingOf::Config.to_string() {
+                true => format!("set `memory = \"{needed}\"` or more"),
+                false => format!("let the process have {needed} or more, or draw a smaller picture or fewer at once"),
+            })
+        }
         Error::ReadConfig { source: TextError::Folder, .. } => Some("give the config file, not its folder".into()),
         Error::NotAPath { what, .. } => not_a_path_hint(*what).map(str::to_owned),
         Error::Overwrites { .. } | Error::JoinsModel { .. } => Some("give the output another name".into()),

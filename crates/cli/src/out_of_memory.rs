@@ -9,19 +9,31 @@ use memmap2::MmapMut;
 /// Whether errors are events on standard output.
 static AS_JSON: AtomicBool = AtomicBool::new(false);
 
+/// Whether the command has a plan of its memory, which `memory` bounds.
+static IS_PLANNED: AtomicBool = AtomicBool::new(false);
+
 /// The exit code of a run that does not fit into memory.
 const NOT_ENOUGH_MEMORY: i32 = 3;
 
-/// From here on an error is told as an event, or as text.
-pub(crate) fn tell_as_json(json: bool) {
+/// From here on an error is told as an event, or as text, of a command that plans its memory or does not.
+pub(crate) fn tell(json: bool, is_planned: bool) {
     AS_JSON.store(json, Ordering::Relaxed);
+    IS_PLANNED.store(is_planned, Ordering::Relaxed);
 }
 
 /// Ends the process with an error where the system has no memory left for a request of so many bytes. For
 /// [`HugePages::or_end`](kernels::HugePages::or_end): it takes no memory itself.
 pub fn out_of_memory(bytes: usize) -> ! {
-    end(bytes, "set `memory` lower, so that less is unpacked, or allow the process more")
+    end(
+        bytes,
+        match IS_PLANNED.load(Ordering::Relaxed) {
+            true => "set `memory` lower, so that less is unpacked, or allow the process more",
+            false => MORE,
+        },
+    )
 }
+
+const MORE: &str = "allow the process more memory";
 
 fn end(bytes: usize, hint: &str) -> ! {
     static TOLD: AtomicBool = AtomicBool::new(false);
@@ -41,6 +53,7 @@ fn end(bytes: usize, hint: &str) -> ! {
             ),
         };
     }
+    diffusion_engine::abandon_begun();
     std::process::exit(NOT_ENOUGH_MEMORY)
 }
 
@@ -51,7 +64,7 @@ const HEADROOM: usize = 16 << 20;
 /// they end the process in their own words.
 pub(crate) fn has_headroom() {
     if MmapMut::map_anon(HEADROOM).is_err() {
-        end(HEADROOM, "allow the process more memory");
+        end(HEADROOM, MORE);
     }
 }
 

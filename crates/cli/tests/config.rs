@@ -39,7 +39,10 @@ fn init_writes_a_file_and_replaces_none_unless_it_is_told_to() {
     tiny.forge(&["config", "init", "mine.toml", "--force"]).done();
     assert_eq!(fs::read_to_string(tiny.path("mine.toml")).unwrap(), written);
 
-    tiny.forge(&["config", "init", "nowhere/a.toml"]).refused(1, &["cannot write `nowhere/a.toml`"]);
+    // as all that is written, in folders that are made for it
+    tiny.forge(&["config", "init", "nowhere/a.toml"]).done();
+    assert_eq!(fs::read_to_string(tiny.path("nowhere/a.toml")).unwrap(), written);
+    tiny.forge(&["config", "init", "mine.toml/a.toml"]).refused(1, &["cannot write `mine.toml/a.toml`"]);
     tiny.forge(&["config", "init", "--force"]).refused(2, &["required arguments were not provided"]);
     assert_eq!(tiny.forge(&["config"]).code, Some(2));
 }

@@ -4,7 +4,7 @@
 
 mod tiny;
 
-use std::fs;
+use std::{fs, os::unix::fs::symlink};
 
 use diffusion_engine::{Raster, read_infotext, read_picture};
 use tiny::Tiny;
@@ -60,6 +60,41 @@ fn what_can_be_told_before_the_work_is_refused_and_nothing_is_written() {
         assert_eq!(ran.code, Some(2), "{flags:?}: {}", ran.err);
         assert!(ran.err.contains(told), "{flags:?}: {}", ran.err);
     }
+    // given links and names by which a sheet or a picture would take the place of what is read or written
+    let read = ["g.png", "p.png"];
+    for name in read {
+        tiny.write(name, fs::read(tiny.path("flux.toml")).unwrap());
+    }
+    let link = |to: &str, from: &str| symlink(tiny.path(to), tiny.path(from)).unwrap();
+    link("flux.toml", "sheet.png");
+    link("p.png", "a-1.png");
+    link("b-2.png", "b-1.png");
+    fs::create_dir(tiny.path("folder.png")).unwrap();
+    let before = fs::read(tiny.path("flux.toml")).unwrap();
+    for flags in [
+        &["--config", "g.png", "--output", "g.png"][..],
+        &["--config", "flux.toml", "--output", "sheet.png"],
+        &["--config", "flux.toml", "--prompt-file", "p.png", "--output", "p.png"],
+        &["--config", "flux.toml", "--prompt-file", "p.png", "--output", "a.png"],
+        &["--config", "flux.toml", "--preview", "c.png", "--output", "c.png"],
+        &["--config", "flux.toml", "--preview", "c-1.png", "--output", "c.png"],
+        &["--config", "flux.toml", "--output", "b.png"],
+        &["--config", "flux.toml", "--output", "folder.png"],
+    ] {
+        let ran = tiny.forge(&[&["grid", "--x", "steps=1,2"], flags].concat());
+        assert!([Some(1), Some(2)].contains(&ran.code) && !ran.err.contains("load "), "{flags:?}: {}", ran.err);
+    }
+    for flags in
+        [["--x", "image=i.png,a-1.png", "--output", "a.png"], ["--x", "image=p.png,d-1.png", "--output", "d.png"]]
+    {
+        let ran = tiny.forge(&[&["grid", "--config", "flux.toml"], &flags[..]].concat());
+        assert!(ran.code != Some(0) && !ran.err.contains("load "), "{flags:?}: {}", ran.err);
+    }
+    assert!(["flux.toml", "g.png", "p.png"].iter().all(|name| fs::read(tiny.path(name)).unwrap() == before));
+    for name in ["g.png", "p.png", "sheet.png", "a-1.png", "b-1.png"] {
+        fs::remove_file(tiny.path(name)).unwrap();
+    }
+    fs::remove_dir(tiny.path("folder.png")).unwrap();
     let pictures = fs::read_dir(tiny.path("")).unwrap().filter(|entry| {
         entry.as_ref().is_ok_and(|entry| entry.path().extension().is_some_and(|ending| ending == "png"))
     });

@@ -4,7 +4,7 @@ mod tiny;
 
 use std::fs;
 
-use forge::{diffusion_engine::parse, model_hash, read_infotext};
+use forge::{Cancel, diffusion_engine::parse, model_hash, read_infotext};
 
 use crate::tiny::Tiny;
 
@@ -24,7 +24,7 @@ fn told(tiny: &Tiny, caches: &str) -> Option<String> {
 fn a_picture_has_the_first_ten_digits_of_its_models_hash() {
     let tiny = Tiny::quick();
     let caches = tiny.path("caches");
-    let expected = model_hash(&tiny.role("transformer"), None).unwrap().to_string();
+    let expected = model_hash(&tiny.role("transformer"), None, &Cancel::default()).unwrap().to_string();
     assert_eq!(told(&tiny, caches.to_str().unwrap()).as_deref(), Some(&expected[..10]));
     // The second time what was kept is believed.
     let kept = caches.join("forge/hashes.json");
@@ -37,7 +37,8 @@ fn a_picture_has_the_first_ten_digits_of_its_models_hash() {
 fn an_autoencoder_of_its_own_is_named_with_its_hash() {
     let tiny = Tiny::quick();
     let caches = tiny.path("caches");
-    let [model, vae] = ["transformer", "vae"].map(|role| model_hash(&tiny.role(role), None).unwrap().short());
+    let [model, vae] =
+        ["transformer", "vae"].map(|role| model_hash(&tiny.role(role), None, &Cancel::default()).unwrap().short());
     told(&tiny, caches.to_str().unwrap());
     let made = parse(&read_infotext(&tiny.path("a.png")).unwrap(), &[]).provenance();
     assert_eq!((made.model.hash, made.vae.hash), (Some(model), Some(vae)));
@@ -63,7 +64,7 @@ fn a_refiner_is_named_with_its_hash_and_another_one_is_told_when_the_picture_is_
     let (is_done, told) =
         ran(&["txt2img", "--steps", "4", "--refiner-switch-at", "0.5", "--output", "a.png"], &refiner);
     assert!(is_done, "{told}");
-    let hash = model_hash(&file("sd-2"), None).unwrap().short();
+    let hash = model_hash(&file("sd-2"), None, &Cancel::default()).unwrap().short();
     let text = read_infotext(&tiny.path("a.png")).unwrap();
     assert!(text.contains(&format!("Refiner: model [{hash}], Refiner switch at: 0.5")), "{text}");
     let (is_same, told) = ran(&["replay", "a.png"], &refiner);

@@ -254,6 +254,35 @@ fn a_folder_is_drawn_picture_by_picture_and_goes_on_where_it_ended() {
 }
 
 #[test]
+fn what_is_drawn_of_a_folder_takes_no_others_place_whatever_pictures_are_called() {
+    let tiny = Tiny::quick();
+    for name in ["a.png", "a-1.png", "b {seed}.png", "b 3.png", "{.png", "[seed].png", "%date%.png"] {
+        picture(&tiny, &format!("in/{name}"), [32, 16], waves);
+    }
+    let batch = |more: &[&str]| {
+        let flags = ["batch", "in", "--config", "flux.toml", "--seed", "3", "--output"];
+        tiny.forge(&[&flags[..], more].concat())
+    };
+    // given a picture whose second would be another's input
+    let before = fs::read(tiny.path("in/a-1.png")).unwrap();
+    for more in [&["in", "--batch", "2", "--force"][..], &["in", "--batch", "2"]] {
+        batch(more).refused(2, &["would replace"]);
+    }
+    assert!(fs::read(tiny.path("in/a-1.png")).unwrap() == before);
+    // when all go elsewhere, then each has its own name
+    batch(&["out"]).done();
+    let names = |folder: &str| {
+        let all = fs::read_dir(tiny.path(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+        all.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(names("out"), names("in"));
+    // a folder in a picture's place is no picture
+    fs::create_dir_all(tiny.path("other/a.png")).unwrap();
+    let ran = batch(&["other"]).refused(1, &["1 of 7 pictures could not be drawn"]);
+    assert!(ran.err.contains("there is a folder of this name"), "{ran:?}");
+}
+
+#[test]
 fn a_folder_of_masks_has_one_for_each_picture_of_a_folder() {
     let tiny = Tiny::quick();
     let names = ["a.png", "b.png", "c.png"];

@@ -17,7 +17,12 @@ const PATIENCE: u32 = 20;
 fn limited(tiny: &Tiny, limit: &str, arguments: &str) -> Ran {
     // The limit comes last, so that it does not meet those who set it.
     let forge = env!("CARGO_BIN_EXE_forge");
-    let command = format!("exec timeout -s KILL {PATIENCE} /bin/sh -c '{{ {limit}; }} && exec {forge} {arguments}'");
+    // With caches, so that the model is hashed meanwhile.
+    let caches = tiny.path("caches");
+    let command = format!(
+        "XDG_CACHE_HOME={} exec timeout -s KILL {PATIENCE} /bin/sh -c '{{ {limit}; }} && exec {forge} {arguments}'",
+        caches.display(),
+    );
     tiny.program("/bin/sh", &["-c", &command])
 }
 
@@ -101,6 +106,49 @@ fn too_little_memory_to_address_is_an_error() {
 fn too_little_memory_for_data_is_an_error() {
     let limits: Vec<String> = (0..24).map(|i| format!("ulimit -d {}", 4_000 + i * 8_000)).collect();
     too_low_and_enough(&limits);
+}
+
+/// Runs what draws nothing on a ladder of limits: it stands, or says why not, and nothing half written is left.
+fn stands_or_says_why(tiny: &Tiny, limits: &[String], arguments: &str) -> Vec<i32> {
+    let ended = |limit: &String| {
+        let ran = limited(tiny, limit, arguments);
+        let code = ran.code.unwrap_or(-1);
+        let of_its_own =
+            !["panicked", "bug in forge", "overflowed its stack"].iter().any(|word| ran.err.contains(word));
+        assert!(CODES.contains(&code) && of_its_own && tiny.drawn().is_empty(), "{limit}: {ran:?} {:?}", tiny.drawn());
+        code
+    };
+    limits.iter().map(ended).collect()
+}
+
+#[test]
+fn other_commands_stand_on_limits_too_or_say_why_not() {
+    let tiny = Tiny::quick();
+    let convert = format!("convert --type q8_0 --force {} o.gguf", tiny.role("transformer").display());
+    let memory = [50_000, 60_000, 90_000, 120_000, 200_000, 400_000].map(|kib| format!("ulimit -v {kib}"));
+    let codes = stands_or_says_why(&tiny, &memory, &convert);
+    assert!(codes[0] != 0 && codes[codes.len() - 1] == 0, "{codes:?}");
+    let data = [2_000, 8_000, 30_000, 400_000].map(|kib| format!("ulimit -d {kib}"));
+    stands_or_says_why(&tiny, &data, &convert);
+    stands_or_says_why(&tiny, &data, "devices");
+    // a file that may not grow ends no command but by its own words, and no half config is in the way of the next
+    let files = ["ulimit -f 0".to_owned(), "ulimit -f 1".to_owned()];
+    for arguments in ["config init new.toml", "samplers > s", "ops > o", "--help > h", "txt2img --help > h", &convert] {
+        stands_or_says_why(&tiny, &files, arguments);
+    }
+    assert!(!tiny.path("new.toml").exists());
+    tiny.forge(&["config", "init", "new.toml"]).done();
+    tiny.forge(&["config", "init", "new.toml"]).refused(2, &["--force"]);
+    fs::create_dir(tiny.path("folder")).unwrap();
+    tiny.forge(&["config", "init", "folder"]).refused(1, &["there is a folder of this name"]);
+    tiny.forge(&["config", "init", "deep/er.toml"]).done();
+    assert!(tiny.forge(&["config", "init", "-"]).done().out.contains("[model]") && !tiny.path("-").exists());
+}
+
+#[test]
+fn stacks_of_threads_are_as_large_as_they_have_to_be_whatever_the_environment_says() {
+    let limits = ["16384", "262144", "many"].map(|bytes| format!("export RUST_MIN_STACK={bytes}"));
+    assert_eq!(ladder(&limits, DRAW), [0; 3]);
 }
 
 #[test]

@@ -1,86 +1,25 @@
 //! What a run takes is no more than what its plan said: `memory` is a promise.
 
+mod held;
 mod tiny;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use forge::{
-    ComputeChoice, Config, Enlarger, Error, Forge, HiresConfig, HiresUpscaler, Job, ThreadCount, Threads, Txt2Img,
-    diffusion_engine::{Cancel, Filter, FromPictures, Origin, Pass, Picture, Raster, Size, Upscaler},
-    memory::{Bytes, Plan},
+    ComputeChoice, Config, Enlarger, Forge, HiresConfig, HiresUpscaler, ThreadCount, Threads,
+    diffusion_engine::{Cancel, Filter, Picture, Upscaler},
+    memory::Bytes,
     samplers::Value,
 };
-use peak_alloc::PeakAlloc;
 use serde_json::Value as Json;
 
-use crate::tiny::{Tensors, Tiny};
-
-#[global_allocator]
-static HEAP: PeakAlloc = PeakAlloc;
-
-/// One at a time: the heap belongs to the whole process.
-static ALONE: Mutex<()> = Mutex::new(());
-
-/// Why a run under its own plan succeeds.
-const ENOUGH: &str = "what the plan says is enough";
+use crate::{
+    held::{ALONE, ENOUGH, HEAP, drawn, from_picture, keep_to_their_plans, of, planned_and_taken, sd},
+    tiny::{Tensors, Tiny},
+};
 
 /// What the system may round up.
 const SLACK: f64 = 0.05;
-
-/// The least memory that the plan of a job asks for.
-fn least(config: &Config, job: &dyn Fn(&Config) -> Job) -> Bytes {
-    let mut config = config.clone();
-    config.device.memory = Some(Bytes(1));
-    match Forge::load(&config).expect("opening reads headers alone").plan(&job(&config)) {
-        Err(Error::Memory(forge::memory::Error::TooLittle { needed, .. })) => needed,
-        Err(other) => panic!("{other}"),
-        Ok(_) => panic!("a byte is enough"),
-    }
-}
-
-/// What of a plan is the process's, of which the heap knows nothing.
-fn of_process(plan: &Plan) -> u64 {
-    let is_its = |name: &str| ["process", "threads"].contains(&name);
-    plan.parts.iter().filter(|(part, _)| is_its(&part.name)).map(|(part, _)| part.mapped.0).sum()
-}
-
-/// What the plan of a job says of the heap where it has the least memory, and what loading and running it takes.
-fn planned_and_taken(config: &Config, job: &dyn Fn(&Config) -> Job) -> [u64; 2] {
-    let mut config = config.clone();
-    let least = least(&config, job);
-    config.device.memory = Some(least);
-    let before = HEAP.current_usage();
-    HEAP.reset_peak_usage();
-    let forge = Forge::load(&config).expect(ENOUGH);
-    let planned = least.0 - of_process(&forge.plan(&job(&config)).expect(ENOUGH));
-    let mut run = forge.start(job(&config)).expect(ENOUGH);
-    assert!(run.all(|step| step.is_ok()));
-    run.images().expect(ENOUGH);
-    [planned, (HEAP.peak_usage() - before) as u64]
-}
-
-fn drawn(config: &Config) -> Job {
-    Job::of(config.request(|| 7).expect(ENOUGH)).expect(ENOUGH)
-}
-
-/// A config of one step.
-fn of(config: &Config, [side, batch, tokens]: [usize; 3], compute: ComputeChoice) -> Config {
-    let mut config = config.clone();
-    config.device.compute = compute;
-    (config.image.width, config.image.height, config.image.batch) = (side, side, batch);
-    config.knobs.set("t5_length", Value::Number(tokens as f64));
-    config.sampling.steps = 1;
-    config
-}
-
-/// A golden model of Stable Diffusion in one step.
-fn sd(case: &str, side: usize) -> Config {
-    let mut config =
-        Config::read(&fixtures::path(&format!("golden/{case}/case.toml"))).expect("every case has a config");
-    config.device.compute = ComputeChoice::F32;
-    (config.image.width, config.image.height, config.sampling.steps) = (side, side, 1);
-    config
-}
 
 /// tiny-dev with a T5 that has as many heads as one may have.
 fn many_heads() -> Tiny {
@@ -99,18 +38,6 @@ fn many_heads() -> Tiny {
     let file = tiny.write("t5.safetensors", t5.bytes());
     tiny.with("t5", &file)
 }
-
-/// A job that begins with a grey picture.
-fn from_picture(config: &Config) -> Job {
-    let size = Size { width: config.image.width, height: config.image.height };
-    let grey = Raster::new(size, vec![[128; 3]; size.width * size.height]).expect("as many pixels as the size has");
-    let request: Txt2Img = config.request(|| 7).expect(ENOUGH);
-    let request = request.with(|pass: &mut Pass| pass.start = Origin::Pictures(Arc::new(FromPictures::of(grey))));
-    Job::of(request).expect(ENOUGH)
-}
-
-/// What it is called, its config, and its job.
-type Row = (&'static str, Config, fn(&Config) -> Job);
 
 /// Large pictures, where the decoder counts; large batches; long prompts, where T5 does; other tests have longer ones.
 const SMALL: [[usize; 3]; 5] = [[64, 1, 24], [64, 8, 24], [128, 2, 77], [256, 1, 24], [64, 1, 512]];
@@ -151,17 +78,6 @@ fn a_negative_prompt_is_in_the_plan_too() {
     (config.sampling.cfg, config.prompt.negative) = (3.0.into(), "a dog".into());
     let [planned, taken] = planned_and_taken(&config, &drawn);
     assert!(taken <= planned, "{taken} bytes, planned {planned}");
-}
-
-/// Draws each row under what its plan says is enough.
-fn keep_to_their_plans<const N: usize>(rows: [Row; N]) {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let beyond = rows.into_iter().filter_map(|(name, config, job)| {
-        let [planned, taken] = planned_and_taken(&config, &job);
-        (taken > planned).then(|| format!("{name}: {taken} bytes, planned {planned}"))
-    });
-    let faults: Vec<String> = beyond.collect();
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]
@@ -242,39 +158,6 @@ fn pictures_from_pictures_keep_to_their_plan() {
         ("img2img of Flux", of(&tiny.config(), [128, 1, 24], ComputeChoice::F32), from_picture),
         ("img2img of Stable Diffusion", sd("sd-1", 128), from_picture),
     ]);
-}
-
-#[test]
-fn pictures_in_tiles_keep_to_their_plan() {
-    let demo = |side| of(&Config::read(&fixtures::path("../flux.toml")).unwrap(), [side, 1, 24], ComputeChoice::F32);
-    let mut hires = sd("sd-1", 384);
-    let upscaler = HiresUpscaler::Plain(Upscaler::Picture(Filter::Lanczos));
-    hires.hires = HiresConfig { scale: Some(1.25), steps: Some(1), upscaler, ..hires.hires };
-    let rows: [Row; 3] = [
-        ("Flux in tiles", demo(384), drawn),
-        ("a picture encoded in tiles", demo(384), from_picture),
-        ("pixels between two passes in tiles", hires, drawn),
-    ];
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    for (name, config, job) in &rows {
-        // given less than decoding at once takes
-        let ample = Forge::load(config).unwrap().plan(&job(config)).unwrap();
-        assert!(tiles(&ample) == 1, "{name}");
-        let mut tight = config.clone();
-        let needed = least(config, job);
-        tight.device.memory = Some(needed);
-        // then what the smallest tiles take is what would do
-        let planned = Forge::load(&tight).unwrap().plan(&job(&tight)).unwrap();
-        assert!(tiles(&planned) > 1 && planned.total() <= needed, "{name}: {} tiles", tiles(&planned));
-    }
-    drop(alone);
-    keep_to_their_plans(rows);
-}
-
-/// In how many tiles a plan has pictures decoded.
-fn tiles(plan: &Plan) -> usize {
-    let decode = plan.stages.iter().filter(|stage| stage.name == "decode");
-    decode.flat_map(|stage| &stage.holds).find_map(|held| held.tiles).expect("decoding has tiles")
 }
 
 #[test]

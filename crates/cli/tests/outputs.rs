@@ -14,7 +14,7 @@ use std::{
 
 use forge::read_infotext;
 
-use crate::tiny::{ROLES, Ran, Tensors, Tiny, golden, wait};
+use crate::tiny::{ROLES, Ran, Tensors, Tiny, golden, raw, split, wait};
 
 /// A model whose files are in the folder, so that a test that fails loses nothing else.
 fn own() -> Tiny {
@@ -60,7 +60,20 @@ fn no_output_takes_the_place_of_a_file_that_is_read() {
     fs::hard_link(tiny.path("models/vae.safetensors"), tiny.path("hard.safetensors")).unwrap();
     fs::hard_link(tiny.path("flux.toml"), tiny.path("config.png")).unwrap();
     let absolute = tiny.path("models/clip.safetensors").display().to_string();
-    let cases: [&[&str]; 19] = [
+    for name in ["ink.safetensors", "l/sub/ink.safetensors", "wc/pet.txt", "e/word.pt", "models/transformer.yaml"] {
+        tiny.write(name, "of a kind that is read");
+    }
+    symlink(tiny.path("ink.safetensors"), tiny.path("ink.png")).unwrap();
+    let cases: [&[&str]; 28] = [
+        &["--lora", "ink.safetensors", "--dump", "ink.safetensors"],
+        &["--lora", "ink.safetensors", "--output", "ink.png"],
+        &["--lora", "ink.safetensors", "--preview", "ink.png"],
+        &["--loras", "l", "--dump", "l/sub/ink.safetensors"],
+        &["--loras", ".", "--output", "ink.png"],
+        &["--wildcards", "wc", "--dump", "wc/pet.txt"],
+        &["--embeddings", "e", "--dump", "e/word.pt"],
+        &["--dump", "models/transformer.yaml"],
+        &["--refiner", "t", "--dump", "t/transformer.safetensors"],
         &["--dump", "models/transformer.safetensors"],
         &["--dump", "models/clip.safetensors"],
         &["--dump", "models/t5.safetensors"],
@@ -90,6 +103,11 @@ fn no_output_takes_the_place_of_a_file_that_is_read() {
     }
     let ran = tiny.forge(&["txt2img", "--config", "c.png", "--output", "c.png"]).refused(2, &["would replace `c.png`"]);
     assert!(contents(&tiny.path("")) == before, "{ran:?}");
+    // and what lies in such a folder and is none of those is replaced
+    tiny.txt2img(&["--wildcards", "wc", "--output", "wc/a.png", "--dump", "wc/d.safetensors"]).done();
+    tiny.txt2img(&["--wildcards", "wc", "--output", "wc/a.png", "--dump", "wc/d.safetensors"]).done();
+    fs::remove_file(tiny.path("wc/a.png")).unwrap();
+    fs::remove_file(tiny.path("wc/d.safetensors")).unwrap();
     // nor does a dump join the files of a model
     tiny.txt2img(&["--transformer", "t", "--dump", "t/more.safetensors"]).refused(2, &["among the files of the model"]);
     assert!(contents(&tiny.path("")) == before);
@@ -213,6 +231,45 @@ fn a_request_to_end_is_as_good_as_ctrl_c() {
         assert!(last.contains("interrupted after step "), "{signal} {last}");
         assert_eq!(tiny.drawn().len(), 0);
     }
+}
+
+#[test]
+fn a_request_to_end_is_heard_while_a_model_is_hashed_and_while_a_pipe_is_awaited() {
+    let asked = |mut child: std::process::Child| {
+        assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(wait(&mut child).code(), Some(130));
+    };
+    // given a model of which most is read for its hash alone, and has no place on the disk
+    const NOTHING: u64 = 400 << 30;
+    let (header, data) = split(&fs::read(Tiny::quick().role("transformer")).unwrap());
+    let (header, start) = (header.trim_end().strip_suffix('}').unwrap().to_owned(), data.len() as u64);
+    let end = start + NOTHING;
+    let nothing = format!(r#""nothing":{{"dtype":"U8","shape":[{NOTHING}],"data_offsets":[{start},{end}]}}"#);
+    let tiny = Tiny::quick();
+    let big = tiny.write("big.safetensors", raw(&format!("{header},{nothing}}}"), &data));
+    let length = fs::metadata(&big).unwrap().len() + NOTHING;
+    fs::File::options().write(true).open(&big).unwrap().set_len(length).unwrap();
+    let tiny = tiny.with("transformer", &big).set("sampling", "steps", 1);
+    let caches = tiny.path("caches").display().to_string();
+    let mut run = tiny.command(&["txt2img", "--config", "flux.toml", "--output", "a.png"]);
+    let mut child = run.env("XDG_CACHE_HOME", caches).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    lines.find(|line| line.contains("1/1")).unwrap();
+    // when the process is asked to end, then it does
+    asked(child);
+    assert_eq!(tiny.drawn().len(), 0);
+    // and so it does while nobody writes to what it reads
+    assert!(Command::new("mkfifo").arg(tiny.path("pipe")).status().unwrap().success());
+    for args in [&["--config", "pipe"][..], &["--config", "flux.toml", "--prompt-file", "pipe"]] {
+        let mut run = tiny.command(&[&["txt2img"], args].concat());
+        let child = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        asked(child);
+    }
+    // a LoRA is no pipe
+    tiny.txt2img(&["--lora", "pipe.safetensors"]).refused(4, &["pipe.safetensors"]);
+    assert!(Command::new("mkfifo").arg(tiny.path("p.safetensors")).status().unwrap().success());
+    tiny.txt2img(&["--lora", "p.safetensors"]).refused(4, &["p.safetensors", "a named pipe"]);
 }
 
 #[test]
@@ -381,6 +438,8 @@ fn a_stream_that_is_a_file_is_as_safe_as_a_file() {
         "forge txt2img --config - --output c.png < c.png",
         "forge txt2img --config flux.toml --prompt-file - --dump words.txt < words.txt",
         "forge txt2img --config flux.toml --output - --dump q > q",
+        "forge txt2img --config flux.toml --prompt-file words.txt --output - 1<> words.txt",
+        "forge txt2img --config flux.toml --prompt-file words.txt --output - >> words.txt",
         "forge txt2img --config flux.toml --output - --dump /dev/stdout > q",
         "forge txt2img --config flux.toml --output a.png --dump /proc/self/fd/1 > q; cat q >&2; exit 2",
         "forge txt2img --config flux.toml --output a.png --dump q 2> q; cat q >&2; exit 2",

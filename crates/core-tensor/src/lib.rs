@@ -79,6 +79,12 @@ pub fn packs_bf16() -> bool {
     cpu::isa().has_bf16()
 }
 
+/// What a convolution on the CPU packs of so many channels of a pixel at most, in values of f32.
+pub fn packed_channels(channels: u64) -> u64 {
+    // kernels: 32 channels side by side, in bf16
+    if packs_bf16() { channels.next_multiple_of(32) / 2 } else { 0 }
+}
+
 /// Turns uniform values in [0, 1) into standard normal ones as torch's CPU generator does, to the bit: in blocks of [`NORMAL_BLOCK`], of whose values
 /// `j` pairs with `j + 8`. What is behind the last whole block stays.
 pub fn box_muller(values: &mut [f32]) {

@@ -66,7 +66,7 @@ pub enum Error {
     #[error("cancelled")]
     Cancelled,
     /// The run was told to stop.
-    #[error("interrupted after step {step} of {steps}, nothing was written")]
+    #[error("interrupted after step {step} of {steps}, its pictures were not written")]
     Stopped {
         /// Steps done.
         step: usize,

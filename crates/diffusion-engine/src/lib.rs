@@ -22,6 +22,7 @@ mod event;
 pub mod family;
 mod finite;
 mod from_pictures;
+mod given;
 mod hires;
 mod holds;
 mod hooks;
@@ -129,6 +130,6 @@ pub use vae::{
 };
 pub use vae_names::LdmNames;
 pub use which::Which;
-pub use whole_file::{check_writable, sweep, write_passing, write_whole};
+pub use whole_file::{abandon_begun, check_writable, sweep, write_new, write_passing, write_whole};
 pub use wrap::{Applied, Around, Guidance, Origin, Pass, Place, Wrap};
 pub use writer::Writer;

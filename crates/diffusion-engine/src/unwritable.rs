@@ -48,6 +48,23 @@ pub enum Unwritable {
         /// The link.
         link: PathBuf,
     },
+    /// A part of the path is a link that can't be followed, as one that leads to itself.
+    #[error("`{}` is a link that can't be followed: {error}", link.display())]
+    Link {
+        /// The link.
+        link: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A file of this name is there, and is not to be replaced.
+    #[error("there is a file of this name")]
+    Taken,
+    /// A file is mounted there, as into a container.
+    #[error("a file is mounted at this name, which no other can take")]
+    Mounted,
+    /// Another user's file, in a folder where only its owner may replace it.
+    #[error("another user's file has this name, in a folder whose files only their owners may replace")]
+    Others,
     /// A part of the path is there and is no folder.
     #[error("`{}` is not a folder", path.display())]
     NotAFolder {

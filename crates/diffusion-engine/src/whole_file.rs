@@ -7,6 +7,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
     time::{Duration, SystemTime},
 };
 
@@ -25,8 +26,31 @@ const SUFFIX: &str = ".tmp";
 /// [`Error::Write`], and then nothing is left behind but folders that were made; [`Error::Unsynced`] where the file is there, but
 /// the system could not promise that its name survives a power loss.
 pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+    written(path, Take::Replacing, fill)
+}
+
+/// [`write_whole`] of a file that is not there yet.
+///
+/// # Errors
+/// As there, and [`Unwritable::Taken`] where the name is a file's by then.
+pub fn write_new(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+    written(path, Take::Free, fill)
+}
+
+/// How a file takes its name.
+#[derive(Clone, Copy, PartialEq)]
+enum Take {
+    /// Of another, with its permissions.
+    Replacing,
+    /// The same, and it need not be on disk.
+    Passing,
+    /// If it is nobody's.
+    Free,
+}
+
+fn written(path: &Path, take: Take, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
     let place = followed(path).map_err(|source| Error::Write { path: path.to_owned(), source })?;
-    replace(&place, true, fill).map_err(|source| Error::Write { path: path.to_owned(), source })?;
+    replace(&place, take, fill).map_err(|source| Error::Write { path: path.to_owned(), source })?;
     sync_folder(folder(&place)).map_err(|source| Error::Unsynced { path: path.to_owned(), source })
 }
 
@@ -36,26 +60,32 @@ pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<
 /// # Errors
 /// [`Error::Write`].
 pub fn write_passing(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
-    let written = followed(path).and_then(|place| replace(&place, false, fill));
+    let written = followed(path).and_then(|place| replace(&place, Take::Passing, fill));
     written.map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
-fn replace(path: &Path, lasts: bool, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Unwritable> {
+fn replace(path: &Path, take: Take, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Unwritable> {
     check_name(path)?;
     fs::create_dir_all(folder(path))?;
-    let mut file = temporary(folder(path))?;
+    let (mut file, _begun) = temporary(folder(path))?;
     let mut out = BufWriter::new(file.as_file_mut());
     fill(&mut out)?;
     out.flush()?;
     drop(out);
-    if let Ok(replaced) = path.metadata() {
+    if let (Ok(replaced), true) = (path.metadata(), take != Take::Free) {
         file.as_file().set_permissions(replaced.permissions())?;
     }
-    if lasts {
+    if take != Take::Passing {
         durable(file.as_file().sync_all())?;
     }
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
+    let named = if take == Take::Free { file.persist_noclobber(path) } else { file.persist(path) };
+    match named {
+        Ok(_) => Ok(()),
+        Err(error) if take == Take::Free && error.error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Unwritable::Taken)
+        }
+        Err(error) => Err(error.error.into()),
+    }
 }
 
 /// Finds out before the work whether [`write_whole`] would be able to, and leaves no trace.
@@ -69,9 +99,9 @@ pub fn check_writable(path: &Path) -> Result<(), Unwritable> {
     for ancestor in folder(path).ancestors() {
         let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
         match ancestor.metadata() {
-            Ok(found) if found.is_dir() => return Ok(temporary(ancestor)?.close()?),
+            Ok(found) if found.is_dir() => return Ok(temporary(ancestor)?.0.close()?),
             Ok(_) => return Err(Unwritable::NotAFolder { path: ancestor.to_owned() }),
-            Err(_) if ancestor.is_symlink() => return Err(Unwritable::DanglingLink { link: ancestor.to_owned() }),
+            Err(error) if ancestor.is_symlink() => return Err(broken(ancestor, error)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             // A file stands in a folder's place further up, or a folder can't be looked into: further up it is told which.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
@@ -84,9 +114,17 @@ pub fn check_writable(path: &Path) -> Result<(), Unwritable> {
 /// The place that a path leads to where it is a link.
 fn followed(path: &Path) -> Result<PathBuf, Unwritable> {
     if path.is_symlink() && !path.as_os_str().to_string_lossy().ends_with(std::path::is_separator) {
-        return path.canonicalize().map_err(|_| Unwritable::DanglingLink { link: path.to_owned() });
+        return path.canonicalize().map_err(|error| broken(path, error));
     }
     Ok(path.to_owned())
+}
+
+/// Why a link leads nowhere: its target is not there, or may not be looked at, or it leads back to itself.
+fn broken(link: &Path, error: io::Error) -> Unwritable {
+    match error.kind() {
+        io::ErrorKind::NotFound => Unwritable::DanglingLink { link: link.to_owned() },
+        _ => Unwritable::Link { link: link.to_owned(), error },
+    }
 }
 
 /// Removes what killed runs have left in a folder: temporary files of [`write_whole`] that no process writes any more. Returns how
@@ -94,6 +132,7 @@ fn followed(path: &Path) -> Result<PathBuf, Unwritable> {
 ///
 /// What can't be looked at or removed is left alone.
 pub fn sweep(folder: &Path) -> usize {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let Ok(entries) = folder.read_dir() else { return 0 };
     let names = entries.filter_map(|entry| Some(entry.ok()?.path()));
     names.filter(|path| is_abandoned(path) && fs::remove_file(path).is_ok()).count()
@@ -125,17 +164,60 @@ fn is_new(found: &fs::Metadata) -> bool {
     found.modified().map_or(true, |time| SystemTime::now().duration_since(time).is_ok_and(|age| age < A_MINUTE))
 }
 
-fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+/// What this process has begun to write.
+static BEGUN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn begun() -> MutexGuard<'static, Vec<PathBuf>> {
+    BEGUN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes what this process has begun to write, for one that ends at once, which drops nothing. Where something is added to it at that
+/// very moment, all is left to [`sweep`].
+pub fn abandon_begun() {
+    let begun = match BEGUN.try_lock() {
+        Ok(begun) => begun,
+        Err(TryLockError::Poisoned(begun)) => begun.into_inner(),
+        Err(TryLockError::WouldBlock) => return,
+    };
+    for path in begun.iter() {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// A file of those, until it has its name or is gone.
+struct Begun(PathBuf);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        begun().retain(|path| *path != self.0);
+    }
+}
+
+fn temporary(folder: &Path) -> io::Result<(tempfile::NamedTempFile, Begun)> {
     let mut builder = tempfile::Builder::new();
     let prefix = format!("{PREFIX}{}-", std::process::id());
     builder.prefix(&prefix).suffix(SUFFIX);
     // Temporary files are private unless told otherwise; a picture is as readable as the umask lets any new file be.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    // Who sees other processes than these may take the file for a dead one's, until it is locked.
+    const TRIES: usize = 4;
+    for _ in 1..TRIES {
+        let file = locked(&builder, folder)?;
+        if file.0.path().exists() {
+            return Ok(file);
+        }
+    }
+    locked(&builder, folder)
+}
+
+fn locked(builder: &tempfile::Builder, folder: &Path) -> io::Result<(tempfile::NamedTempFile, Begun)> {
     let file = builder.tempfile_in(folder)?;
+    let path = file.path().to_owned();
+    begun().push(path.clone());
     // Some network drives have no locks; what is left there is swept once its process is gone.
     let _ = file.as_file().try_lock();
-    Ok(file)
+    Ok((file, Begun(path)))
 }
 
 fn check_name(path: &Path) -> Result<(), Unwritable> {
@@ -153,8 +235,47 @@ fn check_name(path: &Path) -> Result<(), Unwritable> {
     match path.metadata() {
         Ok(found) if found.is_dir() => Err(Unwritable::Folder),
         Ok(found) if !found.is_file() => Err(Unwritable::Special { kind: special(&found) }),
-        Ok(_) | Err(_) => Ok(()),
+        Ok(found) => replaceable(path, &found),
+        Err(_) => Ok(()),
     }
+}
+
+/// Whether a file can give its name to another: none that is mounted there, nor another user's in a folder such as `/tmp`.
+#[cfg(target_os = "linux")]
+fn replaceable(path: &Path, found: &fs::Metadata) -> Result<(), Unwritable> {
+    use std::os::unix::fs::MetadataExt;
+    const STICKY: u32 = 0o1000;
+    let mounted = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // proc(5): the fifth field is where, with spaces and the like as octal digits.
+    let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let is_mounted = |line: &str| {
+        let at = line.split(' ').nth(4).map(unescaped);
+        at.is_some_and(|at| at == place.as_os_str().as_encoded_bytes())
+    };
+    if mounted.lines().any(is_mounted) {
+        return Err(Unwritable::Mounted);
+    }
+    let (Ok(folder), Ok(own)) = (folder(path).metadata(), fs::metadata("/proc/self")) else { return Ok(()) };
+    let is_others = ![0, found.uid(), folder.uid()].contains(&own.uid());
+    if folder.mode() & STICKY != 0 && is_others { Err(Unwritable::Others) } else { Ok(()) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn replaceable(_: &Path, _: &fs::Metadata) -> Result<(), Unwritable> {
+    Ok(())
+}
+
+/// A path of `mountinfo`, in which a backslash is before three octal digits.
+#[cfg(target_os = "linux")]
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut parts = text.split('\\');
+    let first = parts.next().unwrap_or_default().as_bytes().to_vec();
+    parts.fold(first, |mut path, part| {
+        let (digits, rest) = part.split_at_checked(3).unwrap_or((part, ""));
+        path.extend(u8::from_str_radix(digits, 8).ok());
+        path.extend(rest.as_bytes());
+        path
+    })
 }
 
 #[cfg(unix)]
@@ -229,6 +350,48 @@ mod tests {
     }
 
     #[test]
+    fn a_new_file_takes_no_others_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        write_new(&at("a"), |out| out.write_all(b"new")).unwrap();
+        let taken = write_new(&at("a"), |out| out.write_all(b"newer"));
+        assert!(matches!(taken, Err(Error::Write { source: Unwritable::Taken, .. })));
+        // also where the other came meanwhile
+        let taken = write_new(&at("b"), |out| fs::write(at("b"), "other").and_then(|()| out.write_all(b"new")));
+        assert!(matches!(taken, Err(Error::Write { source: Unwritable::Taken, .. })));
+        assert_eq!([at("a"), at("b")].map(|path| fs::read(path).unwrap()), [b"new".to_vec(), b"other".to_vec()]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_begun_is_removed_by_a_process_that_ends_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a"), folder.path().join("other"));
+        fs::write(&other, "").unwrap();
+        let written = write_whole(&path, |out| {
+            out.write_all(b"part")?;
+            // Tests of other files run beside this one.
+            while begun().iter().any(|path| path.starts_with(folder.path()) && path.exists()) {
+                abandon_begun();
+            }
+            assert_eq!(fs::read_dir(folder.path())?.count(), 1);
+            Ok(())
+        });
+        assert!(written.is_err() && other.exists() && !path.exists());
+        assert!(!begun().iter().any(|path| path.starts_with(folder.path())));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn names_of_places_are_read_as_they_are_escaped() {
+        assert_eq!(unescaped("/a"), b"/a");
+        assert_eq!(unescaped("/a\\040b\\134c"), b"/a b\\c");
+        // where something is mounted, nothing else can be
+        let root = fs::metadata("/proc/mounts").unwrap();
+        assert!(replaceable(Path::new("/proc"), &root).is_err());
+    }
+
+    #[test]
     fn a_path_that_is_too_long_in_all_is_told_before_the_work() {
         let folder = tempfile::tempdir().unwrap();
         let deep = ["n".repeat(200).as_str(); 25].iter().fold(folder.path().to_owned(), |path, part| path.join(part));
@@ -265,6 +428,9 @@ mod tests {
         assert!(at("first").is_symlink() && at("second").is_symlink());
         std::os::unix::fs::symlink(at("nowhere"), at("broken")).unwrap();
         assert!(matches!(check_writable(&at("broken")), Err(Unwritable::DanglingLink { .. })));
+        std::os::unix::fs::symlink(at("round"), at("round")).unwrap();
+        assert!(matches!(check_writable(&at("round")), Err(Unwritable::Link { .. })));
+        assert!(matches!(check_writable(&at("round/a")), Err(Unwritable::Link { .. })));
         assert!(write(&at("broken")).is_err() && at("broken").is_symlink());
     }
 
@@ -295,7 +461,7 @@ mod tests {
         File::options().write(true).open(at(".forge-old.tmp")).unwrap().set_modified(minutes_ago).unwrap();
         fs::write(at(".forge-new.tmp"), "").unwrap();
         fs::write(at("forge-4294967294-abc.tmp"), "of somebody else").unwrap();
-        let own = temporary(folder.path()).unwrap();
+        let (own, _begun) = temporary(folder.path()).unwrap();
         // when the folder is swept, then the others' are left
         assert_eq!(sweep(folder.path()), 2);
         let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();

@@ -33,7 +33,7 @@ impl Networks {
         let most = |of: &dyn Fn(&Pass) -> u64| passes().map(of).max().unwrap_or(0);
         let latent = |size: Size| [size.height, size.width].map(|side| side / self.decoder.factor().max(1));
         let decoding = |pass: &Pass| self.decoder.decoding(latent(pass.largest()), job.room());
-        let encoding = |pass: &Pass| self.decoder.encoding(latent(pass.largest()), job.room());
+        let encoding = |pass: &Pass| self.decoder.encoding(latent(pass.largest_encoded()), job.room());
         let most_maps = |of: &dyn Fn(&Pass) -> Maps| passes().map(of).max().unwrap_or_default();
         let tokens = |pass: &Pass| t5_tokens(pass, self.transformer.guidance);
 

@@ -9,9 +9,12 @@ mod plan;
 mod rules;
 mod target;
 
-use std::{io, path::Path};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
-use diffusion_engine::{Cancel, check_writable, sweep, write_whole};
+use diffusion_engine::{Cancel, check_writable, sweep, write_new, write_whole};
 use quant::GGUF_ALIGNMENT;
 
 use self::{
@@ -21,10 +24,9 @@ use self::{
 };
 pub use self::{rules::Rule, target::Target};
 use crate::{
-    Error, Families, LoraConfig, Result,
+    Error, Families, LoraConfig, Result, apart,
     convert_fault::ConvertFault,
     model_files::{ModelFile, shards_beside},
-    outputs,
 };
 
 /// What a file is to become.
@@ -39,6 +41,8 @@ pub struct Recipe {
     pub loras: Vec<LoraConfig>,
     /// Whether a LoRA may fit in part.
     pub partly: bool,
+    /// Whether it takes the place of a file that is there.
+    pub replaces: bool,
 }
 
 impl Recipe {
@@ -49,7 +53,7 @@ impl Recipe {
     /// it can't be written.
     pub fn allows(&self, input: &Path, output: &Path) -> Result<()> {
         Kept::of(output)?;
-        outputs::apart_from(output, input, self.loras.iter().filter_map(LoraConfig::file))?;
+        apart::apart_from(output, input, self.loras.iter().filter_map(LoraConfig::file))?;
         check_writable(output).map_err(|source| Error::Write { path: output.to_owned(), source })
     }
 }
@@ -156,14 +160,13 @@ pub fn convert(
     file.is_readable()?;
     let merging = Merging::of(&file, &families, recipe)?;
     let plan = Plan::of(&file, &families, recipe, &merging, kept)?;
-    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    sweep(folder);
+    output.parent().map(sweep);
     let header = plan.header(kept)?;
     let whole = header.len() as u64 + plan.bytes(kept);
     let mut failed = None;
     let (tensors, loras) = (plan.tensors.len(), merging.reports);
     let mut converted = Converted { tensors, bytes: whole, loras, ..Converted::default() };
-    let written = write_whole(output, |out| {
+    let contents = |out: &mut dyn Write| {
         let mut fill = || {
             let mut packing = Packing::to(out, input, cancel);
             packing.put(&header)?;
@@ -189,7 +192,8 @@ pub fn convert(
                 io::Error::from(io::ErrorKind::Interrupted)
             }
         })
-    });
+    };
+    let written = if recipe.replaces { write_whole(output, contents) } else { write_new(output, contents) };
     match failed {
         Some(error) => Err(error),
         None => Ok(written.map(|()| converted)?),

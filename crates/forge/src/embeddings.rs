@@ -8,7 +8,7 @@ use diffusion_engine::Embedding;
 use crate::{Finding, Note, Result, listed::listed, model_files::open_file};
 
 /// How the names of such files end; what else lies there, such as previews, is left alone.
-const ENDINGS: [&str; 4] = ["safetensors", "pt", "bin", "pth"];
+pub(crate) const ENDINGS: [&str; 4] = ["safetensors", "pt", "bin", "pth"];
 
 /// The most files that are read.
 const MOST_FILES: usize = 10_000;

@@ -155,7 +155,8 @@ impl Enlarger {
         let held = Plan::under(Bytes(u64::MAX), parts(), Vec::new())?.total().0;
         let budget = self.ceiling.bytes.0.saturating_sub(held.saturating_add(least));
         let tiles = self.upscaler.tiles(from, budget.min(core_tensor::largest_tensor(&self.device)));
-        let plan = Plan::under(self.ceiling.bytes, parts(), stage(tiles.bytes(self.upscaler.cost())))?;
+        let plan = Plan::under(self.ceiling.bytes, parts(), stage(tiles.bytes(self.upscaler.cost())));
+        let plan = plan.map_err(|error| self.ceiling.told(error))?;
         Ok((tiles, plan))
     }
 }

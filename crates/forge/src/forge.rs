@@ -12,7 +12,7 @@ use diffusion_engine::{
 use memory::{Bytes, Part, Plan};
 
 use crate::{
-    Ceiling, Config, Error, Families, LoraConfig, Note, Result, Run, Threads,
+    Ceiling, Config, Error, Families, Fault, LoraConfig, Note, Result, Run, Threads,
     brought::brought,
     lent::Lent,
     loras::{Asked, LoadedLora, LoraIndex, Strengths, Version, lora_hash, metadata, version},
@@ -141,6 +141,17 @@ impl Forge {
         Ok(self.plans(job)?.told().clone())
     }
 
+    /// The largest of the plans of jobs that follow each other; none of no job.
+    ///
+    /// # Errors
+    /// As [`Forge::plan`], of that job which needs the most.
+    pub fn plan_all<'j>(&self, jobs: impl IntoIterator<Item = &'j Job>) -> Result<Option<Plan>> {
+        let (plans, mut errors): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| self.plan(job)).partition(Result::is_ok);
+        errors.sort_by_key(|error| std::cmp::Reverse(error.as_ref().err().map(needed)));
+        let plans = errors.into_iter().take(1).chain(plans).collect::<Result<Vec<_>>>()?;
+        Ok(plans.into_iter().max_by_key(Plan::total))
+    }
+
     /// How much memory a run may take, and who says so.
     pub fn ceiling(&self) -> &Ceiling {
         self.0.opened.ceiling()
@@ -160,7 +171,7 @@ impl Forge {
     /// As [`Forge::start`].
     pub fn start_until(&self, job: Job, cancel: Cancel) -> Result<Run> {
         core_tensor::ready_again(self.0.opened.device());
-        let applied = self.applied(&self.wanted(job.extra_networks())?)?;
+        let applied = self.applied(&self.wanted(job.extra_networks())?, &cancel)?;
         let job = job.applied(applied);
         let (lent, strengths, plans) = self.lent(&job)?;
         let job = job.within(plans.room());
@@ -239,7 +250,11 @@ impl Forge {
 
     /// How the models of a job are loaded.
     fn plans(&self, job: &Job) -> Result<Plans> {
-        let loras = self.0.bytes_of(&self.wanted(job.extra_networks())?);
+        let wanted = self.wanted(job.extra_networks())?;
+        // Without what names LoRAs, prompts are those that are encoded.
+        let applied = |wanted: &Wanted| Applied { network: wanted.network.clone(), hash: None };
+        let job = &job.clone().applied(wanted.iter().map(applied).collect());
+        let loras = self.0.bytes_of(&wanted);
         let upscaler = Bytes(job.upscaler_bytes());
         let upscaler = (upscaler.0 > 0).then(|| Part::fixed(plans::UPSCALER, upscaler));
         let shared: Vec<_> = process::parts(&self.0.threads).into_iter().chain(upscaler).collect();
@@ -290,13 +305,21 @@ impl Forge {
     }
 
     /// What the infotext says of them.
-    fn applied(&self, wanted: &[Wanted]) -> Result<Vec<Applied>> {
+    fn applied(&self, wanted: &[Wanted], cancel: &Cancel) -> Result<Vec<Applied>> {
         let mut hashes = self.0.hashes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut applied = |Wanted { network, path, .. }: &Wanted| {
             let state = (path.clone(), version(path));
             let hash = match hashes.get(&state) {
                 Some(known) => known.clone(),
-                None => hashes.entry(state).or_insert(lora_hash(path, &metadata(path)?)?).clone(),
+                None => {
+                    let hash = metadata(path).and_then(|metadata| lora_hash(path, &metadata, cancel));
+                    // What is no file is told as it is when it is loaded.
+                    let hash = hash.map_err(|error| match error.fault() {
+                        Fault::Stopped => error,
+                        _ => Error::Load { path: path.clone(), source: Box::new(error) },
+                    })?;
+                    hashes.entry(state).or_insert(hash).clone()
+                }
             };
             Ok::<_, Error>(Applied { network: network.clone(), hash: Some(hash) })
         };

@@ -19,6 +19,7 @@
 
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 
+mod apart;
 mod beside;
 mod brought;
 mod config;
@@ -49,6 +50,7 @@ mod open;
 mod opened_device;
 mod outputs;
 pub mod paths;
+mod pattern;
 mod plans;
 mod preview_decoder;
 mod process;
@@ -60,6 +62,7 @@ mod upscaler_file;
 mod wildcards;
 mod words;
 
+pub use apart::{apart, apart_from_inputs};
 pub use config::{
     Adapter, Backend, ComputeChoice, Config, Control as ControlConfig, Device, Hires as HiresConfig, HiresUpscaler,
     Image as ImageConfig, Img2img as Img2imgConfig, Inpaint as InpaintConfig, InpaintArea, Lora as LoraConfig,
@@ -89,8 +92,9 @@ pub use model_files::{Finding, Group, Note, indexed_files};
 pub use model_hash::{ModelHash, model_hash};
 pub use noise_file::noise_file;
 pub use not_a_path::NotAPath;
-pub use outputs::{Outputs, Pattern, Pictures, apart_from_inputs};
+pub use outputs::{Outputs, Pictures};
 pub use paths::STANDARD_OUTPUT;
+pub use pattern::Pattern;
 pub use process::MemoryWatch;
 pub use quant;
 pub use replay::{Difference, Replay};

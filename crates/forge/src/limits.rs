@@ -17,6 +17,18 @@ pub struct Ceiling {
     pub from: CeilingOf,
 }
 
+impl Ceiling {
+    /// What a plan that does not fit says, with who says that.
+    pub(crate) fn told(&self, error: memory::Error) -> memory::Error {
+        match error {
+            memory::Error::TooLittle { needed, ceiling, parts, by: _ } => {
+                memory::Error::TooLittle { needed, ceiling, parts, by: self.from.to_string() }
+            }
+            other => other,
+        }
+    }
+}
+
 /// Whose ceiling it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CeilingOf {

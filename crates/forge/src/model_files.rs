@@ -30,7 +30,7 @@ use quant::{DecodeFault, Decoded, Fp8, Quantised};
 use self::folder::Shards;
 pub(crate) use self::folder::{MODEL_INDEX, only_file, shards_beside};
 pub(crate) use self::{
-    container::{TensorFile, open_file},
+    container::{TensorFile, open_file, regular},
     kinds::Kinds,
     known::kinds as known_kinds,
     model_config::{Beside, ModelConfig, OtherConfig, read_object},

@@ -9,7 +9,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use diffusion_engine::write_whole;
+use diffusion_engine::{Cancel, Error as RunError, write_whole};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -52,36 +52,41 @@ impl fmt::Display for ModelHash {
 /// can't be written is no error: the hash is computed then.
 ///
 /// # Errors
-/// [`Error::Read`] where the file can't be read.
-pub fn model_hash(file: &Path, cache: Option<&Path>) -> Result<ModelHash> {
+/// [`Error::Read`] where the file can't be read, and that the run is cancelled where `cancel` is asked meanwhile.
+pub fn model_hash(file: &Path, cache: Option<&Path>, cancel: &Cancel) -> Result<ModelHash> {
     let read = |source| Error::Read { path: file.to_owned(), source };
     let state = State::of(&file.metadata().map_err(read)?);
     let name = file.canonicalize().map_err(read)?.to_str().map(str::to_owned);
     let (Some(cache), Some(name), Some(state)) = (cache, name, state) else {
-        return computed(file).map_err(read);
+        return digest(File::open(file).map_err(read)?, file, cancel).map(ModelHash);
     };
     if let Some(known) = Hashes::read(cache).0.get(&name).filter(|known| known.state == state)
         && let Some(hash) = ModelHash::parsed(&known.sha256)
     {
         return Ok(hash);
     }
-    let hash = computed(file).map_err(read)?;
+    let hash = digest(File::open(file).map_err(read)?, file, cancel).map(ModelHash)?;
     // Of a file that was changed meanwhile nothing is known.
     if file.metadata().is_ok_and(|now| State::of(&now).as_ref() == Some(&state)) {
         // Read again, as others may have written meanwhile.
         let hashes = Hashes::read(cache).with(name, Known { state, sha256: hash.to_string() });
-        // What can't be kept is computed again.
-        let _ = write_whole(cache, |out| Ok(serde_json::to_writer_pretty(out, &hashes)?));
+        // What can't be kept is computed again. A link may lead to anything, and is left alone.
+        if !cache.is_symlink() {
+            let _ = write_whole(cache, |out| Ok(serde_json::to_writer_pretty(out, &hashes)?));
+        }
     }
     Ok(hash)
 }
 
-fn computed(file: &Path) -> std::io::Result<ModelHash> {
-    let mut file = File::open(file)?;
+/// The SHA-256 of what is left of a file, which is called `path`, unless `cancel` is asked meanwhile.
+pub(crate) fn digest(mut file: File, path: &Path, cancel: &Cancel) -> Result<[u8; 32]> {
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(ModelHash(hasher.finalize().into())),
+        if cancel.is_asked() {
+            return Err(RunError::Cancelled.into());
+        }
+        match file.read(&mut buffer).map_err(|source| Error::Read { path: path.to_owned(), source })? {
+            0 => return Ok(hasher.finalize().into()),
             count => hasher.update(&buffer[..count]),
         }
     }
@@ -120,6 +125,9 @@ impl Hashes {
 
     /// Those of a cache; none where it is not what was written there.
     fn read(cache: &Path) -> Self {
+        if !cache.is_file() {
+            return Self::default();
+        }
         let mut text = String::new();
         let read = File::open(cache).and_then(|file| file.take(Self::LONGEST).read_to_string(&mut text));
         read.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default()
@@ -152,9 +160,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("m.safetensors");
         fs::write(&file, "abc").unwrap();
-        let hash = model_hash(&file, None).unwrap();
+        let hash = model_hash(&file, None, &Cancel::default()).unwrap();
         assert_eq!((hash.to_string().as_str(), hash.short().as_str()), (ABC, "ba7816bf8f"));
-        assert!(matches!(model_hash(&folder.path().join("n"), None), Err(Error::Read { .. })));
+        assert!(matches!(model_hash(&folder.path().join("n"), None, &Cancel::default()), Err(Error::Read { .. })));
     }
 
     #[test]
@@ -162,15 +170,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [file, cache] = ["m.safetensors", "cache/hashes.json"].map(|name| folder.path().join(name));
         fs::write(&file, "abc").unwrap();
-        assert_eq!(model_hash(&file, Some(&cache)).unwrap().to_string(), ABC);
+        assert_eq!(model_hash(&file, Some(&cache), &Cancel::default()).unwrap().to_string(), ABC);
         // What the cache says is believed.
         let other = "0".repeat(64);
         fs::write(&cache, fs::read_to_string(&cache).unwrap().replace(ABC, &other)).unwrap();
-        assert_eq!(model_hash(&file, Some(&cache)).unwrap().to_string(), other);
+        assert_eq!(model_hash(&file, Some(&cache), &Cancel::default()).unwrap().to_string(), other);
         fs::write(&file, "abcd").unwrap();
-        let changed = model_hash(&file, Some(&cache)).unwrap();
+        let changed = model_hash(&file, Some(&cache), &Cancel::default()).unwrap();
         assert_ne!(changed.to_string(), other);
-        assert_eq!(model_hash(&file, None).unwrap(), changed);
+        assert_eq!(model_hash(&file, None, &Cancel::default()).unwrap(), changed);
     }
 
     #[test]
@@ -178,17 +186,33 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [file, cache] = ["m.safetensors", "hashes.json"].map(|name| folder.path().join(name));
         fs::write(&file, "abc").unwrap();
-        model_hash(&file, Some(&cache)).unwrap();
+        model_hash(&file, Some(&cache), &Cancel::default()).unwrap();
         let whole = fs::read_to_string(&cache).unwrap();
         let short = whole.replace(ABC, &ABC[1..]);
         let odd = whole.replace(ABC, &"é".repeat(32));
         for damaged in [&whole[..whole.len() / 2], "[]", "{\"a\":1}", "\0", "", &short, &odd] {
             fs::write(&cache, damaged).unwrap();
-            assert_eq!(model_hash(&file, Some(&cache)).unwrap().to_string(), ABC, "{damaged}");
+            assert_eq!(model_hash(&file, Some(&cache), &Cancel::default()).unwrap().to_string(), ABC, "{damaged}");
             assert_eq!(fs::read_to_string(&cache).unwrap(), whole, "{damaged}");
         }
-        assert_eq!(model_hash(&file, Some(folder.path())).unwrap().to_string(), ABC);
-        assert_eq!(model_hash(&file, Some(&file.join("hashes.json"))).unwrap().to_string(), ABC);
+        assert_eq!(model_hash(&file, Some(folder.path()), &Cancel::default()).unwrap().to_string(), ABC);
+        assert_eq!(model_hash(&file, Some(&file.join("hashes.json")), &Cancel::default()).unwrap().to_string(), ABC);
+    }
+
+    #[test]
+    fn nothing_is_written_where_a_cache_is_a_link_and_nothing_hashed_that_nobody_waits_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, cache] = ["m.safetensors", "hashes.json"].map(|name| folder.path().join(name));
+        fs::write(&file, "abc").unwrap();
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(&file, &cache).unwrap();
+            assert_eq!(model_hash(&file, Some(&cache), &Cancel::default()).unwrap().to_string(), ABC);
+            assert_eq!(fs::read(&file).unwrap(), b"abc");
+        }
+        let cancel = Cancel::default();
+        cancel.ask();
+        assert!(matches!(model_hash(&file, None, &cancel), Err(Error::Run(RunError::Cancelled))));
     }
 
     #[test]

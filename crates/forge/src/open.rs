@@ -10,7 +10,7 @@ use std::{
 
 use core_tensor::{Compute, Place, Residency, ops};
 use diffusion_engine::{
-    Error as RunError, Family, Job, Model, OpenedModel, TinyAutoencoder,
+    Embedding, Error as RunError, Family, Job, Model, OpenedModel, TinyAutoencoder,
     family::{Duty, Parts, Placement, Work, work},
 };
 use lora::{Adapted, Dora, Target};
@@ -54,6 +54,8 @@ pub(crate) struct Opened {
     notes: Vec<Note>,
     /// What previews are decoded by.
     preview: Option<Arc<TinyAutoencoder>>,
+    /// Bytes of the textual inversions.
+    embeddings: u64,
 }
 
 /// What a plan calls the LoRAs.
@@ -80,7 +82,7 @@ impl Opened {
         };
         let parts = parts.into_iter().map(look).collect::<Result<Vec<_>>>()?;
         let parts = beside(first.as_deref(), Parts::of(first.as_deref().map_or_else(String::new, name), parts))?;
-        let (parts, notes) = match &config.prompt.embeddings {
+        let (parts, notes, vectors) = match &config.prompt.embeddings {
             Some(_) if !family.takes_embeddings() => {
                 return Err(Error::Value {
                     key: "prompt.embeddings".into(),
@@ -90,9 +92,10 @@ impl Opened {
             }
             Some(folder) => {
                 let (embeddings, notes) = embeddings(folder)?;
-                (parts.embeddings(embeddings), notes)
+                let bytes = embeddings.iter().map(Embedding::bytes).fold(0, u64::saturating_add);
+                (parts.embeddings(embeddings), notes, bytes)
             }
-            None => (parts, Vec::new()),
+            None => (parts, Vec::new(), 0),
         };
         let (parts, loras) = adaptable(parts, &*family);
         let model =
@@ -122,6 +125,7 @@ impl Opened {
             ceiling,
             notes,
             preview,
+            embeddings: vectors,
         })
     }
 
@@ -197,9 +201,9 @@ impl Opened {
             Some(room) if at_once.is_err() => {
                 let room = room.0.min(job.room().unwrap_or(u64::MAX));
                 let (parts, stages) = self.holds(&job.clone().within(room), loras, enlarging, shared);
-                Ok((Plan::under(ceiling, parts, stages)?, Some(room)))
+                Ok((Plan::under(ceiling, parts, stages).map_err(|error| self.ceiling.told(error))?, Some(room)))
             }
-            Some(_) | None => Ok((at_once?, job.room())),
+            Some(_) | None => Ok((at_once.map_err(|error| self.ceiling.told(error))?, job.room())),
         }
     }
 
@@ -238,6 +242,8 @@ impl Opened {
         // As they are stored and as they are multiplied with, in up to twice as much.
         let loras = Bytes(loras.saturating_mul(2));
         let loras = (loras.0 > 0).then(|| Part::fixed(LORAS, loras));
+        let embeddings = (self.embeddings > 0).then(|| Part::fixed("embeddings", Bytes(self.embeddings)));
+        let loras = loras.into_iter().chain(embeddings);
         let parts = parts.into_iter().map(|bytes| bytes.part).chain(loras).chain(kept).chain(shared.iter().cloned());
         (parts.collect(), stages)
     }

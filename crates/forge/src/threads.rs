@@ -89,7 +89,7 @@ impl Threads {
             let in_turn = asked.lock().unwrap_or_else(PoisonError::into_inner).take();
             in_turn.map(|in_turn| in_turn())
         };
-        let done = thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, begin) {
+        let done = thread::scope(|scope| match builder().spawn_scoped(scope, begin) {
             Ok(other) => other.join().unwrap_or_else(|panic| resume_unwind(panic)),
             Err(_) => begin(),
         });
@@ -172,6 +172,12 @@ fn pool(mut waiting: Vec<Sender<ThreadBuilder>>) -> Option<ThreadPool> {
     pool.build().ok()
 }
 
+/// What starts a thread with as much stack as Rust gives one where nothing in the environment says otherwise.
+fn builder() -> thread::Builder {
+    const STACK: usize = 2 << 20;
+    thread::Builder::new().stack_size(STACK)
+}
+
 /// Threads that wait for their part of a pool: as many as the system gives. Rayon panics or gives up where it is refused one.
 fn wait(wanted: usize) -> Vec<Sender<ThreadBuilder>> {
     let threads = (0..wanted).map_while(|_| {
@@ -181,7 +187,7 @@ fn wait(wanted: usize) -> Vec<Sender<ThreadBuilder>> {
                 part.run();
             }
         };
-        thread::Builder::new().spawn(run).is_ok().then_some(sender)
+        builder().spawn(run).is_ok().then_some(sender)
     });
     threads.collect()
 }

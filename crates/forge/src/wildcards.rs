@@ -11,6 +11,9 @@ use crate::{Error, listed::listed, text_file};
 /// The longest wildcard that is read, in bytes.
 const LONGEST: u64 = 8 << 20;
 
+/// How their names end.
+pub(crate) const ENDINGS: [&str; 1] = ["txt"];
+
 /// The most files that are looked at.
 const MOST_FILES: usize = 10_000;
 
@@ -72,7 +75,7 @@ fn list(folder: &Path) -> Result<BTreeMap<String, PathBuf>, Error> {
         let is_hidden = folders.iter().any(|folder| folder.starts_with('.'));
         (!is_hidden).then(|| (steps.join("/"), path.clone()))
     };
-    Ok(listed(folder, &["txt"], MOST_FILES)?.into_iter().filter_map(named).collect())
+    Ok(listed(folder, &ENDINGS, MOST_FILES)?.into_iter().filter_map(named).collect())
 }
 
 /// Whether a name fits a pattern, in which `*` stands for any characters and `?` for one.

@@ -15,7 +15,8 @@ const ROUNDED_DB: f64 = 60.0;
 const PICTURE_DB: f64 = 45.0;
 
 fn merged(input: &Path, output: &Path, target: &str, loras: &[LoraConfig]) -> Result<Converted, Error> {
-    let recipe = Recipe { target: target.parse().unwrap(), rules: vec![], loras: loras.to_vec(), partly: false };
+    let recipe =
+        Recipe { target: target.parse().unwrap(), rules: vec![], loras: loras.to_vec(), partly: false, replaces: true };
     convert(input, output, &recipe, &Cancel::default(), |_| ())
 }
 
@@ -166,7 +167,7 @@ fn what_can_not_be_merged_is_refused_and_nothing_is_left() {
     };
     let more = with("lora_unet_double_blocks_99_img_mod_lin.diff", vec![384, 64]);
     assert!(matches!(refused(&flux, more.clone()), Error::Lora(lora::Error::Partial { .. })));
-    let recipe = |loras| Recipe { target: "f32".parse().unwrap(), rules: vec![], loras, partly: true };
+    let recipe = |loras| Recipe { target: "f32".parse().unwrap(), rules: vec![], loras, partly: true, replaces: true };
     let partly = convert(&flux, &output, &recipe(vec![more]), &Cancel::default(), |_| ()).unwrap();
     assert_eq!(partly.loras[0].unmatched.len(), 1);
     fs::remove_file(&output).unwrap();

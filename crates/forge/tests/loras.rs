@@ -5,7 +5,10 @@
 use std::{fs, path::Path, sync::Arc};
 
 use core_tensor::{WeightSource, safetensors::Safetensors, values};
-use forge::{ComputeChoice, Config, Error, Fault, Forge, Job, LoraConfig, Run, Size, Txt2Img, lora};
+use forge::{
+    ComputeChoice, Config, Error, Fault, Forge, Job, LoraConfig, Run, Size, Txt2Img, lora,
+    memory::{Bytes, Plan},
+};
 use tempfile::TempDir;
 
 /// A folder with LoRAs of the tiny Flux and of the tiny Stable Diffusion.
@@ -97,6 +100,38 @@ fn a_hundred_changes_of_loras_leave_the_model_where_it_is_and_the_pictures_what_
         assert!(draw(stacks[at]) == first[at], "{} in turn {i}", stacks[at]);
     }
     assert!(stacks.iter().all(|stack| Arc::ptr_eq(&loaded, &model(stack))));
+}
+
+#[test]
+fn a_plan_counts_the_words_that_are_encoded_also_where_a_lora_is_among_them() {
+    let folder = loras();
+    let mut config = config(folder.path());
+    let job = |prompt: &str| Job::of(request(&config, prompt).steps(9)).unwrap();
+    let (short, long) =
+        ("a cat <lora:style:1>", "[a [cat|dog|fox|owl]:a house:0.5] in [red|blue|green] <lora:style:1>");
+    let forge = Forge::load(&config).unwrap();
+    let bytes = |plan: &Plan| plan.parts.iter().find(|(part, _)| part.name == "prompts").unwrap().0.mapped;
+    let mut words = Vec::new();
+    for prompt in [short, long] {
+        // given a prompt with a LoRA, then its plan is its run's, and its words take what they take alone
+        let plan = forge.plan(&job(prompt)).unwrap();
+        assert_eq!(plan, *forge.start(job(prompt)).unwrap().memory().plan());
+        let alone = forge.plan(&job(prompt.strip_suffix(" <lora:style:1>").unwrap())).unwrap();
+        assert_eq!(bytes(&plan), bytes(&alone), "{prompt}");
+        words.push(bytes(&plan));
+    }
+    assert!(words[1].0 > words[0].0, "{words:?}");
+    // and of several jobs the one counts that takes the most, wherever it stands
+    let needs = |config: &Config, jobs: &[Job]| match Forge::load(config).unwrap().plan_all(jobs) {
+        Err(Error::Memory(forge::memory::Error::TooLittle { needed, .. })) => needed,
+        other => panic!("{other:?}"),
+    };
+    let jobs = [job(short), job(long), job(short)];
+    let largest = forge.plan(&jobs[1]).unwrap();
+    assert_eq!(forge.plan_all(&jobs).unwrap(), Some(largest));
+    config.device.memory = Some(Bytes(1));
+    assert_eq!(needs(&config, &jobs), needs(&config, &jobs[1..2]));
+    assert_eq!(Forge::load(&config).unwrap().plan_all([]).unwrap(), None);
 }
 
 #[test]

@@ -57,12 +57,14 @@ pub enum Error {
         found: String,
     },
     /// The ceiling is too low.
-    #[error("the model needs {needed}, `memory` allows {ceiling} ({parts})")]
+    #[error("the model needs {needed}, {by} is {ceiling} ({parts})")]
     TooLittle {
         /// The least that would do.
         needed: Bytes,
         /// What is allowed.
         ceiling: Bytes,
+        /// What says so.
+        by: String,
         /// Where the bytes would go.
         parts: String,
     },

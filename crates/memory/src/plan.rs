@@ -110,7 +110,12 @@ impl Plan {
                 .filter(|(_, (part, share))| *share == Share::All && part.has_a_choice())
                 .max_by_key(|(_, (part, _))| part.unpacked);
             let Some((place, (_, share))) = largest else {
-                return Err(Error::TooLittle { needed: plan.total(), ceiling, parts: plan.described() });
+                return Err(Error::TooLittle {
+                    needed: plan.total(),
+                    ceiling,
+                    by: "`memory`".into(),
+                    parts: plan.described(),
+                });
             };
             *share = Share::Nothing;
             last = Some(place);
@@ -259,7 +264,7 @@ mod tests {
     fn a_ceiling_below_the_least_is_an_error_that_names_the_parts() {
         let stages = vec![stage("encode", &[("blocks", 1)]), stage("decode", &[("levels", 2)])];
         let error = Plan::under(Bytes(3 * MIB), vec![part("a", 100, 1), part("b", 450, 5)], stages).unwrap_err();
-        let text = "the model needs 8.0 MiB, `memory` allows 3.0 MiB (a 1.0 MiB, b 5.0 MiB, decode 2.0 MiB)";
+        let text = "the model needs 8.0 MiB, `memory` is 3.0 MiB (a 1.0 MiB, b 5.0 MiB, decode 2.0 MiB)";
         assert_eq!(error.to_string(), text);
     }
 }

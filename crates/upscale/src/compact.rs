@@ -71,10 +71,14 @@ impl Said for CompactDimensions {
         format!("Real-ESRGAN compact, {} layers of {} channels", self.layers + 1, self.features)
     }
 
-    fn cost(&self) -> Cost {
+    fn cost(&self, packed: fn(u64) -> u64) -> Cost {
         let (features, result) = (self.features as u64, 3 * (self.factor * self.factor) as u64);
-        // Two maps while it computes, and at the end one and the result as channels, as pixels, and with what is added.
-        let values = features.saturating_mul(2).max(features.saturating_add(result)).max(3 * result);
+        // Two maps while it computes and what is packed of one, and at the end one and the result as channels, as pixels, and with what is added.
+        let values = features
+            .saturating_mul(2)
+            .saturating_add(packed(features))
+            .max(features.saturating_add(result))
+            .max(3 * result);
         Cost::of_values(values.saturating_add(6), self.factor)
     }
 }

@@ -29,5 +29,7 @@ pub(crate) trait Said {
     fn about(&self) -> String;
 
     /// What a tile takes, for each of its pixels.
-    fn cost(&self) -> Cost;
+    ///
+    /// `packed` is what a convolution packs of so many channels, in values.
+    fn cost(&self, packed: fn(u64) -> u64) -> Cost;
 }

@@ -109,13 +109,15 @@ impl Said for RrdbDimensions {
         format!("ESRGAN{plus}, {} groups of {} channels", self.groups, self.features)
     }
 
-    fn cost(&self) -> Cost {
+    fn cost(&self, packed: fn(u64) -> u64) -> Cost {
         let [features, growth] = [self.features, self.growth].map(|n| n as u64);
         // In a group: its input, a block's input and that with all that the block's layers have added, twice while it grows.
-        let inside = features.saturating_mul(6).saturating_add(growth.saturating_mul(8));
-        // Behind them the last doubled map and what a layer makes of it.
+        let grown = features.saturating_add(growth.saturating_mul(4));
+        let inside = features.saturating_mul(6).saturating_add(growth.saturating_mul(8)).saturating_add(packed(grown));
+        // Behind them the last doubled map, what is packed of it and what a layer makes of it.
         let pixels = 1 << (2 * self.doublings);
-        let behind = features.saturating_mul(2 * pixels).saturating_add(8 * pixels);
+        let behind =
+            features.saturating_mul(2).saturating_add(packed(features)).saturating_add(8).saturating_mul(pixels);
         let values = inside.max(behind) / (self.square * self.square) as u64;
         let result = 6 * (self.factor() * self.factor()) as u64;
         Cost::of_values(values.saturating_add(6 + result), self.factor())

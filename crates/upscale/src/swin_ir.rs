@@ -251,12 +251,12 @@ impl Said for SwinIrDimensions {
         format!("SwinIR, {} groups of {} channels", self.groups.len(), self.channels)
     }
 
-    fn cost(&self) -> Cost {
+    fn cost(&self, packed: fn(u64) -> u64) -> Cost {
         let [channels, hidden] = [self.channels, self.hidden].map(|n| n as u64);
         // Behind the first convolution: that, a group's and a block's inputs, and while rows of windows are put together two more, or
         // what is between the layers that follow.
         let inside = channels.saturating_mul(5).saturating_add(hidden.max(channels.saturating_mul(2)));
-        let behind = self.end.values().saturating_add(channels);
+        let behind = self.end.values().saturating_add(channels).saturating_add(packed(channels));
         let result = 6 * (self.factor() * self.factor()) as u64;
         Cost::of_values(inside.max(behind).saturating_add(6 + result), self.factor())
     }

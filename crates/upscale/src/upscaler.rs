@@ -1,6 +1,8 @@
 //! A file's network, whichever it is.
 
-use core_tensor::{Compute, Device, Place, Residency, Tensor, WeightSource, Weights, is_finite};
+use core_tensor::{
+    Compute, Device, Place, Residency, Tensor, WeightSource, Weights, computes_by_itself, is_finite, packed_channels,
+};
 use diffusion_engine::{Error as RunError, Inside, Stage};
 
 use crate::{
@@ -17,6 +19,8 @@ use crate::{
 pub struct Outline {
     dimensions: Dimensions,
     bytes: u64,
+    /// Whether convolutions pack what they are given beside it.
+    packs: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -77,7 +81,8 @@ impl Outline {
                 (Dimensions::SwinIr(dimensions), bytes)
             }
         };
-        Ok(Self { dimensions, bytes })
+        let packs = compute != Compute::F32 && !computes_by_itself(device);
+        Ok(Self { dimensions, bytes, packs })
     }
 
     /// What its weights take in memory, in bytes.
@@ -97,7 +102,7 @@ impl Outline {
 
     /// What it takes for each pixel of a picture; its weights are not counted.
     pub fn cost(&self) -> Cost {
-        self.dimensions.said().cost()
+        self.dimensions.said().cost(if self.packs { packed_channels } else { |_| 0 })
     }
 
     /// The tiles of a picture of this height and width under `budget` bytes, as [`Tiles::of`].

@@ -84,6 +84,16 @@ pub(super) struct InitArgs {
 }
 
 impl Command {
+    /// Whether it plans its memory.
+    pub(super) fn is_planned(&self) -> bool {
+        match self {
+            Self::Txt2img(_) | Self::Img2img(_) | Self::Batch(_) | Self::Grid(_) | Self::Replay(_) => true,
+            Self::Plan(_) | Self::Upscale(_) => true,
+            Self::Samplers(_) | Self::Schedules(_) | Self::Inspect(_) | Self::Convert(_) | Self::Ops(_) => false,
+            Self::Devices(_) | Self::Info(_) | Self::Config { .. } | Self::Completions { .. } => false,
+        }
+    }
+
     pub(super) fn json(&self) -> bool {
         match self {
             Self::Txt2img(args) | Self::Plan(args) => args.json,

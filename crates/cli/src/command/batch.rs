@@ -1,21 +1,19 @@
 //! `forge batch`: every picture of a folder drawn anew, each as `forge img2img` would.
 
 use std::{
-    error::Error as _,
     ffi::OsStr,
-    iter::successors,
     path::{Path, PathBuf},
 };
 
 use diffusion_engine::{Catalog, PictureFormat};
-use forge::{Config, Fault, Threads, apart_from_inputs, paths};
+use forge::{Config, Fault, Outputs, Pattern, Pictures, Threads, apart_from_inputs, paths};
 
 use super::{
     args::{BatchArgs, Txt2ImgArgs},
     txt2img::{Asked, Drawing},
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, with_causes},
     signals::Interrupt,
 };
 
@@ -31,25 +29,26 @@ pub(super) fn run(registry: &Catalog, args: &BatchArgs) -> Result<()> {
         None => None,
     };
     one_each(&run, &config)?;
-    let first = |picture: &PathBuf| PathBuf::from(output(picture, &config).to_string_lossy().replace("{index}", "0"));
     let inputs: Vec<_> = pictures.iter().chain(masks.iter().flat_map(|masks| &masks.pictures)).cloned().collect();
-    apart_from_inputs("--output", &pictures.iter().map(first).collect::<Vec<_>>(), &inputs)?;
+    let all = Folder { registry, run, masks, force: args.force };
+    let outputs = pictures.iter().map(|picture| all.outputs(picture, &config)).collect::<Result<Vec<_>>>()?;
+    apart_from_inputs("--output", &outputs.concat(), &inputs)?;
     let threads = Threads::start(config.device.threads);
     notes.extend(threads.note());
-    let all = Folder { registry, run, masks, force: args.force };
-    let (done, left): (Vec<_>, Vec<_>) = pictures.iter().partition(|picture| all.is_done(picture, &config));
-    notes.extend(done.iter().map(|picture| format!("`{}` has its picture already", picture.display())));
+    // The last that is drawn of a picture is written when the others are.
+    let is_done = |outputs: &Vec<PathBuf>| !all.force && outputs.last().is_some_and(|path| path.is_file());
+    let (done, left): (Vec<_>, Vec<_>) = pictures.iter().zip(&outputs).partition(|(_, outputs)| is_done(outputs));
+    notes.extend(done.iter().map(|(picture, _)| format!("`{}` has its picture already", picture.display())));
     if left.is_empty() {
         return all.nothing(notes);
     }
     let mut drawing = Drawing::begin(&config, threads, notes, all.run.json, interrupt.cancel())?;
     let mut failed = Vec::new();
-    for (index, picture) in left.iter().enumerate() {
+    for (index, (picture, _)) in left.iter().enumerate() {
         match all.draw(picture, &config, &mut drawing, index + 1 == left.len()) {
             Ok(()) => {}
             Err(Error::Forge(error)) if matches!(error.fault(), Fault::Run | Fault::Usage | Fault::Memory) => {
-                let causes = successors(error.source(), |&cause| cause.source()).map(|cause| format!(": {cause}"));
-                drawing.note(format!("`{}` is passed over: {error}{}", picture.display(), causes.collect::<String>()));
+                drawing.note(format!("`{}` is passed over: {}", picture.display(), with_causes(&error)));
                 failed.push((*picture).clone());
             }
             Err(other) => return Err(other),
@@ -122,21 +121,28 @@ struct Folder<'a> {
 impl Folder<'_> {
     fn draw(&self, picture: &Path, config: &Config, drawing: &mut Drawing, is_last: bool) -> Result<()> {
         let mut config = config.clone();
-        config.image.output = output(picture, &config);
         config.img2img.image = Some(picture.to_owned());
         if let Some(masks) = &self.masks {
             config.inpaint.mask = Some(masks.of(picture)?);
         }
-        let asked = Asked::by(self.registry, &self.run, &config)?;
+        let asked = Asked::to(self.registry, &self.run, &config, |request| {
+            let pictures = Pictures::Files(self.names(picture, &config)?);
+            Ok(Outputs::to(pictures, &config, request, None, &self.run.other_files()?)?)
+        })?;
         asked.notes.iter().for_each(|note| drawing.note(note.clone()));
         drawing.draw(asked, &config, is_last)
     }
 
-    /// Whether the last picture that would be drawn of one is there, as pictures are written whole.
-    fn is_done(&self, picture: &Path, config: &Config) -> bool {
-        let output = output(picture, config).to_string_lossy().into_owned();
-        let last = (config.image.batch * config.image.batches).saturating_sub(1);
-        !self.force && Path::new(&output.replace("{index}", &last.to_string())).exists()
+    /// What those are called that are drawn of a picture: as it is, in another folder.
+    fn names(&self, picture: &Path, config: &Config) -> Result<Pattern> {
+        let quality = u8::try_from(config.image.quality).unwrap_or(u8::MAX);
+        Ok(Pattern::after(picture, &config.image.output, quality, count(config))?)
+    }
+
+    /// Where they go.
+    fn outputs(&self, picture: &Path, config: &Config) -> Result<Vec<PathBuf>> {
+        let names = self.names(picture, config)?;
+        Ok((0..count(config)).map(|index| names.path(0, index)).collect())
     }
 
     /// Tells that nothing is left to be drawn.
@@ -147,13 +153,7 @@ impl Folder<'_> {
     }
 }
 
-/// Where the pictures go that are drawn of one: its own name in another folder, with a number where they are several.
-fn output(picture: &Path, config: &Config) -> PathBuf {
-    let folder = &config.image.output;
-    let name = picture.file_name().map(PathBuf::from).unwrap_or_default();
-    if config.image.batch * config.image.batches == 1 {
-        return folder.join(name);
-    }
-    let part = |part: Option<&OsStr>| part.map_or_else(String::new, |part| part.to_string_lossy().into_owned());
-    folder.join(format!("{}-{{index}}.{}", part(name.file_stem()), part(name.extension())))
+/// How many pictures are drawn of each.
+fn count(config: &Config) -> usize {
+    config.image.batch.saturating_mul(config.image.batches)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use forge::{LoraConfig, Recipe, Rule, Target, convert, paths};
+use forge::{LoraConfig, Recipe, Rule, Target, ThreadCount, Threads, convert, paths};
 
 use super::{args::ConvertArgs, term::Conversion};
 use crate::{
@@ -19,13 +19,15 @@ pub(super) fn run(args: &ConvertArgs) -> Result<()> {
     let input = paths::to_read("IN", &args.input, Path::new(""))?;
     let output = paths::to_write("OUT", &args.output, Path::new(""))?;
     let loras = args.lora.iter().map(|lora| Ok(LoraConfig::of_flag(lora)?)).collect::<Result<Vec<_>>>()?;
-    let recipe = Recipe { target, rules, loras, partly: args.allow_partial_lora };
+    let recipe = Recipe { target, rules, loras, partly: args.allow_partial_lora, replaces: args.force };
     // What `--force` does not replace, such as a folder or the input, is refused for what it is.
     recipe.allows(&input, &output)?;
     if output.exists() && !args.force {
         return Err(Error::Exists { path: output });
     }
     let mut conversion = Conversion::new(args.json, args.report);
-    let converted = convert(&input, &output, &recipe, &interrupt.cancel(), |written| conversion.written(written));
+    let (threads, cancel) = (Threads::start(ThreadCount::ALL_CORES), interrupt.cancel());
+    let tell = |written: &_| conversion.written(written);
+    let converted = threads.compute(|| convert(&input, &output, &recipe, &cancel, tell));
     conversion.finish(&output, &converted?)
 }

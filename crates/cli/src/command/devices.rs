@@ -1,6 +1,7 @@
 //! `forge devices`: what can compute on this machine, and whether it computes rightly.
 
 use core_tensor::{Compute, Device, Listed, Stored, check, device_for, devices, ops::suite::Difference, tensor};
+use forge::{ThreadCount, Threads};
 use memory::Bytes;
 use serde_json::{Value, json};
 
@@ -21,6 +22,10 @@ const ALLOWED: [(Compute, &str, f64); 4] = [
 
 /// Prints a line for each device, or a JSON object.
 pub(super) fn run(args: &DevicesArgs) -> Result<()> {
+    Threads::start(ThreadCount::ALL_CORES).compute(|| told(args))
+}
+
+fn told(args: &DevicesArgs) -> Result<()> {
     let mut wrong = Vec::new();
     let mut lines = Vec::new();
     let mut objects = Vec::new();

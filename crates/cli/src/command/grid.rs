@@ -5,8 +5,8 @@ mod sheet;
 
 use std::path::{Path, PathBuf};
 
-use diffusion_engine::{Catalog, PictureFormat, Size, read_infotext, read_picture};
-use forge::{Config, Seed, Threads, apart_from_inputs};
+use diffusion_engine::{Catalog, PictureFormat, Size, check_writable, read_infotext, read_picture};
+use forge::{Config, Seed, Threads, apart as outputs_apart};
 
 use self::{
     axis::{Axis, MOST, apart, wrong},
@@ -120,9 +120,11 @@ impl Grid {
                 }
             }
         }
-        let read = cells.iter().flat_map(|cell| cell.config.img2img.image.iter().chain(&cell.config.inpaint.mask));
-        let read: Vec<PathBuf> = read.cloned().collect();
-        apart_from_inputs("--output", std::slice::from_ref(&self.output), &read)?;
+        let path = self.output.clone();
+        check_writable(&path).map_err(|source| forge::Error::Write { path: path.clone(), source })?;
+        // What one of them reads, another may not write.
+        let runs = cells.iter().map(|cell| (&cell.config, cell.asked.outputs().places()));
+        outputs_apart(runs, &[("--output", path)], &run.other_files()?)?;
         Ok(cells)
     }
 

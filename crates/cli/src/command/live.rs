@@ -9,6 +9,8 @@ use std::{
 use diffusion_engine::{PictureFormat, write_passing};
 use forge::{Preview, Result};
 
+use crate::error::with_causes;
+
 /// A picture that is replaced again and again. What goes wrong with it is told once, and no run fails of it.
 pub(super) struct Live<'p> {
     path: &'p Path,
@@ -41,7 +43,7 @@ impl<'p> Live<'p> {
         self.since = Instant::now();
         let error = shown.err()?;
         self.is_out_of_order = true;
-        Some(format!("there are no previews: {error}"))
+        Some(format!("there are no previews: {}", with_causes(&error)))
     }
 
     fn show_if_due(&mut self, step: usize, preview: &Preview) -> Result<()> {

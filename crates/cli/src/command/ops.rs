@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use core_tensor::{
     Compute, Device, Error as TensorError, Format, Layout, Residency, Tensor, Weights, layers::Linear, tensor, values,
 };
+use forge::{ThreadCount, Threads};
 use kernels::{Isa, peaks};
 use quant::operators::{Operator, Place, bits, computed, how, is_written};
 use serde_json::{Value, json};
@@ -24,6 +25,10 @@ const ROWS: usize = 1024;
 
 /// Prints one of the two tables, or a JSON object.
 pub(super) fn run(args: &OpsArgs) -> Result<()> {
+    Threads::start(ThreadCount::ALL_CORES).compute(|| told(args))
+}
+
+fn told(args: &OpsArgs) -> Result<()> {
     let formats: Vec<Format> = computed().collect();
     let machine = args.measure.then(|| Machine::measured(&formats)).transpose()?;
     if args.json {

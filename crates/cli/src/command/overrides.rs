@@ -14,7 +14,10 @@ use forge::{
 };
 
 use super::args::{Txt2ImgArgs, UpscaleArgs};
-use crate::error::{Error, Result};
+use crate::{
+    caches,
+    error::{Error, Result},
+};
 
 impl UpscaleArgs {
     /// The default config on the device that the command line names.
@@ -60,7 +63,8 @@ impl Txt2ImgArgs {
 
     /// The files that are read beside those that the config names.
     pub(super) fn other_files(&self) -> Result<Vec<PathBuf>> {
-        self.texts().map(|(flag, path)| file(flag, path)).collect()
+        let texts = self.texts().map(|(flag, path)| file(flag, path)).collect::<Result<Vec<_>>>()?;
+        Ok(texts.into_iter().chain(caches::hashes()).collect())
     }
 
     /// The texts that flags name, each a file, a pipe or standard input.

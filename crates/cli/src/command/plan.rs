@@ -6,7 +6,7 @@ use forge::{Forge, Threads};
 use super::{
     args::Txt2ImgArgs,
     term::show_plan,
-    txt2img::{job, random_seed},
+    txt2img::{job, of_other_words, random_seed},
 };
 use crate::error::Result;
 
@@ -16,9 +16,8 @@ pub(super) fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
     let request = config.request_with(registry, random_seed)?.checked()?;
     let dumps = args.dump_file()?.is_some();
     let forge = Forge::load_on(&config, Threads::start(config.device.threads))?;
-    // Jobs follow each other, and the largest of them counts.
-    let plan = |request| Ok(forge.plan(&job(&config, request, dumps)?)?);
-    let plans = config.requests_of(request)?.into_iter().map(plan).collect::<Result<Vec<_>>>()?;
-    let largest = plans.into_iter().max_by_key(|plan| plan.total());
+    let job = |request| job(&config, request, dumps);
+    let jobs = config.requests_of(request)?.into_iter().map(job).collect::<Result<Vec<_>>>()?;
+    let largest = forge.plan_all(of_other_words(&jobs))?;
     largest.map_or(Ok(()), |plan| show_plan(forge.name(), &plan, forge.ceiling(), args.json))
 }

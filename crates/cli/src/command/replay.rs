@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use diffusion_engine::{Catalog, Error as RunError, Event, Image, Likeness, family::work};
+use diffusion_engine::{Cancel, Catalog, Error as RunError, Event, Image, Likeness, family::work};
 use forge::{Config, Forge, ModelHash, Noise, Outputs, Pictures, Replay, Threads, model_hash, paths};
 
 use super::{args::ReplayArgs, term::Reporter, txt2img};
@@ -74,7 +74,7 @@ fn drawn(
     let said = &replay.made_with;
     let [model, vae, refiner] =
         [(forge.file(), &said.model), (forge.vae(), &said.vae), (forge.refiner(), &said.refiner)]
-            .map(|(file, said)| hash(file.filter(|_| said.hash.is_some())));
+            .map(|(file, said)| hash(file.filter(|_| said.hash.is_some()), &Cancel::default()));
     for difference in replay.of_model(forge, [&model, &vae, &refiner].map(Option::as_ref)) {
         reporter.event(&Event::Note { note: difference.to_string() });
     }
@@ -101,8 +101,8 @@ fn drawn(
 }
 
 /// A file that can't be read has no hash, and is told for that where the model is loaded from it.
-fn hash(file: Option<&Path>) -> Option<ModelHash> {
-    model_hash(file.filter(|file| file.is_file())?, caches::hashes().as_deref()).ok()
+fn hash(file: Option<&Path>, cancel: &Cancel) -> Option<ModelHash> {
+    model_hash(file.filter(|file| file.is_file())?, caches::hashes().as_deref(), cancel).ok()
 }
 
 /// Writes the picture; where it is written, but its folder can't be synced, that is inside.

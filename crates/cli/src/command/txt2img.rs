@@ -1,6 +1,7 @@
 //! `forge txt2img`: config and flags become a request, the request a run, the run pictures.
 
 use std::{
+    collections::BTreeSet,
     io::{IsTerminal, Write, stdout},
     path::{Path, PathBuf},
 };
@@ -55,6 +56,15 @@ pub(super) fn job(config: &Config, request: Txt2Img, dumps: bool) -> Result<Job>
     Ok(if dumps { job.keeping_latents() } else { job })
 }
 
+/// Those of the jobs of one config that no other has the words of: they differ in their seeds alone otherwise, and take the same.
+pub(super) fn of_other_words(jobs: &[Job]) -> Vec<&Job> {
+    let words = |job: &&Job| -> Vec<[String; 2]> {
+        job.passes().iter().map(|pass| [pass.prompt.clone(), pass.negative.clone()]).collect()
+    };
+    let mut known = BTreeSet::new();
+    jobs.iter().filter(|job| known.insert(words(job))).collect()
+}
+
 /// What is drawn, and where it goes, once nothing speaks against it that can be told without the model.
 pub(super) struct Asked {
     jobs: Vec<Job>,
@@ -80,9 +90,27 @@ impl Asked {
         Some((own.map_or(last.size, |picture| picture.size()), job.seed()))
     }
 
+    /// Where it goes.
+    pub(super) fn outputs(&self) -> &Outputs {
+        &self.outputs
+    }
+
+    /// What a config asks for.
     pub(super) fn by(registry: &Catalog, args: &Txt2ImgArgs, config: &Config) -> Result<Self> {
+        Self::to(registry, args, config, |request| {
+            Ok(Outputs::of(config, request, args.dump_file()?, &args.other_files()?)?)
+        })
+    }
+
+    /// The same where the pictures' names are no key's.
+    pub(super) fn to(
+        registry: &Catalog,
+        args: &Txt2ImgArgs,
+        config: &Config,
+        outputs: impl FnOnce(&Txt2Img) -> Result<Outputs>,
+    ) -> Result<Self> {
         let request = config.request_with(registry, random_seed)?.checked()?;
-        let outputs = Outputs::of(config, &request, args.dump_file()?, &args.other_files()?)?;
+        let outputs = outputs(&request)?;
         if let Pictures::StandardOutput = outputs.pictures {
             standard_output_is_free(args.json)?;
         }
@@ -153,18 +181,18 @@ impl Drawing {
         let Asked { jobs, outputs, notes: _ } = asked;
         let mut drawn = 0;
         let mut live = outputs.preview.as_deref().map(|path| Live::new(path, config.preview.every));
+        // None is begun where there is no room for the last.
+        let planned = self.forge.plan_all(of_other_words(&jobs))?;
+        planned.iter().for_each(|plan| self.reporter.event(&Event::planned(plan)));
         let mut jobs = jobs.into_iter();
         while let Some(job) = jobs.next() {
             let Self { forge, reporter, hashes, cancel, unsynced } = self;
             let seeds = job.seeds();
-            if drawn == 0 {
-                reporter.event(&Event::planned(&forge.plan(&job)?));
-            }
             let mut run = forge.start_until(job, cancel.clone())?;
             let hashes = hashes.get_or_insert_with(|| {
                 reporter.event(&Event::Loaded { model: forge.name().to_owned(), device: forge.device() });
                 forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: note.to_string() }));
-                Hashing::of(forge)
+                Hashing::of(forge, cancel)
             });
             reporter.begin("encode");
             let mut latents = Vec::new();

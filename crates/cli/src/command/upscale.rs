@@ -60,6 +60,9 @@ fn outputs(args: &UpscaleArgs, inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
     if inputs.len() > 1 && !FIELDS.iter().any(|field| text.contains(field)) {
         return Err(wrong("`{name}` or `{index}` in it, as there are several pictures".into()).into());
     }
+    if FIELDS.iter().fold(text.to_owned(), |rest, field| rest.replace(field, "")).contains(['{', '}']) {
+        return Err(wrong("no braces but `{name}` and `{index}`".into()).into());
+    }
     let filled = |(index, input): (usize, &PathBuf)| {
         let name = input.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let [of_name, of_index] = FIELDS;

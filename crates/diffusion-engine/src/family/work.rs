@@ -2,7 +2,7 @@
 
 use memory::{Bytes, Held, Stage};
 
-use crate::{Card, Job, Maps, Origin, Pass, Size, methods, tokenizing_bytes};
+use crate::{Card, Job, Maps, Origin, Pass, Size, given::Given, methods, tokenizing_bytes};
 
 /// What a job holds of a model beside its parts: some of it from the beginning to the end, some while a stage lasts.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -93,10 +93,17 @@ impl Work {
         let done = Self::decoded(job);
         let text = [held("a block", of.text), held("texts", words)];
         let step = [held("the network's maps", of.step)];
-        let [decode, between] =
-            [of.decoding, of.between].map(|maps| [in_tiles("the decoder's maps", maps), held("pictures", done)]);
+        let given = job.passes().iter().map(|pass| Given::of(pass, job.batch())).fold(Given::default(), Given::most);
+        let of_given = |bytes| (bytes > 0).then(|| held("given pictures", bytes));
+        let [mut decode, between] =
+            [of.decoding, of.between].map(|maps| vec![in_tiles("the decoder's maps", maps), held("pictures", done)]);
+        decode.extend(of_given(given.decoding));
+        if job.keeps_latents() {
+            decode.push(held("pictures that are dumped", done / 2));
+        }
         let shown = held("pictures", DECODED_COPIES.saturating_mul(done));
-        let encode = [held("the encoder", of.encoder), in_tiles("its maps", of.encoding), shown];
+        let mut encode = vec![held("the encoder", of.encoder), in_tiles("its maps", of.encoding), shown];
+        encode.extend(of_given(given.encoding));
         let starts = any(&|pass| matches!(pass.start, Origin::Pictures(_)));
         let is_shown = |pass: &Pass| of.is_shown || pass.control.is_some();
         // Whether it is asked for, its name, and what it holds.
@@ -122,15 +129,25 @@ impl Work {
             let [channels, height, width] = card.latent_shape(pass.size);
             product(&[channels, height, width, job.batch(), 4])
         };
-        let dumped = |pass: &Pass| latent(pass).saturating_mul(if job.keeps_latents() { pass.steps as u64 } else { 0 });
+        // Twice, as they are written together.
+        let kept = |pass: &Pass| if job.keeps_latents() { 2 * pass.steps as u64 } else { 0 };
+        let dumped = |pass: &Pass| latent(pass).saturating_mul(kept(pass));
         let latents = |pass: &Pass| {
             let more = methods::held(pass, &[]).latents as u64;
             latent(pass).saturating_mul(LATENTS.saturating_add(more))
         };
         let latents = job.passes().iter().map(latents).max().unwrap_or(0);
         let dumped = job.passes().iter().map(dumped).fold(0, u64::saturating_add);
+        let given = job.passes().iter().map(|pass| Given::of(pass, job.batch())).fold(Given::default(), Given::most);
+        let resized = job.resized_from().map_or(0, |size| {
+            let [channels, height, width] = card.latent_shape(size);
+            // Of one picture after the other: its noise, and that of the variation beside what both make.
+            product(&[channels, height, width, if job.variation().is_some() { 3 } else { 1 }, 4])
+        });
+        let more =
+            [("latents of every step", dumped), ("given pictures", given.kept), ("noise of another size", resized)];
         let work = Self::default().keeping("latents", latents);
-        if dumped > 0 { work.keeping("latents of every step", dumped) } else { work }
+        more.into_iter().filter(|(_, bytes)| *bytes > 0).fold(work, |work, (name, bytes)| work.keeping(name, bytes))
     }
 
     /// The most of those passes of a job whose pictures are decoded for the next; nothing where there is none.

@@ -17,6 +17,9 @@ use crate::{Error, Size, tiff::orientation};
 /// The longest file that is read, in bytes.
 const LONGEST: u64 = 256 << 20;
 
+/// Bytes that tell what a file is.
+const HEAD: u64 = 16;
+
 /// Bytes beside the pixels that a WebP's decoder may take.
 const WEBP_LIMIT: usize = 1 << 29;
 
@@ -35,15 +38,21 @@ pub fn read_picture(path: impl AsRef<Path>) -> Result<Raster<4>, Error> {
 /// The same, and whether its file knows no opacity.
 pub(crate) fn read_turned(path: &Path) -> Result<(Raster<4>, bool), Error> {
     let read = |source| Error::Read { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(read)?;
+    let length = file.metadata().map_err(read)?.len();
     let mut bytes = Vec::new();
-    File::open(path).map_err(read)?.take(LONGEST + 1).read_to_end(&mut bytes).map_err(read)?;
+    // What is no picture is told for that however long it is.
+    file.by_ref().take(HEAD).read_to_end(&mut bytes).map_err(read)?;
     let decoded = match bytes.as_slice() {
         [0x89, b'P', b'N', b'G', ..] => png,
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => webp,
         [0xff, 0xd8, 0xff, ..] => jpeg,
         _ => return Err(Error::NotAPicture { path: path.to_owned() }),
     };
-    let decoded = match bytes.len() as u64 <= LONGEST {
+    if length <= LONGEST {
+        file.take(LONGEST + 1 - HEAD).read_to_end(&mut bytes).map_err(read)?;
+    }
+    let decoded = match length.max(bytes.len() as u64) <= LONGEST {
         true => decoded(&bytes),
         false => Err(wrong("it is longer than 256 MiB")),
     };

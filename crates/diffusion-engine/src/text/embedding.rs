@@ -1,5 +1,7 @@
 //! Textual inversion (Gal et al. 2022): vectors that a text encoder is given in the place of a word's.
 
+use std::sync::Arc;
+
 use core_tensor::{Device, Manifest, Stored, Tensor, WeightSource, tensor};
 
 use crate::Error;
@@ -20,7 +22,7 @@ struct Part {
     /// `clip_l`, `clip_g`; `None` where the file says only how wide they are.
     encoder: Option<&'static str>,
     width: usize,
-    values: Vec<f32>,
+    values: Arc<Vec<f32>>,
 }
 
 /// How files call the text encoders that their vectors are for, and how the encoders are called here.
@@ -81,6 +83,11 @@ impl Embedding {
         self.count
     }
 
+    /// Bytes that its vectors take; clones share them.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| 4 * part.values.len() as u64).fold(0, u64::saturating_add)
+    }
+
     /// The vectors for a text encoder of this name and width, `[count, width]`.
     ///
     /// # Errors
@@ -93,7 +100,7 @@ impl Embedding {
             expected: width,
             found: self.parts.iter().map(|part| part.width).collect(),
         })?;
-        Ok(tensor(part.values.clone(), [self.count, width], device))
+        Ok(tensor(part.values.to_vec(), [self.count, width], device))
     }
 }
 
@@ -159,7 +166,7 @@ impl Part {
         if !values.iter().all(|value| value.is_finite()) {
             return Err(Error::EmbeddingValues { name: name.to_owned(), tensor: tensor.to_owned() });
         }
-        Ok(Self { encoder, width, values })
+        Ok(Self { encoder, width, values: Arc::new(values) })
     }
 
     fn count(&self) -> usize {

@@ -1,4 +1,4 @@
-use core_tensor::{Declare, Layout, Weights, packs_bf16};
+use core_tensor::{Declare, Layout, Weights, packed_channels};
 
 use super::tiles::{Maps, TileCost, TilePlan};
 use crate::{AutoencoderKl, Error, Size};
@@ -366,7 +366,7 @@ impl Resnet {
     fn held(&self) -> u64 {
         let [c_in, c_out] = [self.c_in as u64, self.c_out as u64];
         let widest = c_in.max(c_out);
-        c_in.saturating_add(widest).saturating_add(c_out).saturating_add(packed(widest))
+        c_in.saturating_add(widest).saturating_add(c_out).saturating_add(packed_channels(widest))
     }
 }
 
@@ -375,13 +375,7 @@ fn bytes(values: u64) -> u64 {
     values.saturating_mul(4)
 }
 
-/// What a convolution on the CPU packs of `c` channels of a pixel at most, in values of f32.
-fn packed(c: u64) -> u64 {
-    // kernels: 32 channels side by side, in bf16
-    if packs_bf16() { c.next_multiple_of(32) / 2 } else { 0 }
-}
-
 /// What a convolution of as many channels as it is given holds for each pixel: both, and what it packs.
 fn passes(c: u64) -> u64 {
-    c.saturating_mul(2).saturating_add(packed(c))
+    c.saturating_mul(2).saturating_add(packed_channels(c))
 }

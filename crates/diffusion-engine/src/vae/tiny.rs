@@ -2,7 +2,7 @@
 //!
 //! Reference: diffusers `AutoencoderTiny`, 0.42, whose parameter names these are.
 
-use core_tensor::{Device, Layout, Tensor, Weights, layers::Conv2d, ops};
+use core_tensor::{Device, Layout, Tensor, Weights, layers::Conv2d, ops, packed_channels};
 
 use crate::{Autoencoder, Error, Inside, Site, Size};
 
@@ -124,8 +124,10 @@ impl TinyDimensions {
     fn half_bytes(&self, half: &Half, [height, width]: [usize; 2]) -> u64 {
         let pixels = [height, width, self.factor(), self.factor()];
         let pixels = pixels.iter().fold(1u64, |n, &by| n.saturating_mul(by as u64));
-        // Of the finest maps a block's input, what it has made of it and what it makes now; then the picture.
-        pixels.saturating_mul((half.width as u64).saturating_mul(3).saturating_add(9)).saturating_mul(4)
+        // Of the finest maps a block's input, what it has made of it, what it makes now and what it packs; then the picture.
+        let width = half.width as u64;
+        let values = width.saturating_mul(3).saturating_add(packed_channels(width)).saturating_add(9);
+        pixels.saturating_mul(values).saturating_mul(4)
     }
 }
 

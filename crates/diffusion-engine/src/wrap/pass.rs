@@ -160,6 +160,16 @@ impl Pass {
         if self.encodes() { self.enlarged_to.unwrap_or(self.size) } else { self.size }
     }
 
+    /// The largest picture that is encoded on its way: one that it starts from may be larger than the pass.
+    pub fn largest_encoded(&self) -> Size {
+        let given = match &self.start {
+            Origin::Pictures(from) => from.own_size(),
+            Origin::Noise | Origin::Last(_) => None,
+        };
+        let area = |size: &Size| size.width.saturating_mul(size.height);
+        given.into_iter().chain([self.largest()]).max_by_key(area).unwrap_or(self.size)
+    }
+
     /// The options of the sampler and the schedule, whatever the model: where the schedule is `automatic`, of all that it may stand for.
     pub fn params(&self) -> Vec<Param> {
         let schedules = self.schedule.meanings(&self.sampler);

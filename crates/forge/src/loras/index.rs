@@ -5,9 +5,6 @@ use std::{
 
 use crate::{Error, Result, listed::listed};
 
-/// How the names of such files end; what else lies there, such as previews, is left alone.
-const ENDINGS: [&str; 4] = ["safetensors", "pt", "bin", "ckpt"];
-
 /// The most files that are listed.
 const MOST_FILES: usize = 100_000;
 
@@ -19,6 +16,9 @@ pub struct LoraIndex {
 }
 
 impl LoraIndex {
+    /// How the names of such files end; what else lies there, such as previews, is left alone.
+    pub(crate) const ENDINGS: [&str; 4] = ["safetensors", "pt", "bin", "ckpt"];
+
     /// The files of a folder and of the folders in it, in the order of their names; of two with one name the first has it, and both have
     /// their names with folders.
     ///
@@ -26,7 +26,7 @@ impl LoraIndex {
     /// [`Error::Read`] for a folder that can't be read.
     pub fn of(folder: &Path) -> Result<Self> {
         let mut index = Self { files: BTreeMap::new(), folder: Some(folder.to_owned()) };
-        for path in listed(folder, &ENDINGS, MOST_FILES)? {
+        for path in listed(folder, &Self::ENDINGS, MOST_FILES)? {
             let within = path.strip_prefix(folder).unwrap_or(&path).with_extension("");
             let long: Vec<_> = within.components().map(|part| part.as_os_str().to_string_lossy()).collect();
             let short = long.last().map(|name| name.clone().into_owned());
@@ -48,7 +48,7 @@ impl LoraIndex {
     /// # Errors
     /// [`Error::NoLora`] with the nearest name.
     pub fn find(&self, name: &str) -> Result<&Path> {
-        let bare = ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)?.strip_suffix('.')).unwrap_or(name);
+        let bare = Self::ENDINGS.iter().find_map(|ending| name.strip_suffix(ending)?.strip_suffix('.')).unwrap_or(name);
         let same = |known: &&String| known.to_lowercase() == bare.to_lowercase();
         let found = self.files.get(bare).or_else(|| self.files.get(self.files.keys().find(same)?));
         found.map(PathBuf::as_path).ok_or_else(|| Error::NoLora {

@@ -7,10 +7,10 @@ use std::{
     path::Path,
 };
 
+use diffusion_engine::Cancel;
 use serde::{Deserialize, de::IgnoredAny};
-use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::{Error, Result, model_files::regular, model_hash::digest};
 
 /// The texts that a safetensors file has beside its tensors, by their keys.
 pub type Metadata = BTreeMap<String, String>;
@@ -32,9 +32,10 @@ struct Header {
 /// The metadata of a safetensors file; none of one that has none or is in another format.
 ///
 /// # Errors
-/// [`Error::Read`].
+/// [`Error::Read`], and [`Error::NotRegular`] for what is no file.
 pub fn metadata(path: &Path) -> Result<Metadata> {
     let read = |source| Error::Read { path: path.to_owned(), source };
+    regular(path)?;
     let mut file = File::open(path).map_err(read)?;
     let Some(length) = header(&mut file).map_err(read)? else { return Ok(Metadata::new()) };
     let mut text = Vec::new();
@@ -46,24 +47,18 @@ pub fn metadata(path: &Path) -> Result<Metadata> {
 /// SHA-256 of all behind the header, which renaming its metadata does not change.
 ///
 /// # Errors
-/// [`Error::Read`].
-pub fn lora_hash(path: &Path, metadata: &Metadata) -> Result<String> {
+/// [`Error::Read`], [`Error::NotRegular`], and that the run is cancelled where `cancel` is asked meanwhile.
+pub fn lora_hash(path: &Path, metadata: &Metadata, cancel: &Cancel) -> Result<String> {
     let is_hash = |hash: &&String| hash.len() >= DIGITS && hash.bytes().all(|b| b.is_ascii_hexdigit());
     if let Some(hash) = metadata.get("sshs_model_hash").filter(is_hash) {
         return Ok(hash[..DIGITS].to_owned());
     }
     let read = |source| Error::Read { path: path.to_owned(), source };
+    regular(path)?;
     let mut file = File::open(path).map_err(read)?;
     let start = header(&mut file).map_err(read)?.map_or(0, |length| length + 8);
     file.seek(SeekFrom::Start(start)).map_err(read)?;
-    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer).map_err(read)? {
-            0 => break,
-            count => hasher.update(&buffer[..count]),
-        }
-    }
-    let digits: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits: String = digest(file, path, cancel)?.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(digits[..DIGITS].to_owned())
 }
 
@@ -90,7 +85,7 @@ mod tests {
             let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), b"abc"].concat();
             fs::write(&path, bytes).unwrap();
             let metadata = metadata(&path).unwrap();
-            (lora_hash(&path, &metadata).unwrap(), metadata.len())
+            (lora_hash(&path, &metadata, &Cancel::default()).unwrap(), metadata.len())
         };
         // FIPS 180-4, appendix B.1.
         assert_eq!(written("{}"), ("ba7816bf8f01".into(), 0));
@@ -100,6 +95,6 @@ mod tests {
         let odd = r#"{"__metadata__":{"sshs_model_hash":"ééééééééé"}}"#;
         assert_eq!(written(odd).0, "ba7816bf8f01");
         fs::write(&path, "abc").unwrap();
-        assert_eq!(lora_hash(&path, &metadata(&path).unwrap()).unwrap(), "ba7816bf8f01");
+        assert_eq!(lora_hash(&path, &metadata(&path).unwrap(), &Cancel::default()).unwrap(), "ba7816bf8f01");
     }
 }

@@ -259,7 +259,7 @@ impl OpenedModel for Opened {
         let work = work.keeping("prompts", self.encoded_bytes(all));
         let working = Working {
             encoder: self.encoder_bytes(job).unwrap_or(0),
-            encoding: most_maps(&|pass| self.decoder.encoding(self.largest_latent(pass), job.room())),
+            encoding: most_maps(&|pass| self.decoder.encoding(self.latent(pass.largest_encoded()), job.room())),
             text: self.encoding_bytes(longest),
             step: most(&|pass| self.step_bytes(pass, longest)),
             decoding: most_maps(&decoding),
