@@ -37,9 +37,13 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
             Some("name the file in the config, or give its flag; `checkpoint` and `folder` bring all parts".into())
         }
         Error::Memory(memory::Error::TooLittle { needed, by, .. }) => {
-            Some(match *by == CeilingOf::Config.to_string() {
-                true => format!("set `memory = \"{needed}\"` or more"),
-                false => format!("let the process have {needed} or more, or draw a smaller picture or fewer at once"),
+            let is_by = |of: CeilingOf| *by == of.to_string();
+            Some(match (is_by(CeilingOf::Config), is_by(CeilingOf::Device)) {
+                (true, _) => format!("set `memory = \"{needed}\"` or more"),
+                (_, true) => {
+                    format!("free {needed} or more on the device, or ask for a smaller picture or fewer at once")
+                }
+                _ => format!("let the process have {needed} or more, or ask for a smaller picture or fewer at once"),
             })
         }
         Error::ReadConfig { source: TextError::Folder, .. } => Some("give the config file, not its folder".into()),

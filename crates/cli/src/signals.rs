@@ -83,6 +83,7 @@ impl Interrupt {
 }
 
 /// Bytes of stack of a thread that only waits.
+#[cfg(unix)]
 const STACK: usize = 1 << 18;
 
 /// The signals that ask for the end. That a terminal is closed is none where who began the process said so, as `nohup` does.

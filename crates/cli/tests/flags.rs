@@ -192,6 +192,18 @@ fn any_number_of_threads_ends_and_what_differs_from_the_wish_is_told() {
         assert_eq!(notes(&ran).iter().any(|note| note.contains("threads")), noted, "{ran:?}");
         assert!(fs::read(tiny.path("a.png")).unwrap() == first, "{args:?} {variable}");
     }
+    // and so with commands that draw nothing
+    for args in [
+        &["ops"][..],
+        &["devices"],
+        &["plan", "--config", "flux.toml"],
+        &["convert", "TINY", "b.gguf", "--type", "q8_0"],
+    ] {
+        let transformer = tiny.role("transformer").display().to_string();
+        let args: Vec<&str> = args.iter().map(|arg| if *arg == "TINY" { &transformer } else { *arg }).collect();
+        let ran = Ran::of(tiny.command(&args).env("RAYON_NUM_THREADS", "5000").output().unwrap(), &args).done();
+        assert!(notes(&ran).iter().any(|note| note.contains("compute instead of")), "{ran:?}");
+    }
 }
 
 #[test]

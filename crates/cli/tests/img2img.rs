@@ -268,7 +268,12 @@ fn what_is_drawn_of_a_folder_takes_no_others_place_whatever_pictures_are_called(
     for more in [&["in", "--batch", "2", "--force"][..], &["in", "--batch", "2"]] {
         batch(more).refused(2, &["would replace"]);
     }
-    assert!(fs::read(tiny.path("in/a-1.png")).unwrap() == before);
+    // or a picture in the making another's input or output, or one of a folder's name that is filled in elsewhere
+    batch(&["out", "--preview", "in/a-1.png"]).refused(2, &["preview.file", "in/a-1.png"]);
+    batch(&["out", "--preview", "out/b 3.png"]).refused(2, &["preview.file", "out/b 3.png"]);
+    batch(&["out", "--mask", "in", "--preview", "in/a.png"]).refused(2, &["preview.file", "in/a.png"]);
+    batch(&["out/{seed}"]).refused(2, &["--output", "out/{seed}"]);
+    assert!(fs::read(tiny.path("in/a-1.png")).unwrap() == before && !tiny.path("out").exists());
     // when all go elsewhere, then each has its own name
     batch(&["out"]).done();
     let names = |folder: &str| {

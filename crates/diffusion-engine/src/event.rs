@@ -21,7 +21,7 @@ pub enum Event {
     Planned {
         /// What it takes at most, in bytes.
         bytes: u64,
-        /// In how many tiles pictures are decoded or encoded, where there is no room for a whole one.
+        /// In how many tiles pictures are decoded or encoded at most, where there is no room for a whole one.
         #[serde(skip_serializing_if = "Option::is_none")]
         tiles: Option<usize>,
     },
@@ -59,9 +59,10 @@ pub enum Event {
 }
 
 impl Event {
-    /// What a plan says of a job.
-    pub fn planned(plan: &Plan) -> Self {
-        Self::Planned { bytes: plan.total().0, tiles: plan.tiles() }
+    /// What plans say of jobs that follow each other, and of models that take turns; nothing where there is none.
+    pub fn planned(plans: &[Plan]) -> Option<Self> {
+        let bytes = plans.iter().map(Plan::total).max()?.0;
+        Some(Self::Planned { bytes, tiles: plans.iter().filter_map(Plan::tiles).max() })
     }
 }
 

@@ -10,6 +10,8 @@ pub struct Preview {
     model: Current,
     watch: Watch,
     decoder: Option<Arc<dyn Autoencoder>>,
+    /// As the run's [`Inside::room`].
+    room: Option<u64>,
 }
 
 /// How often a corner goes into each side of a picture.
@@ -25,8 +27,8 @@ impl std::fmt::Debug for Preview {
 }
 
 impl Preview {
-    pub(crate) fn new(model: Current, watch: Watch) -> Self {
-        Self { model, watch, decoder: None }
+    pub(crate) fn new(model: Current, watch: Watch, room: Option<u64>) -> Self {
+        Self { model, watch, decoder: None, room }
     }
 
     /// The same, decoded by this, such as a tiny decoder.
@@ -61,10 +63,11 @@ impl Preview {
 
     /// `[1, channels, h, w]`
     fn seen(&self, latent: Tensor<4>, model: &Arc<dyn Model>) -> Result<Image, Error> {
+        let inside = Inside::default().within(self.room);
         let pixels = match (&self.decoder, &model.card().preview) {
-            (Some(decoder), _) => decoder.decode(latent, &Inside::default())?,
+            (Some(decoder), _) => decoder.decode(latent, &inside)?,
             (None, Some(colours)) => projected(&latent, colours)?,
-            (None, None) => model.clone().vae().decode(latent, &Inside::default())?,
+            (None, None) => model.clone().vae().decode(latent, &inside)?,
         };
         finite(Stage::Preview, &pixels)?;
         Image::of(pixels.clamp(-1.0, 1.0), String::new())

@@ -271,7 +271,7 @@ impl Run {
 
     /// A look at the pictures in the making, for any thread, while the run goes on.
     pub fn preview(&self) -> Preview {
-        Preview::new(self.current.clone(), self.watch.clone())
+        Preview::new(self.current.clone(), self.watch.clone(), self.inside.room())
     }
 
     /// Where the run stands, to go on from with [`Run::resume`].

@@ -78,13 +78,16 @@ fn replace(path: &Path, take: Take, fill: impl FnOnce(&mut dyn Write) -> io::Res
     if take != Take::Passing {
         durable(file.as_file().sync_all())?;
     }
-    let named = if take == Take::Free { file.persist_noclobber(path) } else { file.persist(path) };
-    match named {
+    if take != Take::Free {
+        return Ok(file.persist(path).map(drop).map_err(|error| error.error)?);
+    }
+    match file.persist_noclobber(path) {
         Ok(_) => Ok(()),
-        Err(error) if take == Take::Free && error.error.kind() == io::ErrorKind::AlreadyExists => {
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists || path.symlink_metadata().is_ok() => {
             Err(Unwritable::Taken)
         }
-        Err(error) => Err(error.error.into()),
+        // Some drives have no way to say both at once.
+        Err(error) => Ok(error.file.persist(path).map(drop).map_err(|error| error.error)?),
     }
 }
 
@@ -387,8 +390,8 @@ mod tests {
         assert_eq!(unescaped("/a"), b"/a");
         assert_eq!(unescaped("/a\\040b\\134c"), b"/a b\\c");
         // where something is mounted, nothing else can be
-        let root = fs::metadata("/proc/mounts").unwrap();
-        assert!(replaceable(Path::new("/proc"), &root).is_err());
+        let mounted = fs::metadata("/proc").unwrap();
+        assert!(replaceable(Path::new("/proc"), &mounted).is_err());
     }
 
     #[test]

@@ -11,14 +11,14 @@ use crate::{
     wildcards,
 };
 
-/// Refuses an output of some runs that is a file which one of them reads, or another output, by whatever name. A run is its config and its
-/// [`Outputs::places`](crate::Outputs::places); `more` are outputs of none of
-/// the runs, each with the flag that names it, and `read` are files that are read beside those that the configs name. Previews of several
-/// runs may be one file.
+/// Refuses an output of some runs that is a file which one of them reads, or another output, by whatever name.
+///
+/// A run is its config and its [`Outputs::places`](crate::Outputs::places); `more` are outputs of none of the runs, each with the flag that
+/// names it, and `read` are files that are read beside those that the configs name. Previews of several runs may be one file.
 ///
 /// # Errors
 /// [`Error::Overwrites`], and [`Error::JoinsModel`] for an output that would be read as part of a model from then on.
-pub fn apart<'r>(
+pub fn check_apart<'r>(
     runs: impl IntoIterator<Item = (&'r Config, &'r [(&'static str, PathBuf)])>,
     more: &[(&'static str, PathBuf)],
     read: &[PathBuf],
@@ -122,7 +122,11 @@ impl Files {
 }
 
 /// Refuses an output that is a file that is read, by whatever name, or would belong to the folder of one.
-pub(crate) fn apart_from<'p>(output: &Path, read: &Path, loras: impl IntoIterator<Item = &'p Path>) -> Result<()> {
+pub(crate) fn check_conversion<'p>(
+    output: &Path,
+    read: &Path,
+    loras: impl IntoIterator<Item = &'p Path>,
+) -> Result<()> {
     const OUTPUT: &str = "OUT";
     let mut known = Known::default();
     let inside = |folder: &Path| folder.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
@@ -145,7 +149,7 @@ pub(crate) fn apart_from<'p>(output: &Path, read: &Path, loras: impl IntoIterato
 ///
 /// # Errors
 /// [`Error::Overwrites`].
-pub fn apart_from_inputs(output: &'static str, outputs: &[PathBuf], inputs: &[PathBuf]) -> Result<()> {
+pub fn check_apart_from(output: &'static str, outputs: &[PathBuf], inputs: &[PathBuf]) -> Result<()> {
     let mut known = Known::default();
     inputs.iter().for_each(|path| known.add("a file that this run reads", path.clone()));
     known.add_words();

@@ -14,7 +14,7 @@ use std::{
     path::Path,
 };
 
-use diffusion_engine::{Cancel, check_writable, sweep, write_new, write_whole};
+use diffusion_engine::{Cancel, Unwritable, check_writable, sweep, write_new, write_whole};
 use quant::GGUF_ALIGNMENT;
 
 use self::{
@@ -53,8 +53,10 @@ impl Recipe {
     /// it can't be written.
     pub fn allows(&self, input: &Path, output: &Path) -> Result<()> {
         Kept::of(output)?;
-        apart::apart_from(output, input, self.loras.iter().filter_map(LoraConfig::file))?;
-        check_writable(output).map_err(|source| Error::Write { path: output.to_owned(), source })
+        apart::check_conversion(output, input, self.loras.iter().filter_map(LoraConfig::file))?;
+        let unwritable = |source| Error::Write { path: output.to_owned(), source };
+        check_writable(output).map_err(unwritable)?;
+        if output.exists() && !self.replaces { Err(unwritable(Unwritable::Taken)) } else { Ok(()) }
     }
 }
 

@@ -141,15 +141,15 @@ impl Forge {
         Ok(self.plans(job)?.told().clone())
     }
 
-    /// The largest of the plans of jobs that follow each other; none of no job.
+    /// The plans of jobs that follow each other, the largest first. Where the models of a job take turns, each has its own.
     ///
     /// # Errors
     /// As [`Forge::plan`], of that job which needs the most.
-    pub fn plan_all<'j>(&self, jobs: impl IntoIterator<Item = &'j Job>) -> Result<Option<Plan>> {
-        let (plans, mut errors): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| self.plan(job)).partition(Result::is_ok);
-        errors.sort_by_key(|error| std::cmp::Reverse(error.as_ref().err().map(needed)));
-        let plans = errors.into_iter().take(1).chain(plans).collect::<Result<Vec<_>>>()?;
-        Ok(plans.into_iter().max_by_key(Plan::total))
+    pub fn plan_all<'j>(&self, jobs: impl IntoIterator<Item = &'j Job>) -> Result<Vec<Plan>> {
+        let all = of_most(jobs.into_iter().map(|job| self.plans(job)))?;
+        let mut plans: Vec<Plan> = all.iter().flat_map(Plans::all).cloned().collect();
+        plans.sort_by_key(|plan| std::cmp::Reverse(plan.total()));
+        Ok(plans)
     }
 
     /// How much memory a run may take, and who says so.
@@ -260,16 +260,23 @@ impl Forge {
         let shared: Vec<_> = process::parts(&self.0.threads).into_iter().chain(upscaler).collect();
         // Whichever model is there meanwhile.
         let enlarging = Bytes(job.upscaling_bytes());
-        let plan = |which: Which| {
-            let (opened, job) = (self.0.opened(which)?, job.of_model(which));
-            opened.fits(&job)?;
-            Ok((which, opened.plan(&job, loras, enlarging, &shared)?))
+        let plans = |job: &Job| {
+            let plan = |which: Which| {
+                let (opened, job) = (self.0.opened(which)?, job.of_model(which));
+                opened.fits(&job)?;
+                Ok((which, opened.plan(&job, loras, enlarging, &shared)?))
+            };
+            // Of models that take turns the largest says what would do.
+            Ok::<BTreeMap<_, _>, Error>(of_most(job.models().into_iter().map(plan))?.into_iter().collect())
         };
-        let (plans, mut errors): (Vec<_>, Vec<_>) = job.models().into_iter().map(plan).partition(Result::is_ok);
-        // Of models that take turns the largest says what would do.
-        errors.sort_by_key(|error: &Result<_>| std::cmp::Reverse(error.as_ref().err().map(needed)));
-        let plans = errors.into_iter().take(1).chain(plans).collect::<Result<_>>()?;
-        Ok(Plans::of(plans, self.0.opened.ceiling().bytes))
+        let mut all = plans(job)?;
+        // A job has one room, and models that could do with more tiles have them too.
+        let room = all.values().filter_map(|(_, room)| *room).min();
+        if all.values().any(|(_, own)| *own != room) {
+            all = plans(&job.clone().within(room))?;
+        }
+        let all = all.into_iter().map(|(which, (plan, _))| (which, plan)).collect();
+        Ok(Plans::of(all, room, self.0.opened.ceiling().bytes))
     }
 
     /// What brings the models of a job, how much LoRAs count in each of its passes, and what it holds of memory.
@@ -422,6 +429,13 @@ impl fmt::Debug for Forge {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_struct("Forge").field("name", &self.name()).field("threads", &self.0.threads).finish_non_exhaustive()
     }
+}
+
+/// All of some plans, or what is wrong with that which needs the most.
+fn of_most<T>(plans: impl Iterator<Item = Result<T>>) -> Result<Vec<T>> {
+    let (plans, mut errors): (Vec<_>, Vec<_>) = plans.partition(Result::is_ok);
+    errors.sort_by_key(|error| std::cmp::Reverse(error.as_ref().err().map(needed)));
+    errors.into_iter().take(1).chain(plans).collect()
 }
 
 /// What a model needs of memory that has too little; the most for what is wrong otherwise, which comes first.

@@ -62,7 +62,7 @@ mod upscaler_file;
 mod wildcards;
 mod words;
 
-pub use apart::{apart, apart_from_inputs};
+pub use apart::{check_apart, check_apart_from};
 pub use config::{
     Adapter, Backend, ComputeChoice, Config, Control as ControlConfig, Device, Hires as HiresConfig, HiresUpscaler,
     Image as ImageConfig, Img2img as Img2imgConfig, Inpaint as InpaintConfig, InpaintArea, Lora as LoraConfig,

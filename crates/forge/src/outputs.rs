@@ -6,7 +6,7 @@ use diffusion_engine::{Key, PictureFormat, Provenance, Txt2Img, check_writable, 
 
 use crate::{
     Config, Error, Pattern, Result,
-    apart::{STDOUT, apart},
+    apart::{STDOUT, check_apart},
     paths::STANDARD_OUTPUT,
 };
 
@@ -41,7 +41,7 @@ pub struct Outputs {
     pub dump: Option<PathBuf>,
     /// The picture in the making, where one is wanted.
     pub preview: Option<PathBuf>,
-    /// All of them, with the keys or flags that name them.
+    /// All files of them, with the keys or flags that name them.
     places: Vec<(&'static str, PathBuf)>,
 }
 
@@ -56,31 +56,33 @@ impl Outputs {
     /// [`Error::Overwrites`] and [`Error::JoinsModel`] for one that is needed.
     pub fn of(config: &Config, request: &Txt2Img, dump: Option<PathBuf>, read: &[PathBuf]) -> Result<Self> {
         let pictures = if config.image.output == Path::new(STANDARD_OUTPUT) {
-            let pictures = request.batch.saturating_mul(config.image.batches);
-            if pictures > 1 {
-                return Err(Error::SeveralPictures { batch: pictures });
-            }
             Pictures::StandardOutput
         } else {
             let quality = u8::try_from(config.image.quality).unwrap_or(u8::MAX);
             Pictures::Files(Pattern::new(&config.image.output, quality, &seeds(config, request))?)
         };
-        Self::to(pictures, config, request, dump, read)
+        let outputs = Self::to(pictures, config, request, dump)?;
+        // Where the stream is a file, that is written too.
+        let stream = matches!(outputs.pictures, Pictures::StandardOutput).then(|| PathBuf::from(STDOUT[0]));
+        let stream = stream.filter(|stream| stream.is_file()).map(|stream| ("image.output", stream));
+        check_apart([(config, outputs.places())], stream.as_slice(), read)?;
+        Ok(outputs)
     }
 
-    /// The same with pictures whose names are no key's.
+    /// The same of pictures with other names than the config's, or of one of several runs: whether none is a file that is read is left to
+    /// [`check_apart`], which takes all runs at once.
     ///
     /// # Errors
-    /// As [`Outputs::of`], but those of [`Pattern::new`].
-    pub fn to(
-        pictures: Pictures,
-        config: &Config,
-        request: &Txt2Img,
-        dump: Option<PathBuf>,
-        read: &[PathBuf],
-    ) -> Result<Self> {
+    /// As [`Outputs::of`], but those of [`Pattern::new`] and [`check_apart`].
+    pub fn to(pictures: Pictures, config: &Config, request: &Txt2Img, dump: Option<PathBuf>) -> Result<Self> {
         let mut places: Vec<_> = match &pictures {
-            Pictures::StandardOutput => vec![("image.output", STDOUT[0].into())],
+            Pictures::StandardOutput => {
+                let pictures = request.batch.saturating_mul(config.image.batches);
+                if pictures > 1 {
+                    return Err(Error::SeveralPictures { batch: pictures });
+                }
+                Vec::new()
+            }
             Pictures::Files(pattern) => {
                 let seeds = seeds(config, request).into_iter().enumerate();
                 seeds.map(|(i, seed)| ("image.output", pattern.path(seed, i))).collect()
@@ -96,20 +98,18 @@ impl Outputs {
             }
             places.push(("preview.file", path.clone()));
         }
-        for (_, path) in places.iter().filter(|(_, path)| path != Path::new(STDOUT[0])) {
+        for (_, path) in &places {
             check_writable(path).map_err(|source| Error::Write { path: path.clone(), source })?;
         }
-        let outputs = Self { pictures, dump, preview, places };
-        apart([(config, outputs.places())], &[], read)?;
-        for (_, path) in &outputs.places {
+        for (_, path) in &places {
             // Where a folder is still to be made, the nearest that exists was tried in its place.
             let folders = path.ancestors().skip(1).map(|f| if f.as_os_str().is_empty() { Path::new(".") } else { f });
             folders.into_iter().find(|folder| folder.is_dir()).map(sweep);
         }
-        Ok(outputs)
+        Ok(Self { pictures, dump, preview, places })
     }
 
-    /// All places that are written, each with the key or the flag that names it.
+    /// All files that are written, each with the key or the flag that names it.
     pub fn places(&self) -> &[(&'static str, PathBuf)] {
         &self.places
     }

@@ -25,10 +25,8 @@ fn is_shared(part: &Part) -> bool {
 }
 
 impl Plans {
-    /// Of models of which each has room alone under a ceiling, with so many bytes for the maps of its autoencoder if it is short of them.
-    pub(crate) fn of(all: BTreeMap<Which, (Plan, Option<u64>)>, ceiling: Bytes) -> Self {
-        let room = all.values().filter_map(|(_, room)| *room).min();
-        let all: BTreeMap<_, _> = all.into_iter().map(|(which, (plan, _))| (which, plan)).collect();
+    /// Of models of which each has room alone under a ceiling, with so many bytes for the maps of its autoencoder if one is short of them.
+    pub(crate) fn of(all: BTreeMap<Which, Plan>, room: Option<u64>, ceiling: Bytes) -> Self {
         let mut together = Plan { parts: Vec::new(), stages: Vec::new() };
         for (i, (which, plan)) in all.iter().enumerate() {
             let counted = plan.parts.iter().filter(|(part, _)| i == 0 || !is_shared(part));
@@ -42,10 +40,13 @@ impl Plans {
 
     /// What the job takes: all models at once, or the largest.
     pub(crate) fn told(&self) -> &Plan {
-        match self.fit {
-            true => &self.together,
-            false => self.all.values().max_by_key(|plan| plan.total()).unwrap_or(&self.together),
-        }
+        self.all().max_by_key(|plan| plan.total()).unwrap_or(&self.together)
+    }
+
+    /// That, and those of the other models where they take turns.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Plan> {
+        let in_turn = self.all.values().filter(|_| !self.fit);
+        self.fit.then_some(&self.together).into_iter().chain(in_turn)
     }
 
     /// Bytes for the maps of the autoencoders of all models; as many as they take without.
@@ -87,16 +88,18 @@ mod tests {
 
     #[test]
     fn models_that_fit_together_are_told_together_and_work_in_turn() {
-        let plan = |unet: u64, work: u64, room: Option<u64>| {
+        let plan = |unet: u64, work: u64| {
             let part = |name: &str, size: u64| (Part::fixed(name, Bytes(size)), Share::All);
             let stage = Stage { name: "sample".into(), holds: vec![Held::fixed("maps", Bytes(work))] };
-            (Plan { parts: vec![part("unet", unet), part("process", 5)], stages: vec![stage] }, room)
+            Plan { parts: vec![part("unet", unet), part("process", 5)], stages: vec![stage] }
         };
-        let plans = || BTreeMap::from([(Which::First, plan(100, 20, Some(7))), (Which::Refiner, plan(60, 30, None))]);
-        let both = Plans::of(plans(), Bytes(195));
+        let plans = || BTreeMap::from([(Which::First, plan(100, 20)), (Which::Refiner, plan(60, 30))]);
+        let totals = |plans: &Plans| plans.all().map(|plan| plan.total().0).collect::<Vec<_>>();
+        let both = Plans::of(plans(), None, Bytes(195));
         assert!(both.are_together());
-        assert_eq!((both.told().total(), both.room()), (Bytes(195), Some(7)));
-        let in_turn = Plans::of(plans(), Bytes(194));
+        assert_eq!((both.told().total(), totals(&both)), (Bytes(195), vec![195]));
+        let in_turn = Plans::of(plans(), None, Bytes(194));
+        assert_eq!(totals(&in_turn), [125, 95]);
         assert!(!in_turn.are_together());
         assert_eq!(in_turn.of_model(Which::Refiner).total(), Bytes(95));
         assert_eq!(in_turn.told().total(), Bytes(125));

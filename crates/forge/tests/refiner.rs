@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-use forge::{ComputeChoice, Config, Error, Forge, Job, diffusion_engine::Txt2Img};
-use memory::Bytes;
+use forge::{
+    ComputeChoice, Config, Error, Forge, Job,
+    diffusion_engine::{Event, Txt2Img},
+};
+use memory::{Bytes, Plan, Share};
 
 /// sd-1 in miniature, with another for a refiner and one for the second pass.
 fn config(refiner: Option<&str>, hires: Option<&str>) -> Config {
@@ -46,6 +49,44 @@ fn models_that_have_no_room_together_take_turns_and_draw_the_same() {
         assert!(in_turn.0 < together.0, "{in_turn} {together}");
         assert_eq!(drawn(&config), alone);
     }
+}
+
+#[test]
+fn models_have_the_same_room_for_pictures_and_all_their_tiles_are_told() {
+    // given a job of two models, of which one draws larger pictures
+    let mut config = config(None, Some("sd-2"));
+    (config.image.width, config.image.height) = (512, 512);
+    let job = Job::of(request(&config)).unwrap();
+    config.device.memory = Some(Bytes(1));
+    let refused = Forge::load(&config).unwrap().plan_all([&job]);
+    let Err(Error::Memory(memory::Error::TooLittle { needed, .. })) = refused else { panic!("{refused:?}") };
+    for more in (0..40).map(|more| more << 20) {
+        // when they take turns in little memory
+        let ceiling = Bytes(needed.0 + more);
+        config.device.memory = Some(ceiling);
+        let plans = Forge::load(&config).unwrap().plan_all([&job]).unwrap();
+        assert_eq!(plans.len(), 2);
+        // then neither's maps take more than what the other leaves for them
+        let maps: Vec<_> = plans.iter().map(in_tiles).collect();
+        let rooms = plans.iter().zip(&maps).map(|(plan, maps)| ceiling.0 - in_files(plan) + maps);
+        let room = rooms.min().unwrap();
+        assert!(maps.iter().all(|maps| *maps <= room), "{more} {maps:?} {room}");
+        let tiles = plans.iter().filter_map(Plan::tiles).max();
+        assert!(tiles.is_some());
+        assert_eq!(Event::planned(&plans), Some(Event::Planned { bytes: plans[0].total().0, tiles }));
+    }
+}
+
+/// Bytes of a run all of whose matrices stay in their files.
+fn in_files(plan: &Plan) -> u64 {
+    let parts = plan.parts.iter().map(|(part, _)| part.bytes(Share::Nothing).0);
+    parts.sum::<u64>() + plan.largest().unwrap().total().0
+}
+
+/// Bytes of what is computed in tiles.
+fn in_tiles(plan: &Plan) -> u64 {
+    let held = plan.largest().unwrap().holds.iter().filter(|held| held.tiles.is_some());
+    held.map(|held| held.bytes.0).sum()
 }
 
 #[test]

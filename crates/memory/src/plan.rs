@@ -69,7 +69,7 @@ pub struct Held {
     pub name: String,
     /// What it takes.
     pub bytes: Bytes,
-    /// In how many tiles it is computed, where it could be in more and take less; nothing for what has none.
+    /// In how many tiles it is computed, for maps of autoencoders: 1 for the whole, as always with tiny ones.
     pub tiles: Option<usize>,
 }
 

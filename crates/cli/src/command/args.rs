@@ -75,7 +75,7 @@ pub(super) enum ConfigCommand {
 
 #[derive(ClapArgs, Debug)]
 pub(super) struct InitArgs {
-    /// Config file, such as flux.toml; without it the config is printed
+    /// Config file, such as flux.toml; without it, or with `-`, the config is printed
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Replace a file that is there

@@ -6,7 +6,7 @@ use std::{
 };
 
 use diffusion_engine::{Catalog, PictureFormat};
-use forge::{Config, Fault, Outputs, Pattern, Pictures, Threads, apart_from_inputs, paths};
+use forge::{Config, Fault, Outputs, Pattern, Pictures, Threads, check_apart, paths};
 
 use super::{
     args::{BatchArgs, Txt2ImgArgs},
@@ -32,7 +32,7 @@ pub(super) fn run(registry: &Catalog, args: &BatchArgs) -> Result<()> {
     let inputs: Vec<_> = pictures.iter().chain(masks.iter().flat_map(|masks| &masks.pictures)).cloned().collect();
     let all = Folder { registry, run, masks, force: args.force };
     let outputs = pictures.iter().map(|picture| all.outputs(picture, &config)).collect::<Result<Vec<_>>>()?;
-    apart_from_inputs("--output", &outputs.concat(), &inputs)?;
+    all.keeps_apart(&config, &outputs, inputs)?;
     let threads = Threads::start(config.device.threads);
     notes.extend(threads.note());
     // The last that is drawn of a picture is written when the others are.
@@ -85,6 +85,11 @@ fn one_each(run: &Txt2ImgArgs, config: &Config) -> Result<()> {
             let (expected, found) = ("a folder".into(), "`-`".into());
             return Err(forge::Error::Value { key: "--output".into(), expected, found }.into());
         }
+        (None, output) if ["{seed}", "{index}"].iter().any(|field| output.to_string_lossy().contains(field)) => {
+            let (expected, found) =
+                ("a folder, in which nothing is filled in".into(), format!("`{}`", output.display()));
+            return Err(forge::Error::Value { key: "--output".into(), expected, found }.into());
+        }
         (None, _) => return Ok(()),
     };
     Err(forge::Error::Value { key: key.into(), expected, found }.into())
@@ -127,7 +132,7 @@ impl Folder<'_> {
         }
         let asked = Asked::to(self.registry, &self.run, &config, |request| {
             let pictures = Pictures::Files(self.names(picture, &config)?);
-            Ok(Outputs::to(pictures, &config, request, None, &self.run.other_files()?)?)
+            Ok(Outputs::to(pictures, &config, request, None)?)
         })?;
         asked.notes.iter().for_each(|note| drawing.note(note.clone()));
         drawing.draw(asked, &config, is_last)
@@ -143,6 +148,14 @@ impl Folder<'_> {
     fn outputs(&self, picture: &Path, config: &Config) -> Result<Vec<PathBuf>> {
         let names = self.names(picture, config)?;
         Ok((0..count(config)).map(|index| names.path(0, index)).collect())
+    }
+
+    /// Refuses what would be written over a picture that is read, or over another.
+    fn keeps_apart(&self, config: &Config, outputs: &[Vec<PathBuf>], inputs: Vec<PathBuf>) -> Result<()> {
+        let pictures = outputs.iter().flatten().map(|path| ("--output", path.clone()));
+        let preview = config.preview.file.iter().map(|path| ("preview.file", path.clone()));
+        let places: Vec<_> = pictures.chain(preview).collect();
+        Ok(check_apart([(config, &*places)], &[], &[inputs, self.run.other_files()?].concat())?)
     }
 
     /// Tells that nothing is left to be drawn.

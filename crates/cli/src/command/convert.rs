@@ -2,9 +2,14 @@
 
 use std::path::Path;
 
-use forge::{LoraConfig, Recipe, Rule, Target, ThreadCount, Threads, convert, paths};
+use diffusion_engine::Unwritable;
+use forge::{LoraConfig, Recipe, Rule, Target, Threads, convert, paths};
 
-use super::{args::ConvertArgs, term::Conversion};
+use super::{
+    args::ConvertArgs,
+    overrides::threads_of_environment,
+    term::{Conversion, note},
+};
 use crate::{
     error::{Error, Result},
     signals::Interrupt,
@@ -20,14 +25,19 @@ pub(super) fn run(args: &ConvertArgs) -> Result<()> {
     let output = paths::to_write("OUT", &args.output, Path::new(""))?;
     let loras = args.lora.iter().map(|lora| Ok(LoraConfig::of_flag(lora)?)).collect::<Result<Vec<_>>>()?;
     let recipe = Recipe { target, rules, loras, partly: args.allow_partial_lora, replaces: args.force };
-    // What `--force` does not replace, such as a folder or the input, is refused for what it is.
-    recipe.allows(&input, &output)?;
-    if output.exists() && !args.force {
-        return Err(Error::Exists { path: output });
-    }
+    recipe.allows(&input, &output).map_err(or_exists)?;
+    let (threads, cancel) = (Threads::start(threads_of_environment()?), interrupt.cancel());
+    threads.note().map_or(Ok(()), |text| note(&text, args.json))?;
     let mut conversion = Conversion::new(args.json, args.report);
-    let (threads, cancel) = (Threads::start(ThreadCount::ALL_CORES), interrupt.cancel());
     let tell = |written: &_| conversion.written(written);
     let converted = threads.compute(|| convert(&input, &output, &recipe, &cancel, tell));
-    conversion.finish(&output, &converted?)
+    conversion.finish(&output, &converted.map_err(or_exists)?)
+}
+
+/// What `--force` would replace is told as that.
+fn or_exists(error: forge::Error) -> Error {
+    match error {
+        forge::Error::Write { path, source: Unwritable::Taken } => Error::Exists { path },
+        other => other.into(),
+    }
 }

@@ -1,13 +1,14 @@
 //! `forge devices`: what can compute on this machine, and whether it computes rightly.
 
 use core_tensor::{Compute, Device, Listed, Stored, check, device_for, devices, ops::suite::Difference, tensor};
-use forge::{ThreadCount, Threads};
+use forge::Threads;
 use memory::Bytes;
 use serde_json::{Value, json};
 
 use super::{
     args::DevicesArgs,
-    term::{print, print_json},
+    overrides::threads_of_environment,
+    term::{note, print, print_json},
 };
 use crate::error::{Error, Result};
 
@@ -22,7 +23,9 @@ const ALLOWED: [(Compute, &str, f64); 4] = [
 
 /// Prints a line for each device, or a JSON object.
 pub(super) fn run(args: &DevicesArgs) -> Result<()> {
-    Threads::start(ThreadCount::ALL_CORES).compute(|| told(args))
+    let threads = Threads::start(threads_of_environment()?);
+    threads.note().map_or(Ok(()), |text| note(&text, false))?;
+    threads.compute(|| told(args))
 }
 
 fn told(args: &DevicesArgs) -> Result<()> {

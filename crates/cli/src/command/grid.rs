@@ -6,7 +6,7 @@ mod sheet;
 use std::path::{Path, PathBuf};
 
 use diffusion_engine::{Catalog, PictureFormat, Size, check_writable, read_infotext, read_picture};
-use forge::{Config, Seed, Threads, apart as outputs_apart};
+use forge::{Config, Outputs, Pattern, Pictures, Seed, Threads, check_apart};
 
 use self::{
     axis::{Axis, MOST, apart, wrong},
@@ -104,6 +104,7 @@ impl Grid {
     /// All pictures, of which nothing speaks against any that can be told without the model: by tables, rows and columns.
     fn cells(&self, registry: &Catalog, run: &Txt2ImgArgs, config: &Config) -> Result<Vec<Cell>> {
         let [columns, rows, tables] = [0, 1, 2].map(|axis| self.values(axis));
+        let quality = u8::try_from(config.image.quality).unwrap_or(u8::MAX);
         let mut cells = Vec::new();
         for (z, table) in tables.iter().enumerate() {
             for (y, row) in rows.iter().enumerate() {
@@ -115,7 +116,10 @@ impl Grid {
                         }
                     }
                     config.image.output = self.place([x, y, z]);
-                    let asked = Asked::by(registry, run, &config)?;
+                    let asked = Asked::to(registry, run, &config, |request| {
+                        let pictures = Pattern::new(&config.image.output, quality, &[request.seed])?;
+                        Ok(Outputs::to(Pictures::Files(pictures), &config, request, None)?)
+                    })?;
                     cells.push(Cell { config, asked });
                 }
             }
@@ -124,7 +128,7 @@ impl Grid {
         check_writable(&path).map_err(|source| forge::Error::Write { path: path.clone(), source })?;
         // What one of them reads, another may not write.
         let runs = cells.iter().map(|cell| (&cell.config, cell.asked.outputs().places()));
-        outputs_apart(runs, &[("--output", path)], &run.other_files()?)?;
+        check_apart(runs, &[("--output", path)], &run.other_files()?)?;
         Ok(cells)
     }
 

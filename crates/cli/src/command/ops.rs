@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use core_tensor::{
     Compute, Device, Error as TensorError, Format, Layout, Residency, Tensor, Weights, layers::Linear, tensor, values,
 };
-use forge::{ThreadCount, Threads};
+use forge::Threads;
 use kernels::{Isa, peaks};
 use quant::operators::{Operator, Place, bits, computed, how, is_written};
 use serde_json::{Value, json};
@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use self::matrix::matrix;
 use super::{
     args::OpsArgs,
-    term::{print, print_json},
+    overrides::threads_of_environment,
+    term::{note, print, print_json},
 };
 use crate::error::Result;
 
@@ -25,7 +26,9 @@ const ROWS: usize = 1024;
 
 /// Prints one of the two tables, or a JSON object.
 pub(super) fn run(args: &OpsArgs) -> Result<()> {
-    Threads::start(ThreadCount::ALL_CORES).compute(|| told(args))
+    let threads = Threads::start(threads_of_environment()?);
+    threads.note().map_or(Ok(()), |text| note(&text, false))?;
+    threads.compute(|| told(args))
 }
 
 fn told(args: &OpsArgs) -> Result<()> {

@@ -172,7 +172,7 @@ fn drop_options(config: &mut Config, registry: &Catalog, flag: &str) -> Result<V
 }
 
 /// What rayon's programs take for the number of threads, where nothing else says it.
-fn threads_of_environment() -> Result<ThreadCount> {
+pub(super) fn threads_of_environment() -> Result<ThreadCount> {
     let wanted = std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.trim().parse::<usize>().ok());
     Ok(ThreadCount::new(wanted.unwrap_or(0).min(ThreadCount::MAX))?)
 }

@@ -5,7 +5,7 @@ use forge::{Forge, Threads};
 
 use super::{
     args::Txt2ImgArgs,
-    term::show_plan,
+    term::{note, show_plan},
     txt2img::{job, of_other_words, random_seed},
 };
 use crate::error::Result;
@@ -15,9 +15,11 @@ pub(super) fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
     args.override_keys(&mut config, registry)?;
     let request = config.request_with(registry, random_seed)?.checked()?;
     let dumps = args.dump_file()?.is_some();
-    let forge = Forge::load_on(&config, Threads::start(config.device.threads))?;
+    let threads = Threads::start(config.device.threads);
+    threads.note().map_or(Ok(()), |text| note(&text, false))?;
+    let forge = Forge::load_on(&config, threads)?;
     let job = |request| job(&config, request, dumps);
     let jobs = config.requests_of(request)?.into_iter().map(job).collect::<Result<Vec<_>>>()?;
-    let largest = forge.plan_all(of_other_words(&jobs))?;
-    largest.map_or(Ok(()), |plan| show_plan(forge.name(), &plan, forge.ceiling(), args.json))
+    let plans = forge.plan_all(of_other_words(&jobs))?;
+    plans.first().map_or(Ok(()), |largest| show_plan(forge.name(), largest, forge.ceiling(), args.json))
 }

@@ -74,11 +74,11 @@ fn drawn(
     let said = &replay.made_with;
     let [model, vae, refiner] =
         [(forge.file(), &said.model), (forge.vae(), &said.vae), (forge.refiner(), &said.refiner)]
-            .map(|(file, said)| hash(file.filter(|_| said.hash.is_some()), &Cancel::default()));
+            .map(|(file, said)| hash(file.filter(|_| said.hash.is_some())));
     for difference in replay.of_model(forge, [&model, &vae, &refiner].map(Option::as_ref)) {
         reporter.event(&Event::Note { note: difference.to_string() });
     }
-    reporter.event(&Event::planned(&forge.plan(&job)?));
+    Event::planned(&forge.plan_all([&job])?).iter().for_each(|event| reporter.event(event));
     let mut run = forge.start_until(job, interrupt.cancel())?;
     reporter.event(&Event::Loaded { model: forge.name().to_owned(), device: forge.device() });
     forge.notes().iter().for_each(|note| reporter.event(&Event::Note { note: note.to_string() }));
@@ -101,8 +101,10 @@ fn drawn(
 }
 
 /// A file that can't be read has no hash, and is told for that where the model is loaded from it.
-fn hash(file: Option<&Path>, cancel: &Cancel) -> Option<ModelHash> {
-    model_hash(file.filter(|file| file.is_file())?, caches::hashes().as_deref(), cancel).ok()
+///
+/// A signal ends the process meanwhile, as there is no run to stop yet.
+fn hash(file: Option<&Path>) -> Option<ModelHash> {
+    model_hash(file.filter(|file| file.is_file())?, caches::hashes().as_deref(), &Cancel::default()).ok()
 }
 
 /// Writes the picture; where it is written, but its folder can't be synced, that is inside.

@@ -183,7 +183,7 @@ impl Drawing {
         let mut live = outputs.preview.as_deref().map(|path| Live::new(path, config.preview.every));
         // None is begun where there is no room for the last.
         let planned = self.forge.plan_all(of_other_words(&jobs))?;
-        planned.iter().for_each(|plan| self.reporter.event(&Event::planned(plan)));
+        Event::planned(&planned).iter().for_each(|event| self.reporter.event(event));
         let mut jobs = jobs.into_iter();
         while let Some(job) = jobs.next() {
             let Self { forge, reporter, hashes, cancel, unsynced } = self;

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use diffusion_engine::{Error as RunError, Picture, PictureFormat, check_writable, read_infotext, sweep};
-use forge::{Enlarger, Threads, apart_from_inputs, paths};
+use forge::{Enlarger, Threads, check_apart_from, paths};
 
-use super::{args::UpscaleArgs, term::Enlarging};
+use super::{
+    args::UpscaleArgs,
+    term::{Enlarging, note},
+};
 use crate::{error::Result, signals::Interrupt};
 
 /// What is filled in for the name of a picture without its ending, and for its number.
@@ -18,12 +21,14 @@ pub(super) fn run(args: &UpscaleArgs) -> Result<()> {
     let inputs = args.inputs.iter().map(read).collect::<forge::Result<Vec<_>>>()?;
     let model = paths::to_read("--model", &args.model, Path::new(""))?;
     let outputs = outputs(args, &inputs)?;
-    apart_from_inputs("--output", &outputs, &[inputs.clone(), vec![model.clone()]].concat())?;
+    check_apart_from("--output", &outputs, &[inputs.clone(), vec![model.clone()]].concat())?;
     for path in &outputs {
         check_writable(path).map_err(|source| forge::Error::Write { path: path.clone(), source })?;
         path.parent().map(sweep);
     }
-    let enlarger = Enlarger::open(&model, &config, Threads::start(config.device.threads))?;
+    let threads = Threads::start(config.device.threads);
+    threads.note().map_or(Ok(()), |text| note(&text, args.json))?;
+    let enlarger = Enlarger::open(&model, &config, threads)?;
     let mut told = Enlarging::new(args.json);
     told.begin(&enlarger.about())?;
     let mut unsynced = Ok(());

@@ -21,6 +21,15 @@ pub(crate) fn print(text: &str) -> Result<()> {
     }
 }
 
+/// Tells what a person should know, where no run does; as an event among others.
+pub(crate) fn note(note: &str, as_event: bool) -> Result<()> {
+    if as_event {
+        return print_json(&json!({ "event": "note", "note": note }));
+    }
+    let _ = writeln!(stderr(), "note: {}", shown(note));
+    Ok(())
+}
+
 /// Text from files can't command the terminal: control characters are shown, not sent.
 pub(crate) fn shown(text: &str) -> String {
     let show = |c: char| match c {
