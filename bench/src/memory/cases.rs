@@ -1,10 +1,13 @@
 //! What is measured: models, sizes, batches, number formats and ceilings.
 
-use std::{error::Error, path::Path};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
 
 use forge::{ComputeChoice, Config, samplers::Value};
 
-use crate::shapes::sparse;
+use crate::shapes::{self, sparse};
 
 /// A run.
 pub(crate) struct Case {
@@ -127,10 +130,24 @@ pub(crate) fn small(config: &Config) -> Config {
     config
 }
 
+/// The files of a published model.
 pub(crate) fn real(list: &str, folder: &Path) -> Result<Config, Box<dyn Error>> {
+    of_files(list, &|list| sparse(list, folder))
+}
+
+/// The same, one block of each kind deep.
+pub(crate) fn shallow(list: &str, folder: &Path) -> Result<Config, Box<dyn Error>> {
+    let folder = folder.join("shallow");
+    std::fs::create_dir_all(&folder)?;
+    of_files(list, &|list| shapes::shallow(list, &folder))
+}
+
+type Written = Result<PathBuf, Box<dyn Error>>;
+
+fn of_files(list: &str, file: &dyn Fn(&str) -> Written) -> Result<Config, Box<dyn Error>> {
     let mut config = Config::default();
     computed(&mut config)?;
-    let file = |list: &str| sparse(list, folder).map(Some);
+    let file = |list: &str| file(list).map(Some);
     if list.starts_with("flux") {
         config.model.transformer = file(list)?;
         (config.model.clip, config.model.t5) = (file("clip-l.flux.hf")?, file("t5xxl-encoder.hf")?);

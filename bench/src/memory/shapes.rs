@@ -13,6 +13,19 @@ use serde_json::{Map, json};
 
 /// A file of a list of `fixtures/keys`, as long as the model's, of which the system stores no more than the header.
 pub(crate) fn sparse(list: &str, folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    sparse_of(list, folder, |_| true)
+}
+
+/// The same with the first block of each kind alone, which holds what any other does.
+pub(crate) fn shallow(list: &str, folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    const BLOCKS: [&str; 3] = ["double_blocks.", "single_blocks.", "encoder.block."]; // Flux's and T5's
+    sparse_of(list, folder, |name| {
+        let block = BLOCKS.iter().find_map(|blocks| name.strip_prefix(blocks));
+        block.is_none_or(|block| block.starts_with("0."))
+    })
+}
+
+fn sparse_of(list: &str, folder: &Path, keeps: fn(&str) -> bool) -> Result<PathBuf, Box<dyn Error>> {
     let path = folder.join(format!("{list}.safetensors"));
     if path.exists() {
         return Ok(path);
@@ -22,7 +35,8 @@ pub(crate) fn sparse(list: &str, folder: &Path) -> Result<PathBuf, Box<dyn Error
     let mut end = 0u64;
     // The widest numbers first, so that each begins at a multiple of its own width.
     for bytes in [8, 4, 2, 1] {
-        for (name, form) in listed.manifest().iter().filter(|(_, form)| form.format.0.bytes() as u64 == bytes) {
+        let kept = listed.manifest().iter().filter(|(name, _)| keeps(name));
+        for (name, form) in kept.filter(|(_, form)| form.format.0.bytes() as u64 == bytes) {
             let start = end;
             end += form.shape.iter().map(|&n| n as u64).product::<u64>() * bytes;
             entries.insert(

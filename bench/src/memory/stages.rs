@@ -5,7 +5,7 @@
 use std::{error::Error, path::Path, sync::Arc};
 
 use forge::{
-    Config, Enlarger, Event, Forge, HiresUpscaler, Job, Size, ThreadCount, Threads, Txt2Img,
+    ComputeChoice, Config, Enlarger, Event, Forge, HiresUpscaler, Job, Size, ThreadCount, Threads, Txt2Img,
     diffusion_engine::{
         Area, Cancel, Fill, Filter, FromPictures, Inpaint, Origin, Pass, Picture, Raster, Soft, SoftSettings, Upscaler,
         family::work,
@@ -24,6 +24,16 @@ struct Staged {
     /// What it asks for beside a picture of a size; the folder is that of the models' files.
     change: Change,
     start: Start,
+    model: Model,
+}
+
+/// What draws.
+#[derive(Clone, Copy, PartialEq)]
+enum Model {
+    /// Stable Diffusion 1.5.
+    Sd,
+    /// Flux dev, one block of each kind deep.
+    Flux,
 }
 
 /// What it begins with.
@@ -34,8 +44,8 @@ enum Start {
     Masked,
 }
 
-const ALL: [Staged; 14] = [
-    Staged { name: "txt2img", change: |_, _| Ok(()), start: Start::Noise },
+const ALL: [Staged; 22] = [
+    Staged { name: "txt2img", change: |_, _| Ok(()), start: Start::Noise, model: Model::Sd },
     Staged {
         name: "txt2img with cfg",
         change: |config, _| {
@@ -43,18 +53,21 @@ const ALL: [Staged; 14] = [
             Ok(())
         },
         start: Start::Noise,
+        model: Model::Sd,
     },
-    Staged { name: "img2img", change: |_, _| Ok(()), start: Start::Picture },
-    Staged { name: "soft inpainting", change: |_, _| Ok(()), start: Start::Masked },
+    Staged { name: "img2img", change: |_, _| Ok(()), start: Start::Picture, model: Model::Sd },
+    Staged { name: "soft inpainting", change: |_, _| Ok(()), start: Start::Masked, model: Model::Sd },
     Staged {
         name: "hires of latents",
         change: |config, _| twice(config, HiresUpscaler::default()),
         start: Start::Noise,
+        model: Model::Sd,
     },
     Staged {
         name: "hires of pixels",
         change: |config, _| twice(config, HiresUpscaler::Plain(Upscaler::Picture(Filter::Lanczos))),
         start: Start::Noise,
+        model: Model::Sd,
     },
     Staged {
         name: "hires by a network",
@@ -63,6 +76,7 @@ const ALL: [Staged; 14] = [
             twice(config, HiresUpscaler::File(network))
         },
         start: Start::Noise,
+        model: Model::Sd,
     },
     Staged {
         name: "a refiner",
@@ -73,6 +87,7 @@ const ALL: [Staged; 14] = [
             Ok(())
         },
         start: Start::Noise,
+        model: Model::Sd,
     },
     Staged {
         name: "previews of latents",
@@ -81,6 +96,7 @@ const ALL: [Staged; 14] = [
             Ok(())
         },
         start: Start::Noise,
+        model: Model::Sd,
     },
     Staged {
         name: "previews by a tiny decoder",
@@ -90,6 +106,7 @@ const ALL: [Staged; 14] = [
             Ok(())
         },
         start: Start::Noise,
+        model: Model::Sd,
     },
     Staged {
         name: "first-block cache with cfg",
@@ -100,6 +117,7 @@ const ALL: [Staged; 14] = [
             Ok(())
         },
         start: Start::Noise,
+        model: Model::Sd,
     },
     Staged {
         name: "sag with cfg",
@@ -109,6 +127,7 @@ const ALL: [Staged; 14] = [
             Ok(())
         },
         start: Start::Noise,
+        model: Model::Sd,
     },
     Staged {
         name: "pag with cfg",
@@ -118,6 +137,7 @@ const ALL: [Staged; 14] = [
             Ok(())
         },
         start: Start::Noise,
+        model: Model::Sd,
     },
     Staged {
         name: "tiled diffusion",
@@ -127,6 +147,66 @@ const ALL: [Staged; 14] = [
             Ok(())
         },
         start: Start::Noise,
+        model: Model::Sd,
+    },
+    Staged {
+        name: "four by a Brownian path",
+        change: |config, _| {
+            config.sampling.sampler = "dpmpp_2m_sde".into();
+            (config.image.batch, config.sampling.steps) = (4, 2);
+            Ok(())
+        },
+        start: Start::Noise,
+        model: Model::Sd,
+    },
+    Staged {
+        name: "flux, four by a Brownian path",
+        change: |config, _| {
+            config.sampling.sampler = "dpmpp_2m_sde".into();
+            (config.image.batch, config.sampling.steps) = (4, 2);
+            Ok(())
+        },
+        start: Start::Noise,
+        model: Model::Flux,
+    },
+    Staged { name: "flux", change: |_, _| Ok(()), start: Start::Noise, model: Model::Flux },
+    Staged {
+        name: "flux in bf16",
+        change: |config, _| {
+            config.device.compute = ComputeChoice::Auto;
+            Ok(())
+        },
+        start: Start::Noise,
+        model: Model::Flux,
+    },
+    Staged {
+        name: "flux in integers",
+        change: |config, _| {
+            config.device.compute = ComputeChoice::Integers;
+            Ok(())
+        },
+        start: Start::Noise,
+        model: Model::Flux,
+    },
+    Staged {
+        name: "flux with cfg, four at once",
+        change: |config, _| {
+            (config.sampling.cfg, config.image.batch) = (3.0.into(), 4);
+            Ok(())
+        },
+        start: Start::Noise,
+        model: Model::Flux,
+    },
+    Staged { name: "flux img2img", change: |_, _| Ok(()), start: Start::Picture, model: Model::Flux },
+    Staged {
+        name: "flux first-block cache",
+        change: |config, _| {
+            config.sampling.steps = 3;
+            config.knobs.set("first_block", Value::Number(0.1));
+            Ok(())
+        },
+        start: Start::Noise,
+        model: Model::Flux,
     },
 ];
 
@@ -147,7 +227,10 @@ fn twice(config: &mut Config, upscaler: HiresUpscaler) -> Result<(), Box<dyn Err
 pub(crate) fn told(side: usize, filter: &str, decodes: bool) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     for staged in ALL.iter().filter(|staged| staged.name.contains(filter)) {
-        let mut config = cases::real("sd15.ldm", folder.path())?;
+        let mut config = match staged.model {
+            Model::Sd => cases::real("sd15.ldm", folder.path())?,
+            Model::Flux => cases::shallow("flux1-dev.bfl", folder.path())?,
+        };
         // Beside each other threads take more than one alone.
         config.device.threads = ThreadCount::new(2)?;
         (config.image.width, config.image.height) = (side, side);

@@ -14,8 +14,11 @@ use diffusion_engine::{
 };
 
 use crate::{
-    Dimensions, Flux, LATENT_SCALING, Transformer, TransformerConfig, knobs, model::card, register,
-    spellings::spellings, work::Networks,
+    Dimensions, Flux, LATENT_SCALING, Transformer, TransformerConfig, knobs,
+    model::card,
+    register,
+    spellings::spellings,
+    work::{At, Networks},
 };
 
 /// Flux of Black Forest Labs, dev and schnell.
@@ -132,7 +135,9 @@ impl OpenedModel for Opened {
     }
 
     fn work(&self, job: &Job) -> Work {
-        self.networks.work(job, Work::of(job, &self.card), self.encoder_bytes(job).unwrap_or(0))
+        // To the CPU nothing is brought.
+        let at = if self.transformer.0.bytes().passing == 0 { At::Cpu } else { At::Card };
+        self.networks.work(job, Work::of(job, &self.card), self.encoder_bytes(job).unwrap_or(0), at)
     }
 
     fn integers(&self, job: &Job) -> Vec<(&'static str, u64)> {

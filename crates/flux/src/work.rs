@@ -14,6 +14,16 @@ const TOKENIZERS: u64 = 33 << 20;
 /// Rows of a matrix that are unpacked at a time where it stays in its file.
 const PANEL_ROWS: usize = 512; // core_tensor: MappedMatrix
 
+/// What the rows that attention packs are filled up to.
+const PANEL_WIDTH: usize = 32; // kernels: two vectors of sixteen
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum At {
+    Cpu,
+    Card,
+}
+
 /// How often an encoded prompt is held at most: as it is encoded, as it is kept, and as a block is given it.
 const PROMPT_COPIES: u64 = 2;
 
@@ -28,7 +38,7 @@ pub(crate) struct Networks {
 
 impl Networks {
     /// What a job holds and when, where encoding pictures takes `encoder` bytes for its weights.
-    pub(crate) fn work(&self, job: &Job, work: Work, encoder: u64) -> Work {
+    pub(crate) fn work(&self, job: &Job, work: Work, encoder: u64, at: At) -> Work {
         let passes = || job.passes().iter();
         let most = |of: &dyn Fn(&Pass) -> u64| passes().map(of).max().unwrap_or(0);
         let latent = |size: Size| [size.height, size.width].map(|side| side / self.decoder.factor().max(1));
@@ -43,7 +53,7 @@ impl Networks {
             encoder,
             encoding: most_maps(&encoding),
             text: most(&|pass| self.t5.encoding_bytes(tokens(pass))).max(self.clip.encoding_bytes()),
-            step: most(&|pass| self.block(pass)),
+            step: most(&|pass| self.block(pass, at)),
             decoding: most_maps(&decoding),
             between: Work::between(job, decoding),
             // What is shown a control picture is asked for one.
@@ -94,15 +104,23 @@ impl Networks {
     }
 
     /// What a block of the transformer holds: pictures and prompts are predicted one by one, and tiles too.
-    fn block(&self, pass: &Pass) -> u64 {
-        let Dimensions { hidden, mlp, .. } = self.transformer;
+    fn block(&self, pass: &Pass, at: At) -> u64 {
+        let Dimensions { hidden, mlp, heads, .. } = self.transformer;
         let numbers = |of: &[(usize, usize)]| {
             of.iter().map(|&(times, n)| (times as u64).saturating_mul(n as u64)).fold(0, u64::saturating_add)
         };
         let held = methods::held(pass, &[]);
         let (size, _) = held.called_with(pass.size);
         let tokens = self.tokens(t5_tokens(pass, self.transformer.guidance), size) as u64;
-        let values = numbers(&[(8, hidden), (6, mlp)]).saturating_mul(tokens);
+        let filled = heads.saturating_mul((hidden / heads.max(1)).next_multiple_of(PANEL_WIDTH));
+        let of_token = match at {
+            // Queries, keys and values as they come, as they are joined and as attention packs them, with what went into the block and comes
+            // out of it; or the input of a single block and that of its last layer, in parts and joined.
+            At::Cpu => numbers(&[(10, hidden), (1, filled)]).max(numbers(&[(3, hidden), (2, mlp)])),
+            // What an operator is done with is given back later than that.
+            At::Card => numbers(&[(8, hidden), (6, mlp)]),
+        };
+        let values = of_token.saturating_mul(tokens);
         let panel = numbers(&[(2 * PANEL_ROWS, hidden.saturating_add(mlp))]);
         // What went into the first block and what came out of it, for who looks inside.
         let seen = if held.looks { self.map(size).saturating_mul(2) } else { 0 };

@@ -57,6 +57,10 @@ pub const DECODED_COPIES: u64 = 2;
 /// makes.
 const LATENTS: u64 = 4;
 
+/// How many a Brownian path holds while it is asked for a step: halves of halves on both ways down, from an interval of 2^24 of the finest
+/// (torchsde: tol), as Stable Diffusion's is, and the path itself.
+const PATH: u64 = 2 * 24 + 3;
+
 impl Work {
     /// The same with something more that is held all the time.
     pub fn keeping(mut self, name: &str, bytes: u64) -> Self {
@@ -134,7 +138,10 @@ impl Work {
         let dumped = |pass: &Pass| latent(pass).saturating_mul(kept(pass));
         let latents = |pass: &Pass| {
             let more = methods::held(pass, &[]).latents as u64;
-            latent(pass).saturating_mul(LATENTS.saturating_add(more))
+            // Those that draw no noise unless they are told to have an `eta`.
+            let is_drawn = pass.sampler.stochastic || pass.sampler.params.iter().any(|param| param.name == "eta");
+            let path = if is_drawn { PATH } else { 0 };
+            latent(pass).saturating_mul(LATENTS.saturating_add(more).saturating_add(path))
         };
         let latents = job.passes().iter().map(latents).max().unwrap_or(0);
         let dumped = job.passes().iter().map(dumped).fold(0, u64::saturating_add);
