@@ -29,7 +29,8 @@ pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<
     written(path, Take::Replacing, fill)
 }
 
-/// [`write_whole`] of a file that is not there yet.
+/// [`write_whole`] of a file that is not there yet. On drives that can't give a name only where it is free, what takes it in that very moment
+/// is replaced.
 ///
 /// # Errors
 /// As there, and [`Unwritable::Taken`] where the name is a file's by then.
@@ -47,6 +48,10 @@ enum Take {
     /// If it is nobody's.
     Free,
 }
+
+/// What such drives answer.
+const NO_WAY: [io::ErrorKind; 3] =
+    [io::ErrorKind::Unsupported, io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidInput];
 
 fn written(path: &Path, take: Take, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
     let place = followed(path).map_err(|source| Error::Write { path: path.to_owned(), source })?;
@@ -86,8 +91,11 @@ fn replace(path: &Path, take: Take, fill: impl FnOnce(&mut dyn Write) -> io::Res
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists || path.symlink_metadata().is_ok() => {
             Err(Unwritable::Taken)
         }
-        // Some drives have no way to say both at once.
-        Err(error) => Ok(error.file.persist(path).map(drop).map_err(|error| error.error)?),
+        // Some drives have no way to ask for both at once.
+        Err(error) if NO_WAY.contains(&error.error.kind()) => {
+            Ok(error.file.persist(path).map(drop).map_err(|error| error.error)?)
+        }
+        Err(error) => Err(error.error.into()),
     }
 }
 

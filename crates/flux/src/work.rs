@@ -116,7 +116,11 @@ impl Networks {
         let of_token = match at {
             // Queries, keys and values as they come, as they are joined and as attention packs them, with what went into the block and comes
             // out of it; or the input of a single block and that of its last layer, in parts and joined.
-            At::Cpu => numbers(&[(10, hidden), (1, filled)]).max(numbers(&[(3, hidden), (2, mlp)])),
+            At::Cpu => {
+                // What a LoRA that is no product of two matrices adds to an inner layer, and its sum with that.
+                let inner = if pass.loras.is_empty() { 2 } else { 4 };
+                numbers(&[(10, hidden), (1, filled)]).max(numbers(&[(3, hidden), (inner, mlp)]))
+            }
             // What an operator is done with is given back later than that.
             At::Card => numbers(&[(8, hidden), (6, mlp)]),
         };

@@ -39,6 +39,8 @@ pub struct SamplerEntry {
     pub calls: Calls,
     /// Whether it draws noise after the start, if nothing is set.
     pub stochastic: bool,
+    /// Whether what it draws is what a Brownian path gains.
+    pub has_path: bool,
     /// Whether it asks what the model would do without the prompt, so that every call is two even where `cfg` is 1.
     pub needs_negative: bool,
     /// What it can be told.
@@ -142,6 +144,7 @@ impl Sampler {
             about: String::new(),
             calls: Calls::Each(1),
             stochastic: false,
+            has_path: false,
             needs_negative: false,
             params: Vec::new(),
             processes: Processes::All,
@@ -172,6 +175,11 @@ impl Sampler {
     /// Draws noise after the start, if nothing is set.
     pub fn stochastic(self) -> Self {
         self.with(|entry| entry.stochastic = true)
+    }
+
+    /// Draws noise from a Brownian path, by [`Noise::between`](crate::Noise::between), which takes memory of its own.
+    pub fn along_a_path(self) -> Self {
+        self.with(|entry| entry.has_path = true)
     }
 
     /// Asks what the model would do without the prompt.

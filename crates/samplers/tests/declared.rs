@@ -56,7 +56,7 @@ fn whatever_is_set_of_a_sampler_its_latents_are_numbers() {
                 let start = Start { space: space(process), steps: 6, options: &options };
                 let levels = samplers::simple().sigmas(&start.space, 6, &options).unwrap();
                 let Ok((sigmas, mut stepper)) = sampler.begin(&start, levels) else { continue };
-                let mut noise = Counted { inner: Generator::new(NoiseSource::Cpu, 1), calls: 0 };
+                let mut noise = Counted { inner: Generator::new(NoiseSource::Cpu, 1), calls: 0, paths: 0 };
                 let mut x = Latent(tensor(noise.inner.randn(16), [1, 1, 4, 4], &Device::flex()) * sigmas[0]);
                 for index in 0..sigmas.steps() {
                     x = stepper.step(Step::of(&sigmas, index).unwrap(), x, &mut Analytic(process), &mut noise).unwrap();
@@ -80,7 +80,7 @@ fn whatever_the_levels_are_the_latents_are_numbers() {
                 let Ok((sigmas, mut stepper)) = sampler.begin(&start, Sigmas::literal(levels).unwrap()) else {
                     continue;
                 };
-                let mut noise = Counted { inner: Generator::new(NoiseSource::Cpu, 1), calls: 0 };
+                let mut noise = Counted { inner: Generator::new(NoiseSource::Cpu, 1), calls: 0, paths: 0 };
                 let mut x = Latent(tensor(noise.inner.randn(16), [1, 1, 4, 4], &Device::flex()) * sigmas[0]);
                 for index in 0..sigmas.steps() {
                     x = stepper.step(Step::of(&sigmas, index).unwrap(), x, &mut Analytic(process), &mut noise).unwrap();
@@ -97,6 +97,8 @@ fn whatever_the_levels_are_the_latents_are_numbers() {
 struct Counted<T> {
     inner: T,
     calls: usize,
+    /// How many of them ask a Brownian path.
+    paths: usize,
 }
 
 impl Denoiser for Counted<Analytic> {
@@ -114,6 +116,7 @@ impl Noise for Counted<Generator> {
     }
 
     fn between(&mut self, like: &Latent, _: f32, _: f32) -> Latent {
+        self.paths += 1;
         self.next(like)
     }
 }
@@ -142,8 +145,8 @@ fn does_what_it_declares(sampler: &Sampler, process: Process, steps: usize) {
         }
         (begun, ..) => begun.unwrap(),
     };
-    let mut model = Counted { inner: Analytic(process), calls: 0 };
-    let mut noise = Counted { inner: Generator::new(NoiseSource::Cpu, 1), calls: 0 };
+    let mut model = Counted { inner: Analytic(process), calls: 0, paths: 0 };
+    let mut noise = Counted { inner: Generator::new(NoiseSource::Cpu, 1), calls: 0, paths: 0 };
     let drawn = noise.inner.randn(16);
     let mut x = Latent(tensor(drawn, [1, 1, 4, 4], &Device::flex()) * sigmas[0]);
     for index in 0..sigmas.steps() {
@@ -160,6 +163,8 @@ fn does_what_it_declares(sampler: &Sampler, process: Process, steps: usize) {
     // and draws noise only if it is declared to
     assert!(sampler.stochastic || noise.calls == 0, "{id}, {steps} steps: {} draws", noise.calls);
     assert!(!sampler.stochastic || noise.calls > 0 || steps < 20, "{id}, {steps} steps draw nothing");
+    assert!(sampler.has_path || noise.paths == 0, "{id}, {steps} steps: a path");
+    assert!(!sampler.has_path || noise.paths > 0 || steps < 20, "{id}, {steps} steps: no path");
     // CFG++ goes all of the way to the prompt in each step, and a thousand of them leave the data behind.
     let bounded = !sampler.needs_negative || steps <= 20;
     assert!(!bounded || values(&x.0).iter().all(|v| v.abs() < LARGEST), "{id}, {steps} steps: {:?}", values(&x.0));
@@ -176,7 +181,7 @@ fn samplers_of_the_web_uis_have_the_options_of_those_that_they_stand_for_and_tak
             let start = Start { space: space(Process::Diffusion), steps, options: &options };
             let levels = samplers::simple().sigmas(&sampler.spaces(start.space), steps, &options).unwrap();
             let (sigmas, mut stepper) = sampler.begin(&start, levels.clone()).unwrap();
-            let mut noise = Counted { inner: Generator::new(NoiseSource::Cpu, 1), calls: 0 };
+            let mut noise = Counted { inner: Generator::new(NoiseSource::Cpu, 1), calls: 0, paths: 0 };
             let scale = sampler.starts_with(&levels, &sigmas);
             let mut x = Latent(tensor(noise.inner.randn(16), [1, 1, 4, 4], &Device::flex()) * scale);
             let mut model = Analytic(Process::Diffusion);

@@ -85,7 +85,7 @@ fn one_each(run: &Txt2ImgArgs, config: &Config) -> Result<()> {
             let (expected, found) = ("a folder".into(), "`-`".into());
             return Err(forge::Error::Value { key: "--output".into(), expected, found }.into());
         }
-        (None, output) if ["{seed}", "{index}"].iter().any(|field| output.to_string_lossy().contains(field)) => {
+        (None, output) if output.to_string_lossy().contains(['{', '}']) => {
             let (expected, found) =
                 ("a folder, in which nothing is filled in".into(), format!("`{}`", output.display()));
             return Err(forge::Error::Value { key: "--output".into(), expected, found }.into());

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use diffusion_engine::Unwritable;
+use diffusion_engine::{Error as RunError, Unwritable};
 use forge::{LoraConfig, Recipe, Rule, Target, Threads, convert, paths};
 
 use super::{
@@ -37,7 +37,8 @@ pub(super) fn run(args: &ConvertArgs) -> Result<()> {
 /// What `--force` would replace is told as that.
 fn or_exists(error: forge::Error) -> Error {
     match error {
-        forge::Error::Write { path, source: Unwritable::Taken } => Error::Exists { path },
+        forge::Error::Write { path, source: Unwritable::Taken }
+        | forge::Error::Run(RunError::Write { path, source: Unwritable::Taken }) => Error::Exists { path },
         other => other.into(),
     }
 }

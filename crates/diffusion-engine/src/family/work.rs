@@ -57,9 +57,16 @@ pub const DECODED_COPIES: u64 = 2;
 /// makes.
 const LATENTS: u64 = 4;
 
-/// How many a Brownian path holds while it is asked for a step: halves of halves on both ways down, from an interval of 2^24 of the finest
-/// (torchsde: tol), as Stable Diffusion's is, and the path itself.
-const PATH: u64 = 2 * 24 + 3;
+/// How often the widest interval of noise levels that may be asked for, up to 10,000, is halved down to the finest of a Brownian path
+/// (torchsde: tol).
+const HALVINGS: u64 = 34;
+
+/// How many latents of a picture its path holds: the halves on both ways down and the path itself, with what it gains over a step, as it is
+/// made, as it is given and as the next is drawn ahead.
+const PATH: u64 = 2 * HALVINGS + 5;
+
+/// And how many more of the picture whose path is asked: the other half at each halving, and what is added up.
+const ASKED_PATH: u64 = HALVINGS + 2;
 
 impl Work {
     /// The same with something more that is held all the time.
@@ -138,11 +145,15 @@ impl Work {
         let dumped = |pass: &Pass| latent(pass).saturating_mul(kept(pass));
         let latents = |pass: &Pass| {
             let more = methods::held(pass, &[]).latents as u64;
-            // Those that draw no noise unless they are told to have an `eta`.
-            let is_drawn = pass.sampler.stochastic || pass.sampler.params.iter().any(|param| param.name == "eta");
-            let path = if is_drawn { PATH } else { 0 };
-            latent(pass).saturating_mul(LATENTS.saturating_add(more).saturating_add(path))
+            latent(pass).saturating_mul(LATENTS.saturating_add(more))
         };
+        let paths = |pass: &Pass| match (pass.sampler.has_path, latent(pass)) {
+            (true, all) => {
+                all.saturating_mul(PATH).saturating_add((all / job.batch().max(1) as u64).saturating_mul(ASKED_PATH))
+            }
+            (false, _) => 0,
+        };
+        let paths = job.passes().iter().map(paths).max().unwrap_or(0);
         let latents = job.passes().iter().map(latents).max().unwrap_or(0);
         let dumped = job.passes().iter().map(dumped).fold(0, u64::saturating_add);
         let given = job.passes().iter().map(|pass| Given::of(pass, job.batch())).fold(Given::default(), Given::most);
@@ -151,8 +162,12 @@ impl Work {
             // Of one picture after the other: its noise, and that of the variation beside what both make.
             product(&[channels, height, width, if job.variation().is_some() { 3 } else { 1 }, 4])
         });
-        let more =
-            [("latents of every step", dumped), ("given pictures", given.kept), ("noise of another size", resized)];
+        let more = [
+            ("Brownian paths", paths),
+            ("latents of every step", dumped),
+            ("given pictures", given.kept),
+            ("noise of another size", resized),
+        ];
         let work = Self::default().keeping("latents", latents);
         more.into_iter().filter(|(_, bytes)| *bytes > 0).fold(work, |work, (name, bytes)| work.keeping(name, bytes))
     }

@@ -18,6 +18,7 @@ pub(crate) fn sampler() -> Sampler {
         .aliases(["k_dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "dpm++2m_sde", "DPM2MSDE", "dpm++2m_sde_bt"])
         .about("DPM++ 2M with noise. `k_dpmpp_2m_sde_ka`, which A1111 gave to this and to its Karras form, means the latter.")
         .stochastic()
+    .along_a_path()
         .params([ETA.param(), S_NOISE.param()])
         .automatic(schedules::exponential::schedule())
 }

@@ -17,6 +17,7 @@ pub(crate) fn sampler() -> Sampler {
     .aliases(["k_dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu"])
     .about("DPM++ 2M SDE in its variant after Heun.")
     .stochastic()
+    .along_a_path()
     .params([ETA.param(), S_NOISE.param()])
     .automatic(schedules::exponential::schedule())
 }

@@ -20,6 +20,7 @@ pub(crate) fn sampler() -> Sampler {
     .aliases(["k_dpmpp_3m_sde", "dpmpp_3m_sde_gpu"])
     .about("DPM++ with noise, from the denoised latents of three steps.")
     .stochastic()
+    .along_a_path()
     .params([ETA.param(), S_NOISE.param()])
     .automatic(schedules::exponential::schedule())
 }

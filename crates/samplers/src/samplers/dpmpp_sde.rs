@@ -22,6 +22,7 @@ pub(crate) fn sampler() -> Sampler {
     .about("The denoised latent of a step is taken at a place within it, with noise in both halves.")
     .calls(Calls::Each(2))
     .stochastic()
+    .along_a_path()
     .params([ETA.param(), S_NOISE.param(), R.param()])
     .automatic(schedules::karras::schedule())
 }
