@@ -274,6 +274,10 @@ fn what_is_drawn_of_a_folder_takes_no_others_place_whatever_pictures_are_called(
     batch(&["out", "--mask", "in", "--preview", "in/a.png"]).refused(2, &["preview.file", "in/a.png"]);
     batch(&["out/{seed}"]).refused(2, &["--output", "out/{seed}"]);
     assert!(fs::read(tiny.path("in/a-1.png")).unwrap() == before && !tiny.path("out").exists());
+    // nor does a link lead one into another's, which is not there yet
+    fs::create_dir(tiny.path("linked")).unwrap();
+    std::os::unix::fs::symlink("a.png", tiny.path("linked/b 3.png")).unwrap();
+    batch(&["linked"]).refused(2, &["--output", "linked/b 3.png"]);
     // when all go elsewhere, then each has its own name
     batch(&["out"]).done();
     let names = |folder: &str| {

@@ -62,6 +62,10 @@ fn no_output_takes_the_place_of_a_file_that_is_read() {
     for name in ["ink.safetensors", "l/sub/ink.safetensors", "wc/pet.txt", "e/word.pt", "models/transformer.yaml"] {
         tiny.write(name, "of a kind that is read");
     }
+    for name in ["v/taesd_decoder.safetensors", "v/taesd_encoder.safetensors", "d/text_encoder/config.json"] {
+        tiny.write(name, "of a part");
+    }
+    tiny.write("d/tokenizer/tokenizer_config.json", "{}");
     symlink(tiny.path("ink.safetensors"), tiny.path("ink.png")).unwrap();
     let cases: [&[&str]; 28] = [
         &["--lora", "ink.safetensors", "--dump", "ink.safetensors"],
@@ -107,6 +111,14 @@ fn no_output_takes_the_place_of_a_file_that_is_read() {
     tiny.txt2img(&["--wildcards", "wc", "--output", "wc/a.png", "--dump", "wc/d.safetensors"]).done();
     fs::remove_file(tiny.path("wc/a.png")).unwrap();
     fs::remove_file(tiny.path("wc/d.safetensors")).unwrap();
+    // nor what is found beside a file that a key names
+    for (key, named, beside) in [
+        ("--vae", "v/taesd_decoder.safetensors", "v/taesd_encoder.safetensors"),
+        ("--clip", "d/text_encoder", "d/tokenizer/tokenizer_config.json"),
+        ("--clip", "d/text_encoder", "d/tokenizer/added_tokens.json"),
+    ] {
+        tiny.txt2img(&[key, named, "--dump", beside]).refused(2, &["--dump", beside, "a file of the model"]);
+    }
     // nor does a dump join the files of a model
     tiny.txt2img(&["--transformer", "t", "--dump", "t/more.safetensors"]).refused(2, &["among the files of the model"]);
     assert!(contents(&tiny.path("")) == before);

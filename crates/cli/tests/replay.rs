@@ -44,6 +44,12 @@ fn a_picture_is_drawn_again_pixel_for_pixel_and_byte_for_byte() {
             assert!(ran.out.starts_with(&format!("{name}: ")) && ran.out.contains(words), "{ran:?}");
             assert!(!ran.err.contains("the picture"), "{ran:?}");
         }
+        // and standard output has nothing but it
+        let [flag, file] = config(case);
+        let args = ["replay", "a.png", &flag, &file, "--compute", "f32", "--output", "-"];
+        let ran = tiny.command(&args).output().unwrap();
+        assert!(ran.status.success() && ran.stdout == fs::read(tiny.path("a.png")).unwrap(), "{case}");
+        assert!(String::from_utf8_lossy(&ran.stderr).contains("pixels are equal"), "{case}");
         // and without `--output` nothing is written
         let before = tiny.drawn();
         forge(&tiny, &["replay", "a.png"], case, &[]).done();

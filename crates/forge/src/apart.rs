@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    Config, Error, Result, beside::scheduler, embeddings, listed::listed, loras::LoraIndex, text_file::STANDARD_INPUT,
-    wildcards,
+    Config, Error, Result, beside::scheduler, embeddings, encoder_beside::encoder_of, listed::listed, loras::LoraIndex,
+    model_files::tokenizer_files, text_file::STANDARD_INPUT, wildcards,
 };
 
 /// Refuses an output of some runs that is a file which one of them reads, or another output, by whatever name.
@@ -75,7 +75,9 @@ impl Files {
                 let beside = [part.with_file_name("config.json"), part.with_extension("yaml")];
                 beside.into_iter().chain([part.clone()]).for_each(|path| self.known.add(MODEL, path));
             }
-            scheduler(&part).into_iter().for_each(|path| self.known.add(MODEL, path));
+            let told = scheduler(&part).into_iter().chain(encoder_of(&part));
+            let told = told.chain(tokenizer_files(&part).into_iter().flatten());
+            told.for_each(|path| self.known.add(MODEL, path));
         }
         for (key, path) in others {
             let endings: &[&str] = match key.name {
@@ -198,27 +200,35 @@ impl Known {
 
 /// One name for a place, however it is spelt: links are followed as far as it exists, and the rest is put together.
 fn resolved(path: &Path) -> PathBuf {
-    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut missing = Vec::new();
-    let mut existing = whole.as_path();
+    /// As many as the systems follow.
+    const MOST_LINKS: usize = 40;
+    let mut existing = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let (mut missing, mut links) = (Vec::new(), 0);
     let mut found = loop {
         if let Ok(found) = existing.canonicalize() {
             break found;
         }
-        match (existing.parent(), existing.components().next_back()) {
-            (Some(parent), Some(last)) => {
+        let folder = existing.parent().map(Path::to_owned);
+        let last =
+            existing.components().next_back().map(|part| (part == Component::ParentDir, part.as_os_str().to_owned()));
+        let (Some(folder), Some(last)) = (folder, last) else { break existing };
+        existing = match existing.read_link() {
+            // It may lead to what is there by then.
+            Ok(target) if links < MOST_LINKS => {
+                links += 1;
+                folder.join(target)
+            }
+            _ => {
                 missing.push(last);
-                existing = parent;
+                folder
             }
-            _ => break existing.to_owned(),
-        }
+        };
     };
-    for part in missing.into_iter().rev() {
-        match part {
-            Component::ParentDir => {
-                found.pop();
-            }
-            other => found.push(other),
+    for (is_parent, part) in missing.into_iter().rev() {
+        if is_parent {
+            found.pop();
+        } else {
+            found.push(part);
         }
     }
     match found.to_str() {

@@ -15,7 +15,7 @@ use crate::{Error, Result, model_files::open_file};
 /// # Errors
 /// A file of the encoder's name that is no such encoder, or another one's.
 pub(crate) fn with_encoder(part: Part, path: &Path, at: Place) -> Result<Part> {
-    let Some(beside) = beside(path) else { return Ok(part) };
+    let Some(beside) = encoder_of(path) else { return Ok(part) };
     let is_alone = part.look(|w| Ok(TinyDimensions::are_of(w) && !TinyDimensions::of(w)?.has_encoder()))?;
     if !is_alone || !beside.is_file() {
         return Ok(part);
@@ -42,7 +42,7 @@ pub(crate) fn with_encoder(part: Part, path: &Path, at: Place) -> Result<Part> {
 }
 
 /// Where the encoder lies of a decoder's file, whose names differ in that word.
-fn beside(path: &Path) -> Option<PathBuf> {
+pub(crate) fn encoder_of(path: &Path) -> Option<PathBuf> {
     const DECODER: &str = "decoder";
     let name = path.file_name()?.to_str()?;
     let at = name.rfind(DECODER)?;

@@ -35,7 +35,7 @@ pub(crate) use self::{
     known::kinds as known_kinds,
     model_config::{Beside, ModelConfig, OtherConfig, read_object},
     parts::{Part, owner, parts},
-    tokenizer::added_words,
+    tokenizer::{added_words, tokenizer_files},
 };
 pub use self::{
     index::indexed_files,

@@ -50,7 +50,8 @@ pub(super) fn run(registry: &Catalog, args: &ReplayArgs) -> Result<()> {
     // The process ends with the run: the system takes the model back at once.
     std::mem::forget(forge);
     let likeness = image.likeness(&picture)?;
-    reporter.compared(&picture, likeness, image.width * image.height)?;
+    let is_taken = outputs.is_some_and(|outputs| matches!(outputs.pictures, Pictures::StandardOutput));
+    reporter.compared(&picture, likeness, image.width * image.height, is_taken)?;
     reporter.finish()?;
     written?;
     match likeness {

@@ -1,6 +1,9 @@
 //! The tokenizer of a text encoder's folder, which is not read but for the words that somebody added to CLIP's.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use diffusion_engine::ClipTokenizer;
 use serde_json::Value;
@@ -11,14 +14,19 @@ use super::{abridged, model_config::read_object};
 const ENCODER: &str = "text_encoder";
 const TOKENIZER: &str = "tokenizer";
 
+/// The files that are read of the tokenizer beside a text encoder's folder.
+pub(crate) fn tokenizer_files(encoder: &Path) -> Option<[PathBuf; 2]> {
+    let number = encoder.file_name()?.to_str()?.strip_prefix(ENCODER)?;
+    let folder = encoder.parent()?.join(format!("{TOKENIZER}{number}"));
+    let files = ["added_tokens.json", "tokenizer_config.json"].map(|name| folder.join(name));
+    (encoder.is_dir() && folder.is_dir()).then_some(files)
+}
+
 /// Words that the tokenizer beside a CLIP's folder has behind CLIP's own, as a training of new words adds them; what can't be read has none.
 pub(crate) fn added_words(encoder: &Path) -> Vec<String> {
-    let number = encoder.file_name().and_then(|name| name.to_str()?.strip_prefix(ENCODER));
-    let folder = number.and_then(|number| Some(encoder.parent()?.join(format!("{TOKENIZER}{number}"))));
-    let Some(folder) = folder.filter(|folder| encoder.is_dir() && folder.is_dir()) else { return Vec::new() };
-    let read = |name: &str| read_object(&folder.join(name)).unwrap_or_default();
+    let Some(files) = tokenizer_files(encoder) else { return Vec::new() };
     let is_new = |id: u64| id > ClipTokenizer::END as u64;
-    let (added, config) = (read("added_tokens.json"), read("tokenizer_config.json"));
+    let [added, config] = files.map(|file| read_object(&file).unwrap_or_default());
     let by_word = added.as_object().into_iter().flatten();
     let by_word = by_word.filter(|(_, id)| id.as_u64().is_some_and(is_new)).map(|(word, _)| word.as_str());
     let by_id = config.get("added_tokens_decoder").and_then(Value::as_object).into_iter().flatten();

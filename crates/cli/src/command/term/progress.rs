@@ -120,11 +120,17 @@ impl Reporter {
         }
     }
 
-    /// Tells how a picture that was drawn again compares with what it was: a result, on standard output.
-    pub(crate) fn compared(&mut self, picture: &Path, likeness: Likeness, pixels: usize) -> Result<()> {
+    /// Tells how a picture that was drawn again compares with what it was: a result, on standard output unless that has the picture
+    /// (`is_taken`).
+    pub(crate) fn compared(&mut self, picture: &Path, likeness: Likeness, pixels: usize, is_taken: bool) -> Result<()> {
         self.bar = None;
+        let text = format!("{}: {}", picture.display(), told(&likeness, pixels));
+        if is_taken {
+            self.line(&text);
+            return Ok(());
+        }
         if !self.json {
-            return print(&format!("{}: {}", picture.display(), told(&likeness, pixels)));
+            return print(&text);
         }
         let (differ, most) = match likeness {
             Likeness::Equal => (Some(0), Some(0)),
