@@ -24,16 +24,6 @@ struct Staged {
     /// What it asks for beside a picture of a size; the folder is that of the models' files.
     change: Change,
     start: Start,
-    model: Model,
-}
-
-/// What draws.
-#[derive(Clone, Copy, PartialEq)]
-enum Model {
-    /// Stable Diffusion 1.5.
-    Sd,
-    /// Flux dev, one block of each kind deep.
-    Flux,
 }
 
 /// What it begins with.
@@ -44,8 +34,9 @@ enum Start {
     Masked,
 }
 
-const ALL: [Staged; 22] = [
-    Staged { name: "txt2img", change: |_, _| Ok(()), start: Start::Noise, model: Model::Sd },
+/// Those of Stable Diffusion 1.5.
+const SD: [Staged; 15] = [
+    Staged { name: "txt2img", change: |_, _| Ok(()), start: Start::Noise },
     Staged {
         name: "txt2img with cfg",
         change: |config, _| {
@@ -53,21 +44,18 @@ const ALL: [Staged; 22] = [
             Ok(())
         },
         start: Start::Noise,
-        model: Model::Sd,
     },
-    Staged { name: "img2img", change: |_, _| Ok(()), start: Start::Picture, model: Model::Sd },
-    Staged { name: "soft inpainting", change: |_, _| Ok(()), start: Start::Masked, model: Model::Sd },
+    Staged { name: "img2img", change: |_, _| Ok(()), start: Start::Picture },
+    Staged { name: "soft inpainting", change: |_, _| Ok(()), start: Start::Masked },
     Staged {
         name: "hires of latents",
         change: |config, _| twice(config, HiresUpscaler::default()),
         start: Start::Noise,
-        model: Model::Sd,
     },
     Staged {
         name: "hires of pixels",
         change: |config, _| twice(config, HiresUpscaler::Plain(Upscaler::Picture(Filter::Lanczos))),
         start: Start::Noise,
-        model: Model::Sd,
     },
     Staged {
         name: "hires by a network",
@@ -76,7 +64,6 @@ const ALL: [Staged; 22] = [
             twice(config, HiresUpscaler::File(network))
         },
         start: Start::Noise,
-        model: Model::Sd,
     },
     Staged {
         name: "a refiner",
@@ -87,7 +74,6 @@ const ALL: [Staged; 22] = [
             Ok(())
         },
         start: Start::Noise,
-        model: Model::Sd,
     },
     Staged {
         name: "previews of latents",
@@ -96,7 +82,6 @@ const ALL: [Staged; 22] = [
             Ok(())
         },
         start: Start::Noise,
-        model: Model::Sd,
     },
     Staged {
         name: "previews by a tiny decoder",
@@ -106,7 +91,6 @@ const ALL: [Staged; 22] = [
             Ok(())
         },
         start: Start::Noise,
-        model: Model::Sd,
     },
     Staged {
         name: "first-block cache with cfg",
@@ -117,7 +101,6 @@ const ALL: [Staged; 22] = [
             Ok(())
         },
         start: Start::Noise,
-        model: Model::Sd,
     },
     Staged {
         name: "sag with cfg",
@@ -127,7 +110,6 @@ const ALL: [Staged; 22] = [
             Ok(())
         },
         start: Start::Noise,
-        model: Model::Sd,
     },
     Staged {
         name: "pag with cfg",
@@ -137,7 +119,6 @@ const ALL: [Staged; 22] = [
             Ok(())
         },
         start: Start::Noise,
-        model: Model::Sd,
     },
     Staged {
         name: "tiled diffusion",
@@ -147,29 +128,14 @@ const ALL: [Staged; 22] = [
             Ok(())
         },
         start: Start::Noise,
-        model: Model::Sd,
     },
-    Staged {
-        name: "four by a Brownian path",
-        change: |config, _| {
-            config.sampling.sampler = "dpmpp_2m_sde".into();
-            (config.image.batch, config.sampling.steps) = (4, 2);
-            Ok(())
-        },
-        start: Start::Noise,
-        model: Model::Sd,
-    },
-    Staged {
-        name: "flux, four by a Brownian path",
-        change: |config, _| {
-            config.sampling.sampler = "dpmpp_2m_sde".into();
-            (config.image.batch, config.sampling.steps) = (4, 2);
-            Ok(())
-        },
-        start: Start::Noise,
-        model: Model::Flux,
-    },
-    Staged { name: "flux", change: |_, _| Ok(()), start: Start::Noise, model: Model::Flux },
+    Staged { name: "four by a Brownian path", change: by_a_path, start: Start::Noise },
+];
+
+/// Those of Flux dev, one block of each kind deep.
+const FLUX: [Staged; 7] = [
+    Staged { name: "flux, four by a Brownian path", change: by_a_path, start: Start::Noise },
+    Staged { name: "flux", change: |_, _| Ok(()), start: Start::Noise },
     Staged {
         name: "flux in bf16",
         change: |config, _| {
@@ -177,7 +143,6 @@ const ALL: [Staged; 22] = [
             Ok(())
         },
         start: Start::Noise,
-        model: Model::Flux,
     },
     Staged {
         name: "flux in integers",
@@ -186,7 +151,6 @@ const ALL: [Staged; 22] = [
             Ok(())
         },
         start: Start::Noise,
-        model: Model::Flux,
     },
     Staged {
         name: "flux with cfg, four at once",
@@ -195,9 +159,8 @@ const ALL: [Staged; 22] = [
             Ok(())
         },
         start: Start::Noise,
-        model: Model::Flux,
     },
-    Staged { name: "flux img2img", change: |_, _| Ok(()), start: Start::Picture, model: Model::Flux },
+    Staged { name: "flux img2img", change: |_, _| Ok(()), start: Start::Picture },
     Staged {
         name: "flux first-block cache",
         change: |config, _| {
@@ -206,9 +169,15 @@ const ALL: [Staged; 22] = [
             Ok(())
         },
         start: Start::Noise,
-        model: Model::Flux,
     },
 ];
+
+/// Four pictures whose sampler draws noise.
+fn by_a_path(config: &mut Config, _: &Path) -> Result<(), Box<dyn Error>> {
+    config.sampling.sampler = "dpmpp_2m_sde".into();
+    (config.image.batch, config.sampling.steps) = (4, 2);
+    Ok(())
+}
 
 const NETWORK: &str = "realesrgan-x4plus-anime-6b";
 
@@ -226,11 +195,11 @@ fn twice(config: &mut Config, upscaler: HiresUpscaler) -> Result<(), Box<dyn Err
 /// longest, and is the same after most.
 pub(crate) fn told(side: usize, filter: &str, decodes: bool) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
-    for staged in ALL.iter().filter(|staged| staged.name.contains(filter)) {
-        let mut config = match staged.model {
-            Model::Sd => cases::real("sd15.ldm", folder.path())?,
-            Model::Flux => cases::shallow("flux1-dev.bfl", folder.path())?,
-        };
+    let is_asked = |staged: &&Staged| staged.name.contains(filter);
+    let of_sd = SD.iter().filter(is_asked).map(|staged| (staged, cases::real("sd15.ldm", folder.path())));
+    let of_flux = FLUX.iter().filter(is_asked).map(|staged| (staged, cases::shallow("flux1-dev.bfl", folder.path())));
+    for (staged, config) in of_sd.chain(of_flux) {
+        let mut config = config?;
         // Beside each other threads take more than one alone.
         config.device.threads = ThreadCount::new(2)?;
         (config.image.width, config.image.height) = (side, side);

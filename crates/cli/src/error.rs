@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use diffusion_engine::{Error as RunError, Unwritable};
 use forge::{Fault, Likeness, TextError};
 
 use crate::hints;
@@ -74,6 +75,15 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// An error of writing, of which what `--force` would replace is told as that.
+    pub(crate) fn or_exists(error: forge::Error) -> Self {
+        match error {
+            forge::Error::Write { path, source: Unwritable::Taken }
+            | forge::Error::Run(RunError::Write { path, source: Unwritable::Taken }) => Self::Exists { path },
+            other => other.into(),
+        }
+    }
+
     /// The exit code of the command: 1 the run failed, 2 usage or config, 3 not enough memory, 4 model file rejected,
     /// 5 a picture drawn again is another, 130 interrupted.
     pub(crate) fn exit_code(&self) -> u8 {

@@ -117,8 +117,8 @@ pub use size::Size;
 pub use snapshot::Snapshot;
 pub use text::{
     Activation, Chunk, Clip, ClipConfig, ClipDimensions, ClipProjection, ClipTokenizer, Embedding, Embeddings, Filling,
-    LentEmbeddings, LlamaNames, OpenClipNames, Row, T5, T5Dimensions, T5Tokenizer, Tokens, chunked, joined,
-    tokenizing_bytes, weighted, weighted_together,
+    LentEmbeddings, LlamaNames, OpenClipNames, PANEL_ROWS, Row, T5, T5Dimensions, T5Tokenizer, Tokens, chunked,
+    filled_heads, joined, tokenizing_bytes, weighted, weighted_together,
 };
 pub use text_fault::TextFault;
 pub use tiny_names::TinyNames;

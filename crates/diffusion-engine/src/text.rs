@@ -20,7 +20,7 @@ pub use clip_tokenizer::ClipTokenizer;
 pub use embedding::Embedding;
 pub use embeddings::{Embeddings, LentEmbeddings};
 pub use emphasis::{Row, weighted, weighted_together};
-pub use held::tokenizing_bytes;
+pub use held::{PANEL_ROWS, filled_heads, tokenizing_bytes};
 pub use llama_names::LlamaNames;
 pub use open_clip_names::OpenClipNames;
 pub use t5::{T5, T5Dimensions};

@@ -1,21 +1,15 @@
 //! What a run of Flux holds beside the weights: counted from the code, where every matrix stays in its file.
 
 use diffusion_engine::{
-    AnyVaeDimensions, ClipDimensions, Job, Maps, Pass, Size, T5Dimensions,
+    AnyVaeDimensions, ClipDimensions, Job, Maps, PANEL_ROWS, Pass, Size, T5Dimensions,
     family::{Work, Working, work},
-    methods,
+    filled_heads, methods,
 };
 
 use crate::{Dimensions, PATCH, model::t5_tokens};
 
 /// What both tokenizers keep; building them takes no more.
 const TOKENIZERS: u64 = 33 << 20;
-
-/// Rows of a matrix that are unpacked at a time where it stays in its file.
-const PANEL_ROWS: usize = 512; // core_tensor: MappedMatrix
-
-/// What the rows that attention packs are filled up to.
-const PANEL_WIDTH: usize = 32; // kernels: two vectors of sixteen
 
 /// What computes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,7 +106,7 @@ impl Networks {
         let held = methods::held(pass, &[]);
         let (size, _) = held.called_with(pass.size);
         let tokens = self.tokens(t5_tokens(pass, self.transformer.guidance), size) as u64;
-        let filled = heads.saturating_mul((hidden / heads.max(1)).next_multiple_of(PANEL_WIDTH));
+        let filled = filled_heads(hidden, heads);
         let of_token = match at {
             // Queries, keys and values as they come, as they are joined and as attention packs them, with what went into the block and comes
             // out of it; or the input of a single block and that of its last layer, in parts and joined.

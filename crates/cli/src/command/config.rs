@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use diffusion_engine::{Error as RunError, Unwritable, check_writable, sweep, write_new, write_whole};
+use diffusion_engine::{check_writable, sweep, write_new, write_whole};
 use forge::{STANDARD_OUTPUT, keys::template, paths};
 
 use super::{args::InitArgs, term};
@@ -19,8 +19,5 @@ pub(super) fn init(args: &InitArgs) -> Result<()> {
     if args.force {
         return Ok(write_whole(&file, |out| out.write_all(text.as_bytes()))?);
     }
-    write_new(&file, |out| out.write_all(text.as_bytes())).map_err(|error| match error {
-        RunError::Write { path, source: Unwritable::Taken } => Error::Exists { path },
-        other => other.into(),
-    })
+    write_new(&file, |out| out.write_all(text.as_bytes())).map_err(|error| Error::or_exists(error.into()))
 }

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use diffusion_engine::{Error as RunError, Unwritable};
-use forge::{LoraConfig, Recipe, Rule, Target, Threads, convert, paths};
+use forge::{LoraConfig, Recipe, Rule, Target, convert, paths};
 
 use super::{
     args::ConvertArgs,
-    overrides::threads_of_environment,
-    term::{Conversion, note},
+    overrides::{started, threads_of_environment},
+    term::Conversion,
 };
 use crate::{
     error::{Error, Result},
@@ -25,20 +24,10 @@ pub(super) fn run(args: &ConvertArgs) -> Result<()> {
     let output = paths::to_write("OUT", &args.output, Path::new(""))?;
     let loras = args.lora.iter().map(|lora| Ok(LoraConfig::of_flag(lora)?)).collect::<Result<Vec<_>>>()?;
     let recipe = Recipe { target, rules, loras, partly: args.allow_partial_lora, replaces: args.force };
-    recipe.allows(&input, &output).map_err(or_exists)?;
-    let (threads, cancel) = (Threads::start(threads_of_environment()?), interrupt.cancel());
-    threads.note().map_or(Ok(()), |text| note(&text, args.json))?;
+    recipe.allows(&input, &output).map_err(Error::or_exists)?;
+    let (threads, cancel) = (started(threads_of_environment()?, args.json)?, interrupt.cancel());
     let mut conversion = Conversion::new(args.json, args.report);
     let tell = |written: &_| conversion.written(written);
     let converted = threads.compute(|| convert(&input, &output, &recipe, &cancel, tell));
-    conversion.finish(&output, &converted.map_err(or_exists)?)
-}
-
-/// What `--force` would replace is told as that.
-fn or_exists(error: forge::Error) -> Error {
-    match error {
-        forge::Error::Write { path, source: Unwritable::Taken }
-        | forge::Error::Run(RunError::Write { path, source: Unwritable::Taken }) => Error::Exists { path },
-        other => other.into(),
-    }
+    conversion.finish(&output, &converted.map_err(Error::or_exists)?)
 }

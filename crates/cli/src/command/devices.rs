@@ -1,14 +1,13 @@
 //! `forge devices`: what can compute on this machine, and whether it computes rightly.
 
 use core_tensor::{Compute, Device, Listed, Stored, check, device_for, devices, ops::suite::Difference, tensor};
-use forge::Threads;
 use memory::Bytes;
 use serde_json::{Value, json};
 
 use super::{
     args::DevicesArgs,
-    overrides::threads_of_environment,
-    term::{note, print, print_json},
+    overrides::{started, threads_of_environment},
+    term::{print, print_json},
 };
 use crate::error::{Error, Result};
 
@@ -23,9 +22,7 @@ const ALLOWED: [(Compute, &str, f64); 4] = [
 
 /// Prints a line for each device, or a JSON object.
 pub(super) fn run(args: &DevicesArgs) -> Result<()> {
-    let threads = Threads::start(threads_of_environment()?);
-    threads.note().map_or(Ok(()), |text| note(&text, false))?;
-    threads.compute(|| told(args))
+    started(threads_of_environment()?, false)?.compute(|| told(args))
 }
 
 fn told(args: &DevicesArgs) -> Result<()> {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use core_tensor::{
     Compute, Device, Error as TensorError, Format, Layout, Residency, Tensor, Weights, layers::Linear, tensor, values,
 };
-use forge::Threads;
 use kernels::{Isa, peaks};
 use quant::operators::{Operator, Place, bits, computed, how, is_written};
 use serde_json::{Value, json};
@@ -15,8 +14,8 @@ use serde_json::{Value, json};
 use self::matrix::matrix;
 use super::{
     args::OpsArgs,
-    overrides::threads_of_environment,
-    term::{note, print, print_json},
+    overrides::{started, threads_of_environment},
+    term::{print, print_json},
 };
 use crate::error::Result;
 
@@ -26,9 +25,7 @@ const ROWS: usize = 1024;
 
 /// Prints one of the two tables, or a JSON object.
 pub(super) fn run(args: &OpsArgs) -> Result<()> {
-    let threads = Threads::start(threads_of_environment()?);
-    threads.note().map_or(Ok(()), |text| note(&text, false))?;
-    threads.compute(|| told(args))
+    started(threads_of_environment()?, false)?.compute(|| told(args))
 }
 
 fn told(args: &OpsArgs) -> Result<()> {

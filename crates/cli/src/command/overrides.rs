@@ -7,13 +7,16 @@ use diffusion_engine::{Key, Kind, Pass, Value};
 use samplers::Options;
 
 use forge::{
-    Config, Img2imgConfig, InpaintConfig, LoraConfig as Lora, STANDARD_OUTPUT, Sampling, ThreadCount,
+    Config, Img2imgConfig, InpaintConfig, LoraConfig as Lora, STANDARD_OUTPUT, Sampling, ThreadCount, Threads,
     keys::keys,
     paths,
     text_file::{self, STANDARD_INPUT},
 };
 
-use super::args::{Txt2ImgArgs, UpscaleArgs};
+use super::{
+    args::{Txt2ImgArgs, UpscaleArgs},
+    term::note,
+};
 use crate::{
     caches,
     error::{Error, Result},
@@ -169,6 +172,13 @@ fn drop_options(config: &mut Config, registry: &Catalog, flag: &str) -> Result<V
     }
     *options = kept;
     Ok(notes)
+}
+
+/// The threads of a command that has no run to tell of them.
+pub(super) fn started(wanted: ThreadCount, as_event: bool) -> Result<Threads> {
+    let threads = Threads::start(wanted);
+    threads.note().map_or(Ok(()), |text| note(&text, as_event))?;
+    Ok(threads)
 }
 
 /// What rayon's programs take for the number of threads, where nothing else says it.

@@ -3,12 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use diffusion_engine::{Error as RunError, Picture, PictureFormat, check_writable, read_infotext, sweep};
-use forge::{Enlarger, Threads, check_apart_from, paths};
+use forge::{Enlarger, check_apart_from, paths};
 
-use super::{
-    args::UpscaleArgs,
-    term::{Enlarging, note},
-};
+use super::{args::UpscaleArgs, overrides::started, term::Enlarging};
 use crate::{error::Result, signals::Interrupt};
 
 /// What is filled in for the name of a picture without its ending, and for its number.
@@ -26,9 +23,7 @@ pub(super) fn run(args: &UpscaleArgs) -> Result<()> {
         check_writable(path).map_err(|source| forge::Error::Write { path: path.clone(), source })?;
         path.parent().map(sweep);
     }
-    let threads = Threads::start(config.device.threads);
-    threads.note().map_or(Ok(()), |text| note(&text, args.json))?;
-    let enlarger = Enlarger::open(&model, &config, threads)?;
+    let enlarger = Enlarger::open(&model, &config, started(config.device.threads, args.json)?)?;
     let mut told = Enlarging::new(args.json);
     told.begin(&enlarger.about())?;
     let mut unsynced = Ok(());

@@ -4,10 +4,15 @@
 use super::{ClipDimensions, T5Dimensions};
 
 /// Rows of a matrix that are unpacked at a time where it stays in its file.
-const PANEL_ROWS: usize = 512; // core_tensor: MappedMatrix
+pub const PANEL_ROWS: usize = 512; // core_tensor: MappedMatrix
 
 /// Channels that attention fills a head up to.
 const PANEL_WIDTH: usize = 32; // kernels: two vectors of sixteen
+
+/// How wide rows of so many heads are as attention packs them.
+pub fn filled_heads(width: usize, heads: usize) -> usize {
+    heads.saturating_mul((width / heads.max(1)).next_multiple_of(PANEL_WIDTH))
+}
 
 /// What a tokenizer holds at most for each byte of a text that it reads.
 const OF_A_BYTE: u64 = 400;
@@ -22,7 +27,7 @@ impl T5Dimensions {
     /// layers hold, and what is added to scores.
     pub fn encoding_bytes(&self, tokens: usize) -> u64 {
         let Self { width, inner, heads, mlp, .. } = *self;
-        let filled = heads.saturating_mul((inner / heads.max(1)).next_multiple_of(PANEL_WIDTH));
+        let filled = filled_heads(inner, heads);
         // What it is given and what comes of it; queries, keys and values, twice where parts are put together, and what attention packs.
         let attention = sum(&[(4, width), (7, inner), (1, filled)]);
         // Both inner layers and their product.
