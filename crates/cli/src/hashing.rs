@@ -11,11 +11,32 @@ use crate::caches;
 /// two.
 pub(crate) enum Hashing {
     /// By a thread of its own.
-    Reading(JoinHandle<Hashes>),
+    Reading(Reading),
     /// When it is asked for, as the system has no thread for it.
     Left(Box<Files>),
     /// The files are read.
     Done(Hashes),
+}
+
+/// A thread that reads, and ends before what it reads for: the process may end then, and a file that is half written would stay.
+pub(crate) struct Reading {
+    thread: Option<JoinHandle<Hashes>>,
+    cancel: Cancel,
+}
+
+impl Reading {
+    fn done(mut self) -> Hashes {
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.cancel.ask();
+            let _ = thread.join();
+        }
+    }
 }
 
 /// The files, and where their hashes are kept.
@@ -52,10 +73,11 @@ impl Hashing {
         let Some(cache) = caches::hashes() else { return Self::Done(Hashes::default()) };
         let [model, vae, refiner] = [forge.file(), forge.vae(), forge.refiner()].map(|file| file.map(Path::to_owned));
         let vae = vae.filter(|vae| vae.is_file());
+        let cancel = cancel.part();
         let files = Files { model, vae, refiner, cache, cancel: cancel.clone() };
         let read = files.clone();
         match Builder::new().stack_size(STACK).spawn(move || read.read()) {
-            Ok(reading) => Self::Reading(reading),
+            Ok(thread) => Self::Reading(Reading { thread: Some(thread), cancel }),
             Err(_) => Self::Left(Box::new(files)),
         }
     }
@@ -63,7 +85,7 @@ impl Hashing {
     /// The hashes, once the files are read.
     pub(crate) fn done(&mut self) -> &Hashes {
         *self = Self::Done(match std::mem::replace(self, Self::Done(Hashes::default())) {
-            Self::Reading(reading) => reading.join().unwrap_or_default(),
+            Self::Reading(reading) => reading.done(),
             Self::Left(files) => files.read(),
             Self::Done(hashes) => hashes,
         });

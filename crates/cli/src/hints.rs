@@ -36,7 +36,7 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Error::NoModel { .. } => {
             Some("name the file in the config, or give its flag; `checkpoint` and `folder` bring all parts".into())
         }
-        Error::Memory(memory::Error::TooLittle { needed, by, .. }) => {
+        Error::Memory(memory::Error::TooLittle { needed, by, .. }) | Error::PictureMemory { needed, by, .. } => {
             let is_by = |of: CeilingOf| *by == of.to_string();
             Some(match (is_by(CeilingOf::Config), is_by(CeilingOf::Device)) {
                 (true, _) => format!("set `memory = \"{needed}\"` or more"),

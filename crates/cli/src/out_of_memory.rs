@@ -53,7 +53,7 @@ fn end(bytes: usize, hint: &str) -> ! {
             ),
         };
     }
-    diffusion_engine::abandon_begun();
+    let _abandoned = diffusion_engine::abandon_begun();
     std::process::exit(NOT_ENOUGH_MEMORY)
 }
 

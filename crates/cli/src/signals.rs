@@ -58,7 +58,7 @@ impl Interrupt {
                     if stderr().is_terminal() {
                         eprintln!();
                     }
-                    diffusion_engine::abandon_begun();
+                    let _abandoned = diffusion_engine::abandon_begun();
                     std::process::exit(INTERRUPTED);
                 }
             }

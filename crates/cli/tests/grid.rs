@@ -100,3 +100,12 @@ fn what_can_be_told_before_the_work_is_refused_and_nothing_is_written() {
     });
     assert_eq!(pictures.count(), 0);
 }
+
+#[test]
+fn a_sheet_that_there_is_no_room_for_is_told_before_the_work() {
+    let tiny = Tiny::quick();
+    let flags = ["grid", "--config", "flux.toml", "--x", "seed=1-20", "--y", "steps=1-25", "--memory", "100MiB"];
+    let size = ["--width", "96", "--height", "96", "--output"];
+    let ran = tiny.forge(&[&flags[..], &size, &["g.webp"]].concat()).refused(3, &["the picture `g.webp` needs 1"]);
+    assert!(ran.err.contains("`memory` is 100 MiB") && ran.err.contains("hint: set `memory"), "{ran:?}");
+}

@@ -332,3 +332,100 @@ fn a_folder_that_can_not_be_drawn_is_refused_before_the_run() {
     refused(&["none", "--output", "out"], 1, &["none"]);
     assert!(!tiny.path("out").exists());
 }
+
+#[test]
+fn what_is_wrong_with_all_pictures_of_a_folder_is_told_once_and_before_the_model_is_opened() {
+    let tiny = Tiny::quick().set("model", "transformer", "damaged.safetensors");
+    tiny.write("damaged.safetensors", "no model");
+    tiny.write("in/a.png", "no picture");
+    ["in/b.png", "in/c.png"].iter().for_each(|name| drop(picture(&tiny, name, [32, 16], waves)));
+    tiny.write("file", "");
+    let refused = |more: &[&str], code: i32, word: &str| {
+        let output: &[&str] = if more.contains(&"--output") { &[] } else { &["--output", "out"] };
+        let ran = tiny.forge(&[&["batch", "in", "--config", "flux.toml"], more, output].concat());
+        let ran = ran.refused(code, &[word]);
+        assert!(!ran.err.contains("passed over") && !tiny.path("out").exists(), "{ran:?}");
+    };
+    refused(&["--preview", "now.txt"], 2, "preview.file");
+    refused(&["--option", "none=1"], 2, "`none`");
+    refused(&["--sampler", "none"], 2, "`none`");
+    refused(&["--styles", "none"], 2, "prompt.styles_file");
+    refused(&["--wildcards", "none", "--prompt", "a __word__"], 2, "word");
+    refused(&["--mask", "none.png"], 1, "none.png");
+    refused(&["--control", "none.png"], 1, "none.png");
+    refused(&["--output", "file"], 1, "file");
+    // what is left is the model's fault
+    refused(&[], 4, "damaged.safetensors");
+    // and what is told of a LoRA is told once
+    let tiny = Tiny::quick();
+    ["in/b.png", "in/c.png"].iter().for_each(|name| drop(picture(&tiny, name, [32, 16], waves)));
+    let ran = tiny.forge(&["batch", "in", "--config", "flux.toml", "--output", "out", "--prompt", "<lora:none:1>"]);
+    let ran = ran.refused(2, &["none"]);
+    assert!(!ran.err.contains("passed over"), "{ran:?}");
+}
+
+#[test]
+#[cfg(unix)]
+fn what_can_be_read_but_once_is_read_once_for_all_pictures() {
+    let tiny = Tiny::quick();
+    picture(&tiny, "mask.png", [32, 32], square);
+    ["in/a.png", "in/b.png"].iter().for_each(|name| drop(picture(&tiny, name, [32, 32], waves)));
+    tiny.write("styles.csv", "name,prompt,negative_prompt\nink,\"{prompt}, in ink\",colour\n");
+    let drawn = |command: &[&str], output: &str, pipes: &[(&str, &str)]| {
+        let flags = ["--config", "flux.toml", "--seed", "3", "--output", output];
+        let mut args: Vec<String> = command.iter().chain(&flags).map(|&arg| arg.to_owned()).collect();
+        for (flag, file) in pipes {
+            let pipe = format!("{output}{flag}");
+            assert!(std::process::Command::new("mkfifo").arg(tiny.path(&pipe)).status().unwrap().success());
+            let (pipe_path, bytes) = (tiny.path(&pipe), fs::read(tiny.path(file)).unwrap());
+            std::thread::spawn(move || fs::write(pipe_path, bytes));
+            args.extend([(*flag).to_owned(), pipe]);
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut child = tiny.command(&args).spawn().unwrap();
+        assert_eq!(crate::tiny::wait(&mut child).code(), Some(0), "{args:?}");
+    };
+    let masked = ["--mask-blur", "0", "--styles", "ink"];
+    let (mask, styles) = (("--mask", "mask.png"), ("--styles-file", "styles.csv"));
+    drawn(&[&["batch", "in"], &masked[..]].concat(), "out", &[mask, styles]);
+    drawn(&[&["batch", "in", "--mask", "mask.png", "--styles-file", "styles.csv"], &masked[..]].concat(), "plain", &[]);
+    for name in ["a.png", "b.png"] {
+        assert!(fs::read(tiny.path("out").join(name)).unwrap() == fs::read(tiny.path("plain").join(name)).unwrap());
+    }
+    let grid = [&["grid", "--x", "steps=1,2", "--strength", "1"], &masked[..]].concat();
+    drawn(&grid, "grid.png", &[("--image", "in/a.png"), mask, styles]);
+    drawn(
+        &[&grid[..], &["--image", "in/a.png", "--mask", "mask.png", "--styles-file", "styles.csv"]].concat(),
+        "g.png",
+        &[],
+    );
+    assert!(read(&tiny, "grid.png").pixels == read(&tiny, "g.png").pixels);
+}
+
+#[test]
+fn a_picture_that_there_is_no_room_for_is_told_before_it_is_decoded() {
+    let tiny = Tiny::quick();
+    picture(&tiny, "large.png", [2048, 2048], waves);
+    picture(&tiny, "in/large.jpg", [2048, 2048], waves);
+    picture(&tiny, "small.png", [32, 32], waves);
+    let told = |args: &[&str]| {
+        let ran = tiny
+            .forge(&[args, &["--config", "flux.toml", "--memory", "60MiB"]].concat())
+            .refused(3, &[".", "`memory` is 60"]);
+        let line = ran.err.lines().find(|line| line.contains("needs")).unwrap_or_default().to_owned();
+        let number =
+            line.split("needs ").nth(1).and_then(|rest| rest.split(" MiB").next()).and_then(|n| n.parse().ok());
+        let (needed, by) = (number.unwrap_or(0.0), ran.err.lines().any(|line| line.starts_with("  hint: set `memory")));
+        // 28 MiB are seven bytes of each pixel.
+        assert!((66.0..80.0_f64).contains(&needed) && by, "{args:?}: {ran:?}");
+        line
+    };
+    assert!(told(&["img2img", "large.png", "--output", "a.png"]).contains("the picture `large.png`"));
+    assert!(
+        told(&["img2img", "small.png", "--mask", "large.png", "--output", "a.png"]).contains("the picture `large.png`")
+    );
+    let ran = tiny.forge(&["batch", "in", "--config", "flux.toml", "--memory", "60MiB", "--output", "out"]);
+    ran.refused(1, &["large.jpg"]);
+    let flags = ["--config", "flux.toml", "--memory", "150MiB", "--width", "32", "--height", "32", "--output", "a.png"];
+    tiny.forge(&[&["img2img", "large.png", "--scale", "0"], &flags[..]].concat()).done();
+}

@@ -238,6 +238,27 @@ fn a_picture_can_go_to_standard_output() {
 }
 
 #[test]
+#[cfg(unix)]
+fn no_words_stand_among_the_bytes_of_a_picture() {
+    let tiny = Tiny::quick();
+    let run = |out: Stdio, err: Stdio| {
+        let mut run = tiny.command(&["txt2img", "--config", "flux.toml", "--output", "-"]);
+        wait(&mut run.stdout(out).stderr(err).spawn().unwrap()).code()
+    };
+    let file = |name: &str| fs::OpenOptions::new().append(true).create(true).open(tiny.path(name)).unwrap();
+    let both = file("both");
+    assert_eq!(run(both.try_clone().unwrap().into(), both.into()), Some(2));
+    assert_eq!(run(file("twice").into(), file("twice").into()), Some(2));
+    for name in ["both", "twice"] {
+        let told = fs::read_to_string(tiny.path(name)).unwrap();
+        assert!(told.contains("where standard error goes to the same place"), "{told}");
+    }
+    assert_eq!(run(Stdio::null(), Stdio::null()), Some(0));
+    assert_eq!(run(file("out").into(), file("err").into()), Some(0));
+    assert!(fs::read(tiny.path("out")).unwrap().starts_with(b"\x89PNG"));
+}
+
+#[test]
 fn the_name_says_the_format_and_every_format_says_how_the_picture_was_made() {
     let tiny = Tiny::quick();
     let prompt = ["--prompt", "an owl, \"Ölfarbe\",\n獅子 🦉", "--seed", "7"];

@@ -4,7 +4,7 @@
 
 mod tiny;
 
-use std::fs;
+use std::{fs, io::Write, process::Stdio};
 
 use forge::diffusion_engine::{Picture, PictureFormat};
 
@@ -93,6 +93,17 @@ fn what_is_no_picture_or_no_upscaler_is_an_error() {
     let upscale = |input: &str, model: &str| tiny.forge(&["upscale", input, "--model", model, "--output", "o.png"]);
     for input in ["cut.png", "words.png", "none.png"] {
         upscale(input, &good).refused(1, &[]);
+    }
+    // a pipe that is read for its text has no pixels left
+    for command in [
+        &["upscale", "/dev/stdin", "--model", &good, "--output", "o.png"][..],
+        &["replay", "/dev/stdin", "--config", "flux.toml"],
+    ] {
+        let mut run = tiny.command(command);
+        let mut child = run.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&whole).unwrap();
+        let ran = crate::tiny::Ran::of(child.wait_with_output().unwrap(), command);
+        ran.refused(2, &["a file, as it is read twice", "a pipe or a device"]);
     }
     let unet = fixtures::path("models/sd-demo.safetensors").display().to_string();
     upscale("a.png", &unet).refused(4, &["no upscaler that is known"]);

@@ -14,7 +14,7 @@ use crate::{
 pub(crate) struct Canvas {
     from: Arc<FromPictures>,
     /// What is encoded: one for the whole batch, or one for each of it.
-    pictures: Vec<Raster<3>>,
+    pictures: Vec<Arc<Raster<3>>>,
     masked: Option<Masked>,
 }
 
@@ -26,7 +26,7 @@ struct Masked {
     /// What of each result counts, over `around`.
     visible: Raster<1>,
     /// The pictures that results are put into.
-    around: Vec<Raster<3>>,
+    around: Vec<Arc<Raster<3>>>,
     /// Where in them, if it is a part.
     region: Option<Region>,
 }
@@ -35,9 +35,9 @@ impl Canvas {
     /// # Errors
     /// [`Error::Request`] for a mask of nothing, or of another size than the picture that it cuts a part of.
     pub(crate) fn of(from: Arc<FromPictures>, size: Size) -> Result<Self, Error> {
-        let whole = |picture: &Raster<3>| match from.resize {
+        let whole = |picture: &Arc<Raster<3>>| match from.resize {
             Resize::Latent => picture.clone(),
-            how => resized(picture, size, how),
+            how => Arc::new(resized(picture, size, how)),
         };
         let Some(inpaint) = &from.inpaint else {
             let pictures = from.pictures.iter().map(whole).collect();
@@ -65,10 +65,10 @@ impl Canvas {
             }
         };
         let (work, visible, region) = masked;
-        let encoded = |picture: &Raster<3>| {
-            let part = region.map(|region| resized(&picture.crop(region), size, Resize::Fill));
+        let encoded = |picture: &Arc<Raster<3>>| {
+            let part = region.map(|region| Arc::new(resized(&picture.crop(region), size, Resize::Fill)));
             let part = part.unwrap_or_else(|| picture.clone());
-            if inpaint.fill == Fill::Original { part } else { filled(&part, &work) }
+            if inpaint.fill == Fill::Original { part } else { Arc::new(filled(&part, &work)) }
         };
         let pictures = around.iter().map(encoded).collect();
         Ok(Self { from, pictures, masked: Some(Masked { work, visible, around, region }) })
@@ -84,7 +84,7 @@ impl Canvas {
 
     /// What is encoded, `[1, 3, h, w]` each, -1 to 1; sides are cut to multiples of a factor, of which there is one at least.
     pub(crate) fn pixels(&self, factor: usize, device: &Device) -> Result<Vec<Tensor<4>>, Error> {
-        let pixels = |picture: &Raster<3>| {
+        let pixels = |picture: &Arc<Raster<3>>| {
             let Size { width, height } = picture.size();
             let size = Size { width: width / factor * factor, height: height / factor * factor };
             if size.width == 0 || size.height == 0 {
@@ -124,7 +124,7 @@ impl Canvas {
         let Image { width, height, pixels, infotext } = image;
         let pixels = pixels.as_chunks::<3>().0.to_vec();
         let drawn = Raster::new(Size { width, height }, pixels).expect("an image has as many pixels as its size says");
-        let own = |of: &'_ [Raster<3>]| of.get(picture).or(of.first()).cloned();
+        let own = |of: &'_ [Arc<Raster<3>>]| of.get(picture).or(of.first()).cloned();
         let drawn = match own(&self.pictures).filter(|_| self.from.recoloured) {
             Some(like) => recoloured(&drawn, &like),
             None => drawn,

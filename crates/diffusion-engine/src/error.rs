@@ -250,6 +250,16 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A picture that there is no room for while it is read.
+    #[error("reading `{}` takes {needed} bytes of memory, {room} are left", path.display())]
+    PictureMemory {
+        /// The picture.
+        path: PathBuf,
+        /// Bytes that would do for it.
+        needed: u64,
+        /// What there is.
+        room: u64,
+    },
     /// A picture's text that is longer than any program writes.
     #[error("cannot read `{}`: its text is longer than {} KiB", path.display(), max >> 10)]
     TextTooLong {

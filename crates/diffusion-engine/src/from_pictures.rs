@@ -15,7 +15,7 @@ use crate::{Error, Raster, Resize};
 #[derive(Clone, Debug, PartialEq)]
 pub struct FromPictures {
     /// One for all pictures of the batch, or one for each of them, of any size.
-    pub pictures: Vec<Raster<3>>,
+    pub pictures: Vec<Arc<Raster<3>>>,
     /// How much of them becomes noise, above 0, to 1.
     pub strength: f64,
     /// Whether all steps are taken that are asked for, of a longer schedule; else the strength says how many, as the profile has it.
@@ -143,9 +143,9 @@ impl Fill {
 
 impl FromPictures {
     /// From one picture, of which three quarters become noise.
-    pub fn of(picture: Raster<3>) -> Self {
+    pub fn of(picture: impl Into<Arc<Raster<3>>>) -> Self {
         Self {
-            pictures: vec![picture],
+            pictures: vec![picture.into()],
             strength: 0.75,
             exact_steps: false,
             resize: Resize::default(),

@@ -1,5 +1,7 @@
 //! What the pictures that a pass is given take of memory, which may be of any size.
 
+use std::sync::Arc;
+
 use crate::{Area, FromPictures, Origin, Pass, Raster, Resize, Size};
 
 /// Bytes, at the sizes of the pictures themselves.
@@ -16,7 +18,7 @@ pub(crate) struct Given {
 impl Given {
     /// Of a pass of so many pictures. Colours are bytes; what is beside them was counted in `canvas.rs`.
     pub(crate) fn of(pass: &Pass, batch: usize) -> Self {
-        let control = pass.control.as_deref().map_or(0, area);
+        let control = pass.control.as_ref().map_or(0, area);
         let none = Self { kept: bytes(3, control), encoding: bytes(4, control), decoding: 0 };
         let Origin::Pictures(from) = &pass.start else { return none };
         let pictures = from.pictures.iter().map(area).fold(0, u64::saturating_add);
@@ -26,15 +28,15 @@ impl Given {
         let read = sum([bytes(4, largest), bytes(4, mask)]);
         let kept = sum([none.kept, bytes(3, pictures), bytes(4, mask)]);
         match from.inpaint.as_ref().map(|inpaint| inpaint.area) {
-            // The canvas has a copy of each and the mask; results are laid over one that grows by what is mixed, and are as large.
+            // The canvas has parts of each and the mask; results are laid over one that grows by what is mixed, and are as large.
             Some(Area::Masked { .. }) => Self {
-                kept: sum([kept, bytes(11, pictures)]),
+                kept: sum([kept, bytes(8, pictures)]),
                 encoding: sum([read, bytes(6, pictures)]),
-                decoding: bytes(14, largest).saturating_add(bytes(3, largest).saturating_mul(batch as u64)),
+                decoding: bytes(11, largest).saturating_add(bytes(3, largest).saturating_mul(batch as u64)),
             },
             // In f32, cut to multiples of the factor.
             Some(Area::Whole) | None if from.resize == Resize::Latent => {
-                Self { kept: sum([kept, bytes(3, pictures)]), encoding: sum([read, bytes(15, pictures)]), decoding: 0 }
+                Self { kept, encoding: sum([read, bytes(15, pictures)]), decoding: 0 }
             }
             Some(Area::Whole) | None => Self { kept, encoding: read, decoding: 0 },
         }
@@ -54,12 +56,12 @@ impl FromPictures {
     /// The largest of them, where they are encoded at their own sizes.
     pub(crate) fn own_size(&self) -> Option<Size> {
         let is_part = matches!(self.inpaint.as_ref().map(|inpaint| inpaint.area), Some(Area::Masked { .. }));
-        let largest = self.pictures.iter().max_by_key(|picture| area(*picture)).map(Raster::size);
+        let largest = self.pictures.iter().max_by_key(|picture| area(*picture)).map(|picture| picture.size());
         largest.filter(|_| self.resize == Resize::Latent && !is_part)
     }
 }
 
-fn area<const N: usize>(raster: &Raster<N>) -> u64 {
+fn area<const N: usize>(raster: &Arc<Raster<N>>) -> u64 {
     let Size { width, height } = raster.size();
     (width as u64).saturating_mul(height as u64)
 }

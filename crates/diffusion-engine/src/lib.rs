@@ -106,7 +106,7 @@ pub use prompt::{
 };
 pub use prompt_syntax::{PlainWords, Syntax};
 pub use provenance::{Ingredient, Provenance};
-pub use raster::{Raster, Resize, read_picture};
+pub use raster::{Raster, Resize, read_picture, read_picture_within};
 pub use refiner::{RefinedPasses, Refiner};
 pub use remembered::Memory;
 pub use request::{Txt2Img, Variation};
@@ -130,6 +130,6 @@ pub use vae::{
 };
 pub use vae_names::LdmNames;
 pub use which::Which;
-pub use whole_file::{abandon_begun, check_writable, sweep, write_new, write_passing, write_whole};
+pub use whole_file::{Abandoned, abandon_begun, check_writable, sweep, write_new, write_passing, write_whole};
 pub use wrap::{Applied, Around, Guidance, Origin, Pass, Place, Wrap};
 pub use writer::Writer;

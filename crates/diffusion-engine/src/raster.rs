@@ -17,7 +17,10 @@ pub(crate) use self::{
     colours::recoloured,
     fill::filled,
 };
-pub use self::{file::read_picture, resize::Resize};
+pub use self::{
+    file::{read_picture, read_picture_within},
+    resize::Resize,
+};
 pub(crate) use self::{
     resample::{Kernel, resampled},
     resize::resized,

@@ -3,18 +3,22 @@
 //! The bytes go to a temporary file beside the name, which takes the name when it is on disk. A process that is killed in between
 //! leaves the temporary file; its lock goes with the process, so that [`sweep`] can tell it from one that is still being written.
 
+mod begun;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
     time::{Duration, SystemTime},
 };
 
+use self::begun::{Begun, begun};
 use crate::{
     Error, Unwritable,
     unwritable::{LONGEST_NAME, LONGEST_PATH},
 };
+
+pub use self::begun::{Abandoned, abandon_begun};
 
 const PREFIX: &str = ".forge-";
 const SUFFIX: &str = ".tmp";
@@ -175,35 +179,6 @@ fn is_new(found: &fs::Metadata) -> bool {
     found.modified().map_or(true, |time| SystemTime::now().duration_since(time).is_ok_and(|age| age < A_MINUTE))
 }
 
-/// What this process has begun to write.
-static BEGUN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-
-fn begun() -> MutexGuard<'static, Vec<PathBuf>> {
-    BEGUN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Removes what this process has begun to write, for one that ends at once, which drops nothing. Where something is added to it at that
-/// very moment, all is left to [`sweep`].
-pub fn abandon_begun() {
-    let begun = match BEGUN.try_lock() {
-        Ok(begun) => begun,
-        Err(TryLockError::Poisoned(begun)) => begun.into_inner(),
-        Err(TryLockError::WouldBlock) => return,
-    };
-    for path in begun.iter() {
-        let _ = fs::remove_file(path);
-    }
-}
-
-/// A file of those, until it has its name or is gone.
-struct Begun(PathBuf);
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        begun().retain(|path| *path != self.0);
-    }
-}
-
 fn temporary(folder: &Path) -> io::Result<(tempfile::NamedTempFile, Begun)> {
     let mut builder = tempfile::Builder::new();
     let prefix = format!("{PREFIX}{}-", std::process::id());
@@ -223,9 +198,12 @@ fn temporary(folder: &Path) -> io::Result<(tempfile::NamedTempFile, Begun)> {
 }
 
 fn locked(builder: &tempfile::Builder, folder: &Path) -> io::Result<(tempfile::NamedTempFile, Begun)> {
+    // There is no moment in which a file is there and not listed.
+    let mut begun = begun();
     let file = builder.tempfile_in(folder)?;
     let path = file.path().to_owned();
-    begun().push(path.clone());
+    begun.push(path.clone());
+    drop(begun);
     // Some network drives have no locks; what is left there is swept once its process is gone.
     let _ = file.as_file().try_lock();
     Ok((file, Begun(path)))

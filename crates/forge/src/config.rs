@@ -26,7 +26,7 @@ use crate::{
     limits::{self, Ceiling, CeilingOf},
     noise_file::noise_file,
     paths::{self, STANDARD_OUTPUT},
-    text_file,
+    process, text_file,
 };
 
 pub use choices::{InpaintArea, SoftInpainting};
@@ -92,6 +92,11 @@ impl Config {
             _ => paths::to_read(called, path, folder)?,
         };
         Ok(())
+    }
+
+    /// The quality of JPEGs, as their format takes it.
+    pub fn quality(&self) -> u8 {
+        u8::try_from(self.image.quality).unwrap_or(u8::MAX)
     }
 
     /// What a key is set to, or is where nothing sets it; `None` where that depends on the rest.
@@ -233,6 +238,31 @@ impl Config {
         let own = |bytes| Ceiling { bytes, from: CeilingOf::Config };
         let nobody = || Ceiling { bytes: Bytes(u64::MAX), from: CeilingOf::Nobody };
         self.device.memory.map(own).or_else(free).unwrap_or_else(nobody)
+    }
+
+    /// The same for what lies in the memory of the host, whatever computes.
+    pub(crate) fn host_ceiling(&self) -> Ceiling {
+        let nobody = || Ceiling { bytes: Bytes(u64::MAX), from: CeilingOf::Nobody };
+        match self.device.backend {
+            Backend::Cpu => self.ceiling(),
+            Backend::Cuda(_) | Backend::Vulkan(_) => limits::available().unwrap_or_else(nobody),
+        }
+    }
+
+    /// Finds out whether the host has room for so many bytes of a picture beside what an idle process holds, and has the allocator keep no
+    /// memory that it would need.
+    ///
+    /// # Errors
+    /// [`Error::PictureMemory`].
+    pub fn make_room(&self, picture: &Path, bytes: Bytes) -> Result<()> {
+        let ceiling = self.host_ceiling();
+        let needed = Bytes(bytes.0.saturating_add(process::PROCESS));
+        let Some(left) = ceiling.bytes.0.checked_sub(needed.0) else {
+            let (path, by) = (picture.to_owned(), ceiling.from.to_string());
+            return Err(Error::PictureMemory { path, needed, ceiling: ceiling.bytes, by });
+        };
+        process::limit_kept(Bytes(left));
+        Ok(())
     }
 
     /// The number format that upscalers compute in: f32 unless the config asks for another.

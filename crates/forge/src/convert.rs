@@ -51,7 +51,7 @@ impl Recipe {
     /// # Errors
     /// [`Error::Convert`] for a name that says no kind of file, [`Error::Overwrites`] where the output is read too, and [`Error::Write`] where
     /// it can't be written.
-    pub fn allows(&self, input: &Path, output: &Path) -> Result<()> {
+    fn check(&self, input: &Path, output: &Path) -> Result<()> {
         Kept::of(output)?;
         apart::check_conversion(output, input, self.loras.iter().filter_map(LoraConfig::file))?;
         let unwritable = |source| Error::Write { path: output.to_owned(), source };
@@ -153,7 +153,7 @@ pub fn convert(
     mut tell: impl FnMut(&Written),
 ) -> Result<Converted> {
     let kept = Kept::of(output)?;
-    recipe.allows(input, output)?;
+    recipe.check(input, output)?;
     let families = Families::builtin();
     if let Some(of) = shards_beside(input) {
         return Err(ConvertFault::Shard { path: input.to_owned(), of }.into());

@@ -10,7 +10,10 @@ use diffusion_engine::{Cancel, Inside, Picture, family::work};
 use memory::{Bytes, Held, Part, Plan, Stage};
 use upscale::{Tiles, Upscaler, lanczos};
 
-use crate::{Ceiling, Config, Error, Result, Threads, model_files::open_file, opened_device::opened_device, process};
+use crate::{
+    Backend, Ceiling, Config, Error, Result, Threads, model_files::open_file, opened_device::opened_device, process,
+    read_once::no_room,
+};
 
 /// An upscaler that was opened from a file, ready for any number of pictures.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub struct Enlarger {
     device: Device,
     threads: Threads,
     ceiling: Ceiling,
+    /// The host's, and what is held of that.
+    host: (Ceiling, u64),
 }
 
 /// Told how much of a picture is done: blocks of the network, and how many there are in all.
@@ -44,7 +49,9 @@ impl Enlarger {
         let file = open_file(path).map_err(in_file)?;
         let upscaler = threads.compute(|| Upscaler::load(&file, &device, compute));
         let upscaler = upscaler.map_err(|error| in_file(error.into()))?;
-        Ok(Self { upscaler, device, threads, ceiling: config.ceiling() })
+        let weights = if config.device.backend == Backend::Cpu { upscaler.bytes() } else { 0 };
+        let host = (config.host_ceiling(), weights.saturating_add(process::PROCESS));
+        Ok(Self { upscaler, device, threads, ceiling: config.ceiling(), host })
     }
 
     /// What the file holds, for people.
@@ -55,6 +62,16 @@ impl Enlarger {
     /// How many times as wide and high the network makes a picture.
     pub fn factor(&self) -> usize {
         self.upscaler.factor()
+    }
+
+    /// The picture of a file, where there is room for it beside the network.
+    ///
+    /// # Errors
+    /// [`Error::Run`] for one that can't be read, [`Error::PictureMemory`].
+    pub fn read(&self, path: &Path) -> Result<Picture> {
+        let (ceiling, held) = &self.host;
+        let room = ceiling.bytes.0.saturating_sub(*held);
+        Picture::read_within(path, room).map_err(|error| no_room(error, ceiling, *held))
     }
 
     /// A picture `scale` times as wide and high, or as the network has it: the network makes it at least so large, in up to three passes,

@@ -1,6 +1,7 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use diffusion_engine::{PictureFormat, PromptFault, Unwritable};
+use memory::Bytes;
 
 use crate::{TextError, convert_fault::ConvertFault, not_a_path::NotAPath};
 
@@ -231,6 +232,18 @@ pub enum Error {
     /// A size in bytes, or a model that is larger than it.
     #[error(transparent)]
     Memory(#[from] memory::Error),
+    /// A picture that there is no room for while it is read or written.
+    #[error("the picture `{}` needs {needed}, {by} is {ceiling}", path.display())]
+    PictureMemory {
+        /// The picture.
+        path: PathBuf,
+        /// What would do, with all that is there.
+        needed: Bytes,
+        /// What is allowed.
+        ceiling: Bytes,
+        /// What says so.
+        by: String,
+    },
     /// A model file or a device.
     #[error(transparent)]
     Weights(#[from] core_tensor::Error),

@@ -9,7 +9,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use diffusion_engine::{Cancel, Error as RunError, write_whole};
+use diffusion_engine::{Cancel, Error as RunError, sweep, write_whole};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -72,6 +72,7 @@ pub fn model_hash(file: &Path, cache: Option<&Path>, cancel: &Cancel) -> Result<
         let hashes = Hashes::read(cache).with(name, Known { state, sha256: hash.to_string() });
         // What can't be kept is computed again. A link may lead to anything, and is left alone.
         if !cache.is_symlink() {
+            cache.parent().map(sweep);
             let _ = write_whole(cache, |out| Ok(serde_json::to_writer_pretty(out, &hashes)?));
         }
     }

@@ -58,8 +58,7 @@ impl Outputs {
         let pictures = if config.image.output == Path::new(STANDARD_OUTPUT) {
             Pictures::StandardOutput
         } else {
-            let quality = u8::try_from(config.image.quality).unwrap_or(u8::MAX);
-            Pictures::Files(Pattern::new(&config.image.output, quality, &seeds(config, request))?)
+            Pictures::Files(Pattern::new(&config.image.output, config.quality(), &seeds(config, request))?)
         };
         let outputs = Self::to(pictures, config, request, dump)?;
         // Where the stream is a file, that is written too.

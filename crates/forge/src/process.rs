@@ -8,7 +8,7 @@ use crate::{Threads, limits::in_kib, plans};
 
 /// What a process of this engine holds that does nothing yet: its code and libraries as far as they are read, the lists of samplers, keys
 /// and families, a config and its model's headers.
-const PROCESS: u64 = 38 << 20; // measured at 36 of a build without optimisation, whose code is larger
+pub(crate) const PROCESS: u64 = 38 << 20; // measured at 36 of a build without optimisation, whose code is larger
 
 /// What each of its threads holds: its stack as far as it is used, what the allocator sets aside for it, and what kernels pack for it.
 const THREAD: u64 = 1 << 20;

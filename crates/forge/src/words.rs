@@ -2,7 +2,7 @@
 
 use diffusion_engine::{Styles, Txt2Img};
 
-use crate::{Config, Error, Noise, Result, text_file, wildcards::Folder};
+use crate::{Config, Error, Noise, Result, wildcards::Folder};
 
 /// The longest table of styles that is read, in bytes.
 const LONGEST: u64 = 8 << 20;
@@ -40,7 +40,7 @@ impl Config {
                 found: "nothing".into(),
             });
         };
-        let table = text_file::read(&path, LONGEST);
+        let table = self.read_once.text(&path, LONGEST);
         let table = table.map_err(|source| Error::ReadWords { path: path.clone(), source })?;
         let around = |prompt: &str, negative: &str| {
             let styled = Styles::of(&table).and_then(|styles| styles.around(prompt, negative, names));

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diffusion_engine::{Catalog, PictureFormat};
+use diffusion_engine::{Catalog, Error as RunError, PictureFormat, Unwritable};
 use forge::{Config, Fault, Outputs, Pattern, Pictures, Threads, check_apart, paths};
 
 use super::{
@@ -42,12 +42,13 @@ pub(super) fn run(registry: &Catalog, args: &BatchArgs) -> Result<()> {
     if left.is_empty() {
         return all.nothing(notes);
     }
+    all.check(left.iter().map(|(picture, _)| *picture), &config)?;
     let mut drawing = Drawing::begin(&config, threads, notes, all.run.json, interrupt.cancel())?;
     let mut failed = Vec::new();
     for (index, (picture, _)) in left.iter().enumerate() {
         match all.draw(picture, &config, &mut drawing, index + 1 == left.len()) {
             Ok(()) => {}
-            Err(Error::Forge(error)) if matches!(error.fault(), Fault::Run | Fault::Usage | Fault::Memory) => {
+            Err(Error::Forge(error)) if all.is_passed_over(&error, picture) => {
                 drawing.note(format!("`{}` is passed over: {}", picture.display(), with_causes(&error)));
                 failed.push((*picture).clone());
             }
@@ -125,23 +126,71 @@ struct Folder<'a> {
 
 impl Folder<'_> {
     fn draw(&self, picture: &Path, config: &Config, drawing: &mut Drawing, is_last: bool) -> Result<()> {
+        let config = self.of(picture, config)?;
+        let asked = self.asked(picture, &config)?;
+        asked.notes.iter().for_each(|note| drawing.note(note.clone()));
+        drawing.draw(asked, &config, is_last)
+    }
+
+    /// The config of one picture.
+    fn of(&self, picture: &Path, config: &Config) -> Result<Config> {
         let mut config = config.clone();
         config.img2img.image = Some(picture.to_owned());
         if let Some(masks) = &self.masks {
             config.inpaint.mask = Some(masks.of(picture)?);
         }
-        let asked = Asked::to(self.registry, &self.run, &config, |request| {
-            let pictures = Pictures::Files(self.names(picture, &config)?);
-            Ok(Outputs::to(pictures, &config, request, None)?)
-        })?;
-        asked.notes.iter().for_each(|note| drawing.note(note.clone()));
-        drawing.draw(asked, &config, is_last)
+        Ok(config)
+    }
+
+    fn asked(&self, picture: &Path, config: &Config) -> Result<Asked> {
+        Asked::to(self.registry, &self.run, config, |request| {
+            let pictures = Pictures::Files(self.names(picture, config)?);
+            Ok(Outputs::to(pictures, config, request, None)?)
+        })
+    }
+
+    /// Finds what is wrong with all pictures before the model is opened, by the first that can be read.
+    fn check<'p>(&self, pictures: impl Iterator<Item = &'p PathBuf>, config: &Config) -> Result<()> {
+        for picture in pictures {
+            match self.of(picture, config).and_then(|own| self.asked(picture, &own)) {
+                Ok(_) => break,
+                Err(Error::Forge(error)) if self.is_own(&error, picture) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an error is that of a picture, its mask or its name, and of no other.
+    fn is_own(&self, error: &forge::Error, picture: &Path) -> bool {
+        let is_of =
+            |path: &PathBuf| path == picture || self.masks.as_ref().is_some_and(|masks| masks.pictures.contains(path));
+        match error {
+            forge::Error::Value { key, .. } => ["img2img.scale", "inpaint.mask"].contains(&&**key),
+            forge::Error::PictureMemory { path, .. } => is_of(path),
+            forge::Error::Write { source, .. } => {
+                !matches!(source, Unwritable::NotAFolder { .. } | Unwritable::System(_))
+            }
+            forge::Error::Run(
+                RunError::Read { path, .. } | RunError::NotAPicture { path } | RunError::Pixels { path, .. },
+            ) => is_of(path),
+            _ => false,
+        }
+    }
+
+    /// The same of a run, where no other was found at fault before.
+    fn is_passed_over(&self, error: &forge::Error, picture: &Path) -> bool {
+        match error.fault() {
+            Fault::Run | Fault::Memory => true,
+            // A picture or a mask that is too small, or that nothing is white of.
+            Fault::Usage => self.is_own(error, picture) || matches!(error, forge::Error::Run(RunError::Request { .. })),
+            Fault::Model | Fault::Stopped => false,
+        }
     }
 
     /// What those are called that are drawn of a picture: as it is, in another folder.
     fn names(&self, picture: &Path, config: &Config) -> Result<Pattern> {
-        let quality = u8::try_from(config.image.quality).unwrap_or(u8::MAX);
-        Ok(Pattern::after(picture, &config.image.output, quality, count(config))?)
+        Ok(Pattern::after(picture, &config.image.output, config.quality(), count(config))?)
     }
 
     /// Where they go.

@@ -24,7 +24,6 @@ pub(super) fn run(args: &ConvertArgs) -> Result<()> {
     let output = paths::to_write("OUT", &args.output, Path::new(""))?;
     let loras = args.lora.iter().map(|lora| Ok(LoraConfig::of_flag(lora)?)).collect::<Result<Vec<_>>>()?;
     let recipe = Recipe { target, rules, loras, partly: args.allow_partial_lora, replaces: args.force };
-    recipe.allows(&input, &output).map_err(Error::or_exists)?;
     let (threads, cancel) = (started(threads_of_environment()?, args.json)?, interrupt.cancel());
     let mut conversion = Conversion::new(args.json, args.report);
     let tell = |written: &_| conversion.written(written);

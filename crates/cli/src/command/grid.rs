@@ -6,7 +6,7 @@ mod sheet;
 use std::path::{Path, PathBuf};
 
 use diffusion_engine::{Catalog, PictureFormat, Size, check_writable, read_infotext, read_picture};
-use forge::{Config, Outputs, Pattern, Pictures, Seed, Threads, check_apart};
+use forge::{Config, Outputs, Pattern, Pictures, Seed, Threads, check_apart, memory::Bytes};
 
 use self::{
     axis::{Axis, MOST, apart, wrong},
@@ -33,6 +33,8 @@ pub(super) fn run(registry: &Catalog, args: &GridArgs) -> Result<()> {
     let grid = Grid::of(args, &run, &config)?;
     let cells = grid.cells(registry, &run, &config)?;
     let sheet = grid.sheet(&cells)?;
+    let room = Bytes(sheet.bytes(grid.format));
+    config.make_room(&grid.output, room)?;
     let threads = Threads::start(config.device.threads);
     notes.extend(threads.note());
     let mut drawing = Drawing::begin(&cells[0].config, threads.clone(), notes, run.json, interrupt.cancel())?;
@@ -47,9 +49,9 @@ pub(super) fn run(registry: &Catalog, args: &GridArgs) -> Result<()> {
         before = config;
     }
     let text = read_infotext(&paths[0]).map(|text| grid.told(text))?;
-    let pictures = paths.iter().map(|path| read_picture(path).map(|picture| picture.over([255; 3]).pixels().to_vec()));
-    let pictures = pictures.collect::<std::result::Result<Vec<_>, _>>()?;
-    let drawn = sheet.drawn(pictures.into_iter()).ok_or_else(|| too_large(&sheet))?;
+    config.make_room(&grid.output, room)?;
+    let pictures = paths.iter().map(|path| Ok(read_picture(path)?.over([255; 3])));
+    let drawn = sheet.drawn(pictures)?.ok_or_else(|| too_large(&sheet))?;
     let image = forge::Image { infotext: text, ..drawn };
     drawing.save_sheet(&image, &grid.output, grid.format, seed)?;
     drawing.finish()
@@ -94,7 +96,7 @@ impl Grid {
                 format!("`{text}`"),
             ));
         }
-        let Some(format) = PictureFormat::of(&output, u8::try_from(config.image.quality).unwrap_or(u8::MAX)) else {
+        let Some(format) = PictureFormat::of(&output, config.quality()) else {
             let expected = format!("a name that ends in {}", PictureFormat::ENDINGS);
             return Err(wrong("image.output", &expected, format!("`{text}`")));
         };
@@ -104,7 +106,6 @@ impl Grid {
     /// All pictures, of which nothing speaks against any that can be told without the model: by tables, rows and columns.
     fn cells(&self, registry: &Catalog, run: &Txt2ImgArgs, config: &Config) -> Result<Vec<Cell>> {
         let [columns, rows, tables] = [0, 1, 2].map(|axis| self.values(axis));
-        let quality = u8::try_from(config.image.quality).unwrap_or(u8::MAX);
         let mut cells = Vec::new();
         for (z, table) in tables.iter().enumerate() {
             for (y, row) in rows.iter().enumerate() {
@@ -117,7 +118,7 @@ impl Grid {
                     }
                     config.image.output = self.place([x, y, z]);
                     let asked = Asked::to(registry, run, &config, |request| {
-                        let pictures = Pattern::new(&config.image.output, quality, &[request.seed])?;
+                        let pictures = Pattern::new(&config.image.output, config.quality(), &[request.seed])?;
                         Ok(Outputs::to(Pictures::Files(pictures), &config, request, None)?)
                     })?;
                     cells.push(Cell { config, asked });

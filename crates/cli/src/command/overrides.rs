@@ -187,6 +187,16 @@ pub(super) fn threads_of_environment() -> Result<ThreadCount> {
     Ok(ThreadCount::new(wanted.unwrap_or(0).min(ThreadCount::MAX))?)
 }
 
+/// A file that is read twice: for its text and for its pixels.
+pub(super) fn read_again(key: &str, path: &Path) -> Result<PathBuf> {
+    let path = paths::to_read(key, path, Path::new(""))?;
+    if path.exists() && !path.is_file() && !path.is_dir() {
+        let (expected, found) = ("a file, as it is read twice".into(), "a pipe or a device".into());
+        return Err(forge::Error::Value { key: key.into(), expected, found }.into());
+    }
+    Ok(path)
+}
+
 /// A file that a flag names.
 fn file(flag: &str, path: &Path) -> Result<PathBuf> {
     Ok(if path == Path::new(STANDARD_INPUT) { path.to_owned() } else { paths::to_read(flag, path, Path::new(""))? })

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use diffusion_engine::{Cancel, Catalog, Error as RunError, Event, Image, Likeness, family::work};
-use forge::{Config, Forge, ModelHash, Noise, Outputs, Pictures, Replay, Threads, model_hash, paths};
+use forge::{Config, Forge, ModelHash, Noise, Outputs, Pictures, Replay, Threads, model_hash};
 
-use super::{args::ReplayArgs, term::Reporter, txt2img};
+use super::{args::ReplayArgs, overrides::read_again, term::Reporter, txt2img};
 use crate::{
     caches,
     error::{Error, Result},
@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) fn run(registry: &Catalog, args: &ReplayArgs) -> Result<()> {
     let interrupt = Interrupt::awaited();
-    let picture = paths::to_read("IMAGE", &args.picture, Path::new(""))?;
+    let picture = read_again("IMAGE", &args.picture)?;
     let replay = Replay::of(&picture, registry)?;
     let run = args.as_txt2img();
     let mut config = run.config()?;

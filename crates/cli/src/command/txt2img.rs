@@ -292,7 +292,31 @@ pub(super) fn standard_output_is_free(json: bool) -> Result<()> {
     if stdout().is_terminal() {
         return Err(Error::StandardOutputTaken { user: "where that is a terminal" });
     }
+    if words_go_there() {
+        return Err(Error::StandardOutputTaken { user: "where standard error goes to the same place" });
+    }
     Ok(())
+}
+
+/// Whether what is told of a run would stand among the bytes of a picture.
+#[cfg(unix)]
+fn words_go_there() -> bool {
+    use std::os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt, MetadataExt},
+    };
+    let place = |stream: std::os::fd::BorrowedFd| {
+        let found = stream.try_clone_to_owned().map(std::fs::File::from)?.metadata()?;
+        // What is sent to a device such as `/dev/null` stands nowhere.
+        Ok::<_, std::io::Error>((!found.file_type().is_char_device()).then(|| (found.dev(), found.ino())))
+    };
+    let (out, err) = (stdout(), std::io::stderr());
+    matches!((place(out.as_fd()), place(err.as_fd())), (Ok(Some(out)), Ok(Some(err))) if out == err)
+}
+
+#[cfg(not(unix))]
+fn words_go_there() -> bool {
+    false
 }
 
 pub(super) fn to_standard_output(image: &Image) -> Result<()> {

@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use diffusion_engine::{Error as RunError, Picture, PictureFormat, check_writable, read_infotext, sweep};
+use diffusion_engine::{Error as RunError, PictureFormat, check_writable, read_infotext, sweep};
 use forge::{Enlarger, check_apart_from, paths};
 
-use super::{args::UpscaleArgs, overrides::started, term::Enlarging};
+use super::{
+    args::UpscaleArgs,
+    overrides::{read_again, started},
+    term::Enlarging,
+};
 use crate::{error::Result, signals::Interrupt};
 
 /// What is filled in for the name of a picture without its ending, and for its number.
@@ -14,8 +18,7 @@ const FIELDS: [&str; 2] = ["{name}", "{index}"];
 pub(super) fn run(args: &UpscaleArgs) -> Result<()> {
     let interrupt = Interrupt::awaited();
     let config = args.config()?;
-    let read = |path: &PathBuf| paths::to_read("IN", path, Path::new(""));
-    let inputs = args.inputs.iter().map(read).collect::<forge::Result<Vec<_>>>()?;
+    let inputs = args.inputs.iter().map(|path| read_again("IN", path)).collect::<Result<Vec<_>>>()?;
     let model = paths::to_read("--model", &args.model, Path::new(""))?;
     let outputs = outputs(args, &inputs)?;
     check_apart_from("--output", &outputs, &[inputs.clone(), vec![model.clone()]].concat())?;
@@ -32,7 +35,7 @@ pub(super) fn run(args: &UpscaleArgs) -> Result<()> {
             Err(RunError::NoInfotext { .. }) => String::new(),
             read => read?,
         };
-        let picture = Picture::read(input)?;
+        let picture = enlarger.read(input)?;
         let larger =
             enlarger.enlarge(&picture, args.scale, &interrupt.cancel(), &|done, all| told.further(done, all))?;
         let format = PictureFormat::of(output, args.quality).unwrap_or(PictureFormat::Png);

@@ -30,7 +30,15 @@ impl Picture {
     /// # Errors
     /// As [`read_picture`](crate::read_picture).
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let (raster, is_opaque) = read_turned(path)?;
+        Self::read_within(path, u64::MAX)
+    }
+
+    /// The same where that takes no more than so many bytes of memory.
+    ///
+    /// # Errors
+    /// As [`read_picture_within`](crate::read_picture_within).
+    pub fn read_within(path: &Path, room: u64) -> Result<Self, Error> {
+        let (raster, is_opaque) = read_turned(path, room)?;
         let Size { width, height } = raster.size();
         let pixels = raster.pixels().iter().flat_map(|&[red, green, blue, _]| [red, green, blue]).collect();
         let opacity = (!is_opaque).then(|| raster.pixels().iter().map(|&[.., opacity]| opacity).collect());

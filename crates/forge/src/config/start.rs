@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use diffusion_engine::{Area, FromPictures, Inpaint, Origin, Raster, Size, Soft, SoftSettings, read_picture};
+use diffusion_engine::{Area, FromPictures, Inpaint, Origin, Raster, Size, Soft, SoftSettings};
 
 use super::{Config, InpaintArea, SoftInpainting, tables};
 use crate::{Error, Result};
@@ -10,15 +10,12 @@ use crate::{Error, Result};
 /// The sides of a run are multiples of so many pixels, where they follow a picture's: every model takes them.
 const MULTIPLE: usize = 16;
 
-/// What lies below a picture that is not opaque.
-const BACKGROUND: [u8; 3] = [255; 3]; // A1111 modules/shared_options.py: img2img_background_color
-
 impl Config {
     /// Where the run starts, and the size that it has.
     ///
     /// # Errors
-    /// [`Error::Run`] for a picture or a mask that can't be read, [`Error::Value`] for a mask without a picture, and for a picture that comes
-    /// to no size.
+    /// [`Error::Run`] for a picture or a mask that can't be read, [`Error::PictureMemory`] for one that there is no room for, [`Error::Value`]
+    /// for a mask without a picture, and for a picture that comes to no size.
     pub(super) fn start(&self) -> Result<(Origin, Size)> {
         let own = Size { width: self.image.width, height: self.image.height };
         let Some(image) = &self.img2img.image else {
@@ -28,7 +25,7 @@ impl Config {
             }
             return Ok((Origin::Noise, own));
         };
-        let picture = read_picture(image)?.over(BACKGROUND);
+        let picture = self.read_once.colours(image, &self.host_ceiling())?;
         let size = if self.img2img.scale == 0.0 { own } else { self.scaled(picture.size())? };
         let tables::Img2img { strength, exact_steps, resize, noise_multiplier, sampled, colour_correction, .. } =
             self.img2img;
@@ -49,9 +46,9 @@ impl Config {
     /// The picture that says what goes where, where there is one.
     ///
     /// # Errors
-    /// [`Error::Run`] for one that can't be read.
+    /// [`Error::Run`] for one that can't be read, [`Error::PictureMemory`].
     pub(crate) fn control_picture(&self) -> Result<Option<Arc<Raster<3>>>> {
-        let read = |path: &Path| Ok(Arc::new(read_picture(path)?.over(BACKGROUND)));
+        let read = |path: &Path| self.read_once.colours(path, &self.host_ceiling());
         self.control.image.as_deref().map(read).transpose()
     }
 
@@ -73,7 +70,7 @@ impl Config {
 
     fn inpaint(&self, mask: &Path) -> Result<Inpaint> {
         let table = &self.inpaint;
-        let mask: Raster<4> = read_picture(mask)?;
+        let mask = self.read_once.mask(mask, &self.host_ceiling())?;
         let settings = SoftSettings {
             schedule_bias: table.soft_schedule_bias,
             preservation: table.soft_preservation,
@@ -83,7 +80,7 @@ impl Config {
             threshold_contrast: table.soft_threshold_contrast,
         };
         Ok(Inpaint {
-            mask: Arc::new(mask),
+            mask,
             blur: table.blur,
             round: table.round,
             invert: table.invert,

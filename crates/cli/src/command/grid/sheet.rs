@@ -1,7 +1,10 @@
 //! Pictures side by side, with what is different about each written beside its row and above its column.
 
+use diffusion_engine::{PictureFormat, Raster, Size};
 use forge::Image;
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
+
+use crate::error::Result;
 
 const BACKGROUND: [u8; 3] = [255; 3];
 const HEIGHT: RasterHeight = RasterHeight::Size20;
@@ -29,15 +32,26 @@ impl Sheet {
         Some([across, table.checked_mul(self.tables.len())?.checked_add(MARGIN)?])
     }
 
-    /// The whole without a text of its own. `pictures` are those of the first row of the first table, then of its second.
-    pub(super) fn drawn(&self, pictures: impl Iterator<Item = Vec<[u8; 3]>>) -> Option<Image> {
-        let [width, height] = self.size()?;
-        let mut canvas = Canvas { width, pixels: vec![BACKGROUND; width.checked_mul(height)?] };
+    /// What making it and writing it takes of memory, in bytes.
+    pub(super) fn bytes(&self, format: PictureFormat) -> u64 {
+        let [width, height] = self.size().unwrap_or([usize::MAX; 2]);
+        let pixels =
+            |width: usize, height: usize, each: u64| (width as u64).saturating_mul(height as u64).saturating_mul(each);
+        let [cell_width, cell_height] = self.cell;
+        // A picture is read with an opacity, and then without; written is the whole when all are on it.
+        let beside = pixels(cell_width, cell_height, 4 + 3).max(format.writing(Size { width, height }));
+        pixels(width, height, 3).saturating_add(beside)
+    }
+
+    /// The whole without a text of its own. `pictures` are those of the first row of the first table, then of its second, and are asked for one
+    /// by one; `None` where there are too few.
+    pub(super) fn drawn(&self, mut pictures: impl Iterator<Item = Result<Raster<3>>>) -> Result<Option<Image>> {
+        let Some([width, height]) = self.size() else { return Ok(None) };
+        let mut canvas = Canvas { width, pixels: vec![BACKGROUND; width * height] };
         let [cell_width, cell_height] = self.cell;
         let (left, top) = (self.left(), self.top());
         let table_height = top + (cell_height + MARGIN) * self.rows.len();
         let column = |x: usize| left + MARGIN + (cell_width + MARGIN) * x;
-        let mut pictures = pictures;
         for (z, table) in self.tables.iter().enumerate() {
             let above = table_height * z + MARGIN;
             canvas.write(table, [MARGIN, above], width - 2 * MARGIN);
@@ -47,12 +61,13 @@ impl Sheet {
                 let row = table_height * z + top + (cell_height + MARGIN) * y;
                 canvas.write(label, [MARGIN, row + cell_height.saturating_sub(LINE) / 2], left.saturating_sub(MARGIN));
                 for x in 0..self.columns.len() {
-                    canvas.put(&pictures.next()?, self.cell, [column(x), row]);
+                    let Some(picture) = pictures.next() else { return Ok(None) };
+                    canvas.put(picture?.pixels(), self.cell, [column(x), row]);
                 }
             }
         }
         let pixels = canvas.pixels.into_flattened();
-        Some(Image { width, height, pixels, infotext: String::new() })
+        Ok(Some(Image { width, height, pixels, infotext: String::new() }))
     }
 
     /// What the labels of rows take.
@@ -118,8 +133,9 @@ mod tests {
             tables: names(&["seed 1", "seed 2"]),
             cell: [64, 32],
         };
-        let pictures = (0..12u8).map(|i| vec![[i, 0, 0]; 64 * 32]);
-        let image = sheet.drawn(pictures).unwrap();
+        let size = Size { width: 64, height: 32 };
+        let pictures = (0..12u8).map(|i| Ok(Raster::new(size, vec![[i, 0, 0]; 64 * 32]).unwrap()));
+        let image = sheet.drawn(pictures).unwrap().unwrap();
         assert_eq!(sheet.size(), Some([image.width, image.height]));
         let pixels = image.pixels.as_chunks::<3>().0;
         let mut seen: Vec<u8> =
@@ -133,7 +149,7 @@ mod tests {
         }
         let bare = Sheet { rows: names(&[""]), tables: names(&[""]), columns: names(&[""]), cell: [64, 32] };
         assert_eq!(bare.size(), Some([64 + 2 * MARGIN, 32 + 3 * MARGIN]));
-        assert!(bare.drawn(std::iter::empty()).is_none());
+        assert!(bare.drawn(std::iter::empty()).unwrap().is_none());
     }
 
     #[test]
@@ -141,6 +157,7 @@ mod tests {
         let label = "猫 ".repeat(500);
         let sheet =
             Sheet { columns: vec![label.clone()], rows: vec![label.clone()], tables: vec![label], cell: [16, 16] };
-        assert!(sheet.drawn(std::iter::once(vec![[9; 3]; 256])).is_some());
+        let picture = Raster::new(Size { width: 16, height: 16 }, vec![[9; 3]; 256]).unwrap();
+        assert!(sheet.drawn(std::iter::once(Ok(picture))).unwrap().is_some());
     }
 }
