@@ -19,6 +19,7 @@ mod upscale;
 
 use std::{
     ffi::OsString,
+    io::{Write, stdout},
     panic::{AssertUnwindSafe, catch_unwind, set_hook},
     path::Path,
     process::ExitCode,
@@ -42,7 +43,7 @@ use crate::{
 /// The `forge` command, for a program that has samplers and schedules of its own: they are in its help, its lists, its completions
 /// and its errors, and configs and pictures may name them.
 ///
-/// Takes the arguments from the program's name on, prints results and errors, and ends the process at once only for `--help`, for
+/// Takes the arguments from the program's name on, prints results and errors, and ends the process at once only for
 /// arguments that make no sense, and for a second Ctrl-C. It computes in a pool of its own; a panic is
 /// reported as an error, by a hook that takes the place of the process's own.
 ///
@@ -71,11 +72,19 @@ const STACK: usize = 4 << 20;
 fn run(registry: &Catalog, arguments: Vec<OsString>) -> ExitCode {
     signals::refuse_long_files();
     let mut command = args::command(registry);
-    let matches = command.try_get_matches_from_mut(arguments).unwrap_or_else(|error| error.exit());
+    let matches = match command.try_get_matches_from_mut(arguments) {
+        Ok(matches) => matches,
+        Err(error) if error.use_stderr() => error.exit(),
+        Err(help) => return ended(term::written(help.print().and_then(|()| stdout().flush())), false),
+    };
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
     let json = args.command.json();
     out_of_memory::tell(json, args.command.is_planned());
-    let done = without_panic(|| answer(registry, args.command, &mut command));
+    ended(without_panic(|| answer(registry, args.command, &mut command)), json)
+}
+
+/// The exit code of what was done, of which an error is told.
+fn ended(done: Result<()>, json: bool) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -197,6 +197,19 @@ fn nowhere_to_write_to_is_an_error_or_silence() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn results_that_can_not_be_written_are_an_error_and_a_reader_that_has_gone_is_none() {
+    let tiny = Tiny::quick();
+    for arguments in ["--help", "--version", "txt2img --help", "samplers", "completions bash", "config schema"] {
+        let forge = format!("{} {arguments}", env!("CARGO_BIN_EXE_forge"));
+        let ran = tiny.program("/bin/sh", &["-c", &format!("exec {forge} > /dev/full")]);
+        assert!(ran.code == Some(1) && ran.err.contains("cannot write `standard output`"), "{ran:?}");
+        let ran = tiny.program("/bin/sh", &["-c", &format!("({forge}; echo $? >&2) | true")]);
+        assert_eq!(ran.err, "0\n", "{ran:?}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn a_file_that_the_system_makes_up_is_not_read_for_ever() {
     let tiny = Tiny::quick();
     for arguments in [

@@ -47,9 +47,10 @@ impl Error {
             Self::ReadWords { .. } | Self::Styles { .. } => Fault::Usage,
             Self::LoraTag { .. } | Self::NoLora { .. } | Self::Lora(lora::Error::Blocks { .. }) => Fault::Usage,
             Self::Lora(_) | Self::LoraWords { .. } => Fault::Model,
-            Self::Run(Engine::Prompt { .. } | Engine::EmbeddingWidth { .. } | Engine::NoEmbedding { .. }) => {
+            Self::Run(Engine::Prompt { .. } | Engine::EmbeddingWidth { .. } | Engine::EmbeddingLength { .. }) => {
                 Fault::Usage
             }
+            Self::Run(Engine::NoEmbedding { .. }) => Fault::Usage,
             Self::Registry(_) | Self::Memory(memory::Error::NotBytes { .. }) => Fault::Usage,
             Self::Weights(Tensor::UnknownDevice { .. } | Tensor::MissingBackend { .. }) => Fault::Usage,
             Self::Run(Engine::Request { .. } | Engine::Sampling(_)) => Fault::Usage,

@@ -173,7 +173,7 @@ impl Forge {
         core_tensor::ready_again(self.0.opened.device());
         let applied = self.applied(&self.wanted(job.extra_networks())?, &cancel)?;
         let job = job.applied(applied);
-        let (lent, strengths, plans) = self.lent(&job)?;
+        let (lent, strengths, plans) = self.lent(&job, &cancel)?;
         let job = job.within(plans.room());
         let run = self.0.threads.compute(|| diffusion_engine::start_with(Arc::new(lent), job, cancel));
         let (opened, plan) = (self.0.opened.clone(), plans.told().clone());
@@ -195,9 +195,10 @@ impl Forge {
     /// As [`Forge::start`].
     pub fn resume(&self, snapshot: Snapshot) -> Result<Run> {
         core_tensor::ready_again(self.0.opened.device());
-        let (lent, strengths, plans) = self.lent(snapshot.job())?;
+        let cancel = Cancel::default();
+        let (lent, strengths, plans) = self.lent(snapshot.job(), &cancel)?;
         let snapshot = snapshot.within(plans.room());
-        let resume = || diffusion_engine::Run::resume_with(Arc::new(lent), snapshot, Cancel::default());
+        let resume = || diffusion_engine::Run::resume_with(Arc::new(lent), snapshot, cancel);
         let run = self.0.threads.compute(resume).map_err(brought)?;
         let (opened, plan) = (self.0.opened.clone(), plans.told().clone());
         Ok(Run::new(run, opened, self.0.threads.clone(), strengths, plan))
@@ -240,7 +241,7 @@ impl Forge {
     /// Too little memory, or a model file that is rejected.
     pub fn model(&self, job: &Job) -> Result<Arc<dyn Model>> {
         let (plans, wanted) = (self.plans(job)?, self.wanted(job.extra_networks())?);
-        self.0.threads.compute(|| self.0.bring(Which::First, &plans, &wanted))
+        self.0.threads.compute(|| self.0.bring(Which::First, &plans, &wanted, &Cancel::default()))
     }
 
     /// Lets the loaded models go. Runs that there are go on with them, and the next job loads them again.
@@ -280,7 +281,7 @@ impl Forge {
     }
 
     /// What brings the models of a job, how much LoRAs count in each of its passes, and what it holds of memory.
-    fn lent(&self, job: &Job) -> Result<(Lent, Vec<Vec<Strengths>>, Plans)> {
+    fn lent(&self, job: &Job, cancel: &Cancel) -> Result<(Lent, Vec<Vec<Strengths>>, Plans)> {
         let (plans, wanted) = (self.plans(job)?, self.wanted(job.extra_networks())?);
         let mut encodings = BTreeMap::new();
         let mut of_pass = |(index, pass): (usize, &Pass)| {
@@ -296,8 +297,8 @@ impl Forge {
             strengths.collect::<Result<Vec<_>>>()
         };
         let strengths = job.passes().iter().enumerate().map(&mut of_pass).collect::<Result<Vec<_>>>()?;
-        let (inner, own) = (self.0.clone(), plans.clone());
-        let bring = move |which| inner.bring(which, &own, &wanted);
+        let (inner, own, cancel) = (self.0.clone(), plans.clone(), cancel.clone());
+        let bring = move |which| inner.bring(which, &own, &wanted, &cancel);
         Ok((Lent::of(bring, encodings), strengths, plans))
     }
 
@@ -367,7 +368,7 @@ impl Inner {
     /// there is no room beside them. Of those that the job has no use for nothing stays, as its plan does not count them.
     ///
     /// It runs in the pool, where nobody else does who could ask for what is locked here.
-    fn bring(&self, which: Which, plans: &Plans, wanted: &[Wanted]) -> Result<Arc<dyn Model>> {
+    fn bring(&self, which: Which, plans: &Plans, wanted: &[Wanted], cancel: &Cancel) -> Result<Arc<dyn Model>> {
         let (opened, plan) = (self.opened(which)?, plans.of_model(which));
         opened.limit_kept(plans.told());
         let placement = opened.placement(plan);
@@ -381,7 +382,7 @@ impl Inner {
         }
         // What is loaded goes first: there is no room for it twice.
         all.retain(|other, _| *other != which && plans.are_together());
-        let model = opened.load(plan)?;
+        let model = opened.load(plan, cancel)?;
         // Weights that found no room on the device are told of here, and not kept for the next job.
         core_tensor::settled(opened.device())?;
         all.insert(which, Loaded { placement, model: model.clone(), held: loras });

@@ -57,6 +57,7 @@ mod process;
 mod read_once;
 mod replay;
 mod run;
+mod stoppable;
 pub mod text_file;
 mod threads;
 mod upscaler_file;

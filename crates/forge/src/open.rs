@@ -10,7 +10,7 @@ use std::{
 
 use core_tensor::{Compute, Place, Residency, ops};
 use diffusion_engine::{
-    Embedding, Error as RunError, Family, Job, Model, OpenedModel, TinyAutoencoder,
+    Cancel, Embedding, Error as RunError, Family, Job, Model, OpenedModel, TinyAutoencoder,
     family::{Duty, Parts, Placement, Work, work},
 };
 use lora::{Adapted, Dora, Target};
@@ -27,8 +27,9 @@ use crate::{
     loras::{LoadedLora, LoraSet},
     model_files::only_file,
     opened_device::opened_device,
-    preview_decoder::{decoding_bytes, preview_decoder},
+    preview_decoder::{PreviewDecoder, decoding_bytes, preview_decoder},
     process,
+    stoppable::Stop,
 };
 
 /// The files of a model, looked at by their headers: nothing is wrong with them, and nothing is loaded yet.
@@ -53,7 +54,9 @@ pub(crate) struct Opened {
     /// What is odd about the textual inversions.
     notes: Vec<Note>,
     /// What previews are decoded by.
-    preview: Option<Arc<TinyAutoencoder>>,
+    preview: Option<PreviewDecoder>,
+    /// What stops that they are read.
+    stop: Stop,
     /// Bytes of the textual inversions.
     embeddings: u64,
 }
@@ -97,6 +100,8 @@ impl Opened {
             }
             None => (parts, Vec::new(), 0),
         };
+        let stop = Stop::default();
+        let parts = parts.map(|part| part.adapted(|source| stop.of(source)));
         let (parts, loras) = adaptable(parts, &*family);
         let model =
             family.open(parts.clone()).map_err(|error| match (error, first.as_deref().and_then(scheduler)) {
@@ -125,13 +130,14 @@ impl Opened {
             ceiling,
             notes,
             preview,
+            stop,
             embeddings: vectors,
         })
     }
 
     /// What previews are decoded by, where the config names it.
     pub(crate) fn preview(&self) -> Option<Arc<TinyAutoencoder>> {
-        self.preview.clone()
+        self.preview.as_ref().map(|preview| preview.decoder.clone())
     }
 
     /// What the infotext calls the model.
@@ -220,7 +226,7 @@ impl Opened {
         }
         let kept = kept.into_iter().map(|held| Part::fixed(held.name, held.bytes));
         if let Some(preview) = &self.preview {
-            let held = Held::fixed("a preview", Bytes(decoding_bytes(preview, self.model.card(), job)));
+            let held = Held::fixed("a preview", Bytes(decoding_bytes(&preview.decoder, self.model.card(), job)));
             stages
                 .iter_mut()
                 .filter(|stage| stage.name == work::SAMPLE)
@@ -243,7 +249,8 @@ impl Opened {
         let loras = Bytes(loras.saturating_mul(2));
         let loras = (loras.0 > 0).then(|| Part::fixed(LORAS, loras));
         let embeddings = (self.embeddings > 0).then(|| Part::fixed("embeddings", Bytes(self.embeddings)));
-        let loras = loras.into_iter().chain(embeddings);
+        let preview = self.preview.as_ref().map(|preview| Part::fixed("preview decoder", Bytes(preview.weights)));
+        let loras = loras.into_iter().chain(embeddings).chain(preview);
         let parts = parts.into_iter().map(|bytes| bytes.part).chain(loras).chain(kept).chain(shared.iter().cloned());
         (parts.collect(), stages)
     }
@@ -291,9 +298,11 @@ impl Opened {
         });
     }
 
-    /// Loads the model as a plan says. The LoRAs that are in the loaded one are in it too.
-    pub(crate) fn load(&self, plan: &Plan) -> Result<Arc<dyn Model>> {
-        let model = self.model.load(&self.placement(plan)).map_err(|error| in_its_file(error, &self.paths))?;
+    /// Loads the model as a plan says, unless somebody asks to stop. The LoRAs that are in the loaded one are in it too.
+    pub(crate) fn load(&self, plan: &Plan, cancel: &Cancel) -> Result<Arc<dyn Model>> {
+        let model = self.stop.during(cancel, || self.model.load(&self.placement(plan))).map_err(|error| {
+            if cancel.is_asked() { RunError::Cancelled.into() } else { in_its_file(error, &self.paths) }
+        })?;
         // What single tensors gave back was read again in part with their neighbours.
         self.give_back();
         Ok(model)

@@ -57,6 +57,19 @@ fn a_forge_is_shared_and_a_run_goes_to_any_thread() {
 }
 
 #[test]
+fn who_asks_to_stop_while_a_model_is_loaded_does_not_wait_until_it_is() {
+    let forge = Forge::load(&config()).unwrap();
+    let job = || Job::of(request(1)).unwrap();
+    let cancel = forge::Cancel::default();
+    cancel.ask();
+    let stopped = forge.start_until(job(), cancel).map(drop).unwrap_err();
+    assert_eq!(stopped.fault(), Fault::Stopped, "{stopped:?}");
+    // the next is none of its business, and finds nothing of the half that was loaded
+    let after = pixels(forge.start(job()).unwrap());
+    assert_eq!(after, pixels(Forge::load(&config()).unwrap().start(job()).unwrap()));
+}
+
+#[test]
 fn every_sampler_makes_the_same_pixels_when_it_is_interrupted_after_any_step() {
     let forge = Forge::load(&config()).unwrap();
     for sampler in of_flows() {

@@ -14,4 +14,4 @@ pub(super) use infotext::show_infotext;
 pub(super) use inspection::show_inspection;
 pub(super) use planned::show_plan;
 pub(super) use progress::Reporter;
-pub(super) use report::{list_samplers, list_schedules, note, print, print_json, report, shown};
+pub(super) use report::{list_samplers, list_schedules, note, print, print_json, report, shown, written};

@@ -13,7 +13,12 @@ use crate::error::{Error, Result};
 ///
 /// A reader that has gone, such as `head`, is no error.
 pub(crate) fn print(text: &str) -> Result<()> {
-    match writeln!(stdout(), "{}", shown(text)) {
+    written(writeln!(stdout(), "{}", shown(text)))
+}
+
+/// What comes of writing results.
+pub(crate) fn written(result: std::io::Result<()>) -> Result<()> {
+    match result {
         Err(source) if source.kind() != ErrorKind::BrokenPipe => {
             Err(forge::Error::Write { path: "standard output".into(), source: source.into() }.into())
         }
