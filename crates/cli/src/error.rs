@@ -57,6 +57,8 @@ pub(crate) enum Error {
         failed: Vec<PathBuf>,
         /// How many pictures the folder has.
         of: usize,
+        /// Whether all that were tried had too little memory.
+        lacks_memory: bool,
     },
     /// A device that computes wrongly.
     #[error("computed wrongly: {}", few(operations))]
@@ -98,6 +100,7 @@ impl Error {
             Self::ReadPrompt { .. } | Self::StandardInputTwice { .. } | Self::StandardOutputTaken { .. } => 2,
             Self::Exists { .. } => 2,
             Self::NotTheSame { .. } => 5,
+            Self::PassedOver { lacks_memory: true, .. } => 3,
             Self::PassedOver { .. } | Self::Wrong { .. } | Self::Bug { .. } => 1,
         }
     }

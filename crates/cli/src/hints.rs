@@ -36,7 +36,7 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Error::NoModel { .. } => {
             Some("name the file in the config, or give its flag; `checkpoint` and `folder` bring all parts".into())
         }
-        Error::Memory(memory::Error::TooLittle { needed, by, .. }) | Error::PictureMemory { needed, by, .. } => {
+        Error::Memory(memory::Error::TooLittle { needed, by, .. }) => {
             let is_by = |of: CeilingOf| *by == of.to_string();
             Some(match (is_by(CeilingOf::Config), is_by(CeilingOf::Device)) {
                 (true, _) => format!("set `memory = \"{needed}\"` or more"),
@@ -46,6 +46,10 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
                 _ => format!("let the process have {needed} or more, or ask for a smaller picture or fewer at once"),
             })
         }
+        Error::PictureMemory { needed, ceiling, .. } => Some(match ceiling.from {
+            CeilingOf::Config => format!("set `memory = \"{needed}\"` or more"),
+            _ => format!("let the process have {needed} or more"),
+        }),
         Error::ReadConfig { source: TextError::Folder, .. } => Some("give the config file, not its folder".into()),
         Error::NotAPath { what, .. } => not_a_path_hint(*what).map(str::to_owned),
         Error::Overwrites { .. } | Error::JoinsModel { .. } => Some("give the output another name".into()),

@@ -9,6 +9,7 @@ mod hashing;
 mod hints;
 mod out_of_memory;
 mod signals;
+mod standard_output;
 
 pub use command::command;
 pub use forge;

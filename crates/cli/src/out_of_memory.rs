@@ -1,10 +1,11 @@
 use std::{
-    fs::File,
-    io::{Write, stderr, stdout},
+    io::{Write, stderr},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use memmap2::MmapMut;
+
+use crate::standard_output::unbuffered_stdout;
 
 /// Whether errors are events on standard output.
 static AS_JSON: AtomicBool = AtomicBool::new(false);
@@ -66,18 +67,4 @@ pub(crate) fn has_headroom() {
     if MmapMut::map_anon(HEADROOM).is_err() {
         end(HEADROOM, MORE);
     }
-}
-
-/// Standard output as the file that it is: Rust's own swallows what can't be written where none is open.
-#[cfg(unix)]
-pub(crate) fn unbuffered_stdout() -> std::io::Result<File> {
-    use std::os::fd::AsFd;
-    stdout().as_fd().try_clone_to_owned().map(File::from)
-}
-
-/// Standard output as the file that it is.
-#[cfg(windows)]
-pub(crate) fn unbuffered_stdout() -> std::io::Result<File> {
-    use std::os::windows::io::AsHandle;
-    stdout().as_handle().try_clone_to_owned().map(File::from)
 }

@@ -109,3 +109,17 @@ fn a_sheet_that_there_is_no_room_for_is_told_before_the_work() {
     let ran = tiny.forge(&[&flags[..], &size, &["g.webp"]].concat()).refused(3, &["the picture `g.webp` needs 1"]);
     assert!(ran.err.contains("`memory` is 100 MiB") && ran.err.contains("hint: set `memory"), "{ran:?}");
 }
+
+#[test]
+fn a_model_that_can_not_be_had_is_told_before_another_draws() {
+    let tiny = Tiny::of("tiny-dev");
+    let own = tiny.role("transformer").display().to_string();
+    for (axis, code, told) in [
+        (format!("transformer={own},none.safetensors"), 4, "none.safetensors"),
+        ("memory=2GiB,60MiB".to_owned(), 3, "`memory` is 60"),
+    ] {
+        let ran = tiny.forge(&["grid", "--config", "flux.toml", "--x", &axis, "--output", "g.png"]);
+        ran.refused(code, &[told]);
+        assert!(!tiny.path("g-1.png").exists(), "{axis}");
+    }
+}

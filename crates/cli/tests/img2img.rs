@@ -354,13 +354,21 @@ fn what_is_wrong_with_all_pictures_of_a_folder_is_told_once_and_before_the_model
     refused(&["--mask", "none.png"], 1, "none.png");
     refused(&["--control", "none.png"], 1, "none.png");
     refused(&["--output", "file"], 1, "file");
+    // a text that is too long for a JPEG's is that one's alone, whichever comes first
+    let long = "word ".repeat(9000);
+    picture(&tiny, "in/0.jpg", [32, 16], waves);
+    refused(&["--prompt", &long], 4, "damaged.safetensors");
+    fs::remove_file(tiny.path("in/0.jpg")).unwrap();
     // what is left is the model's fault
     refused(&[], 4, "damaged.safetensors");
-    // and what is told of a LoRA is told once
+    // and what is told of a model's sizes or of a LoRA is told once
     let tiny = Tiny::quick();
     ["in/b.png", "in/c.png"].iter().for_each(|name| drop(picture(&tiny, name, [32, 16], waves)));
     let ran = tiny.forge(&["batch", "in", "--config", "flux.toml", "--output", "out", "--prompt", "<lora:none:1>"]);
     let ran = ran.refused(2, &["none"]);
+    assert!(!ran.err.contains("passed over"), "{ran:?}");
+    let flags = ["--config", "flux.toml", "--output", "out", "--scale", "0", "--height", "63", "--width", "64"];
+    let ran = tiny.forge(&[&["batch", "in"], &flags[..]].concat()).refused(2, &["63"]);
     assert!(!ran.err.contains("passed over"), "{ran:?}");
 }
 
@@ -425,7 +433,12 @@ fn a_picture_that_there_is_no_room_for_is_told_before_it_is_decoded() {
         told(&["img2img", "small.png", "--mask", "large.png", "--output", "a.png"]).contains("the picture `large.png`")
     );
     let ran = tiny.forge(&["batch", "in", "--config", "flux.toml", "--memory", "60MiB", "--output", "out"]);
-    ran.refused(1, &["large.jpg"]);
+    ran.refused(3, &["large.jpg"]);
+    // where others have room, that one is passed over
+    picture(&tiny, "in/small.png", [32, 32], waves);
+    let ran = tiny.forge(&["batch", "in", "--config", "flux.toml", "--memory", "90MiB", "--output", "out"]);
+    ran.refused(1, &["1 of 2 pictures could not be drawn", "large.jpg"]);
+    assert!(tiny.path("out/small.png").exists());
     let flags = ["--config", "flux.toml", "--memory", "150MiB", "--width", "32", "--height", "32", "--output", "a.png"];
     tiny.forge(&[&["img2img", "large.png", "--scale", "0"], &flags[..]].concat()).done();
 }

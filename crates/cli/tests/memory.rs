@@ -6,9 +6,9 @@ mod tiny;
 use std::sync::PoisonError;
 
 use forge::{
-    ComputeChoice, Config, Enlarger, Forge, HiresConfig, HiresUpscaler, ThreadCount, Threads,
+    ComputeChoice, Config, Enlarger, Error, Forge, HiresConfig, HiresUpscaler, ThreadCount, Threads,
     diffusion_engine::{Cancel, Filter, Picture, Upscaler},
-    memory::Bytes,
+    memory::{Bytes, Error::TooLittle},
     samplers::Value,
 };
 use serde_json::Value as Json;
@@ -176,6 +176,41 @@ fn a_picture_is_made_larger_within_the_ceiling() {
         let taken = (HEAP.peak_usage() - before) as u64;
         assert_eq!(larger.width, 2560);
         assert!(taken <= mib << 20, "{model}: {taken} bytes under {mib} MiB");
+    }
+}
+
+#[test]
+fn what_is_brought_to_another_size_is_in_the_plan() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (width, height) = (400, 400);
+    let mut config = of(&Tiny::quick().config(), [64, 1, 16], ComputeChoice::F32);
+    let threads = Threads::start(ThreadCount::new(2).expect("two threads"));
+    let mut under = |memory: Option<u64>| {
+        config.device.memory = memory.map(Bytes);
+        let path = fixtures::path("golden/upscale/compact-x4.pth");
+        Enlarger::open(&path, &config, threads.clone()).expect(ENOUGH)
+    };
+    for opacity in [None, Some((0..width * height).map(|i| (i % 251) as u8).collect::<Vec<_>>())] {
+        for scale in [4.0, 0.1, 1.0, 2.0, 3.0] {
+            let picture = Picture { width, height, pixels: vec![200; width * height * 3], opacity: opacity.clone() };
+            let name = format!("{scale} with{} opacity", if opacity.is_some() { "" } else { "out" });
+            // As it is, and under the least that does.
+            let Err(Error::Memory(TooLittle { needed, .. })) = under(Some(1)).plan(&picture, Some(scale)) else {
+                panic!("{name}: a byte is enough");
+            };
+            for enlarger in [under(None), under(Some(needed.0))] {
+                let plan = enlarger.plan(&picture, Some(scale)).expect(ENOUGH);
+                let weights: u64 = plan.parts.iter().map(|(part, _)| part.mapped.0).sum();
+                let planned = plan.total().0 - weights;
+                let before = HEAP.current_usage();
+                HEAP.reset_peak_usage();
+                enlarger.enlarge(&picture, Some(scale), &Cancel::default(), &|_, _| {}).expect(ENOUGH);
+                let taken = (HEAP.peak_usage() - before) as u64;
+                println!("{name}: {taken} of {planned}");
+
+                assert!(taken <= planned && taken >= planned / 10 * 6, "{name}: {taken} of {planned}");
+            }
+        }
     }
 }
 

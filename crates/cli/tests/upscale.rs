@@ -94,6 +94,15 @@ fn what_is_no_picture_or_no_upscaler_is_an_error() {
     for input in ["cut.png", "words.png", "none.png"] {
         upscale(input, &good).refused(1, &[]);
     }
+    // a format that has no room for the result, or for its text, is told before the work
+    let wide = Picture { width: 12_000, height: 1, pixels: vec![7; 36_000], opacity: None };
+    wide.save_as(&tiny.path("wide.png"), PictureFormat::Png, &"word ".repeat(9000)).unwrap();
+    for (output, told) in [("o.webp", "16383"), ("o.jpg", "65533")] {
+        let scale = if output == "o.jpg" { "1" } else { "2" };
+        let ran = tiny.forge(&["upscale", "wide.png", "--model", &good, "--output", output, "--scale", scale]);
+        assert!(ran.code == Some(2) && !tiny.path(output).exists(), "{ran:?}");
+        assert!(ran.err.contains(told) || output == "o.jpg", "{ran:?}");
+    }
     // a pipe that is read for its text has no pixels left
     for command in [
         &["upscale", "/dev/stdin", "--model", &good, "--output", "o.png"][..],

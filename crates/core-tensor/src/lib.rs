@@ -141,6 +141,18 @@ pub fn on_host<const D: usize>(tensor: &Tensor<D>) -> Result<Vec<f32>, Error> {
     answered(tensor, tensor.try_to_vec_as())
 }
 
+/// The same of a tensor that nobody needs any more, whose values are not copied where they lie in their order on the CPU.
+///
+/// # Errors
+/// As [`on_host`].
+pub fn into_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Error> {
+    if tensor.device() != Device::flex() {
+        return on_host(&tensor);
+    }
+    let values = tensor.try_into_data_as::<f32>().and_then(|data| Ok(data.try_into_vec::<f32>()?));
+    values.map_err(|error| Error::on_device(&error))
+}
+
 /// What was read of a tensor, unless its device failed of something before.
 pub(crate) fn answered<const D: usize, T, E: Debug>(tensor: &Tensor<D>, read: Result<T, E>) -> Result<T, Error> {
     // By now the device has heard of all that it was asked for, as the read came last.

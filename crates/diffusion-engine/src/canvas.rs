@@ -33,7 +33,7 @@ struct Masked {
 
 impl Canvas {
     /// # Errors
-    /// [`Error::Request`] for a mask of nothing, or of another size than the picture that it cuts a part of.
+    /// [`Error::Picture`] for a mask of nothing, or of another size than the picture that it cuts a part of.
     pub(crate) fn of(from: Arc<FromPictures>, size: Size) -> Result<Self, Error> {
         let whole = |picture: &Arc<Raster<3>>| match from.resize {
             Resize::Latent => picture.clone(),
@@ -54,7 +54,7 @@ impl Canvas {
                 let region = region(&mask, padding, size).ok_or_else(nothing_masked)?;
                 if let Some(other) = from.pictures.iter().find(|picture| picture.size() != mask.size()) {
                     let (expected, found) = (format!("{} as the picture", other.size()), mask.size().to_string());
-                    return Err(Error::Request {
+                    return Err(Error::Picture {
                         what: "the size of a mask of which a part is worked on",
                         expected,
                         found,
@@ -89,7 +89,7 @@ impl Canvas {
             let size = Size { width: width / factor * factor, height: height / factor * factor };
             if size.width == 0 || size.height == 0 {
                 let (expected, found) = (format!("sides of {factor} at least"), picture.size().to_string());
-                return Err(Error::Request { what: "a picture to start from", expected, found });
+                return Err(Error::Picture { what: "a picture to start from", expected, found });
             }
             Ok(as_tensor(&picture.crop(Region { left: 0, top: 0, size }), device))
         };
@@ -172,7 +172,9 @@ fn share(value: u8, round: bool) -> f32 {
 pub(crate) fn as_tensor(raster: &Raster<3>, device: &Device) -> Tensor<4> {
     let Size { width, height } = raster.size();
     let plane = |channel: usize| raster.pixels().iter().map(move |pixel| f32::from(pixel[channel]) / 255.0 * 2.0 - 1.0);
-    tensor((0..3).flat_map(plane).collect(), [1, 3, height, width], device)
+    let mut values = Vec::with_capacity(3 * width * height);
+    values.extend((0..3).flat_map(plane));
+    tensor(values, [1, 3, height, width], device)
 }
 
 /// The mask of a request as it is worked with.
@@ -183,7 +185,7 @@ fn prepared(inpaint: &Inpaint) -> Raster<1> {
 }
 
 fn nothing_masked() -> Error {
-    Error::Request {
+    Error::Picture {
         what: "the mask of which a part is worked on",
         expected: "white somewhere".into(),
         found: "black".into(),
@@ -298,8 +300,8 @@ mod tests {
             Canvas::of(Arc::new(from), size(32, 32))
         };
         let part = Area::Masked { padding: 0 };
-        assert!(matches!(canvas(mask(64, |_, _| false), part), Err(Error::Request { .. })));
-        assert!(matches!(canvas(mask(32, |x, _| x == 3), part), Err(Error::Request { .. })));
+        assert!(matches!(canvas(mask(64, |_, _| false), part), Err(Error::Picture { .. })));
+        assert!(matches!(canvas(mask(32, |x, _| x == 3), part), Err(Error::Picture { .. })));
         let nothing = canvas(mask(32, |_, _| false), Area::Whole).unwrap();
         assert!(nothing.latent_mask([4, 4]).unwrap().iter().all(|&share| share == 0.0));
     }

@@ -1,4 +1,4 @@
-use core_tensor::{Device, Latent, Tensor, on_host, tensor};
+use core_tensor::{Device, Latent, Tensor, into_host, tensor};
 
 use crate::{Autoencoder, Card, Error, Filter, Inside, Pass, PixelUpscaler, Size, Stage, Upscaler, finite::finite};
 
@@ -97,7 +97,7 @@ fn larger(
 
 /// `[1, 3, h, w]`, 0 to 1, as rows of bytes.
 fn as_bytes(pixels: Tensor<4>, whole: fn(f32) -> f32) -> Result<Vec<u8>, Error> {
-    let rows = on_host(&pixels.swap_dims(1, 2).swap_dims(2, 3))?; // 1 c h w -> 1 h w c
+    let rows = into_host(pixels.swap_dims(1, 2).swap_dims(2, 3))?; // 1 c h w -> 1 h w c
     Ok(rows.into_iter().map(|value| whole(value.clamp(0.0, 1.0) * 255.0) as u8).collect())
 }
 

@@ -18,6 +18,16 @@ pub enum Error {
         /// What was asked for.
         found: String,
     },
+    /// A picture or a mask to start from that this request has no use for.
+    #[error("{what} is {found}, expected {expected}")]
+    Picture {
+        /// What of it.
+        what: &'static str,
+        /// What is possible.
+        expected: String,
+        /// What there is.
+        found: String,
+    },
     /// A hook that asks the model that it is called by.
     #[error("a hook asks the model that it is called by")]
     Asked,

@@ -24,13 +24,13 @@ impl Given {
         let pictures = from.pictures.iter().map(area).fold(0, u64::saturating_add);
         let mask = from.inpaint.as_ref().map_or(0, |inpaint| area(&inpaint.mask));
         let largest = from.pictures.iter().map(area).max().unwrap_or(0).max(control).max(mask);
-        // One of them is read with an opacity; a mask is inverted and feathered in copies.
+        // One of them is read with an opacity, or later a mask inverted and feathered in copies.
         let read = sum([bytes(4, largest), bytes(4, mask)]);
         let kept = sum([none.kept, bytes(3, pictures), bytes(4, mask)]);
         match from.inpaint.as_ref().map(|inpaint| inpaint.area) {
-            // The canvas has parts of each and the mask; results are laid over one that grows by what is mixed, and are as large.
+            // The canvas has the mask; results are laid over a picture that grows by what is mixed, and are as large.
             Some(Area::Masked { .. }) => Self {
-                kept: sum([kept, bytes(8, pictures)]),
+                kept: sum([kept, bytes(1, mask)]),
                 encoding: sum([read, bytes(6, pictures)]),
                 decoding: bytes(11, largest).saturating_add(bytes(3, largest).saturating_mul(batch as u64)),
             },

@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use core_tensor::{Tensor, on_host};
+use core_tensor::{Tensor, into_host};
 
 use self::format::Written;
 use crate::{Error, Unwritable, write_whole};
@@ -39,7 +39,7 @@ impl Image {
     /// [`Error::Weights`] for a device that could not compute them.
     pub(crate) fn of(pixels: Tensor<4>, infotext: String) -> Result<Self, Error> {
         let [_, _, height, width] = pixels.dims();
-        let rows = on_host(&pixels.swap_dims(1, 2).swap_dims(2, 3))?; // 1 c h w -> 1 h w c
+        let rows = into_host(pixels.swap_dims(1, 2).swap_dims(2, 3))?; // 1 c h w -> 1 h w c
         let pixels = rows.into_iter().map(|v| ((v + 1.0) * 127.5).round() as u8).collect();
         Ok(Self { width, height, pixels, infotext })
     }

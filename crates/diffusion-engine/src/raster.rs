@@ -11,7 +11,7 @@ use std::fmt;
 
 use crate::Size;
 
-pub(crate) use self::file::read_turned;
+pub(crate) use self::file::{Room, read_turned};
 pub(crate) use self::{
     blur::{feathered, softened},
     colours::recoloured,
@@ -84,8 +84,10 @@ impl<const C: usize> Raster<C> {
 
     /// A part of it, which must lie inside.
     pub(crate) fn crop(&self, Region { left, top, size }: Region) -> Self {
+        let mut pixels = Vec::with_capacity(size.width * size.height);
         let rows = self.rows().skip(top).take(size.height);
-        Self { size, pixels: rows.flat_map(|row| &row[left..left + size.width]).copied().collect() }
+        rows.for_each(|row| pixels.extend_from_slice(&row[left..left + size.width]));
+        Self { size, pixels }
     }
 
     /// Puts another one over it; what lies outside is left out.

@@ -161,7 +161,7 @@ impl Config {
     ///
     /// # Errors
     /// [`Error::Registry`] for a name that does not exist, [`Error::Value`] for a sampler's name that ends in another schedule
-    /// than the one that is given, and [`Error::Run`] for a picture to start from that can't be read.
+    /// than the one that is given, and [`Error::Run`] or [`Error::PictureMemory`] for a picture to start from that can't be read.
     pub fn request(&self, random: impl FnMut() -> u64) -> Result<Txt2Img> {
         self.request_with(&catalog(), random)
     }
@@ -249,20 +249,15 @@ impl Config {
         }
     }
 
-    /// Finds out whether the host has room for so many bytes of a picture beside what an idle process holds, and has the allocator keep no
-    /// memory that it would need.
+    /// Finds out whether the host has room for so many bytes of a picture beside what an idle process holds, and says what it has beside both.
     ///
     /// # Errors
     /// [`Error::PictureMemory`].
-    pub fn make_room(&self, picture: &Path, bytes: Bytes) -> Result<()> {
+    pub fn room_for(&self, picture: &Path, bytes: Bytes) -> Result<Bytes> {
         let ceiling = self.host_ceiling();
         let needed = Bytes(bytes.0.saturating_add(process::PROCESS));
-        let Some(left) = ceiling.bytes.0.checked_sub(needed.0) else {
-            let (path, by) = (picture.to_owned(), ceiling.from.to_string());
-            return Err(Error::PictureMemory { path, needed, ceiling: ceiling.bytes, by });
-        };
-        process::limit_kept(Bytes(left));
-        Ok(())
+        let left = ceiling.bytes.0.checked_sub(needed.0).map(Bytes);
+        left.ok_or_else(|| Error::PictureMemory { path: picture.to_owned(), needed, ceiling })
     }
 
     /// The number format that upscalers compute in: f32 unless the config asks for another.

@@ -3,7 +3,7 @@ use std::{io, path::PathBuf, sync::Arc};
 use diffusion_engine::{PictureFormat, PromptFault, Unwritable};
 use memory::Bytes;
 
-use crate::{TextError, convert_fault::ConvertFault, not_a_path::NotAPath};
+use crate::{Ceiling, TextError, convert_fault::ConvertFault, not_a_path::NotAPath};
 
 /// What the library returns.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -233,16 +233,14 @@ pub enum Error {
     #[error(transparent)]
     Memory(#[from] memory::Error),
     /// A picture that there is no room for while it is read or written.
-    #[error("the picture `{}` needs {needed}, {by} is {ceiling}", path.display())]
+    #[error("the picture `{}` needs {needed}, {} is {}", path.display(), ceiling.from, ceiling.bytes)]
     PictureMemory {
         /// The picture.
         path: PathBuf,
-        /// What would do, with all that is there.
+        /// What would do, with all that counts against the ceiling now.
         needed: Bytes,
         /// What is allowed.
-        ceiling: Bytes,
-        /// What says so.
-        by: String,
+        ceiling: Ceiling,
     },
     /// A model file or a device.
     #[error(transparent)]

@@ -53,7 +53,7 @@ impl Error {
             Self::Run(Engine::NoEmbedding { .. }) => Fault::Usage,
             Self::Registry(_) | Self::Memory(memory::Error::NotBytes { .. }) => Fault::Usage,
             Self::Weights(Tensor::UnknownDevice { .. } | Tensor::MissingBackend { .. }) => Fault::Usage,
-            Self::Run(Engine::Request { .. } | Engine::Sampling(_)) => Fault::Usage,
+            Self::Run(Engine::Request { .. } | Engine::Picture { .. } | Engine::Sampling(_)) => Fault::Usage,
             Self::Memory(_) | Self::PictureMemory { .. } | Self::Run(Engine::PictureMemory { .. }) => Fault::Memory,
             Self::Load { source, .. } if source.fault() == Fault::Memory => Fault::Memory,
             Self::Load { .. } | Self::WrongFile { .. } | Self::ModelConfig { .. } => Fault::Model,

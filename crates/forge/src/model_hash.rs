@@ -72,7 +72,9 @@ pub fn model_hash(file: &Path, cache: Option<&Path>, cancel: &Cancel) -> Result<
         let hashes = Hashes::read(cache).with(name, Known { state, sha256: hash.to_string() });
         // What can't be kept is computed again. A link may lead to anything, and is left alone.
         if !cache.is_symlink() {
-            cache.parent().map(sweep);
+            if let Some(folder) = cache.parent() {
+                sweep(folder);
+            }
             let _ = write_whole(cache, |out| Ok(serde_json::to_writer_pretty(out, &hashes)?));
         }
     }

@@ -4,7 +4,7 @@ use std::fs;
 
 use memory::{Bytes, DeviceReport, MemoryReport, Part, Plan};
 
-use crate::{Threads, limits::in_kib, plans};
+use crate::{Ceiling, CeilingOf, Threads, limits::in_kib, plans};
 
 /// What a process of this engine holds that does nothing yet: its code and libraries as far as they are read, the lists of samplers, keys
 /// and families, a config and its model's headers.
@@ -25,8 +25,29 @@ pub(crate) fn parts(threads: &Threads) -> [Part; 2] {
     [Part::fixed(process, Bytes(PROCESS)), Part::fixed(of_threads, Bytes(bytes))]
 }
 
+/// What of a ceiling is left for a picture.
+#[derive(Clone, Copy)]
+pub(crate) struct Left {
+    pub(crate) bytes: u64,
+    /// What counts against the ceiling by now.
+    pub(crate) held: u64,
+}
+
+/// What is left of a ceiling. Against a config's counts what this process holds, as far as its program counts that; of other ceilings only what
+/// is free is told.
+pub(crate) fn left(ceiling: &Ceiling) -> Left {
+    let held = match ceiling.from {
+        CeilingOf::Config => PROCESS.saturating_add(kernels::HugePages::in_use() as u64),
+        CeilingOf::Machine | CeilingOf::ControlGroup(_) | CeilingOf::AddressSpace => 0,
+        CeilingOf::Data | CeilingOf::Device | CeilingOf::Nobody => 0,
+    };
+    // What was kept for work as it was before may be needed now.
+    limit_kept(Bytes(0));
+    Left { bytes: ceiling.bytes.0.saturating_sub(held), held }
+}
+
 /// Has the allocator keep no more than so much of what is freed: that is memory too.
-pub(crate) fn limit_kept(most: Bytes) {
+pub fn limit_kept(most: Bytes) {
     kernels::HugePages::limit(usize::try_from(most.0).unwrap_or(usize::MAX));
 }
 

@@ -2,7 +2,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use diffusion_engine::{Error as RunError, Raster, read_picture_within};
@@ -11,28 +11,34 @@ use memory::Bytes;
 use crate::{
     Ceiling, Error, Result, TextError,
     loras::{Version, version},
-    process, text_file,
+    process::{self, Left},
+    text_file,
 };
 
 /// What lies below a picture that is not opaque.
 const BACKGROUND: [u8; 3] = [255; 3]; // A1111 modules/shared_options.py: img2img_background_color
 
-/// Pictures and texts that the runs of a config have in common, and those of its clones: none is held twice.
+/// Pictures and texts that the runs of a config have in common, and those of its clones: what one of them has, the next under the same
+/// path has too.
 ///
 /// A file is read again when no run has it any more or when it is another by then. What can be read but once, such as a pipe, is kept.
 #[derive(Clone, Default)]
-pub struct ReadOnce(Arc<Mutex<Held>>);
+pub(crate) struct ReadOnce(Arc<All>);
 
 #[derive(Default)]
-struct Held {
-    pictures: Known<Raster<3>>,
-    masks: Known<Raster<4>>,
-    texts: Known<String>,
+struct All {
+    pictures: Places<Raster<3>>,
+    masks: Places<Raster<4>>,
+    texts: Places<String>,
+    /// Held while a picture is decoded: two at once have not the room that each of them finds.
+    decoding: Mutex<()>,
 }
 
-type Known<T> = BTreeMap<PathBuf, Kept<T>>;
+/// By path, each with a lock of its own: a pipe may be waited for, and others read meanwhile.
+type Places<T> = Mutex<BTreeMap<PathBuf, Arc<Mutex<Kept<T>>>>>;
 
 enum Kept<T> {
+    Nothing,
     /// A file's, as long as somebody has it.
     InUse(Version, Weak<T>),
     /// Of what can't be read again.
@@ -40,10 +46,12 @@ enum Kept<T> {
 }
 
 impl<T> Kept<T> {
-    fn live(&self) -> Option<Arc<T>> {
+    /// What is known of a place that is in this state now.
+    fn of(&self, state: &Version, is_file: bool) -> Option<Arc<T>> {
         match self {
-            Self::InUse(_, known) => known.upgrade(),
-            Self::Always(known) => Some(known.clone()),
+            Self::InUse(then, known) if then.is_some() && then == state => known.upgrade(),
+            Self::Always(known) if !is_file => Some(known.clone()),
+            Self::InUse(..) | Self::Always(_) | Self::Nothing => None,
         }
     }
 }
@@ -53,20 +61,16 @@ impl ReadOnce {
     ///
     /// # Errors
     /// [`Error::Run`] for a picture that can't be read, [`Error::PictureMemory`] where there is no room for it.
-    pub(crate) fn colours(&self, path: &Path, ceiling: &Ceiling) -> Result<Arc<Raster<3>>> {
-        let mut held = self.held();
-        let room = held.room(ceiling);
-        once(&mut held.pictures, path, || Ok(picture(path, &room)?.over(BACKGROUND)))
+    pub(crate) fn colours(&self, path: &Path, ceiling: impl FnOnce() -> Ceiling) -> Result<Arc<Raster<3>>> {
+        once(&self.0.pictures, path, || Ok(self.picture(path, ceiling)?.over(BACKGROUND)))
     }
 
     /// A picture with its opacity.
     ///
     /// # Errors
     /// As [`ReadOnce::colours`].
-    pub(crate) fn mask(&self, path: &Path, ceiling: &Ceiling) -> Result<Arc<Raster<4>>> {
-        let mut held = self.held();
-        let room = held.room(ceiling);
-        once(&mut held.masks, path, || picture(path, &room))
+    pub(crate) fn mask(&self, path: &Path, ceiling: impl FnOnce() -> Ceiling) -> Result<Arc<Raster<4>>> {
+        once(&self.0.masks, path, || self.picture(path, ceiling))
     }
 
     /// A text of at most `limit` bytes.
@@ -74,62 +78,43 @@ impl ReadOnce {
     /// # Errors
     /// As [`text_file::read`].
     pub(crate) fn text(&self, path: &Path, limit: u64) -> std::result::Result<Arc<String>, TextError> {
-        once(&mut self.held().texts, path, || text_file::read(path, limit))
+        once(&self.0.texts, path, || text_file::read(path, limit))
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What is left of a ceiling for a picture.
-struct Room<'a> {
-    ceiling: &'a Ceiling,
-    /// What else there is.
-    held: u64,
-}
-
-impl Held {
-    fn room<'a>(&self, ceiling: &'a Ceiling) -> Room<'a> {
-        let pictures = bytes(&self.pictures).saturating_add(bytes(&self.masks));
-        Room { ceiling, held: pictures.saturating_add(process::PROCESS) }
+    fn picture(&self, path: &Path, ceiling: impl FnOnce() -> Ceiling) -> Result<Raster<4>> {
+        let _alone = held(&self.0.decoding);
+        let ceiling = ceiling();
+        let left = process::left(&ceiling);
+        read_picture_within(path, left.bytes).map_err(|error| no_room(error, ceiling, left))
     }
 }
 
-/// Bytes of the pictures of which somebody has need.
-fn bytes<const C: usize>(known: &Known<Raster<C>>) -> u64 {
-    known.values().filter_map(Kept::live).map(|raster| raster.pixels().as_flattened().len() as u64).sum()
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is known of a path, or else is read now.
 fn once<T, E>(
-    known: &mut Known<T>,
+    places: &Places<T>,
     path: &Path,
     read: impl FnOnce() -> std::result::Result<T, E>,
 ) -> std::result::Result<Arc<T>, E> {
-    let state = version(path);
-    let is_same = |kept: &&Kept<T>| !matches!(kept, Kept::InUse(then, _) if *then != state || then.is_none());
-    if let Some(known) = known.get(path).filter(is_same).and_then(Kept::live) {
+    let place = held(places).entry(path.to_owned()).or_insert_with(|| Arc::new(Mutex::new(Kept::Nothing))).clone();
+    let mut kept = held(&place);
+    let (state, is_file) = (version(path), path.is_file());
+    if let Some(known) = kept.of(&state, is_file) {
         return Ok(known);
     }
-    let is_file = path.is_file();
     let new = Arc::new(read()?);
-    known.retain(|_, kept| kept.live().is_some());
-    let kept = if is_file { Kept::InUse(state, Arc::downgrade(&new)) } else { Kept::Always(new.clone()) };
-    known.insert(path.to_owned(), kept);
+    *kept = if is_file { Kept::InUse(state, Arc::downgrade(&new)) } else { Kept::Always(new.clone()) };
     Ok(new)
 }
 
-fn picture(path: &Path, &Room { ceiling, held }: &Room) -> Result<Raster<4>> {
-    read_picture_within(path, ceiling.bytes.0.saturating_sub(held)).map_err(|error| no_room(error, ceiling, held))
-}
-
-/// Where a picture has no room beside so many bytes, whose ceiling that is.
-pub(crate) fn no_room(error: RunError, ceiling: &Ceiling, held: u64) -> Error {
+/// Where a picture has no room, whose ceiling that is.
+pub(crate) fn no_room(error: RunError, ceiling: Ceiling, left: Left) -> Error {
     match error {
         RunError::PictureMemory { path, needed, room: _ } => {
-            let needed = Bytes(needed.saturating_add(held));
-            Error::PictureMemory { path, needed, ceiling: ceiling.bytes, by: ceiling.from.to_string() }
+            Error::PictureMemory { path, needed: Bytes(needed.saturating_add(left.held)), ceiling }
         }
         other => other.into(),
     }
@@ -145,5 +130,87 @@ impl PartialEq for ReadOnce {
 impl fmt::Debug for ReadOnce {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_struct("ReadOnce").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write, os::fd::AsRawFd, thread};
+
+    use diffusion_engine::{Image, Size};
+
+    use super::*;
+    use crate::CeilingOf;
+
+    fn image(side: usize) -> Image {
+        Image { width: side, height: side, pixels: vec![7; side * side * 3], infotext: String::new() }
+    }
+
+    fn of_config(bytes: u64) -> Ceiling {
+        Ceiling { bytes: Bytes(bytes), from: CeilingOf::Config }
+    }
+
+    #[test]
+    fn a_file_is_shared_while_somebody_has_it_and_is_what_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        image(8).save(&path).unwrap();
+        let (read, clone) = (ReadOnce::default(), ReadOnce::default());
+        let of = |read: &ReadOnce| read.colours(&path, || of_config(u64::MAX)).unwrap();
+        let (first, again) = (of(&read), of(&read.clone()));
+        assert!(Arc::ptr_eq(&first, &again) && !Arc::ptr_eq(&first, &of(&clone)));
+        // Another file has another length.
+        image(9).save(&path).unwrap();
+        assert_eq!(of(&read).size(), Size { width: 9, height: 9 });
+        assert_eq!(first.size(), Size { width: 8, height: 8 });
+        // With nobody left it is read again, and may be gone.
+        fs::remove_file(&path).unwrap();
+        assert!(read.colours(&path, || of_config(u64::MAX)).is_err());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_pipe_is_kept_for_who_comes_later_and_others_do_not_wait_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        image(8).save(&path).unwrap();
+        let (from, mut into) = std::io::pipe().unwrap();
+        let place = PathBuf::from(format!("/dev/fd/{}", from.as_raw_fd()));
+        let read = ReadOnce::default();
+        let of = |path: &Path| read.colours(path, || of_config(u64::MAX)).unwrap();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| read.text(&place, 100).unwrap());
+            // Whether it waits already or not, this is read meanwhile.
+            of(&path);
+            into.write_all(b"words").unwrap();
+            drop(into);
+            assert_eq!(*waiting.join().unwrap(), "words");
+        });
+        assert_eq!(*read.text(&place, 100).unwrap(), "words");
+    }
+
+    #[test]
+    fn what_has_no_room_is_told_with_all_that_would_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        image(512).save(&path).unwrap();
+        let read = ReadOnce::default();
+        let mut ceiling = 1;
+        let mut refused = 0;
+        let picture = loop {
+            match read.colours(&path, || of_config(ceiling)) {
+                Ok(picture) => break picture,
+                Err(Error::PictureMemory { needed, ceiling: told, .. }) => {
+                    assert_eq!((told.bytes.0, told.from), (ceiling, CeilingOf::Config));
+                    (ceiling, refused) = (needed.0, refused + 1);
+                }
+                Err(other) => panic!("{other}"),
+            }
+        };
+        assert_eq!((refused, picture.size().width), (1, 512));
+        assert!(ceiling >= process::PROCESS + 7 * 512 * 512);
+        // What the system has free, it has beside this process.
+        let free = || Ceiling { bytes: Bytes(7 * 512 * 512), from: CeilingOf::Machine };
+        read.mask(&path, free).unwrap();
     }
 }

@@ -98,6 +98,11 @@ impl HugePages {
         CALLS.fetch_add(1, Relaxed);
     }
 
+    /// The bytes of large blocks, those from 1 MiB on, that are in use now, of every allocator of this type in the process.
+    pub fn in_use() -> usize {
+        IN_USE.load(Relaxed)
+    }
+
     /// The most bytes of large blocks, those from 1 MiB on, that were in use at once since the last call, of every allocator of this type in
     /// the process; `None` where there never was one.
     pub fn most_in_use() -> Option<usize> {

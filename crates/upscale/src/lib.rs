@@ -21,6 +21,6 @@ mod windows;
 
 pub use budgeted::Budgeted;
 pub use error::Error;
-pub use lanczos::lanczos;
+pub use lanczos::{lanczos, lanczos_bytes};
 pub use tiles::{Cost, Lie, Tiles};
 pub use upscaler::{Outline, Upscaler};

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use core_tensor::{Device, Tensor, on_host, tensor};
+use core_tensor::{Device, Tensor, into_host, tensor};
 use diffusion_engine::Error;
 
 /// Which tiles a picture is cut into.
@@ -129,7 +129,7 @@ impl Tiles {
         for (rows, across) in shares(&self.rows, factor) {
             for (columns, along) in shares(&self.columns, factor) {
                 let part = x.clone().narrow(2, rows.start, rows.len()).narrow(3, columns.start, columns.len());
-                let part = on_host(&tile(part)?)?; // 1 3 (rows · factor) (columns · factor)
+                let part = into_host(tile(part)?)?; // 1 3 (rows · factor) (columns · factor)
                 let (tile_height, tile_width) = (rows.len() * factor, columns.len() * factor);
                 for (i, row) in part.chunks_exact(tile_width).enumerate() {
                     let (channel, y) = (i / tile_height, i % tile_height);

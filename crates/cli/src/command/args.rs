@@ -245,7 +245,7 @@ impl ReplayArgs {
 /// Pictures keep the text that says how they were made, and their opacity.
 #[derive(ClapArgs, Debug)]
 pub(super) struct UpscaleArgs {
-    /// Pictures, PNG or WebP
+    /// Pictures: PNG, JPEG or WebP
     #[arg(required = true, value_name = "IN")]
     pub inputs: Vec<PathBuf>,
     /// Upscaler's file: ESRGAN, Real-ESRGAN or compact

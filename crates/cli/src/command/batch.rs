@@ -44,19 +44,24 @@ pub(super) fn run(registry: &Catalog, args: &BatchArgs) -> Result<()> {
     }
     all.check(left.iter().map(|(picture, _)| *picture), &config)?;
     let mut drawing = Drawing::begin(&config, threads, notes, all.run.json, interrupt.cancel())?;
-    let mut failed = Vec::new();
+    let (mut failed, mut lacks_memory) = (Vec::new(), true);
     for (index, (picture, _)) in left.iter().enumerate() {
         match all.draw(picture, &config, &mut drawing, index + 1 == left.len()) {
             Ok(()) => {}
-            Err(Error::Forge(error)) if all.is_passed_over(&error, picture) => {
+            Err(Error::Forge(error)) if all.is_passed_over(&error, picture, &config) => {
                 drawing.note(format!("`{}` is passed over: {}", picture.display(), with_causes(&error)));
                 failed.push((*picture).clone());
+                lacks_memory &= error.fault() == Fault::Memory;
             }
             Err(other) => return Err(other),
         }
     }
     drawing.finish()?;
-    if failed.is_empty() { Ok(()) } else { Err(Error::PassedOver { failed, of: pictures.len() }) }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let lacks_memory = lacks_memory && failed.len() == left.len();
+    Err(Error::PassedOver { failed, of: pictures.len(), lacks_memory })
 }
 
 /// The pictures of a folder that is `key`'s value, by their names.
@@ -161,30 +166,39 @@ impl Folder<'_> {
         Ok(())
     }
 
-    /// Whether an error is that of a picture, its mask or its name, and of no other.
+    /// Whether an error is that of a picture, its mask or its name, and says nothing of the others.
     fn is_own(&self, error: &forge::Error, picture: &Path) -> bool {
         let is_of =
             |path: &PathBuf| path == picture || self.masks.as_ref().is_some_and(|masks| masks.pictures.contains(path));
+        let is_of_name = |source: &Unwritable| !matches!(source, Unwritable::NotAFolder { .. } | Unwritable::System(_));
         match error {
             forge::Error::Value { key, .. } => ["img2img.scale", "inpaint.mask"].contains(&&**key),
             forge::Error::PictureMemory { path, .. } => is_of(path),
-            forge::Error::Write { source, .. } => {
-                !matches!(source, Unwritable::NotAFolder { .. } | Unwritable::System(_))
-            }
-            forge::Error::Run(
-                RunError::Read { path, .. } | RunError::NotAPicture { path } | RunError::Pixels { path, .. },
-            ) => is_of(path),
+            // Of a JPEG, which others may not be.
+            forge::Error::LongText { .. } => true,
+            forge::Error::Write { source, .. } => is_of_name(source),
+            forge::Error::Run(error) => match error {
+                RunError::Read { path, .. } | RunError::NotAPicture { path } | RunError::Pixels { path, .. } => {
+                    is_of(path)
+                }
+                RunError::Write { source, .. } => is_of_name(source),
+                RunError::Picture { .. } => true,
+                _ => false,
+            },
             _ => false,
         }
     }
 
-    /// The same of a run, where no other was found at fault before.
-    fn is_passed_over(&self, error: &forge::Error, picture: &Path) -> bool {
+    /// Whether the others may be drawn in spite of an error of a picture's run.
+    fn is_passed_over(&self, error: &forge::Error, picture: &Path, config: &Config) -> bool {
+        let is_write = matches!(error, forge::Error::Write { .. } | forge::Error::Run(RunError::Write { .. }));
         match error.fault() {
-            Fault::Run | Fault::Memory => true,
-            // A picture or a mask that is too small, or that nothing is white of.
-            Fault::Usage => self.is_own(error, picture) || matches!(error, forge::Error::Run(RunError::Request { .. })),
-            Fault::Model | Fault::Stopped => false,
+            _ if self.is_own(error, picture) => true,
+            // A drive that is full is full for all.
+            Fault::Run => !is_write,
+            // Sizes that are told are the same for all.
+            Fault::Memory => config.img2img.scale != 0.0,
+            Fault::Usage | Fault::Model | Fault::Stopped => false,
         }
     }
 

@@ -5,8 +5,10 @@ mod sheet;
 
 use std::path::{Path, PathBuf};
 
-use diffusion_engine::{Catalog, PictureFormat, Size, check_writable, read_infotext, read_picture};
-use forge::{Config, Outputs, Pattern, Pictures, Seed, Threads, check_apart, memory::Bytes};
+use diffusion_engine::{
+    Catalog, Error as RunError, PictureFormat, Raster, Size, check_writable, read_infotext, read_picture,
+};
+use forge::{Config, Forge, Outputs, Pattern, Pictures, Seed, Threads, check_apart, limit_kept, memory::Bytes};
 
 use self::{
     axis::{Axis, MOST, apart, wrong},
@@ -19,7 +21,7 @@ use super::{
 use crate::{error::Result, signals::Interrupt};
 
 /// The longest side of a sheet, as WebP has it.
-const LONGEST_SIDE: usize = 16_383;
+const LONGEST_SIDE: usize = PictureFormat::Webp.longest_side();
 
 pub(super) fn run(registry: &Catalog, args: &GridArgs) -> Result<()> {
     let interrupt = Interrupt::awaited();
@@ -33,34 +35,63 @@ pub(super) fn run(registry: &Catalog, args: &GridArgs) -> Result<()> {
     let grid = Grid::of(args, &run, &config)?;
     let cells = grid.cells(registry, &run, &config)?;
     let sheet = grid.sheet(&cells)?;
-    let room = Bytes(sheet.bytes(grid.format));
-    config.make_room(&grid.output, room)?;
+    let beside_sheet = config.room_for(&grid.output, Bytes(sheet.bytes(grid.format)))?;
     let threads = Threads::start(config.device.threads);
     notes.extend(threads.note());
+    grid.check_models(registry, &run, &cells, &threads)?;
     let mut drawing = Drawing::begin(&cells[0].config, threads.clone(), notes, run.json, interrupt.cancel())?;
-    let seed = cells[0].asked.first().map_or(0, |(_, seed)| seed);
-    let paths: Vec<PathBuf> = cells.iter().map(|cell| cell.config.image.output.clone()).collect();
-    let (last, mut before) = (cells.len() - 1, cells[0].config.clone());
-    for (index, Cell { config, asked }) in cells.into_iter().enumerate() {
-        if grid.needs_other_model(&before, &config) {
-            drawing.change_model(&config, threads.clone())?;
+    let mut before = &cells[0].config;
+    for (index, cell) in cells.iter().enumerate() {
+        if grid.needs_other_model(before, &cell.config) {
+            drawing.change_model(&cell.config, threads.clone())?;
         }
-        drawing.draw(asked, &config, index == last)?;
-        before = config;
+        drawing.draw(cell.asked(registry, &run)?, &cell.config, index + 1 == cells.len())?;
+        before = &cell.config;
     }
-    let text = read_infotext(&paths[0]).map(|text| grid.told(text))?;
-    config.make_room(&grid.output, room)?;
-    let pictures = paths.iter().map(|path| Ok(read_picture(path)?.over([255; 3])));
-    let drawn = sheet.drawn(pictures)?.ok_or_else(|| too_large(&sheet))?;
+    let text = read_infotext(&cells[0].config.image.output).map(|text| grid.told(text))?;
+    limit_kept(beside_sheet);
+    let drawn = sheet.drawn(cells.iter().map(Cell::picture))?.ok_or_else(|| too_large(&sheet))?;
     let image = forge::Image { infotext: text, ..drawn };
-    drawing.save_sheet(&image, &grid.output, grid.format, seed)?;
+    drawing.save_sheet(&image, &grid.output, grid.format, cells[0].seed)?;
     drawing.finish()
 }
 
-/// A picture of a grid.
+/// A picture of a grid. What it is drawn from is read when its turn comes: a thousand of them may have a picture each.
 struct Cell {
     config: Config,
-    asked: Asked,
+    size: Size,
+    seed: u64,
+    places: Vec<(&'static str, PathBuf)>,
+}
+
+impl Cell {
+    fn of(registry: &Catalog, run: &Txt2ImgArgs, config: Config) -> Result<Self> {
+        let asked = asked(registry, run, &config)?;
+        let (size, seed) = asked.first().unwrap_or((Size { width: 0, height: 0 }, 0));
+        Ok(Self { places: asked.outputs().places().to_vec(), config, size, seed })
+    }
+
+    fn asked(&self, registry: &Catalog, run: &Txt2ImgArgs) -> Result<Asked> {
+        asked(registry, run, &self.config)
+    }
+
+    /// What was drawn of it.
+    fn picture(&self) -> Result<Raster<3>> {
+        let path = &self.config.image.output;
+        let picture = read_picture(path)?.over([255; 3]);
+        if picture.size() == self.size {
+            return Ok(picture);
+        }
+        let source = std::io::Error::other(format!("it is {} by now, and was drawn as {}", picture.size(), self.size));
+        Err(RunError::Pixels { path: path.clone(), source }.into())
+    }
+}
+
+fn asked(registry: &Catalog, run: &Txt2ImgArgs, config: &Config) -> Result<Asked> {
+    Asked::to(registry, run, config, |request| {
+        let pictures = Pattern::new(&config.image.output, config.quality(), &[request.seed])?;
+        Ok(Outputs::to(Pictures::Files(pictures), config, request, None)?)
+    })
 }
 
 /// What is asked for.
@@ -117,18 +148,14 @@ impl Grid {
                         }
                     }
                     config.image.output = self.place([x, y, z]);
-                    let asked = Asked::to(registry, run, &config, |request| {
-                        let pictures = Pattern::new(&config.image.output, config.quality(), &[request.seed])?;
-                        Ok(Outputs::to(Pictures::Files(pictures), &config, request, None)?)
-                    })?;
-                    cells.push(Cell { config, asked });
+                    cells.push(Cell::of(registry, run, config)?);
                 }
             }
         }
         let path = self.output.clone();
         check_writable(&path).map_err(|source| forge::Error::Write { path: path.clone(), source })?;
         // What one of them reads, another may not write.
-        let runs = cells.iter().map(|cell| (&cell.config, cell.asked.outputs().places()));
+        let runs = cells.iter().map(|cell| (&cell.config, &*cell.places));
         check_apart(runs, &[("--output", path)], &run.other_files()?)?;
         Ok(cells)
     }
@@ -159,9 +186,8 @@ impl Grid {
 
     /// What the pictures stand on, which must be of one size.
     fn sheet(&self, cells: &[Cell]) -> Result<Sheet> {
-        let sizes = || cells.iter().filter_map(|cell| cell.asked.first()).map(|(size, _)| size);
-        let size = sizes().next().unwrap_or(Size { width: 0, height: 0 });
-        if let Some(other) = sizes().find(|other| *other != size) {
+        let size = cells.first().map_or(Size { width: 0, height: 0 }, |cell| cell.size);
+        if let Some(other) = cells.iter().map(|cell| cell.size).find(|other| *other != size) {
             return Err(wrong("--x", "pictures of one size on a sheet", format!("{size} and {other}")));
         }
         let Size { width, height } = size;
@@ -171,6 +197,19 @@ impl Grid {
             Some(sides) if sides.iter().all(|side| *side <= LONGEST_SIDE) => Ok(sheet),
             Some(_) | None => Err(too_large(&sheet)),
         }
+    }
+
+    /// Finds out whether each of several models can be opened, and has room for the first picture that it draws, before any draws.
+    fn check_models(&self, registry: &Catalog, run: &Txt2ImgArgs, cells: &[Cell], threads: &Threads) -> Result<()> {
+        let mut known: Vec<&Cell> = Vec::new();
+        for cell in cells.iter().filter(|_| self.axes.iter().flatten().any(Axis::changes_model)) {
+            if known.iter().all(|known| self.needs_other_model(&known.config, &cell.config)) {
+                let forge = Forge::load_on(&cell.config, threads.clone())?;
+                cell.asked(registry, run)?.plan(&forge)?;
+                known.push(cell);
+            }
+        }
+        Ok(())
     }
 
     fn needs_other_model(&self, before: &Config, now: &Config) -> bool {

@@ -157,7 +157,8 @@ impl Txt2ImgArgs {
 /// Sets options of the file aside that the sampler and the schedule of the command line don't have.
 fn drop_options(config: &mut Config, registry: &Catalog, flag: &str) -> Result<Vec<String>> {
     // Whatever a run starts from, its options are the same.
-    let from_noise = Config { img2img: Img2imgConfig::default(), inpaint: InpaintConfig::default(), ..config.clone() };
+    let mut from_noise = config.clone();
+    (from_noise.img2img, from_noise.inpaint) = (Img2imgConfig::default(), InpaintConfig::default());
     let params = from_noise.request_with(registry, || 0)?.pass.params();
     let Sampling { options, .. } = &mut config.sampling;
     let mut kept = Options::default();

@@ -12,13 +12,13 @@ use diffusion_engine::{
 };
 
 use super::{args::Txt2ImgArgs, live::Live, term::Reporter};
-use forge::{Config, Forge, MemoryWatch, Outputs, Pictures, Threads, dump};
+use forge::{Config, Forge, MemoryWatch, Outputs, Pictures, Threads, dump, memory::Plan};
 
 use crate::{
     error::{Error, Result},
     hashing::Hashing,
-    out_of_memory::unbuffered_stdout,
     signals::Interrupt,
+    standard_output::{stdout_is_closed, unbuffered_stdout, words_go_there},
 };
 
 pub(super) fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
@@ -88,6 +88,11 @@ impl Asked {
             Origin::Pictures(_) | Origin::Noise | Origin::Last(_) => None,
         };
         Some((own.map_or(last.size, |picture| picture.size()), job.seed()))
+    }
+
+    /// What it takes of memory, the largest first.
+    pub(super) fn plan(&self, forge: &Forge) -> Result<Vec<Plan>> {
+        Ok(forge.plan_all(of_other_words(&self.jobs))?)
     }
 
     /// Where it goes.
@@ -178,11 +183,11 @@ impl Drawing {
 
     /// Draws and saves all pictures that are asked for; the last ones let the network go before they are decoded.
     pub(super) fn draw(&mut self, asked: Asked, config: &Config, are_last: bool) -> Result<()> {
+        // None is begun where there is no room for the last.
+        let planned = asked.plan(&self.forge)?;
         let Asked { jobs, outputs, notes: _ } = asked;
         let mut drawn = 0;
         let mut live = outputs.preview.as_deref().map(|path| Live::new(path, config.preview.every));
-        // None is begun where there is no room for the last.
-        let planned = self.forge.plan_all(of_other_words(&jobs))?;
         Event::planned(&planned).iter().for_each(|event| self.reporter.event(event));
         let mut jobs = jobs.into_iter();
         while let Some(job) = jobs.next() {
@@ -292,31 +297,13 @@ pub(super) fn standard_output_is_free(json: bool) -> Result<()> {
     if stdout().is_terminal() {
         return Err(Error::StandardOutputTaken { user: "where that is a terminal" });
     }
+    if stdout_is_closed() {
+        return Err(Error::StandardOutputTaken { user: "where it is closed" });
+    }
     if words_go_there() {
         return Err(Error::StandardOutputTaken { user: "where standard error goes to the same place" });
     }
     Ok(())
-}
-
-/// Whether what is told of a run would stand among the bytes of a picture.
-#[cfg(unix)]
-fn words_go_there() -> bool {
-    use std::os::{
-        fd::AsFd,
-        unix::fs::{FileTypeExt, MetadataExt},
-    };
-    let place = |stream: std::os::fd::BorrowedFd| {
-        let found = stream.try_clone_to_owned().map(std::fs::File::from)?.metadata()?;
-        // What is sent to a device such as `/dev/null` stands nowhere.
-        Ok::<_, std::io::Error>((!found.file_type().is_char_device()).then(|| (found.dev(), found.ino())))
-    };
-    let (out, err) = (stdout(), std::io::stderr());
-    matches!((place(out.as_fd()), place(err.as_fd())), (Ok(Some(out)), Ok(Some(err))) if out == err)
-}
-
-#[cfg(not(unix))]
-fn words_go_there() -> bool {
-    false
 }
 
 pub(super) fn to_standard_output(image: &Image) -> Result<()> {

@@ -8,9 +8,12 @@ use forge::{Enlarger, check_apart_from, paths};
 use super::{
     args::UpscaleArgs,
     overrides::{read_again, started},
-    term::Enlarging,
+    term::{Enlarging, note},
 };
-use crate::{error::Result, signals::Interrupt};
+use crate::{
+    error::{Result, with_causes},
+    signals::Interrupt,
+};
 
 /// What is filled in for the name of a picture without its ending, and for its number.
 const FIELDS: [&str; 2] = ["{name}", "{index}"];
@@ -31,14 +34,19 @@ pub(super) fn run(args: &UpscaleArgs) -> Result<()> {
     told.begin(&enlarger.about())?;
     let mut unsynced = Ok(());
     for (input, output) in inputs.iter().zip(&outputs) {
+        let picture = enlarger.read(input)?;
+        let format = PictureFormat::of(output, args.quality).unwrap_or(PictureFormat::Png);
         let infotext = match read_infotext(input) {
             Err(RunError::NoInfotext { .. }) => String::new(),
+            Err(error) if !matches!(error, RunError::Read { .. }) => {
+                note(&format!("the text of `{}` is left out: {}", input.display(), with_causes(&error)), args.json)?;
+                String::new()
+            }
             read => read?,
         };
-        let picture = enlarger.read(input)?;
+        holds(format, &infotext, enlarger.size(&picture, args.scale)?)?;
         let larger =
             enlarger.enlarge(&picture, args.scale, &interrupt.cancel(), &|done, all| told.further(done, all))?;
-        let format = PictureFormat::of(output, args.quality).unwrap_or(PictureFormat::Png);
         match larger.save_as(output, format, &infotext) {
             Err(error @ RunError::Unsynced { .. }) => unsynced = Err(error),
             saved => saved?,
@@ -47,6 +55,21 @@ pub(super) fn run(args: &UpscaleArgs) -> Result<()> {
     }
     told.finish();
     Ok(unsynced?)
+}
+
+/// Refuses before the work what a format has no room for.
+fn holds(format: PictureFormat, infotext: &str, [width, height]: [usize; 2]) -> Result<()> {
+    let longest = format.longest_side();
+    if width.max(height) > longest {
+        let expected = format!("a picture with sides of {longest} at most, as its format has them");
+        let found = format!("{width}x{height}");
+        return Err(forge::Error::Value { key: "--output".into(), expected, found }.into());
+    }
+    if !format.holds(infotext) {
+        let bytes = 2 * infotext.encode_utf16().count();
+        return Err(forge::Error::LongText { bytes, max: PictureFormat::MAX_JPEG_TEXT }.into());
+    }
+    Ok(())
 }
 
 /// Where each picture goes, once no two have one name.

@@ -52,13 +52,23 @@ impl PictureFormat {
         }
     }
 
-    /// The most memory that writing a picture without opacity takes beside it, in bytes: as many as noise does.
-    pub fn writing(self, Size { width, height }: Size) -> u64 {
-        // Measured per pixel: of PNG what is compressed in a list that doubles, of JPEG all coefficients, of WebP codes too.
+    /// The longest side of a picture that it holds, in pixels.
+    pub const fn longest_side(self) -> usize {
+        match self {
+            Self::Png => (1 << 31) - 1,
+            Self::Jpeg { .. } => (1 << 16) - 1,
+            Self::Webp => (1 << 14) - 1,
+        }
+    }
+
+    /// The most memory that writing a picture without opacity takes beside it, in bytes. Most pictures take less: this is what noise takes.
+    pub fn encoding_bytes(self, Size { width, height }: Size) -> u64 {
+        // Of each pixel: what is compressed lies in a list, of which there are three times as many bytes when it has just grown; a JPEG has
+        // all coefficients first, of two bytes, and WebP each pixel with an opacity.
         let each = match self {
-            Self::Png => 7,
-            Self::Jpeg { .. } => 10,
-            Self::Webp => 11,
+            Self::Png => 3 * 3,
+            Self::Jpeg { .. } => 3 * 2 + 4,
+            Self::Webp => 3 * 3 + 4,
         };
         (width as u64).saturating_mul(height as u64).saturating_mul(each)
     }

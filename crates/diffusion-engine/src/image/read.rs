@@ -6,10 +6,14 @@ use std::{
     path::Path,
 };
 
-use core_tensor::{Device, Tensor, on_host, tensor};
+use core_tensor::{Device, Tensor, into_host, on_host, tensor};
 
 use super::{PictureFormat, format::Written};
-use crate::{Error, Size, raster::read_turned, write_whole};
+use crate::{
+    Error, Size,
+    raster::{Room, read_turned},
+    write_whole,
+};
 
 /// A picture that a file brings: 8-bit RGB, and how opaque each pixel is where the file tells that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +42,12 @@ impl Picture {
     /// # Errors
     /// As [`read_picture_within`](crate::read_picture_within).
     pub fn read_within(path: &Path, room: u64) -> Result<Self, Error> {
-        let (raster, is_opaque) = read_turned(path, room)?;
+        /// Bytes of a pixel with its opacity, its colours, and its opacity alone.
+        const EACH: u64 = 4 + 3 + 1;
+        let (raster, is_opaque) = read_turned(path, Room { bytes: room, held: 0, least: EACH })?;
         let Size { width, height } = raster.size();
-        let pixels = raster.pixels().iter().flat_map(|&[red, green, blue, _]| [red, green, blue]).collect();
+        let mut pixels = Vec::with_capacity(width * height * 3);
+        pixels.extend(raster.pixels().iter().flat_map(|&[red, green, blue, _]| [red, green, blue]));
         let opacity = (!is_opaque).then(|| raster.pixels().iter().map(|&[.., opacity]| opacity).collect());
         Ok(Self { width, height, pixels, opacity })
     }
@@ -55,8 +62,16 @@ impl Picture {
     pub fn of(colours: &Tensor<4>, opacity: Option<Vec<u8>>) -> Result<Self, Error> {
         let [_, _, height, width] = colours.dims();
         assert!(opacity.as_ref().is_none_or(|all| all.len() == height * width), "an opacity for each pixel");
-        let pixels = on_host(&colours.clone().swap_dims(1, 2).swap_dims(2, 3))?; // 1 h w c
+        let pixels = into_host(colours.clone().swap_dims(1, 2).swap_dims(2, 3))?; // 1 h w c
         Ok(Self { width, height, pixels: pixels.into_iter().map(byte).collect(), opacity })
+    }
+
+    /// The opacities of greys `[1, 1, h, w]`, 0 to 1, which are cut off beyond.
+    ///
+    /// # Errors
+    /// As [`Picture::of`].
+    pub fn opacity_of(greys: &Tensor<4>) -> Result<Vec<u8>, Error> {
+        Ok(on_host(greys)?.into_iter().map(byte).collect())
     }
 
     /// Its colours, `[1, 3, h, w]`, 0 to 1.
@@ -66,9 +81,14 @@ impl Picture {
         tensor((0..3 * area).map(value).collect(), [1, 3, self.height, self.width], device)
     }
 
+    /// Whether some of its pixels are less opaque than others.
+    pub fn is_mixed(&self) -> bool {
+        self.opacity.as_ref().is_some_and(|all| all.iter().any(|opacity| Some(opacity) != all.first()))
+    }
+
     /// Its opacities as a picture of greys, `[1, 3, h, w]`, 0 to 1; `None` where every pixel is as opaque as the first.
     pub fn opacities(&self, device: &Device) -> Option<Tensor<4>> {
-        let all = self.opacity.as_ref().filter(|all| all.iter().any(|opacity| Some(opacity) != all.first()))?;
+        let all = self.opacity.as_ref().filter(|_| self.is_mixed())?;
         let greys = (0..3).flat_map(|_| all).map(|&opacity| f32::from(opacity) / 255.0).collect();
         Some(tensor(greys, [1, 3, self.height, self.width], device))
     }

@@ -1,5 +1,7 @@
 //! Picture files: PNG, JPEG and WebP, whatever is wrong with them an error.
 
+mod jpeg_header;
+
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Cursor, Read, Seek},
@@ -11,6 +13,7 @@ use zune_jpeg::{
     zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
 };
 
+use self::jpeg_header::JpegHeader;
 use super::Raster;
 use crate::{Error, Size, tiff::orientation};
 
@@ -19,6 +22,9 @@ const LONGEST: u64 = 256 << 20;
 
 /// Bytes that tell what a file is.
 const HEAD: u64 = 16;
+
+/// Bytes beside the pixels that a PNG's decoder may take.
+const PNG_LIMIT: usize = 1 << 26;
 
 /// Bytes beside the pixels that a WebP's decoder may take.
 const WEBP_LIMIT: usize = 1 << 29;
@@ -35,65 +41,76 @@ pub fn read_picture(path: impl AsRef<Path>) -> Result<Raster<4>, Error> {
     read_picture_within(path, u64::MAX)
 }
 
-/// The same where that takes no more than so many bytes of memory, its [colours](Raster::over) included: from 7 for each pixel on.
+/// The same if there is room for it: `room` bytes of memory. A pixel takes 7 bytes, with which its [colours](Raster::over) can be taken out
+/// too, and up to 11 where a JPEG comes in several scans; a JPEG and what is no file are held meanwhile.
 ///
 /// # Errors
-/// As [`read_picture`], and [`Error::PictureMemory`] before it takes more.
+/// As [`read_picture`], and [`Error::PictureMemory`] before more is taken.
 pub fn read_picture_within(path: impl AsRef<Path>, room: u64) -> Result<Raster<4>, Error> {
-    Ok(read_turned(path.as_ref(), room)?.0)
+    Ok(read_turned(path.as_ref(), Room { bytes: room, held: 0, least: READ })?.0)
 }
 
-/// The same, and whether its file knows no opacity.
-pub(crate) fn read_turned(path: &Path, room: u64) -> Result<(Raster<4>, bool), Error> {
-    let read = |source| Error::Read { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(read)?;
-    let found = file.metadata().map_err(read)?;
-    let mut bytes = Vec::new();
-    // What is no picture is told for that however long it is.
-    file.by_ref().take(HEAD).read_to_end(&mut bytes).map_err(read)?;
-    let format = match bytes.as_slice() {
-        [0x89, b'P', b'N', b'G', ..] => Format::Png,
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Format::Webp,
-        [0xff, 0xd8, 0xff, ..] => Format::Jpeg,
-        _ => return Err(Error::NotAPicture { path: path.to_owned() }),
-    };
+/// The same with the room as it is counted, and whether the file knows no opacity.
+pub(crate) fn read_turned(path: &Path, room: Room) -> Result<(Raster<4>, bool), Error> {
     let in_picture = |fault| match fault {
+        Fault::Unread(source) => Error::Read { path: path.to_owned(), source },
+        Fault::Unknown => Error::NotAPicture { path: path.to_owned() },
         Fault::Damaged(source) => Error::Pixels { path: path.to_owned(), source },
-        Fault::Memory { needed } => Error::PictureMemory { path: path.to_owned(), needed, room },
+        Fault::Memory { needed } => Error::PictureMemory { path: path.to_owned(), needed, room: room.bytes },
     };
-    let too_long = || in_picture(wrong("it is longer than 256 MiB").into());
-    let mut room = Room { bytes: room, held: 0 };
+    let Decoded { raster, orientation, is_opaque } = decoded(path, room).map_err(in_picture)?;
+    Ok((turned(raster, orientation, room).map_err(in_picture)?, is_opaque))
+}
+
+fn decoded(path: &Path, room: Room) -> Result<Decoded, Fault> {
+    let mut file = File::open(path).map_err(Fault::Unread)?;
+    let found = file.metadata().map_err(Fault::Unread)?;
+    // What is no picture is told for that however long it is.
+    let mut head = Vec::new();
+    file.by_ref().take(HEAD).read_to_end(&mut head).map_err(Fault::Unread)?;
+    let format = Format::of(&head).ok_or(Fault::Unknown)?;
     if found.len() > LONGEST {
         return Err(too_long());
     }
-    let decoded = match format {
-        Format::Png | Format::Webp if found.is_file() => {
-            file.rewind().map_err(read)?;
-            decoded(format, BufReader::new(file), room)
-        }
-        // Of others there is no way back, and JPEGs are decoded from all of their bytes.
-        Format::Png | Format::Webp | Format::Jpeg => {
-            if let (Format::Jpeg, true) = (format, found.is_file()) {
-                file.by_ref().take(FRAME_WITHIN).read_to_end(&mut bytes).map_err(read)?;
-                room.held = found.len();
-                jpeg_frame(&bytes).map_or(Ok(()), |frame| frame.fits(room)).map_err(in_picture)?;
-            }
-            room.holds(found.len()).map_err(in_picture)?;
-            bytes.reserve_exact((found.len() as usize + 1).saturating_sub(bytes.len()));
-            file.take(LONGEST + 1 - HEAD).read_to_end(&mut bytes).map_err(read)?;
-            if bytes.len() as u64 > LONGEST {
-                return Err(too_long());
-            }
-            room.holds(bytes.len() as u64).map_err(in_picture)?;
-            match format {
-                Format::Jpeg => jpeg(&bytes, room),
-                Format::Png | Format::Webp => decoded(format, Cursor::new(bytes), room),
-            }
-        }
-    };
-    let Decoded { raster, orientation, is_opaque } = decoded.map_err(in_picture)?;
-    let room = Room { held: 0, ..room };
-    Ok((turned(raster, orientation, room).map_err(in_picture)?, is_opaque))
+    if found.is_file() {
+        file.rewind().map_err(Fault::Unread)?;
+        let (file, length) = (BufReader::new(file), found.len());
+        return match format {
+            Format::Png => png(file, room),
+            Format::Webp => webp(file, room),
+            Format::Jpeg => jpeg(&jpeg_file(file, length, room)?, room.beside(length)?),
+        };
+    }
+    // There is no way back in it.
+    let bytes = rest(head, file, room)?;
+    let room = room.beside(bytes.capacity() as u64)?;
+    match format {
+        Format::Png => png(Cursor::new(bytes), room),
+        Format::Webp => webp(Cursor::new(bytes), room),
+        Format::Jpeg => jpeg(&bytes, room),
+    }
+}
+
+/// All bytes of what has no length before it ends, as far as there is room.
+fn rest(head: Vec<u8>, mut from: impl Read, room: Room) -> Result<Vec<u8>, Fault> {
+    /// A list that has just grown is twice as long as what it holds, and the one before is there too.
+    const GROWN: u64 = 3;
+    let (mut bytes, most) = (head, LONGEST.min(room.bytes / GROWN));
+    from.by_ref().take((most + 1).saturating_sub(HEAD)).read_to_end(&mut bytes).map_err(Fault::Unread)?;
+    let mut length = bytes.len() as u64;
+    if length > most {
+        drop(bytes);
+        // How much there is, it is asked for.
+        length +=
+            io::copy(&mut from.take((LONGEST + 1).saturating_sub(length)), &mut io::sink()).map_err(Fault::Unread)?;
+        let needed = length.saturating_mul(GROWN);
+        return Err(if length > LONGEST { too_long() } else { Fault::Memory { needed } });
+    }
+    Ok(bytes)
+}
+
+fn too_long() -> Fault {
+    wrong("it is longer than 256 MiB").into()
 }
 
 #[derive(Clone, Copy)]
@@ -103,43 +120,76 @@ enum Format {
     Jpeg,
 }
 
+impl Format {
+    fn of(head: &[u8]) -> Option<Self> {
+        match head {
+            [0x89, b'P', b'N', b'G', ..] => Some(Self::Png),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Self::Webp),
+            [0xff, 0xd8, 0xff, ..] => Some(Self::Jpeg),
+            _ => None,
+        }
+    }
+}
+
 /// What memory there is for a picture.
 #[derive(Clone, Copy)]
-struct Room {
-    bytes: u64,
-    /// What its file takes of that.
-    held: u64,
+pub(crate) struct Room {
+    pub(crate) bytes: u64,
+    /// What its file takes of that while it is decoded.
+    pub(crate) held: u64,
+    /// What is made of each pixel, with the pixel: bytes.
+    pub(crate) least: u64,
 }
 
 impl Room {
-    /// Counts the bytes of its file.
-    fn holds(&mut self, bytes: u64) -> Result<(), Fault> {
-        self.held = bytes;
-        self.fits(0)
+    /// The same beside so many bytes more of its file.
+    fn beside(self, bytes: u64) -> Result<Self, Fault> {
+        let room = Self { held: self.held.saturating_add(bytes), ..self };
+        room.fits(room.held).map(|()| room)
     }
 
-    /// Whether there is room for so many bytes of each of its pixels.
-    fn fits_each(self, bytes: u64, Size { width, height }: Size) -> Result<(), Fault> {
-        self.fits((width as u64 * height as u64).saturating_mul(bytes))
+    /// How much a decoder may take beside the pixels: as much as there is, up to a limit, and a little in any case.
+    fn beside_pixels(self, limit: usize) -> usize {
+        const LITTLE: usize = 1 << 17;
+        usize::try_from(self.bytes.saturating_sub(self.held)).unwrap_or(usize::MAX).clamp(LITTLE, limit)
     }
 
-    fn fits(self, bytes: u64) -> Result<(), Fault> {
-        let needed = self.held.saturating_add(bytes);
+    /// Whether there is room for so many bytes of each pixel while it is decoded, and then for those of one that is turned.
+    fn fits_pixels(self, each: u64, size: Size, orientation: u16) -> Result<(), Fault> {
+        let decoding = self.held.saturating_add(bytes(each.max(READ), size));
+        self.fits(decoding.max(self.made_of(size, orientation)))
+    }
+
+    /// Whether there is room for a picture that is decoded, and its file let go.
+    fn fits_turned(self, size: Size, orientation: u16) -> Result<(), Fault> {
+        self.fits(self.made_of(size, orientation))
+    }
+
+    fn made_of(self, size: Size, orientation: u16) -> u64 {
+        let each = if is_turned(orientation) { TURNED } else { READ };
+        bytes(each.max(self.least), size)
+    }
+
+    fn fits(self, needed: u64) -> Result<(), Fault> {
         if needed > self.bytes { Err(Fault::Memory { needed }) } else { Ok(()) }
     }
+}
+
+fn bytes(each: u64, Size { width, height }: Size) -> u64 {
+    (width as u64 * height as u64).saturating_mul(each)
 }
 
 /// Bytes of a pixel with its opacity, and of what it is made of or becomes.
 const READ: u64 = 4 + 3;
 
-/// Bytes of a pixel of a JPEG whose coefficients are all there before the first of them: two for each.
-const SCANS: u64 = 3 * 2 + 3;
-
 /// Bytes of a pixel that is turned: here and there.
 const TURNED: u64 = 4 + 4;
 
-/// What is wrong with a picture.
-enum Fault {
+/// Why there is no picture.
+pub(super) enum Fault {
+    Unread(io::Error),
+    /// It is of no format that is read.
+    Unknown,
     Damaged(io::Error),
     /// There is no room for so many bytes.
     Memory {
@@ -159,13 +209,6 @@ impl From<png::DecodingError> for Fault {
     }
 }
 
-fn decoded(format: Format, from: impl BufRead + Seek, room: Room) -> Result<Decoded, Fault> {
-    match format {
-        Format::Webp => webp(from, room),
-        Format::Png | Format::Jpeg => png(from, room),
-    }
-}
-
 struct Decoded {
     raster: Raster<4>,
     /// As Exif has it, from 1.
@@ -175,7 +218,7 @@ struct Decoded {
 
 impl Decoded {
     /// Of pixels of 1 (grey), 2 (grey, opacity), 3 or 4 bytes.
-    fn of(size: Size, bytes: &[u8], channels: usize, exif: Option<&[u8]>) -> Result<Self, Fault> {
+    fn of(size: Size, bytes: &[u8], channels: usize, orientation: u16) -> Result<Self, Fault> {
         let pixel = |bytes: &[u8]| match *bytes {
             [grey] => [grey, grey, grey, 255],
             [grey, opacity] => [grey, grey, grey, opacity],
@@ -185,7 +228,7 @@ impl Decoded {
         };
         let pixels = bytes.chunks_exact(channels.max(1)).map(pixel).collect();
         let raster = Raster::new(size, pixels).ok_or_else(|| wrong("it has another number of pixels than it says"))?;
-        Ok(Self { raster, orientation: exif.map_or(1, orientation), is_opaque: matches!(channels, 1 | 3) })
+        Ok(Self { raster, orientation, is_opaque: matches!(channels, 1 | 3) })
     }
 }
 
@@ -204,13 +247,16 @@ fn checked(width: usize, height: usize) -> io::Result<Size> {
 }
 
 fn png(from: impl BufRead + Seek, room: Room) -> Result<Decoded, Fault> {
-    let mut decoder = png::Decoder::new(from);
+    let mut decoder = png::Decoder::new_with_limits(from, png::Limits { bytes: room.beside_pixels(PNG_LIMIT) });
     // 16 bits become 8, and palettes colours.
     decoder.set_transformations(png::Transformations::normalize_to_color8());
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
     let mut reader = decoder.read_info()?;
     let size = checked(reader.info().width as usize, reader.info().height as usize)?;
-    room.fits_each(READ, size)?;
-    let bytes = reader.output_buffer_size().ok_or_else(|| wrong("it has no size"))?;
+    let exif_of = |info: &png::Info| info.exif_metadata.as_deref().map_or(1, orientation);
+    let exif = reader.info().exif_metadata.as_ref().map_or(0, |exif| exif.len() as u64);
+    room.beside(exif)?.fits_pixels(READ, size, exif_of(reader.info()))?;
     let is_whole = |frame: &png::OutputInfo| match (frame.width as usize, frame.height as usize) {
         (width, height) if (width, height) == (size.width, size.height) => Ok(()),
         _ => Err(wrong("its first picture is smaller than itself")),
@@ -218,16 +264,15 @@ fn png(from: impl BufRead + Seek, room: Room) -> Result<Decoded, Fault> {
     if reader.output_color_type() == (png::ColorType::Rgba, png::BitDepth::Eight) {
         let mut pixels = vec![[0; 4]; size.width * size.height];
         is_whole(&reader.next_frame(pixels.as_flattened_mut())?)?;
-        let orientation = reader.info().exif_metadata.as_deref().map_or(1, orientation);
-        return Ok(Decoded { raster: Raster { size, pixels }, orientation, is_opaque: false });
+        return Ok(Decoded { raster: Raster { size, pixels }, orientation: exif_of(reader.info()), is_opaque: false });
     }
-    let mut pixels = vec![0; bytes];
+    let mut pixels = vec![0; reader.output_buffer_size().ok_or_else(|| wrong("it has no size"))?];
     let frame = reader.next_frame(&mut pixels)?;
     is_whole(&frame)?;
     pixels.truncate(frame.buffer_size());
-    let exif = reader.info().exif_metadata.clone();
+    let orientation = exif_of(reader.info());
     drop(reader);
-    Decoded::of(size, &pixels, frame.color_type.samples(), exif.as_deref())
+    Decoded::of(size, &pixels, frame.color_type.samples(), orientation)
 }
 
 fn webp(from: impl BufRead + Seek, room: Room) -> Result<Decoded, Fault> {
@@ -236,17 +281,36 @@ fn webp(from: impl BufRead + Seek, room: Room) -> Result<Decoded, Fault> {
         other => wrong(other),
     };
     let mut decoder = image_webp::WebPDecoder::new(from).map_err(fault)?;
-    decoder.set_memory_limit(WEBP_LIMIT);
+    decoder.set_memory_limit(room.beside_pixels(WEBP_LIMIT));
     if decoder.is_animated() {
         return Err(wrong("it is an animation").into());
     }
     let (width, height) = decoder.dimensions();
     let size = checked(width as usize, height as usize)?;
-    room.fits_each(READ, size)?;
+    let exif = decoder.exif_metadata().map_err(fault)?.unwrap_or_default();
+    let orientation = orientation(&exif);
+    drop(exif);
+    room.fits_pixels(READ, size, orientation)?;
+    if decoder.has_alpha() {
+        let mut pixels = vec![[0; 4]; size.width * size.height];
+        decoder.read_image(pixels.as_flattened_mut()).map_err(fault)?;
+        return Ok(Decoded { raster: Raster { size, pixels }, orientation, is_opaque: false });
+    }
     let mut pixels = vec![0; decoder.output_buffer_size().ok_or_else(|| wrong("it has no size"))?];
     decoder.read_image(&mut pixels).map_err(fault)?;
-    let exif = decoder.exif_metadata().map_err(fault)?;
-    Decoded::of(size, &pixels, if decoder.has_alpha() { 4 } else { 3 }, exif.as_deref())
+    drop(decoder);
+    Decoded::of(size, &pixels, 3, orientation)
+}
+
+/// All bytes of a JPEG's file, once its header says that there is room for its pixels beside them.
+fn jpeg_file(mut file: impl Read, length: u64, room: Room) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::with_capacity(length.min(HEADER) as usize + 1);
+    file.by_ref().take(HEADER).read_to_end(&mut bytes).map_err(Fault::Unread)?;
+    JpegHeader::of(&bytes).map_or(Ok(()), |header| header.fits(Room { held: length, ..room }))?;
+    room.beside(length)?;
+    bytes.reserve_exact((length as usize + 1).saturating_sub(bytes.len()));
+    file.take((LONGEST + 1).saturating_sub(bytes.len() as u64)).read_to_end(&mut bytes).map_err(Fault::Unread)?;
+    if bytes.len() as u64 > LONGEST { Err(too_long()) } else { Ok(bytes) }
 }
 
 fn jpeg(bytes: &[u8], room: Room) -> Result<Decoded, Fault> {
@@ -262,62 +326,46 @@ fn jpeg(bytes: &[u8], room: Room) -> Result<Decoded, Fault> {
         .set_max_width(Size::MAX)
         .set_max_height(Size::MAX)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     let fault = |error: zune_jpeg::errors::DecodeErrors| wrong(error.to_string());
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    JpegHeader::of(bytes).map_or(Ok(()), |header| header.fits(room))?;
     decoder.decode_headers().map_err(fault)?;
     let info = decoder.info().ok_or_else(|| wrong("it has no size"))?;
     let size = checked(info.width.into(), info.height.into())?;
-    Frame { size, comes_in_scans: comes_in_scans(bytes) }.fits(room)?;
     let pixels = decoder.decode().map_err(fault)?;
-    let exif = decoder.exif().cloned();
+    let orientation = decoder.exif().map_or(1, |exif| orientation(exif));
     drop(decoder);
-    Decoded::of(size, &pixels, 3, exif.as_deref())
+    Decoded::of(size, &pixels, 3, orientation)
 }
 
-/// Where the header of a JPEG ends in most files.
-const FRAME_WITHIN: u64 = 128 << 10;
-
-/// What a JPEG's header says.
-struct Frame {
-    size: Size,
-    comes_in_scans: bool,
-}
-
-impl Frame {
+impl JpegHeader {
     fn fits(&self, room: Room) -> Result<(), Fault> {
-        room.fits_each(if self.comes_in_scans { SCANS } else { READ }, self.size)
+        let size = checked(self.width.into(), self.height.into())?;
+        // Of several scans all coefficients are there before the first pixel is, each of two bytes.
+        let coefficients = if self.comes_in_scans { 2 * u64::from(self.components) } else { 0 };
+        room.fits_pixels(coefficients + 3, size, self.orientation)
     }
 }
 
-/// Of the first bytes of a JPEG, if its header ends there.
-fn jpeg_frame(bytes: &[u8]) -> Option<Frame> {
-    let mut decoder = JpegDecoder::new(ZCursor::new(bytes));
-    decoder.decode_headers().ok()?;
-    let info = decoder.info()?;
-    let size = checked(info.width.into(), info.height.into()).ok()?;
-    Some(Frame { size, comes_in_scans: comes_in_scans(bytes) })
-}
-
-/// Whether no pixel is known before the last of several scans. Between marks no such bytes stand side by side; a small picture in the header
-/// has marks of its own, and counts as a scan.
-fn comes_in_scans(bytes: &[u8]) -> bool {
-    let marks = |mark: [u8; 2]| bytes.windows(2).filter(move |bytes| *bytes == mark);
-    marks(PROGRESSIVE_FRAME).next().is_some() || marks(SCAN).nth(1).is_some()
-}
+/// Where the header of a JPEG ends in most files.
+const HEADER: u64 = 128 << 10;
 
 /// The marks of a JPEG before its pixels and behind them.
-const PROGRESSIVE_FRAME: [u8; 2] = [0xff, 0xc2];
 const SCAN: [u8; 2] = [0xff, 0xda];
 const END: [u8; 2] = [0xff, 0xd9];
+
+fn is_turned(orientation: u16) -> bool {
+    (2..=8).contains(&orientation)
+}
 
 /// A picture as it is meant to be seen, by Exif's number for how it lies: 2 and 4 are mirrored, 3 stands on its head, 5 to 8 lie on a side.
 fn turned(raster: Raster<4>, orientation: u16, room: Room) -> Result<Raster<4>, Fault> {
     let Size { width, height } = raster.size;
     let is_on_a_side = (5..=8).contains(&orientation);
-    if !(2..=8).contains(&orientation) {
+    if !is_turned(orientation) {
         return Ok(raster);
     }
-    room.fits_each(TURNED, raster.size)?;
+    room.fits_turned(raster.size, orientation)?;
     let size = if is_on_a_side { Size { width: height, height: width } } else { raster.size };
     let pixel = |i: usize| {
         let (x, y) = (i % size.width, i / size.width);

@@ -25,7 +25,7 @@ impl Config {
             }
             return Ok((Origin::Noise, own));
         };
-        let picture = self.read_once.colours(image, &self.host_ceiling())?;
+        let picture = self.read_once.colours(image, || self.host_ceiling())?;
         let size = if self.img2img.scale == 0.0 { own } else { self.scaled(picture.size())? };
         let tables::Img2img { strength, exact_steps, resize, noise_multiplier, sampled, colour_correction, .. } =
             self.img2img;
@@ -48,7 +48,7 @@ impl Config {
     /// # Errors
     /// [`Error::Run`] for one that can't be read, [`Error::PictureMemory`].
     pub(crate) fn control_picture(&self) -> Result<Option<Arc<Raster<3>>>> {
-        let read = |path: &Path| self.read_once.colours(path, &self.host_ceiling());
+        let read = |path: &Path| self.read_once.colours(path, || self.host_ceiling());
         self.control.image.as_deref().map(read).transpose()
     }
 
@@ -70,7 +70,7 @@ impl Config {
 
     fn inpaint(&self, mask: &Path) -> Result<Inpaint> {
         let table = &self.inpaint;
-        let mask = self.read_once.mask(mask, &self.host_ceiling())?;
+        let mask = self.read_once.mask(mask, || self.host_ceiling())?;
         let settings = SoftSettings {
             schedule_bias: table.soft_schedule_bias,
             preservation: table.soft_preservation,

@@ -15,7 +15,7 @@ use super::{
     setting::{Setting, initial},
     values::{Backend, ComputeChoice, HiresUpscaler, Noise, Seed},
 };
-use crate::{ReadOnce, threads::ThreadCount};
+use crate::{read_once::ReadOnce, threads::ThreadCount};
 
 /// A table of the config.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -114,7 +114,7 @@ pub struct Config {
     /// Whether a LoRA may be applied that fits the model in part.
     pub allow_partial_lora: bool,
     /// What its runs and those of its clones have read.
-    pub read_once: ReadOnce,
+    pub(crate) read_once: ReadOnce,
 }
 
 /// The tables, in the order in which a config has them.

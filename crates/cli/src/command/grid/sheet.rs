@@ -32,15 +32,11 @@ impl Sheet {
         Some([across, table.checked_mul(self.tables.len())?.checked_add(MARGIN)?])
     }
 
-    /// What making it and writing it takes of memory, in bytes.
+    /// What making it and writing it takes of memory, in bytes: more than one of its pictures takes beside it before.
     pub(super) fn bytes(&self, format: PictureFormat) -> u64 {
         let [width, height] = self.size().unwrap_or([usize::MAX; 2]);
-        let pixels =
-            |width: usize, height: usize, each: u64| (width as u64).saturating_mul(height as u64).saturating_mul(each);
-        let [cell_width, cell_height] = self.cell;
-        // A picture is read with an opacity, and then without; written is the whole when all are on it.
-        let beside = pixels(cell_width, cell_height, 4 + 3).max(format.writing(Size { width, height }));
-        pixels(width, height, 3).saturating_add(beside)
+        let pixels = (width as u64).saturating_mul(height as u64);
+        pixels.saturating_mul(3).saturating_add(format.encoding_bytes(Size { width, height }))
     }
 
     /// The whole without a text of its own. `pictures` are those of the first row of the first table, then of its second, and are asked for one
