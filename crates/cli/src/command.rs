@@ -75,7 +75,7 @@ fn run(registry: &Catalog, arguments: Vec<OsString>) -> ExitCode {
     let matches = match command.try_get_matches_from_mut(arguments) {
         Ok(matches) => matches,
         Err(error) if error.use_stderr() => error.exit(),
-        Err(help) => return ended(term::written(|| help.print().and_then(|()| stdout().flush())), false),
+        Err(help) => return ended(term::written(help.print().and_then(|()| stdout().flush())), false),
     };
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
     let json = args.command.json();

@@ -18,7 +18,7 @@ pub enum Error {
         /// What was asked for.
         found: String,
     },
-    /// A picture or a mask to start from that this request has no use for.
+    /// A picture to start from, or a mask, that this request can't use.
     #[error("{what} is {found}, expected {expected}")]
     Picture {
         /// What of it.

@@ -31,7 +31,7 @@ pub type Further<'f> = &'f (dyn Fn(usize, usize) + Sync);
 /// How often a network is called in a row to reach a scale.
 const MOST_PASSES: usize = 3; // as A1111
 
-/// Bytes of each pixel of a result: as it was made, on the host and as it is written.
+/// Bytes of each pixel of a result: its tensor, its copy on the host, and the picture of eight bits.
 const WRITTEN: u64 = COLOURS + COLOURS + 3 + 4;
 
 /// Bytes of each pixel of a result as it is made.
@@ -70,7 +70,7 @@ impl Enlarger {
     /// # Errors
     /// [`Error::Run`] for one that can't be read, [`Error::PictureMemory`].
     pub fn read(&self, path: &Path) -> Result<Picture> {
-        let left = process::left(&self.host_ceiling);
+        let left = process::left(&self.host_ceiling, self.upscaler.bytes());
         Picture::read_within(path, left.bytes).map_err(|error| no_room(error, self.host_ceiling.clone(), left))
     }
 

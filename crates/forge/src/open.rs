@@ -55,7 +55,7 @@ pub(crate) struct Opened {
     notes: Vec<Note>,
     /// What previews are decoded by.
     preview: Option<PreviewDecoder>,
-    /// What stops that they are read.
+    /// Interrupts the reading of weights.
     stop: Stop,
     /// Bytes of the textual inversions.
     embeddings: u64,

@@ -33,16 +33,12 @@ pub(crate) struct Left {
     pub(crate) held: u64,
 }
 
-/// What is left of a ceiling. Against a config's counts what this process holds, as far as its program counts that; of other ceilings only what
-/// is free is told.
-pub(crate) fn left(ceiling: &Ceiling) -> Left {
-    let held = match ceiling.from {
-        CeilingOf::Config => PROCESS.saturating_add(kernels::HugePages::in_use() as u64),
-        CeilingOf::Machine | CeilingOf::ControlGroup(_) | CeilingOf::AddressSpace => 0,
-        CeilingOf::Data | CeilingOf::Device | CeilingOf::Nobody => 0,
-    };
-    // What was kept for work as it was before may be needed now.
-    limit_kept(Bytes(0));
+/// What is left of a ceiling beside so many bytes that are known to be held. `memory` bounds the whole process, so what it holds is subtracted;
+/// the system's limits already report what is free.
+pub(crate) fn left(ceiling: &Ceiling, known: u64) -> Left {
+    // The allocator does not count small blocks.
+    let in_use = (kernels::HugePages::in_use() as u64).max(known);
+    let held = if ceiling.from == CeilingOf::Config { PROCESS.saturating_add(in_use) } else { 0 };
     Left { bytes: ceiling.bytes.0.saturating_sub(held), held }
 }
 

@@ -6,7 +6,7 @@ use std::{
 use core_tensor::{Branch, Error, Manifest, Socket, Stored, WeightSource};
 use diffusion_engine::Cancel;
 
-/// Whom the reading of a model's tensors obeys, where somebody may ask it to stop: loading may take as long as a disk does.
+/// Lets a [`Cancel`] interrupt the reading of a model's weights, which may take as long as a disk does.
 #[derive(Clone, Default)]
 pub(crate) struct Stop(Arc<Mutex<Option<Cancel>>>);
 

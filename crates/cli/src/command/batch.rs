@@ -48,7 +48,7 @@ pub(super) fn run(registry: &Catalog, args: &BatchArgs) -> Result<()> {
     for (index, (picture, _)) in left.iter().enumerate() {
         match all.draw(picture, &config, &mut drawing, index + 1 == left.len()) {
             Ok(()) => {}
-            Err(Error::Forge(error)) if all.is_passed_over(&error, picture, &config) => {
+            Err(Error::Forge(error)) if all.is_passed_over(&error, picture) => {
                 drawing.note(format!("`{}` is passed over: {}", picture.display(), with_causes(&error)));
                 failed.push((*picture).clone());
                 lacks_memory &= error.fault() == Fault::Memory;
@@ -156,14 +156,16 @@ impl Folder<'_> {
 
     /// Finds what is wrong with all pictures before the model is opened, by the first that can be read.
     fn check<'p>(&self, pictures: impl Iterator<Item = &'p PathBuf>, config: &Config) -> Result<()> {
+        let mut first = None;
         for picture in pictures {
             match self.of(picture, config).and_then(|own| self.asked(picture, &own)) {
-                Ok(_) => break,
-                Err(Error::Forge(error)) if self.is_own(&error, picture) => {}
+                Ok(_) => return Ok(()),
+                Err(Error::Forge(error)) if self.is_own(&error, picture) => first = first.or(Some(error)),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        // None can be drawn, and the first says why where that is no file's fault.
+        first.filter(|error| error.fault() == Fault::Usage).map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Whether an error is that of a picture, its mask or its name, and says nothing of the others.
@@ -174,7 +176,7 @@ impl Folder<'_> {
         match error {
             forge::Error::Value { key, .. } => ["img2img.scale", "inpaint.mask"].contains(&&**key),
             forge::Error::PictureMemory { path, .. } => is_of(path),
-            // Of a JPEG, which others may not be.
+            // Only a JPEG limits its text, and others may have another format.
             forge::Error::LongText { .. } => true,
             forge::Error::Write { source, .. } => is_of_name(source),
             forge::Error::Run(error) => match error {
@@ -190,14 +192,13 @@ impl Folder<'_> {
     }
 
     /// Whether the others may be drawn in spite of an error of a picture's run.
-    fn is_passed_over(&self, error: &forge::Error, picture: &Path, config: &Config) -> bool {
+    fn is_passed_over(&self, error: &forge::Error, picture: &Path) -> bool {
         let is_write = matches!(error, forge::Error::Write { .. } | forge::Error::Run(RunError::Write { .. }));
         match error.fault() {
             _ if self.is_own(error, picture) => true,
-            // A drive that is full is full for all.
+            // A full drive fails every picture.
             Fault::Run => !is_write,
-            // Sizes that are told are the same for all.
-            Fault::Memory => config.img2img.scale != 0.0,
+            Fault::Memory => true,
             Fault::Usage | Fault::Model | Fault::Stopped => false,
         }
     }

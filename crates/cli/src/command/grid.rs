@@ -82,7 +82,7 @@ impl Cell {
         if picture.size() == self.size {
             return Ok(picture);
         }
-        let source = std::io::Error::other(format!("it is {} by now, and was drawn as {}", picture.size(), self.size));
+        let source = std::io::Error::other(format!("it was drawn as {}, and is now {}", self.size, picture.size()));
         Err(RunError::Pixels { path: path.clone(), source }.into())
     }
 }

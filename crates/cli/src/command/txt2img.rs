@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Result},
     hashing::Hashing,
     signals::Interrupt,
-    standard_output::{stdout_is_closed, unbuffered_stdout, words_go_there},
+    standard_output::{unbuffered_stdout, words_go_there},
 };
 
 pub(super) fn run(registry: &Catalog, args: &Txt2ImgArgs) -> Result<()> {
@@ -296,9 +296,6 @@ pub(super) fn standard_output_is_free(json: bool) -> Result<()> {
     }
     if stdout().is_terminal() {
         return Err(Error::StandardOutputTaken { user: "where that is a terminal" });
-    }
-    if stdout_is_closed() {
-        return Err(Error::StandardOutputTaken { user: "where it is closed" });
     }
     if words_go_there() {
         return Err(Error::StandardOutputTaken { user: "where standard error goes to the same place" });

@@ -290,7 +290,8 @@ fn webp(from: impl BufRead + Seek, room: Room) -> Result<Decoded, Fault> {
     let exif = decoder.exif_metadata().map_err(fault)?.unwrap_or_default();
     let orientation = orientation(&exif);
     drop(exif);
-    room.fits_pixels(READ, size, orientation)?;
+    let each = if decoder.is_lossy() && decoder.has_alpha() { LOSSY_WITH_OPACITY } else { READ };
+    room.fits_pixels(each, size, orientation)?;
     if decoder.has_alpha() {
         let mut pixels = vec![[0; 4]; size.width * size.height];
         decoder.read_image(pixels.as_flattened_mut()).map_err(fault)?;
@@ -328,10 +329,15 @@ fn jpeg(bytes: &[u8], room: Room) -> Result<Decoded, Fault> {
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let fault = |error: zune_jpeg::errors::DecodeErrors| wrong(error.to_string());
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    JpegHeader::of(bytes).map_or(Ok(()), |header| header.fits(room))?;
+    let header = JpegHeader::of(bytes);
+    header.as_ref().map_or(Ok(()), |header| header.fits(room))?;
     decoder.decode_headers().map_err(fault)?;
     let info = decoder.info().ok_or_else(|| wrong("it has no size"))?;
     let size = checked(info.width.into(), info.height.into())?;
+    if header.is_none() {
+        // A decoder passes over more than a header may hold.
+        room.fits_pixels(MOST_OF_JPEG, size, 1)?;
+    }
     let pixels = decoder.decode().map_err(fault)?;
     let orientation = decoder.exif().map_or(1, |exif| orientation(exif));
     drop(decoder);
@@ -346,6 +352,12 @@ impl JpegHeader {
         room.fits_pixels(coefficients + 3, size, self.orientation)
     }
 }
+
+/// Bytes of a pixel of a JPEG of four colours in several scans.
+const MOST_OF_JPEG: u64 = 4 * 2 + 3;
+
+/// Bytes of a pixel of a WebP that is lossy and has an opacity: its brightness and colours, what it becomes, and the opacity as a picture and alone.
+const LOSSY_WITH_OPACITY: u64 = 2 + 4 + 4 + 1;
 
 /// Where the header of a JPEG ends in most files.
 const HEADER: u64 = 128 << 10;

@@ -19,7 +19,7 @@ pub(super) fn begun() -> MutexGuard<'static, Vec<PathBuf>> {
 pub struct Abandoned(#[expect(dead_code, reason = "it is held")] MutexGuard<'static, Vec<PathBuf>>);
 
 /// Removes what this process has begun to write, for one that ends at once, which drops nothing: it holds what comes of this until then. Where
-/// something is begun all the while, as on a drive that does not answer, or by who has no memory to go on, all is left to [`sweep`].
+/// something is begun all the while, as on a drive that does not answer, or by who has no memory to go on, all is left to [`sweep`](crate::sweep).
 #[must_use = "what is held until the end keeps others from beginning a file meanwhile"]
 pub fn abandon_begun() -> Option<Abandoned> {
     /// Of a millisecond each.

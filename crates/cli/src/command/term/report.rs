@@ -7,21 +7,18 @@ use diffusion_engine::Catalog;
 use samplers::{End, Param};
 use serde_json::json;
 
-use crate::{
-    error::{Error, Result},
-    standard_output::stdout_is_closed,
-};
+use crate::error::{Error, Result};
 
 /// Prints a line of results. Text from files can't command the terminal: control characters are shown, not sent.
 ///
 /// A reader that has gone, such as `head`, is no error.
 pub(crate) fn print(text: &str) -> Result<()> {
-    written(|| writeln!(stdout(), "{}", shown(text)))
+    written(writeln!(stdout(), "{}", shown(text)))
 }
 
-/// Writes results.
-pub(crate) fn written(write: impl FnOnce() -> std::io::Result<()>) -> Result<()> {
-    match if stdout_is_closed() { Err(ErrorKind::NotConnected.into()) } else { write() } {
+/// What comes of writing results.
+pub(crate) fn written(result: std::io::Result<()>) -> Result<()> {
+    match result {
         Err(source) if source.kind() != ErrorKind::BrokenPipe => {
             Err(forge::Error::Write { path: "standard output".into(), source: source.into() }.into())
         }
