@@ -70,6 +70,7 @@ impl Enlarger {
     /// # Errors
     /// [`Error::Run`] for one that can't be read, [`Error::PictureMemory`].
     pub fn read(&self, path: &Path) -> Result<Picture> {
+        let _nothing = process::NothingKept::from_here();
         let left = process::left(&self.host_ceiling, self.upscaler.bytes());
         Picture::read_within(path, left.bytes).map_err(|error| no_room(error, self.host_ceiling.clone(), left))
     }

@@ -42,6 +42,21 @@ pub(crate) fn left(ceiling: &Ceiling, known: u64) -> Left {
     Left { bytes: ceiling.bytes.0.saturating_sub(held), held }
 }
 
+/// While it lives, the allocator keeps nothing of what is freed: the blocks of decoders have other sizes than what comes of them.
+pub(crate) struct NothingKept(usize);
+
+impl NothingKept {
+    pub(crate) fn from_here() -> Self {
+        Self(kernels::HugePages::limit(0))
+    }
+}
+
+impl Drop for NothingKept {
+    fn drop(&mut self) {
+        kernels::HugePages::limit(self.0);
+    }
+}
+
 /// Has the allocator keep no more than so much of what is freed: that is memory too.
 pub fn limit_kept(most: Bytes) {
     kernels::HugePages::limit(usize::try_from(most.0).unwrap_or(usize::MAX));

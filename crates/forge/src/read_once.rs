@@ -11,7 +11,7 @@ use memory::Bytes;
 use crate::{
     Ceiling, Error, Result, TextError,
     loras::{Version, version},
-    process::{self, Left},
+    process::{self, Left, NothingKept},
     text_file,
 };
 
@@ -84,8 +84,7 @@ impl ReadOnce {
     fn picture(&self, path: &Path, ceiling: impl FnOnce() -> Ceiling) -> Result<Raster<4>> {
         // Nobody waits until somebody writes into a pipe.
         let _alone = path.is_file().then(|| held(&self.0.decoding));
-        // What was kept for work as it was before may be needed now.
-        kernels::HugePages::give_back_all();
+        let _nothing = NothingKept::from_here();
         let ceiling = ceiling();
         let left = process::left(&ceiling, 0);
         read_picture_within(path, left.bytes).map_err(|error| no_room(error, ceiling, left))

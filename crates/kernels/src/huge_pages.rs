@@ -86,10 +86,11 @@ impl HugePages {
     }
 
     /// Bounds what every allocator of this type in the process keeps, from now on: each obeys the lesser of its own bound and this.
-    /// Blocks above it go back with the next large request, or at once with [`HugePages::trim`].
-    pub fn limit(bytes: usize) {
-        LIMIT.store(bytes, Relaxed);
+    /// Blocks above it go back with the next large request, or at once with [`HugePages::trim`]. Returns the bound that it takes the place of.
+    pub fn limit(bytes: usize) -> usize {
+        let before = LIMIT.swap(bytes, Relaxed);
         give_back_at_once();
+        before
     }
 
     /// Makes every allocator of this type in the process give back the free blocks that it keeps now, each with its next large request
