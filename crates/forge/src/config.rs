@@ -236,16 +236,14 @@ impl Config {
             }
         };
         let own = |bytes| Ceiling { bytes, from: CeilingOf::Config };
-        let nobody = || Ceiling { bytes: Bytes(u64::MAX), from: CeilingOf::Nobody };
-        self.device.memory.map(own).or_else(free).unwrap_or_else(nobody)
+        self.device.memory.map(own).or_else(free).unwrap_or_else(Ceiling::none)
     }
 
     /// The same for what lies in the memory of the host, whatever computes.
     pub(crate) fn host_ceiling(&self) -> Ceiling {
-        let nobody = || Ceiling { bytes: Bytes(u64::MAX), from: CeilingOf::Nobody };
         match self.device.backend {
             Backend::Cpu => self.ceiling(),
-            Backend::Cuda(_) | Backend::Vulkan(_) => limits::available().unwrap_or_else(nobody),
+            Backend::Cuda(_) | Backend::Vulkan(_) => limits::available().unwrap_or_else(Ceiling::none),
         }
     }
 

@@ -94,7 +94,7 @@ pub use model_files::{Finding, Group, Note, indexed_files};
 pub use model_hash::{ModelHash, model_hash};
 pub use noise_file::noise_file;
 pub use not_a_path::NotAPath;
-pub use outputs::{Outputs, Pictures};
+pub use outputs::{Outputs, Pictures, check_text};
 pub use paths::STANDARD_OUTPUT;
 pub use pattern::Pattern;
 pub use process::{MemoryWatch, limit_kept};

@@ -18,6 +18,11 @@ pub struct Ceiling {
 }
 
 impl Ceiling {
+    /// Where nobody says anything.
+    pub(crate) fn none() -> Self {
+        Self { bytes: Bytes(u64::MAX), from: CeilingOf::Nobody }
+    }
+
     /// What a plan that does not fit says, with who says that.
     pub(crate) fn told(&self, error: memory::Error) -> memory::Error {
         match error {

@@ -122,12 +122,19 @@ impl Outputs {
         const NAMES: usize = 1024;
         let Pictures::Files(pattern) = &self.pictures else { return Ok(()) };
         let text = render(request, &Provenance::default(), knobs, true) + &" ".repeat(NAMES);
-        if pattern.format().holds(&text) {
-            return Ok(());
-        }
-        let bytes = 2 * text.encode_utf16().count();
-        Err(Error::LongText { bytes, max: PictureFormat::MAX_JPEG_TEXT })
+        check_text(pattern.format(), &text)
     }
+}
+
+/// Finds out whether a format has room for a text.
+///
+/// # Errors
+/// [`Error::LongText`].
+pub fn check_text(format: PictureFormat, text: &str) -> Result<()> {
+    if format.holds(text) {
+        return Ok(());
+    }
+    Err(Error::LongText { bytes: 2 * text.encode_utf16().count(), max: PictureFormat::MAX_JPEG_TEXT })
 }
 
 /// The seeds of all pictures.

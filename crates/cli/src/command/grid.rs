@@ -33,7 +33,8 @@ pub(super) fn run(registry: &Catalog, args: &GridArgs) -> Result<()> {
         config.sampling.seed = Seed::Fixed(random_seed());
     }
     let grid = Grid::of(args, &run, &config)?;
-    let cells = grid.cells(registry, &run, &config)?;
+    // Pictures that all cells start from are read once, as long as one of them is held.
+    let (cells, _first) = grid.cells(registry, &run, &config)?;
     let sheet = grid.sheet(&cells)?;
     let beside_sheet = config.room_for(&grid.output, Bytes(sheet.bytes(grid.format)))?;
     let threads = Threads::start(config.device.threads);
@@ -65,10 +66,10 @@ struct Cell {
 }
 
 impl Cell {
-    fn of(registry: &Catalog, run: &Txt2ImgArgs, config: Config) -> Result<Self> {
+    fn of(registry: &Catalog, run: &Txt2ImgArgs, config: Config) -> Result<(Self, Asked)> {
         let asked = asked(registry, run, &config)?;
         let (size, seed) = asked.first().unwrap_or((Size { width: 0, height: 0 }, 0));
-        Ok(Self { places: asked.outputs().places().to_vec(), config, size, seed })
+        Ok((Self { places: asked.outputs().places().to_vec(), config, size, seed }, asked))
     }
 
     fn asked(&self, registry: &Catalog, run: &Txt2ImgArgs) -> Result<Asked> {
@@ -134,10 +135,11 @@ impl Grid {
         Ok(Self { axes, output, format })
     }
 
-    /// All pictures, of which nothing speaks against any that can be told without the model: by tables, rows and columns.
-    fn cells(&self, registry: &Catalog, run: &Txt2ImgArgs, config: &Config) -> Result<Vec<Cell>> {
+    /// All pictures, of which nothing speaks against any that can be told without the model: by tables, rows and columns; and what is asked for
+    /// in the first.
+    fn cells(&self, registry: &Catalog, run: &Txt2ImgArgs, config: &Config) -> Result<(Vec<Cell>, Option<Asked>)> {
         let [columns, rows, tables] = [0, 1, 2].map(|axis| self.values(axis));
-        let mut cells = Vec::new();
+        let (mut cells, mut first) = (Vec::new(), None);
         for (z, table) in tables.iter().enumerate() {
             for (y, row) in rows.iter().enumerate() {
                 for (x, column) in columns.iter().enumerate() {
@@ -148,7 +150,9 @@ impl Grid {
                         }
                     }
                     config.image.output = self.place([x, y, z]);
-                    cells.push(Cell::of(registry, run, config)?);
+                    let (cell, asked) = Cell::of(registry, run, config)?;
+                    first.get_or_insert(asked);
+                    cells.push(cell);
                 }
             }
         }
@@ -157,7 +161,7 @@ impl Grid {
         // What one of them reads, another may not write.
         let runs = cells.iter().map(|cell| (&cell.config, &*cell.places));
         check_apart(runs, &[("--output", path)], &run.other_files()?)?;
-        Ok(cells)
+        Ok((cells, first))
     }
 
     /// The file of a picture: the sheet's name with the places on the axes behind it, from 1.

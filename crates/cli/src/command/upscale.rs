@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use diffusion_engine::{Error as RunError, PictureFormat, check_writable, read_infotext, sweep};
-use forge::{Enlarger, check_apart_from, paths};
+use forge::{Enlarger, check_apart_from, check_text, paths};
 
 use super::{
     args::UpscaleArgs,
@@ -65,11 +65,7 @@ fn holds(format: PictureFormat, infotext: &str, [width, height]: [usize; 2]) -> 
         let found = format!("{width}x{height}");
         return Err(forge::Error::Value { key: "--output".into(), expected, found }.into());
     }
-    if !format.holds(infotext) {
-        let bytes = 2 * infotext.encode_utf16().count();
-        return Err(forge::Error::LongText { bytes, max: PictureFormat::MAX_JPEG_TEXT }.into());
-    }
-    Ok(())
+    Ok(check_text(format, infotext)?)
 }
 
 /// Where each picture goes, once no two have one name.
