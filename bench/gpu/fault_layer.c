@@ -8,7 +8,8 @@
 //   FAULT_LAYER_FAIL    which of its calls fails, counted from 1
 //   FAULT_LAYER_CODE    the VkResult that it answers, such as -2, out of device memory, and -4, device lost
 //   FAULT_LAYER_TIMES   how many calls in a row fail; 1 without it
-//   FAULT_LAYER_COUNTS  a file for the number of calls of each function, as JSON, when the process ends
+//   FAULT_LAYER_COUNTS  a file for what the process asked for, as JSON, when it ends: the number of calls of each function, and as `bytes`
+//                       the most memory that it had of the driver at once
 //
 // Behind a lost device all calls that may answer so do. One device of a process is watched, the first.
 #include <pthread.h>
@@ -92,16 +93,49 @@ static VkResult fault(int function, int can_be_lost) {
   }
 FUNCTIONS(WRAPPER)
 
+// What the driver gave of memory and has not got back, and the most that this was.
+#define LARGEST 65536
+static struct { VkDeviceMemory memory; VkDeviceSize bytes; } given[LARGEST];
+static unsigned long long in_use, most;
+
+static VKAPI_ATTR VkResult VKAPI_CALL counted_AllocateMemory(VkDevice d, const VkMemoryAllocateInfo *i, const VkAllocationCallbacks *a,
+                                                             VkDeviceMemory *o) {
+  VkResult answer = own_AllocateMemory(d, i, a, o);
+  if (answer != VK_SUCCESS) return answer;
+  pthread_mutex_lock(&lock);
+  for (int at = 0; at < LARGEST; at++) {
+    if (given[at].memory) continue;
+    given[at].memory = *o;
+    given[at].bytes = i->allocationSize;
+    in_use += i->allocationSize;
+    if (in_use > most) most = in_use;
+    break;
+  }
+  pthread_mutex_unlock(&lock);
+  return answer;
+}
+
+static PFN_vkFreeMemory next_FreeMemory;
+static VKAPI_ATTR void VKAPI_CALL counted_FreeMemory(VkDevice d, VkDeviceMemory m, const VkAllocationCallbacks *a) {
+  pthread_mutex_lock(&lock);
+  for (int at = 0; m && at < LARGEST; at++) {
+    if (given[at].memory != m) continue;
+    given[at].memory = VK_NULL_HANDLE;
+    in_use -= given[at].bytes;
+    break;
+  }
+  pthread_mutex_unlock(&lock);
+  next_FreeMemory(d, m, a);
+}
+
 __attribute__((destructor)) static void tell(void) {
   const char *path = getenv("FAULT_LAYER_COUNTS");
   FILE *file = path ? fopen(path, "w") : NULL;
   if (!file) return;
-  fputs("{", file);
-  const char *between = "";
+  fprintf(file, "{\"bytes\":%llu", most);
   for (int i = 0; i <= COUNT; i++) {
     if (!calls[i]) continue;
-    fprintf(file, "%s\"%s\":%lu", between, names[i], calls[i]);
-    between = ",";
+    fprintf(file, ",\"%s\":%lu", names[i], calls[i]);
   }
   fputs("}\n", file);
   fclose(file);
@@ -134,6 +168,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL own_CreateDevice(VkPhysicalDevice p, const
   if (answer != VK_SUCCESS) return answer;
 #define RESOLVE(name, ...) next_##name = (PFN_vk##name)of_device(*o, "vk" #name);
   FUNCTIONS(RESOLVE)
+  RESOLVE(FreeMemory)
 #define RESOLVE_KHR(name) \
   if (!next_##name) next_##name = (PFN_vk##name)of_device(*o, "vk" #name "KHR");
   RESOLVE_KHR(QueueSubmit2) RESOLVE_KHR(WaitSemaphores) RESOLVE_KHR(GetSemaphoreCounterValue)
@@ -143,6 +178,8 @@ static VKAPI_ATTR VkResult VKAPI_CALL own_CreateDevice(VkPhysicalDevice p, const
 static PFN_vkVoidFunction own(const char *name) {
 #define OWN(function, ...) \
   if (!strcmp(name, "vk" #function)) return (PFN_vkVoidFunction)own_##function;
+  if (!strcmp(name, "vkAllocateMemory")) return (PFN_vkVoidFunction)counted_AllocateMemory;
+  if (!strcmp(name, "vkFreeMemory")) return (PFN_vkVoidFunction)counted_FreeMemory;
   FUNCTIONS(OWN)
   OWN(CreateInstance) OWN(CreateDevice)
 #define OWN_KHR(function) \

@@ -24,7 +24,7 @@ impl Finiteness {
         }
         let (of, all) = (tensor.clone(), tensor.clone().is_finite().all());
         match later::told(&all) {
-            Some(told) => Self::asked(move || answered(&of, told())),
+            Some(told) => Self::asked(move || answered(&of, told()?)),
             None => Self::asked(move || answered(&of, all.try_into_scalar())),
         }
     }

@@ -4,14 +4,22 @@ use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Bool, Tensor};
 use burn_cubecl::{CubeBackend, CubeDevice, tensor::CubeTensor};
-use cubecl::{client::Client, future::block_on, server::ServerError};
+use cubecl::{client::Client, server::ServerError};
+
+use crate::{Error, vulkan};
 
 /// Has the one value of a tensor copied to the host, behind what was asked before and ahead of what is asked from now on; what is returned waits
-/// for it. `None` for a device that is none of CubeCL's.
-pub(crate) fn told(value: &Tensor<1, Bool>) -> Option<impl FnOnce() -> Result<bool, ServerError> + Send + 'static> {
+/// for it, and fails where the device is lost. `None` for a device that is none of CubeCL's.
+pub(crate) fn told(
+    value: &Tensor<1, Bool>,
+) -> Option<impl FnOnce() -> Result<Result<bool, ServerError>, Error> + Send + 'static> {
+    let device = value.device();
     let value = value.clone().try_into_primitive::<CubeBackend>().ok()?;
     let read = client(&value).read_async(vec![value.handle]);
-    Some(move || Ok(block_on(read)?.iter().any(|bytes| bytes.iter().any(|&byte| byte != 0))))
+    Some(move || {
+        let read = vulkan::answer(&device, read)?;
+        Ok(read.map(|read| read.iter().any(|bytes| bytes.iter().any(|&byte| byte != 0))))
+    })
 }
 
 /// The client of a tensor's device, which lasts as long as the process: a read in progress borrows it. There is one for each device.

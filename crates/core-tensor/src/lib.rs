@@ -54,7 +54,7 @@ use std::fmt::Debug;
 
 pub use bits::{BitForm, Field, Number, Part, PartNumber, Round, Runs, Scale, Shift, Steps, Table, Whole};
 pub use blocks::Blocks;
-use burn::tensor::TensorData;
+use burn::tensor::{Element, TensorData};
 pub use burn::tensor::{DType, Device, Tensor};
 pub use device::{
     Listed, about, compiled_kernels, computes_by_itself, device, device_for, devices, free_memory, give_back_freed,
@@ -138,7 +138,15 @@ fn in_format<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
 /// # Errors
 /// [`Error::DeviceMemory`] or [`Error::DeviceFault`] where the device could not compute them.
 pub fn on_host<const D: usize>(tensor: &Tensor<D>) -> Result<Vec<f32>, Error> {
-    answered(tensor, tensor.try_to_vec_as())
+    read(tensor)
+}
+
+/// The same in any number format.
+pub(crate) fn read<const D: usize, E: Element>(tensor: &Tensor<D>) -> Result<Vec<E>, Error> {
+    match vulkan::data(tensor) {
+        Some(data) => data?.try_cast_as::<E>().and_then(|data| data.try_into_vec()).map_err(|error| Error::on_device(&error)),
+        None => answered(tensor, tensor.try_to_vec_as()),
+    }
 }
 
 /// The same of a tensor that nobody needs any more, whose values are not copied where they lie in their order on the CPU.

@@ -4,6 +4,8 @@ use burn::tensor::{Bool, Tensor};
 
 use crate::Error;
 
-pub(crate) fn told(_: &Tensor<1, Bool>) -> Option<impl FnOnce() -> Result<bool, Error> + Send + 'static> {
-    None::<fn() -> Result<bool, Error>>
+pub(crate) fn told(
+    _: &Tensor<1, Bool>,
+) -> Option<impl FnOnce() -> Result<Result<bool, Error>, Error> + Send + 'static> {
+    None::<fn() -> Result<Result<bool, Error>, Error>>
 }

@@ -7,6 +7,7 @@
 
 mod adapters;
 mod driver;
+mod wait;
 mod watch;
 
 use std::{
@@ -19,9 +20,10 @@ use cubecl::future::block_on;
 
 #[cfg(test)]
 pub(crate) use self::watch::ALONE;
-use self::{adapters::Adapter, watch::Watch};
+use self::adapters::Adapter;
 pub(crate) use self::{
     adapters::{Card, Which, about, adapters, free_memory},
+    wait::{answer, data},
     watch::{Opened, failure, forget, largest_buffer, ready_again, without_units},
 };
 use crate::{
@@ -86,7 +88,7 @@ fn opened_now(adapter: &Adapter, units: Option<Units>) -> Result<Opened, String>
     let setup = WgpuSetup { instance: adapters::instance().clone(), adapter, device: device.clone(), queue, backend };
     let registered = Device::wgpu_options().setup(setup).tasks_max(TASKS).init().map_err(|error| error.to_string())?;
     // After CubeCL, whose own handler panics on a thread where nobody hears of it.
-    let opened = Opened::new(registered, Watch::over(&device), largest);
+    let opened = Opened::new(registered, device, largest);
     if let Some(units) = units {
         gpu::know(opened.device(), units);
     }

@@ -18,6 +18,13 @@ fn most() -> Option<Bytes> {
     in_kib(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:").map(Bytes)
 }
 
+/// What the process has in memory now: what is its own, and of files no more than its code, as the system takes back what it read of others.
+fn resident() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let of = |name| in_kib(&status, name);
+    Some(of("RssAnon:")? + of("RssFile:")?.min(of("VmExe:")? + of("VmLib:")?))
+}
+
 /// What a plan counts of the process, whatever it draws.
 pub(crate) fn parts(threads: &Threads) -> [Part; 2] {
     let [process, of_threads] = plans::PROCESS;
@@ -36,9 +43,14 @@ pub(crate) struct Left {
 /// What is left of a ceiling beside so many bytes that are known to be held. `memory` bounds the whole process, so what it holds is subtracted;
 /// the system's limits already report what is free.
 pub(crate) fn left(ceiling: &Ceiling, known: u64) -> Left {
-    // The allocator does not count small blocks.
-    let in_use = (kernels::HugePages::in_use() as u64).max(known);
-    let held = if ceiling.from == CeilingOf::Config { PROCESS.saturating_add(in_use) } else { 0 };
+    let held = match ceiling.from {
+        CeilingOf::Config => {
+            let in_use = (kernels::HugePages::in_use() as u64).max(known);
+            // The allocator does not count small blocks, of which a loaded model has many.
+            PROCESS.saturating_add(in_use).max(resident().unwrap_or(0))
+        }
+        _ => 0,
+    };
     Left { bytes: ceiling.bytes.0.saturating_sub(held), held }
 }
 
@@ -95,4 +107,24 @@ impl MemoryWatch {
 
 fn of_device(name: &str) -> DeviceReport {
     DeviceReport { name: name.to_owned(), free: core_tensor::free_memory(name).map(Bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_held_in_small_blocks_counts_against_a_ceiling_of_the_process() {
+        const MIB: u64 = 1 << 20;
+        let left = |from| left(&Ceiling { bytes: Bytes(4096 * MIB), from }, 0);
+        let before = left(CeilingOf::Config);
+        let blocks: Vec<_> = (0..16 << 10).map(|i| vec![i as u8 | 1; 16 << 10]).collect();
+        let beside = left(CeilingOf::Config);
+        // as much as they hold, but for what the process's own estimate has beyond what it takes now
+        assert!(beside.held - before.held > 256 * MIB - PROCESS, "{} of {}", beside.held, before.held);
+        assert_eq!(beside.bytes + beside.held, 4096 * MIB);
+        assert_eq!(left(CeilingOf::Machine).held, 0);
+        drop(blocks);
+    }
 }

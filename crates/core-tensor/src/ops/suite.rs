@@ -238,5 +238,5 @@ impl Inputs {
 }
 
 pub(crate) fn numbers<const D: usize>(x: Tensor<D>) -> Result<Vec<f64>, Error> {
-    crate::answered(&x, x.try_to_vec_as())
+    crate::read(&x)
 }

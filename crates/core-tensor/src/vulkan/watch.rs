@@ -2,7 +2,7 @@
 //!
 //! wgpu tells of a failure to a function of the device, on the thread that asked for the work, and the work's results are then memory
 //! that nobody has written. So a failure stays until new work begins, and whoever looks at a value of the device before hears of it. A
-//! device that is lost answers no read any more, which CubeCL sees to.
+//! device that is lost answers no read any more: [`answer`](super::answer) and CubeCL see to that.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,6 +13,7 @@ use std::{
 
 use burn::tensor::wgpu::wgpu;
 
+use super::wait::{is_lost, lost};
 use crate::{Device, Error};
 
 /// The devices that are in use, by their adapters' numbers.
@@ -22,14 +23,17 @@ pub(super) static OPENED: Mutex<BTreeMap<usize, Opened>> = Mutex::new(BTreeMap::
 #[derive(Debug)]
 pub(crate) struct Opened {
     device: Device,
+    handle: wgpu::Device,
     watch: Watch,
     /// Bytes of the largest buffer that a kernel takes.
     largest: u64,
 }
 
 impl Opened {
-    pub(super) fn new(device: Device, watch: Watch, largest: u64) -> Self {
-        Self { device, watch, largest }
+    /// Hears what the device behind `handle` says from now on.
+    pub(super) fn new(device: Device, handle: wgpu::Device, largest: u64) -> Self {
+        let watch = Watch::over(&handle);
+        Self { device, handle, watch, largest }
     }
 
     pub(super) fn device(&self) -> &Device {
@@ -39,7 +43,7 @@ impl Opened {
 
 /// What wgpu said first.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Watch(Arc<Mutex<Option<Fault>>>);
+struct Watch(Arc<Mutex<Option<Fault>>>);
 
 #[derive(Debug)]
 struct Fault {
@@ -49,7 +53,7 @@ struct Fault {
 
 impl Watch {
     /// Hears what a device says from now on.
-    pub(super) fn over(device: &wgpu::Device) -> Self {
+    fn over(device: &wgpu::Device) -> Self {
         let watch = Self::default();
         let heard = watch.clone();
         device.on_uncaptured_error(Arc::new(move |error| heard.hear(&error)));
@@ -104,7 +108,9 @@ fn known<T>(device: &Device, of: impl Fn(&Opened) -> T) -> Option<T> {
 
 /// What the device failed of since work began on it last; `None` also for a device of another back end.
 pub(crate) fn failure(device: &Device) -> Option<Error> {
-    known(device, |known| known.watch.tell())?
+    let told = known(device, |known| known.watch.tell())??;
+    // What is asked of a lost device fails of much else.
+    Some(if handle(device).is_some_and(|handle| is_lost(&handle)) { lost() } else { told })
 }
 
 /// Lets new work begin on a device behind work that failed of it. What was to hold the results of that is given back first, as nothing can
@@ -115,6 +121,11 @@ pub(crate) fn ready_again(device: &Device) {
     if watch.is_some_and(|watch| watch.forget()) {
         device.memory_cleanup();
     }
+}
+
+/// wgpu's own device behind one that is in use; `None` for one of another back end.
+pub(super) fn handle(device: &Device) -> Option<wgpu::Device> {
+    known(device, |known| known.handle.clone())
 }
 
 /// Bytes of the largest buffer that kernels of a device take; `None` for a device of another back end.
