@@ -8,7 +8,7 @@
 //   FAULT_LAYER_FAIL    which of its calls fails, counted from 1
 //   FAULT_LAYER_CODE    the VkResult that it answers, such as -2, out of device memory, and -4, device lost
 //   FAULT_LAYER_TIMES   how many calls in a row fail; 1 without it
-//   FAULT_LAYER_COUNTS  a file for what the process asked for, as JSON, when it ends: the number of calls of each function, and as `bytes`
+//   FAULT_LAYER_COUNTS  a file for what the process asked for, as JSON, when it ends: `of` is the number of calls of each function, `peak`
 //                       the most memory that it had of the driver at once
 //
 // Behind a lost device all calls that may answer so do. One device of a process is watched, the first.
@@ -60,6 +60,7 @@ static unsigned long calls[COUNT + 1];
 static int is_lost;
 static PFN_vkGetInstanceProcAddr of_instance;
 static PFN_vkGetDeviceProcAddr of_device;
+static VkDevice watched;
 #define POINTER(name, ...) static PFN_vk##name next_##name;
 FUNCTIONS(POINTER)
 
@@ -79,6 +80,8 @@ static VkResult fault(int function, int can_be_lost) {
     if (first && call >= first && call - first < (unsigned long)set("FAULT_LAYER_TIMES", 1)) {
       answer = (VkResult)set("FAULT_LAYER_CODE", VK_ERROR_DEVICE_LOST);
       fprintf(stderr, "fault layer: %s, call %lu, answers %d\n", names[function], call, answer);
+      // A card that is lost does not go on computing, as the driver below would.
+      if (answer == VK_ERROR_DEVICE_LOST && watched) next_DeviceWaitIdle(watched);
       is_lost |= answer == VK_ERROR_DEVICE_LOST;
     }
   }
@@ -132,12 +135,14 @@ __attribute__((destructor)) static void tell(void) {
   const char *path = getenv("FAULT_LAYER_COUNTS");
   FILE *file = path ? fopen(path, "w") : NULL;
   if (!file) return;
-  fprintf(file, "{\"bytes\":%llu", most);
+  fprintf(file, "{\"peak\":%llu,\"of\":{", most);
+  const char *between = "";
   for (int i = 0; i <= COUNT; i++) {
     if (!calls[i]) continue;
-    fprintf(file, ",\"%s\":%lu", names[i], calls[i]);
+    fprintf(file, "%s\"%s\":%lu", between, names[i], calls[i]);
+    between = ",";
   }
-  fputs("}\n", file);
+  fputs("}}\n", file);
   fclose(file);
 }
 
@@ -169,6 +174,7 @@ static VKAPI_ATTR VkResult VKAPI_CALL own_CreateDevice(VkPhysicalDevice p, const
 #define RESOLVE(name, ...) next_##name = (PFN_vk##name)of_device(*o, "vk" #name);
   FUNCTIONS(RESOLVE)
   RESOLVE(FreeMemory)
+  watched = *o;
 #define RESOLVE_KHR(name) \
   if (!next_##name) next_##name = (PFN_vk##name)of_device(*o, "vk" #name "KHR");
   RESOLVE_KHR(QueueSubmit2) RESOLVE_KHR(WaitSemaphores) RESOLVE_KHR(GetSemaphoreCounterValue)

@@ -25,6 +25,7 @@ use std::{
     process::ExitCode,
     sync::{Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use clap::FromArgMatches;
@@ -80,8 +81,13 @@ fn run(registry: &Catalog, arguments: Vec<OsString>) -> ExitCode {
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
     let json = args.command.json();
     out_of_memory::tell(json, args.command.is_planned());
-    ended(without_panic(|| answer(registry, args.command, &mut command)), json)
+    let code = ended(without_panic(|| answer(registry, args.command, &mut command)), json);
+    core_tensor::rest(PATIENCE);
+    code
 }
+
+/// How long a device may compute on once its run has failed.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The exit code of what was done, of which an error is told.
 fn ended(done: Result<()>, json: bool) -> ExitCode {
@@ -160,6 +166,9 @@ fn without_panic(work: impl FnOnce() -> Result<()>) -> Result<()> {
         *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some((message, place));
     }));
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        if let Some(failure) = core_tensor::last_panic() {
+            return Err(forge::Error::from(failure).into());
+        }
         let said = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (message, place) = said.unwrap_or_default();
         Err(Error::Bug { message, place })

@@ -2,6 +2,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use kernels::{Compute, HugePages, Isa, Values};
@@ -82,6 +83,17 @@ pub fn ready_again(device: &Device) {
 /// [`Error::DeviceMemory`] or [`Error::DeviceFault`] where it could not.
 pub fn settled(device: &Device) -> Result<(), Error> {
     if computes_by_itself(device) { on_host(&tensor(vec![0.0], [1], device)).map(drop) } else { Ok(()) }
+}
+
+/// Waits until devices have done what they were asked for, but no longer than so long for each: for before a process ends, as some drivers
+/// compute on with what is taken from them then.
+pub fn rest(patience: Duration) {
+    vulkan::rest(patience);
+}
+
+/// What a device was last found to have failed of by a panic of a library below, which may go on in whoever asked the device for something.
+pub fn last_panic() -> Option<Error> {
+    gpu::last_panic()
 }
 
 /// Has kernels that a GPU's compiler was asked for kept in a folder of their own, where the next process finds them. It counts from the

@@ -18,6 +18,7 @@ mod kernel;
 mod language;
 mod maps;
 mod matmul;
+pub(crate) mod panics;
 mod product;
 mod rows;
 mod trial;
@@ -33,11 +34,12 @@ pub(crate) use self::{
     kernel::compiled,
     maps::{Conv, Window, add_maps, channels_joined, group_norm, laid, pixels, tokens, upsampled},
     matmul::matmul,
+    panics::last as last_panic,
     product::{After, linear, multiplies},
     rows::{HeadsOfStream, Norm, activate, add, converted, gated, norm, rotate},
     trial::try_out,
     units::side_of_units,
-    view::{View, takes},
+    view::{View, takes, uploaded},
 };
 
 /// Why a tensor has a view.
@@ -61,6 +63,7 @@ pub(crate) fn write(values: Values, compute: Compute, to: &mut [u8]) {
 
 /// Sets CubeCL up, whose own habit is to read a file of the current folder. Compiled kernels of CUDA are kept in `folder`.
 pub(crate) fn configure(folder: Option<&Path>) {
+    panics::listen();
     let mut config = CubeClRuntimeConfig::default();
     #[cfg(feature = "cuda")]
     {

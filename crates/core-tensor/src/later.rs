@@ -6,7 +6,11 @@ use burn::tensor::{Bool, Tensor};
 use burn_cubecl::{CubeBackend, CubeDevice, tensor::CubeTensor};
 use cubecl::{client::Client, server::ServerError};
 
-use crate::{Error, vulkan};
+use crate::{
+    Error,
+    gpu::panics::{caught, last},
+    vulkan,
+};
 
 /// Has the one value of a tensor copied to the host, behind what was asked before and ahead of what is asked from now on; what is returned waits
 /// for it, and fails where the device is lost. `None` for a device that is none of CubeCL's.
@@ -15,9 +19,12 @@ pub(crate) fn told(
 ) -> Option<impl FnOnce() -> Result<Result<bool, ServerError>, Error> + Send + 'static> {
     let device = value.device();
     let value = value.clone().try_into_primitive::<CubeBackend>().ok()?;
-    let read = client(&value).read_async(vec![value.handle]);
+    let read = caught(|| client(&value).read_async(vec![value.handle.clone()]));
     Some(move || {
-        let read = vulkan::answer(&device, read)?;
+        let read = match read {
+            Some(read) => vulkan::answer(&device, read)?,
+            None => return Err(last().expect("it panicked")),
+        };
         Ok(read.map(|read| read.iter().any(|bytes| bytes.iter().any(|&byte| byte != 0))))
     })
 }

@@ -54,11 +54,11 @@ use std::fmt::Debug;
 
 pub use bits::{BitForm, Field, Number, Part, PartNumber, Round, Runs, Scale, Shift, Steps, Table, Whole};
 pub use blocks::Blocks;
-use burn::tensor::{Element, TensorData};
 pub use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Element, TensorData};
 pub use device::{
     Listed, about, compiled_kernels, computes_by_itself, device, device_for, devices, free_memory, give_back_freed,
-    give_back_of_models, has_f16, keep_kernels_in, largest_tensor, ready_again, settled,
+    give_back_of_models, has_f16, keep_kernels_in, largest_tensor, last_panic, ready_again, rest, settled,
 };
 pub use device_matrix::DeviceMatrix;
 pub use error::{Error, PickleFault};
@@ -144,7 +144,9 @@ pub fn on_host<const D: usize>(tensor: &Tensor<D>) -> Result<Vec<f32>, Error> {
 /// The same in any number format.
 pub(crate) fn read<const D: usize, E: Element>(tensor: &Tensor<D>) -> Result<Vec<E>, Error> {
     match vulkan::data(tensor) {
-        Some(data) => data?.try_cast_as::<E>().and_then(|data| data.try_into_vec()).map_err(|error| Error::on_device(&error)),
+        Some(data) => {
+            data?.try_cast_as::<E>().and_then(|data| data.try_into_vec()).map_err(|error| Error::on_device(&error))
+        }
         None => answered(tensor, tensor.try_to_vec_as()),
     }
 }

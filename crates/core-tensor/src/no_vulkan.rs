@@ -1,8 +1,10 @@
 //! What there is of [`crate::vulkan`] in a build without it: nothing that could be reached.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
-use burn::tensor::{TensorData, try_read_sync};
+use burn::tensor::TensorData;
+#[cfg(feature = "cuda")]
+use burn::tensor::try_read_sync;
 
 use crate::{Device, Error, Tensor};
 
@@ -37,6 +39,7 @@ pub(crate) fn free_memory(_: Which) -> Option<u64> {
     None
 }
 
+#[cfg(feature = "cuda")]
 pub(crate) fn answer<T>(_: &Device, read: impl Future<Output = T>) -> Result<T, Error> {
     Ok(try_read_sync(read).expect("threads wait on every system that this is built for"))
 }
@@ -44,6 +47,13 @@ pub(crate) fn answer<T>(_: &Device, read: impl Future<Output = T>) -> Result<T, 
 pub(crate) fn data<const D: usize>(_: &Tensor<D>) -> Option<Result<TensorData, Error>> {
     None
 }
+
+#[cfg(feature = "cuda")]
+pub(crate) fn upload<T>(_: &Device, _: u64, write: impl FnOnce() -> T, _: impl FnOnce()) -> T {
+    write()
+}
+
+pub(crate) fn rest(_: Duration) {}
 
 pub(crate) fn failure(_: &Device) -> Option<Error> {
     None

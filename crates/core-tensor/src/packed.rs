@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use burn::tensor::{Bytes, DType, Shape};
+use burn::tensor::{DType, Shape};
 use burn_cubecl::{CubeBackend, CubeDevice, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{
     calculate_cube_count_elemwise,
@@ -16,6 +16,7 @@ use cubecl::{
 use crate::{
     Device, Tensor,
     bits::{Field, Number, Part, PartNumber, Round, Scale, Shift, Steps, Whole},
+    gpu::uploaded,
     packing::{AT_A_TIME, Packing, Reading},
 };
 
@@ -32,7 +33,7 @@ impl Packed {
     pub(crate) fn upload(bytes: Vec<u8>, packing: Packing, device: &Device, dtype: DType) -> Option<Self> {
         let like = Tensor::<1>::empty([1], device).try_into_primitive::<CubeBackend>().ok()?;
         let words = Shape::from([bytes.len() / size_of::<u32>()]);
-        let handle = like.client.create(Bytes::from_bytes_vec(bytes));
+        let handle = uploaded(&like, bytes);
         let words = CubeTensor::new_contiguous(like.client, like.device, words, handle, DType::U32);
         Some(Self::of(words, packing, dtype))
     }

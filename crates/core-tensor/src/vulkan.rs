@@ -7,6 +7,7 @@
 
 mod adapters;
 mod driver;
+mod uploads;
 mod wait;
 mod watch;
 
@@ -18,12 +19,13 @@ use std::{
 use burn::tensor::wgpu::{WgpuSetup, wgpu};
 use cubecl::future::block_on;
 
+use self::adapters::Adapter;
 #[cfg(test)]
 pub(crate) use self::watch::ALONE;
-use self::adapters::Adapter;
 pub(crate) use self::{
     adapters::{Card, Which, about, adapters, free_memory},
-    wait::{answer, data},
+    uploads::upload,
+    wait::{answer, data, rest},
     watch::{Opened, failure, forget, largest_buffer, ready_again, without_units},
 };
 use crate::{
@@ -85,10 +87,11 @@ fn opened_now(adapter: &Adapter, units: Option<Units>) -> Result<Opened, String>
     lacks(&asked.required_limits).map_or(Ok(()), Err)?;
     let (device, queue) = block_on(handle.request_device(&asked)).map_err(|error| error.to_string())?;
     let (adapter, backend) = (handle.clone(), wgpu::Backend::Vulkan);
-    let setup = WgpuSetup { instance: adapters::instance().clone(), adapter, device: device.clone(), queue, backend };
+    let instance = adapters::instance().clone();
+    let setup = WgpuSetup { instance, adapter, device: device.clone(), queue: queue.clone(), backend };
     let registered = Device::wgpu_options().setup(setup).tasks_max(TASKS).init().map_err(|error| error.to_string())?;
     // After CubeCL, whose own handler panics on a thread where nobody hears of it.
-    let opened = Opened::new(registered, device, largest);
+    let opened = Opened::new(registered, (device, queue), largest);
     if let Some(units) = units {
         gpu::know(opened.device(), units);
     }

@@ -26,13 +26,13 @@ const SHARES: [(Stored, &str, &[u64]); 3] =
 
 /// How a file has its matrices.
 #[derive(Clone, Copy, Debug)]
-enum Stored {
+pub(super) enum Stored {
     Bf16,
     Q4K,
 }
 
 impl Stored {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Bf16 => "wide.safetensors",
             Self::Q4K => "wide-q4_k.gguf",
@@ -46,7 +46,7 @@ const WEIGHTS: u64 = 3;
 const LARGEST: u64 = 2 * 3072 * 18_432;
 
 /// How much a run may take above its ceiling, in hundredths.
-const ABOVE: u64 = 5;
+pub(super) const ABOVE: u64 = 5;
 
 /// How many bytes a card copies in a microsecond: 25 GB/s, as over PCI Express 4.
 const COPY: u64 = 25_000;
@@ -78,8 +78,8 @@ pub(super) fn run(machine: &Machine) -> Done {
         let base = ["--config", "flux.toml", "--transformer", &wide, "--backend", "cuda:0", "--compute", compute];
         let base = [&base[..], &["--width", "512", "--height", "512"]].concat();
         let planned = machine.done(&cache, &[], &[&["plan", "--json"], &base[..]].concat())?;
+        let all = planned_bytes(&planned.told)?;
         let planned: Value = serde_json::from_str(&planned.told)?;
-        let all = planned["bytes"].as_u64().ok_or("a plan without `bytes`")?;
         let of_file =
             planned["parts"].as_array().and_then(|parts| parts.iter().find(|part| part["name"] == "transformer"));
         let weights = of_file.and_then(|part| part["bytes"].as_u64()).ok_or("a plan without a transformer")?;
@@ -123,6 +123,13 @@ pub(super) fn run(machine: &Machine) -> Done {
     if faults.is_empty() { Ok(()) } else { Err(faults.join("; ").into()) }
 }
 
+/// The bytes of a plan as JSON, which may come behind what a driver says.
+pub(super) fn planned_bytes(told: &str) -> Result<u64, Box<dyn Error>> {
+    let json = told.lines().find(|line| line.starts_with('{')).ok_or("no plan")?;
+    let plan: Value = serde_json::from_str(json)?;
+    Ok(plan["bytes"].as_u64().ok_or("a plan without `bytes`")?)
+}
+
 /// What two runs took under a ceiling.
 fn drawn(few: &Asked, many: &Asked, ceiling: u64) -> Result<String, String> {
     let each = each_step(few, many, |asked| asked.uploaded);
@@ -154,7 +161,7 @@ fn timed(few: &Asked, many: &Asked) -> Result<String, String> {
 }
 
 /// A Flux of the real width and of few blocks.
-fn shapes() -> Result<BTreeMap<String, Vec<usize>>, Box<dyn Error>> {
+pub(super) fn shapes() -> Result<BTreeMap<String, Vec<usize>>, Box<dyn Error>> {
     let list = fs::read_to_string(root().join("fixtures/keys/flux1-schnell.bfl.txt"))?;
     let real = keys::read(&list, None)?;
     let mut wide: BTreeMap<_, _> =

@@ -1,14 +1,18 @@
 //! `cargo xtask devices --vulkan`: what a build with `vulkan` computes on Mesa's software driver, and what it does where calls of the driver
-//! fail, which a layer between it and the loader sees to (`bench/gpu/fault_layer.c`).
+//! fail, which a layer between it and the loader sees to (`bench/gpu/fault_layer.c`). It counts what the driver gives of memory, too: under
+//! a ceiling that is no more than the ceiling and a twentieth.
 //!
 //! A run with a fault ends with an error that is the card's and comes with what to do, no panic is behind it, and nothing is written; or
 //! it draws the picture that it draws without the fault. How far models on it are from the CPU is told by `crates/cli/tests/vulkan.rs`.
 
-use std::{error::Error, fs, path::PathBuf, process::Command};
+use std::{collections::BTreeMap, error::Error, fs, path::PathBuf, process::Command};
+
+use serde::Deserialize;
 
 use super::{
     faults::{OUT_OF_MEMORY, complaint, other_than_the_second_picture, positions},
     machine::{self, Asked, Ran},
+    memory, zeros,
 };
 use crate::{Done, root};
 
@@ -86,6 +90,7 @@ pub(super) fn run(forge: PathBuf, folder: PathBuf) -> Done {
     }
     wrong.extend(goes_on(&machine, &picture)?);
     println!("{came} faults of the driver, {} of them told wrongly", wrong.len());
+    wrong.extend(memory(&machine)?);
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
 }
 
@@ -125,13 +130,23 @@ impl Layered {
     /// Runs the program under the layer with its settings, on a machine whose only adapter is Mesa's, with a folder for pictures that is
     /// empty before: `{out}` in `args`.
     fn ran(&self, settings: &[(&str, String)], args: &[&str]) -> Result<Ran, Box<dyn Error>> {
-        let of = |counts: &str| Ok(Asked { of: serde_json::from_str(counts)?, ..Asked::default() });
+        let of = |counts: &str| {
+            let Counted { of, peak } = serde_json::from_str(counts)?;
+            Ok(Asked { of, peak, ..Asked::default() })
+        };
         machine::ran(&self.forge, &self.folder, args, of, |command, counts| {
             command.env("VK_LOADER_DRIVERS_SELECT", "*lvp*").env("XDG_CACHE_HOME", "");
             command.env("VK_LAYER_PATH", &self.folder).env("VK_INSTANCE_LAYERS", "VK_LAYER_FORGE_fault");
             command.env("FAULT_LAYER_COUNTS", counts).envs(settings.iter().map(|(name, value)| (name, value)));
         })
     }
+}
+
+/// What the layer counts.
+#[derive(Deserialize)]
+struct Counted {
+    of: BTreeMap<String, u64>,
+    peak: u64,
 }
 
 /// The settings of a fault.
@@ -184,6 +199,36 @@ fn goes_on(machine: &Layered, drawn: &[u8]) -> Result<Option<String>, Box<dyn Er
     let fault = format!("out of memory in the first of two pictures, allocation {call} of {calls}");
     Ok(other_than_the_second_picture(&fault, &ran))
 }
+
+/// Ceilings that are passed, where a Flux of the real width has the card to itself and where most of it has no room there. Its picture is
+/// small, as a processor plays the card.
+fn memory(machine: &Layered) -> Result<Vec<String>, Box<dyn Error>> {
+    let file = machine.folder.join(memory::Stored::Bf16.name());
+    zeros::write(&memory::shapes()?, &file)?;
+    let wide = file.display().to_string();
+    let run = ["--config", "flux.toml", "--transformer", &wide, "--backend", "vulkan:software", "--compute", "f16"];
+    let run = [&run[..], &["--width", "64", "--height", "64"]].concat();
+    let planned = machine.ran(&[], &[&["plan", "--json"], &run[..]].concat())?;
+    let all = memory::planned_bytes(&planned.told)?;
+    let mut wrong = Vec::new();
+    for share in SHARES {
+        let ceiling = all / 100 * share;
+        let memory = format!("{} MiB", ceiling.div_ceil(1 << 20));
+        let ceilinged = ["--memory", &memory, "--steps", "1", "--output", "{out}/x.png"];
+        let ran = machine.ran(&[], &[&["txt2img"], &run[..], &ceilinged].concat())?;
+        let told = format!("{share} % of what it takes, {memory}: {} MiB taken", ran.asked.peak >> 20);
+        println!("{told}");
+        match ran.code {
+            Some(0) if ran.asked.peak <= ceiling / 100 * (100 + memory::ABOVE) => {}
+            Some(0) => wrong.push(told),
+            code => wrong.push(format!("{told}, ended with {code:?}: {}", ran.told)),
+        }
+    }
+    Ok(wrong)
+}
+
+/// Ceilings as shares of what a run takes with all of the model on the card, in hundredths.
+const SHARES: [u64; 3] = [100, 50, 25];
 
 #[cfg(test)]
 mod tests {

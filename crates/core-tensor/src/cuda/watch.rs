@@ -12,10 +12,16 @@ use std::{
 use burn_cubecl::CubeDevice;
 use cubecl::client::ProfileWindow;
 
-use crate::{Error, Tensor, gpu::View};
+use crate::{
+    Error, Tensor,
+    gpu::{View, panics::Heard},
+};
 
 /// The open window of each card, by its number.
 static WINDOWS: Mutex<BTreeMap<usize, ProfileWindow>> = Mutex::new(BTreeMap::new());
+
+/// The panics that each card's work has heard of, by its number.
+static HEARD: Mutex<BTreeMap<usize, Heard>> = Mutex::new(BTreeMap::new());
 
 /// What was read of a tensor, if its card failed of nothing since its values were looked at last. Of two runs on one card, the failure
 /// of one may end the other.
@@ -33,5 +39,7 @@ fn failure(view: &View) -> Option<Error> {
     let begun = view.client().profile_start();
     let failed = ended.and_then(Result::err).or_else(|| begun.as_ref().err().cloned());
     windows.extend(begun.ok().map(|window| (card.index, window)));
-    failed.map(|error| Error::on_device(&error))
+    let panic = HEARD.lock().unwrap_or_else(PoisonError::into_inner).insert(card.index, Heard::all());
+    let panic = panic.and_then(Heard::since).map(|panic| Error::on_device(&format_args!("{panic}")));
+    failed.map(|error| Error::on_device(&error)).or(panic)
 }

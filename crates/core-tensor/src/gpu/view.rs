@@ -2,13 +2,17 @@
 
 use burn::tensor::{Bytes, DType, Shape};
 use burn_cubecl::{CubeBackend, CubeDevice, tensor::CubeTensor};
-use cubecl::{client::Client, server::MemoryLayoutDescriptor, zspace::metadata::Metadata};
+use cubecl::{
+    client::Client,
+    server::{Handle, MemoryLayoutDescriptor},
+    zspace::metadata::Metadata,
+};
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use kernels::Values;
 use rayon::prelude::*;
 
 use super::{OURS, language::Language};
-use crate::{Device, Tensor};
+use crate::{Device, Tensor, vulkan};
 
 /// Bytes that a kernel reads at once, at which its buffers begin.
 const ALIGNED: u64 = 16;
@@ -65,6 +69,15 @@ fn each<T: Sync, const N: usize>(values: &[T], to: &mut [u8], bytes: impl Fn(&T)
 
 /// Numbers that a thread changes at a time.
 const CHUNK: usize = 1 << 16;
+
+/// Bytes on the device that a tensor is on.
+pub(crate) fn uploaded(like: &CubeTensor, bytes: Vec<u8>) -> Handle {
+    let device = Tensor::<1>::from_primitive::<CubeBackend>(like.clone()).device();
+    let (count, client) = (bytes.len() as u64, &like.client);
+    let write = || client.create(Bytes::from_bytes_vec(bytes));
+    // What fails of the device is told where its values are looked at.
+    vulkan::upload(&device, count, write, || drop(client.flush()))
+}
 
 impl View {
     /// # Panics
@@ -198,7 +211,7 @@ impl View {
     /// Values in a number format, row-major and without gaps, on the same device.
     pub(super) fn upload(&self, bytes: Vec<u8>, dtype: DType, shape: impl Into<Shape>) -> Self {
         let like = &self.0;
-        let handle = like.client.create(Bytes::from_bytes_vec(bytes));
+        let handle = uploaded(like, bytes);
         Self(CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape.into(), handle, dtype))
     }
 

@@ -17,7 +17,7 @@ use burn_cubecl::{CubeBackend, kernel::into_contiguous_aligned, tensor::CubeTens
 use cubecl::{future::block_on, server::CopyDescriptor};
 
 use super::watch;
-use crate::{Device, Error, Tensor};
+use crate::{Device, Error, Tensor, gpu::panics::caught};
 
 /// How long an adapter may say nothing before it is asked whether it is still there.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -44,7 +44,10 @@ pub(crate) fn data<const D: usize>(tensor: &Tensor<D>) -> Option<Result<TensorDa
     let tensor = tensor.clone().try_into_primitive::<CubeBackend>().ok()?;
     let CubeTensor { client, handle, meta, dtype, .. } = into_contiguous_aligned(tensor);
     let of = CopyDescriptor::new(handle.binding(), meta.shape.clone(), meta.strides.clone(), dtype.size());
-    let read = answer(&device, client.read_one_tensor_async(of));
+    let Some(read) = caught(|| client.read_one_tensor_async(of)) else {
+        return Some(Err(watch::failure(&device).unwrap_or_else(lost)));
+    };
+    let read = answer(&device, read);
     Some(read.and_then(|read| match (watch::failure(&device), read) {
         (Some(failure), _) => Err(failure),
         (None, Ok(bytes)) => Ok(TensorData::from_bytes(bytes, meta.shape, dtype)),
@@ -66,6 +69,15 @@ fn answer_unless<T>(read: impl Future<Output = T>, is_lost: impl Fn() -> bool) -
         thread::park_timeout(PATIENCE);
         // What came before the loss is still an answer, so it is looked for once more.
         is_last = asleep.elapsed() >= PATIENCE && is_lost();
+    }
+}
+
+/// Waits until adapters have done what they were asked for, but no longer than so long for each.
+pub(crate) fn rest(patience: Duration) {
+    for handle in watch::handles() {
+        let all = wgpu::PollType::Wait { submission_index: None, timeout: Some(patience) };
+        // A lost one has nothing left to do.
+        let _ = catch_unwind(AssertUnwindSafe(|| handle.poll(all)));
     }
 }
 

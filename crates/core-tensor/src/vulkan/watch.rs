@@ -13,8 +13,11 @@ use std::{
 
 use burn::tensor::wgpu::wgpu;
 
-use super::wait::{is_lost, lost};
-use crate::{Device, Error};
+use super::{
+    uploads::Uploads,
+    wait::{is_lost, lost},
+};
+use crate::{Device, Error, gpu::panics::Heard};
 
 /// The devices that are in use, by their adapters' numbers.
 pub(super) static OPENED: Mutex<BTreeMap<usize, Opened>> = Mutex::new(BTreeMap::new());
@@ -24,6 +27,7 @@ pub(super) static OPENED: Mutex<BTreeMap<usize, Opened>> = Mutex::new(BTreeMap::
 pub(crate) struct Opened {
     device: Device,
     handle: wgpu::Device,
+    uploads: Uploads,
     watch: Watch,
     /// Bytes of the largest buffer that a kernel takes.
     largest: u64,
@@ -31,9 +35,9 @@ pub(crate) struct Opened {
 
 impl Opened {
     /// Hears what the device behind `handle` says from now on.
-    pub(super) fn new(device: Device, handle: wgpu::Device, largest: u64) -> Self {
+    pub(super) fn new(device: Device, (handle, queue): (wgpu::Device, wgpu::Queue), largest: u64) -> Self {
         let watch = Watch::over(&handle);
-        Self { device, handle, watch, largest }
+        Self { device, handle, uploads: Uploads::of(queue), watch, largest }
     }
 
     pub(super) fn device(&self) -> &Device {
@@ -42,8 +46,15 @@ impl Opened {
 }
 
 /// What wgpu said first.
-#[derive(Clone, Debug, Default)]
-struct Watch(Arc<Mutex<Option<Fault>>>);
+#[derive(Clone, Debug)]
+struct Watch(Arc<Mutex<Told>>);
+
+#[derive(Debug)]
+struct Told {
+    fault: Option<Fault>,
+    /// Panics of devices that are no fault of the work that began since.
+    before: Heard,
+}
 
 #[derive(Debug)]
 struct Fault {
@@ -51,23 +62,32 @@ struct Fault {
     is_told: bool,
 }
 
+impl Fault {
+    fn of(reason: String) -> Self {
+        Self { reason, is_told: false }
+    }
+}
+
 impl Watch {
     /// Hears what a device says from now on.
     fn over(device: &wgpu::Device) -> Self {
-        let watch = Self::default();
+        let watch = Self(Arc::new(Mutex::new(Told { fault: None, before: Heard::all() })));
         let heard = watch.clone();
         device.on_uncaptured_error(Arc::new(move |error| heard.hear(&error)));
         watch
     }
 
     fn hear(&self, error: &wgpu::Error) {
-        let mut fault = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        fault.get_or_insert_with(|| Fault { reason: reason(error), is_told: false });
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.fault.get_or_insert_with(|| Fault::of(reason(error)));
     }
 
     fn tell(&self) -> Option<Error> {
-        let mut fault = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        fault.as_mut().map(|fault| {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (None, Some(panic)) = (&told.fault, told.before.since()) {
+            told.fault = Some(Fault::of(panic));
+        }
+        told.fault.as_mut().map(|fault| {
             fault.is_told = true;
             Error::on_device(&format_args!("{}", fault.reason))
         })
@@ -75,8 +95,12 @@ impl Watch {
 
     /// Whether there was something that somebody had heard of.
     fn forget(&self) -> bool {
-        let mut fault = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        fault.take_if(|fault| fault.is_told).is_some()
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_told = told.fault.take_if(|fault| fault.is_told).is_some();
+        if was_told {
+            told.before = Heard::all();
+        }
+        was_told
     }
 }
 
@@ -126,6 +150,18 @@ pub(crate) fn ready_again(device: &Device) {
 /// wgpu's own device behind one that is in use; `None` for one of another back end.
 pub(super) fn handle(device: &Device) -> Option<wgpu::Device> {
     known(device, |known| known.handle.clone())
+}
+
+/// What is on its way to one that is in use; `None` for one of another back end.
+pub(super) fn uploads(device: &Device) -> Option<Uploads> {
+    known(device, |known| known.uploads.clone())
+}
+
+/// wgpu's own devices behind all adapters that were opened.
+pub(super) fn handles() -> Vec<wgpu::Device> {
+    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    let replaced = REPLACED.lock().unwrap_or_else(PoisonError::into_inner);
+    opened.values().chain(&*replaced).map(|known| known.handle.clone()).collect()
 }
 
 /// Bytes of the largest buffer that kernels of a device take; `None` for a device of another back end.
