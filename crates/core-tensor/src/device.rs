@@ -7,7 +7,7 @@ use std::{
 
 use kernels::{Compute, HugePages, Isa, Values};
 
-use crate::{Device, Error, cpu, gpu, on_host, packed, tensor, vulkan};
+use crate::{Device, Error, cpu, gpu, on_host, packed, panics, tensor, vulkan};
 
 /// The device of a name such as `cpu`, `cuda:0` or `vulkan:1`. Without a number it is CUDA's first and Vulkan's best; `vulkan:software` is
 /// an adapter that computes on the CPU, which no other name gets.
@@ -93,7 +93,7 @@ pub fn rest(patience: Duration) {
 
 /// What a device was last found to have failed of by a panic of a library below, which may go on in whoever asked the device for something.
 pub fn last_panic() -> Option<Error> {
-    gpu::last_panic()
+    panics::last()
 }
 
 /// Has kernels that a GPU's compiler was asked for kept in a folder of their own, where the next process finds them. It counts from the

@@ -11,14 +11,13 @@ use burn::tensor::DType;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, streaming::StreamPolicy};
 use kernels::{Compute, Values};
 
-use crate::{Device, Tensor};
+use crate::{Device, Tensor, panics};
 
 mod attention;
 mod kernel;
 mod language;
 mod maps;
 mod matmul;
-pub(crate) mod panics;
 mod product;
 mod rows;
 mod trial;
@@ -34,12 +33,11 @@ pub(crate) use self::{
     kernel::compiled,
     maps::{Conv, Window, add_maps, channels_joined, group_norm, laid, pixels, tokens, upsampled},
     matmul::matmul,
-    panics::last as last_panic,
     product::{After, linear, multiplies},
     rows::{HeadsOfStream, Norm, activate, add, converted, gated, norm, rotate},
     trial::try_out,
     units::side_of_units,
-    view::{View, takes, uploaded},
+    view::{View, takes},
 };
 
 /// Why a tensor has a view.

@@ -8,7 +8,7 @@ use cubecl::{client::Client, server::ServerError};
 
 use crate::{
     Error,
-    gpu::panics::{caught, last},
+    panics::{caught, last},
     vulkan,
 };
 

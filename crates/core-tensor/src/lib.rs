@@ -40,9 +40,16 @@ mod packed;
 #[path = "no_packed.rs"]
 mod packed;
 mod packing;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod panics;
+#[cfg(not(any(feature = "cuda", feature = "vulkan")))]
+#[path = "no_panics.rs"]
+mod panics;
 pub mod pickle;
 mod place;
 pub mod safetensors;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod uploads;
 #[cfg(feature = "vulkan")]
 mod vulkan;
 #[cfg(not(feature = "vulkan"))]

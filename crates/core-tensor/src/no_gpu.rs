@@ -60,10 +60,6 @@ pub(crate) fn compiled() -> usize {
     0
 }
 
-pub(crate) fn last_panic() -> Option<Error> {
-    None
-}
-
 pub(crate) fn configure(_: Option<&Path>) {}
 
 pub(crate) fn try_out(_: &Device) -> Result<bool, Error> {

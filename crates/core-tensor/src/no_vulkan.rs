@@ -48,11 +48,6 @@ pub(crate) fn data<const D: usize>(_: &Tensor<D>) -> Option<Result<TensorData, E
     None
 }
 
-#[cfg(feature = "cuda")]
-pub(crate) fn upload<T>(_: &Device, _: u64, write: impl FnOnce() -> T, _: impl FnOnce()) -> T {
-    write()
-}
-
 pub(crate) fn rest(_: Duration) {}
 
 pub(crate) fn failure(_: &Device) -> Option<Error> {

@@ -16,8 +16,8 @@ use cubecl::{
 use crate::{
     Device, Tensor,
     bits::{Field, Number, Part, PartNumber, Round, Scale, Shift, Steps, Whole},
-    gpu::uploaded,
     packing::{AT_A_TIME, Packing, Reading},
+    uploads::uploaded,
 };
 
 /// A matrix as it is stored, in a device's memory.

@@ -7,7 +7,7 @@
 
 mod adapters;
 mod driver;
-mod uploads;
+mod loss;
 mod wait;
 mod watch;
 
@@ -24,13 +24,13 @@ use self::adapters::Adapter;
 pub(crate) use self::watch::ALONE;
 pub(crate) use self::{
     adapters::{Card, Which, about, adapters, free_memory},
-    uploads::upload,
     wait::{answer, data, rest},
     watch::{Opened, failure, forget, largest_buffer, ready_again, without_units},
 };
 use crate::{
     Device, Error,
     gpu::{self, Units},
+    uploads,
 };
 
 /// Kernels that are sent to a card together. It is CubeCL's own number, which an environment variable would change.
@@ -91,7 +91,8 @@ fn opened_now(adapter: &Adapter, units: Option<Units>) -> Result<Opened, String>
     let setup = WgpuSetup { instance, adapter, device: device.clone(), queue: queue.clone(), backend };
     let registered = Device::wgpu_options().setup(setup).tasks_max(TASKS).init().map_err(|error| error.to_string())?;
     // After CubeCL, whose own handler panics on a thread where nobody hears of it.
-    let opened = Opened::new(registered, (device, queue), largest);
+    uploads::know(&registered, &device, queue);
+    let opened = Opened::new(registered, device, largest);
     if let Some(units) = units {
         gpu::know(opened.device(), units);
     }

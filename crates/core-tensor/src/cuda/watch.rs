@@ -12,10 +12,7 @@ use std::{
 use burn_cubecl::CubeDevice;
 use cubecl::client::ProfileWindow;
 
-use crate::{
-    Error, Tensor,
-    gpu::{View, panics::Heard},
-};
+use crate::{Error, Tensor, gpu::View, panics::Heard};
 
 /// The open window of each card, by its number.
 static WINDOWS: Mutex<BTreeMap<usize, ProfileWindow>> = Mutex::new(BTreeMap::new());

@@ -1,18 +1,14 @@
 //! Burn's tensors as buffers with strides.
 
-use burn::tensor::{Bytes, DType, Shape};
+use burn::tensor::{DType, Shape};
 use burn_cubecl::{CubeBackend, CubeDevice, tensor::CubeTensor};
-use cubecl::{
-    client::Client,
-    server::{Handle, MemoryLayoutDescriptor},
-    zspace::metadata::Metadata,
-};
+use cubecl::{client::Client, server::MemoryLayoutDescriptor, zspace::metadata::Metadata};
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use kernels::Values;
 use rayon::prelude::*;
 
 use super::{OURS, language::Language};
-use crate::{Device, Tensor, vulkan};
+use crate::{Device, Tensor, uploads::uploaded};
 
 /// Bytes that a kernel reads at once, at which its buffers begin.
 const ALIGNED: u64 = 16;
@@ -69,15 +65,6 @@ fn each<T: Sync, const N: usize>(values: &[T], to: &mut [u8], bytes: impl Fn(&T)
 
 /// Numbers that a thread changes at a time.
 const CHUNK: usize = 1 << 16;
-
-/// Bytes on the device that a tensor is on.
-pub(crate) fn uploaded(like: &CubeTensor, bytes: Vec<u8>) -> Handle {
-    let device = Tensor::<1>::from_primitive::<CubeBackend>(like.clone()).device();
-    let (count, client) = (bytes.len() as u64, &like.client);
-    let write = || client.create(Bytes::from_bytes_vec(bytes));
-    // What fails of the device is told where its values are looked at.
-    vulkan::upload(&device, count, write, || drop(client.flush()))
-}
 
 impl View {
     /// # Panics

@@ -16,8 +16,11 @@ use burn::tensor::{TensorData, wgpu::wgpu};
 use burn_cubecl::{CubeBackend, kernel::into_contiguous_aligned, tensor::CubeTensor};
 use cubecl::{future::block_on, server::CopyDescriptor};
 
-use super::watch;
-use crate::{Device, Error, Tensor, gpu::panics::caught};
+use super::{
+    loss::{is_lost, lost},
+    watch,
+};
+use crate::{Device, Error, Tensor, panics::caught};
 
 /// How long an adapter may say nothing before it is asked whether it is still there.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -79,15 +82,6 @@ pub(crate) fn rest(patience: Duration) {
         // A lost one has nothing left to do.
         let _ = catch_unwind(AssertUnwindSafe(|| handle.poll(all)));
     }
-}
-
-pub(super) fn lost() -> Error {
-    Error::DeviceFault { reason: "the device is lost".into() }
-}
-
-/// Whether an adapter is lost, of which wgpu tells by a panic. One that is there has those who wait for what it has done woken.
-pub(super) fn is_lost(handle: &wgpu::Device) -> bool {
-    catch_unwind(AssertUnwindSafe(|| handle.poll(wgpu::PollType::Poll))).is_err()
 }
 
 /// Wakes a thread.

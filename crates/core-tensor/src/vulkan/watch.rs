@@ -13,11 +13,8 @@ use std::{
 
 use burn::tensor::wgpu::wgpu;
 
-use super::{
-    uploads::Uploads,
-    wait::{is_lost, lost},
-};
-use crate::{Device, Error, gpu::panics::Heard};
+use super::loss::{is_lost, lost};
+use crate::{Device, Error, panics::Heard};
 
 /// The devices that are in use, by their adapters' numbers.
 pub(super) static OPENED: Mutex<BTreeMap<usize, Opened>> = Mutex::new(BTreeMap::new());
@@ -27,7 +24,6 @@ pub(super) static OPENED: Mutex<BTreeMap<usize, Opened>> = Mutex::new(BTreeMap::
 pub(crate) struct Opened {
     device: Device,
     handle: wgpu::Device,
-    uploads: Uploads,
     watch: Watch,
     /// Bytes of the largest buffer that a kernel takes.
     largest: u64,
@@ -35,9 +31,9 @@ pub(crate) struct Opened {
 
 impl Opened {
     /// Hears what the device behind `handle` says from now on.
-    pub(super) fn new(device: Device, (handle, queue): (wgpu::Device, wgpu::Queue), largest: u64) -> Self {
+    pub(super) fn new(device: Device, handle: wgpu::Device, largest: u64) -> Self {
         let watch = Watch::over(&handle);
-        Self { device, handle, uploads: Uploads::of(queue), watch, largest }
+        Self { device, handle, watch, largest }
     }
 
     pub(super) fn device(&self) -> &Device {
@@ -150,11 +146,6 @@ pub(crate) fn ready_again(device: &Device) {
 /// wgpu's own device behind one that is in use; `None` for one of another back end.
 pub(super) fn handle(device: &Device) -> Option<wgpu::Device> {
     known(device, |known| known.handle.clone())
-}
-
-/// What is on its way to one that is in use; `None` for one of another back end.
-pub(super) fn uploads(device: &Device) -> Option<Uploads> {
-    known(device, |known| known.uploads.clone())
 }
 
 /// wgpu's own devices behind all adapters that were opened.

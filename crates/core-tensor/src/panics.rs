@@ -18,7 +18,7 @@ static PANICS: Mutex<(u64, String)> = Mutex::new((0, String::new()));
 const THREADS: [&str; 2] = ["DSD-", "DSU-"];
 
 /// Hears of them from now on, if nobody takes the process's hook for panics away. Others go where they went.
-pub(super) fn listen() {
+pub(crate) fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let others = take_hook();

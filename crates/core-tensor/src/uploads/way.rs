@@ -1,0 +1,82 @@
+//! What is on its way to a Vulkan adapter.
+//!
+//! wgpu copies what is written to a buffer into memory that the adapter sees, which is the card's own where the host sees that, and has it until the
+//! adapter has copied it on. CubeCL lets 64 such copies wait, of whatever size. So whoever brings weights waits for those before.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use burn::tensor::{
+    Bytes,
+    wgpu::wgpu::{self, SubmissionIndex},
+};
+use burn_cubecl::{CubeBackend, CubeDevice, tensor::CubeTensor};
+use cubecl::{client::Client, server::Handle};
+
+use crate::{Device, Tensor, panics::caught};
+
+/// Bytes that may be on their way beside what is brought now, where that is less: small copies take longer to wait for than to make.
+const LITTLE: u64 = 16 << 20;
+
+/// Bytes for which nobody waits, of which CubeCL's 64 are [`LITTLE`].
+const FEW: u64 = LITTLE / 64;
+
+/// The ways to all devices that are known.
+static WAYS: Mutex<Vec<Way>> = Mutex::new(Vec::new());
+
+/// The way to a device, and what was written to it that may not be there yet.
+#[derive(Clone)]
+pub(super) struct Way {
+    device: Device,
+    handle: wgpu::Device,
+    queue: wgpu::Queue,
+    waiting: Arc<Mutex<VecDeque<(u64, SubmissionIndex)>>>,
+}
+
+/// Tells by what a device is reached.
+pub(crate) fn know(device: &Device, handle: &wgpu::Device, queue: wgpu::Queue) {
+    let way = Way { device: device.clone(), handle: handle.clone(), queue, waiting: Arc::default() };
+    WAYS.lock().unwrap_or_else(PoisonError::into_inner).push(way);
+}
+
+impl Way {
+    /// The way to the device that a tensor is on, for so many bytes; `None` where nobody has to wait.
+    pub(super) fn to(like: &CubeTensor, bytes: u64) -> Option<Self> {
+        if bytes <= FEW || !matches!(like.device, CubeDevice::Wgpu(_)) {
+            return None;
+        }
+        let device = Tensor::<1>::from_primitive::<CubeBackend>(like.clone()).device();
+        WAYS.lock().unwrap_or_else(PoisonError::into_inner).iter().find(|way| way.device == device).cloned()
+    }
+
+    /// Bytes on the device, once there is room for them on their way.
+    pub(super) fn upload(&self, client: &Client, bytes: Vec<u8>) -> Handle {
+        let count = bytes.len() as u64;
+        self.wait(count.max(LITTLE));
+        let handle = client.create(Bytes::from_bytes_vec(bytes));
+        // Until then CubeCL has them. What fails of the device is told where its values are looked at.
+        caught(|| client.flush());
+        self.sent(count);
+        handle
+    }
+
+    /// Leaves no more on its way than so many bytes, as they were written.
+    fn wait(&self, at_most: u64) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        while waiting.iter().map(|(bytes, _)| bytes).sum::<u64>() > at_most
+            && let Some((_, index)) = waiting.pop_front()
+        {
+            let there = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
+            // Who reads of a lost device hears of it.
+            caught(|| self.handle.poll(there));
+        }
+    }
+
+    fn sent(&self, bytes: u64) {
+        // What was written goes with the next submission, be there anything else in it or not. A driver without memory for that makes wgpu panic.
+        let Some(index) = caught(|| self.queue.submit([])) else { return };
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back((bytes, index));
+    }
+}
