@@ -11,7 +11,7 @@
 //   FAULT_LAYER_COUNTS  a file for what the process asked for, as JSON, when it ends: `of` is the number of calls of each function, `peak`
 //                       the most memory that it had of the driver at once
 //
-// Behind a lost device all calls that may answer so do. One device of a process is watched, the first.
+// Behind a lost device all calls that may answer so do, unless FAULT_LAYER_ONCE is 1. One device of a process is watched, the last.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,7 +82,7 @@ static VkResult fault(int function, int can_be_lost) {
       fprintf(stderr, "fault layer: %s, call %lu, answers %d\n", names[function], call, answer);
       // A card that is lost does not go on computing, as the driver below would.
       if (answer == VK_ERROR_DEVICE_LOST && watched) next_DeviceWaitIdle(watched);
-      is_lost |= answer == VK_ERROR_DEVICE_LOST;
+      is_lost |= answer == VK_ERROR_DEVICE_LOST && !set("FAULT_LAYER_ONCE", 0);
     }
   }
   pthread_mutex_unlock(&lock);
@@ -106,7 +106,8 @@ static VKAPI_ATTR VkResult VKAPI_CALL counted_AllocateMemory(VkDevice d, const V
   VkResult answer = own_AllocateMemory(d, i, a, o);
   if (answer != VK_SUCCESS) return answer;
   pthread_mutex_lock(&lock);
-  for (int at = 0; at < LARGEST; at++) {
+  for (int at = 0;; at++) {
+    if (at == LARGEST) abort();
     if (given[at].memory) continue;
     given[at].memory = *o;
     given[at].bytes = i->allocationSize;
@@ -182,10 +183,10 @@ static VKAPI_ATTR VkResult VKAPI_CALL own_CreateDevice(VkPhysicalDevice p, const
 }
 
 static PFN_vkVoidFunction own(const char *name) {
-#define OWN(function, ...) \
-  if (!strcmp(name, "vk" #function)) return (PFN_vkVoidFunction)own_##function;
   if (!strcmp(name, "vkAllocateMemory")) return (PFN_vkVoidFunction)counted_AllocateMemory;
   if (!strcmp(name, "vkFreeMemory")) return (PFN_vkVoidFunction)counted_FreeMemory;
+#define OWN(function, ...) \
+  if (!strcmp(name, "vk" #function)) return (PFN_vkVoidFunction)own_##function;
   FUNCTIONS(OWN)
   OWN(CreateInstance) OWN(CreateDevice)
 #define OWN_KHR(function) \

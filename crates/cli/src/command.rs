@@ -20,10 +20,10 @@ mod upscale;
 use std::{
     ffi::OsString,
     io::{Write, stdout},
-    panic::{AssertUnwindSafe, catch_unwind, set_hook},
+    panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook},
     path::Path,
     process::ExitCode,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, Once, PoisonError},
     thread,
     time::Duration,
 };
@@ -160,13 +160,16 @@ static PANIC: Mutex<Option<(String, String)>> = Mutex::new(None);
 
 /// A panic is a mistake in this program, and an error like any other to those who use it.
 fn without_panic(work: impl FnOnce() -> Result<()>) -> Result<()> {
-    set_hook(Box::new(|panic| {
+    static ONCE: Once = Once::new();
+    let hear = |panic: &PanicHookInfo| {
         let message = panic.payload_as_str().unwrap_or("a panic without a message").to_owned();
         let place = panic.location().map_or_else(String::new, ToString::to_string);
         *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some((message, place));
-    }));
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        if let Some(failure) = core_tensor::last_panic() {
+    };
+    // Devices have hooks of their own before this one.
+    ONCE.call_once(|| set_hook(Box::new(hear)));
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        if let Some(failure) = core_tensor::of_device(&*panic) {
             return Err(forge::Error::from(failure).into());
         }
         let said = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,4 +1,5 @@
 use std::{
+    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{Mutex, OnceLock, PoisonError},
@@ -91,9 +92,9 @@ pub fn rest(patience: Duration) {
     vulkan::rest(patience);
 }
 
-/// What a device was last found to have failed of by a panic of a library below, which may go on in whoever asked the device for something.
-pub fn last_panic() -> Option<Error> {
-    panics::last()
+/// What a panic tells that went on in whoever waited for a device, as a library below panicked on the device's own thread; `None` for any other.
+pub fn of_device(panic: &(dyn Any + Send)) -> Option<Error> {
+    panics::of_device(panic)
 }
 
 /// Has kernels that a GPU's compiler was asked for kept in a folder of their own, where the next process finds them. It counts from the

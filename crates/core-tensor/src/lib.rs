@@ -65,7 +65,7 @@ pub use burn::tensor::{DType, Device, Tensor};
 use burn::tensor::{Element, TensorData};
 pub use device::{
     Listed, about, compiled_kernels, computes_by_itself, device, device_for, devices, free_memory, give_back_freed,
-    give_back_of_models, has_f16, keep_kernels_in, largest_tensor, last_panic, ready_again, rest, settled,
+    give_back_of_models, has_f16, keep_kernels_in, largest_tensor, of_device, ready_again, rest, settled,
 };
 pub use device_matrix::DeviceMatrix;
 pub use error::{Error, PickleFault};

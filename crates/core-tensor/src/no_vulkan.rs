@@ -3,8 +3,6 @@
 use std::{str::FromStr, time::Duration};
 
 use burn::tensor::TensorData;
-#[cfg(feature = "cuda")]
-use burn::tensor::try_read_sync;
 
 use crate::{Device, Error, Tensor};
 
@@ -41,7 +39,7 @@ pub(crate) fn free_memory(_: Which) -> Option<u64> {
 
 #[cfg(feature = "cuda")]
 pub(crate) fn answer<T>(_: &Device, read: impl Future<Output = T>) -> Result<T, Error> {
-    Ok(try_read_sync(read).expect("threads wait on every system that this is built for"))
+    Ok(cubecl::future::block_on(read))
 }
 
 pub(crate) fn data<const D: usize>(_: &Tensor<D>) -> Option<Result<TensorData, Error>> {

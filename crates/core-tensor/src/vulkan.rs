@@ -17,18 +17,19 @@ use std::{
 };
 
 use burn::tensor::wgpu::{WgpuSetup, wgpu};
+use burn_cubecl::CubeBackend;
 use cubecl::future::block_on;
 
-use self::adapters::Adapter;
 #[cfg(test)]
 pub(crate) use self::watch::ALONE;
+use self::{adapters::Adapter, loss::Handle};
 pub(crate) use self::{
     adapters::{Card, Which, about, adapters, free_memory},
     wait::{answer, data, rest},
     watch::{Opened, failure, forget, largest_buffer, ready_again, without_units},
 };
 use crate::{
-    Device, Error,
+    Device, Error, Tensor,
     gpu::{self, Units},
     uploads,
 };
@@ -91,8 +92,10 @@ fn opened_now(adapter: &Adapter, units: Option<Units>) -> Result<Opened, String>
     let setup = WgpuSetup { instance, adapter, device: device.clone(), queue: queue.clone(), backend };
     let registered = Device::wgpu_options().setup(setup).tasks_max(TASKS).init().map_err(|error| error.to_string())?;
     // After CubeCL, whose own handler panics on a thread where nobody hears of it.
-    uploads::know(&registered, &device, queue);
-    let opened = Opened::new(registered, device, largest);
+    let client = Tensor::<1>::empty([1], &registered).try_into_primitive::<CubeBackend>().map(|x| x.client);
+    let client = client.map_err(|_| "it is none of CubeCL's")?;
+    uploads::know(&registered, &device, queue.clone());
+    let opened = Opened::new(registered, Handle { device, queue }, &client, largest);
     if let Some(units) = units {
         gpu::know(opened.device(), units);
     }

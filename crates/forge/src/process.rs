@@ -18,11 +18,11 @@ fn most() -> Option<Bytes> {
     in_kib(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:").map(Bytes)
 }
 
-/// What the process has in memory now: what is its own, and of files no more than its code, as the system takes back what it read of others.
+/// What the process has in memory now: what is its own, and of files no more than its code may take, as the system takes back what it read of others.
 fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let of = |name| in_kib(&status, name);
-    Some(of("RssAnon:")? + of("RssFile:")?.min(of("VmExe:")? + of("VmLib:")?))
+    Some(of("RssAnon:")? + of("RssFile:")?.min(of("VmExe:")? + of("VmLib:")?).min(PROCESS))
 }
 
 /// What a plan counts of the process, whatever it draws.
@@ -122,7 +122,7 @@ mod tests {
         let blocks: Vec<_> = (0..16 << 10).map(|i| vec![i as u8 | 1; 16 << 10]).collect();
         let beside = left(CeilingOf::Config);
         // as much as they hold, but for what the process's own estimate has beyond what it takes now
-        assert!(beside.held - before.held > 256 * MIB - PROCESS, "{} of {}", beside.held, before.held);
+        assert!(beside.held.saturating_sub(before.held) > 256 * MIB - PROCESS, "{} of {}", beside.held, before.held);
         assert_eq!(beside.bytes + beside.held, 4096 * MIB);
         assert_eq!(left(CeilingOf::Machine).held, 0);
         drop(blocks);

@@ -78,8 +78,8 @@ pub(super) fn run(machine: &Machine) -> Done {
         let base = ["--config", "flux.toml", "--transformer", &wide, "--backend", "cuda:0", "--compute", compute];
         let base = [&base[..], &["--width", "512", "--height", "512"]].concat();
         let planned = machine.done(&cache, &[], &[&["plan", "--json"], &base[..]].concat())?;
-        let all = planned_bytes(&planned.told)?;
-        let planned: Value = serde_json::from_str(&planned.told)?;
+        let planned = read_plan(&planned.told)?;
+        let all = planned_bytes(&planned)?;
         let of_file =
             planned["parts"].as_array().and_then(|parts| parts.iter().find(|part| part["name"] == "transformer"));
         let weights = of_file.and_then(|part| part["bytes"].as_u64()).ok_or("a plan without a transformer")?;
@@ -123,10 +123,13 @@ pub(super) fn run(machine: &Machine) -> Done {
     if faults.is_empty() { Ok(()) } else { Err(faults.join("; ").into()) }
 }
 
-/// The bytes of a plan as JSON, which may come behind what a driver says.
-pub(super) fn planned_bytes(told: &str) -> Result<u64, Box<dyn Error>> {
+/// A plan as JSON, which may come behind what a driver says.
+pub(super) fn read_plan(told: &str) -> Result<Value, Box<dyn Error>> {
     let json = told.lines().find(|line| line.starts_with('{')).ok_or("no plan")?;
-    let plan: Value = serde_json::from_str(json)?;
+    Ok(serde_json::from_str(json)?)
+}
+
+pub(super) fn planned_bytes(plan: &Value) -> Result<u64, Box<dyn Error>> {
     Ok(plan["bytes"].as_u64().ok_or("a plan without `bytes`")?)
 }
 

@@ -90,7 +90,7 @@ pub(super) fn run(forge: PathBuf, folder: PathBuf) -> Done {
     }
     wrong.extend(goes_on(&machine, &picture)?);
     println!("{came} faults of the driver, {} of them told wrongly", wrong.len());
-    wrong.extend(memory(&machine)?);
+    wrong.extend(under_ceilings(&machine)?);
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
 }
 
@@ -149,12 +149,13 @@ struct Counted {
     peak: u64,
 }
 
-/// The settings of a fault.
-fn of_call(function: &str, call: u64, answer: i32) -> [(&'static str, String); 3] {
+/// The settings of a fault. Of a loss at every other place the driver tells that one time.
+fn of_call(function: &str, call: u64, answer: i32) -> [(&'static str, String); 4] {
     [
         ("FAULT_LAYER_ONLY", function.to_owned()),
         ("FAULT_LAYER_FAIL", call.to_string()),
         ("FAULT_LAYER_CODE", answer.to_string()),
+        ("FAULT_LAYER_ONCE", (call % 2).to_string()),
     ]
 }
 
@@ -202,24 +203,24 @@ fn goes_on(machine: &Layered, drawn: &[u8]) -> Result<Option<String>, Box<dyn Er
 
 /// Ceilings that are passed, where a Flux of the real width has the card to itself and where most of it has no room there. Its picture is
 /// small, as a processor plays the card.
-fn memory(machine: &Layered) -> Result<Vec<String>, Box<dyn Error>> {
+fn under_ceilings(machine: &Layered) -> Result<Vec<String>, Box<dyn Error>> {
     let file = machine.folder.join(memory::Stored::Bf16.name());
     zeros::write(&memory::shapes()?, &file)?;
     let wide = file.display().to_string();
     let run = ["--config", "flux.toml", "--transformer", &wide, "--backend", "vulkan:software", "--compute", "f16"];
     let run = [&run[..], &["--width", "64", "--height", "64"]].concat();
     let planned = machine.ran(&[], &[&["plan", "--json"], &run[..]].concat())?;
-    let all = memory::planned_bytes(&planned.told)?;
+    let all = memory::planned_bytes(&memory::read_plan(&planned.told)?)?;
     let mut wrong = Vec::new();
     for share in SHARES {
         let ceiling = all / 100 * share;
-        let memory = format!("{} MiB", ceiling.div_ceil(1 << 20));
-        let ceilinged = ["--memory", &memory, "--steps", "1", "--output", "{out}/x.png"];
+        let of_card = format!("{} MiB", ceiling.div_ceil(1 << 20));
+        let ceilinged = ["--memory", &of_card, "--steps", "1", "--output", "{out}/x.png"];
         let ran = machine.ran(&[], &[&["txt2img"], &run[..], &ceilinged].concat())?;
-        let told = format!("{share} % of what it takes, {memory}: {} MiB taken", ran.asked.peak >> 20);
+        let told = format!("{share} % of what it takes, {of_card}: {} MiB taken", ran.asked.peak >> 20);
         println!("{told}");
         match ran.code {
-            Some(0) if ran.asked.peak <= ceiling / 100 * (100 + memory::ABOVE) => {}
+            Some(0) if (ceiling / 2..=ceiling / 100 * (100 + memory::ABOVE)).contains(&ran.asked.peak) => {}
             Some(0) => wrong.push(told),
             code => wrong.push(format!("{told}, ended with {code:?}: {}", ran.told)),
         }

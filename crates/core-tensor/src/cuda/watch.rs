@@ -36,7 +36,6 @@ fn failure(view: &View) -> Option<Error> {
     let begun = view.client().profile_start();
     let failed = ended.and_then(Result::err).or_else(|| begun.as_ref().err().cloned());
     windows.extend(begun.ok().map(|window| (card.index, window)));
-    let panic = HEARD.lock().unwrap_or_else(PoisonError::into_inner).insert(card.index, Heard::all());
-    let panic = panic.and_then(Heard::since).map(|panic| Error::on_device(&format_args!("{panic}")));
-    failed.map(|error| Error::on_device(&error)).or(panic)
+    let heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner).insert(card.index, Heard::all(view.client()));
+    failed.map(|error| Error::on_device(&error)).or_else(|| heard?.since())
 }

@@ -32,12 +32,20 @@ pub(super) struct Way {
     device: Device,
     handle: wgpu::Device,
     queue: wgpu::Queue,
-    waiting: Arc<Mutex<VecDeque<(u64, SubmissionIndex)>>>,
+    sent: Arc<Mutex<Sent>>,
+}
+
+#[derive(Default)]
+struct Sent {
+    /// What was written last, which CubeCL may have still.
+    last: u64,
+    /// What wgpu has, and what it waits behind.
+    waiting: VecDeque<(u64, SubmissionIndex)>,
 }
 
 /// Tells by what a device is reached.
 pub(crate) fn know(device: &Device, handle: &wgpu::Device, queue: wgpu::Queue) {
-    let way = Way { device: device.clone(), handle: handle.clone(), queue, waiting: Arc::default() };
+    let way = Way { device: device.clone(), handle: handle.clone(), queue, sent: Arc::default() };
     WAYS.lock().unwrap_or_else(PoisonError::into_inner).push(way);
 }
 
@@ -54,29 +62,45 @@ impl Way {
     /// Bytes on the device, once there is room for them on their way.
     pub(super) fn upload(&self, client: &Client, bytes: Vec<u8>) -> Handle {
         let count = bytes.len() as u64;
-        self.wait(count.max(LITTLE));
-        let handle = client.create(Bytes::from_bytes_vec(bytes));
-        // Until then CubeCL has them. What fails of the device is told where its values are looked at.
-        caught(|| client.flush());
-        self.sent(count);
-        handle
-    }
-
-    /// Leaves no more on its way than so many bytes, as they were written.
-    fn wait(&self, at_most: u64) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        while waiting.iter().map(|(bytes, _)| bytes).sum::<u64>() > at_most
-            && let Some((_, index)) = waiting.pop_front()
-        {
-            let there = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
-            // Who reads of a lost device hears of it.
-            caught(|| self.handle.poll(there));
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.last > 0 {
+            // What fails of the device is told where its values are looked at. What was written goes with the next submission, be there anything else in
+            // it or not.
+            caught(client, || client.flush());
+            let index = caught(client, || self.queue.submit([]));
+            let last = std::mem::replace(&mut sent.last, 0);
+            sent.waiting.extend(index.map(|index| (last, index)));
         }
+        if let Some(index) = above(&mut sent.waiting, count.max(LITTLE)) {
+            let there = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
+            caught(client, || self.handle.poll(there));
+        }
+        sent.last = count;
+        client.create(Bytes::from_bytes_vec(bytes))
     }
+}
 
-    fn sent(&self, bytes: u64) {
-        // What was written goes with the next submission, be there anything else in it or not. A driver without memory for that makes wgpu panic.
-        let Some(index) = caught(|| self.queue.submit([])) else { return };
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back((bytes, index));
+/// Takes what came first from what waits, until that is no more than so many bytes: where the last of it comes behind, if there was any.
+fn above<T>(waiting: &mut VecDeque<(u64, T)>, at_most: u64) -> Option<T> {
+    let mut behind = None;
+    while waiting.iter().map(|(bytes, _)| bytes).sum::<u64>() > at_most
+        && let Some((_, index)) = waiting.pop_front()
+    {
+        behind = Some(index);
+    }
+    behind
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_waited_for_as_leave_no_more_on_their_way_than_there_is_room_for() {
+        let mut waiting = VecDeque::from([(3, 'a'), (4, 'b'), (5, 'c')]);
+        assert_eq!(above(&mut waiting, 12), None);
+        assert_eq!(above(&mut waiting, 9), Some('a'));
+        assert_eq!(above(&mut waiting, 4), Some('c'));
+        assert_eq!((above(&mut waiting, 0), waiting.len()), (None, 0));
     }
 }

@@ -16,10 +16,7 @@ use burn::tensor::{TensorData, wgpu::wgpu};
 use burn_cubecl::{CubeBackend, kernel::into_contiguous_aligned, tensor::CubeTensor};
 use cubecl::{future::block_on, server::CopyDescriptor};
 
-use super::{
-    loss::{is_lost, lost},
-    watch,
-};
+use super::{loss::lost, watch};
 use crate::{Device, Error, Tensor, panics::caught};
 
 /// How long an adapter may say nothing before it is asked whether it is still there.
@@ -31,7 +28,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// [`Error::DeviceFault`] where the device is lost.
 pub(crate) fn answer<T>(device: &Device, read: impl Future<Output = T>) -> Result<T, Error> {
     match watch::handle(device) {
-        Some(handle) => answer_unless(read, || is_lost(&handle)),
+        Some(handle) => answer_unless(read, || handle.is_lost()),
         None => Ok(block_on(read)),
     }
 }
@@ -47,7 +44,7 @@ pub(crate) fn data<const D: usize>(tensor: &Tensor<D>) -> Option<Result<TensorDa
     let tensor = tensor.clone().try_into_primitive::<CubeBackend>().ok()?;
     let CubeTensor { client, handle, meta, dtype, .. } = into_contiguous_aligned(tensor);
     let of = CopyDescriptor::new(handle.binding(), meta.shape.clone(), meta.strides.clone(), dtype.size());
-    let Some(read) = caught(|| client.read_one_tensor_async(of)) else {
+    let Some(read) = caught(&client, || client.read_one_tensor_async(of)) else {
         return Some(Err(watch::failure(&device).unwrap_or_else(lost)));
     };
     let read = answer(&device, read);
@@ -80,7 +77,7 @@ pub(crate) fn rest(patience: Duration) {
     for handle in watch::handles() {
         let all = wgpu::PollType::Wait { submission_index: None, timeout: Some(patience) };
         // A lost one has nothing left to do.
-        let _ = catch_unwind(AssertUnwindSafe(|| handle.poll(all)));
+        let _ = catch_unwind(AssertUnwindSafe(|| handle.device.poll(all)));
     }
 }
 

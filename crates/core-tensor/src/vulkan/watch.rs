@@ -12,8 +12,9 @@ use std::{
 };
 
 use burn::tensor::wgpu::wgpu;
+use cubecl::client::Client;
 
-use super::loss::{is_lost, lost};
+use super::loss::{Handle, lost};
 use crate::{Device, Error, panics::Heard};
 
 /// The devices that are in use, by their adapters' numbers.
@@ -23,7 +24,7 @@ pub(super) static OPENED: Mutex<BTreeMap<usize, Opened>> = Mutex::new(BTreeMap::
 #[derive(Debug)]
 pub(crate) struct Opened {
     device: Device,
-    handle: wgpu::Device,
+    handle: Handle,
     watch: Watch,
     /// Bytes of the largest buffer that a kernel takes.
     largest: u64,
@@ -31,8 +32,8 @@ pub(crate) struct Opened {
 
 impl Opened {
     /// Hears what the device behind `handle` says from now on.
-    pub(super) fn new(device: Device, handle: wgpu::Device, largest: u64) -> Self {
-        let watch = Watch::over(&handle);
+    pub(super) fn new(device: Device, handle: Handle, client: &Client, largest: u64) -> Self {
+        let watch = Watch::over(&handle.device, client);
         Self { device, handle, watch, largest }
     }
 
@@ -48,8 +49,9 @@ struct Watch(Arc<Mutex<Told>>);
 #[derive(Debug)]
 struct Told {
     fault: Option<Fault>,
-    /// Panics of devices that are no fault of the work that began since.
+    /// Panics of the device that are no fault of the work that began since.
     before: Heard,
+    was_panic_told: bool,
 }
 
 #[derive(Debug)]
@@ -66,8 +68,8 @@ impl Fault {
 
 impl Watch {
     /// Hears what a device says from now on.
-    fn over(device: &wgpu::Device) -> Self {
-        let watch = Self(Arc::new(Mutex::new(Told { fault: None, before: Heard::all() })));
+    fn over(device: &wgpu::Device, client: &Client) -> Self {
+        let watch = Self(Arc::new(Mutex::new(Told { fault: None, before: Heard::all(client), was_panic_told: false })));
         let heard = watch.clone();
         device.on_uncaptured_error(Arc::new(move |error| heard.hear(&error)));
         watch
@@ -80,21 +82,27 @@ impl Watch {
 
     fn tell(&self) -> Option<Error> {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (None, Some(panic)) = (&told.fault, told.before.since()) {
-            told.fault = Some(Fault::of(panic));
+        let told = &mut *told;
+        match (&mut told.fault, told.before.since()) {
+            (Some(fault), _) => {
+                fault.is_told = true;
+                Some(Error::on_device(&format_args!("{}", fault.reason)))
+            }
+            (None, Some(panic)) => {
+                told.was_panic_told = true;
+                Some(panic)
+            }
+            (None, None) => None,
         }
-        told.fault.as_mut().map(|fault| {
-            fault.is_told = true;
-            Error::on_device(&format_args!("{}", fault.reason))
-        })
     }
 
     /// Whether there was something that somebody had heard of.
     fn forget(&self) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_told = told.fault.take_if(|fault| fault.is_told).is_some();
+        let was_told = told.fault.take_if(|fault| fault.is_told).is_some() || told.was_panic_told;
         if was_told {
-            told.before = Heard::all();
+            told.was_panic_told = false;
+            told.before = told.before.again();
         }
         was_told
     }
@@ -130,7 +138,7 @@ fn known<T>(device: &Device, of: impl Fn(&Opened) -> T) -> Option<T> {
 pub(crate) fn failure(device: &Device) -> Option<Error> {
     let told = known(device, |known| known.watch.tell())??;
     // What is asked of a lost device fails of much else.
-    Some(if handle(device).is_some_and(|handle| is_lost(&handle)) { lost() } else { told })
+    Some(if handle(device).is_some_and(|handle| handle.is_lost()) { lost() } else { told })
 }
 
 /// Lets new work begin on a device behind work that failed of it. What was to hold the results of that is given back first, as nothing can
@@ -144,12 +152,12 @@ pub(crate) fn ready_again(device: &Device) {
 }
 
 /// wgpu's own device behind one that is in use; `None` for one of another back end.
-pub(super) fn handle(device: &Device) -> Option<wgpu::Device> {
+pub(super) fn handle(device: &Device) -> Option<Handle> {
     known(device, |known| known.handle.clone())
 }
 
 /// wgpu's own devices behind all adapters that were opened.
-pub(super) fn handles() -> Vec<wgpu::Device> {
+pub(super) fn handles() -> Vec<Handle> {
     let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
     let replaced = REPLACED.lock().unwrap_or_else(PoisonError::into_inner);
     opened.values().chain(&*replaced).map(|known| known.handle.clone()).collect()
@@ -162,7 +170,17 @@ pub(crate) fn largest_buffer(device: &Device) -> Option<u64> {
 
 /// Has a device opened anew by whoever asks for it next, such as one that is lost.
 pub(crate) fn forget(device: &Device) {
-    OPENED.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| known.device != *device);
+    replace(device);
+}
+
+/// Takes a device from those that are opened, and the number of its adapter.
+fn replace(device: &Device) -> Option<usize> {
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    let index = opened.iter().find(|(_, known)| known.device == *device).map(|(index, _)| *index)?;
+    let replaced = opened.remove(&index);
+    drop(opened);
+    REPLACED.lock().unwrap_or_else(PoisonError::into_inner).extend(replaced);
+    Some(index)
 }
 
 /// Adapters whose instructions for products of matrices were seen to compute wrongly, by their numbers.
@@ -170,12 +188,7 @@ static WITHOUT_UNITS: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
 
 /// Has a device opened anew by whoever asks for it next, without its instructions for products of matrices.
 pub(crate) fn without_units(device: &Device) {
-    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    let index = opened.iter().find(|(_, known)| known.device == *device).map(|(index, _)| *index);
-    WITHOUT_UNITS.lock().unwrap_or_else(PoisonError::into_inner).extend(index);
-    let replaced = index.and_then(|index| opened.remove(&index));
-    drop(opened);
-    REPLACED.lock().unwrap_or_else(PoisonError::into_inner).extend(replaced);
+    WITHOUT_UNITS.lock().unwrap_or_else(PoisonError::into_inner).extend(replace(device));
     device.memory_cleanup();
 }
 
