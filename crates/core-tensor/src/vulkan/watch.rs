@@ -137,8 +137,13 @@ fn known<T>(device: &Device, of: impl Fn(&Opened) -> T) -> Option<T> {
 /// What the device failed of since work began on it last; `None` also for a device of another back end.
 pub(crate) fn failure(device: &Device) -> Option<Error> {
     let told = known(device, |known| known.watch.tell())??;
-    // What is asked of a lost device fails of much else.
-    Some(if handle(device).is_some_and(|handle| handle.is_lost()) { lost() } else { told })
+    Some(match told {
+        // wgpu gives up a device that it has no memory for.
+        Error::DeviceMemory { .. } => told,
+        // What is asked of a lost one fails of much else.
+        _ if handle(device).is_some_and(|handle| handle.is_lost()) => lost(),
+        _ => told,
+    })
 }
 
 /// Lets new work begin on a device behind work that failed of it. What was to hold the results of that is given back first, as nothing can
