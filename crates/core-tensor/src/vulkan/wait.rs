@@ -22,7 +22,7 @@ use crate::{Device, Error, Tensor, panics::caught};
 /// How long an adapter may say nothing before it is asked whether it is still there.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What a read of a device comes to. That of another back end's is waited for, however long it takes.
+/// What a read of a device comes to. One of another back end is waited for, however long it takes.
 ///
 /// # Errors
 /// [`Error::DeviceFault`] where the device is lost.

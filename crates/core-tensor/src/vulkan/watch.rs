@@ -175,17 +175,19 @@ pub(crate) fn largest_buffer(device: &Device) -> Option<u64> {
 
 /// Has a device opened anew by whoever asks for it next, such as one that is lost.
 pub(crate) fn forget(device: &Device) {
-    replace(device);
+    replace(device, |_| {});
 }
 
-/// Takes a device from those that are opened, and the number of its adapter.
-fn replace(device: &Device) -> Option<usize> {
+/// Takes a device from those that are opened. `first` is told the number of its adapter, before anybody can open that anew.
+fn replace(device: &Device, first: impl FnOnce(usize)) {
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    let index = opened.iter().find(|(_, known)| known.device == *device).map(|(index, _)| *index)?;
-    let replaced = opened.remove(&index);
+    let index = opened.iter().find(|(_, known)| known.device == *device).map(|(index, _)| *index);
+    let replaced = index.and_then(|index| {
+        first(index);
+        opened.remove(&index)
+    });
     drop(opened);
     REPLACED.lock().unwrap_or_else(PoisonError::into_inner).extend(replaced);
-    Some(index)
 }
 
 /// Adapters whose instructions for products of matrices were seen to compute wrongly, by their numbers.
@@ -193,7 +195,9 @@ static WITHOUT_UNITS: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
 
 /// Has a device opened anew by whoever asks for it next, without its instructions for products of matrices.
 pub(crate) fn without_units(device: &Device) {
-    WITHOUT_UNITS.lock().unwrap_or_else(PoisonError::into_inner).extend(replace(device));
+    replace(device, |adapter| {
+        WITHOUT_UNITS.lock().unwrap_or_else(PoisonError::into_inner).insert(adapter);
+    });
     device.memory_cleanup();
 }
 
