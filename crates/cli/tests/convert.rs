@@ -388,21 +388,38 @@ fn no_two_tensors_of_a_new_file_have_one_name() {
 }
 
 #[test]
-fn the_marker_of_eight_bits_stands_with_their_weights_and_is_of_their_kind() {
+fn the_marker_of_eight_bits_stands_with_their_weights_and_those_of_e5m2_are_described() {
     let tiny = Tiny::quick();
     let checkpoint = golden("sd-1/model.safetensors").display().to_string();
-    for (kind, dtype) in [("f8_e4m3", "F8_E4M3"), ("f8_e5m2", "F8_E5M2")] {
-        let markers = |input: &str| {
-            tiny.forge(&["convert", input, "o.safetensors", "--type", kind, "--force"]).done();
-            let file = Tensors::of(&tiny.path("o.safetensors"));
-            let markers = file.0.into_iter().filter(|entry| entry.name.ends_with("scaled_fp8"));
-            let mut markers: Vec<_> = markers.map(|entry| (entry.name, entry.dtype, entry.shape)).collect();
-            markers.sort();
-            markers
-        };
-        let of = |prefix: &str| (format!("{prefix}scaled_fp8"), dtype.to_owned(), vec![0]);
-        assert_eq!(markers(&demo()), [of("")]);
-        assert_eq!(markers(&checkpoint), [of("cond_stage_model.transformer."), of("model.diffusion_model.")]);
+    let mixed = ["--rule", "img_mod=f8_e5m2"];
+    let cases = [
+        (demo(), "f8_e4m3", &[][..], &[""][..], false),
+        (checkpoint.clone(), "f8_e4m3", &[], &["cond_stage_model.transformer.", "model.diffusion_model."], false),
+        (demo(), "f8_e5m2", &[], &[], true),
+        (checkpoint, "f8_e5m2", &[], &[], true),
+        (demo(), "f8_e4m3", &mixed, &[""], true),
+    ];
+    for (input, kind, rules, prefixes, is_described) in cases {
+        let line = ["convert", &input, "o.safetensors", "--type", kind, "--force"];
+        tiny.forge(&[&line[..], rules].concat()).done();
+        let file = Tensors::of(&tiny.path("o.safetensors"));
+        let markers = file.0.iter().filter(|entry| entry.name.ends_with("scaled_fp8"));
+        let mut markers: Vec<_> = markers.map(|entry| (&*entry.name, &*entry.dtype, &*entry.shape)).collect();
+        markers.sort_unstable();
+        let expected: Vec<_> = prefixes.iter().map(|prefix| format!("{prefix}scaled_fp8")).collect();
+        assert_eq!(markers, expected.iter().map(|name| (&**name, "F8_E4M3", &[0][..])).collect::<Vec<_>>());
+        // Of each matrix there is what its kind is read by, and nothing of the other.
+        let has = |name: String| file.0.iter().any(|entry| entry.name == name);
+        for entry in file.0.iter().filter(|entry| entry.dtype.starts_with("F8") && !entry.shape.contains(&0)) {
+            let layer = entry.name.strip_suffix("weight").expect("matrices are weights");
+            let is_e5m2 = entry.dtype == "F8_E5M2";
+            assert_eq!(has(format!("{layer}weight_scale")), is_e5m2, "{}", entry.name);
+            assert_eq!(has(format!("{layer}scale_weight")), !is_e5m2, "{}", entry.name);
+            let described = file.0.iter().find(|other| other.name == format!("{layer}comfy_quant"));
+            let described = described.map(|other| (&*other.dtype, &*other.bytes));
+            assert_eq!(described, is_e5m2.then_some(("U8", &br#"{"format": "float8_e5m2"}"#[..])));
+        }
+        assert_eq!(file.0.iter().any(|entry| entry.name.ends_with("comfy_quant")), is_described);
         let told = &tiny.forge(&["inspect", "--json", "o.safetensors"]).done().json()[0];
         assert!(
             told["parts"].as_array().unwrap().iter().all(|part| part["missing"] == serde_json::json!([])),
@@ -444,7 +461,8 @@ fn what_is_no_whole_model_is_not_converted() {
     let convert = |file: &str, kind: &str, out: &str| tiny.forge(&["convert", file, out, "--type", kind, "--force"]);
     // one of several files of a model
     let shard = golden("tiny-diffusers/transformer/diffusion_pytorch_model-00001-of-00002.safetensors");
-    convert(&shard.display().to_string(), "q8_0", "o.gguf").refused(4, &["is one of 2 files", "expected their folder"]);
+    convert(&shard.display().to_string(), "q8_0", "o.gguf")
+        .refused(4, &["is one of 2 files", "expected the folder that they lie in"]);
     // a file without tensors, a LoRA, and floats of eight bits that nothing is computed with
     tiny.write("m.safetensors", Tensors(vec![]).bytes());
     convert("m.safetensors", "q8_0", "o.gguf").refused(4, &["`m.safetensors` has no tensors"]);
@@ -455,7 +473,7 @@ fn what_is_no_whole_model_is_not_converted() {
     let (name, shape) = ("double_blocks.0.img_mlp.0.weight".into(), vec![64, 64]);
     other.0.push(Entry { name, dtype: "F8_E4M3FNUZ".into(), shape, bytes });
     tiny.write("m.safetensors", other.bytes());
-    convert("m.safetensors", "f16", "o.safetensors").refused(4, &["quantised (fp8), which is not supported yet"]);
+    convert("m.safetensors", "f16", "o.safetensors").refused(4, &["FNUZ", "`double_blocks.0.img_mlp.0.weight`"]);
     assert!(!tiny.path("o.gguf").exists() && !tiny.path("o.safetensors").exists());
     // and an odd number of weights, two of which share a byte, are not stored in four bits
     tiny.write("m.safetensors", Tensors(vec![]).zeros("a.weight", "F32", &[37, 31]).bytes());

@@ -53,7 +53,7 @@ fn what_tells_how_a_file_was_trained_is_said_by_inspect_and_drawn_with() {
     let yaml = "model:\n  params:\n    parameterization: \"v\"\n    scale_factor: 0.18215\n";
     let cases: [Told; 8] = [
         (plain.clone(), None, "it predicts noise: as usual", Some(&noise)),
-        (plain.clone(), Some(yaml), "it predicts velocity: a config beside it says so", Some(&velocity)),
+        (plain.clone(), Some(yaml), "it predicts velocity: a config says so", Some(&velocity)),
         (with("v_pred", &[]), None, "it predicts velocity: the mark `v_pred` says so", Some(&velocity)),
         (with("v_pred", &[0]), None, "it predicts velocity: the mark `v_pred` says so", Some(&velocity)),
         (with("ztsnr", &[]), None, "its noise levels end without signal", None),

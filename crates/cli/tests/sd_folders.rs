@@ -10,7 +10,7 @@ use std::{
 use core_tensor::{WeightSource, safetensors::Safetensors};
 use fixtures::{Golden, deviation, psnr, std};
 use serde_json::{Value, json};
-use tiny::{Ran, Tiny, golden};
+use tiny::{Ran, Tiny, copy, golden};
 
 /// Largest difference of a latent, as a share of its standard deviation.
 const LATENT: f64 = 1e-3;
@@ -49,16 +49,6 @@ fn pixels(tiny: &Tiny, folder: &str) -> Vec<f32> {
 
 /// A copy of the golden folder.
 fn copied(tiny: &Tiny, to: &str) -> PathBuf {
-    fn copy(from: &Path, to: &Path) {
-        fs::create_dir_all(to).expect("folders can be made here");
-        for entry in from.read_dir().expect("a folder").map(|entry| entry.expect("an entry").path()) {
-            let to = to.join(entry.file_name().expect("an entry has a name"));
-            match entry.is_dir() {
-                true => copy(&entry, &to),
-                false => drop(fs::copy(&entry, &to).expect("files can be written here")),
-            }
-        }
-    }
     let folder = tiny.path(to);
     copy(&golden("sd-folder"), &folder);
     folder

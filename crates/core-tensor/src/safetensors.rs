@@ -305,15 +305,19 @@ mod tests {
     }
 
     #[test]
-    fn short_notes_are_kept_and_long_or_many_are_not() {
-        let long = "x".repeat(1000);
-        let many: String = (0..100).map(|i| format!(r#","n{i:03}":"""#)).collect();
+    fn a_models_notes_are_kept_and_others_if_they_are_short_and_few() {
+        let (long, huge) = ("x".repeat(1000), "x".repeat(2 << 20));
+        let many = |start: &str| (0..100).map(|i| format!(r#""{start}{i:03}":"","#)).collect::<String>();
+        let (others, models) = (many("n"), many("modelspec.n"));
         let header = format!(
-            r#"{{"__metadata__":{{"modelspec.prediction_type":"v","tags":"{long}","{long}":"a"{many}}},"a":{{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}}}"#
+            r#"{{"__metadata__":{{{others}"modelspec.prediction_type":"v","modelspec.description":"{long}","modelspec.thumbnail":"{huge}",{models}"tags":"{long}","{long}":"a"}},"a":{{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}}}"#
         );
         let file = parse(file(&header, 1)).unwrap();
         assert_eq!((file.note("modelspec.prediction_type"), file.note("n000")), (Some("v"), Some("")));
-        assert_eq!((file.note("tags"), file.note(&long), file.note("n099")), (None, None, None));
+        assert_eq!(file.note("modelspec.description"), Some(&*long));
+        for left in ["tags", &long, "n099", "modelspec.thumbnail", "modelspec.n099"] {
+            assert_eq!(file.note(left), None, "{left}");
+        }
         assert!(Arc::new(file).note("modelspec.prediction_type") == Some("v"));
     }
 

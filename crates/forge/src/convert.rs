@@ -14,6 +14,7 @@ use std::{
     path::Path,
 };
 
+use core_tensor::{Compute, Error as TensorError, Place};
 use diffusion_engine::{Cancel, Unwritable, check_writable, sweep, write_new, write_whole};
 use quant::GGUF_ALIGNMENT;
 
@@ -26,7 +27,7 @@ pub use self::{rules::Rule, target::Target};
 use crate::{
     Error, Families, LoraConfig, Result, apart,
     convert_fault::ConvertFault,
-    model_files::{ModelFile, shards_beside},
+    model_files::{ModelConfig, ModelFile, shards_beside},
 };
 
 /// What a file is to become.
@@ -160,6 +161,7 @@ pub fn convert(
     }
     let file = ModelFile::open(input, families.kinds())?;
     file.is_readable()?;
+    are_numbers_that_networks_take(&file, &families)?;
     let merging = Merging::of(&file, &families, recipe)?;
     let plan = Plan::of(&file, &families, recipe, &merging, kept)?;
     output.parent().map(sweep);
@@ -200,6 +202,21 @@ pub fn convert(
         Some(error) => Err(error),
         None => Ok(written.map(|()| converted)?),
     }
+}
+
+/// Finds out whether the tensors that networks ask for are of numbers that they take. What a model lacks is of no account, as nothing is lost by that.
+fn are_numbers_that_networks_take(file: &ModelFile, families: &Families) -> Result<()> {
+    for (at, part) in file.parts.iter().enumerate().filter(|(_, part)| part.is_usable) {
+        let Some(role) = families.role_of(&part.kind) else { continue };
+        let network = part.kind.network(&role.network);
+        let config = ModelConfig::of(file, network)?.config;
+        let found = file.survey((at, &part.kind), network, config.as_ref(), Place::Device(Compute::F32));
+        if let Some(fault) = found.faults.into_iter().find(|fault| matches!(fault, TensorError::Format { .. })) {
+            let source = Box::new(diffusion_engine::Error::from(fault).into());
+            return Err(Error::Load { path: file.path.clone(), source });
+        }
+    }
+    Ok(())
 }
 
 /// Texts of a file that say something of its model (Stability AI's model metadata standard, and what trainers write beside it).

@@ -67,7 +67,7 @@ pub enum ConvertFault {
         path: PathBuf,
     },
     /// One of the files of a model that lies in several.
-    #[error("`{}` is one of {of} files that are a model together, expected their folder or their index", path.display())]
+    #[error("`{}` is one of {of} files that are a model together, expected the folder that they lie in", path.display())]
     Shard {
         /// The file.
         path: PathBuf,

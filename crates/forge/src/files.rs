@@ -75,7 +75,7 @@ impl Files {
         let taken: Vec<usize> = others.iter().filter(|other| other.file == file).map(|other| other.part).collect();
         let (part, kind) = self.file(file).part_for(role, &taken)?;
         let role = Role { network: kind.network(&role.network).clone(), ..role.clone() };
-        let beside = ModelConfig::beside(&self.file(file).path, &role.network)?;
+        let beside = ModelConfig::of(self.file(file), &role.network)?;
         Ok(Chosen { role, file, part, kind, beside })
     }
 

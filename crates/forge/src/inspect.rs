@@ -109,7 +109,7 @@ pub fn inspect_with(families: &Families, path: &Path) -> Result<Inspection> {
         Some(Finding::Unread { groups, .. }) => groups,
         Some(_) | None => Vec::new(),
     };
-    findings.extend(other_config(families, path, &file)?);
+    findings.extend(other_config(families, &file)?);
     let first = parts[0].clone();
     Ok(Inspection {
         family: first.family,
@@ -214,7 +214,7 @@ impl Seen {
     fn of(file: &ModelFile, part: usize, role: &Role) -> Result<Self> {
         let kind = &file.parts[part].kind;
         let network = kind.network(&role.network);
-        let config = ModelConfig::beside(&file.path, network)?.config;
+        let config = ModelConfig::of(file, network)?.config;
         // How much memory it would take is of no interest here, so neither is the device.
         let surveyed =
             file.survey((part, kind), network, config.as_ref(), core_tensor::Place::Device(core_tensor::Compute::F32));
@@ -234,11 +234,11 @@ impl Seen {
 }
 
 /// Another kind of model's config beside a file, if it is none of the file's parts'.
-fn other_config(families: &Families, path: &Path, file: &ModelFile) -> Result<Option<Finding>> {
+fn other_config(families: &Families, file: &ModelFile) -> Result<Option<Finding>> {
     let mut other = None;
     let networks = file.parts.iter().filter_map(|part| Some(part.kind.network(&families.role_of(&part.kind)?.network)));
     for network in networks {
-        let beside = ModelConfig::beside(path, network)?;
+        let beside = ModelConfig::of(file, network)?;
         if beside.config.is_some() {
             return Ok(None);
         }

@@ -33,7 +33,7 @@ pub(crate) use self::{
     container::{TensorFile, open_file, regular},
     kinds::Kinds,
     known::kinds as known_kinds,
-    model_config::{Beside, ModelConfig, OtherConfig, read_object},
+    model_config::{Beside, CONFIG, ModelConfig, OtherConfig, object_of, read_object},
     parts::{Part, owner, parts},
     tokenizer::{added_words, tokenizer_files},
 };

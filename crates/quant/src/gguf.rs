@@ -130,6 +130,7 @@ impl Contents {
         let tensors = cursor.count("tensors", tensors::LEAST)?;
         let entries = cursor.count("entries of metadata", metadata::LEAST)?;
         let metadata = Metadata::read(&mut cursor, entries)?;
+        metadata.is_of_whole(bytes)?;
         let alignment = metadata.alignment(bytes)?;
         let manifest = tensors::read(cursor, tensors, alignment, &metadata)?;
         Ok(Self { version, alignment, metadata, manifest })

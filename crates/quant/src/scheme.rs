@@ -93,15 +93,24 @@ impl Scheme {
             Self::ScaledFp8 | Self::Bnb8 | Self::Bnb4 | Self::Fp4 | Self::Nf4 => {
                 format!("quantised ({}) in part: `{told_by}` is there, and not what it belongs to", self.name())
             }
-            Self::ScaledInt8 | Self::Fp8 | Self::Mxfp4 | Self::Nvfp4 | Self::Quanto | Self::TorchAo => self.quantised(),
-            Self::Hqq | Self::Sdnq | Self::CompressedTensors | Self::Awq | Self::Gptq | Self::SvdQuant => {
-                self.quantised()
+            // Those of other makers are decoded.
+            Self::Fp8 => format!(
+                "in eight-bit floats of AMD's kind (FNUZ), such as `{told_by}`, which are not read as E4M3 and E5M2 are"
+            ),
+            Self::ScaledInt8
+            | Self::Mxfp4
+            | Self::Nvfp4
+            | Self::Quanto
+            | Self::TorchAo
+            | Self::Hqq
+            | Self::Sdnq
+            | Self::CompressedTensors
+            | Self::Awq
+            | Self::Gptq
+            | Self::SvdQuant => {
+                format!("quantised ({}), such as `{told_by}`, which is not supported yet", self.name())
             }
         }
-    }
-
-    fn quantised(self) -> String {
-        format!("quantised ({}), which is not supported yet", self.name())
     }
 
     /// The scheme that one tensor tells, by its name and number format; `None` where it is plain.

@@ -128,7 +128,7 @@ fn a_scale_counts_in_every_spelling_and_shape() {
         for shape in [&[][..], &[1], &[1, 1]] {
             assert_eq!(read(powers(2, 4).floats(name, shape, &[0.5])), scaled, "{name} {shape:?}");
         }
-        for shape in [&[2][..], &[2, 1]] {
+        for shape in [&[2][..], &[2, 1], &[2, 1, 1, 1]] {
             let rows = read(powers(2, 4).floats(name, shape, &[0.5, 3.0]));
             assert_eq!(rows, [0.5, 1.0, 2.0, 4.0, 3.0, 6.0, 12.0, 24.0], "{name} {shape:?}");
         }

@@ -20,7 +20,7 @@ pub struct Trained {
 /// What told the prediction of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToldBy {
-    /// A config beside the file, or in its folder.
+    /// A config beside the file, in its folder, or kept in it.
     Config,
     /// A mark among the file's tensors.
     Mark,
@@ -108,7 +108,7 @@ impl Trained {
     /// What is not of itself so, each with what told it, in words.
     pub fn told(&self) -> Vec<String> {
         let by = match self.told_by {
-            ToldBy::Config => "a config beside it says so",
+            ToldBy::Config => "a config says so",
             ToldBy::Mark => "the mark `v_pred` says so",
             ToldBy::Note => "`modelspec` in its metadata says so",
             ToldBy::Spread => "the spread of a bias says so",
@@ -116,7 +116,7 @@ impl Trained {
         };
         let predicts = if self.prediction == Prediction::V { "velocity" } else { "noise" };
         let predicts = format!("it predicts {predicts}: {by}");
-        let levels = "its noise levels end without signal: a config beside it or the mark `ztsnr` says so".to_owned();
+        let levels = "its noise levels end without signal: a config or the mark `ztsnr` says so".to_owned();
         [predicts].into_iter().chain(self.zero_snr.then_some(levels)).collect()
     }
 }

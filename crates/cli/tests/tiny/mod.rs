@@ -314,6 +314,18 @@ pub(crate) fn split(file: &[u8]) -> (String, Vec<u8>) {
     (String::from_utf8(header.to_vec()).expect("a header is text"), data.to_vec())
 }
 
+/// Copies a folder and all in it.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("folders can be made here");
+    for entry in from.read_dir().expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        let to = to.join(entry.file_name().expect("an entry has a name"));
+        match entry.is_dir() {
+            true => copy(&entry, &to),
+            false => drop(fs::copy(&entry, &to).expect("files can be written here")),
+        }
+    }
+}
+
 /// A golden model file.
 pub(crate) fn golden(name: &str) -> PathBuf {
     fixtures::path("golden").join(name)

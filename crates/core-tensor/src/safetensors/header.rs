@@ -16,9 +16,16 @@ pub const NAME_LIMIT: usize = 1024;
 /// The least that a tensor takes in a header: `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]},`.
 const LEAST: usize = 50;
 
-/// The longest note that is kept, in bytes, and how many are; what a model says of itself is short, and what a training kept is not.
+/// The longest note that is kept, in bytes, and how many are; most of what a training kept is longer.
 const NOTE_LIMIT: usize = 256;
 const MOST_NOTES: usize = 64;
+
+/// How keys begin under which a model's file says what it is, wherever they stand among others: Stability's specification
+/// (github.com/Stability-AI/ModelSpec), and Forge's own.
+const OF_MODELS: [&str; 2] = ["modelspec.", "forge."];
+
+/// The longest note under such a key, which may be a small picture or a `config.json`.
+const MODEL_NOTE_LIMIT: usize = 1 << 20;
 
 /// Reads a header of less than 4 GiB: its tensors, and its short notes by their keys.
 pub(super) fn parse(json: &[u8]) -> Result<(Manifest, BTreeMap<String, String>), Fault> {
@@ -300,7 +307,7 @@ impl Visitor<'_> for Count {
     }
 }
 
-/// `__metadata__`: notes, of which the short ones are kept, or `null`.
+/// `__metadata__`: notes, of which a model's and the first short ones are kept, or `null`.
 struct Notes<'r>(&'r mut Reading);
 
 seed!(Notes<'_>, (), deserialize_any);
@@ -319,10 +326,16 @@ impl<'de> Visitor<'de> for Notes<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key_seed(Short)? {
-            if let (Some(key), Some(note)) = (key, map.next_value_seed(Short)?)
-                && self.0.notes.len() < MOST_NOTES
+        // How many there are of a model, and of anything else.
+        let mut counts = [0; 2];
+        while let Some(key) = map.next_key_seed(UpTo(NOTE_LIMIT))? {
+            let is_other = key.as_ref().is_none_or(|key| !OF_MODELS.iter().any(|start| key.starts_with(start)));
+            let limit = if is_other { NOTE_LIMIT } else { MODEL_NOTE_LIMIT };
+            let count = &mut counts[usize::from(is_other)];
+            if let (Some(key), Some(note)) = (key, map.next_value_seed(UpTo(limit))?)
+                && *count < MOST_NOTES
             {
+                *count += 1;
                 self.0.notes.entry(key).or_insert(note);
             }
         }
@@ -330,12 +343,12 @@ impl<'de> Visitor<'de> for Notes<'_> {
     }
 }
 
-/// A string that is kept if it is short.
-struct Short;
+/// A string that is kept if it has at most so many bytes.
+struct UpTo(usize);
 
-seed!(Short, Option<String>, deserialize_str);
+seed!(UpTo, Option<String>, deserialize_str);
 
-impl Visitor<'_> for Short {
+impl Visitor<'_> for UpTo {
     type Value = Option<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -343,7 +356,7 @@ impl Visitor<'_> for Short {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Option<String>, E> {
-        Ok((text.len() <= NOTE_LIMIT).then(|| text.to_owned()))
+        Ok((text.len() <= self.0).then(|| text.to_owned()))
     }
 }
 

@@ -168,7 +168,7 @@ fn parts(file: &ModelFile, families: &Families) -> Result<Vec<Part>> {
     let found = best.map(|(_, found)| found).unwrap_or_default();
     let adaptable = found.into_iter().filter(|(role, ..)| is_adaptable(role.network.duty));
     let part = |(role, at, kind): Told| -> Result<Part> {
-        let config = ModelConfig::beside(&file.path, &role.network)?.config;
+        let config = ModelConfig::of(file, &role.network)?.config;
         let settings = config.as_ref().map(ModelConfig::settings).unwrap_or_default();
         let of_file = file.part((at, &kind), role.key.clone(), settings);
         let (root, layout) = of_file.layout(&role.network)?;

@@ -198,6 +198,7 @@ impl<'a> Packing<'a> {
         if let Some(scale) = one_scale(stored, kind) {
             let loss = self.kept(planned, stored)?;
             self.floats(&[scale])?;
+            self.put(&planned.state)?;
             return Ok(loss);
         }
         let mut most = 0.0f32;
@@ -218,6 +219,7 @@ impl<'a> Packing<'a> {
             packing.put(&bytes)
         })?;
         self.floats(&[scale])?;
+        self.put(&planned.state)?;
         Ok(loss)
     }
 

@@ -9,7 +9,7 @@ use core_tensor::{
 use diffusion_engine::family::Duty;
 use quant::{
     Entry, GGUF_ALIGNMENT, GGUF_RANK,
-    encode::{BLOCK, FourBits},
+    encode::{BLOCK, EightBits, FourBits},
     gguf_header, is_in_gguf, safetensors_header,
 };
 
@@ -19,7 +19,7 @@ use super::{
     rules::Place,
 };
 use crate::{
-    Error, Families, Result,
+    Error, Families, Result, beside,
     convert_fault::ConvertFault,
     model_files::{ModelFile, abridged, owner},
 };
@@ -41,7 +41,7 @@ pub(super) struct Planned {
     pub(super) to: Stored,
     /// Itself, and behind it what belongs to it.
     pub(super) entries: Vec<Entry>,
-    /// What describes four bits; empty where there are none.
+    /// What describes its numbers to readers, in the last of the entries; empty where nothing does.
     pub(super) state: Vec<u8>,
 }
 
@@ -63,8 +63,10 @@ impl std::fmt::Display for Stored {
     }
 }
 
-/// The tensor by which readers tell that matrices of eight-bit floats have scales.
+/// The tensor by which readers tell that matrices have scales (`scale_weight`), which they take for E4M3 whatever its own type is. Those of E5M2
+/// are described one by one (`comfy_quant`), which those readers know who read such scales at all.
 const MARKER: &str = "scaled_fp8";
+const MARKED: EightBits = EightBits::E4m3;
 
 impl Plan {
     pub(super) fn of(
@@ -109,13 +111,9 @@ impl Plan {
                 None => place.usual(recipe.target),
             };
             let planned = Planned::of(shown, name, source.clone(), form, target, kept)?;
-            if let Stored::As(target @ Target::EightBits(_)) = planned.to {
+            if planned.to == Stored::As(Target::EightBits(MARKED)) {
                 let prefix = if prefix.is_some() { "" } else { part };
-                let marker = markers.entry(prefix.to_owned()).or_insert_with(|| (target, shown.to_owned()));
-                // Where a rule has the other kind somewhere, most are of the kind that was asked for.
-                if target == recipe.target {
-                    marker.0 = target;
-                }
+                markers.entry(prefix.to_owned()).or_insert_with(|| shown.to_owned());
             }
             tensors.push(planned);
         }
@@ -128,13 +126,10 @@ impl Plan {
         if kept == Kept::Safetensors {
             tensors.sort_by_key(|tensor: &Planned| std::cmp::Reverse(tensor.entries[0].format.bytes()));
         }
-        let marker = |(prefix, (target, _)): (String, (Target, String))| Entry {
-            name: format!("{prefix}{MARKER}"),
-            format: target.format(),
-            shape: vec![0],
-        };
-        let markers = markers.into_iter().map(marker).collect();
-        Ok(Self { tensors, markers, texts: texts(file, families, kept) })
+        let marker =
+            |prefix: &String| Entry { name: format!("{prefix}{MARKER}"), format: MARKED.format(), shape: vec![0] };
+        let markers = markers.keys().map(marker).collect();
+        Ok(Self { tensors, markers, texts: texts(file, families, kept)? })
     }
 
     fn entries(&self) -> Vec<Entry> {
@@ -209,14 +204,14 @@ impl<'r> Used<'r> {
 /// Finds out whether a reader of the new file would find every tensor by its name.
 fn each_name_once(
     tensors: &[Planned],
-    markers: &BTreeMap<String, (Target, String)>,
+    markers: &BTreeMap<String, String>,
     kept: Kept,
 ) -> std::result::Result<(), ConvertFault> {
     /// What a header of safetensors has beside tensors.
     const METADATA: &str = "__metadata__";
     let of_tensors =
         tensors.iter().flat_map(|tensor| tensor.entries.iter().map(|entry| (entry.name.clone(), &tensor.name)));
-    let of_markers = markers.iter().map(|(prefix, (_, tensor))| (format!("{prefix}{MARKER}"), tensor));
+    let of_markers = markers.iter().map(|(prefix, tensor)| (format!("{prefix}{MARKER}"), tensor));
     let mut names: BTreeMap<String, &str> = BTreeMap::new();
     for (name, of) in of_tensors.chain(of_markers) {
         if !(1..=NAME_LIMIT).contains(&name.len()) {
@@ -266,10 +261,19 @@ impl Planned {
         let mut state = Vec::new();
         let entries = match to {
             Stored::Copied(format) | Stored::As(Target::Plain(format)) => vec![whole(format)],
-            Stored::As(target @ Target::EightBits(_)) => {
-                let layer = shown.strip_suffix("weight").map(|layer| format!("{layer}scale_weight"));
-                let scale = layer.unwrap_or_else(|| format!("{shown}_scale"));
-                vec![whole(target.format()), entry(scale, Format::F32, Vec::new())]
+            Stored::As(Target::EightBits(kind)) => {
+                let scale = |name| entry(name, Format::F32, Vec::new());
+                let mut entries = vec![whole(kind.format())];
+                match (shown.strip_suffix("weight"), kind) {
+                    (Some(layer), MARKED) => entries.push(scale(format!("{layer}scale_weight"))),
+                    (Some(layer), EightBits::E5m2) => {
+                        state = br#"{"format": "float8_e5m2"}"#.to_vec();
+                        let described = entry(format!("{layer}comfy_quant"), Format::U8, vec![state.len()]);
+                        entries.extend([scale(format!("{shown}_scale")), described]);
+                    }
+                    (None, _) => entries.push(scale(format!("{shown}_scale"))),
+                }
+                entries
             }
             Stored::As(Target::FourBits(kind)) => {
                 state = described(kind, dtype(&*source, name, form.format, kind)?, &shape);
@@ -312,8 +316,8 @@ fn described(kind: FourBits, dtype: &str, shape: &[usize]) -> Vec<u8> {
     json
 }
 
-/// What the file says of itself, and what GGUF's readers go by.
-fn texts(file: &ModelFile, families: &Families, kept: Kept) -> Vec<(String, String)> {
+/// What the file says of itself, what lies beside it and says more, and what GGUF's readers go by.
+fn texts(file: &ModelFile, families: &Families, kept: Kept) -> Result<Vec<(String, String)>> {
     let noted = NOTES.iter().filter_map(|key| Some(((*key).to_owned(), file.note(key)?.to_owned())));
     let architecture = match kept {
         Kept::Gguf => variant(file, families).and_then(|variant| architecture(&variant)),
@@ -321,7 +325,8 @@ fn texts(file: &ModelFile, families: &Families, kept: Kept) -> Vec<(String, Stri
     };
     let architecture = architecture.map(|name| ("general.architecture".to_owned(), name.to_owned()));
     let format = (kept == Kept::Safetensors).then(|| ("format".to_owned(), "pt".to_owned()));
-    architecture.into_iter().chain(format).chain(noted).collect()
+    let beside = beside::kept(file, families)?.into_iter().map(|(key, text)| (key.to_owned(), text));
+    Ok(architecture.into_iter().chain(format).chain(noted).chain(beside).collect())
 }
 
 /// Which variant of its network the first part is; none of what no role takes.

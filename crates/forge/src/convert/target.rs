@@ -44,15 +44,6 @@ impl Target {
         }
     }
 
-    /// The format of its numbers, without their scales.
-    pub(super) fn format(self) -> Format {
-        match self {
-            Self::Plain(format) => format,
-            Self::FourBits(_) => Format::U8,
-            Self::EightBits(kind) => kind.format(),
-        }
-    }
-
     /// Whether it is one of floats that are all as they would be elsewhere.
     pub(super) fn is_float(self) -> bool {
         matches!(self, Self::Plain(format) if format.weights() == 1)

@@ -353,10 +353,11 @@ struct Place<'a> {
     of: usize,
 }
 
-/// Of how many files together a file is one, by its name; `None` where it stands for itself.
+/// Of how many files together a file is one, by its name; `None` where it stands for itself, and of GGUF files, which tell it themselves.
 pub(crate) fn shards_beside(path: &Path) -> Option<usize> {
     let place = place(path.file_name()?.to_str()?)?;
-    (path.is_file() && place.of > 1).then_some(place.of)
+    let is_gguf = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
+    (path.is_file() && place.of > 1 && !is_gguf).then_some(place.of)
 }
 
 fn place(name: &str) -> Option<Place<'_>> {

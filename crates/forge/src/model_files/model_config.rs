@@ -9,13 +9,16 @@ use serde::de::Error as _;
 use serde_json::Value;
 
 use super::{
-    abridged,
+    ModelFile, abridged,
     container::{described, read_bounded},
 };
 use crate::{Error, Result};
 
 /// The longest `config.json` that is read; those of diffusers are a kilobyte.
 const LIMIT: u64 = 1 << 20;
+
+/// What a file calls the text of the `config.json` that lay beside the one that it was converted from.
+pub(crate) const CONFIG: &str = "forge.config";
 
 /// What lies beside a model's tensors under the name `config.json`.
 #[derive(Default)]
@@ -36,6 +39,8 @@ pub(crate) struct OtherConfig {
 /// What a model's own `config.json` says.
 pub(crate) struct ModelConfig {
     path: PathBuf,
+    /// All of it, which of a model of two halves is more than what says something of this one.
+    whole: Value,
     json: Value,
     /// Whether its counts are this model's for sure: it lies in the model's folder, or beside its file and names its class.
     binding: bool,
@@ -47,11 +52,26 @@ impl ModelConfig {
         &self.path
     }
 
-    /// What lies beside the model at a path.
+    /// All that it says, of this model and the half that it is of.
+    pub(crate) fn text(&self) -> String {
+        self.whole.to_string()
+    }
+
+    /// What lies beside a model, or what its file keeps of what did; the former where it is this model's for sure.
     ///
     /// # Errors
     /// A config that can't be read, and one of another kind of model in a model's own folder.
-    pub(crate) fn beside(model: &Path, network: &Network) -> Result<Beside> {
+    pub(crate) fn of(file: &ModelFile, network: &Network) -> Result<Beside> {
+        let beside = Self::beside(&file.path, network)?;
+        let is_sure = beside.config.as_ref().is_some_and(|config| config.binding);
+        let Some(text) = file.note(CONFIG).filter(|_| !is_sure) else { return Ok(beside) };
+        let json = object_of(&file.path, text.as_bytes())?;
+        let is_another = class(&json, network).is_some_and(|class| !network.classes.contains(&class));
+        let kept = (!is_another).then(|| Self::read(file.path.clone(), json, network, true)).transpose()?;
+        Ok(Beside { config: kept.or(beside.config), ..beside })
+    }
+
+    fn beside(model: &Path, network: &Network) -> Result<Beside> {
         let folder = if model.is_dir() { model } else { model.parent().unwrap_or(Path::new("")) };
         let path = folder.join("config.json");
         if !path.exists() {
@@ -66,17 +86,21 @@ impl ModelConfig {
             }
             return Ok(Beside { config: None, other: Some(OtherConfig { path, class }) });
         }
-        let half = network.half.as_ref().and_then(|key| Some((key, json.get(key)?)));
+        let binding = class.is_some() || model.is_dir();
+        Ok(Beside { config: Some(Self::read(path, json, network, binding)?), other: None })
+    }
+
+    fn read(path: PathBuf, whole: Value, network: &Network, binding: bool) -> Result<Self> {
+        let half = network.half.as_ref().and_then(|key| Some((key, whole.get(key)?)));
         let json = match half {
             Some((_, half @ Value::Object(_))) => half.clone(),
-            Some((_, Value::Null)) | None => json,
+            Some((_, Value::Null)) | None => whole.clone(),
             Some((key, half)) => {
                 let (key, found) = (key.clone(), half.to_string());
                 return Err(Error::Unsupported { path, key, expected: "a JSON object".into(), found });
             }
         };
-        let binding = class.is_some() || model.is_dir();
-        Ok(Beside { config: Some(Self { path, json, binding }), other: None })
+        Ok(Self { path, whole, json, binding })
     }
 
     /// What it says.
@@ -147,8 +171,15 @@ impl ModelConfig {
 /// [`Error::NotAnObject`] that says what it is in place of one; JSON that is broken; a file that can't be read.
 pub(crate) fn read_object(path: &Path) -> Result<Value> {
     let load = |source| Error::Load { path: path.to_owned(), source: Box::new(source) };
-    let text = read_bounded(path, LIMIT).map_err(load)?;
-    let found = match serde_json::from_slice(&text) {
+    object_of(path, &read_bounded(path, LIMIT).map_err(load)?)
+}
+
+/// The JSON object that a text is, of the file at a path.
+///
+/// # Errors
+/// As [`read_object`], but for files that can't be read.
+pub(crate) fn object_of(path: &Path, text: &[u8]) -> Result<Value> {
+    let found = match serde_json::from_slice(text) {
         Ok(json @ Value::Object(_)) => return Ok(json),
         Ok(Value::Null) => "`null`".to_owned(),
         Ok(Value::Bool(_)) => "a truth value".to_owned(),
@@ -159,7 +190,7 @@ pub(crate) fn read_object(path: &Path) -> Result<Value> {
             None | Some(Container::Json | Container::Index) => {
                 return Err(Error::ModelConfig { path: path.to_owned(), source });
             }
-            Some(container) => described(container, &text),
+            Some(container) => described(container, text),
         },
     };
     Err(Error::NotAnObject { path: path.to_owned(), found })

@@ -124,7 +124,7 @@ impl Scale {
             (matrix.shape.first().copied().unwrap_or(1), matrix.shape.iter().skip(1).product::<usize>());
         let of = match scale.shape {
             shape if shape.iter().all(|&dim| dim == 1) => Of::Whole,
-            &[n] | &[n, 1] if n == rows => Of::Rows,
+            [n, ones @ ..] if *n == rows && ones.iter().all(|&dim| dim == 1) => Of::Rows,
             &[down, across] if [down, across] == [rows.div_ceil(SIDE), width.div_ceil(SIDE)] => Of::Squares,
             shape => {
                 let expected = format!("one scale, {rows}, or one for each square of {SIDE} of {:?}", matrix.shape);

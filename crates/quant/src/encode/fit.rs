@@ -121,6 +121,9 @@ pub(super) fn line(weights: &[f32], top: f32) -> Line {
     lines.best
 }
 
+/// What a line has to lose less than another, as a share of the sum of squares above the lowest weight.
+const TIE: f32 = 1e-6;
+
 /// The search for a line. Sums are of the weights above the lowest, so that nothing is lost where all of them are far from 0.
 struct Lines<'w> {
     weights: &'w [f32],
@@ -158,7 +161,8 @@ impl<'w> Lines<'w> {
         }
         let loss =
             self.squares + scale * (scale * q2 - 2.0 * xq + 2.0 * offset * q1) + offset * (n * offset - 2.0 * self.sum);
-        if scale > 0.0 && loss < self.least {
+        // Where weights lie on many lines, rounding would choose one for each part of a block, and the parts have a factor in common.
+        if scale > 0.0 && loss < self.least - self.squares * TIE {
             (self.least, self.best) = (loss, Line { scale, min: -(offset + low) });
         }
     }

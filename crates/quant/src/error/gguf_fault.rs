@@ -17,6 +17,16 @@ pub enum GgufFault {
         /// The version.
         found: u32,
     },
+    /// One file of several that are a model together.
+    #[error(
+        "it is the {number}. of {of} files that are a model together; they are read once they are joined (`llama-gguf-split --merge`)"
+    )]
+    Part {
+        /// Which of them, from 1 on.
+        number: u64,
+        /// How many there are.
+        of: u64,
+    },
     /// The file ends too early.
     #[error("the file is truncated: {what} needs {needs} bytes, {left} are left")]
     Cut {

@@ -215,6 +215,18 @@ impl Metadata {
         Some(of(&self.by_key[at]))
     }
 
+    /// Finds out whether the file stands for itself: of a model that `llama-gguf-split` laid in several each tells which it is.
+    pub(super) fn is_of_whole(&self, bytes: &[u8]) -> Result<(), Placed> {
+        let Some(entry) = self.entry(bytes, "split.count") else { return Ok(()) };
+        match (self.get(bytes, "split.count"), self.get(bytes, "split.no")) {
+            (Some(Value::Unsigned(of)), number) if of > 1 => {
+                let number = if let Some(Value::Unsigned(number)) = number { number.saturating_add(1) } else { 1 };
+                Err(GgufFault::Part { number, of }.at(entry.value as u64))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What tensors are aligned to.
     pub(super) fn alignment(&self, bytes: &[u8]) -> Result<u64, Placed> {
         let Some(entry) = self.entry(bytes, ALIGNMENT) else { return Ok(DEFAULT_ALIGNMENT) };

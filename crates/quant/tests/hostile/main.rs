@@ -179,6 +179,12 @@ fn metadata_that_lies_is_refused() {
             with(|file| file.metadata.push([&text(b"\xff")[..], &[0; 5]].concat())),
             fault!(NotText { .. }),
         ),
+        (
+            "one of three files that are a model together",
+            with(|file| file.metadata.extend([entry("split.count", 2, &[3, 0]), entry("split.no", 2, &[1, 0])])),
+            fault!(Part { number: 2, of: 3 }),
+        ),
+        ("the same without its number", with_entry("split.count", 2, &[2, 0]), fault!(Part { number: 1, of: 2 })),
         ("a key twice", with_entry("general.architecture", U8, &[0]), fault!(KeyTwice { .. })),
         (
             "4 GiB of texts in few bytes, as in CVE-2025-66960 and candle#3533",
@@ -193,6 +199,7 @@ fn metadata_that_lies_is_refused() {
         ("a list of a type that does not exist", with_entry("k", LIST, &list(99, 1, &[0])), fault!(ValueType { .. })),
         ("lists in lists in lists", with_entry("k", LIST, &nested(1000)), fault!(Depth { limit: 4, .. })),
     ]);
+    parse(with_entry("split.count", 2, &[1, 0])).unwrap();
     let file = parse(with_entry("k", LIST, &nested(3))).unwrap();
     assert!(matches!(file.value("k"), Some(quant::Value::List(list)) if list.len() == 1));
 }

@@ -1,0 +1,127 @@
+//! What a file says of its model, and what lies beside it, in what it is converted to; and files that are not converted.
+
+mod tiny;
+
+use core_tensor::{WeightSource, safetensors::Safetensors};
+use tiny::{
+    Tensors, Tiny,
+    gguf::{Kind, floats, gguf},
+    golden, raw, split,
+};
+
+/// The pixels of one step of a golden case with further flags.
+fn drawn(tiny: &Tiny, case: &str, flags: &[&str]) -> Vec<f32> {
+    let config = golden(&format!("{case}/case.toml")).display().to_string();
+    let line = ["txt2img", "--config", &config, "--steps", "1", "--output", "a.png", "--dump", "a.safetensors"];
+    tiny.forge(&[&line[..], &["--compute", "f32"], flags].concat()).done();
+    let dump = Safetensors::open(&tiny.path("a.safetensors")).expect("the run wrote it");
+    dump.read("image").expect("a dump has it").to_f32().expect("floats")
+}
+
+fn converted(tiny: &Tiny, input: &str, output: &str) {
+    tiny.forge(&["convert", input, output, "--type", "f32"]).done();
+}
+
+#[test]
+fn what_a_yaml_file_says_of_the_training_is_kept() {
+    let tiny = Tiny::quick();
+    tiny.write("m.safetensors", Tensors::of(&golden("sd-2/model.safetensors")).bytes());
+    let plain = drawn(&tiny, "sd-2", &["--checkpoint", "m.safetensors"]);
+    tiny.write("m.yaml", "model:\n  params:\n    parameterization: \"v\"\n    scale_factor: 0.5\n");
+    let before = drawn(&tiny, "sd-2", &["--checkpoint", "m.safetensors"]);
+    assert!(before != plain);
+    for (from, to) in [
+        ("m.safetensors", "o.gguf"),
+        ("m.safetensors", "o.safetensors"),
+        // and of a file that keeps it already
+        ("o.gguf", "p.safetensors"),
+        ("o.safetensors", "p.gguf"),
+    ] {
+        converted(&tiny, from, to);
+        let told = tiny.forge(&["inspect", to]).done();
+        assert!(told.out.contains("it predicts velocity: a config says so"), "{to}: {told:?}");
+        assert!(drawn(&tiny, "sd-2", &["--checkpoint", to]) == before, "{to}");
+    }
+    // What lies beside the new file goes before.
+    tiny.write("o.yaml", "parameterization: \"eps\"\nscale_factor: 0.18215\n");
+    assert!(drawn(&tiny, "sd-2", &["--checkpoint", "o.gguf"]) == plain);
+}
+
+#[test]
+fn what_the_configs_of_a_folder_say_of_a_part_is_kept() {
+    let tiny = Tiny::quick();
+    let folder = tiny.path("folder").display().to_string();
+    tiny::copy(&golden("sd-folder"), &tiny.path("folder"));
+    // given an autoencoder that scales latents otherwise, and a scheduler by which the network predicts velocity
+    let config = tiny.path("folder/vae/config.json");
+    let text = std::fs::read_to_string(&config).expect("it is there");
+    let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    json["scaling_factor"] = 0.5.into();
+    std::fs::write(&config, json.to_string()).expect("files can be written here");
+    let before = drawn(&tiny, "sd-folder", &["--folder", &folder]);
+    let others = drawn(&tiny, "sd-folder", &[]);
+    assert!(before != others);
+    for (part, flag) in
+        [("unet", "--unet"), ("vae", "--vae"), ("text_encoder", "--clip"), ("text_encoder_2", "--clip-g")]
+    {
+        for ending in ["gguf", "safetensors"] {
+            // when a part of it is converted and takes the place of the folder's own
+            let file = format!("{part}.{ending}");
+            converted(&tiny, &format!("{folder}/{part}"), &file);
+            // then the picture is the same
+            assert!(drawn(&tiny, "sd-folder", &["--folder", &folder, flag, &file]) == before, "{file}");
+        }
+    }
+    // A file of another folder's part draws as that does.
+    assert!(drawn(&tiny, "sd-folder", &["--vae", "vae.gguf"]) == before);
+}
+
+#[test]
+fn what_a_file_says_of_itself_is_kept_however_long_and_wherever_it_stands() {
+    let tiny = Tiny::quick();
+    let (header, data) = split(&Tensors::of(&golden("sd-1/model.safetensors")).bytes());
+    let others: String = (0..80).map(|i| format!(r#""ss_{i}":"x","#)).collect();
+    let (text, picture) = ("long ".repeat(200), format!("data:image/jpeg;base64,{}", "A".repeat(200_000)));
+    let notes = format!(
+        r#"{others}"modelspec.prediction_type":"v","modelspec.description":"{text}","modelspec.thumbnail":"{picture}""#
+    );
+    tiny.write("m.safetensors", raw(&header.replacen('{', &format!(r#"{{"__metadata__":{{{notes}}},"#), 1), &data));
+    converted(&tiny, "m.safetensors", "o.safetensors");
+    converted(&tiny, "o.safetensors", "o.gguf");
+    let kept = Safetensors::open(&tiny.path("o.safetensors")).expect("it was written");
+    let again = quant::Gguf::open(&tiny.path("o.gguf")).expect("it was written");
+    for (key, value) in [("prediction_type", "v"), ("description", &text), ("thumbnail", &picture)] {
+        let key = format!("modelspec.{key}");
+        assert_eq!((kept.note(&key), again.note(&key)), (Some(value), Some(value)), "{key}");
+    }
+}
+
+#[test]
+fn a_model_that_nothing_is_drawn_with_is_not_converted() {
+    let tiny = Tiny::quick();
+    let model = || Tensors::of(&golden("tiny-dev/transformer.safetensors"));
+    let name = "double_blocks.0.img_mlp.0.weight";
+    let refused = |input: &str, words: &[&str]| {
+        tiny.forge(&["convert", input, "o.gguf", "--type", "q8_0"]).refused(4, words);
+        assert!(!tiny.path("o.gguf").exists());
+    };
+    // given integers in the place of floats
+    for dtype in ["I16", "I32", "I64"] {
+        let mut file = model();
+        let entry = file.get(name);
+        let bytes = if dtype == "I16" {
+            2
+        } else if dtype == "I32" {
+            4
+        } else {
+            8
+        };
+        let weights: u64 = entry.shape.iter().product();
+        (entry.dtype, entry.bytes) = (dtype.to_owned(), vec![1; weights as usize * bytes]);
+        tiny.write("m.safetensors", file.bytes());
+        refused("m.safetensors", &["m.safetensors", dtype.trim_start_matches("I")]);
+    }
+    // but a name like that of one file of several is nobody's word in a GGUF, which says it itself
+    tiny.write("m-00001-of-00002.gguf", gguf(&floats(&model()), |_, _| Kind::F32));
+    tiny.forge(&["convert", "m-00001-of-00002.gguf", "o.gguf", "--type", "f32"]).done();
+}
