@@ -1,5 +1,8 @@
 //! Which instructions this machine has, found out once, at run time.
 
+#[cfg(all(emulated_tiles, target_arch = "x86_64", target_os = "linux"))]
+mod tiles;
+
 use std::sync::OnceLock;
 
 /// A level of instructions that the kernels have a path for, slowest first.
@@ -76,7 +79,7 @@ fn is_available(level: Level) -> bool {
                 && is_x86_feature_detected!("avx512vnni")
         }
         // Miri knows no tiles, and executes no `cpuid`.
-        Level::Amx => !cfg!(miri) && is_available(Level::Avx512Bf16) && has_amx_bf16() && may_use_tiles(),
+        Level::Amx => !cfg!(miri) && is_available(Level::Avx512Bf16) && has_tiles(),
     }
 }
 
@@ -92,6 +95,17 @@ fn is_available(level: Level) -> bool {
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn is_available(level: Level) -> bool {
     level == Level::Portable
+}
+
+/// Whether there are tiles: the CPU's, or in a build for tests those in software.
+#[cfg(target_arch = "x86_64")]
+fn has_tiles() -> bool {
+    if has_amx_bf16() && may_use_tiles() {
+        return true;
+    }
+    #[cfg(all(emulated_tiles, target_os = "linux"))]
+    tiles::install();
+    cfg!(all(emulated_tiles, target_os = "linux"))
 }
 
 /// Leaf 7 of `cpuid`, EDX: bit 22 is AMX-BF16, bit 24 is AMX-TILE (Intel SDM, volume 2A, table 3-17).

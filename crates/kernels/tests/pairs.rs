@@ -163,39 +163,48 @@ proptest! {
     fn weights_of_the_same_rows_have_pairs_of_their_own(
         rows in 1usize..80, d_in in 1usize..300, d_out in 1usize..100, ranks in [1usize..40, 1usize..70], seed: u64,
     ) {
-        let Some(isa) = Isa::available().into_iter().find(|isa| isa.level() == Level::Amx) else { return Ok(()) };
-        let compute = Compute::Bf16;
-        let x = numbers(rows * d_in, 2, seed);
-        let cases = [(1, ranks[0]), (2, 1), (3, ranks[1])].map(|(i, rank)| Case::of([d_out, rank, d_in], seed ^ i << 9));
-        let packed = cases.each_ref().map(|case| case.packed(isa, compute));
-        let pairs = cases.each_ref().map(|case| case.pair(isa, compute, 2));
-        // the one in the middle has none
-        let weights: [WithPair; 3] = std::array::from_fn(|i| {
-            let scaled = ScaledPair { pair: &pairs[i], scales: &cases[i].scales };
-            WithPair::new(&packed[i], (i != 1).then_some(scaled))
-        });
-        let all = PackedRows::pack(isa, None, &x, [rows, d_in], d_in, weights);
-        let plain = Epilogue::default();
-        let alone: Vec<Vec<f32>> = weights
-            .iter()
-            .map(|&weight| written(1, rows * d_out, |out| kernels::linear(weight, &x, rows, d_in, plain, out)))
-            .collect();
+        compare_of_same_rows([rows, d_in, d_out], ranks, seed)?;
+    }
+}
+
+/// Compares weights of the same rows, where there are such: one by one, and as the halves of a gated layer.
+fn compare_of_same_rows([rows, d_in, d_out]: [usize; 3], ranks: [usize; 2], seed: u64) -> Result<(), TestCaseError> {
+    let Some(isa) = Isa::available().into_iter().find(|isa| isa.level() == Level::Amx) else { return Ok(()) };
+    let compute = Compute::Bf16;
+    let x = numbers(rows * d_in, 2, seed);
+    let cases = [(1, ranks[0]), (2, 1), (3, ranks[1])].map(|(i, rank)| Case::of([d_out, rank, d_in], seed ^ i << 9));
+    let packed = cases.each_ref().map(|case| case.packed(isa, compute));
+    let pairs = cases.each_ref().map(|case| case.pair(isa, compute, 2));
+    // the one in the middle has none
+    let weight = |i: usize, is_kept: bool| {
+        let matrix = if is_kept { cases[i].kept(isa, compute).into() } else { MatrixRef::from(&packed[i]) };
+        let scaled = ScaledPair { pair: &pairs[i], scales: &cases[i].scales };
+        WithPair::new(matrix, (i != 1).then_some(scaled))
+    };
+    let plain = Epilogue::default();
+    let alone: [Vec<f32>; 3] = std::array::from_fn(|i| {
+        written(1, rows * d_out, |out| kernels::linear(weight(i, false), &x, rows, d_in, plain, out))
+    });
+    // and so has the layer behind a gate
+    let d_last = d_in.min(200);
+    let last = Case::of([d_last, ranks[1], d_out], seed ^ 77);
+    let (matrix, pair) = (last.packed(isa, compute), last.pair(isa, compute, 1));
+    let next = WithPair::new(&matrix, Some(ScaledPair { pair: &pair, scales: &last.scales }));
+    let inner: Vec<f32> = alone[0].iter().zip(&alone[2]).map(|(value, gate)| value * silu(isa, *gate)).collect();
+    let behind = written(1, rows * d_last, |out| kernels::linear(next, &inner, rows, d_out, plain, out));
+    for kept in [[false; 3], [true; 3], [true, false, false], [false, false, true]] {
+        let all = PackedRows::pack(isa, None, &x, [rows, d_in], d_in, [0, 1, 2].map(|i| weight(i, kept[i])));
         for (i, alone) in alone.iter().enumerate() {
             prop_assert_eq!(&written(3, rows * d_out, |out| all.linear(i, plain, out)), alone);
         }
-        // and so has the layer behind a gate
-        let last = Case::of([d_in, ranks[1], d_out], seed ^ 77);
-        let (matrix, pair) = (last.packed(isa, compute), last.pair(isa, compute, 1));
-        let weight = WithPair::new(&matrix, Some(ScaledPair { pair: &pair, scales: &last.scales }));
-        let inner: Vec<f32> = alone[0].iter().zip(&alone[2]).map(|(value, gate)| value * silu(isa, *gate)).collect();
-        let expected = written(1, rows * d_in, |out| kernels::linear(weight, &inner, rows, d_out, plain, out));
         for threads in [1, 3] {
-            let found = written(threads, rows * d_in, |out| {
-                all.gated([0, 2], [None; 2], Activation::Silu, [weight]).linear(0, plain, out)
+            let found = written(threads, rows * d_last, |out| {
+                all.gated([0, 2], [None; 2], Activation::Silu, [next]).linear(0, plain, out)
             });
-            prop_assert_eq!(&found, &expected);
+            prop_assert!(found == behind, "{threads} threads, kept: {kept:?}");
         }
     }
+    Ok(())
 }
 
 fn silu(isa: Isa, x: f32) -> f32 {
@@ -208,6 +217,12 @@ fn sums_of_several_passes_have_the_pair_in_them_once() {
         let case = [shape[0], shape[1], shape[2], shape[3]];
         compare(case, 3, 0b111, 7).expect("the same numbers");
     }
+}
+
+#[test]
+fn rows_of_a_gated_layer_that_are_cut_into_tasks_meet_all_of_its_panels() {
+    // more rows of so many inputs than a task has
+    compare_of_same_rows([70, 6500, 40], [1, 20], 3).expect("the same numbers");
 }
 
 #[test]

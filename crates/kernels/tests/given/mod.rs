@@ -1,5 +1,7 @@
 //! Inputs that are the same on every machine, and results by a number of threads.
 
+#![allow(dead_code, reason = "each file of tests takes what it needs")]
+
 use std::mem::MaybeUninit;
 
 use kernels::Out;
