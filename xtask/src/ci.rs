@@ -21,6 +21,7 @@ const STEPS: &[Step] = &[
     },
     Step { name: "tests", checks: "every test passes", run: |_| tests() },
     Step { name: "targets", checks: "the kernels of NEON are right", run: |_| targets() },
+    Step { name: "tiles", checks: "the kernels of AMX are right", run: |_| tiles() },
     Step { name: "examples", checks: "programs of outsiders build and run", run: |_| examples() },
     Step { name: "docs", checks: "the documentation builds without a warning", run: |_| docs() },
     Step { name: "deny", checks: "dependencies, licences and sources are allowed", run: deny },
@@ -116,6 +117,34 @@ fn targets() -> Done {
     succeed(twins.env("PROPTEST_CASES", "16"))
 }
 
+/// Runs the kernels for AMX, whose instructions are carried out in software where the processor has none; says where it does not.
+fn tiles() -> Done {
+    if !has_rest_of_amx() {
+        println!("not run: the kernels on AMX; they need Linux on x86-64 with AVX-512, its bf16 and its VNNI");
+        return Ok(());
+    }
+    // Not the tests of integers and of the allocator, which have no tiles.
+    let mut tests = cargo_command(
+        "test --package kernels --lib --test twins --test cuts --test kept --test pairs --test pixels --test sizes",
+    );
+    // In a folder of its own, as all else would be built anew for the flag.
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
+    tests.env("CARGO_TARGET_DIR", target.join("tiles"));
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    succeed(tests.env("RUSTFLAGS", format!("{flags} --cfg emulated_tiles").trim_start()))
+}
+
+/// Whether the processor has what the kernels for AMX do beside tiles, on a system that the tiles are emulated for.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn has_rest_of_amx() -> bool {
+    is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vnni")
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+fn has_rest_of_amx() -> bool {
+    false
+}
+
 fn has_std(target: &str) -> Result<bool, Box<dyn std::error::Error>> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let found =
@@ -188,7 +217,7 @@ mod tests {
         let error = Options::parse(&["--from", "test"]).err().unwrap();
         assert_eq!(
             error,
-            "no step is called `test`; the steps are fmt, tidy, clippy, tests, targets, examples, docs, deny, mutations"
+            "no step is called `test`; the steps are fmt, tidy, clippy, tests, targets, tiles, examples, docs, deny, mutations"
         );
     }
 
