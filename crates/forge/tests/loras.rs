@@ -179,6 +179,104 @@ fn a_lora_in_floats_of_eight_bits_draws_what_its_values_do() {
     assert!(eight == draw("a cat <lora:whole:1>") && eight != draw("a cat"));
 }
 
+/// A file of tensors with all that another has, under names that are made of its own, and no metadata.
+fn renamed(from: &Path, to: &Path, named: impl Fn(&str) -> String) {
+    let from = Safetensors::open(from).unwrap();
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (tensor, form) in from.manifest().iter() {
+        let (start, stored) = (data.len(), from.read(tensor).unwrap());
+        data.extend_from_slice(&stored.bytes_of(0..stored.byte_len()));
+        let (format, end) = (stored.format().name(), data.len());
+        let entry = serde_json::json!({"dtype": format, "shape": form.shape, "data_offsets": [start, end]});
+        header.insert(named(tensor), entry);
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    fs::write(to, [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()).unwrap();
+}
+
+/// The config that PEFT would write beside `style`.
+fn config_of_style(folder: &Path) -> String {
+    let metadata = forge::lora_metadata(&folder.join("style.safetensors")).unwrap();
+    metadata["lora_adapter_metadata"].replace("transformer.", "")
+}
+
+#[test]
+fn pefts_config_counts_beside_pefts_files_alone() {
+    let folder = loras();
+    let style = folder.path().join("style.safetensors");
+    let json = config_of_style(folder.path());
+    let pefts = |name: &str| name.replace("transformer.", "base_model.model.");
+    // given files of PEFT's beside a config: by their names, also one that says another format than it has, and by those of the tensors
+    for (name, json) in [
+        ("safe/adapter_model.safetensors", Some(&json)),
+        ("torch/adapter_model.bin", Some(&json)),
+        ("mine/mine.safetensors", Some(&json)),
+        // and such as have none, or lie beside another's
+        ("lone/lone.safetensors", None),
+        ("odd/odd.safetensors", Some(&json.replace("\"proj_mlp\": 5", "\"proj_mlp\": 6"))),
+    ] {
+        let path = folder.path().join(name);
+        renamed(&style, &path, pefts);
+        json.iter().for_each(|json| fs::write(path.with_file_name("adapter_config.json"), json).unwrap());
+    }
+    // and files of another program, without a config and beside PEFT's
+    renamed(&style, &folder.path().join("bare/bare.safetensors"), str::to_owned);
+    renamed(&style, &folder.path().join("mine/theirs.safetensors"), str::to_owned);
+    let config = config(folder.path());
+    let forge = Forge::load(&config).unwrap();
+    let draw = |name: &str| drawn(forge.txt2img(request(&config, &format!("a cat <lora:{name}:1>"))).unwrap()).0;
+    // then PEFT's are what the same LoRA is with the config in its metadata, and the others are what they are alone
+    let (styled, bare) = (draw("style"), draw("bare"));
+    assert_ne!(styled, bare);
+    for name in ["safe/adapter_model", "torch/adapter_model", "mine"] {
+        assert!(draw(name) == styled, "{name}");
+    }
+    for name in ["lone", "odd", "theirs"] {
+        assert!(draw(name) == bare, "{name}");
+    }
+    // and a config that was written anew is read anew
+    let stronger = json.replace("\"lora_alpha\": 6", "\"lora_alpha\": 12.5");
+    assert_ne!(stronger, json);
+    fs::write(folder.path().join("safe/adapter_config.json"), stronger).unwrap();
+    assert_ne!(draw("safe/adapter_model"), styled);
+}
+
+#[test]
+fn what_can_not_be_read_of_pefts_is_refused_by_its_name() {
+    let folder = loras();
+    let style = folder.path().join("style.safetensors");
+    let path = folder.path().join("pefts/adapter_model.safetensors");
+    renamed(&style, &path, |name| name.replace("transformer.", "base_model.model."));
+    let config = config(folder.path());
+    let forge = Forge::load(&config).unwrap();
+    let refused = |name: &str| {
+        let error = forge.txt2img(request(&config, &format!("a cat <lora:{name}:1>"))).err().unwrap();
+        assert_eq!(error.fault(), Fault::Model, "{error}");
+        match error {
+            Error::Load { source, .. } => match *source {
+                Error::Lora(error) => error,
+                other => panic!("{other}"),
+            },
+            other => panic!("{other}"),
+        }
+    };
+    let configured = |json: &str| {
+        fs::write(path.with_file_name("adapter_config.json"), json).unwrap();
+        refused("pefts/adapter_model")
+    };
+    let error = configured(r#"{"r": 3, "lora_alpha": 6, "alpha_pattern": {"(?<!add_)to_k": 1}}"#);
+    assert!(
+        matches!(&error, lora::Error::Pattern { key: "alpha_pattern", pattern, fault: lora::PatternFault::Unreadable { .. }, .. } if pattern == "(?<!add_)to_k"),
+        "{error}"
+    );
+    assert!(matches!(configured(r#"{"r": 3, "lora_alpha": "six"}"#), lora::Error::Config { .. }));
+    renamed(&style, &folder.path().join("ia3.safetensors"), |name| {
+        format!("base_model.model.{}.ia3_l", name.replace('.', "_"))
+    });
+    assert!(matches!(refused("ia3"), lora::Error::NotRead { method: "IA3", .. }));
+}
+
 #[test]
 fn runs_that_take_turns_have_their_own_strengths() {
     let folder = loras();

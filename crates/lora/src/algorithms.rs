@@ -12,6 +12,7 @@ use std::ops::Range;
 use crate::{
     leaf::Leaf,
     misfit::Misfit,
+    scaling::Scale,
     tensors::{Tensors, count, values},
 };
 use delta::Delta;
@@ -114,7 +115,7 @@ pub(crate) type Scaled = (Change, f32);
 
 impl Site<'_> {
     /// What the tensors add to the weight.
-    pub(crate) fn changes(&self, tensors: &Tensors, alpha: Option<f32>) -> Result<Vec<Scaled>, Misfit> {
+    pub(crate) fn changes(&self, tensors: &Tensors, scale: Scale) -> Result<Vec<Scaled>, Misfit> {
         tensors.check()?;
         let Some(algorithm) = Algorithm::of(tensors) else { return Err(Misfit::Unknown) };
         let both = tensors.has(Leaf::Diff) && tensors.has(Leaf::Set);
@@ -130,13 +131,13 @@ impl Site<'_> {
             return Err(self.mismatch(&[]));
         }
         let delta = match algorithm {
-            Algorithm::Lora if !dora::is_in(tensors) => return low_rank::changes(self, tensors, alpha),
-            Algorithm::Lora => low_rank::delta(self, tensors, alpha)?,
-            Algorithm::Loha => delta::hadamard(self, tensors, alpha)?,
-            Algorithm::Lokr => delta::kronecker(self, tensors, alpha)?,
-            Algorithm::Glora if !dora::is_in(tensors) => return glora::changes(self, tensors, alpha),
-            Algorithm::Oft if !dora::is_in(tensors) => return oft::rotation(self, tensors, alpha),
-            Algorithm::Boft if !dora::is_in(tensors) => return oft::butterfly(self, tensors, alpha),
+            Algorithm::Lora if !dora::is_in(tensors) => return low_rank::changes(self, tensors, scale),
+            Algorithm::Lora => low_rank::delta(self, tensors, scale)?,
+            Algorithm::Loha => delta::hadamard(self, tensors, scale)?,
+            Algorithm::Lokr => delta::kronecker(self, tensors, scale)?,
+            Algorithm::Glora if !dora::is_in(tensors) => return glora::changes(self, tensors, scale),
+            Algorithm::Oft if !dora::is_in(tensors) => return oft::rotation(self, tensors),
+            Algorithm::Boft if !dora::is_in(tensors) => return oft::butterfly(self, tensors),
             Algorithm::Glora | Algorithm::Oft | Algorithm::Boft => {
                 return Err(Misfit::Beside { algorithm: algorithm.name(), found: Leaf::DoraScale.called() });
             }
@@ -200,9 +201,4 @@ impl Rule for Plain {
         }
         values
     }
-}
-
-/// `alpha / rank`, or 1 where there is no alpha.
-pub(crate) fn scale(alpha: Option<f32>, rank: usize) -> f32 {
-    alpha.map_or(1.0, |alpha| alpha / rank as f32)
 }

@@ -62,6 +62,46 @@ impl Dialect {
     }
 }
 
+/// The method of PEFT's that a tensor's name tells, of those that are not read; `None` for any other name.
+pub(crate) fn method_of(name: &str) -> Option<&'static str> {
+    let is_pefts = name.starts_with("base_model.") || Dialect::of_name(name) == Some(Dialect::Peft);
+    let steps = || name.split('.');
+    let known = |(start, _): &&(&str, _)| is_pefts && steps().any(|step| step.starts_with(start));
+    METHODS.iter().find(known).map(|(_, method)| *method)
+}
+
+/// How the tensors of PEFT's methods begin that are not read (PEFT 0.21.2, `prefix` of its tuners), and what these are called.
+const METHODS: &[(&str, &str)] = &[
+    ("adamss_", "AdaMSS"),
+    ("boft_", "BOFT"),
+    ("bone_", "Bone"),
+    ("c3a_", "C3A"),
+    ("delora_", "DeLoRA"),
+    ("fourierft_", "FourierFT"),
+    ("glora_", "GLoRA"),
+    ("gralora_", "GraLoRA"),
+    ("hira_", "HiRA"),
+    ("hra_", "HRA"),
+    ("ia3_", "IA3"),
+    ("lily_", "Lily"),
+    ("ln_tuning_", "LayerNorm tuning"),
+    ("lora_embedding_", "LoRA of embeddings"),
+    ("miss_", "MiSS"),
+    ("oft_", "OFT"),
+    ("osf_", "OSF"),
+    ("poly_", "Poly"),
+    ("psoft_", "PSOFT"),
+    ("pvera_", "PVeRA"),
+    ("randlora_", "RandLoRA"),
+    ("road_", "RoAd"),
+    ("shira_", "SHiRA"),
+    ("tinylora_", "TinyLoRA"),
+    ("trainable_tokens_", "trainable tokens"),
+    ("vblora_", "VB-LoRA"),
+    ("vera_", "VeRA"),
+    ("waveft_", "WaveFT"),
+];
+
 /// Whether the steps before `weight` are those of a layer of diffusers' own processors, or of XLabs' and UNO's.
 fn is_layer(before: &str) -> bool {
     let mut steps = before.rsplit('.');

@@ -1,4 +1,4 @@
-use crate::Report;
+use crate::{PatternFault, Report};
 
 /// What can be wrong with a LoRA.
 #[derive(Debug, thiserror::Error)]
@@ -9,6 +9,36 @@ pub enum Error {
     NotALora {
         /// The file.
         label: String,
+    },
+    /// An adapter of PEFT's by a method that is not read.
+    #[error("{label} holds PEFT's {method} (`{tensor}`), which is not read: expected LoRA, DoRA, LoHa or LoKr")]
+    NotRead {
+        /// The file.
+        label: String,
+        /// The method.
+        method: &'static str,
+        /// A tensor that tells it.
+        tensor: String,
+    },
+    /// A PEFT config, beside a file or in its metadata, that can't be read.
+    #[error("the PEFT config of {label} can't be read")]
+    Config {
+        /// The file that it is for.
+        label: String,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A pattern of a PEFT config that can't be matched as PEFT does.
+    #[error("`{key}` of {label}: `{pattern}`: {fault}")]
+    Pattern {
+        /// The file that the config is for.
+        label: String,
+        /// The key of the config.
+        key: &'static str,
+        /// The pattern, or its beginning.
+        pattern: String,
+        /// What is wrong with it.
+        fault: PatternFault,
     },
     /// More modules than any model has.
     #[error("{label} has more than {most} modules")]

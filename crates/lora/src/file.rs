@@ -7,8 +7,10 @@ use diffusion_engine::Embedding;
 
 use crate::{
     Algorithm, Dialect, Error,
+    dialect::method_of,
     leaf::{Leaf, parsed},
-    scaling::Scaling,
+    misfit::Misfit,
+    scaling::{PEFTS, Scale, Scaling},
     tensors::Tensors,
 };
 
@@ -24,7 +26,7 @@ pub struct LoraFile {
     dialect: Option<Dialect>,
     /// Vectors of words that came with it, by the words.
     words: BTreeMap<String, Vec<(String, Stored)>>,
-    scaling: Vec<Scaling>,
+    scaling: Scaling,
 }
 
 /// The most modules of a file; the largest known has four thousand.
@@ -34,7 +36,8 @@ impl LoraFile {
     /// Reads a file's tensors.
     ///
     /// # Errors
-    /// [`Error::NotALora`] for one without any of an adapter, [`Error::TooMany`], or a tensor that can't be read.
+    /// [`Error::NotALora`] for one without any of an adapter, [`Error::NotRead`] for one of PEFT's other methods, [`Error::TooMany`], or a
+    /// tensor that can't be read.
     pub fn read(source: &dyn WeightSource) -> Result<Self, Error> {
         let label = source.label().to_owned();
         let (mut modules, mut unknown) = (BTreeMap::<String, Tensors>::new(), Vec::new());
@@ -56,17 +59,44 @@ impl LoraFile {
         }
         let dialect = Dialect::of(source.manifest().names());
         if dialect.is_none() || modules.is_empty() {
-            return Err(Error::NotALora { label });
+            let foreign = source.manifest().names().find_map(|name| Some((name.to_owned(), method_of(name)?)));
+            return Err(match foreign {
+                Some((tensor, method)) => Error::NotRead { label, method, tensor },
+                None => Error::NotALora { label },
+            });
         }
-        Ok(Self { label, modules, unknown, dialect, words, scaling: Vec::new() })
+        Ok(Self { label, modules, unknown, dialect, words, scaling: Scaling::default() })
     }
 
-    /// The same with what a PEFT config says of its alphas: an `adapter_config.json`, or `lora_adapter_metadata` of a file's metadata. An
-    /// `alpha` among the tensors goes before it.
-    #[must_use]
-    pub fn configured(mut self, json: &str) -> Self {
-        self.scaling.extend(Scaling::all(json));
-        self
+    /// The same with what a PEFT config says of its scales: an `adapter_config.json`, or `lora_adapter_metadata` of a file's metadata. An
+    /// `alpha` among the tensors goes before it, and so does a config that was given before.
+    ///
+    /// # Errors
+    /// [`Error::Config`] and [`Error::Pattern`].
+    pub fn configured(mut self, json: &str) -> Result<Self, Error> {
+        let scaling = Scaling::of(&self.label, json)?;
+        self.scaling = self.scaling.or(scaling);
+        Ok(self)
+    }
+
+    /// Whether all of its modules have the names that PEFT's own files give them.
+    pub fn is_pefts(&self) -> bool {
+        self.modules.keys().all(|name| name.starts_with(PEFTS))
+    }
+
+    /// The same with a PEFT config that may be another file's: it counts if it is about changes of these algorithms and ranks.
+    ///
+    /// # Errors
+    /// [`Error::Config`] and [`Error::Pattern`].
+    pub fn configured_if_it_fits(mut self, json: &str) -> Result<Self, Error> {
+        let scaling = Scaling::of(&self.label, json)?;
+        let fits = |(module, tensors): (&String, &Tensors)| {
+            Algorithm::of(tensors).is_some_and(|of| scaling.fits(module, of, tensors.rank()))
+        };
+        if self.modules.iter().all(fits) {
+            self.scaling = self.scaling.or(scaling);
+        }
+        Ok(self)
     }
 
     /// How to call it in a message.
@@ -97,9 +127,7 @@ impl LoraFile {
 
     /// The ranks of its changes, from the lowest, each once.
     pub fn ranks(&self) -> Vec<usize> {
-        const RANKED: [Leaf; 5] = [Leaf::Down, Leaf::Hada1B, Leaf::Lokr2B, Leaf::Lokr1B, Leaf::A2];
-        let of = |tensors: &Tensors| RANKED.iter().find_map(|&leaf| tensors.get(leaf)?.shape().first().copied());
-        let mut ranks: Vec<_> = self.modules.values().filter_map(of).collect();
+        let mut ranks: Vec<_> = self.modules.values().filter_map(Tensors::rank).collect();
         ranks.sort_unstable();
         ranks.dedup();
         ranks
@@ -157,9 +185,13 @@ impl LoraFile {
         self.modules.values().map(of).sum::<usize>() as u64
     }
 
-    /// What stands for the alpha of a module's change of a rank: its own, or what is said beside the tensors.
-    pub(crate) fn alpha(&self, module: &str, own: Option<f32>, rank: Option<usize>) -> Option<f32> {
-        own.or_else(|| Scaling::alpha(&self.scaling, module, rank?))
+    /// The scale of a module's change: by its own alpha, or as is said beside the tensors.
+    pub(crate) fn scale(&self, module: &str, tensors: &Tensors) -> Result<Scale, Misfit> {
+        if let Some(alpha) = tensors.number(Leaf::Alpha)? {
+            return Ok(Scale::Alpha(alpha));
+        }
+        let said = Algorithm::of(tensors).and_then(|of| self.scaling.scale(module, of, tensors.rank()));
+        Ok(said.map_or(Scale::Unsaid, Scale::Config))
     }
 }
 

@@ -100,12 +100,7 @@ impl Module<'_> {
         dora: Dora,
         adapter: &Adapter,
     ) -> Result<Vec<(String, Branch)>, Misfit> {
-        let alpha = tensors.number(Leaf::Alpha)?;
-        let rank = tensors.get(Leaf::Down).and_then(|down| down.shape().first().copied());
-        let alpha = match Algorithm::of(tensors) {
-            Some(Algorithm::Oft | Algorithm::Boft) => alpha,
-            _ => file.alpha(self.name, alpha, rank),
-        };
+        let scale = file.scale(self.name, tensors)?;
         let (weights, biases) = (self.needs(&["weight", "scale"]), self.needs(&["bias"]));
         let mut made = Vec::new();
         let of_bias = tensors.has(Leaf::DiffBias) || tensors.has(Leaf::UpBias);
@@ -120,17 +115,17 @@ impl Module<'_> {
             let site = Site { module, shape, base: &base, multiplies, dora };
             let widened = self.widened(&needs, tensors)?;
             let own = widened.as_ref().map_or(tensors, |(own, ..)| own);
-            for (change, scale) in site.changes(own, alpha)? {
+            for (change, scale) in site.changes(own, scale)? {
                 made.extend(self.cut(&needs, (change, scale), site.shape[0], adapter)?);
             }
             if let Some((_, further, beside)) = &widened {
-                for (change, scale) in site.changes(further, alpha)? {
+                for (change, scale) in site.changes(further, scale)? {
                     made.extend(self.cut(&[beside], (change, scale), site.shape[0], adapter)?);
                 }
             }
         }
-        let scale = alpha.zip(rank).map_or(1.0, |(alpha, rank)| alpha / rank as f32);
-        for (leaf, scale) in [(Leaf::DiffBias, 1.0), (Leaf::UpBias, scale)] {
+        let rank = tensors.get(Leaf::Down).and_then(|down| down.shape().first().copied());
+        for (leaf, scale) in [(Leaf::DiffBias, 1.0), (Leaf::UpBias, scale.of(rank))] {
             let Some(difference) = tensors.get(leaf) else { continue };
             values(difference)?;
             let found = difference.shape().to_vec();

@@ -42,6 +42,12 @@ impl Tensors {
         self.get(leaf).ok_or(Misfit::Incomplete { missing: called })
     }
 
+    /// The rank of its factors, by those that the input meets; `None` where they have none.
+    pub(crate) fn rank(&self) -> Option<usize> {
+        const RANKED: [Leaf; 5] = [Leaf::Down, Leaf::Hada1B, Leaf::Lokr2B, Leaf::Lokr1B, Leaf::A2];
+        RANKED.iter().find_map(|&leaf| self.get(leaf)?.shape().first().copied())
+    }
+
     /// Which ones there are.
     pub(crate) fn leaves(&self) -> impl Iterator<Item = Leaf> {
         self.0.keys().copied()

@@ -289,6 +289,31 @@ fn files_that_are_damaged_are_told_and_add_nothing() {
 }
 
 #[test]
+fn an_adapter_by_another_of_pefts_methods_is_told_by_that() {
+    let error = |name: &str| LoraFile::read(&Memory::of([(name, Stored::of(&[1.0], vec![1]))])).unwrap_err();
+    for (name, expected) in [
+        ("base_model.model.to_k.oft_R.weight", "OFT"),
+        ("base_model.model.to_k.boft_R", "BOFT"),
+        ("base_model.model.to_k.ia3_l", "IA3"),
+        ("base_model.model.to_k.vera_lambda_b", "VeRA"),
+        ("base_model.vera_A", "VeRA"),
+        ("base_model.model.to_k.hra_u", "HRA"),
+        ("base_model.model.to_k.hira_A", "HiRA"),
+        ("to_k.ia3_l", "IA3"),
+    ] {
+        let error = error(name);
+        let Error::NotRead { method, tensor, .. } = &error else { panic!("{error}") };
+        assert_eq!((*method, tensor.as_str()), (expected, name));
+    }
+    assert_eq!(
+        error("base_model.model.to_k.ia3_l").to_string(),
+        "`memory` holds PEFT's IA3 (`base_model.model.to_k.ia3_l`), which is not read: expected LoRA, DoRA, LoHa or LoKr"
+    );
+    assert!(matches!(error("base_model.model.to_k.weight"), Error::NotALora { .. }));
+    assert!(matches!(error("road_map.to_k.weight"), Error::NotALora { .. }));
+}
+
+#[test]
 fn loras_of_other_programs_find_their_place_as_a_whole() {
     // Files that are not part of the project.
     let Some(folder) = std::env::var_os("FORGE_EXTRA_FIXTURES").map(PathBuf::from) else { return };

@@ -27,6 +27,14 @@ fn open(name: &str) -> Safetensors {
     Safetensors::open(&path(&format!("golden/lora/{name}"))).unwrap()
 }
 
+/// The texts that a file has beside its tensors.
+fn metadata(name: &str) -> serde_json::Map<String, serde_json::Value> {
+    let bytes = std::fs::read(path(&format!("golden/lora/{name}.safetensors"))).unwrap();
+    let header: usize = u64::from_le_bytes(*bytes.first_chunk().unwrap()).try_into().unwrap();
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    header["__metadata__"].as_object().unwrap().clone()
+}
+
 /// A model of one layer.
 fn alone(weight: &Stored) -> (Arc<dyn WeightSource>, Target, Layout) {
     let shape = weight.shape();
@@ -50,12 +58,11 @@ fn alone(weight: &Stored) -> (Arc<dyn WeightSource>, Target, Layout) {
 }
 
 /// A layer of a case with an adapter's changes at a strength.
-fn layer(weight: &Stored, adapter: &[(String, Stored)], strength: f32, residency: Residency) -> Vec<f32> {
+fn layer(weight: &Stored, adapter: Option<&LoraFile>, strength: f32, residency: Residency) -> Vec<f32> {
     let shape = weight.shape().to_vec();
     let (source, target, layout) = alone(weight);
-    let branches = (!adapter.is_empty()).then(|| {
-        let fitted = LoraFile::read(&Memory::of(adapter.to_vec())).unwrap();
-        let fitted = fitted.fitted("a layer", &[target], Dora::Paper).unwrap().whole().unwrap();
+    let branches = adapter.map(|adapter| {
+        let fitted = adapter.fitted("a layer", &[target], Dora::Paper).unwrap().whole().unwrap();
         fitted.adapter.set(strength, 0.0, &Blocks::default());
         fitted.branches(0).collect::<Vec<_>>()
     });
@@ -74,10 +81,9 @@ fn layer(weight: &Stored, adapter: &[(String, Stored)], strength: f32, residency
 }
 
 /// The weight with an adapter's changes merged into it.
-fn merged_layer(weight: &Stored, adapter: &[(String, Stored)], strength: f32) -> Vec<f32> {
+fn merged_layer(weight: &Stored, adapter: &LoraFile, strength: f32) -> Vec<f32> {
     let (source, target, _) = alone(weight);
-    let fitted = LoraFile::read(&Memory::of(adapter.to_vec())).unwrap();
-    let fitted = fitted.fitted("a layer", &[target], Dora::Paper).unwrap().whole().unwrap();
+    let fitted = adapter.fitted("a layer", &[target], Dora::Paper).unwrap().whole().unwrap();
     fitted.adapter.set(strength, 0.0, &Blocks::default());
     let merged = Merged::of(source, fitted.branches(0));
     assert_eq!(merged.manifest().get("l.weight").unwrap().format, Format::F32);
@@ -100,7 +106,7 @@ fn every_algorithm_changes_a_layer_as_lycoris_merges_it() {
                 None => adapter.push((format!("lora_unet_l.{leaf}"), stored)),
             }
         }
-        let weight = weight.unwrap();
+        let (weight, adapter) = (weight.unwrap(), LoraFile::read(&Memory::of(adapter)).unwrap());
         // Below full strength a change is that share of the whole, but where turns lie behind each other.
         let (full, own): (Vec<f32>, Vec<f32>) = (merged[0].1.to_f32().unwrap(), weight.to_f32().unwrap());
         if !case.starts_with("boft") {
@@ -109,14 +115,45 @@ fn every_algorithm_changes_a_layer_as_lycoris_merges_it() {
         }
         for (strength, merged) in merged {
             for residency in [Residency::Unpacked, Residency::Mapped] {
-                let expected = layer(&merged, &[], 0.0, residency);
-                let found = layer(&weight, &adapter, strength, residency);
+                let expected = layer(&merged, None, 0.0, residency);
+                let found = layer(&weight, Some(&adapter), strength, residency);
                 let off = deviation(&found, &expected) / std(&expected);
                 assert!(off < LAYER, "{case} at {strength}, {residency:?}: {off}");
             }
             let found = merged_layer(&weight, &adapter, strength);
             let off = deviation(&found, &merged.to_f32().unwrap()) / std(&found);
             assert!(off < LAYER, "{case} merged at {strength}: {off}");
+        }
+    }
+}
+
+#[test]
+fn pefts_adapters_are_scaled_as_their_configs_say() {
+    let file = open("peft.layers.safetensors");
+    let configs = metadata("peft.layers");
+    assert_eq!(configs.len(), 14);
+    for (case, config) in configs {
+        // given a layer of zeros, and an adapter under PEFT's names with the config beside it
+        let prefix = format!("{case}.");
+        let names = file.manifest().under(&prefix).map(|(name, _)| name).filter(|name| *name != "delta");
+        let adapter = names.map(|name| (name, file.read(&format!("{prefix}{name}")).unwrap()));
+        let delta = &file.read(&format!("{prefix}delta")).unwrap();
+        let zeros = Stored::of(&vec![0.0; delta.shape().iter().product()], delta.shape().to_vec());
+        let adapter = LoraFile::read(&Memory::of(adapter)).unwrap();
+        assert!(adapter.is_pefts());
+        let config = config.as_str().unwrap();
+        let adapters = [adapter.clone().configured(config), adapter.configured_if_it_fits(config)];
+        // then the layer is the change that PEFT makes
+        for adapter in adapters.map(Result::unwrap) {
+            for residency in [Residency::Unpacked, Residency::Mapped] {
+                let expected = layer(delta, None, 0.0, residency);
+                let found = layer(&zeros, Some(&adapter), 1.0, residency);
+                let off = deviation(&found, &expected) / std(&expected);
+                assert!(off < LAYER, "{case}, {residency:?}: {off}");
+            }
+            let found = merged_layer(&zeros, &adapter, 1.0);
+            let off = deviation(&found, &delta.to_f32().unwrap()) / std(&found);
+            assert!(off < LAYER, "{case} merged: {off}");
         }
     }
 }
@@ -130,11 +167,8 @@ fn target(family: &dyn Family, source: Arc<dyn WeightSource>, settings: &Setting
 }
 
 fn fitted(name: &str, target: &Target) -> Fitted {
-    let bytes = std::fs::read(path(&format!("golden/lora/{name}.safetensors"))).unwrap();
-    let header: usize = u64::from_le_bytes(*bytes.first_chunk().unwrap()).try_into().unwrap();
-    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
-    let config = header["__metadata__"]["lora_adapter_metadata"].as_str().unwrap();
-    let file = LoraFile::read(&open(&format!("{name}.safetensors"))).unwrap().configured(config);
+    let config = metadata(name)["lora_adapter_metadata"].as_str().unwrap().to_owned();
+    let file = LoraFile::read(&open(&format!("{name}.safetensors"))).unwrap().configured(&config).unwrap();
     let fitted = file.fitted("a tiny model", std::slice::from_ref(target), Dora::default()).unwrap().whole().unwrap();
     assert_eq!((fitted.report.matched, fitted.report.total), (file.modules(), file.modules()));
     fitted

@@ -34,8 +34,8 @@ pub(crate) fn version(path: &Path) -> Version {
 #[derive(Debug)]
 pub(crate) struct LoadedLora {
     path: PathBuf,
-    /// Which state of the file it was read from.
-    version: Version,
+    /// Which states it was read from, of the file and of the config beside it.
+    versions: [Version; 2],
     dora: Dora,
     /// By what prompts that were encoded under it are known.
     key: String,
@@ -105,9 +105,9 @@ impl LoraSet {
         partly: bool,
     ) -> Result<Arc<LoadedLora>> {
         let Inner { places, lent, loaded, .. } = &*self.0;
-        let version = version(path);
+        let versions = [version(path), version(&config_beside(path))];
         let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |lora: &Arc<LoadedLora>| lora.path == path && lora.version == version && lora.dora == dora;
+        let is_it = |lora: &Arc<LoadedLora>| lora.path == path && lora.versions == versions && lora.dora == dora;
         if let Some(known) = loaded.iter().filter_map(Weak::upgrade).find(is_it) {
             return Ok(known);
         }
@@ -124,7 +124,7 @@ impl LoraSet {
                 return Err(load(Error::LoraWords { model, words }));
             }
         };
-        let key = format!("{} {version:?} {dora:?}", path.display());
+        let key = format!("{} {versions:?} {dora:?}", path.display());
         let put: Vec<_> = targets.iter().enumerate().filter_map(|(at, t)| Some((at, places.get(&t.part)?))).collect();
         let places: Vec<_> = put.iter().map(|(_, place)| (*place).clone()).collect();
         let name = format!("{key} {}", PUT.fetch_add(1, Ordering::Relaxed));
@@ -135,7 +135,7 @@ impl LoraSet {
         })?;
         let lora = Arc::new(LoadedLora {
             path: path.to_owned(),
-            version,
+            versions,
             dora,
             key,
             name,
@@ -198,17 +198,25 @@ pub(crate) fn read(path: &Path) -> Result<(LoraFile, Metadata)> {
         false => LoraFile::read(&file)?,
     };
     let read = match metadata.get("lora_adapter_metadata") {
-        Some(config) => read.configured(config),
+        Some(config) => read.configured(config)?,
         None => read,
     };
-    let beside = path.with_file_name("adapter_config.json");
-    let is_pefts = path.file_name().is_some_and(|name| name == "adapter_model.safetensors");
-    if is_pefts && beside.is_file() {
-        let text = crate::text_file::read(&beside, LONGEST_CONFIG);
-        let text = text.map_err(|source| Error::ReadConfig { path: beside, source })?;
-        return Ok((read.configured(&text), metadata));
+    let beside = config_beside(path);
+    // PEFT writes both into a folder of their own. Under another name a file may lie beside one that is not its own: what another program
+    // wrote has no config of PEFT's, and what PEFT wrote has the ranks that its config says.
+    let is_named = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("adapter_model."));
+    if !(is_named || read.is_pefts()) || !beside.is_file() {
+        return Ok((read, metadata));
     }
+    let text = crate::text_file::read(&beside, LONGEST_CONFIG);
+    let text = text.map_err(|source| Error::ReadConfig { path: beside, source })?;
+    let read = if is_named { read.configured(&text)? } else { read.configured_if_it_fits(&text)? };
     Ok((read, metadata))
+}
+
+/// Where PEFT writes what it says of a file.
+fn config_beside(path: &Path) -> PathBuf {
+    path.with_file_name("adapter_config.json")
 }
 
 /// The longest `adapter_config.json` that is read, in bytes.

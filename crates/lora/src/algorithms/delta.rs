@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use core_tensor::{Device, Stored, tensor};
 
-use super::{Site, scale};
+use super::Site;
 use crate::{
     leaf::Leaf,
     misfit::Misfit,
+    scaling::Scale,
     tensors::{Tensors, count, values},
 };
 
@@ -131,18 +132,18 @@ fn places_of(core: &Stored) -> usize {
 }
 
 /// LoHa. Reference: LyCORIS 4.1 `functional/loha.py`.
-pub(super) fn hadamard(site: &Site, tensors: &Tensors, alpha: Option<f32>) -> Result<Delta, Misfit> {
+pub(super) fn hadamard(site: &Site, tensors: &Tensors, scale: Scale) -> Result<Delta, Misfit> {
     let of = |a: (Leaf, &'static str), b: (Leaf, &'static str), core| {
         half(site, (tensors.need(a.0, a.1)?, tensors.need(b.0, b.1)?, tensors.get(core)), site.flat())
     };
     let first = of((Leaf::Hada1A, "hada_w1_a"), (Leaf::Hada1B, "hada_w1_b"), Leaf::Hada1T)?;
     let second = of((Leaf::Hada2A, "hada_w2_a"), (Leaf::Hada2B, "hada_w2_b"), Leaf::Hada2T)?;
-    let scale = scale(alpha, tensors.need(Leaf::Hada1B, "hada_w1_b")?.shape()[0]);
+    let scale = scale.of(tensors.need(Leaf::Hada1B, "hada_w1_b")?.shape().first().copied());
     Ok(Delta::Hadamard { factors: [first, second], scale })
 }
 
-/// LoKr. Reference: LyCORIS 4.1 `functional/lokr.py`; alpha counts where a half is low-rank, by the second half's rank before the first's.
-pub(super) fn kronecker(site: &Site, tensors: &Tensors, alpha: Option<f32>) -> Result<Delta, Misfit> {
+/// LoKr. Reference: LyCORIS 4.1 `functional/lokr.py`; an alpha counts where a half is low-rank, by the second half's rank before the first's.
+pub(super) fn kronecker(site: &Site, tensors: &Tensors, scale: Scale) -> Result<Delta, Misfit> {
     let [out, columns] = site.flat();
     let mut rank = None;
     let first = match tensors.get(Leaf::Lokr1) {
@@ -168,7 +169,7 @@ pub(super) fn kronecker(site: &Site, tensors: &Tensors, alpha: Option<f32>) -> R
     if !fits {
         return Err(site.mismatch(&[first.rows.saturating_mul(second.rows)]));
     }
-    let scale = rank.map_or(1.0, |rank| scale(alpha, rank));
+    let scale = scale.of(rank);
     Ok(Delta::Kronecker { first, second, scale })
 }
 

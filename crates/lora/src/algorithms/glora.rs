@@ -2,15 +2,16 @@
 
 use core_tensor::{Change, Stored};
 
-use super::{Scaled, Site, delta::product, scale};
+use super::{Scaled, Site, delta::product};
 use crate::{
     leaf::Leaf,
     misfit::Misfit,
+    scaling::Scale,
     tensors::{Tensors, count, values},
 };
 
 /// LyCORIS 4.1 `modules/glora.py`, and the other way round as its first versions had the factors.
-pub(super) fn changes(site: &Site, tensors: &Tensors, alpha: Option<f32>) -> Result<Vec<Scaled>, Misfit> {
+pub(super) fn changes(site: &Site, tensors: &Tensors, scale: Scale) -> Result<Vec<Scaled>, Misfit> {
     let [a1, a2] = [tensors.need(Leaf::A1, "a1")?, tensors.need(Leaf::A2, "a2")?];
     let [b1, b2] = [tensors.need(Leaf::B1, "b1")?, tensors.need(Leaf::B2, "b2")?];
     let (out, d_in, places) = (site.shape[0], site.shape[1], site.places());
@@ -29,7 +30,7 @@ pub(super) fn changes(site: &Site, tensors: &Tensors, alpha: Option<f32>) -> Res
         _ => return Err(bad()),
     };
     let rank = a_down.shape()[0];
-    let scale = scale(alpha, rank);
+    let scale = scale.of(Some(rank));
     let shaped = |rows: usize, columns: usize, wide: bool| match (site.shape.len(), wide) {
         (2, _) => vec![rows, columns],
         (_, true) => [&[rows, columns], &site.shape[2..]].concat(),

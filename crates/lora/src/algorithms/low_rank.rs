@@ -5,11 +5,11 @@ use core_tensor::{Change, Stored};
 use super::{
     Scaled, Site,
     delta::{Delta, Factors, of_factors, through},
-    scale,
 };
 use crate::{
     leaf::Leaf,
     misfit::Misfit,
+    scaling::Scale,
     tensors::{Tensors, count, values},
 };
 
@@ -22,7 +22,7 @@ struct Fitting {
 }
 
 impl Fitting {
-    fn of(site: &Site, tensors: &Tensors, alpha: Option<f32>) -> Result<Self, Misfit> {
+    fn of(site: &Site, tensors: &Tensors, scale: Scale) -> Result<Self, Misfit> {
         let (down, up) = (tensors.need(Leaf::Down, "lora_down")?, tensors.need(Leaf::Up, "lora_up")?);
         let mid = tensors.get(Leaf::Mid);
         let found = [up.shape().first(), down.shape().get(1)].map(|d| d.copied().unwrap_or(0));
@@ -48,7 +48,7 @@ impl Fitting {
             let fits = stored.shape().first() == shape.first() && count(stored.shape()) == count(&shape);
             fits.then(|| stored.clone().reshape(shape))
         };
-        let scale = scale(alpha, rank);
+        let scale = scale.of(Some(rank));
         if let Some(mid) = mid {
             let outer = mid.shape().first().copied().unwrap_or(0);
             let (up, down) = (fits(up, kernel(out, outer, false)), fits(down, kernel(rank, d_in, false)));
@@ -67,14 +67,14 @@ impl Fitting {
 }
 
 /// What is added beside the weight.
-pub(super) fn changes(site: &Site, tensors: &Tensors, alpha: Option<f32>) -> Result<Vec<Scaled>, Misfit> {
-    let Fitting { down, mid, up, scale } = Fitting::of(site, tensors, alpha)?;
+pub(super) fn changes(site: &Site, tensors: &Tensors, scale: Scale) -> Result<Vec<Scaled>, Misfit> {
+    let Fitting { down, mid, up, scale } = Fitting::of(site, tensors, scale)?;
     Ok(vec![(Change::LowRank { down, mid, up }, scale)])
 }
 
 /// The change itself, for what is computed of it.
-pub(super) fn delta(site: &Site, tensors: &Tensors, alpha: Option<f32>) -> Result<Delta, Misfit> {
-    let Fitting { down, mid, up, scale } = Fitting::of(site, tensors, alpha)?;
+pub(super) fn delta(site: &Site, tensors: &Tensors, scale: Scale) -> Result<Delta, Misfit> {
+    let Fitting { down, mid, up, scale } = Fitting::of(site, tensors, scale)?;
     let [out, columns] = site.flat();
     let bad = || site.mismatch(up.shape());
     let (rank, down) = match &mid {

@@ -18,13 +18,13 @@ use crate::{
 
 /// Rotations of blocks of outputs, `[blocks, size, size]`: `R = (I + Q)(I - Q)⁻¹` of the skew-symmetric `Q = B - Bᵀ`, of which alpha is
 /// the greatest norm for each output.
-pub(super) fn rotation(site: &Site, tensors: &Tensors, alpha: Option<f32>) -> Result<Vec<Scaled>, Misfit> {
+pub(super) fn rotation(site: &Site, tensors: &Tensors) -> Result<Vec<Scaled>, Misfit> {
     let blocks = tensors.need(Leaf::OftBlocks, "oft_blocks")?;
     let &[number, size, other] = blocks.shape() else { return Err(site.mismatch(blocks.shape())) };
     if size != other || size == 0 || number.checked_mul(size) != Some(site.shape[0]) {
         return Err(site.mismatch(blocks.shape()));
     }
-    let turns = cayley(&values(blocks)?, size, most(site, alpha)).ok_or(Misfit::NotFinite)?;
+    let turns = cayley(&values(blocks)?, size, most(site, tensors)?).ok_or(Misfit::NotFinite)?;
     // W' = Rᵀ W, block by block.
     let turns = turns.chunks(size * size).flat_map(|turn| super::delta::transposed(turn, [size; 2])).collect();
     let base = (site.base)()?;
@@ -34,7 +34,7 @@ pub(super) fn rotation(site: &Site, tensors: &Tensors, alpha: Option<f32>) -> Re
 }
 
 /// Rotations of blocks in several stages, `[stages, blocks, size, size]`, between which outputs change places.
-pub(super) fn butterfly(site: &Site, tensors: &Tensors, alpha: Option<f32>) -> Result<Vec<Scaled>, Misfit> {
+pub(super) fn butterfly(site: &Site, tensors: &Tensors) -> Result<Vec<Scaled>, Misfit> {
     let blocks = tensors.need(Leaf::OftBlocks, "oft_blocks")?;
     let bad = || site.mismatch(blocks.shape());
     let &[stages, number, size, other] = blocks.shape() else { return Err(bad()) };
@@ -46,7 +46,7 @@ pub(super) fn butterfly(site: &Site, tensors: &Tensors, alpha: Option<f32>) -> R
     if !fits || !reach.is_some_and(|reach| reach > 0 && out.is_multiple_of(reach)) {
         return Err(bad());
     }
-    let turns = cayley(&values(blocks)?, size, most(site, alpha)).ok_or(Misfit::NotFinite)?;
+    let turns = cayley(&values(blocks)?, size, most(site, tensors)?).ok_or(Misfit::NotFinite)?;
     let rule = Butterfly {
         shape: site.shape.clone(),
         base: values(&(site.base)()?)?,
@@ -60,8 +60,9 @@ pub(super) fn butterfly(site: &Site, tensors: &Tensors, alpha: Option<f32>) -> R
 }
 
 /// The greatest norm of `Q`, of which kohya's scripts and LyCORIS keep the share of one output.
-fn most(site: &Site, alpha: Option<f32>) -> Option<f32> {
-    alpha.map(|alpha| alpha * site.shape[0] as f32)
+fn most(site: &Site, tensors: &Tensors) -> Result<Option<f32>, Misfit> {
+    let alpha = tensors.number(Leaf::Alpha)?;
+    Ok(alpha.map(|alpha| alpha * site.shape[0] as f32))
 }
 
 fn rescale(site: &Site, tensors: &Tensors) -> Result<Option<Vec<f32>>, Misfit> {
