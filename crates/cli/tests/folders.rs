@@ -435,6 +435,38 @@ fn whole(tiny: &Tiny) {
 }
 
 #[test]
+fn what_a_flux_folders_scheduler_says_of_noise_levels_counts() {
+    const SCHEDULER: &str = "scheduler/scheduler_config.json";
+    let tiny = quick_dev().set("sampling", "steps", 2);
+    whole(&tiny);
+    let published = fs::read(golden("tiny-diffusers").join(SCHEDULER)).unwrap();
+    let with = |key: &str, value: Value| {
+        let mut json: Value = serde_json::from_slice(&published).unwrap();
+        json[key] = value;
+        tiny.write(&format!("w/{SCHEDULER}"), json.to_string());
+    };
+    let drawn = || {
+        tiny.txt2img(&["--folder", "w", "--output", "w.png"]).done();
+        let pixels = image(&fs::read(tiny.path("w.png")).unwrap());
+        fs::remove_file(tiny.path("w.png")).unwrap();
+        pixels
+    };
+    let alone = drawn();
+    with("shift", 3.0.into());
+    assert!(drawn() == alone);
+    with("use_dynamic_shifting", false.into());
+    assert!(drawn() != alone);
+    for (key, value, says) in [
+        ("shift_terminal", json!(0.1), "`shift_terminal` 0.1"),
+        ("_class_name", json!("UniPCMultistepScheduler"), "a `UniPCMultistepScheduler`"),
+        ("shift", json!("3"), "cannot read `w/scheduler/scheduler_config.json`"),
+    ] {
+        with(key, value);
+        refuse(&tiny, &["--folder", "w"], &[says]);
+    }
+}
+
+#[test]
 fn a_whole_folder_is_the_pipeline_that_it_says() {
     let tiny = quick_dev();
     whole(&tiny);

@@ -14,7 +14,7 @@ use diffusion_engine::{
 };
 
 use crate::{
-    Dimensions, Flux, LATENT_SCALING, Transformer, TransformerConfig, knobs,
+    Dimensions, Flux, LATENT_SCALING, Shift, Transformer, TransformerConfig, habits, knobs,
     model::card,
     register,
     spellings::spellings,
@@ -87,8 +87,10 @@ impl Family for FluxFamily {
         let encoder = t5.look(T5Dimensions::of)?;
         let decoder = autoencoder::dimensions(&vae, &vae_config, false)?;
         Flux::fit(&dimensions, &of_clip, &encoder, &decoder)?;
+        let shift = Shift::of(parts.scheduler_settings())?.unwrap_or(Shift::usual(dimensions.guidance));
         Ok(Box::new(Opened {
             card: card(parts.name().to_owned(), &decoder),
+            shift,
             transformer: (transformer, transformer_config),
             clip: (clip, clip_config),
             vae: (vae, vae_config),
@@ -101,6 +103,7 @@ impl Family for FluxFamily {
 /// A Flux whose files fit each other.
 struct Opened {
     card: Card,
+    shift: Shift,
     transformer: (Part, TransformerConfig),
     clip: (Part, ClipConfig),
     t5: Part,
@@ -146,7 +149,12 @@ impl OpenedModel for Opened {
 
     fn fits(&self, job: &Job) -> Result<(), Error> {
         self.encoder_bytes(job)?;
-        job.passes().iter().try_for_each(|pass| pass.size.checked(self.card.size_multiple).map(drop))
+        let multiple = self.card.size_multiple;
+        job.passes().iter().try_for_each(|pass| {
+            let size = pass.size.checked(multiple)?;
+            let tokens = size.width / multiple * (size.height / multiple);
+            self.shift.checked(habits::shifted_as(&pass.profile, tokens))
+        })
     }
 
     fn load(&self, at: &Placement) -> Result<Arc<dyn Model>, Error> {
@@ -157,7 +165,8 @@ impl OpenedModel for Opened {
         let t5 = self.t5.load(at, Residency::Mapped, T5::load)?;
         let (part, config) = &self.vae;
         let vae = autoencoder::load(part, at, config, LATENT_SCALING)?;
-        Ok(Arc::new(Flux::new(self.card.name.clone(), transformer, clip, t5, vae, &at.device)?))
+        let flux = Flux::new(self.card.name.clone(), transformer, clip, t5, vae, &at.device)?;
+        Ok(Arc::new(flux.shifted(self.shift)))
     }
 }
 

@@ -2,8 +2,6 @@
 
 use diffusion_engine::Profile;
 
-use crate::schedules::mu;
-
 /// How an engine shifts time and pads prompts.
 #[derive(Clone, Copy, Debug)]
 struct Habits {
@@ -31,10 +29,9 @@ impl Habits {
     }
 }
 
-/// The factor by which a picture's time is shifted, `e^mu`; `None` for a model without distilled guidance (schnell), whose time is not.
-pub(crate) fn shift(profile: &Profile, guidance_distilled: bool, image_tokens: usize) -> Option<f64> {
-    let tokens = Habits::of(profile).shifted_as.unwrap_or(image_tokens);
-    guidance_distilled.then(|| mu(tokens).exp())
+/// The image tokens that a picture's time is shifted for.
+pub(crate) fn shifted_as(profile: &Profile, image_tokens: usize) -> usize {
+    Habits::of(profile).shifted_as.unwrap_or(image_tokens)
 }
 
 /// T5 tokens that prompts are padded to where nothing else is asked for.
@@ -55,12 +52,10 @@ mod tests {
         assert_eq!(HABITS.map(|(id, _)| id).to_vec(), ids);
         let told = |profile: Profile| {
             let lengths = [false, true].map(|distilled| t5_length(&profile, distilled));
-            (lengths, shift(&profile, true, 1024).map(f64::ln), shift(&profile, false, 1024))
+            (lengths, shifted_as(&profile, 1024))
         };
         assert_eq!(told(Profile::new("unheard_of")), told(catalog.profile("bfl").unwrap()));
-        let (lengths, shifted, plain) = told(catalog.profile("comfy").unwrap());
-        assert_eq!((lengths, plain), ([256, 256], None));
-        assert!((shifted.unwrap() - 1.15).abs() < 1e-9);
-        assert_eq!(told(Profile::default()).0, [256, 512]);
+        assert_eq!(told(catalog.profile("comfy").unwrap()), ([256, 256], 4096));
+        assert_eq!(told(Profile::default()), ([256, 512], 1024));
     }
 }

@@ -8,7 +8,7 @@ use diffusion_engine::{
 use samplers::{Options, Prediction, SigmaSpace, SigmaSpace::Flow, Value};
 
 use crate::{
-    Dimensions, GUIDANCE, Inputs, T5_LENGTH, Transformer, habits,
+    Dimensions, GUIDANCE, Inputs, Shift, T5_LENGTH, Transformer, habits,
     knobs::{DEFAULT_GUIDANCE, knobs},
     preview,
 };
@@ -18,6 +18,7 @@ use crate::{
 pub struct Flux {
     card: Card,
     transformer: Transformer,
+    shift: Shift,
     clip: Clip,
     clip_tokenizer: ClipTokenizer,
     t5: T5,
@@ -54,11 +55,18 @@ impl Flux {
             t5_tokenizer: T5Tokenizer::new()?,
             card: card(name, &vae.dimensions()),
             device: device.clone(),
+            shift: Shift::usual(transformer.dimensions().guidance),
             transformer,
             clip,
             t5,
             vae: Arc::new(vae),
         })
+    }
+
+    /// The same, whose time is shifted otherwise than that of Black Forest Labs' models.
+    #[must_use]
+    pub fn shifted(self, shift: Shift) -> Self {
+        Self { shift, ..self }
     }
 
     /// Whether parts fit each other, which their headers tell.
@@ -119,7 +127,8 @@ impl Model for Flux {
     fn sigma_space(&self, pass: &Pass) -> SigmaSpace {
         let [rows, columns] = self.grid(pass.size);
         let tokens = rows * columns;
-        Flow { shift: habits::shift(&pass.profile, self.distilled(), tokens), tokens }
+        let factor = self.shift.factor(habits::shifted_as(&pass.profile, tokens));
+        Flow { shift: Some(factor).filter(|&factor| factor != 1.0), tokens }
     }
 
     fn predicts(&self, _: &Pass) -> Option<Prediction> {

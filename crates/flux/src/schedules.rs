@@ -6,7 +6,7 @@
 use diffusion_engine::Catalog;
 use samplers::{Error, Schedule, SigmaSpace, Spaces};
 
-use crate::knobs;
+use crate::{knobs, shift::Line};
 
 /// A catalog with what this family adds: its schedules, its keys, and the word by which infotexts know its models.
 ///
@@ -46,10 +46,7 @@ fn even_times(space: &SigmaSpace, steps: usize) -> Vec<f64> {
 /// The shift's logarithm for a picture of so many image tokens (a token is 16 × 16 pixels): a line through
 /// (256, 0.5) and (4096, 1.15).
 pub fn mu(image_tokens: usize) -> f64 {
-    const BASE: (f64, f64) = (256.0, 0.5); // flux/sampling.py get_schedule: base_shift
-    const MAX: (f64, f64) = (4096.0, 1.15); // flux/sampling.py get_schedule: max_shift
-    let slope = (MAX.1 - BASE.1) / (MAX.0 - BASE.0);
-    slope * image_tokens as f64 + (BASE.1 - slope * BASE.0)
+    Line::MAKERS.at(image_tokens)
 }
 
 /// A line through the shifts that were found for 10 and 200 steps, each a line over the picture's tokens; above 4300 tokens
