@@ -78,7 +78,7 @@ impl Prepared {
         finite(Stage::Noise, &noise.0)?;
         let latent = match &pictures {
             None => Latent(noise.0.clone() * scale),
-            Some(pictures) => pictures.noised(&noise, sigmas[0], space.process()),
+            Some(pictures) => pictures.begun(&noise, (sigmas[0], scale), space.process(), pass),
         };
         let wraps = methods::wraps(&**model, pass)?;
         let begun = Self::begun(0, space, (sigmas, stepper), (noise, latent), scripts, wraps);
@@ -139,7 +139,8 @@ impl Prepared {
     ) -> Self {
         let keeps = pass.profile.keeps_shown || !model.is_shown_pictures();
         let mask = pictures.as_ref().filter(|_| keeps);
-        let mask = mask.and_then(|pictures| pictures.mask(&self.noise, pass.profile.kept, source)).map(Arc::new);
+        let mask = mask.and_then(|pictures| pictures.mask(&self.noise, self.space.process(), pass, source));
+        let mask = mask.map(Arc::new);
         Self { pictures, mask, ..self }
     }
 
@@ -254,9 +255,9 @@ impl Spaced {
         let taken = |(steps, taken): (usize, usize)| (steps, Some(taken));
         let (steps, taken) = match &pass.start {
             Origin::Noise => (pass.steps, None),
-            Origin::Last(strength) => taken(pass.spaced_for(*strength)),
+            Origin::Last(strength) => taken(pass.spaced_for(space.process(), *strength)),
             Origin::Pictures(from) if from.exact_steps => taken(exact_steps(asked, from.strength)),
-            Origin::Pictures(from) => taken(profile.img2img_steps(asked, from.strength)),
+            Origin::Pictures(from) => taken(profile.img2img_steps(space.process(), asked, from.strength)),
         };
         let start = Start { space, steps, options: &options };
         let levels = match &pass.sigmas {

@@ -37,12 +37,16 @@ pub struct ProfileEntry {
     /// The ids of the samplers with which the last level above 0 is left out.
     dropping: Vec<String>,
     img2img: Arc<PartlyNoised>,
+    /// The same on [`Process::Flow`].
+    img2img_on_flows: Arc<PartlyNoised>,
     /// Whether the noise of steps is on a path over all levels of the schedule, also where only its last steps are taken.
     pub whole_path: bool,
     /// What is not drawn anew of a picture, while the rest is.
     pub kept: KeptNoise,
     /// Whether what is not drawn anew is kept in every step with models, too, that are shown the picture.
     pub keeps_shown: bool,
+    /// Whether a pass on [`Process::Diffusion`] that draws a part of a picture anew, all of which becomes noise, starts from noise alone.
+    pub parts_from_noise: bool,
 }
 
 /// The noise over that part of a picture which is not drawn anew, in what a model sees.
@@ -75,9 +79,11 @@ impl Profile {
             samplers: Vec::new(),
             dropping: Vec::new(),
             img2img: Arc::new(a_share_and_one),
+            img2img_on_flows: Arc::new(a_share_and_one),
             whole_path: false,
             kept: KeptNoise::Start,
             keeps_shown: true,
+            parts_from_noise: false,
         }))
     }
 
@@ -108,7 +114,13 @@ impl Profile {
 
     /// How a picture that is only partly noised is taken through a schedule; [`Profile::img2img_steps`] says what comes in and out.
     pub fn img2img(self, steps: impl Fn(usize, f64) -> (usize, usize) + Send + Sync + 'static) -> Self {
-        self.with(|entry| entry.img2img = Arc::new(steps))
+        let steps: Arc<PartlyNoised> = Arc::new(steps);
+        self.with(|entry| (entry.img2img, entry.img2img_on_flows) = (steps.clone(), steps))
+    }
+
+    /// How it is taken through one on [`Process::Flow`], where that is another matter.
+    pub fn img2img_on_flows(self, steps: impl Fn(usize, f64) -> (usize, usize) + Send + Sync + 'static) -> Self {
+        self.with(|entry| entry.img2img_on_flows = Arc::new(steps))
     }
 
     /// Has the noise of steps be on a path over all levels of the schedule, also where only its last steps are taken.
@@ -124,6 +136,12 @@ impl Profile {
     /// Leaves a model to itself that is shown the picture.
     pub fn leaves_shown(self) -> Self {
         self.with(|entry| entry.keeps_shown = false)
+    }
+
+    /// Has a pass on [`Process::Diffusion`] start from noise alone where a part of a picture is drawn anew and all of it becomes noise; else a
+    /// trace of the picture is left below the highest noise level.
+    pub fn parts_from_noise(self) -> Self {
+        self.with(|entry| entry.parts_from_noise = true)
     }
 
     fn with(mut self, change: impl FnOnce(&mut ProfileEntry)) -> Self {
@@ -164,8 +182,11 @@ impl Profile {
 
     /// How a picture that is only partly noised is taken through a schedule: the steps that the schedule is made for, and how
     /// many of its last are taken. `strength` is the share of the noise, above 0 to 1.
-    pub fn img2img_steps(&self, steps: usize, strength: f64) -> (usize, usize) {
-        (self.img2img)(steps, strength)
+    pub fn img2img_steps(&self, process: Process, steps: usize, strength: f64) -> (usize, usize) {
+        match process {
+            Process::Diffusion => (self.img2img)(steps, strength),
+            Process::Flow => (self.img2img_on_flows)(steps, strength),
+        }
     }
 }
 

@@ -41,13 +41,16 @@ fn comfy() -> Profile {
 }
 
 /// Hugging Face diffusers.
+///
+/// A part starts from noise alone where `StableDiffusionInpaintPipeline` and that of XL have `is_strength_max`, 0.42.1.
 fn diffusers() -> Profile {
-    Profile::new("diffusers").leaves_shown().img2img(a_share)
+    let profile = Profile::new("diffusers").leaves_shown().parts_from_noise();
+    profile.img2img(a_share).img2img_on_flows(all_behind_a_share)
 }
 
 /// Black Forest Labs' reference code.
 fn bfl() -> Profile {
-    Profile::new("bfl").leaves_shown().img2img(a_share)
+    Profile::new("bfl").leaves_shown().img2img(a_share).img2img_on_flows(all_behind_the_rest)
 }
 
 /// Forge and A1111 have their own `beta`, `kl_optimal` and `align_your_steps`, and on flows `normal` and `sgm_uniform`
@@ -74,14 +77,25 @@ fn all_of_a_longer_schedule(steps: usize, strength: f64) -> (usize, usize) {
     if strength > WHOLE { (steps, steps) } else { ((steps as f64 / strength) as usize, steps) }
 }
 
-/// That share of the steps: diffusers `StableDiffusionImg2ImgPipeline.get_timesteps`, 0.42.
+/// That share of the steps, rounded down: diffusers `StableDiffusionImg2ImgPipeline.get_timesteps`, 0.42.1.
 fn a_share(steps: usize, strength: f64) -> (usize, usize) {
     (steps, ((strength * steps as f64) as usize).min(steps))
 }
 
+/// That share of the steps, rounded up, as it is the steps before that are rounded: diffusers `FluxImg2ImgPipeline.get_timesteps`, 0.42.1.
+fn all_behind_a_share(steps: usize, strength: f64) -> (usize, usize) {
+    let all = steps as f64;
+    (steps, steps - (all - all * strength).max(0.0) as usize)
+}
+
+/// The same by the share of the steps before, which now and then rounds otherwise: demo_gr.py `FluxGenerator.generate_image`, 191ba89.
+fn all_behind_the_rest(steps: usize, strength: f64) -> (usize, usize) {
+    (steps, steps - ((1.0 - strength).max(0.0) * steps as f64) as usize)
+}
+
 #[cfg(test)]
 mod tests {
-    use samplers::{Options, SigmaSpace, Start};
+    use samplers::{Options, Process, SigmaSpace, Start};
 
     use super::*;
 
@@ -120,9 +134,18 @@ mod tests {
 
     #[test]
     fn a_partly_noised_picture_takes_the_steps_of_its_profile() {
-        assert_eq!(forge().img2img_steps(20, 0.75), (20, 16));
-        assert_eq!(forge().img2img_steps(20, 1.0), (20, 20));
-        assert_eq!(comfy().img2img_steps(20, 0.5), (40, 20));
-        assert_eq!(diffusers().img2img_steps(20, 0.75), (20, 15));
+        for process in [Process::Diffusion, Process::Flow] {
+            assert_eq!(forge().img2img_steps(process, 20, 0.75), (20, 16));
+            assert_eq!(forge().img2img_steps(process, 20, 1.0), (20, 20));
+            assert_eq!(comfy().img2img_steps(process, 20, 0.5), (40, 20));
+            assert_eq!(diffusers().img2img_steps(process, 20, 0.75), (20, 15));
+        }
+        // 2.4 steps of 4, and of 10 all but 2, which are 1.9999999999999996 by the makers' sum
+        for (steps, strength, diffusion, flow, maker) in [(28, 0.75, 21, 21, 21), (4, 0.6, 2, 3, 3), (10, 0.8, 8, 8, 9)]
+        {
+            assert_eq!(diffusers().img2img_steps(Process::Diffusion, steps, strength), (steps, diffusion));
+            assert_eq!(diffusers().img2img_steps(Process::Flow, steps, strength), (steps, flow));
+            assert_eq!(bfl().img2img_steps(Process::Flow, steps, strength), (steps, maker));
+        }
     }
 }

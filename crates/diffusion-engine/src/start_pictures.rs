@@ -6,7 +6,7 @@ use core_tensor::{Device, Latent, Tensor, on_host, tensor};
 use samplers::Process;
 
 use crate::{
-    Error, Fill, FromPictures, Image, Inside, Interpolation, KeptNoise, Model, Raster, Shown, Size, Soft, Stage,
+    Error, Fill, FromPictures, Image, Inside, Interpolation, Model, Origin, Pass, Raster, Shown, Size, Soft, Stage,
     canvas::Canvas,
     changed::changed,
     finite::finite,
@@ -75,11 +75,20 @@ impl StartPictures {
         Ok(Self { canvas, size, clean: Latent(clean), share })
     }
 
-    /// How the latent begins, over noise of unit variance.
+    /// How the latent begins, over noise of unit variance, which without a picture is multiplied with `scale`.
     ///
     /// Forge backend/modules/k_prediction.py `noise_scaling`, dfdcbab.
-    pub(crate) fn noised(&self, noise: &Latent, sigma: f32, process: Process) -> Latent {
-        noised(self.clean.0.clone(), self.multiplied(noise), sigma, process)
+    pub(crate) fn begun(&self, noise: &Latent, (sigma, scale): (f32, f32), process: Process, pass: &Pass) -> Latent {
+        match Self::is_noise_alone(process, pass) {
+            true => Latent(self.multiplied(noise) * scale),
+            false => noised(self.clean.0.clone(), self.multiplied(noise), sigma, process),
+        }
+    }
+
+    /// Whether the pass starts from noise alone, and with nothing of the pictures in it.
+    fn is_noise_alone(process: Process, pass: &Pass) -> bool {
+        let is_all = matches!(&pass.start, Origin::Pictures(from) if from.inpaint.is_some() && from.strength == 1.0);
+        is_all && pass.profile.parts_from_noise && process == Process::Diffusion
     }
 
     fn multiplied(&self, noise: &Latent) -> Tensor<4> {
@@ -90,13 +99,14 @@ impl StartPictures {
     }
 
     /// What keeps the rest of the pictures as it is, where a part of them is drawn anew.
-    pub(crate) fn mask(&self, noise: &Latent, kept: KeptNoise, source: &HostNoise) -> Option<Mask> {
+    pub(crate) fn mask(&self, noise: &Latent, process: Process, pass: &Pass, source: &HostNoise) -> Option<Mask> {
         Some(Mask {
+            is_noise_first: Self::is_noise_alone(process, pass),
             clean: self.clean.clone(),
             noise: Latent(self.multiplied(noise)),
             share: self.share.as_ref()?.to_vec(),
             soft: self.soft(),
-            kept,
+            kept: pass.profile.kept,
             source: source.source(),
             seeds: source.seeds().to_vec(),
         })

@@ -1,4 +1,4 @@
-//! CLIP, its tokenizer and the autoencoder against transformers and diffusers, layer by layer.
+//! CLIP, its tokenizer and the autoencoder against transformers and diffusers, layer by layer, and the steps that a picture takes.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
@@ -9,10 +9,11 @@ use std::sync::{
 
 use core_tensor::{Device, Residency, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values};
 use diffusion_engine::{
-    Autoencoder, AutoencoderKl, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Inside, LatentScaling, LdmNames, Look,
-    Site, VaeConfig, VaeDimensions,
+    Autoencoder, AutoencoderKl, Catalog, Clip, ClipConfig, ClipDimensions, ClipTokenizer, Inside, LatentScaling,
+    LdmNames, Look, Site, VaeConfig, VaeDimensions,
 };
 use fixtures::{Golden, Listed, path};
+use samplers::Process;
 
 const FLUX: LatentScaling = LatentScaling { scale: 0.3611, shift: 0.1159 };
 
@@ -106,4 +107,24 @@ fn the_real_checkpoints_lack_nothing_that_is_asked_of_them() {
     for name in ["flux1-dev.diffusers-vae", "sdxl-base.diffusers-vae"] {
         autoencoder(name, &LdmNames::over(Listed::open(name)));
     }
+}
+
+#[test]
+fn a_partly_noised_picture_takes_the_steps_that_diffusers_takes() {
+    let taken: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(path("golden/img2img/steps.json")).unwrap()).unwrap();
+    let profile = Catalog::builtin().profile("diffusers").unwrap();
+    let mut compared = 0;
+    for (process, name) in [(Process::Diffusion, "diffusion"), (Process::Flow, "flow")] {
+        for (steps, row) in taken[name].as_object().unwrap() {
+            let steps: usize = steps.parse().unwrap();
+            for (i, expected) in row.as_array().unwrap().iter().enumerate() {
+                let strength = (i + 1) as f64 / 100.0;
+                let expected = (steps, expected.as_u64().unwrap() as usize);
+                assert_eq!(profile.img2img_steps(process, steps, strength), expected, "{name} {strength}");
+                compared += 1;
+            }
+        }
+    }
+    assert_eq!(compared, 2000);
 }

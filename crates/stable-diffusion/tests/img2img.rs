@@ -77,6 +77,29 @@ fn a_part_of_a_picture_drawn_anew_is_that_of_diffusers() {
     }
 }
 
+/// At a strength of 1 diffusers starts from noise alone, and shows that to the UNet of four channels first.
+#[test]
+fn a_part_of_a_picture_drawn_anew_from_noise_alone_is_that_of_diffusers() {
+    let whole = golden("strength-1");
+    for case in ["sd-1", "sd-inpainting"] {
+        let (golden, sd) = (golden(case), model(case));
+        let request = request(&golden, |from| (from.strength, from.inpaint) = (1.0, Some(inpaint(&golden))));
+        let levels: Vec<f64> = whole.floats("sigmas").into_iter().map(f64::from).collect();
+        let request = request.with(|pass| pass.sigmas = Some(levels));
+        let last = |request: Txt2Img| values(&finished(&sd, Job::of(request).unwrap()).latent().0);
+        let expected = whole.floats(case);
+        let off = |found: &[f32]| deviation(found, &expected) / std(&expected);
+        let worst = off(&last(request.clone()));
+        assert!(
+            worst <= LATENT,
+            "{case}: the latent is {worst:.2e} of its standard deviation off, allowed {LATENT:.0e}"
+        );
+        // and in another profile something of the picture is left
+        let forge = Catalog::builtin().profile("forge").unwrap();
+        assert!(off(&last(request.with(|pass| pass.profile = forge))) > 5.0 * LATENT, "{case}");
+    }
+}
+
 /// Where the mask leaves the picture alone.
 fn is_kept(golden: &Golden) -> Vec<bool> {
     golden.floats("mask").into_iter().map(|value| value == 0.0).collect()

@@ -21,6 +21,8 @@ pub(crate) struct Mask {
     pub(crate) share: Vec<f32>,
     pub(crate) soft: Option<Soft>,
     pub(crate) kept: KeptNoise,
+    /// Whether the first call sees the noise that the pass starts from, with nothing of the pictures in it.
+    pub(crate) is_noise_first: bool,
     pub(crate) source: NoiseSource,
     /// Of each picture.
     pub(crate) seeds: Vec<u64>,
@@ -37,6 +39,7 @@ impl Wrap for Mask {
             share: self.share.clone(),
             soft: self.soft,
             kept: self.kept,
+            is_noise_first: self.is_noise_first,
             anew: Anew { source: self.source, seeds: self.seeds.clone(), streams: Vec::new(), drawn: 0 },
             space: at.space,
             times: ends.map(|end| end.map_or(0.0, |&end| time(&at.space, end))),
@@ -53,6 +56,7 @@ struct Drawing {
     share: Vec<f32>,
     soft: Option<Soft>,
     kept: KeptNoise,
+    is_noise_first: bool,
     anew: Anew,
     space: SigmaSpace,
     /// Of the first noise level and the last above 0.
@@ -67,8 +71,10 @@ impl Denoiser for Drawing {
 
     fn denoise(&mut self, x: &Latent, sigma: f32) -> Result<Denoised, Error> {
         let share = self.share_at(sigma);
+        let call = self.clock.at(sigma).call;
         let noise = match self.kept {
-            KeptNoise::Anew => Some(self.anew.of_call(self.clock.at(sigma).call, &self.clean)),
+            KeptNoise::Anew | KeptNoise::Start if self.is_noise_first && call == 0 => None,
+            KeptNoise::Anew => Some(self.anew.of_call(call, &self.clean)),
             KeptNoise::Start => Some(self.noise.clone()),
             KeptNoise::Sampler => None,
         };

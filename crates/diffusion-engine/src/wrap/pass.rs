@@ -1,6 +1,6 @@
 use std::{fmt, ops::RangeInclusive, sync::Arc};
 
-use samplers::{Options, Param, Sampler, Schedule};
+use samplers::{Options, Param, Process, Sampler, Schedule};
 
 use crate::{
     Emphasis, Error, ExtraNetwork, FromPictures, Key, PerStep, Profile, Raster, Size, Upscaler, Which, Wrap,
@@ -211,8 +211,13 @@ impl Pass {
             let (expected, found) = ("0 to 1".into(), share.to_string());
             return Err(Error::Request { what: "where the refiner takes over", expected, found });
         }
+        // Which process a model's is, nobody knows yet.
+        let is_too_long = |strength: f64| {
+            let spaced_for = |process| self.spaced_for(process, strength).0;
+            spaced_for(Process::Diffusion).max(spaced_for(Process::Flow)) > Schedule::MAX_STEPS
+        };
         match (&self.start, &self.sigmas) {
-            (&Origin::Last(strength), None) if self.spaced_for(strength).0 > Schedule::MAX_STEPS => {
+            (&Origin::Last(strength), None) if is_too_long(strength) => {
                 let expected =
                     format!("one that {steps} steps make no schedule of more than {} of", Schedule::MAX_STEPS);
                 Err(Error::Request { what: "the strength of a pass", expected, found: strength.to_string() })
@@ -222,10 +227,10 @@ impl Pass {
     }
 
     /// The steps that a schedule is made for where a share becomes noise, and how many of its last are taken.
-    pub(crate) fn spaced_for(&self, strength: f64) -> (usize, usize) {
+    pub(crate) fn spaced_for(&self, process: Process, strength: f64) -> (usize, usize) {
         match self.all_steps {
             true => exact_steps(self.steps, strength),
-            false => self.profile.img2img_steps(self.steps, strength),
+            false => self.profile.img2img_steps(process, self.steps, strength),
         }
     }
 

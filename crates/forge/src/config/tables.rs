@@ -416,7 +416,7 @@ tables! {
             .api("hr_second_pass_steps");
         /// Share of the first pass's picture that becomes noise again, 0 to 1
         strength: f64 = Key::of(Kind::Number { min: 0.0, max: 1.0 }, Fallback::Number(diffusion_engine::Hires::STRENGTH))
-            .docs("the share of the first pass's result that becomes noise again, above 0: at 1 nothing is left of it")
+            .docs("the share of the first pass's result that becomes noise again, above 0; at 1 nothing is left of it with Flux, and with Stable Diffusion a trace below the highest noise level")
             .flag("hires-strength")
             .label("Denoising strength")
             .api("denoising_strength");

@@ -25,7 +25,7 @@ tables! {
             .flag("image");
         /// Share of the picture that becomes noise, above 0, to 1
         strength: f64 = Key::of(number(0.0, 1.0), Fallback::Number(0.75))
-            .docs("the share of the picture that becomes noise, above 0: at 1 nothing is left of it; the profile says how many of the steps are then taken")
+            .docs("the share of the picture that becomes noise, above 0; at 1 nothing is left of it with Flux, and with Stable Diffusion a trace below the highest noise level, but where the profile `diffusers` draws a part anew; the profile says how many of the steps are then taken")
             .flag("strength")
             .label("Denoising strength");
         /// Take all steps, of a longer schedule: on or off
