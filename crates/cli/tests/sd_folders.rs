@@ -174,6 +174,39 @@ fn what_a_folders_scheduler_says_counts() {
     }
 }
 
+#[test]
+fn a_unets_config_that_says_another_arithmetic_is_refused_by_its_key() {
+    const CONFIG: &str = "unet/config.json";
+    let tiny = Tiny::quick();
+    let folder = copied(&tiny, "sd");
+    let plain = pixels(&tiny, "sd");
+    let with = |key: &str, value: Value| {
+        fs::copy(golden("sd-folder").join(CONFIG), folder.join(CONFIG)).expect("files can be written here");
+        edit(&folder.join(CONFIG), |json| json[key] = value);
+    };
+    for (key, value) in [
+        ("only_cross_attention", json!(true)),
+        ("only_cross_attention", json!([false, true])),
+        ("downsample_padding", json!(0)),
+        ("time_embedding_act_fn", json!("silu")),
+        ("num_class_embeds", json!(10)),
+        ("addition_embed_type", json!("text")),
+        ("attention_type", json!("gated")),
+        ("mid_block_type", json!("UNetMidBlock2DSimpleCrossAttn")),
+        ("down_block_types", json!(["DownBlock2D", "SimpleCrossAttnDownBlock2D"])),
+        ("up_block_types", json!(["AttnUpBlock2D", "UpBlock2D"])),
+        ("norm_eps", json!(1e-6)),
+    ] {
+        with(key, value);
+        draw(&tiny, &["--folder", "sd"]).refused(4, &[&format!("`{key}` is "), "sd/unet/config.json`, expected "]);
+    }
+    // and what comes to the same is taken
+    for (key, value) in [("only_cross_attention", json!([false, false])), ("downsample_padding", json!(null))] {
+        with(key, value);
+        assert!(pixels(&tiny, "sd") == plain, "{key}");
+    }
+}
+
 /// A folder's shards as one file.
 fn join(folder: &Path) -> Vec<u8> {
     let shards = (1..=4).map(|i| folder.join(format!("diffusion_pytorch_model-0000{i}-of-00004.safetensors")));

@@ -187,8 +187,8 @@ pub fn network(scaling: LatentScaling) -> Network {
         Word::of("scaling_factor", Is::Positive),
         Word::of("act_fn", Is::Text("silu".into())),
         Word::of("mid_block_add_attention", Is::Truth(true)),
-        Word::of("up_block_types", Is::Each("UpDecoderBlock2D".into())),
-        Word::of("down_block_types", Is::Each("DownEncoderBlock2D".into())),
+        Word::of("up_block_types", Is::Each(Is::Text("UpDecoderBlock2D".into()).into())),
+        Word::of("down_block_types", Is::Each(Is::Text("DownEncoderBlock2D".into()).into())),
         Word::of("latents_mean", Is::Absent),
         Word::of("latents_std", Is::Absent),
     ])

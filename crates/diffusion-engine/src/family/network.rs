@@ -155,8 +155,10 @@ pub enum Is {
     Positive,
     /// `null`.
     Absent,
-    /// A list of nothing but this text.
-    Each(String),
+    /// A list of nothing but this.
+    Each(Box<Is>),
+    /// One of these.
+    Any(Vec<Is>),
 }
 
 /// A key of a config, and what the tensors say in its place.

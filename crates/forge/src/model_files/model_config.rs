@@ -120,19 +120,10 @@ impl ModelConfig {
     fn computed(&self, network: &Network) -> Result<()> {
         for Word { key, is } in &network.words {
             let Some(said) = self.json.get(key).filter(|value| !value.is_null()) else { continue };
-            let expected = match is {
-                Is::Number(number) if !said.as_f64().is_some_and(|said| near(said, *number)) => number.to_string(),
-                Is::Text(text) if said.as_str() != Some(text) => format!("\"{text}\""),
-                Is::Truth(truth) if said.as_bool() != Some(*truth) => truth.to_string(),
-                Is::Positive if !said.as_f64().is_some_and(|said| said > 0.0) => "a number above 0".to_owned(),
-                Is::Absent => "null".to_owned(),
-                Is::Each(text) if !said.as_array().is_some_and(|all| all.iter().all(|one| one == text)) => {
-                    format!("a list of \"{text}\"")
-                }
-                Is::Number(_) | Is::Text(_) | Is::Truth(_) | Is::Positive | Is::Each(_) => continue,
-            };
-            let (key, found) = (key.clone(), abridged(&said.to_string()));
-            return Err(Error::Unsupported { path: self.path.clone(), key, expected, found });
+            if !is_so(is, said) {
+                let (key, expected, found) = (key.clone(), in_words(is), abridged(&said.to_string()));
+                return Err(Error::Unsupported { path: self.path.clone(), key, expected, found });
+            }
         }
         Ok(())
     }
@@ -162,6 +153,32 @@ impl ModelConfig {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a value is what is computed with.
+fn is_so(is: &Is, said: &Value) -> bool {
+    match is {
+        Is::Number(number) => said.as_f64().is_some_and(|said| near(said, *number)),
+        Is::Text(text) => said.as_str() == Some(text),
+        Is::Truth(truth) => said.as_bool() == Some(*truth),
+        Is::Positive => said.as_f64().is_some_and(|said| said > 0.0),
+        Is::Absent => said.is_null(),
+        Is::Each(one) => said.as_array().is_some_and(|all| all.iter().all(|said| is_so(one, said))),
+        Is::Any(some) => some.iter().any(|is| is_so(is, said)),
+    }
+}
+
+/// What is computed with, for an error.
+fn in_words(is: &Is) -> String {
+    match is {
+        Is::Number(number) => number.to_string(),
+        Is::Text(text) => format!("\"{text}\""),
+        Is::Truth(truth) => truth.to_string(),
+        Is::Positive => "a number above 0".to_owned(),
+        Is::Absent => "null".to_owned(),
+        Is::Each(one) => format!("a list of {}", in_words(one)),
+        Is::Any(some) => some.iter().map(in_words).collect::<Vec<_>>().join(" or "),
     }
 }
 
