@@ -351,6 +351,20 @@ fn interrupt(id: u32) {
     assert!(killed.success());
 }
 
+/// A message about a width that nobody gave was what a scale came to that made no multiple of 16.
+#[test]
+fn a_second_pass_of_flux_by_a_scale_has_sides_that_flux_takes() {
+    let tiny = Tiny::quick();
+    let size = ["--width", "64", "--height", "64"];
+    tiny.txt2img(&[&size[..], &["--hires-scale", "1.4", "--hires-steps", "1", "--output", "a.png"]].concat()).done();
+    let header = fs::read(tiny.path("a.png")).unwrap();
+    let side = |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().unwrap());
+    assert_eq!((side(16), side(20)), (80, 80));
+    // and one that somebody gave is refused by its name
+    let given = ["--hires-width", "88", "--output", "b.png"];
+    tiny.txt2img(&[&size[..], &given].concat()).refused(2, &["width", "88"]);
+}
+
 /// Everything that is derived from the registry follows the one of a program that embeds the command.
 #[test]
 fn a_program_with_a_sampler_of_its_own_has_it_in_every_place() {

@@ -36,7 +36,7 @@ pub struct Hires {
 /// How large a second pass is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum HiresSize {
-    /// So many times the first pass, rounded down to whole pixels and then to [`HiresSize::MULTIPLE`].
+    /// So many times the first pass, rounded down to whole pixels and then to multiples.
     Scale(f64),
     /// Of these pixels. A side of 0 is as the first pass's shape has it, rounded down; where both are given, what the first pass made
     /// covers them, and its middle is kept.
@@ -49,17 +49,18 @@ pub enum HiresSize {
 }
 
 impl HiresSize {
-    /// Sides that follow from others are multiples of so many pixels.
+    /// Sides are multiples of so many pixels at least.
     pub const MULTIPLE: usize = 8; // modules/processing.py: opt_f
 
     /// How many times the first pass a second may be.
     pub const SCALE: std::ops::RangeInclusive<f64> = 1.0..=16.0;
 
-    /// For a first pass of a size: what that is made larger to, and the middle of it that is kept.
+    /// For a first pass of a size: what that is made larger to, and the middle of it that is kept. Sides that follow from others are rounded
+    /// down to `multiple`; where that is coarser than [`HiresSize::MULTIPLE`] and makes a difference, all of what is made larger is kept.
     ///
     /// # Errors
     /// [`Error::Request`] for a scale out of range, or sides beyond [`Size::MAX`].
-    pub fn of(self, first: Size) -> Result<(Size, Size), Error> {
+    pub fn of(self, first: Size, multiple: usize) -> Result<(Size, Size), Error> {
         let wrong = |what, expected: String, found: String| Err(Error::Request { what, expected, found });
         let along = |side: usize, own: usize, other: usize| side.saturating_mul(other) / own.max(1);
         let Size { width, height } = first;
@@ -84,11 +85,20 @@ impl HiresSize {
                 }
             }
         };
-        let whole = |side: usize| side / Self::MULTIPLE * Self::MULTIPLE;
+        let fine = |side: usize| side / Self::MULTIPLE * Self::MULTIPLE;
+        let whole = |side: usize| side / multiple * multiple;
+        // Another than asked for is refused where the model is known.
         let kept = match self {
             Self::Sides { width: across @ 1.., height: down @ 1.. } => Size { width: across, height: down },
+            Self::Sides { width: 0, .. } => Size { width: whole(enlarged.width), height: fine(enlarged.height) },
+            Self::Sides { height: 0, .. } => Size { width: fine(enlarged.width), height: whole(enlarged.height) },
+            Self::Scale(_) => Size { width: whole(enlarged.width), height: whole(enlarged.height) },
+        };
+        let enlarged = match self {
+            Self::Sides { width: 1.., height: 1.. } => enlarged,
             Self::Sides { .. } | Self::Scale(_) => {
-                Size { width: whole(enlarged.width), height: whole(enlarged.height) }
+                let side = |side: usize, kept: usize| if fine(side) == kept { side } else { kept };
+                Size { width: side(enlarged.width, kept.width), height: side(enlarged.height, kept.height) }
             }
         };
         let is_size = |side: &usize| (Self::MULTIPLE..=Size::MAX).contains(side);
@@ -127,7 +137,7 @@ impl Hires {
     /// As [`HiresSize::of`], [`Error::Request`] for a strength out of its range, and those of any pass.
     pub(crate) fn pass(&self, first: &Pass) -> Result<Pass, Error> {
         let mut pass = first.clone();
-        let (enlarged, kept) = self.size.of(pass.size)?;
+        let (enlarged, kept) = self.size.of(pass.size, HiresSize::MULTIPLE)?;
         pass.start = Origin::again(self.strength)?;
         let first_steps = pass.sigmas.take().map_or(pass.steps, |levels| levels.len().saturating_sub(1));
         (pass.size, pass.enlarged_to, pass.all_steps) = (kept, Some(enlarged), true);
@@ -164,7 +174,11 @@ mod tests {
     use super::*;
 
     fn sizes(first: (usize, usize), size: HiresSize) -> Option<[(usize, usize); 2]> {
-        let (enlarged, kept) = size.of(Size { width: first.0, height: first.1 }).ok()?;
+        sizes_in(first, size, HiresSize::MULTIPLE)
+    }
+
+    fn sizes_in(first: (usize, usize), size: HiresSize, multiple: usize) -> Option<[(usize, usize); 2]> {
+        let (enlarged, kept) = size.of(Size { width: first.0, height: first.1 }, multiple).ok()?;
         Some([enlarged, kept].map(|size| (size.width, size.height)))
     }
 
@@ -187,5 +201,18 @@ mod tests {
         assert_eq!((sides((512, 512), 0, 0), sides((64, 16384), 16384, 0)), (None, None));
         assert_eq!(sides((64, 16384), 16384, 16384), None);
         assert_eq!(scale((16384, 64), 2.0), None);
+    }
+
+    #[test]
+    fn sides_that_nobody_gave_are_those_that_a_model_takes() {
+        let scale = |first, scale| sizes_in(first, HiresSize::Scale(scale), 16);
+        assert_eq!(scale((64, 64), 1.4), Some([(80, 80); 2])); // 89, of which 88 would do in eighths
+        assert_eq!(scale((512, 512), 1.1), Some([(563, 563), (560, 560)])); // as in eighths
+        assert_eq!(scale((64, 96), 1.4), Some([(80, 134), (80, 128)]));
+        let sides = |width, height| sizes_in((512, 768), HiresSize::Sides { width, height }, 16);
+        assert_eq!(sides(1008, 0), Some([(1008, 1504); 2]));
+        // and one that somebody gave stays, to be refused
+        assert_eq!(sides(0, 1000), Some([(656, 1000); 2]));
+        assert_eq!(sides(1000, 1000), Some([(1000, 1500), (1000, 1000)]));
     }
 }

@@ -4,7 +4,8 @@ use core_tensor::Latent;
 use samplers::noise::NoiseSource;
 
 use crate::{
-    Applied, Error, ExtraNetwork, Hires, Origin, Pass, Refiner, Size, Txt2Img, Variation, Which, Wrap, prompt, request,
+    Applied, Error, ExtraNetwork, Hires, HiresSize, Origin, Pass, Refiner, Size, Txt2Img, Variation, Which, Wrap,
+    prompt, request,
 };
 
 /// Pictures to draw: the seed, how many, and the passes that each goes through.
@@ -122,6 +123,19 @@ impl Job {
         pass.all_steps |= pass.size != size;
         pass.check()?;
         self.passes.push(pass);
+        Ok(self)
+    }
+
+    /// The same job, whose second pass has sides that its model takes where they follow from others; `multiple` is what a model's sides are
+    /// multiples of.
+    ///
+    /// # Errors
+    /// As [`HiresSize::of`].
+    pub fn suited(mut self, multiple: impl Fn(Which) -> usize) -> Result<Self, Error> {
+        if let (Some(hires), [first, second]) = (&self.hires, &mut *self.passes) {
+            let (enlarged, kept) = hires.size.of(first.size, multiple(second.model).max(HiresSize::MULTIPLE))?;
+            (second.size, second.enlarged_to) = (kept, Some(enlarged));
+        }
         Ok(self)
     }
 

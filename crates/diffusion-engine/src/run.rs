@@ -27,6 +27,7 @@ use crate::{
 /// # Errors
 /// A job that the model can't do, such as one that asks for another beside it.
 pub fn start(model: Arc<dyn Model>, job: Job, encodings: Arc<Encodings>, cancel: Cancel) -> Result<Run, Error> {
+    let job = job.suited(|_| model.card().size_multiple)?;
     let only = Only { model, encodings };
     for which in job.models() {
         only.model(which, 0)?;

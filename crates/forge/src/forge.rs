@@ -7,7 +7,7 @@ use std::{
 
 use core_tensor::{Form, Format, WeightSource};
 use diffusion_engine::{
-    Applied, Cancel, Encodings, ExtraNetwork, Job, Model, Pass, Snapshot, Txt2Img, Which, family::Placement,
+    Applied, Cancel, Encodings, ExtraNetwork, HiresSize, Job, Model, Pass, Snapshot, Txt2Img, Which, family::Placement,
 };
 use memory::{Bytes, Part, Plan};
 
@@ -172,7 +172,7 @@ impl Forge {
     pub fn start_until(&self, job: Job, cancel: Cancel) -> Result<Run> {
         core_tensor::ready_again(self.0.opened.device());
         let applied = self.applied(&self.wanted(job.extra_networks())?, &cancel)?;
-        let job = job.applied(applied);
+        let job = self.suited(job)?.applied(applied);
         let (lent, strengths, plans) = self.lent(&job, &cancel)?;
         let job = job.within(plans.room());
         let run = self.0.threads.compute(|| diffusion_engine::start_with(Arc::new(lent), job, cancel));
@@ -249,12 +249,19 @@ impl Forge {
         self.0.loaded.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// A job with sides that its models take where they follow from others.
+    fn suited(&self, job: Job) -> Result<Job> {
+        // A model that is not there is told where it is asked for.
+        let multiple = |which| self.0.opened(which).map_or(HiresSize::MULTIPLE, Opened::size_multiple);
+        Ok(job.suited(multiple)?)
+    }
+
     /// How the models of a job are loaded.
     fn plans(&self, job: &Job) -> Result<Plans> {
         let wanted = self.wanted(job.extra_networks())?;
         // Without what names LoRAs, prompts are those that are encoded.
         let applied = |wanted: &Wanted| Applied { network: wanted.network.clone(), hash: None };
-        let job = &job.clone().applied(wanted.iter().map(applied).collect());
+        let job = &self.suited(job.clone())?.applied(wanted.iter().map(applied).collect());
         let loras = self.0.bytes_of(&wanted);
         let upscaler = Bytes(job.upscaler_bytes());
         let upscaler = (upscaler.0 > 0).then(|| Part::fixed(plans::UPSCALER, upscaler));

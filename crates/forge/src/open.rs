@@ -145,6 +145,11 @@ impl Opened {
         &self.model.card().name
     }
 
+    /// What sides of pictures are multiples of.
+    pub(crate) fn size_multiple(&self) -> usize {
+        self.model.card().size_multiple
+    }
+
     /// The file by whose hash the model is known; `None` where there are several.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.file.as_deref()

@@ -379,7 +379,7 @@ tables! {
             Key::of(Kind::Number { min: *HiresSize::SCALE.start(), max: *HiresSize::SCALE.end() }, open("none", "2.0"))
                 .docs(
                     "draws a second pass that is so many times as large, from what the first one made; its sides are rounded down to \
-                     multiples of 8. Without it and the two sides there is no second pass",
+                     multiples of 8, with Flux of 16. Without it and the two sides there is no second pass",
                 )
                 .flag("hires-scale")
                 .label("Hires upscale")
