@@ -22,6 +22,7 @@ pub struct UnetDimensions {
     /// How often sides are halved.
     pub(crate) halvings: usize,
     pub(crate) input_blocks: Vec<Block>,
+    /// Without layers in a UNet that goes up where it has come down.
     pub(crate) middle_block: Block,
     pub(crate) output_blocks: Vec<Block>,
 }
@@ -90,7 +91,9 @@ impl UnetDimensions {
             input_blocks.push(walk.block(&block)?);
             skips.push((walk.channels, walk.level));
         }
-        let middle_block = walk.block(&w.at("middle_block"))?;
+        let middle = w.at("middle_block");
+        let has_middle = config.mid_block_type.is_some() || middle.depth()? > 0;
+        let middle_block = if has_middle { walk.block(&middle)? } else { Block::new() };
         let mut output_blocks = Vec::new();
         for block in blocks("output_blocks")? {
             walk.join(skips.pop())?;

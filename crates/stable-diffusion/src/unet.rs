@@ -75,7 +75,7 @@ impl Unet {
     /// `timestep` is 0 to 999, also between whole ones. `context` is the prompt, `[b, tokens, context]`. `y` is the vector beside it,
     /// `[b, adm]`, of a UNet that takes one; others ignore it.
     ///
-    /// Hooks see, in this order, each of `input_blocks`, `middle_block`, each of `output_blocks` and `out`. Before an output block they see
+    /// Hooks see, in this order, each of `input_blocks`, `middle_block` where there is one, each of `output_blocks` and `out`. Before an output block they see
     /// what comes from below as its stream `h` and what comes from its input block as `skip`, and may change both where they are joined; what goes on
     /// down from an input block is its stream `onward`. Behind the first of `input_blocks` that is more than a convolution something may stand
     /// in for all that follow before `out`, as [`Site::REST`], whose sign is what that block adds. Inside a block they see each transformer
@@ -132,7 +132,10 @@ impl Unet {
     /// What the middle and the way up make of what comes down and of what came out of each block on the way.
     fn up(&self, h: Tensor<4>, mut skips: Vec<Tensor<4>>, given: &Given) -> Result<Tensor<4>, Error> {
         let at = Site::layer(NETWORK, "middle_block");
-        let h = given.inside.after_map(at, self.middle_block.forward(h, None, given, at)?)?;
+        let h = match self.dimensions.middle_block.is_empty() {
+            true => h,
+            false => given.inside.after_map(at, self.middle_block.forward(h, None, given, at)?)?,
+        };
         self.output_blocks.each(h, |h, i, block| {
             let (at, inside) = (Site::block(NETWORK, "output_blocks", i), given.inside);
             let skip = skips.pop().expect("a UNet has as many input blocks as output blocks");

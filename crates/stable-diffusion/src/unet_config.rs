@@ -13,6 +13,14 @@ pub struct UnetConfig {
     pub num_head_channels: Option<usize>,
     /// Groups of the group norms; 32 where not given.
     pub norm_num_groups: Option<usize>,
+    /// What lies in the middle. `null` where nothing does, as in BK-SDM's small and tiny ones; a config without the key means the usual block,
+    /// and without a config the tensors say it.
+    #[serde(default = "usual_middle")]
+    pub mid_block_type: Option<String>,
+}
+
+fn usual_middle() -> Option<String> {
+    Some("UNetMidBlock2DCrossAttn".to_owned()) // diffusers/models/unets/unet_2d_condition.py
 }
 
 /// A number for all levels of a UNet, or one for each from the finest.

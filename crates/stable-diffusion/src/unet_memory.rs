@@ -37,7 +37,10 @@ impl UnetDimensions {
             let scores = self.middle_block.iter().map(|layer| count.scores(layer)).fold(0.0, f64::max);
             count.hold(scores);
         }
-        let mut below = count.block(&self.middle_block, true);
+        // What came down last, where nothing lies between.
+        let down = count.skips.last().copied().unwrap_or(0.0);
+        let middle = count.block(&self.middle_block, true);
+        let mut below = if self.middle_block.is_empty() { down } else { middle };
         for block in &self.output_blocks {
             let skip = count.skips.pop().unwrap_or(0.0);
             count.hold(2.0 * (below + skip));

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use core_tensor::{Device, Format, Manifest, Residency, Stored, WeightSource, Weights};
+use diffusion_engine::Holds;
 use fixtures::{Listed, Made};
 use stable_diffusion::{LdmUnetNames, Unet, UnetConfig, UnetDimensions};
 
@@ -145,6 +146,23 @@ fn a_unet_that_contradicts_itself_is_an_error_that_says_where() {
     let w = Weights::of(&list, &Device::flex(), Residency::Mapped);
     let found = UnetDimensions::of(&w, &config).unwrap_err().to_string();
     assert_eq!(found, "the channels of a UNet's group norm is 320, expected a multiple of 7");
+}
+
+#[test]
+fn a_middle_is_left_out_only_where_no_config_says_that_there_is_one() {
+    let list = Listed::open("sd15.ldm");
+    let names = list.manifest().under("model.diffusion_model.");
+    let rest = names.filter(|(name, _)| !name.starts_with("middle_block."));
+    let source = Prefixed(rest.map(|(name, form)| (name.to_owned(), Format::F16, form.shape.to_vec())).collect());
+    let w = Weights::of(&source, &Device::flex(), Residency::Mapped);
+    let of = |json: &str| UnetDimensions::of(&w, &serde_json::from_str(json).unwrap()).map_err(|e| e.to_string());
+    let bare = UnetDimensions::of(&w, &UnetConfig::default()).unwrap();
+    assert_eq!(of(r#"{"mid_block_type": null}"#).unwrap(), bare);
+    assert!(bare.working_bytes([64, 64], 77, 1, &Holds::default()) > 0);
+    for json in ["{}", r#"{"mid_block_type": "UNetMidBlock2DCrossAttn"}"#] {
+        let found = of(json).unwrap_err();
+        assert!(found.contains("tensor `middle_block.0.in_layers.2.weight` is missing"), "{found}");
+    }
 }
 
 fn without(start: &str, name: &str) -> Vec<String> {

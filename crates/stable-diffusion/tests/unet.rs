@@ -1,4 +1,4 @@
-//! UNets of five layouts against diffusers, block by block.
+//! UNets of six layouts against diffusers, block by block.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
@@ -19,8 +19,8 @@ use fixtures::{BFLOAT16, Golden, STAGE, deviation, path, std};
 use stable_diffusion::{LdmUnetNames, Unet, UnetConfig};
 
 /// A case's name, and how many of its layers are compared.
-const CASES: [(&str, usize); 5] =
-    [("sd1", 35), ("sd1-inpaint", 32), ("sd2", 35), ("sdxl-base", 68), ("sdxl-refiner", 60)];
+const CASES: [(&str, usize); 6] =
+    [("sd1", 35), ("sd1-inpaint", 32), ("sd2", 35), ("sdxl-base", 68), ("sdxl-refiner", 60), ("sd1-bare", 27)];
 
 fn source(case: &str) -> LdmUnetNames<Safetensors> {
     LdmUnetNames::over(Safetensors::open(&path(&format!("golden/sd-unet/{case}.safetensors"))).unwrap())
