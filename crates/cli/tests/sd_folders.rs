@@ -175,6 +175,26 @@ fn what_a_folders_scheduler_says_counts() {
 }
 
 #[test]
+fn what_a_folders_index_says_of_empty_negative_prompts_counts_for_diffusers() {
+    const INDEX: &str = "model_index.json";
+    let tiny = Tiny::quick();
+    let folder = copied(&tiny, "sd");
+    let expected = Golden::open("sd-folder/negatives.safetensors");
+    let of = |said: Value, profile: &str| {
+        fs::copy(golden("sd-folder").join(INDEX), folder.join(INDEX)).expect("files can be written here");
+        edit(&folder.join(INDEX), |json| json["force_zeros_for_empty_prompt"] = said);
+        drawn(&tiny, &["--folder", "sd", "--negative", "", "--profile", profile]).floats("latent.007")
+    };
+    for (said, name) in [(json!(true), "zeros"), (json!(false), "encoded")] {
+        let latent = expected.floats(name);
+        let worst = deviation(&of(said, "diffusers"), &latent) / std(&latent);
+        assert!(worst <= LATENT, "{name}: {worst:.2e} of its standard deviation off, allowed {LATENT:.0e}");
+    }
+    // and the others have rules of their own
+    assert!(of(json!(true), "forge") == of(json!(false), "forge"));
+}
+
+#[test]
 fn a_unets_config_that_says_another_arithmetic_is_refused_by_its_key() {
     const CONFIG: &str = "unet/config.json";
     let tiny = Tiny::quick();

@@ -7,8 +7,15 @@ use std::{
 };
 
 use crate::{
-    Config, Error, Result, beside::scheduler, embeddings, encoder_beside::encoder_of, listed::listed, loras::LoraIndex,
-    model_files::tokenizer_files, text_file::STANDARD_INPUT, wildcards,
+    Config, Error, Result,
+    beside::{index, scheduler},
+    embeddings,
+    encoder_beside::encoder_of,
+    listed::listed,
+    loras::LoraIndex,
+    model_files::tokenizer_files,
+    text_file::STANDARD_INPUT,
+    wildcards,
 };
 
 /// Refuses an output of some runs that is a file which one of them reads, or another output, by whatever name.
@@ -75,7 +82,7 @@ impl Files {
                 let beside = [part.with_file_name("config.json"), part.with_extension("yaml")];
                 beside.into_iter().chain([part.clone()]).for_each(|path| self.known.add(MODEL, path));
             }
-            let told = scheduler(&part).into_iter().chain(encoder_of(&part));
+            let told = scheduler(&part).into_iter().chain(index(&part)).chain(encoder_of(&part));
             let told = told.chain(tokenizer_files(&part).into_iter().flatten());
             told.for_each(|path| self.known.add(MODEL, path));
         }

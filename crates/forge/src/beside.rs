@@ -1,8 +1,9 @@
-//! What stands beside a model's first part and says how it was trained.
+//! What stands beside a model's first part and says how it was trained and is used.
 
 use std::path::{Path, PathBuf};
 
 use diffusion_engine::family::{Parts, Settings};
+use serde_json::Value;
 
 use crate::{
     Error, Families, Result,
@@ -10,76 +11,87 @@ use crate::{
     text_file,
 };
 
-/// What a file calls the text of a scheduler's config, and that of a YAML file, that stood beside the one that it was converted from.
-const SCHEDULER: &str = "forge.scheduler";
+/// What a file calls the texts that stood beside the one that it was converted from: a YAML file, a scheduler's config, and a folder's index.
 const YAML: &str = "forge.yaml";
+const SCHEDULER: &str = "forge.scheduler";
+const PIPELINE: &str = "forge.pipeline";
 
 /// The longest YAML file that is read beside a model, in bytes; those of releases have a few thousand.
 const LONGEST_YAML: u64 = 1 << 20;
 
-/// How a model was trained, as texts say that are of none of its parts.
-enum Training {
-    Yaml(String),
-    Scheduler(serde_json::Value),
+/// What texts say of a model that are of none of its parts.
+#[derive(Default)]
+struct Told {
+    yaml: Option<String>,
+    scheduler: Option<Value>,
+    pipeline: Option<Value>,
 }
 
-impl Training {
-    /// Of what stands beside a model's first part: the config of its folder's scheduler, or a YAML file of its file's name.
-    fn beside(first: &Path) -> Result<Option<Self>> {
+impl Told {
+    /// By what stands beside a model's first part: a YAML file of its file's name, or the config of its folder's scheduler and the folder's index.
+    fn beside(first: &Path) -> Result<Self> {
         let yaml = first.with_extension("yaml");
         if !first.is_dir() && yaml.is_file() {
             return match text_file::read(&yaml, LONGEST_YAML) {
-                Ok(text) => Ok(Some(Self::Yaml(text))),
+                Ok(text) => Ok(Self { yaml: Some(text), ..Self::default() }),
                 Err(source) => Err(Error::ReadConfig { path: yaml, source }),
             };
         }
-        scheduler(first).map(|path| read_object(&path).map(Self::Scheduler)).transpose()
+        let read = |path: Option<PathBuf>| path.map(|path| read_object(&path)).transpose();
+        Ok(Self { yaml: None, scheduler: read(scheduler(first))?, pipeline: read(index(first))? })
     }
 
-    /// Of what a file keeps of that.
-    fn kept<'n>(file: &Path, note: impl Fn(&str) -> Option<&'n str>) -> Result<Option<Self>> {
-        match (note(YAML), note(SCHEDULER)) {
-            (Some(text), _) => Ok(Some(Self::Yaml(text.to_owned()))),
-            (None, Some(json)) => Ok(Some(Self::Scheduler(object_of(file, json.as_bytes())?))),
-            (None, None) => Ok(None),
+    /// The same, or what a file keeps of that where nothing stands beside it.
+    fn of<'n>(first: &Path, note: impl Fn(&str) -> Option<&'n str>) -> Result<Self> {
+        let beside = Self::beside(first)?;
+        if beside.yaml.is_some() || beside.scheduler.is_some() || beside.pipeline.is_some() {
+            return Ok(beside);
         }
+        let object = |key| note(key).map(|text| object_of(first, text.as_bytes())).transpose();
+        Ok(Self { yaml: note(YAML).map(str::to_owned), scheduler: object(SCHEDULER)?, pipeline: object(PIPELINE)? })
     }
 }
 
-/// A model's parts with what stands beside the first of them and says how it was trained, or what its file keeps of that.
+/// A model's parts with what is told beside the first of them, or in its file.
 pub(crate) fn beside(first: Option<&Path>, parts: Parts) -> Result<Parts> {
     let Some(first) = first else { return Ok(parts) };
-    let training = match (Training::beside(first)?, parts.iter().next()) {
-        (None, Some(part)) => Training::kept(first, |key| part.note(key))?,
-        (training, _) => training,
-    };
-    Ok(match training {
-        Some(Training::Yaml(text)) => parts.yaml(text),
-        Some(Training::Scheduler(json)) => parts.scheduler(Settings::of(json)),
+    let Told { yaml, scheduler, pipeline } = Told::of(first, |key| parts.iter().next()?.note(key))?;
+    let parts = parts.scheduler(scheduler.map(Settings::of).unwrap_or_default());
+    let parts = parts.pipeline(pipeline.map(Settings::of).unwrap_or_default());
+    Ok(match yaml {
+        Some(text) => parts.yaml(text),
         None => parts,
     })
 }
 
 /// What lies beside a model and says what its tensors don't, as notes of the file that it becomes.
 pub(crate) fn kept(file: &ModelFile, families: &Families) -> Result<Vec<(&'static str, String)>> {
-    let training = match Training::beside(&file.path)? {
-        None => Training::kept(&file.path, |key| file.note(key))?,
-        training => training,
-    };
-    let training = training.map(|training| match training {
-        Training::Yaml(text) => (YAML, text),
-        Training::Scheduler(json) => (SCHEDULER, json.to_string()),
-    });
+    let Told { yaml, scheduler, pipeline } = Told::of(&file.path, |key| file.note(key))?;
     let networks = file.parts.iter().filter_map(|part| Some(part.kind.network(&families.role_of(&part.kind)?.network)));
     let mut configs = networks.map(|network| Ok(ModelConfig::of(file, network)?.config));
     let config = configs.find_map(Result::transpose).transpose()?;
-    Ok(training.into_iter().chain(config.map(|config| (CONFIG, config.text()))).collect())
+    let texts = [
+        (YAML, yaml),
+        (SCHEDULER, scheduler.map(|json| json.to_string())),
+        (PIPELINE, pipeline.map(|json| json.to_string())),
+        (CONFIG, config.map(|config| config.text())),
+    ];
+    Ok(texts.into_iter().filter_map(|(key, text)| Some((key, text?))).collect())
 }
 
 /// The config of the scheduler of a whole model's folder, where a part's folder, or a file in that, is the first part.
 pub(crate) fn scheduler(first: &Path) -> Option<PathBuf> {
+    Some(whole(first)?.join("scheduler").join("scheduler_config.json")).filter(|path| path.is_file())
+}
+
+/// The index of a whole model's folder, where a part's folder, or a file in that, is the first part.
+pub(crate) fn index(first: &Path) -> Option<PathBuf> {
+    Some(whole(first)?.join(MODEL_INDEX)).filter(|path| path.is_file())
+}
+
+/// A whole model's folder, where a part's folder, or a file in that, is the first part.
+fn whole(first: &Path) -> Option<&Path> {
     let part = if first.is_dir() { Some(first) } else { first.parent() };
     // Whatever else a file lies in, a whole model's folder says that it is one.
-    let whole = part?.parent().filter(|whole| first.is_dir() || whole.join(MODEL_INDEX).is_file())?;
-    Some(whole.join("scheduler").join("scheduler_config.json")).filter(|path| path.is_file())
+    part?.parent().filter(|whole| first.is_dir() || whole.join(MODEL_INDEX).is_file())
 }

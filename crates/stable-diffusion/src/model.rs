@@ -25,6 +25,8 @@ pub struct StableDiffusion {
     unet: Unet,
     encoders: TextEncoders,
     vae: Arc<AnyVae>,
+    /// What the folder says of whether an empty negative prompt is all zeros.
+    zeroed: Option<bool>,
     device: Device,
 }
 
@@ -48,7 +50,15 @@ impl StableDiffusion {
         let of_vae = vae.dimensions();
         Self::fit(unet.dimensions(), encoders.width(), encoders.vector_width(), &of_vae)?;
         let card = card(name, edition, &of_vae);
-        Ok(Self { card, edition, trained, unet, encoders, vae: Arc::new(vae), device: device.clone() })
+        let (vae, device) = (Arc::new(vae), device.clone());
+        Ok(Self { card, edition, trained, unet, encoders, vae, zeroed: None, device })
+    }
+
+    /// The same with what the model's folder says of whether an empty negative prompt is all zeros (`force_zeros_for_empty_prompt`), where
+    /// it says it.
+    #[must_use]
+    pub fn zeroing(self, zeroed: Option<bool>) -> Self {
+        Self { zeroed, ..self }
     }
 
     /// Whether parts fit each other, which their headers tell: `width` is that of a token's vector of all text encoders, `vector` that of
@@ -185,7 +195,7 @@ impl Model for StableDiffusion {
     }
 
     fn prompt(&self, pieces: Vec<Piece>, pass: &Pass) -> Prompt {
-        Prompt { pieces, settings: settings(self.edition, pass) }.weighed(pass.emphasis)
+        Prompt { pieces, settings: settings(self.edition, self.zeroed, pass) }.weighed(pass.emphasis)
     }
 
     fn encode(&self, prompt: &Prompt, inside: &Inside) -> Result<Encoded, Error> {

@@ -50,8 +50,8 @@ impl Settings {
     }
 }
 
-/// What a pass says about its prompts' encoding by an edition's encoders.
-pub(crate) fn settings(edition: Edition, pass: &Pass) -> Options {
+/// What a pass says about its prompts' encoding by an edition's encoders; `zeroed` is what the model's folder says of empty negative prompts.
+pub(crate) fn settings(edition: Edition, zeroed: Option<bool>, pass: &Pass) -> Options {
     let mut settings = Options::default();
     let mut set = |key: &Key, default: f64| {
         settings.set(key.name, Value::Number(pass.knobs.number(key.name).unwrap_or(default)));
@@ -65,7 +65,7 @@ pub(crate) fn settings(edition: Edition, pass: &Pass) -> Options {
             .chain([(&TARGET_WIDTH, width), (&TARGET_HEIGHT, height)])
             .chain([(&AESTHETIC_SCORE, 6.0), (&NEGATIVE_AESTHETIC_SCORE, 2.5)])
             .for_each(|(key, default)| set(key, default));
-        if Habits::of(&pass.profile).zeroed {
+        if Habits::of(&pass.profile).zeroes(zeroed) {
             settings.set(ZEROED, Value::Number(1.0));
         }
     }

@@ -124,6 +124,11 @@ impl Settings {
         let read = |json: &Value| serde_json::from_value(json.clone()).map_err(|source| Error::Settings { source });
         self.0.as_ref().map_or_else(|| Ok(T::default()), read)
     }
+
+    /// Whether it says that a key is true; `None` where it says neither that nor that it is false.
+    pub fn truth(&self, key: &str) -> Option<bool> {
+        self.0.as_ref()?.get(key)?.as_bool()
+    }
 }
 
 /// A key of a config that nothing reads, and the one value of it that is computed with.

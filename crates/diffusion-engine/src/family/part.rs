@@ -172,6 +172,7 @@ pub struct Parts {
     name: String,
     parts: Vec<Part>,
     scheduler: Settings,
+    pipeline: Settings,
     yaml: Option<String>,
     embeddings: Vec<Embedding>,
     lent: LentEmbeddings,
@@ -184,6 +185,7 @@ impl Parts {
             name: name.into(),
             parts: parts.into_iter().collect(),
             scheduler: Settings::default(),
+            pipeline: Settings::default(),
             yaml: None,
             embeddings: Vec::new(),
             lent: LentEmbeddings::default(),
@@ -193,6 +195,11 @@ impl Parts {
     /// The same with what the `scheduler_config.json` of the model's folder says, which is of no part.
     pub fn scheduler(self, scheduler: Settings) -> Self {
         Self { scheduler, ..self }
+    }
+
+    /// The same with what the `model_index.json` of the model's folder says of the pipeline.
+    pub fn pipeline(self, pipeline: Settings) -> Self {
+        Self { pipeline, ..self }
     }
 
     /// The same with the text of the YAML file of the same name as the model's file, as releases of latent-diffusion have it.
@@ -229,6 +236,11 @@ impl Parts {
     /// What the `scheduler_config.json` of the model's folder says.
     pub fn scheduler_settings(&self) -> &Settings {
         &self.scheduler
+    }
+
+    /// What the `model_index.json` of the model's folder says of the pipeline.
+    pub fn pipeline_settings(&self) -> &Settings {
+        &self.pipeline
     }
 
     /// The text of the YAML file beside the model's file.

@@ -32,6 +32,8 @@ pub(super) struct Opened {
     scaling: LatentScaling,
     lent: LentEmbeddings,
     embeddings: Vec<Embedding>,
+    /// What the folder says of whether an empty negative prompt is all zeros.
+    zeroed: Option<bool>,
     /// The text encoders, the first one first.
     encoders: Vec<ClipDimensions>,
     decoder: AnyVaeDimensions,
@@ -103,6 +105,7 @@ impl Opened {
             scaling,
             lent: parts.lent_embeddings(),
             embeddings: parts.take_embeddings(),
+            zeroed: parts.pipeline_settings().truth("force_zeros_for_empty_prompt"),
             encoders,
             decoder,
             tokenizer: OnceLock::new(),
@@ -299,6 +302,6 @@ impl OpenedModel for Opened {
         let vae = autoencoder::load(part, at, config, self.scaling)?;
         let name = self.card.name.clone();
         let sd = StableDiffusion::new(name, self.edition, self.trained, unet, encoders, vae, &at.device)?;
-        Ok(Arc::new(sd))
+        Ok(Arc::new(sd.zeroing(self.zeroed)))
     }
 }
