@@ -2,7 +2,10 @@
 
 mod tiny;
 
+use std::{fs, path::Path};
+
 use core_tensor::{WeightSource, safetensors::Safetensors};
+use serde_json::Value;
 use tiny::{
     Tensors, Tiny,
     gguf::{Kind, floats, gguf},
@@ -53,11 +56,7 @@ fn what_the_configs_of_a_folder_say_of_a_part_is_kept() {
     let folder = tiny.path("folder").display().to_string();
     tiny::copy(&golden("sd-folder"), &tiny.path("folder"));
     // given an autoencoder that scales latents otherwise, and a scheduler by which the network predicts velocity
-    let config = tiny.path("folder/vae/config.json");
-    let text = std::fs::read_to_string(&config).expect("it is there");
-    let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    json["scaling_factor"] = 0.5.into();
-    std::fs::write(&config, json.to_string()).expect("files can be written here");
+    edit(&tiny.path("folder/vae/config.json"), |json| json["scaling_factor"] = 0.5.into());
     let before = drawn(&tiny, "sd-folder", &["--folder", &folder]);
     let others = drawn(&tiny, "sd-folder", &[]);
     assert!(before != others);
@@ -74,6 +73,87 @@ fn what_the_configs_of_a_folder_say_of_a_part_is_kept() {
     }
     // A file of another folder's part draws as that does.
     assert!(drawn(&tiny, "sd-folder", &["--vae", "vae.gguf"]) == before);
+}
+
+/// Changes a JSON object in a file.
+fn edit(file: &Path, change: impl FnOnce(&mut Value)) {
+    let mut json = serde_json::from_slice(&fs::read(file).expect("it is there")).expect("JSON");
+    change(&mut json);
+    fs::write(file, json.to_string()).expect("files can be written here");
+}
+
+#[test]
+fn of_what_is_kept_each_text_gives_way_to_its_like_alone() {
+    let tiny = Tiny::quick();
+    let flags = ["--negative", "", "--profile", "diffusers"];
+    let of = |folder: &str| drawn(&tiny, "sd-folder", &[&["--folder", folder][..], &flags].concat());
+    let word = |folder: &str, zeroes: bool| {
+        edit(&tiny.path(folder).join("model_index.json"), |json| json["force_zeros_for_empty_prompt"] = zeroes.into());
+    };
+    for folder in ["one", "other"] {
+        tiny::copy(&golden("sd-folder"), &tiny.path(folder));
+    }
+    word("one", false);
+    let one = of("one");
+    word("other", true);
+    let zeroed = of("other");
+    assert!(one != zeroed);
+    // given a part that keeps both its scheduler's word and its index's
+    converted(&tiny, "one/unet", "u.safetensors");
+    let others = ["--vae", "one/vae", "--clip", "one/text_encoder", "--clip-g", "one/text_encoder_2"];
+    let parts_alone = |unet: &str| {
+        let config = tiny.write("parts.toml", "[prompt]\npositive = \"a\"\n");
+        let line = ["txt2img", "--config", config.to_str().expect("a name"), "--steps", "1", "--output", "a.png"];
+        let size = [
+            "--cfg",
+            "5",
+            "--width",
+            "64",
+            "--height",
+            "64",
+            "--dump",
+            "a.safetensors",
+            "--compute",
+            "f32",
+            "--seed",
+            "1",
+        ];
+        tiny.forge(&[&line[..], &size, &flags, &others, &["--unet", unet]].concat()).done();
+        let dump = Safetensors::open(&tiny.path("a.safetensors")).expect("the run wrote it");
+        dump.read("image").expect("a dump has it").to_f32().expect("floats")
+    };
+    // then a folder's index beside it counts for itself, and its scheduler's word stays
+    let kept = parts_alone("u.safetensors");
+    fs::create_dir_all(tiny.path("lone/unet")).expect("folders can be made here");
+    fs::copy(tiny.path("u.safetensors"), tiny.path("lone/unet/u.safetensors")).expect("files can be written here");
+    fs::copy(golden("sd-folder/model_index.json"), tiny.path("lone/model_index.json"))
+        .expect("files can be written here");
+    let told = tiny.forge(&["inspect", "lone/unet/u.safetensors"]).done();
+    assert!(told.out.contains("it predicts velocity: a config says so"), "{told:?}");
+    let of_lone = |zeroes: bool| {
+        word("lone", zeroes);
+        parts_alone("lone/unet/u.safetensors")
+    };
+    assert!(of_lone(false) == kept);
+    assert!(of_lone(true) != kept);
+}
+
+#[test]
+fn a_config_that_names_no_class_is_kept_for_what_it_says_and_held_against_nothing() {
+    let tiny = Tiny::quick();
+    tiny.write("a/m.safetensors", Tensors::of(&golden("sd-1/model.safetensors")).bytes());
+    tiny.write(
+        "a/config.json",
+        r#"{"scaling_factor": 0.5, "block_out_channels": [320, 640], "_name_or_path": "/home/me"}"#,
+    );
+    let before = drawn(&tiny, "sd-1", &["--checkpoint", "a/m.safetensors"]);
+    converted(&tiny, "a/m.safetensors", "o.gguf");
+    assert!(drawn(&tiny, "sd-1", &["--checkpoint", "o.gguf"]) == before);
+    let kept = quant::Gguf::open(&tiny.path("o.gguf")).expect("it was written");
+    assert!(!kept.note("forge.config").expect("it is kept").contains("/home/me"));
+    // and one that names its class must be right, as for a run
+    tiny.write("a/config.json", r#"{"_class_name": "AutoencoderKL", "block_out_channels": [320, 640]}"#);
+    tiny.forge(&["convert", "a/m.safetensors", "p.gguf", "--type", "f32"]).refused(4, &["block_out_channels"]);
 }
 
 #[test]
@@ -119,7 +199,7 @@ fn a_model_that_nothing_is_drawn_with_is_not_converted() {
         let weights: u64 = entry.shape.iter().product();
         (entry.dtype, entry.bytes) = (dtype.to_owned(), vec![1; weights as usize * bytes]);
         tiny.write("m.safetensors", file.bytes());
-        refused("m.safetensors", &["m.safetensors", dtype.trim_start_matches("I")]);
+        refused("m.safetensors", &[name, dtype]);
     }
     // but a name like that of one file of several is nobody's word in a GGUF, which says it itself
     tiny.write("m-00001-of-00002.gguf", gguf(&floats(&model()), |_, _| Kind::F32));

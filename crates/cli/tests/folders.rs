@@ -455,7 +455,20 @@ fn what_a_flux_folders_scheduler_says_of_noise_levels_counts() {
     with("shift", 3.0.into());
     assert!(drawn() == alone);
     with("use_dynamic_shifting", false.into());
-    assert!(drawn() != alone);
+    let shifted = drawn();
+    assert!(shifted != alone);
+    // and for a transformer that takes the place of the folder's own
+    let transformer = golden("tiny-dev/transformer.safetensors");
+    let of_file = |folder: &str| {
+        let files = ["--transformer", transformer.to_str().unwrap(), "--output", "t.png"];
+        tiny.txt2img(&[&["--folder", folder][..], &files].concat()).done();
+        let pixels = image(&fs::read(tiny.path("t.png")).unwrap());
+        fs::remove_file(tiny.path("t.png")).unwrap();
+        pixels
+    };
+    assert!(of_file("w") == shifted);
+    with("use_karras_sigmas", true.into());
+    with("_class_name", "FlowMatchHeunDiscreteScheduler".into());
     for (key, value, says) in [
         ("shift_terminal", json!(0.1), "`shift_terminal` 0.1"),
         ("_class_name", json!("UniPCMultistepScheduler"), "a `UniPCMultistepScheduler`"),

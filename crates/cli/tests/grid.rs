@@ -42,6 +42,18 @@ fn each_picture_is_what_its_values_draw_alone_and_stands_on_the_sheet() {
 }
 
 #[test]
+fn pictures_of_a_second_pass_stand_on_the_sheet_at_the_sides_that_their_model_takes() {
+    let tiny = Tiny::of("tiny-dev");
+    let size = ["--width", "64", "--height", "64", "--hires-scale", "1.4", "--hires-steps", "1"];
+    let grid = ["grid", "--config", "flux.toml", "--x", "steps=1,2", "--output", "g.png"];
+    tiny.forge(&[&grid[..], &size].concat()).done();
+    // 1.4 times 64 is 89, of which 88 is a multiple of 8, and 80 one of a Flux's 16
+    let side = |name: &str| pixels(&tiny, name).size().width;
+    assert_eq!([side("g-1.png"), side("g-2.png")], [80; 2]);
+    assert!(side("g.png") > 160);
+}
+
+#[test]
 fn what_can_be_told_before_the_work_is_refused_and_nothing_is_written() {
     let tiny = Tiny::of("tiny-dev");
     for (flags, told) in [

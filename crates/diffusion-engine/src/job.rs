@@ -132,7 +132,7 @@ impl Job {
     /// # Errors
     /// As [`HiresSize::of`].
     pub fn suited(mut self, multiple: impl Fn(Which) -> usize) -> Result<Self, Error> {
-        if let (Some(hires), [first, second]) = (&self.hires, &mut *self.passes) {
+        if let (Some(hires), [first, second, ..]) = (&self.hires, &mut *self.passes) {
             let (enlarged, kept) = hires.size.of(first.size, multiple(second.model).max(HiresSize::MULTIPLE))?;
             (second.size, second.enlarged_to) = (kept, Some(enlarged));
         }

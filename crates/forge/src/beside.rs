@@ -16,6 +16,9 @@ const YAML: &str = "forge.yaml";
 const SCHEDULER: &str = "forge.scheduler";
 const PIPELINE: &str = "forge.pipeline";
 
+/// Where a whole model's folder has the config of its scheduler.
+const SCHEDULER_CONFIG: &str = "scheduler/scheduler_config.json";
+
 /// The longest YAML file that is read beside a model, in bytes; those of releases have a few thousand.
 const LONGEST_YAML: u64 = 1 << 20;
 
@@ -41,21 +44,35 @@ impl Told {
         Ok(Self { yaml: None, scheduler: read(scheduler(first))?, pipeline: read(index(first))? })
     }
 
-    /// The same, or what a file keeps of that where nothing stands beside it.
-    fn of<'n>(first: &Path, note: impl Fn(&str) -> Option<&'n str>) -> Result<Self> {
-        let beside = Self::beside(first)?;
-        if beside.yaml.is_some() || beside.scheduler.is_some() || beside.pipeline.is_some() {
-            return Ok(beside);
-        }
-        let object = |key| note(key).map(|text| object_of(first, text.as_bytes())).transpose();
+    /// By what a file keeps of that.
+    fn kept<'n>(file: &Path, note: impl Fn(&str) -> Option<&'n str>) -> Result<Self> {
+        let object = |key| note(key).map(|text| object_of(file, text.as_bytes())).transpose();
         Ok(Self { yaml: note(YAML).map(str::to_owned), scheduler: object(SCHEDULER)?, pipeline: object(PIPELINE)? })
+    }
+
+    /// By the folder of a whole model, of which the first part is not.
+    fn of_folder(whole: &Path) -> Result<Self> {
+        let read = |path: PathBuf| path.is_file().then(|| read_object(&path)).transpose();
+        let scheduler = read(whole.join(SCHEDULER_CONFIG))?;
+        Ok(Self { yaml: None, scheduler, pipeline: read(whole.join(MODEL_INDEX))? })
+    }
+
+    /// The same, and of what it does not say the word of another. How a model was trained is said by one of two texts.
+    fn or(self, other: Self) -> Self {
+        let is_told = self.yaml.is_some() || self.scheduler.is_some();
+        let training = if is_told { (self.yaml, self.scheduler) } else { (other.yaml, other.scheduler) };
+        Self { yaml: training.0, scheduler: training.1, pipeline: self.pipeline.or(other.pipeline) }
     }
 }
 
-/// A model's parts with what is told beside the first of them, or in its file.
-pub(crate) fn beside(first: Option<&Path>, parts: Parts) -> Result<Parts> {
+/// A model's parts with what is told beside the first of them, in its file, or else in the folder that the others are of.
+pub(crate) fn beside(first: Option<&Path>, folder: Option<&Path>, parts: Parts) -> Result<Parts> {
     let Some(first) = first else { return Ok(parts) };
-    let Told { yaml, scheduler, pipeline } = Told::of(first, |key| parts.iter().next()?.note(key))?;
+    let told = Told::beside(first)?.or(Told::kept(first, |key| parts.iter().next()?.note(key))?);
+    let Told { yaml, scheduler, pipeline } = match folder {
+        Some(folder) => told.or(Told::of_folder(folder)?),
+        None => told,
+    };
     let parts = parts.scheduler(scheduler.map(Settings::of).unwrap_or_default());
     let parts = parts.pipeline(pipeline.map(Settings::of).unwrap_or_default());
     Ok(match yaml {
@@ -66,7 +83,8 @@ pub(crate) fn beside(first: Option<&Path>, parts: Parts) -> Result<Parts> {
 
 /// What lies beside a model and says what its tensors don't, as notes of the file that it becomes.
 pub(crate) fn kept(file: &ModelFile, families: &Families) -> Result<Vec<(&'static str, String)>> {
-    let Told { yaml, scheduler, pipeline } = Told::of(&file.path, |key| file.note(key))?;
+    let Told { yaml, scheduler, pipeline } =
+        Told::beside(&file.path)?.or(Told::kept(&file.path, |key| file.note(key))?);
     let networks = file.parts.iter().filter_map(|part| Some(part.kind.network(&families.role_of(&part.kind)?.network)));
     let mut configs = networks.map(|network| Ok(ModelConfig::of(file, network)?.config));
     let config = configs.find_map(Result::transpose).transpose()?;
@@ -81,7 +99,7 @@ pub(crate) fn kept(file: &ModelFile, families: &Families) -> Result<Vec<(&'stati
 
 /// The config of the scheduler of a whole model's folder, where a part's folder, or a file in that, is the first part.
 pub(crate) fn scheduler(first: &Path) -> Option<PathBuf> {
-    Some(whole(first)?.join("scheduler").join("scheduler_config.json")).filter(|path| path.is_file())
+    Some(whole(first)?.join(SCHEDULER_CONFIG)).filter(|path| path.is_file())
 }
 
 /// The index of a whole model's folder, where a part's folder, or a file in that, is the first part.

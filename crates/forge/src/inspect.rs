@@ -173,7 +173,7 @@ fn inspect_part(
         let seen = Seen::of(file, part, role)?;
         family = seen.family;
         let looked_at = file.part((part, &found.kind), role.key.clone(), seen.settings);
-        training = of_family.told(&beside(Some(&file.path), Parts::of("", [looked_at]))?);
+        training = of_family.told(&beside(Some(&file.path), None, Parts::of("", [looked_at]))?);
         if plain_names {
             if seen.complaints.is_empty() && missing.is_empty() {
                 read = Some(seen.read);

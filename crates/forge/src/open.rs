@@ -84,7 +84,9 @@ impl Opened {
             with_encoder(files.look(part, at)?, &path, at)
         };
         let parts = parts.into_iter().map(look).collect::<Result<Vec<_>>>()?;
-        let parts = beside(first.as_deref(), Parts::of(first.as_deref().map_or_else(String::new, name), parts))?;
+        let folder = config.model.folder.as_deref();
+        let parts =
+            beside(first.as_deref(), folder, Parts::of(first.as_deref().map_or_else(String::new, name), parts))?;
         let (parts, notes, vectors) = match &config.prompt.embeddings {
             Some(_) if !family.takes_embeddings() => {
                 return Err(Error::Value {

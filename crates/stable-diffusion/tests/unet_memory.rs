@@ -16,7 +16,7 @@ const SCRATCH: u64 = 1 << 20;
 
 #[test]
 fn a_unet_takes_no_more_than_it_says_and_not_much_less() {
-    for case in ["sd1", "sdxl-base", "sdxl-refiner"] {
+    for case in ["sd1", "sd1-bare", "sdxl-base", "sdxl-refiner"] {
         let file = Safetensors::open(&path(&format!("golden/sd-unet/{case}.safetensors"))).unwrap();
         let config = std::fs::read(path(&format!("golden/sd-unet/{case}.json"))).unwrap();
         let (source, config) = (LdmUnetNames::over(file), serde_json::from_slice(&config).unwrap());

@@ -51,7 +51,11 @@ pub(super) fn run(registry: &Catalog, args: &GridArgs) -> Result<()> {
     }
     let text = read_infotext(&cells[0].config.image.output).map(|text| grid.told(text))?;
     limit_kept(beside_sheet);
-    let drawn = sheet.drawn(cells.iter().map(Cell::picture))?.ok_or_else(|| too_large(&sheet))?;
+    // A model may take coarser sides than were asked for.
+    let size = cells[0].drawn()?.size();
+    let sheet = Sheet { cell: [size.width, size.height], ..sheet };
+    let pictures = cells.iter().map(|cell| cell.picture(size));
+    let drawn = sheet.drawn(pictures)?.ok_or_else(|| too_large(&sheet))?;
     let image = forge::Image { infotext: text, ..drawn };
     drawing.save_sheet(&image, &grid.output, grid.format, cells[0].seed)?;
     drawing.finish()
@@ -77,14 +81,19 @@ impl Cell {
     }
 
     /// What was drawn of it.
-    fn picture(&self) -> Result<Raster<3>> {
-        let path = &self.config.image.output;
-        let picture = read_picture(path)?.over([255; 3]);
-        if picture.size() == self.size {
+    fn drawn(&self) -> Result<Raster<3>> {
+        Ok(read_picture(&self.config.image.output)?.over([255; 3]))
+    }
+
+    /// The same, which must be of a size.
+    fn picture(&self, size: Size) -> Result<Raster<3>> {
+        let picture = self.drawn()?;
+        if picture.size() == size {
             return Ok(picture);
         }
-        let source = std::io::Error::other(format!("it was drawn as {}, and is now {}", self.size, picture.size()));
-        Err(RunError::Pixels { path: path.clone(), source }.into())
+        let source =
+            std::io::Error::other(format!("expected the size of the grid's first, {size}, found {}", picture.size()));
+        Err(RunError::Pixels { path: self.config.image.output.clone(), source }.into())
     }
 }
 

@@ -52,12 +52,17 @@ impl ModelConfig {
         &self.path
     }
 
-    /// All that it says, of this model and the half that it is of.
+    /// All that it says, of this model and the half that it is of, but for where somebody had it.
     pub(crate) fn text(&self) -> String {
-        self.whole.to_string()
+        let mut whole = self.whole.clone();
+        if let Value::Object(keys) = &mut whole {
+            keys.remove("_name_or_path");
+        }
+        whole.to_string()
     }
 
-    /// What lies beside a model, or what its file keeps of what did; the former where it is this model's for sure.
+    /// What lies beside a model, or what its file keeps of what did; the former where it is this model's for sure. What is kept was held against
+    /// the tensors when it was, and may be of another of the file's models.
     ///
     /// # Errors
     /// A config that can't be read, and one of another kind of model in a model's own folder.
@@ -67,7 +72,7 @@ impl ModelConfig {
         let Some(text) = file.note(CONFIG).filter(|_| !is_sure) else { return Ok(beside) };
         let json = object_of(&file.path, text.as_bytes())?;
         let is_another = class(&json, network).is_some_and(|class| !network.classes.contains(&class));
-        let kept = (!is_another).then(|| Self::read(file.path.clone(), json, network, true)).transpose()?;
+        let kept = (!is_another).then(|| Self::read(file.path.clone(), json, network, false)).transpose()?;
         Ok(Beside { config: kept.or(beside.config), ..beside })
     }
 
