@@ -457,6 +457,8 @@ fn what_a_flux_folders_scheduler_says_of_noise_levels_counts() {
     with("use_dynamic_shifting", false.into());
     let shifted = drawn();
     assert!(shifted != alone);
+    let told = tiny.forge(&["inspect", "w/transformer"]).done();
+    assert!(told.out.contains("its noise levels are shifted by 3: a config says so"), "{told:?}");
     // and for a transformer that takes the place of the folder's own
     let transformer = golden("tiny-dev/transformer.safetensors");
     let of_file = |folder: &str| {

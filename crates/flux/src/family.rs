@@ -77,6 +77,12 @@ impl Family for FluxFamily {
         register(catalog)
     }
 
+    fn told(&self, parts: &Parts) -> Vec<String> {
+        // What is wrong with the config, the opening tells.
+        let said = parts.part(TRANSFORMER).and_then(|_| Shift::of(parts.scheduler_settings()).ok()?);
+        said.map(|shift| format!("its noise levels are {shift}: a config says so")).into_iter().collect()
+    }
+
     fn open(&self, mut parts: Parts) -> Result<Box<dyn OpenedModel>, Error> {
         let [transformer, clip, t5, vae] =
             [parts.take(TRANSFORMER)?, parts.take(CLIP)?, parts.take(T5_ENCODER)?, parts.take(VAE)?];

@@ -1,5 +1,7 @@
 //! How far a model's time is shifted towards noise: as its folder's scheduler says it was trained, or else as Black Forest Labs have it.
 
+use std::fmt;
+
 use diffusion_engine::{Error, family::Settings};
 
 /// What a model's time is shifted by; [`Shift::factor`] is the factor by which noise over data becomes larger.
@@ -83,6 +85,19 @@ impl Shift {
                 expected: format!("above 0 and finite for a picture of {tokens} tokens"),
                 found: factor.to_string(),
             }),
+        }
+    }
+}
+
+impl fmt::Display for Shift {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Fixed(1.0) => f.write_str("not shifted"),
+            Self::Fixed(factor) => write!(f, "shifted by {factor}"),
+            Self::BySize { line: Line { base, max }, is_logarithm } => {
+                let [least, most] = [base.1, max.1].map(|y| if *is_logarithm { y.exp() } else { y });
+                write!(f, "shifted by {least:.2} at {} tokens of a picture, and by {most:.2} at {}", base.0, max.0)
+            }
         }
     }
 }
@@ -182,6 +197,17 @@ mod tests {
             assert!(told.contains(names) && told.contains("flow matching"), "{json}: {told}");
         }
         assert!(matches!(Shift::of(&Settings::of(json!({"shift": "3"}))), Err(Error::Settings { .. })));
+    }
+
+    #[test]
+    fn a_shift_is_told_by_its_factors() {
+        for (json, words) in [
+            (json!({"shift": 1}), "not shifted"),
+            (json!({"shift": 3.0}), "shifted by 3"),
+            (json!({"use_dynamic_shifting": true}), "shifted by 1.65 at 256 tokens of a picture, and by 3.16 at 4096"),
+        ] {
+            assert_eq!(of(json).unwrap().to_string(), words);
+        }
     }
 
     #[test]
