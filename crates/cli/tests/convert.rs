@@ -387,47 +387,6 @@ fn no_two_tensors_of_a_new_file_have_one_name() {
     ran.refused(4, &["a safetensors file can't hold a tensor called `__metadata__`"]);
 }
 
-#[test]
-fn the_marker_of_eight_bits_stands_with_their_weights_and_those_of_e5m2_are_described() {
-    let tiny = Tiny::quick();
-    let checkpoint = golden("sd-1/model.safetensors").display().to_string();
-    let mixed = ["--rule", "img_mod=f8_e5m2"];
-    let cases = [
-        (demo(), "f8_e4m3", &[][..], &[""][..], false),
-        (checkpoint.clone(), "f8_e4m3", &[], &["cond_stage_model.transformer.", "model.diffusion_model."], false),
-        (demo(), "f8_e5m2", &[], &[], true),
-        (checkpoint, "f8_e5m2", &[], &[], true),
-        (demo(), "f8_e4m3", &mixed, &[""], true),
-    ];
-    for (input, kind, rules, prefixes, is_described) in cases {
-        let line = ["convert", &input, "o.safetensors", "--type", kind, "--force"];
-        tiny.forge(&[&line[..], rules].concat()).done();
-        let file = Tensors::of(&tiny.path("o.safetensors"));
-        let markers = file.0.iter().filter(|entry| entry.name.ends_with("scaled_fp8"));
-        let mut markers: Vec<_> = markers.map(|entry| (&*entry.name, &*entry.dtype, &*entry.shape)).collect();
-        markers.sort_unstable();
-        let expected: Vec<_> = prefixes.iter().map(|prefix| format!("{prefix}scaled_fp8")).collect();
-        assert_eq!(markers, expected.iter().map(|name| (&**name, "F8_E4M3", &[0][..])).collect::<Vec<_>>());
-        // Of each matrix there is what its kind is read by, and nothing of the other.
-        let has = |name: String| file.0.iter().any(|entry| entry.name == name);
-        for entry in file.0.iter().filter(|entry| entry.dtype.starts_with("F8") && !entry.shape.contains(&0)) {
-            let layer = entry.name.strip_suffix("weight").expect("matrices are weights");
-            let is_e5m2 = entry.dtype == "F8_E5M2";
-            assert_eq!(has(format!("{layer}weight_scale")), is_e5m2, "{}", entry.name);
-            assert_eq!(has(format!("{layer}scale_weight")), !is_e5m2, "{}", entry.name);
-            let described = file.0.iter().find(|other| other.name == format!("{layer}comfy_quant"));
-            let described = described.map(|other| (&*other.dtype, &*other.bytes));
-            assert_eq!(described, is_e5m2.then_some(("U8", &br#"{"format": "float8_e5m2"}"#[..])));
-        }
-        assert_eq!(file.0.iter().any(|entry| entry.name.ends_with("comfy_quant")), is_described);
-        let told = &tiny.forge(&["inspect", "--json", "o.safetensors"]).done().json()[0];
-        assert!(
-            told["parts"].as_array().unwrap().iter().all(|part| part["missing"] == serde_json::json!([])),
-            "{told}"
-        );
-    }
-}
-
 /// How many unfinished files are left.
 fn unfinished(tiny: &Tiny) -> usize {
     let names = fs::read_dir(tiny.path("")).unwrap().map(|entry| entry.unwrap().file_name());

@@ -144,13 +144,13 @@ fn a_config_that_names_no_class_is_kept_for_what_it_says_and_held_against_nothin
     tiny.write("a/m.safetensors", Tensors::of(&golden("sd-1/model.safetensors")).bytes());
     tiny.write(
         "a/config.json",
-        r#"{"scaling_factor": 0.5, "block_out_channels": [320, 640], "_name_or_path": "/home/me"}"#,
+        r#"{"scaling_factor": 0.5, "block_out_channels": [320, 640], "_name_or_path": "/models/mine"}"#,
     );
     let before = drawn(&tiny, "sd-1", &["--checkpoint", "a/m.safetensors"]);
     converted(&tiny, "a/m.safetensors", "o.gguf");
     assert!(drawn(&tiny, "sd-1", &["--checkpoint", "o.gguf"]) == before);
     let kept = quant::Gguf::open(&tiny.path("o.gguf")).expect("it was written");
-    assert!(!kept.note("forge.config").expect("it is kept").contains("/home/me"));
+    assert!(!kept.note("forge.config").expect("it is kept").contains("/models/mine"));
     // and one that names its class must be right, as for a run
     tiny.write("a/config.json", r#"{"_class_name": "AutoencoderKL", "block_out_channels": [320, 640]}"#);
     tiny.forge(&["convert", "a/m.safetensors", "p.gguf", "--type", "f32"]).refused(4, &["block_out_channels"]);
@@ -204,4 +204,46 @@ fn a_model_that_nothing_is_drawn_with_is_not_converted() {
     // but a name like that of one file of several is nobody's word in a GGUF, which says it itself
     tiny.write("m-00001-of-00002.gguf", gguf(&floats(&model()), |_, _| Kind::F32));
     tiny.forge(&["convert", "m-00001-of-00002.gguf", "o.gguf", "--type", "f32"]).done();
+}
+
+#[test]
+fn the_marker_of_eight_bits_stands_with_their_weights_and_those_of_e5m2_are_described() {
+    let tiny = Tiny::quick();
+    let checkpoint = golden("sd-1/model.safetensors").display().to_string();
+    let demo = fixtures::path("models/flux-demo.safetensors").display().to_string();
+    let mixed = ["--rule", "img_mod=f8_e5m2"];
+    let cases = [
+        (demo.clone(), "f8_e4m3", &[][..], &[""][..], false),
+        (checkpoint.clone(), "f8_e4m3", &[], &["cond_stage_model.transformer.", "model.diffusion_model."], false),
+        (demo.clone(), "f8_e5m2", &[], &[], true),
+        (checkpoint, "f8_e5m2", &[], &[], true),
+        (demo, "f8_e4m3", &mixed, &[""], true),
+    ];
+    for (input, kind, rules, prefixes, is_described) in cases {
+        let line = ["convert", &input, "o.safetensors", "--type", kind, "--force"];
+        tiny.forge(&[&line[..], rules].concat()).done();
+        let file = Tensors::of(&tiny.path("o.safetensors"));
+        let markers = file.0.iter().filter(|entry| entry.name.ends_with("scaled_fp8"));
+        let mut markers: Vec<_> = markers.map(|entry| (&*entry.name, &*entry.dtype, &*entry.shape)).collect();
+        markers.sort_unstable();
+        let expected: Vec<_> = prefixes.iter().map(|prefix| format!("{prefix}scaled_fp8")).collect();
+        assert_eq!(markers, expected.iter().map(|name| (&**name, "F8_E4M3", &[0][..])).collect::<Vec<_>>());
+        // Of each matrix there is what its kind is read by, and nothing of the other.
+        let has = |name: String| file.0.iter().any(|entry| entry.name == name);
+        for entry in file.0.iter().filter(|entry| entry.dtype.starts_with("F8") && !entry.shape.contains(&0)) {
+            let layer = entry.name.strip_suffix("weight").expect("matrices are weights");
+            let is_e5m2 = entry.dtype == "F8_E5M2";
+            assert_eq!(has(format!("{layer}weight_scale")), is_e5m2, "{}", entry.name);
+            assert_eq!(has(format!("{layer}scale_weight")), !is_e5m2, "{}", entry.name);
+            let described = file.0.iter().find(|other| other.name == format!("{layer}comfy_quant"));
+            let described = described.map(|other| (&*other.dtype, &*other.bytes));
+            assert_eq!(described, is_e5m2.then_some(("U8", &br#"{"format": "float8_e5m2"}"#[..])));
+        }
+        assert_eq!(file.0.iter().any(|entry| entry.name.ends_with("comfy_quant")), is_described);
+        let told = &tiny.forge(&["inspect", "--json", "o.safetensors"]).done().json()[0];
+        assert!(
+            told["parts"].as_array().unwrap().iter().all(|part| part["missing"] == serde_json::json!([])),
+            "{told}"
+        );
+    }
 }

@@ -406,7 +406,7 @@ fn a_config_that_is_no_object_is_told_for_what_it_is() {
         ("true", "is a truth value, expected a JSON object"),
     ];
     let tiny = quick_dev();
-    whole(&tiny);
+    tiny.whole_folder();
     for (text, says) in cases {
         for role in ["transformer", "clip", "t5", "vae"] {
             tiny.write("m/model.safetensors", fs::read(tiny.role(role)).unwrap());
@@ -418,96 +418,4 @@ fn a_config_that_is_no_object_is_told_for_what_it_is() {
         let ran = tiny.txt2img(&["--folder", "w"]).refused(4, &["w/model_index.json` ", says]);
         assert_eq!(tiny.drawn(), Vec::<PathBuf>::new(), "{ran:?}");
     }
-}
-
-/// A copy of the golden folder in diffusers' layout.
-fn whole(tiny: &Tiny) {
-    for part in ["transformer", "text_encoder", "text_encoder_2", "vae"] {
-        let files = fs::read_dir(golden("tiny-diffusers").join(part)).expect("a folder");
-        for file in files.map(|entry| entry.expect("an entry")) {
-            let name = file.file_name().into_string().expect("golden names are text");
-            tiny.write(&format!("w/{part}/{name}"), fs::read(file.path()).expect("a golden file"));
-        }
-    }
-    for (role, part) in [("clip", "text_encoder"), ("t5", "text_encoder_2")] {
-        tiny.write(&format!("w/{part}/model.safetensors"), fs::read(tiny.role(role)).expect("a golden file"));
-    }
-}
-
-#[test]
-fn what_a_flux_folders_scheduler_says_of_noise_levels_counts() {
-    const SCHEDULER: &str = "scheduler/scheduler_config.json";
-    let tiny = quick_dev().set("sampling", "steps", 2);
-    whole(&tiny);
-    let published = fs::read(golden("tiny-diffusers").join(SCHEDULER)).unwrap();
-    let with = |key: &str, value: Value| {
-        let mut json: Value = serde_json::from_slice(&published).unwrap();
-        json[key] = value;
-        tiny.write(&format!("w/{SCHEDULER}"), json.to_string());
-    };
-    let drawn = || {
-        tiny.txt2img(&["--folder", "w", "--output", "w.png"]).done();
-        let pixels = image(&fs::read(tiny.path("w.png")).unwrap());
-        fs::remove_file(tiny.path("w.png")).unwrap();
-        pixels
-    };
-    let alone = drawn();
-    with("shift", 3.0.into());
-    assert!(drawn() == alone);
-    with("use_dynamic_shifting", false.into());
-    let shifted = drawn();
-    assert!(shifted != alone);
-    let told = tiny.forge(&["inspect", "w/transformer"]).done();
-    assert!(told.out.contains("its noise levels are shifted by 3: a config says so"), "{told:?}");
-    // and for a transformer that takes the place of the folder's own
-    let transformer = golden("tiny-dev/transformer.safetensors");
-    let of_file = |folder: &str| {
-        let files = ["--transformer", transformer.to_str().unwrap(), "--output", "t.png"];
-        tiny.txt2img(&[&["--folder", folder][..], &files].concat()).done();
-        let pixels = image(&fs::read(tiny.path("t.png")).unwrap());
-        fs::remove_file(tiny.path("t.png")).unwrap();
-        pixels
-    };
-    assert!(of_file("w") == shifted);
-    with("use_karras_sigmas", true.into());
-    with("_class_name", "FlowMatchHeunDiscreteScheduler".into());
-    for (key, value, says) in [
-        ("shift_terminal", json!(0.1), "`shift_terminal` 0.1"),
-        ("_class_name", json!("UniPCMultistepScheduler"), "a `UniPCMultistepScheduler`"),
-        ("shift", json!("3"), "cannot read `w/scheduler/scheduler_config.json`"),
-    ] {
-        with(key, value);
-        refuse(&tiny, &["--folder", "w"], &[says]);
-    }
-}
-
-#[test]
-fn a_whole_folder_is_the_pipeline_that_it_says() {
-    let tiny = quick_dev();
-    whole(&tiny);
-    let index = |class: Value| tiny.write("w/model_index.json", json!({ "_class_name": class }).to_string());
-    for class in ["ChromaPipeline", "StableDiffusion3Pipeline", "WanPipeline", "FluxControlNetPipeline", "fluxpipeline"]
-    {
-        index(class.into());
-        refuse(&tiny, &["--folder", "w"], &[&format!("is of a `{class}`, expected `FluxPipeline`")]);
-    }
-    index(json!(["FluxPipeline"]));
-    refuse(&tiny, &["--folder", "w"], &["expected `FluxPipeline`"]);
-    for class in
-        ["FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline", "FluxFillPipeline", "FluxControlPipeline"]
-    {
-        index(class.into());
-        tiny.txt2img(&["--folder", "w", "--output", "w.png"]).done();
-        fs::remove_file(tiny.path("w.png")).unwrap();
-    }
-    fs::remove_file(tiny.path("w/model_index.json")).unwrap();
-    tiny.txt2img(&["--folder", "w", "--output", "w.png"]).done();
-    fs::remove_file(tiny.path("w.png")).unwrap();
-    // One that has no transformer at all is named by its class.
-    fs::remove_dir_all(tiny.path("w/transformer")).unwrap();
-    index("StableDiffusion3Pipeline".into());
-    refuse(&tiny, &["--folder", "w"], &["StableDiffusion3Pipeline"]);
-    // And of one of another family that can be drawn the part that is not there.
-    index("StableDiffusionXLPipeline".into());
-    refuse(&tiny, &["--folder", "w"], &["cannot load `w`", "a folder in it called `unet`"]);
 }
