@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    iter,
     path::Path,
 };
 
@@ -30,7 +31,8 @@ pub struct Inspection {
     pub dtypes: BTreeMap<String, u64>,
     /// How it is quantised, where it is.
     pub quantised: Option<&'static str>,
-    /// What its role needs and the file lacks or has in another shape; at most [`MOST_MISSING`], and then how many more.
+    /// What its role needs and the file lacks or has in another shape; at most [`MOST_MISSING`], and then how many more. Of a LoRA, why
+    /// no run would take it.
     pub missing: Vec<String>,
     /// Each part of the file.
     pub parts: Vec<InspectedPart>,
@@ -85,9 +87,16 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
 pub fn inspect_with(families: &Families, path: &Path) -> Result<Inspection> {
     let file = ModelFile::open(path, families.kinds())?;
     if let Some(dialect) = file.lora() {
-        // What is wrong with its tensors is told where it is applied.
-        let lora = inspected(path).ok();
-        return Ok(Inspection { lora, ..whole(&file, LORA, dialect.name()) });
+        let whole = whole(&file, LORA, dialect.name());
+        return Ok(match inspected(path) {
+            Ok(lora) => Inspection { lora: Some(lora), ..whole },
+            // What a run would refuse is no reason to say nothing of the rest.
+            Err(error) => {
+                let causes = iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+                let told: Vec<_> = causes.map(ToString::to_string).collect();
+                Inspection { missing: [whole.missing, vec![told.join(": ")]].concat(), ..whole }
+            }
+        });
     }
     if file.parts.is_empty() {
         return Ok(whole(&file, UNKNOWN, ""));

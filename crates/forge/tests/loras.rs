@@ -215,6 +215,10 @@ fn pefts_config_counts_beside_pefts_files_alone() {
         // and such as have none, or lie beside another's
         ("lone/lone.safetensors", None),
         ("odd/odd.safetensors", Some(&json.replace("\"proj_mlp\": 5", "\"proj_mlp\": 6"))),
+        // and such as lie beside one that can't be read, is of another method, or is longer than any is
+        ("torn/torn.safetensors", Some(&json[1..].to_owned())),
+        ("oft/oft.safetensors", Some(&r#"{"peft_type": "OFT", "r": 0}"#.to_owned())),
+        ("long/long.safetensors", Some(&(json.clone() + &" ".repeat(1 << 20)))),
     ] {
         let path = folder.path().join(name);
         renamed(&style, &path, pefts);
@@ -232,7 +236,7 @@ fn pefts_config_counts_beside_pefts_files_alone() {
     for name in ["safe/adapter_model", "torch/adapter_model", "mine"] {
         assert!(draw(name) == styled, "{name}");
     }
-    for name in ["lone", "odd", "theirs"] {
+    for name in ["lone", "odd", "torn", "oft", "long", "theirs"] {
         assert!(draw(name) == bare, "{name}");
     }
     // and a config that was written anew is read anew
@@ -248,6 +252,9 @@ fn what_can_not_be_read_of_pefts_is_refused_by_its_name() {
     let style = folder.path().join("style.safetensors");
     let path = folder.path().join("pefts/adapter_model.safetensors");
     renamed(&style, &path, |name| name.replace("transformer.", "base_model.model."));
+    renamed(&style, &folder.path().join("ia3.safetensors"), |name| {
+        format!("base_model.model.{}.ia3_l", name.replace('.', "_"))
+    });
     let config = config(folder.path());
     let forge = Forge::load(&config).unwrap();
     let refused = |name: &str| {
@@ -271,9 +278,15 @@ fn what_can_not_be_read_of_pefts_is_refused_by_its_name() {
         "{error}"
     );
     assert!(matches!(configured(r#"{"r": 3, "lora_alpha": "six"}"#), lora::Error::Config { .. }));
-    renamed(&style, &folder.path().join("ia3.safetensors"), |name| {
-        format!("base_model.model.{}.ia3_l", name.replace('.', "_"))
-    });
+    let adaptive = r#"{"peft_type": "ADALORA", "r": 3, "lora_alpha": 6, "rank_pattern": {"to_k": [true]}}"#;
+    let error = configured(adaptive);
+    assert!(matches!(&error, lora::Error::OtherMethod { method, .. } if method == "ADALORA"), "{error}");
+    // and a look into the file tells the same
+    let told = forge::inspect(&path).unwrap();
+    assert!(told.lora.is_none() && told.missing == [error.to_string()], "{told:?}");
+    configured("{");
+    let told = forge::inspect(&path).unwrap().missing;
+    assert!(matches!(&told[..], [why] if why.contains("adapter_config.json` can't be read: EOF")), "{told:?}");
     assert!(matches!(refused("ia3"), lora::Error::NotRead { method: "IA3", .. }));
 }
 

@@ -1,4 +1,24 @@
+use std::{fmt, path::PathBuf};
+
 use crate::{PatternFault, Report};
+
+/// Where a PEFT config stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigPlace {
+    /// In the metadata of a LoRA file, which messages call so.
+    Metadata(String),
+    /// In a file of its own, `adapter_config.json`.
+    File(PathBuf),
+}
+
+impl fmt::Display for ConfigPlace {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Metadata(label) => write!(f, "the PEFT config in the metadata of {label}"),
+            Self::File(path) => write!(f, "the PEFT config `{}`", path.display()),
+        }
+    }
+}
 
 /// What can be wrong with a LoRA.
 #[derive(Debug, thiserror::Error)]
@@ -21,18 +41,26 @@ pub enum Error {
         tensor: String,
     },
     /// A PEFT config, beside a file or in its metadata, that can't be read.
-    #[error("the PEFT config of {label} can't be read")]
+    #[error("{config} can't be read")]
     Config {
-        /// The file that it is for.
-        label: String,
+        /// Which config.
+        config: ConfigPlace,
         /// Where and why.
         source: serde_json::Error,
     },
+    /// A PEFT config of a method that is not read.
+    #[error("{config} is of a method that is not read: expected the `peft_type` LORA, LOHA or LOKR, found `{method}`")]
+    OtherMethod {
+        /// Which config.
+        config: ConfigPlace,
+        /// Its `peft_type`, or the beginning of it.
+        method: String,
+    },
     /// A pattern of a PEFT config that can't be matched as PEFT does.
-    #[error("`{key}` of {label}: `{pattern}`: {fault}")]
+    #[error("`{key}` of {config}: `{pattern}`: {fault}")]
     Pattern {
-        /// The file that the config is for.
-        label: String,
+        /// Which config.
+        config: ConfigPlace,
         /// The key of the config.
         key: &'static str,
         /// The pattern, or its beginning.

@@ -1,12 +1,13 @@
 //! A file of an adapter, by the modules that it changes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use core_tensor::{Stored, WeightSource};
 use diffusion_engine::Embedding;
+use serde::de::IgnoredAny;
 
 use crate::{
-    Algorithm, Dialect, Error,
+    Algorithm, ConfigPlace, Dialect, Error,
     dialect::method_of,
     leaf::{Leaf, parsed},
     misfit::Misfit,
@@ -68,13 +69,33 @@ impl LoraFile {
         Ok(Self { label, modules, unknown, dialect, words, scaling: Scaling::default() })
     }
 
-    /// The same with what a PEFT config says of its scales: an `adapter_config.json`, or `lora_adapter_metadata` of a file's metadata. An
-    /// `alpha` among the tensors goes before it, and so does a config that was given before.
+    /// The same with what a PEFT config, an `adapter_config.json`, says of its scales. An `alpha` among the tensors goes before it, and so
+    /// does a config that was given before.
     ///
     /// # Errors
-    /// [`Error::Config`] and [`Error::Pattern`].
-    pub fn configured(mut self, json: &str) -> Result<Self, Error> {
-        let scaling = Scaling::of(&self.label, json)?;
+    /// [`Error::Config`], [`Error::OtherMethod`] and [`Error::Pattern`].
+    pub fn configured(self, path: &Path, json: &str) -> Result<Self, Error> {
+        self.scaled(&ConfigPlace::File(path.to_owned()), json)
+    }
+
+    /// The same with `lora_adapter_metadata` of its metadata, which says nothing where it is `null` or no JSON: metadata may be anything,
+    /// and Python writes a `NaN` too, which JSON has not.
+    ///
+    /// # Errors
+    /// As [`LoraFile::configured`].
+    pub fn configured_by_metadata(self, json: &str) -> Result<Self, Error> {
+        if json.trim() == "null" || serde_json::from_str::<IgnoredAny>(json).is_err() {
+            return Ok(self);
+        }
+        let place = ConfigPlace::Metadata(self.label.clone());
+        self.scaled(&place, json)
+    }
+
+    fn scaled(mut self, place: &ConfigPlace, json: &str) -> Result<Self, Error> {
+        // Whole matrices of LoKr alone have no rank among the tensors.
+        let takes_rank =
+            |tensors: &Tensors| tensors.rank().is_none() && scaled_algorithm(tensors) == Some(Algorithm::Lokr);
+        let scaling = Scaling::of(place, json, self.modules.values().any(takes_rank))?;
         self.scaling = self.scaling.or(scaling);
         Ok(self)
     }
@@ -84,19 +105,18 @@ impl LoraFile {
         self.modules.keys().all(|name| name.starts_with(PEFTS))
     }
 
-    /// The same with a PEFT config that may be another file's: it counts if it is about changes of these algorithms and ranks.
-    ///
-    /// # Errors
-    /// [`Error::Config`] and [`Error::Pattern`].
-    pub fn configured_if_it_fits(mut self, json: &str) -> Result<Self, Error> {
-        let scaling = Scaling::of(&self.label, json)?;
+    /// The same with a PEFT config that may be another file's: it counts if it can be read and is about changes of these algorithms and
+    /// ranks.
+    #[must_use]
+    pub fn configured_if_it_fits(mut self, path: &Path, json: &str) -> Self {
+        let Ok(scaling) = Scaling::of(&ConfigPlace::File(path.to_owned()), json, true) else { return self };
         let fits = |(module, tensors): (&String, &Tensors)| {
-            Algorithm::of(tensors).is_some_and(|of| scaling.fits(module, of, tensors.rank()))
+            scaled_algorithm(tensors).is_none_or(|of| scaling.fits(module, of, tensors.rank()))
         };
         if self.modules.iter().all(fits) {
             self.scaling = self.scaling.or(scaling);
         }
-        Ok(self)
+        self
     }
 
     /// How to call it in a message.
@@ -193,6 +213,12 @@ impl LoraFile {
         let said = Algorithm::of(tensors).and_then(|of| self.scaling.scale(module, of, tensors.rank()));
         Ok(said.map_or(Scale::Unsaid, Scale::Config))
     }
+}
+
+/// The algorithm of a module's change where a config can say its scale: where PEFT has the algorithm, and the tensors don't say it.
+fn scaled_algorithm(tensors: &Tensors) -> Option<Algorithm> {
+    let of = Algorithm::of(tensors).filter(|_| !tensors.has(Leaf::Alpha))?;
+    matches!(of, Algorithm::Lora | Algorithm::Loha | Algorithm::Lokr).then_some(of)
 }
 
 /// The word that a tensor is the vector of, and what stands behind it: cloneofsimo's `<s1>`, or A1111's `bundle_emb.NAME.string_to_param.*`.

@@ -26,7 +26,7 @@ mod tensors;
 pub use adapted::Adapted;
 pub use algorithms::{Algorithm, Dora};
 pub use dialect::Dialect;
-pub use error::Error;
+pub use error::{ConfigPlace, Error};
 pub use file::LoraFile;
 pub use fit::Fitted;
 pub use merged::Merged;

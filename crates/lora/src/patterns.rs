@@ -21,6 +21,8 @@ enum Pattern {
     /// No more than letters and points, of which one stands for any letter. diffusers writes one for each module, so these are compared
     /// without compiling them.
     Name(String),
+    /// The same behind a `^`, which only the whole name of a module fits.
+    WholeName(String),
     Expression(Regex),
 }
 
@@ -50,32 +52,38 @@ pub enum PatternFault {
         /// Why, in the words of what compiles it.
         why: String,
     },
+    /// It takes more memory than any that somebody wrote.
+    TooLarge {
+        /// The limit, in bytes.
+        most: usize,
+    },
+}
+
+/// How many expressions a config may still have, whatever prefixes and keys they stand under.
+pub(crate) struct Budget(usize);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(MOST_EXPRESSIONS)
+    }
 }
 
 /// The longest expression that is compiled, in bytes.
 const LONGEST: usize = 1000;
 
-/// The most expressions of a config, and the memory that each of them may take: what a file can ask for stays bounded.
+/// The most expressions of a config, and the memory that each of them may take, 16 MiB for all.
 const MOST_EXPRESSIONS: usize = 64;
-const LARGEST_PROGRAM: usize = 1 << 20;
+const LARGEST_PROGRAM: usize = 1 << 18;
 
 impl<T: Copy> Patterns<T> {
-    /// Compiles them.
+    /// Compiles them, which a config's budget pays for.
     ///
     /// # Errors
     /// The pattern that is not taken, and why.
-    pub(crate) fn of(all: Vec<(String, T)>) -> Result<Self, (String, PatternFault)> {
-        let mut expressions = 0;
-        let compiled = all.into_iter().map(|(text, number)| {
-            if !text.contains(['\\', '^', '$', '*', '+', '?', '{', '}', '[', ']', '(', ')', '|']) {
-                return Ok((Pattern::Name(text), number));
-            }
-            expressions += 1;
-            let compiled = match expressions > MOST_EXPRESSIONS {
-                true => Err(PatternFault::TooMany { most: MOST_EXPRESSIONS }),
-                false => expression(&text),
-            };
-            compiled.map(|regex| (Pattern::Expression(regex), number)).map_err(|fault| (text, fault))
+    pub(crate) fn of(all: Vec<(String, T)>, budget: &mut Budget) -> Result<Self, (String, PatternFault)> {
+        let compiled = all.into_iter().map(|(text, number)| match Pattern::of(&text, budget) {
+            Ok(pattern) => Ok((pattern, number)),
+            Err(fault) => Err((text, fault)),
         });
         compiled.collect::<Result<_, _>>().map(Self)
     }
@@ -83,7 +91,10 @@ impl<T: Copy> Patterns<T> {
     /// The number of the first that fits a module's name.
     pub(crate) fn get(&self, module: &str) -> Option<T> {
         let fits = |pattern: &Pattern| match pattern {
-            Pattern::Name(name) => is_at_end(name, module),
+            Pattern::Name(name) => {
+                before(name, module).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+            }
+            Pattern::WholeName(name) => before(name, module) == Some(""),
             // `re.match` takes what begins with the text; the leftmost place is found first.
             Pattern::Expression(regex) => regex.find(module).is_some_and(|found| found.start() == 0),
         };
@@ -91,11 +102,26 @@ impl<T: Copy> Patterns<T> {
     }
 }
 
-/// Whether a module's name ends with whole steps that a name without operators means.
-fn is_at_end(name: &str, module: &str) -> bool {
-    let mut letters = module.chars().rev();
-    name.chars().rev().all(|expected| letters.next().is_some_and(|letter| expected == '.' || expected == letter))
-        && letters.next().is_none_or(|before| before == '.')
+impl Pattern {
+    fn of(text: &str, budget: &mut Budget) -> Result<Self, PatternFault> {
+        let behind = text.strip_prefix('^');
+        // PEFT puts a `$` behind each pattern, so one more says nothing.
+        let name = behind.unwrap_or(text);
+        let name = name.strip_suffix('$').unwrap_or(name);
+        if !name.contains(['\\', '^', '$', '*', '+', '?', '{', '}', '[', ']', '(', ')', '|']) {
+            return Ok(if behind.is_some() { Self::WholeName(name.to_owned()) } else { Self::Name(name.to_owned()) });
+        }
+        budget.0 = budget.0.checked_sub(1).ok_or(PatternFault::TooMany { most: MOST_EXPRESSIONS })?;
+        expression(text).map(Self::Expression)
+    }
+}
+
+/// What of a module's name stands before an end that a name without operators means; `None` where it ends otherwise.
+fn before<'m>(name: &str, module: &'m str) -> Option<&'m str> {
+    let mut letters = module.chars();
+    let fits = |expected| letters.next_back().is_some_and(|letter| expected == '.' || expected == letter);
+    let is_end = name.chars().rev().all(fits);
+    is_end.then_some(letters.as_str())
 }
 
 fn expression(text: &str) -> Result<Regex, PatternFault> {
@@ -109,11 +135,14 @@ fn expression(text: &str) -> Result<Regex, PatternFault> {
         .size_limit(LARGEST_PROGRAM)
         .dfa_size_limit(LARGEST_PROGRAM)
         .build();
-    built.map_err(|error| {
-        // A syntax error draws the expression first, and says what is wrong in its last line.
-        let text = error.to_string();
-        let last = text.lines().last().unwrap_or_default();
-        PatternFault::Unreadable { why: last.trim_start_matches("error: ").to_owned() }
+    built.map_err(|error| match error {
+        regex::Error::CompiledTooBig(most) => PatternFault::TooLarge { most },
+        error => {
+            // A syntax error draws the expression first, and says what is wrong in its last line.
+            let text = error.to_string();
+            let last = text.lines().last().unwrap_or_default();
+            PatternFault::Unreadable { why: last.trim_start_matches("error: ").to_owned() }
+        }
     })
 }
 
@@ -153,11 +182,14 @@ impl fmt::Display for PatternFault {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::TooLong { most, found } => write!(f, "expected at most {most} bytes, found {found}"),
-            Self::TooMany { most } => write!(f, "expected at most {most} regular expressions, found one more"),
+            Self::TooMany { most } => write!(f, "expected at most {most} regular expressions in all, found one more"),
             Self::Ambiguous { found } => {
                 write!(f, "expected a regular expression that means the same here as in Python, found {found}")
             }
             Self::Unreadable { why } => write!(f, "expected a regular expression without look-around, found: {why}"),
+            Self::TooLarge { most } => {
+                write!(f, "expected an expression that takes at most {most} bytes, found one that takes more")
+            }
         }
     }
 }
@@ -167,7 +199,8 @@ mod tests {
     use super::*;
 
     fn of(patterns: &[(&str, u32)]) -> Result<Patterns<u32>, (String, PatternFault)> {
-        Patterns::of(patterns.iter().map(|(text, number)| ((*text).to_owned(), *number)).collect())
+        let patterns = patterns.iter().map(|(text, number)| ((*text).to_owned(), *number)).collect();
+        Patterns::of(patterns, &mut Budget::default())
     }
 
     #[test]
@@ -184,6 +217,17 @@ mod tests {
             ("", "to_k", false),
             ("^to_k", "a.to_k", false),
             ("^to_k", "to_k", true),
+            ("^a.to_k", "a.to_k", true),
+            ("^a.to_k", "a_to_k", true),
+            ("^a.to_k", "xa.to_k", false),
+            ("^a.to_k", "b.a.to_k", false),
+            ("^a.to_k$", "a.to_k", true),
+            ("^a.to_k$", "b.a.to_k", false),
+            ("^a.to_k", "to_k", false),
+            ("^", "to_k", false),
+            (r"to_k\$", "to_k", false),
+            ("^to_k|to_v", "a.to_k", false),
+            ("^to_k|to_v", "a.to_v", true),
             ("^a.*", "a.to_k", true),
             ("to_k$", "a.to_k", true),
             ("to_k|to_v", "a.to_v", true),
@@ -196,6 +240,7 @@ mod tests {
             (r"blocks\.[^]1-3]\.to", "blocks.4.to", true),
             (r"blocks\.[^]1-3]\.to", "blocks.3.to", false),
             (r"(?:up|down)\.to_k", "a.up.to_k", true),
+            (r"(?:\w+\.)*\w+_blocks\.\d+\.\w+\.\w+_k", "a.b.up_blocks.12.attn.to_k", true),
             ("a)(b", "ab", true),
             // Only the last of two ways is held to the end.
             ("a)|(b", "axx", true),
@@ -217,16 +262,21 @@ mod tests {
         for pattern in ["a*+", "a?+", "a{2}+", r"\<a", r"a\>", r"\b{start}a", "[[a]]", "[a&&b]", "[a--b]", "[a~~b]"] {
             assert!(matches!(why(pattern), PatternFault::Ambiguous { .. }), "{pattern}");
         }
-        for pattern in ["(?=a)b", "(?<!a)b", r"(a)\1", "(", "[", "*", r"a\Z", r"\w{1000}{1000}"] {
+        for pattern in ["(?=a)b", "(?<!a)b", r"(a)\1", "(", "[", "*", r"a\Z"] {
             assert!(matches!(why(pattern), PatternFault::Unreadable { .. }), "{pattern}");
         }
         let look = why("(?=a)b").to_string();
         assert!(!look.contains('\n') && look.contains("look-around"), "{look}");
         assert_eq!(why(&"a*".repeat(600)), PatternFault::TooLong { most: 1000, found: 1200 });
-        let many: Vec<(String, u32)> = (0..65).map(|i| (format!("a{i}$"), i)).collect();
-        assert_eq!(Patterns::of(many).unwrap_err(), ("a64$".into(), PatternFault::TooMany { most: 64 }));
+        assert_eq!(why(r"\w{1000}{1000}"), PatternFault::TooLarge { most: 1 << 18 });
+        let many: Vec<(String, u32)> = (0..65).map(|i| (format!("a{i}+"), i)).collect();
+        let of = |all: Vec<_>| Patterns::of(all, &mut Budget::default());
+        assert_eq!(of(many).unwrap_err(), ("a64+".into(), PatternFault::TooMany { most: 64 }));
         // Names are as many as a model's modules.
-        let names = Patterns::of((0..5000).map(|i| (format!("a.{i}.to_k"), i)).collect()).unwrap();
+        let names = of((0..5000).map(|i| (format!("a.{i}.to_k"), i)).collect()).unwrap();
         assert_eq!(names.get("b.a.4321.to_k"), Some(4321));
+        // and so they are as diffusers writes them
+        let names = of((0..500).map(|i| (format!("^a.{i}.to_k"), i)).collect()).unwrap();
+        assert_eq!((names.get("a.432.to_k"), names.get("b.a.432.to_k")), (Some(432), None));
     }
 }

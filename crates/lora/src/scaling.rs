@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData, num::NonZeroU32};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, IgnoredAny, MapAccess, Unexpected, Visitor},
+    de::{self, DeserializeSeed, IgnoredAny, MapAccess, Unexpected, Visitor},
 };
 
 use crate::{
-    Algorithm, Error,
-    patterns::{PatternFault, Patterns},
+    Algorithm, ConfigPlace, Error,
+    patterns::{Budget, PatternFault, Patterns},
 };
 
 /// What a module's change is multiplied with beside the user's strength.
@@ -57,33 +57,39 @@ pub(crate) const PEFTS: &str = "base_model.model.";
 
 impl Scaling {
     /// A PEFT config, `adapter_config.json`, or several under the prefixes of their modules, as diffusers keeps them in the metadata of its
-    /// files. `label` is the file's that it is for.
+    /// files. Without `ranks`, what it says of them is not read, and so nothing can be wrong with it.
     ///
     /// # Errors
-    /// [`Error::Config`] and [`Error::Pattern`].
-    pub(crate) fn of(label: &str, json: &str) -> Result<Self, Error> {
-        let written: Written =
-            serde_json::from_str(json).map_err(|source| Error::Config { label: label.to_owned(), source })?;
+    /// [`Error::Config`], [`Error::OtherMethod`] and [`Error::Pattern`].
+    pub(crate) fn of(place: &ConfigPlace, json: &str, ranks: bool) -> Result<Self, Error> {
+        let unread = |source| Error::Config { config: place.clone(), source };
+        // Other methods' configs have other things under the same keys, so the method is read before these.
+        if let Some(method) = serde_json::from_str::<Methods>(json).map_err(unread)?.0 {
+            return Err(Error::OtherMethod { config: place.clone(), method: method.chars().take(MOST_TOLD).collect() });
+        }
+        let mut reader = serde_json::Deserializer::from_str(json);
+        let written = Configs { ranks }.deserialize(&mut reader).map_err(unread)?;
         let bad = |key: &'static str| {
             move |(pattern, fault): (String, PatternFault)| Error::Pattern {
-                label: label.to_owned(),
+                config: place.clone(),
                 key,
                 pattern: pattern.chars().take(MOST_TOLD).collect(),
                 fault,
             }
         };
+        let mut budget = Budget::default();
         let config = |(prefix, one): (String, WrittenConfig)| {
             let config = Config {
                 lora_alpha: one.lora_alpha,
                 alpha: one.alpha,
                 rank: one.r,
-                alphas: Patterns::of(one.alpha_pattern).map_err(bad("alpha_pattern"))?,
-                ranks: Patterns::of(one.rank_pattern).map_err(bad("rank_pattern"))?,
+                alphas: Patterns::of(one.alpha_pattern, &mut budget).map_err(bad("alpha_pattern"))?,
+                ranks: Patterns::of(one.rank_pattern, &mut budget).map_err(bad("rank_pattern"))?,
                 of_root: one.use_rslora,
             };
             Ok((prefix, config))
         };
-        written.0.into_iter().map(config).collect::<Result<_, _>>().map(Self)
+        written.into_iter().map(config).collect::<Result<_, _>>().map(Self)
     }
 
     /// These, and others for modules of which these say nothing.
@@ -136,7 +142,7 @@ impl Config {
 const MOST_TOLD: usize = 80;
 
 /// Configs as they are written, by their prefixes.
-struct Written(BTreeMap<String, WrittenConfig>);
+type Written = BTreeMap<String, WrittenConfig>;
 
 #[derive(Default)]
 struct WrittenConfig {
@@ -148,13 +154,56 @@ struct WrittenConfig {
     use_rslora: bool,
 }
 
-impl<'de> Deserialize<'de> for Written {
+/// The first `peft_type` that is not read, of whatever prefix.
+struct Methods(Option<String>);
+
+impl<'de> Deserialize<'de> for Methods {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_map(Configs)
+        from.deserialize_map(OtherMethods).map(Self)
     }
 }
 
-struct Configs;
+struct OtherMethods;
+
+impl<'de> Visitor<'de> for OtherMethods {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        Configs { ranks: false }.expecting(f)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut other = None;
+        while let Some(key) = map.next_key::<String>()? {
+            match split(&key).1 {
+                "peft_type" => {
+                    let method = map.next_value::<Option<String>>()?;
+                    other = other.or(method.filter(|method| !["LORA", "LOHA", "LOKR"].contains(&method.as_str())));
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(other)
+    }
+}
+
+/// The prefix of a config's key, and what it is a key of.
+fn split(key: &str) -> (&str, &str) {
+    key.split_at(key.rfind('.').map_or(0, |at| at + 1))
+}
+
+/// Reads configs, with what they say of ranks or without it.
+struct Configs {
+    ranks: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Configs {
+    type Value = Written;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Written, D::Error> {
+        from.deserialize_map(self)
+    }
+}
 
 impl<'de> Visitor<'de> for Configs {
     type Value = Written;
@@ -164,33 +213,33 @@ impl<'de> Visitor<'de> for Configs {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Written, A::Error> {
-        let mut all = BTreeMap::<String, WrittenConfig>::new();
+        let mut all = Written::new();
         while let Some(key) = map.next_key::<String>()? {
-            let (prefix, name) = key.split_at(key.rfind('.').map_or(0, |at| at + 1));
+            let (prefix, name) = split(&key);
             match name {
                 "lora_alpha" => {
                     under(&mut all, prefix).lora_alpha = map.next_value::<Option<Number>>()?.map(|number| number.0)
                 }
                 "alpha" => under(&mut all, prefix).alpha = map.next_value::<Option<Number>>()?.map(|number| number.0),
-                "r" => under(&mut all, prefix).r = map.next_value()?,
+                "r" if self.ranks => under(&mut all, prefix).r = map.next_value()?,
                 "use_rslora" => under(&mut all, prefix).use_rslora = map.next_value::<Option<bool>>()?.unwrap_or(false),
                 "alpha_pattern" => {
                     let patterns = map.next_value::<Option<InOrder<Number>>>()?.map_or_else(Vec::new, |all| all.0);
                     under(&mut all, prefix).alpha_pattern =
                         patterns.into_iter().map(|(text, number)| (text, number.0)).collect();
                 }
-                "rank_pattern" => {
+                "rank_pattern" if self.ranks => {
                     under(&mut all, prefix).rank_pattern =
                         map.next_value::<Option<InOrder<_>>>()?.map_or_else(Vec::new, |all| all.0);
                 }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(Written(all))
+        Ok(all)
     }
 }
 
-fn under<'a>(all: &'a mut BTreeMap<String, WrittenConfig>, prefix: &str) -> &'a mut WrittenConfig {
+fn under<'a>(all: &'a mut Written, prefix: &str) -> &'a mut WrittenConfig {
     all.entry(prefix.to_owned()).or_default()
 }
 
@@ -238,8 +287,12 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
 mod tests {
     use super::*;
 
+    fn read(json: &str, ranks: bool) -> Result<Scaling, Error> {
+        Scaling::of(&ConfigPlace::Metadata("`a.safetensors`".into()), json, ranks)
+    }
+
     fn of(json: &str) -> Scaling {
-        Scaling::of("a file", json).unwrap_or_else(|error| panic!("{json}: {error}"))
+        read(json, true).unwrap_or_else(|error| panic!("{json}: {error}"))
     }
 
     #[test]
@@ -317,9 +370,57 @@ mod tests {
             r#"{"alpha_pattern": []}"#,
             r#"{"rank_pattern": {"a": -1}}"#,
         ] {
-            assert!(matches!(Scaling::of("a file", bad), Err(Error::Config { .. })), "{bad}");
+            assert!(matches!(read(bad, true), Err(Error::Config { .. })), "{bad}");
         }
-        let error = Scaling::of("`a.safetensors`", r#"{"unet.alpha_pattern": {"(?!a)b": 1}}"#).unwrap_err().to_string();
-        assert!(error.starts_with("`alpha_pattern` of `a.safetensors`: `(?!a)b`: expected"), "{error}");
+        let error = read(r#"{"unet.alpha_pattern": {"(?!a)b": 1}}"#, true).unwrap_err().to_string();
+        let start = "`alpha_pattern` of the PEFT config in the metadata of `a.safetensors`: `(?!a)b`: expected";
+        assert!(error.starts_with(start), "{error}");
+    }
+
+    #[test]
+    fn what_is_said_of_ranks_is_not_read_where_the_tensors_have_them() {
+        for json in [
+            r#"{"lora_alpha": 8, "r": 0}"#,
+            r#"{"lora_alpha": 8, "rank_pattern": {"(?!a)b": 1}}"#,
+            r#"{"lora_alpha": 8, "rank_pattern": {"a": [true, false]}}"#,
+            r#"{"lora_alpha": 8, "rank_pattern": []}"#,
+        ] {
+            assert!(read(json, true).is_err(), "{json}");
+            assert_eq!(read(json, false).unwrap().scale("x", Algorithm::Lora, Some(4)), Some(2.0), "{json}");
+        }
+    }
+
+    #[test]
+    fn expressions_of_all_prefixes_and_keys_together_are_bounded() {
+        let patterns =
+            |count: usize| -> serde_json::Map<_, _> { (0..count).map(|i| (format!("a{i}.*"), 1.into())).collect() };
+        let under = |prefixes: usize, key: &str, count: usize| -> serde_json::Map<_, _> {
+            (0..prefixes).map(|i| (format!("p{i}.{key}"), patterns(count).into())).collect()
+        };
+        let told =
+            |json: serde_json::Map<String, serde_json::Value>| read(&serde_json::Value::from(json).to_string(), true);
+        let is_refused = |json| {
+            let error = told(json).unwrap_err();
+            assert!(matches!(error, Error::Pattern { fault: PatternFault::TooMany { most: 64 }, .. }), "{error}");
+        };
+        is_refused(under(40, "alpha_pattern", 64));
+        is_refused(under(40, "alpha_pattern", 2));
+        is_refused(under(1, "alpha_pattern", 33).into_iter().chain(under(1, "rank_pattern", 32)).collect());
+        told(under(32, "alpha_pattern", 2)).unwrap();
+    }
+
+    #[test]
+    fn a_config_of_another_method_is_told_by_that() {
+        for (json, expected) in [
+            (r#"{"alpha_pattern": [1], "peft_type": "ADALORA", "rank_pattern": {"a": [true]}}"#, "ADALORA"),
+            (r#"{"r": 0, "peft_type": "OFT"}"#, "OFT"),
+            (r#"{"unet.peft_type": "LORA", "text_encoder.peft_type": "IA3"}"#, "IA3"),
+        ] {
+            let error = read(json, true).unwrap_err();
+            assert!(matches!(&error, Error::OtherMethod { method, .. } if method == expected), "{error}");
+        }
+        for method in [r#""LORA""#, r#""LOHA""#, r#""LOKR""#, "null"] {
+            of(&format!(r#"{{"peft_type": {method}}}"#));
+        }
     }
 }

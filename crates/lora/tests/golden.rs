@@ -4,7 +4,7 @@
 
 mod source;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use core_tensor::{
     Device, Format, Layout, Residency, Stored, Tensor, WeightSource, Weights, safetensors::Safetensors, tensor, values,
@@ -142,9 +142,14 @@ fn pefts_adapters_are_scaled_as_their_configs_say() {
         let adapter = LoraFile::read(&Memory::of(adapter)).unwrap();
         assert!(adapter.is_pefts());
         let config = config.as_str().unwrap();
-        let adapters = [adapter.clone().configured(config), adapter.configured_if_it_fits(config)];
+        let path = Path::new("adapter_config.json");
+        let adapters = [
+            adapter.clone().configured(path, config).unwrap(),
+            adapter.clone().configured_by_metadata(config).unwrap(),
+            adapter.configured_if_it_fits(path, config),
+        ];
         // then the layer is the change that PEFT makes
-        for adapter in adapters.map(Result::unwrap) {
+        for adapter in adapters {
             for residency in [Residency::Unpacked, Residency::Mapped] {
                 let expected = layer(delta, None, 0.0, residency);
                 let found = layer(&zeros, Some(&adapter), 1.0, residency);
@@ -168,7 +173,7 @@ fn target(family: &dyn Family, source: Arc<dyn WeightSource>, settings: &Setting
 
 fn fitted(name: &str, target: &Target) -> Fitted {
     let config = metadata(name)["lora_adapter_metadata"].as_str().unwrap().to_owned();
-    let file = LoraFile::read(&open(&format!("{name}.safetensors"))).unwrap().configured(&config).unwrap();
+    let file = LoraFile::read(&open(&format!("{name}.safetensors"))).unwrap().configured_by_metadata(&config).unwrap();
     let fitted = file.fitted("a tiny model", std::slice::from_ref(target), Dora::default()).unwrap().whole().unwrap();
     assert_eq!((fitted.report.matched, fitted.report.total), (file.modules(), file.modules()));
     fitted

@@ -198,7 +198,7 @@ pub(crate) fn read(path: &Path) -> Result<(LoraFile, Metadata)> {
         false => LoraFile::read(&file)?,
     };
     let read = match metadata.get("lora_adapter_metadata") {
-        Some(config) => read.configured(config)?,
+        Some(config) => read.configured_by_metadata(config)?,
         None => read,
     };
     let beside = config_beside(path);
@@ -209,8 +209,13 @@ pub(crate) fn read(path: &Path) -> Result<(LoraFile, Metadata)> {
         return Ok((read, metadata));
     }
     let text = crate::text_file::read(&beside, LONGEST_CONFIG);
-    let text = text.map_err(|source| Error::ReadConfig { path: beside, source })?;
-    let read = if is_named { read.configured(&text)? } else { read.configured_if_it_fits(&text)? };
+    let read = match text {
+        Ok(text) if is_named => read.configured(&beside, &text)?,
+        Ok(text) => read.configured_if_it_fits(&beside, &text),
+        Err(source) if is_named => return Err(Error::ReadConfig { path: beside, source }),
+        // It may be another's.
+        Err(_) => read,
+    };
     Ok((read, metadata))
 }
 
