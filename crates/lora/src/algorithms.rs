@@ -12,7 +12,7 @@ use std::ops::Range;
 use crate::{
     leaf::Leaf,
     misfit::Misfit,
-    scaling::Scale,
+    scale::Scale,
     tensors::{Tensors, count, values},
 };
 use delta::Delta;

@@ -11,7 +11,8 @@ use crate::{
     dialect::method_of,
     leaf::{Leaf, parsed},
     misfit::Misfit,
-    scaling::{PEFTS, Scale, Scaling},
+    scale::Scale,
+    scaling::{PEFTS, Scaling},
     tensors::Tensors,
 };
 

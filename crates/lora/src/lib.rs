@@ -18,6 +18,7 @@ mod misfit;
 mod names;
 mod patterns;
 mod report;
+mod scale;
 mod scaling;
 mod strengths;
 mod target;

@@ -123,15 +123,13 @@ impl Tiny {
         command
     }
 
-    /// A copy of the golden folder in diffusers' layout, `w`, with the whole encoders.
+    /// A copy of the parts of the golden folder in diffusers' layout, `w`, with whole encoders.
     pub(crate) fn whole_folder(&self) {
-        copy(&golden("tiny-diffusers"), &self.path("w"));
+        for part in ["transformer", "text_encoder", "text_encoder_2", "vae"] {
+            copy(&golden("tiny-diffusers").join(part), &self.path("w").join(part));
+        }
         for (role, part) in [("clip", "text_encoder"), ("t5", "text_encoder_2")] {
             self.write(&format!("w/{part}/model.safetensors"), fs::read(self.role(role)).expect("a golden file"));
-        }
-        for beside in ["model_index.json", "scheduler"] {
-            let path = self.path("w").join(beside);
-            drop(if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) });
         }
     }
 

@@ -8,7 +8,7 @@ use super::Site;
 use crate::{
     leaf::Leaf,
     misfit::Misfit,
-    scaling::Scale,
+    scale::Scale,
     tensors::{Tensors, count, values},
 };
 

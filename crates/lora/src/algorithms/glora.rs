@@ -6,7 +6,7 @@ use super::{Scaled, Site, delta::product};
 use crate::{
     leaf::Leaf,
     misfit::Misfit,
-    scaling::Scale,
+    scale::Scale,
     tensors::{Tensors, count, values},
 };
 

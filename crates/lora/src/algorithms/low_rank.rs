@@ -9,7 +9,7 @@ use super::{
 use crate::{
     leaf::Leaf,
     misfit::Misfit,
-    scaling::Scale,
+    scale::Scale,
     tensors::{Tensors, count, values},
 };
 
