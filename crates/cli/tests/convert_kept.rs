@@ -139,7 +139,7 @@ fn of_what_is_kept_each_text_gives_way_to_its_like_alone() {
 }
 
 #[test]
-fn a_config_that_names_no_class_is_kept_for_what_it_says_and_held_against_nothing() {
+fn a_kept_config_counts_for_what_it_says_and_is_not_held_against_the_tensors() {
     let tiny = Tiny::quick();
     tiny.write("a/m.safetensors", Tensors::of(&golden("sd-1/model.safetensors")).bytes());
     tiny.write(
@@ -151,9 +151,12 @@ fn a_config_that_names_no_class_is_kept_for_what_it_says_and_held_against_nothin
     assert!(drawn(&tiny, "sd-1", &["--checkpoint", "o.gguf"]) == before);
     let kept = quant::Gguf::open(&tiny.path("o.gguf")).expect("it was written");
     assert!(!kept.note("forge.config").expect("it is kept").contains("/models/mine"));
-    // and one that names its class must be right, as for a run
-    tiny.write("a/config.json", r#"{"_class_name": "AutoencoderKL", "block_out_channels": [320, 640]}"#);
-    tiny.forge(&["convert", "a/m.safetensors", "p.gguf", "--type", "f32"]).refused(4, &["block_out_channels"]);
+    // and one that names its class for what it says of the arithmetic
+    tiny.write("a/config.json", r#"{"_class_name": "UNet2DConditionModel", "only_cross_attention": true}"#);
+    converted(&tiny, "a/m.safetensors", "p.gguf");
+    let config = golden("sd-1/case.toml").display().to_string();
+    let ran = tiny.forge(&["txt2img", "--config", &config, "--checkpoint", "p.gguf", "--output", "b.png"]);
+    ran.refused(4, &["only_cross_attention"]);
 }
 
 #[test]

@@ -16,9 +16,6 @@ const YAML: &str = "forge.yaml";
 const SCHEDULER: &str = "forge.scheduler";
 const PIPELINE: &str = "forge.pipeline";
 
-/// Where a whole model's folder has the config of its scheduler.
-const SCHEDULER_CONFIG: &str = "scheduler/scheduler_config.json";
-
 /// The longest YAML file that is read beside a model, in bytes; those of releases have a few thousand.
 const LONGEST_YAML: u64 = 1 << 20;
 
@@ -50,11 +47,10 @@ impl Told {
         Ok(Self { yaml: note(YAML).map(str::to_owned), scheduler: object(SCHEDULER)?, pipeline: object(PIPELINE)? })
     }
 
-    /// By the folder of a whole model, of which the first part is not.
+    /// By the folder that other parts are of: what it says of the pipeline, and not of a network that is none of it.
     fn of_folder(whole: &Path) -> Result<Self> {
-        let read = |path: PathBuf| path.is_file().then(|| read_object(&path)).transpose();
-        let scheduler = read(whole.join(SCHEDULER_CONFIG))?;
-        Ok(Self { yaml: None, scheduler, pipeline: read(whole.join(MODEL_INDEX))? })
+        let index = whole.join(MODEL_INDEX);
+        Ok(Self { pipeline: index.is_file().then(|| read_object(&index)).transpose()?, ..Self::default() })
     }
 
     /// The same, and of what it does not say the word of another. How a model was trained is said by one of two texts.
@@ -99,7 +95,7 @@ pub(crate) fn kept(file: &ModelFile, families: &Families) -> Result<Vec<(&'stati
 
 /// The config of the scheduler of a whole model's folder, where a part's folder, or a file in that, is the first part.
 pub(crate) fn scheduler(first: &Path) -> Option<PathBuf> {
-    Some(whole(first)?.join(SCHEDULER_CONFIG)).filter(|path| path.is_file())
+    Some(whole(first)?.join("scheduler").join("scheduler_config.json")).filter(|path| path.is_file())
 }
 
 /// The index of a whole model's folder, where a part's folder, or a file in that, is the first part.

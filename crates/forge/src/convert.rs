@@ -161,7 +161,7 @@ pub fn convert(
     }
     let file = ModelFile::open(input, families.kinds())?;
     file.is_readable()?;
-    is_as_networks_take_it(&file, &families)?;
+    are_numbers_that_networks_take(&file, &families)?;
     let merging = Merging::of(&file, &families, recipe)?;
     let plan = Plan::of(&file, &families, recipe, &merging, kept)?;
     output.parent().map(sweep);
@@ -204,9 +204,8 @@ pub fn convert(
     }
 }
 
-/// Finds out whether the tensors that networks ask for are of numbers that they take, and a config beside them says the same. What a model lacks is
-/// of no account, as nothing is lost by that.
-fn is_as_networks_take_it(file: &ModelFile, families: &Families) -> Result<()> {
+/// Finds out whether the tensors that networks ask for are of numbers that they take. What a model lacks is of no account, as nothing is lost by that.
+fn are_numbers_that_networks_take(file: &ModelFile, families: &Families) -> Result<()> {
     for (at, part) in file.parts.iter().enumerate().filter(|(_, part)| part.is_usable) {
         let Some(role) = families.role_of(&part.kind) else { continue };
         let network = part.kind.network(&role.network);
@@ -216,7 +215,6 @@ fn is_as_networks_take_it(file: &ModelFile, families: &Families) -> Result<()> {
             let source = Box::new(diffusion_engine::Error::from(fault).into());
             return Err(Error::Load { path: file.path.clone(), source });
         }
-        found.agrees.map_err(|source| Error::Load { path: file.path.clone(), source: Box::new(source) })?;
     }
     Ok(())
 }

@@ -42,8 +42,18 @@ pub(crate) struct ModelConfig {
     /// All of it, which of a model of two halves is more than what says something of this one.
     whole: Value,
     json: Value,
-    /// Whether its counts are this model's for sure: it lies in the model's folder, or beside its file and names its class.
-    binding: bool,
+    held: Held,
+}
+
+/// What of a config is held against what is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// Nothing, as it may be another model's.
+    Nothing,
+    /// What it says of the arithmetic: the model's file keeps it, and it names its class.
+    Words,
+    /// Its counts too, which are this model's for sure: it lies in the model's folder, or beside its file and names its class.
+    All,
 }
 
 impl ModelConfig {
@@ -61,19 +71,22 @@ impl ModelConfig {
         whole.to_string()
     }
 
-    /// What lies beside a model, or what its file keeps of what did; the former where it is this model's for sure. What is kept was held against
-    /// the tensors when it was, and may be of another of the file's models.
+    /// What lies beside a model, or what its file keeps of what did; the former where it is this model's for sure.
     ///
     /// # Errors
     /// A config that can't be read, and one of another kind of model in a model's own folder.
     pub(crate) fn of(file: &ModelFile, network: &Network) -> Result<Beside> {
         let beside = Self::beside(&file.path, network)?;
-        let is_sure = beside.config.as_ref().is_some_and(|config| config.binding);
+        let is_sure = beside.config.as_ref().is_some_and(|config| config.held == Held::All);
         let Some(text) = file.note(CONFIG).filter(|_| !is_sure) else { return Ok(beside) };
         let json = object_of(&file.path, text.as_bytes())?;
-        let is_another = class(&json, network).is_some_and(|class| !network.classes.contains(&class));
-        let kept = (!is_another).then(|| Self::read(file.path.clone(), json, network, false)).transpose()?;
-        Ok(Beside { config: kept.or(beside.config), ..beside })
+        let held = match class(&json, network) {
+            Some(class) if !network.classes.contains(&class) => return Ok(beside),
+            Some(_) => Held::Words,
+            None => Held::Nothing,
+        };
+        let kept = Some(Self::read(file.path.clone(), json, network, held)?);
+        Ok(Beside { config: kept, ..beside })
     }
 
     fn beside(model: &Path, network: &Network) -> Result<Beside> {
@@ -91,11 +104,11 @@ impl ModelConfig {
             }
             return Ok(Beside { config: None, other: Some(OtherConfig { path, class }) });
         }
-        let binding = class.is_some() || model.is_dir();
-        Ok(Beside { config: Some(Self::read(path, json, network, binding)?), other: None })
+        let held = if class.is_some() || model.is_dir() { Held::All } else { Held::Nothing };
+        Ok(Beside { config: Some(Self::read(path, json, network, held)?), other: None })
     }
 
-    fn read(path: PathBuf, whole: Value, network: &Network, binding: bool) -> Result<Self> {
+    fn read(path: PathBuf, whole: Value, network: &Network, held: Held) -> Result<Self> {
         let half = network.half.as_ref().and_then(|key| Some((key, whole.get(key)?)));
         let json = match half {
             Some((_, half @ Value::Object(_))) => half.clone(),
@@ -105,7 +118,7 @@ impl ModelConfig {
                 return Err(Error::Unsupported { path, key, expected: "a JSON object".into(), found });
             }
         };
-        Ok(Self { path, whole, json, binding })
+        Ok(Self { path, whole, json, held })
     }
 
     /// What it says.
@@ -138,10 +151,13 @@ impl ModelConfig {
     /// # Errors
     /// [`Error::Contradiction`] for the first that differs; a value of another kind than its key's.
     pub(crate) fn agrees(&self, network: &Network, w: &Weights) -> Result<()> {
-        if !self.binding {
+        if self.held == Held::Nothing {
             return Ok(());
         }
         self.computed(network)?;
+        if self.held == Held::Words {
+            return Ok(());
+        }
         for count in &network.counts {
             let Count { key, .. } = count;
             let Some(said) = self.json.get(key).filter(|value| !value.is_null()) else { continue };

@@ -18,9 +18,7 @@ pub enum GgufFault {
         found: u32,
     },
     /// One file of several that are a model together.
-    #[error(
-        "it is the {number}. of {of} files that are a model together; they are read once they are joined (`llama-gguf-split --merge`)"
-    )]
+    #[error("it is file {number} of {of} that are a model together, which `llama-gguf-split --merge` joins")]
     Part {
         /// Which of them, from 1 on.
         number: u64,
