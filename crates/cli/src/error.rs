@@ -161,9 +161,3 @@ macro_rules! through_the_library {
 }
 
 through_the_library!(samplers::Error, diffusion_engine::Error);
-
-/// An error and its causes in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let all = std::iter::successors(Some(error), |error| error.source());
-    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}

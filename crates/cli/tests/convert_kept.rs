@@ -2,12 +2,11 @@
 
 mod tiny;
 
-use std::{fs, path::Path};
+use std::fs;
 
 use core_tensor::{WeightSource, safetensors::Safetensors};
-use serde_json::Value;
 use tiny::{
-    Tensors, Tiny,
+    Tensors, Tiny, edit,
     gguf::{Kind, floats, gguf},
     golden, raw, split,
 };
@@ -73,13 +72,6 @@ fn what_the_configs_of_a_folder_say_of_a_part_is_kept() {
     }
     // A file of another folder's part draws as that does.
     assert!(drawn(&tiny, "sd-folder", &["--vae", "vae.gguf"]) == before);
-}
-
-/// Changes a JSON object in a file.
-fn edit(file: &Path, change: impl FnOnce(&mut Value)) {
-    let mut json = serde_json::from_slice(&fs::read(file).expect("it is there")).expect("JSON");
-    change(&mut json);
-    fs::write(file, json.to_string()).expect("files can be written here");
 }
 
 #[test]

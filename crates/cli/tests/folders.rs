@@ -11,19 +11,7 @@ use std::{
 use forge::{Finding, Forge};
 use serde_json::{Value, json};
 
-use crate::tiny::{Ran, Tensors, Tiny, golden};
-
-/// Runs `forge txt2img` on what must be refused.
-fn refuse(tiny: &Tiny, args: &[&str], words: &[&str]) -> Ran {
-    let ran = tiny.txt2img(args).refused(4, words);
-    assert_eq!(tiny.drawn(), Vec::<PathBuf>::new(), "{ran:?}");
-    ran
-}
-
-/// tiny-dev, of which only the smallest picture is asked.
-fn quick_dev() -> Tiny {
-    Tiny::of("tiny-dev").set("sampling", "steps", 1).set("image", "width", 16).set("image", "height", 16)
-}
+use crate::tiny::{Tensors, Tiny, golden};
 
 // Folders.
 
@@ -42,7 +30,7 @@ fn folder(tiny: &Tiny) -> (String, String) {
 
 #[test]
 fn a_folder_is_what_its_index_says() {
-    let tiny = quick_dev();
+    let tiny = Tiny::quick_dev();
     tiny.txt2img(&["--output", "a.png"]).done();
     let (first, second) = folder(&tiny);
     let draws = |what: &str| {
@@ -70,24 +58,24 @@ fn a_folder_is_what_its_index_says() {
     tiny.write("t/model.safetensors.index.json", index);
     let _ = fs::remove_file(tiny.path("a.png"));
     let _ = fs::remove_file(tiny.path("t.png"));
-    refuse(&tiny, &["--transformer", "t"], &["2 split models", INDEX, "`model.safetensors.index.json`"]);
+    tiny.refuse(&["--transformer", "t"], &["2 split models", INDEX, "`model.safetensors.index.json`"]);
     fs::remove_file(tiny.path("t/model.safetensors.index.json")).unwrap();
     // given a file that it lists and that is not there, then it is named
     let away = fs::read(tiny.path("t").join(&second)).unwrap();
     fs::remove_file(tiny.path("t").join(&second)).unwrap();
-    refuse(&tiny, &["--transformer", "t"], &["cannot load `t`", &second, INDEX, "is missing"]);
+    tiny.refuse(&["--transformer", "t"], &["cannot load `t`", &second, INDEX, "is missing"]);
     tiny.forge(&["inspect", "t"]).refused(4, &[&second, INDEX]);
     tiny.write(&format!("t/{second}"), &away);
     // given a tensor that is not in its file, then both are named
     let shard = Tensors::of(&tiny.path("t").join(&second));
     let name = shard.0[3].name.clone();
     tiny.write(&format!("t/{second}"), shard.clone().without(|n| n == name).bytes());
-    refuse(&tiny, &["--transformer", "t"], &[&second, &name, INDEX]);
+    tiny.refuse(&["--transformer", "t"], &[&second, &name, INDEX]);
     // given one that the index does not list, then it is told
     tiny.write(&format!("t/{second}"), shard.zeros("more.weight", "F16", &[2, 2]).bytes());
     let told = tiny.forge(&["inspect", "t"]).done().out;
     assert!(told.contains("index does not list 1 tensor: `more.weight`"), "{told}");
-    let forge = Forge::load(&quick_dev().with("transformer", &tiny.path("t")).config()).unwrap();
+    let forge = Forge::load(&Tiny::quick_dev().with("transformer", &tiny.path("t")).config()).unwrap();
     assert!(matches!(&forge.notes()[0].finding, Finding::Unlisted { tensors: 1, .. }));
 }
 
@@ -101,7 +89,7 @@ fn image(file: &[u8]) -> Vec<u8> {
 
 #[test]
 fn an_index_that_makes_no_sense_is_refused() {
-    let tiny = quick_dev();
+    let tiny = Tiny::quick_dev();
     let (first, _) = folder(&tiny);
     let map = |file: &str| json!({"weight_map": {"x": file}}).to_string();
     let many: serde_json::Map<String, Value> =
@@ -135,7 +123,7 @@ fn an_index_that_makes_no_sense_is_refused() {
     ];
     for (index, says) in cases {
         tiny.write(&format!("t/{INDEX}"), index);
-        let ran = refuse(&tiny, &["--transformer", "t"], &["cannot load `t`", says]);
+        let ran = tiny.refuse(&["--transformer", "t"], &["cannot load `t`", says]);
         assert!(ran.err.len() < 2000, "{ran:?}");
         tiny.forge(&["inspect", "t"]).refused(4, &[says]);
     }
@@ -143,15 +131,15 @@ fn an_index_that_makes_no_sense_is_refused() {
     let index = tiny.path("t").join(INDEX);
     fs::remove_file(&index).unwrap();
     assert!(Command::new("mkfifo").arg(&index).status().unwrap().success());
-    refuse(&tiny, &["--transformer", "t"], &["a named pipe"]);
+    tiny.refuse(&["--transformer", "t"], &["a named pipe"]);
     fs::remove_file(&index).unwrap();
     fs::File::create(&index).unwrap().set_len(1 << 40).unwrap();
-    refuse(&tiny, &["--transformer", "t"], &["bytes, at most"]);
+    tiny.refuse(&["--transformer", "t"], &["bytes, at most"]);
 }
 
 #[test]
 fn without_an_index_the_names_of_the_files_count() {
-    let tiny = quick_dev();
+    let tiny = Tiny::quick_dev();
     let (first, second) = folder(&tiny);
     fs::remove_file(tiny.path("t").join(INDEX)).unwrap();
     tiny.txt2img(&["--transformer", "t", "--output", "t.png"]).done();
@@ -165,20 +153,20 @@ fn without_an_index_the_names_of_the_files_count() {
     tiny.txt2img(&["--transformer", "t", "--output", "t.png"]).done();
     fs::remove_file(tiny.path("t.png")).unwrap();
     fs::remove_file(tiny.path("t").join(second.replace(".safetensors", ".sft"))).unwrap();
-    refuse(&tiny, &["--transformer", "t"], &[&second, "is missing: the folder has 1 of 2 files"]);
+    tiny.refuse(&["--transformer", "t"], &[&second, "is missing: the folder has 1 of 2 files"]);
     // What else a folder may hold is named.
     tiny.write("foreign/model.gguf", "GGUF");
-    refuse(&tiny, &["--transformer", "foreign"], &["this is a folder without one, but with `model.gguf`"]);
+    tiny.refuse(&["--transformer", "foreign"], &["this is a folder without one, but with `model.gguf`"]);
     tiny.write("pickles/pytorch_model.bin", b"\x80\x02");
-    refuse(&tiny, &["--transformer", "pickles"], &["pytorch_model.bin"]);
+    tiny.refuse(&["--transformer", "pickles"], &["pytorch_model.bin"]);
     tiny.write("whole/model_index.json", "{}");
     tiny.write("whole/v1-5-pruned.ckpt", b"\x80\x02");
-    refuse(&tiny, &["--transformer", "whole"], &["this is the folder of a whole model, which `folder` takes"]);
+    tiny.refuse(&["--transformer", "whole"], &["this is the folder of a whole model, which `folder` takes"]);
     // A thousand files are enough.
     for i in 0..1030 {
         tiny.write(&format!("many/{i}.safetensors"), "");
     }
-    refuse(&tiny, &["--transformer", "many"], &["more than 1024 model files"]);
+    tiny.refuse(&["--transformer", "many"], &["more than 1024 model files"]);
     tiny.forge(&["inspect", "many"]).refused(4, &["more than 1024 model files"]);
 }
 
@@ -236,11 +224,12 @@ fn what_a_models_config_counts_holds() {
         ),
     ];
     for ((role, wrong), config) in wrong.into_iter().zip(configs) {
-        let tiny = quick_dev();
+        let tiny = Tiny::quick_dev();
         let file = tiny.write("m/model.safetensors", fs::read(tiny.role(role)).unwrap());
         let folder = tiny.path("m");
         tiny.write("m/config.json", &config);
-        let load = |path: &Path| Forge::load(&quick_dev().with(role, path).config()).map(drop).map_err(|e| told(&e));
+        let load =
+            |path: &Path| Forge::load(&Tiny::quick_dev().with(role, path).config()).map(drop).map_err(|e| told(&e));
         assert_eq!((load(&file), load(&folder)), (Ok(()), Ok(())));
         for (key, value) in wrong {
             let mut config: Value = serde_json::from_slice(&config).unwrap();
@@ -265,7 +254,7 @@ fn what_a_models_config_counts_holds() {
             config["architectures"] = json!(["Another"]);
             tiny.write("m/config.json", config.to_string());
             assert_eq!(load(&file), Ok(()));
-            let notes = Forge::load(&quick_dev().with(role, &file).config()).unwrap().notes().to_vec();
+            let notes = Forge::load(&Tiny::quick_dev().with(role, &file).config()).unwrap().notes().to_vec();
             assert!(matches!(&notes[..], [one] if one.to_string().contains("`Another` and left alone")), "{notes:?}");
             assert!(load(&folder).unwrap_err().contains("is of a `Another`, expected `"));
         }
@@ -288,12 +277,12 @@ fn a_download_without_its_last_blocks_is_refused() {
     for (role, part, last) in
         [("clip", "text_encoder", "text_model.encoder.layers.1."), ("t5", "text_encoder_2", "encoder.block.1.")]
     {
-        let tiny = quick_dev();
+        let tiny = Tiny::quick_dev();
         let file = Tensors::of(&tiny.role(role)).without(|name| name.starts_with(last));
         tiny.write("m/model.safetensors", file.bytes());
         tiny.write("m/config.json", fs::read(golden("tiny-diffusers").join(part).join("config.json")).unwrap());
         // when they are drawn with, then the count is named
-        refuse(&tiny, &[&format!("--{role}"), "m"], &["_layers` is 2 in `m/config.json`, the tensors have 1"]);
+        tiny.refuse(&[&format!("--{role}"), "m"], &["_layers` is 2 in `m/config.json`, the tensors have 1"]);
     }
 }
 
@@ -334,11 +323,11 @@ fn a_folders_config_of_another_class_is_refused() {
         ),
     ];
     for (role, configs) in other {
-        let tiny = quick_dev();
+        let tiny = Tiny::quick_dev();
         tiny.write("m/model.safetensors", fs::read(tiny.role(role)).unwrap());
         for config in configs {
             tiny.write("m/config.json", config.to_string());
-            refuse(&tiny, &[&format!("--{role}"), "m"], &["m/config.json` is of a `", "`, expected `"]);
+            tiny.refuse(&[&format!("--{role}"), "m"], &["m/config.json` is of a `", "`, expected `"]);
         }
     }
 }
@@ -380,14 +369,14 @@ fn words_of_a_config_that_are_not_computed_with_are_refused() {
         ),
     ];
     for (role, part, wrong) in wrong {
-        let tiny = quick_dev();
+        let tiny = Tiny::quick_dev();
         tiny.write("m/model.safetensors", fs::read(tiny.role(role)).unwrap());
         let config = fs::read(golden("tiny-diffusers").join(part).join("config.json")).unwrap();
         for (key, value) in wrong {
             let mut config: Value = serde_json::from_slice(&config).unwrap();
             config[*key] = value.clone();
             tiny.write("m/config.json", config.to_string());
-            refuse(&tiny, &[&format!("--{role}"), "m"], &[&format!("`{key}` is "), "m/config.json`"]);
+            tiny.refuse(&[&format!("--{role}"), "m"], &[&format!("`{key}` is "), "m/config.json`"]);
         }
     }
 }
@@ -405,13 +394,13 @@ fn a_config_that_is_no_object_is_told_for_what_it_is() {
         ("\"x\"", "is a text in quotes, expected a JSON object"),
         ("true", "is a truth value, expected a JSON object"),
     ];
-    let tiny = quick_dev();
+    let tiny = Tiny::quick_dev();
     tiny.whole_folder();
     for (text, says) in cases {
         for role in ["transformer", "clip", "t5", "vae"] {
             tiny.write("m/model.safetensors", fs::read(tiny.role(role)).unwrap());
             tiny.write("m/config.json", text);
-            let ran = refuse(&tiny, &[&format!("--{role}"), "m"], &["m/config.json` ", says]);
+            let ran = tiny.refuse(&[&format!("--{role}"), "m"], &["m/config.json` ", says]);
             assert!(!ran.err.contains("struct"), "{ran:?}");
         }
         tiny.write("w/model_index.json", text);

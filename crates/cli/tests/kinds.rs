@@ -2,19 +2,12 @@
 
 mod tiny;
 
-use std::{fs, os::unix::fs::FileExt, path::PathBuf, process::Command};
+use std::{fs, os::unix::fs::FileExt, process::Command};
 
 use core_tensor::WeightSource;
 use serde_json::{Value, json};
 
-use crate::tiny::{Entry, ROLES, Ran, Tensors, Tiny};
-
-/// Runs `forge txt2img` on what must be refused.
-fn refuse(tiny: &Tiny, args: &[&str], words: &[&str]) -> Ran {
-    let ran = tiny.txt2img(args).refused(4, words);
-    assert_eq!(tiny.drawn(), Vec::<PathBuf>::new(), "{ran:?}");
-    ran
-}
+use crate::tiny::{Entry, ROLES, Tensors, Tiny};
 
 /// A file of these tensors, all zeros.
 fn zeros(tensors: &[(&str, &[u64])]) -> Tensors {
@@ -170,7 +163,7 @@ fn another_model_in_a_files_place_is_named() {
     for (place, file, is) in cases {
         tiny.write("m.safetensors", file.bytes());
         // when it is given in its own place, then it is told what it is
-        let ran = refuse(&tiny, &[&format!("--{place}"), "m.safetensors"], &["this is ", is, ", expected a"]);
+        let ran = tiny.refuse(&[&format!("--{place}"), "m.safetensors"], &["this is ", is, ", expected a"]);
         assert!(!ran.err.contains("an unknown model"), "{ran:?}");
         // and so does `inspect`, which says that there is no use for it
         let told = tiny.forge(&["inspect", "m.safetensors"]).done();
@@ -181,7 +174,7 @@ fn another_model_in_a_files_place_is_named() {
         assert_eq!((&told["parts"][0]["usable"], told["parts"][0]["role"] == told["role"]), (&json!(false), true));
         // and in every other place it is refused too
         for other in ROLES.into_iter().filter(|role| *role != place) {
-            refuse(&tiny, &[&format!("--{other}"), "m.safetensors"], &["this is ", ", expected a"]);
+            tiny.refuse(&[&format!("--{other}"), "m.safetensors"], &["this is ", ", expected a"]);
         }
     }
 }
@@ -316,7 +309,7 @@ fn weights_stored_as_integers_are_told_in_one_line() {
         }
         tiny.write("m.safetensors", file.bytes());
         let says = format!("{matrices} tensors of a Flux transformer are stored as {dtype}");
-        refuse(&tiny, &["--transformer", "m.safetensors"], &[&says]);
+        tiny.refuse(&["--transformer", "m.safetensors"], &[&says]);
         let told = &tiny.forge(&["inspect", "--json", "m.safetensors"]).done().json()[0];
         assert_eq!(told["quantised"], dtype);
         assert_eq!(told["missing"].as_array().unwrap().len(), 1, "{told}");
@@ -368,7 +361,7 @@ fn what_is_no_model_is_told_for_what_it_is() {
     for (bytes, words) in cases {
         tiny.write("m.safetensors", &bytes);
         for role in ["transformer", "clip"] {
-            let ran = refuse(&tiny, &[&format!("--{role}"), "m.safetensors"], words);
+            let ran = tiny.refuse(&[&format!("--{role}"), "m.safetensors"], words);
             assert!(!ran.err.contains("a header of") && !ran.err.contains('\u{1b}'), "{ran:?}");
             assert!(ran.err.len() < 1000, "{ran:?}");
         }
@@ -376,12 +369,12 @@ fn what_is_no_model_is_told_for_what_it_is() {
     }
     // A long line is cut.
     tiny.write("m.safetensors", "x".repeat(100_000));
-    let ran = refuse(&tiny, &["--vae", "m.safetensors"], &["this is text that begins `xxxx"]);
+    let ran = tiny.refuse(&["--vae", "m.safetensors"], &["this is text that begins `xxxx"]);
     assert!(ran.err.len() < 500, "{ran:?}");
     // A download that aria2 has not finished.
     tiny.write("m.safetensors", fs::read(tiny.role("vae")).unwrap());
     tiny.write("m.safetensors.aria2", "\0\x01");
-    refuse(&tiny, &["--vae", "m.safetensors"], &["the download is not finished", "m.safetensors.aria2"]);
+    tiny.refuse(&["--vae", "m.safetensors"], &["the download is not finished", "m.safetensors.aria2"]);
 }
 
 #[test]
@@ -400,7 +393,7 @@ fn only_regular_files_are_read() {
     ];
     for (path, says) in cases {
         for role in ROLES {
-            refuse(&tiny, &[&format!("--{role}={path}")], &[&format!("cannot load `{path}`"), says]);
+            tiny.refuse(&[&format!("--{role}={path}")], &[&format!("cannot load `{path}`"), says]);
         }
         tiny.forge(&["inspect", path]).refused(4, &[says]);
     }
@@ -410,7 +403,7 @@ fn only_regular_files_are_read() {
         let config = tiny.path("m/config.json");
         let _ = fs::remove_file(&config);
         std::os::unix::fs::symlink(target, &config).unwrap();
-        refuse(&tiny, &["--vae", vae.to_str().unwrap()], &["config.json`"]);
+        tiny.refuse(&["--vae", vae.to_str().unwrap()], &["config.json`"]);
         tiny.forge(&["inspect", "m"]).refused(4, &["config.json`"]);
     }
 }

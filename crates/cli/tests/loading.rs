@@ -2,7 +2,7 @@
 
 mod tiny;
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use forge::{
     Finding, Forge,
@@ -10,19 +10,7 @@ use forge::{
 };
 use serde_json::{Value, json};
 
-use crate::tiny::{Entry, ROLES, Ran, Tensors, Tiny, golden};
-
-/// Runs `forge txt2img` on what must be refused.
-fn refuse(tiny: &Tiny, args: &[&str], words: &[&str]) -> Ran {
-    let ran = tiny.txt2img(args).refused(4, words);
-    assert_eq!(tiny.drawn(), Vec::<PathBuf>::new(), "{ran:?}");
-    ran
-}
-
-/// tiny-dev, of which only the smallest picture is asked.
-fn quick_dev() -> Tiny {
-    Tiny::of("tiny-dev").set("sampling", "steps", 1).set("image", "width", 16).set("image", "height", 16)
-}
+use crate::tiny::{Entry, ROLES, Tensors, Tiny, golden};
 
 /// The pixels that a model draws; the text beside them names the files.
 fn picture(tiny: &Tiny, args: &[&str]) -> Vec<u8> {
@@ -49,7 +37,7 @@ fn diffusers(part: &str) -> Tensors {
 
 #[test]
 fn names_under_any_prefix_and_in_either_layout_draw_the_same_picture() {
-    let tiny = quick_dev();
+    let tiny = Tiny::quick_dev();
     let expected = picture(&tiny, &[]);
     let prefixes = [
         ["", "", "", ""],
@@ -64,7 +52,7 @@ fn names_under_any_prefix_and_in_either_layout_draw_the_same_picture() {
     for layout in ["bfl", "diffusers", "bare"] {
         for prefixes in prefixes {
             // given the four files with other names
-            let tiny = ROLES.into_iter().zip(prefixes).fold(quick_dev(), |tiny, (role, prefix)| {
+            let tiny = ROLES.into_iter().zip(prefixes).fold(Tiny::quick_dev(), |tiny, (role, prefix)| {
                 let file = match (layout, role) {
                     ("diffusers", "transformer" | "vae") => diffusers(role),
                     _ => Tensors::of(&tiny.role(role)),
@@ -91,8 +79,8 @@ fn names_under_any_prefix_and_in_either_layout_draw_the_same_picture() {
 
 #[test]
 fn a_model_that_pytorch_pickled_draws_the_same_picture() {
-    let expected = picture(&quick_dev(), &[]);
-    let tiny = ROLES.into_iter().fold(quick_dev(), |tiny, role| {
+    let expected = picture(&Tiny::quick_dev(), &[]);
+    let tiny = ROLES.into_iter().fold(Tiny::quick_dev(), |tiny, role| {
         let path = tiny.write(&format!("{role}.ckpt"), Tensors::of(&tiny.role(role)).pickled());
         tiny.with(role, &path)
     });
@@ -103,11 +91,11 @@ fn a_model_that_pytorch_pickled_draws_the_same_picture() {
 
 #[test]
 fn wrappers_in_the_middle_of_names_are_taken_out() {
-    let expected = picture(&quick_dev(), &[]);
+    let expected = picture(&Tiny::quick_dev(), &[]);
     for wrapper in ["_orig_mod", "_fsdp_wrapped_module", "_fsdp_wrapped_module._checkpoint_wrapped_module"] {
         for layout in ["bfl", "diffusers"] {
             // given a transformer each of whose blocks was wrapped by itself
-            let tiny = quick_dev();
+            let tiny = Tiny::quick_dev();
             let file = if layout == "bfl" { Tensors::of(&tiny.role("transformer")) } else { diffusers("transformer") };
             let wrapped = |name: &str| match name.split('.').collect::<Vec<_>>()[..] {
                 [stack, block, ref rest @ ..] if stack.ends_with("blocks") => {
@@ -122,14 +110,14 @@ fn wrappers_in_the_middle_of_names_are_taken_out() {
             fs::remove_file(tiny.path("a.png")).unwrap();
             let twice = file.clone().renamed(|name| format!("{wrapper}.{name}"));
             tiny.write("transformer.safetensors", Tensors([file.0, twice.0].concat()).bytes());
-            refuse(&tiny, &["--transformer", "transformer.safetensors"], &["are one without their wrappers"]);
+            tiny.refuse(&["--transformer", "transformer.safetensors"], &["are one without their wrappers"]);
         }
     }
 }
 
 #[test]
 fn an_autoencoder_with_the_old_names_of_diffusers_draws_the_same_picture() {
-    let tiny = quick_dev();
+    let tiny = Tiny::quick_dev();
     let expected = picture(&tiny, &[]);
     let olds = [("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")];
     let old = |name: &str| olds.iter().fold(name.to_owned(), |name, (new, old)| name.replace(new, old));
@@ -250,7 +238,7 @@ fn zeros_are_told_in_every_form() {
 
 #[test]
 fn a_half_that_is_not_read_may_be_stored_in_any_way() {
-    let tiny = quick_dev();
+    let tiny = Tiny::quick_dev();
     let expected = picture(&tiny, &[]);
     let halves: [(&str, &str); 3] = [
         ("vae", "encoder.conv_in.weight"),
@@ -281,13 +269,13 @@ fn all_in_one(tiny: &Tiny) -> Tensors {
 
 #[test]
 fn one_file_of_all_parts_is_the_four_files() {
-    let tiny = quick_dev();
+    let tiny = Tiny::quick_dev();
     let (expected, all) = (picture(&tiny, &[]), all_in_one(&tiny));
     let bare = Tensors(ROLES.map(|role| Tensors::of(&tiny.role(role)).0).concat());
     let [path, bare] = [("transformer.safetensors", all), ("bare/transformer.safetensors", bare)]
         .map(|(name, file)| tiny.write(name, file.bytes()));
-    let one = ROLES.into_iter().fold(quick_dev(), |tiny, role| tiny.with(role, &path));
-    let bare = ROLES.into_iter().fold(quick_dev(), |tiny, role| tiny.with(role, &bare));
+    let one = ROLES.into_iter().fold(Tiny::quick_dev(), |tiny, role| tiny.with(role, &path));
+    let bare = ROLES.into_iter().fold(Tiny::quick_dev(), |tiny, role| tiny.with(role, &bare));
     for one in [&one, &bare] {
         assert!(picture(one, &[]) == expected);
         assert_eq!(Forge::load(&one.config()).unwrap().notes(), []);
@@ -315,7 +303,7 @@ fn one_file_of_all_parts_is_the_four_files() {
 #[test]
 fn a_part_is_judged_by_its_own_tensors() {
     // given a file whose transformer is in eight bits and lacks the scales that it promises, and whose other parts are plain
-    let tiny = quick_dev();
+    let tiny = Tiny::quick_dev();
     let expected = picture(&tiny, &[]);
     let mut all = all_in_one(&tiny);
     for Entry { name, dtype, bytes, shape } in &mut all.0 {
@@ -333,7 +321,7 @@ fn a_part_is_judged_by_its_own_tensors() {
     // and the transformer is refused in one sentence
     let says = "tensor `model.diffusion_model.double_blocks.0.img_attn.proj.weight` is of eight-bit floats and lacks its scale, \
                 which others have or the file promises";
-    refuse(&tiny, &["--transformer", "all.safetensors"], &[says]);
+    tiny.refuse(&["--transformer", "all.safetensors"], &[says]);
     let told = &tiny.forge(&["inspect", "--json", "all.safetensors"]).done().json()[0];
     assert_eq!((&told["quantised"], &told["missing"]), (&Value::Null, &json!([says])));
     assert_eq!(told["family"], "flux-dev");
@@ -398,7 +386,7 @@ fn a_header_of_many_blocks_is_refused_in_few_words() {
             let told = tiny.forge(&["inspect", "m.safetensors"]).done();
             assert!(told.out.contains(says) && told.out.len() < 10_000, "{role} {blocks} {}", told.out);
             assert!(told.out.lines().filter(|line| line.contains("missing  ")).count() <= 21);
-            let ran = refuse(&tiny, &[&format!("--{role}"), "m.safetensors"], &["cannot load `m.safetensors`"]);
+            let ran = tiny.refuse(&[&format!("--{role}"), "m.safetensors"], &["cannot load `m.safetensors`"]);
             assert!(ran.err.len() < 2000, "{ran:?}");
         }
     }
@@ -433,5 +421,5 @@ fn parts_that_do_not_fit_are_refused_before_they_take_memory() {
     let file = Tensors::of(&tiny.role("transformer")).zeros("vector_in.in_layer.weight", "F16", &[64, 32]);
     tiny.write("m.safetensors", file.bytes());
     // when they are drawn with, then it is the fit that is told
-    refuse(&tiny, &["--transformer", "m.safetensors", "--memory", "1"], &["the CLIP encoder's width is 64"]);
+    tiny.refuse(&["--transformer", "m.safetensors", "--memory", "1"], &["the CLIP encoder's width is 64"]);
 }

@@ -10,7 +10,7 @@ use std::{
 use core_tensor::{WeightSource, safetensors::Safetensors};
 use fixtures::{Golden, deviation, psnr, std};
 use serde_json::{Value, json};
-use tiny::{Ran, Tiny, copy, golden};
+use tiny::{Ran, Tiny, copy, edit, golden};
 
 /// Largest difference of a latent, as a share of its standard deviation.
 const LATENT: f64 = 1e-3;
@@ -52,13 +52,6 @@ fn copied(tiny: &Tiny, to: &str) -> PathBuf {
     let folder = tiny.path(to);
     copy(&golden("sd-folder"), &folder);
     folder
-}
-
-/// Changes a JSON object in a folder.
-fn edit(file: &Path, change: impl FnOnce(&mut Value)) {
-    let mut json = serde_json::from_slice(&fs::read(file).expect("the file is there")).expect("JSON");
-    change(&mut json);
-    fs::write(file, json.to_string()).expect("files can be written here");
 }
 
 #[test]

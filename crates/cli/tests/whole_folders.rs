@@ -10,21 +10,10 @@ use diffusion_engine::read_picture;
 use serde_json::{Value, json};
 use tiny::{Tiny, golden};
 
-/// Runs `forge txt2img` on what must be refused.
-fn refuse(tiny: &Tiny, args: &[&str], words: &[&str]) {
-    let ran = tiny.txt2img(args).refused(4, words);
-    assert!(tiny.drawn().is_empty(), "{ran:?}");
-}
-
-/// tiny-dev, of which only the smallest picture is asked.
-fn quick_dev() -> Tiny {
-    Tiny::of("tiny-dev").set("sampling", "steps", 1).set("image", "width", 16).set("image", "height", 16)
-}
-
 #[test]
 fn what_a_flux_folders_scheduler_says_of_noise_levels_counts() {
     const SCHEDULER: &str = "scheduler/scheduler_config.json";
-    let tiny = quick_dev().set("sampling", "steps", 2);
+    let tiny = Tiny::quick_dev().set("sampling", "steps", 2);
     tiny.whole_folder();
     let published = fs::read(golden("tiny-diffusers").join(SCHEDULER)).unwrap();
     let with = |key: &str, value: Value| {
@@ -60,22 +49,22 @@ fn what_a_flux_folders_scheduler_says_of_noise_levels_counts() {
         ("shift", json!("3"), "cannot read `w/scheduler/scheduler_config.json`"),
     ] {
         with(key, value);
-        refuse(&tiny, &["--folder", "w"], &[says]);
+        tiny.refuse(&["--folder", "w"], &[says]);
     }
 }
 
 #[test]
 fn a_whole_folder_is_the_pipeline_that_it_says() {
-    let tiny = quick_dev();
+    let tiny = Tiny::quick_dev();
     tiny.whole_folder();
     let index = |class: Value| tiny.write("w/model_index.json", json!({ "_class_name": class }).to_string());
     for class in ["ChromaPipeline", "StableDiffusion3Pipeline", "WanPipeline", "FluxControlNetPipeline", "fluxpipeline"]
     {
         index(class.into());
-        refuse(&tiny, &["--folder", "w"], &[&format!("is of a `{class}`, expected `FluxPipeline`")]);
+        tiny.refuse(&["--folder", "w"], &[&format!("is of a `{class}`, expected `FluxPipeline`")]);
     }
     index(json!(["FluxPipeline"]));
-    refuse(&tiny, &["--folder", "w"], &["expected `FluxPipeline`"]);
+    tiny.refuse(&["--folder", "w"], &["expected `FluxPipeline`"]);
     for class in
         ["FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline", "FluxFillPipeline", "FluxControlPipeline"]
     {
@@ -89,8 +78,8 @@ fn a_whole_folder_is_the_pipeline_that_it_says() {
     // One that has no transformer at all is named by its class.
     fs::remove_dir_all(tiny.path("w/transformer")).unwrap();
     index("StableDiffusion3Pipeline".into());
-    refuse(&tiny, &["--folder", "w"], &["StableDiffusion3Pipeline"]);
+    tiny.refuse(&["--folder", "w"], &["StableDiffusion3Pipeline"]);
     // And of one of another family that can be drawn the part that is not there.
     index("StableDiffusionXLPipeline".into());
-    refuse(&tiny, &["--folder", "w"], &["cannot load `w`", "a folder in it called `unet`"]);
+    tiny.refuse(&["--folder", "w"], &["cannot load `w`", "a folder in it called `unet`"]);
 }

@@ -81,7 +81,7 @@ pub(crate) fn beside(first: Option<&Path>, folder: Option<&Path>, parts: Parts) 
 pub(crate) fn kept(file: &ModelFile, families: &Families) -> Result<Vec<(&'static str, String)>> {
     let Told { yaml, scheduler, pipeline } =
         Told::beside(&file.path)?.or(Told::kept(&file.path, |key| file.note(key))?);
-    let networks = file.parts.iter().filter_map(|part| Some(part.kind.network(&families.role_of(&part.kind)?.network)));
+    let networks = file.parts.iter().filter_map(|part| families.network_of(&part.kind));
     let mut configs = networks.map(|network| Ok(ModelConfig::of(file, network)?.config));
     let config = configs.find_map(Result::transpose).transpose()?;
     let texts = [

@@ -207,8 +207,7 @@ pub fn convert(
 /// Finds out whether the tensors that networks ask for are of numbers that they take. What a model lacks is of no account, as nothing is lost by that.
 fn are_numbers_that_networks_take(file: &ModelFile, families: &Families) -> Result<()> {
     for (at, part) in file.parts.iter().enumerate().filter(|(_, part)| part.is_usable) {
-        let Some(role) = families.role_of(&part.kind) else { continue };
-        let network = part.kind.network(&role.network);
+        let Some(network) = families.network_of(&part.kind) else { continue };
         let config = ModelConfig::of(file, network)?.config;
         let found = file.survey((at, &part.kind), network, config.as_ref(), Place::Device(Compute::F32));
         if let Some(fault) = found.faults.into_iter().find(|fault| matches!(fault, TensorError::Format { .. })) {

@@ -1,11 +1,11 @@
 //! Textual inversions of a folder: each file is one, and prompts call it by the file's name.
 
-use std::{iter, path::Path};
+use std::path::Path;
 
 use core_tensor::WeightSource;
 use diffusion_engine::Embedding;
 
-use crate::{Finding, Note, Result, listed::listed, model_files::open_file};
+use crate::{Finding, Note, Result, listed::listed, model_files::open_file, with_causes};
 
 /// How the names of such files end; what else lies there, such as previews, is left alone.
 pub(crate) const ENDINGS: [&str; 4] = ["safetensors", "pt", "bin", "pth"];
@@ -26,9 +26,7 @@ pub(crate) fn embeddings(folder: &Path) -> Result<(Vec<Embedding>, Vec<Note>)> {
         match embedding(&path) {
             Ok(embedding) => embeddings.push(embedding),
             Err(error) => {
-                let causes = iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-                let why = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-                let finding = Finding::NotAnEmbedding { why };
+                let finding = Finding::NotAnEmbedding { why: with_causes(&error) };
                 notes.push(Note { path, finding });
             }
         }

@@ -8,6 +8,12 @@ use crate::{Ceiling, TextError, convert_fault::ConvertFault, not_a_path::NotAPat
 /// What the library returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// An error and its causes in one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let all = std::iter::successors(Some(error), |error| error.source());
+    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// What can go wrong between a config file and a picture.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

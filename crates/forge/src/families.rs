@@ -7,7 +7,7 @@ use std::{
 
 use diffusion_engine::{
     Catalog, Family, Key,
-    family::{Kind, Role},
+    family::{Kind, Network, Role},
     methods,
 };
 use flux::FluxFamily;
@@ -105,7 +105,12 @@ impl Families {
         self.place_of(kind).map(|(_, role)| role)
     }
 
-    /// The same with the family whose models have it.
+    /// The network of the first role that a kind can take.
+    pub(crate) fn network_of<'n>(&'n self, kind: &'n Kind) -> Option<&'n Network> {
+        Some(kind.network(&self.role_of(kind)?.network))
+    }
+
+    /// Its role with the family whose models have it.
     pub(crate) fn place_of(&self, kind: &Kind) -> Option<(&Arc<dyn Family>, &Role)> {
         let of_family = |(family, roles)| std::iter::repeat(family).zip(roles);
         let mut places = self.with_roles().flat_map(of_family);

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    iter,
     path::Path,
 };
 
@@ -15,6 +14,7 @@ use crate::{
     beside::beside,
     loras::inspected,
     model_files::{Count, LORA, MOST_FAULTS, ModelConfig, ModelFile, OtherConfig, Surveyed, UNKNOWN, abridged},
+    with_causes,
 };
 
 /// What a model file holds, as its header tells; of a file of several parts the fields but [`Inspection::parts`] and those behind
@@ -91,11 +91,7 @@ pub fn inspect_with(families: &Families, path: &Path) -> Result<Inspection> {
         return Ok(match inspected(path) {
             Ok(lora) => Inspection { lora: Some(lora), ..whole },
             // What a run would refuse is no reason to say nothing of the rest.
-            Err(error) => {
-                let causes = iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-                let told: Vec<_> = causes.map(ToString::to_string).collect();
-                Inspection { missing: [whole.missing, vec![told.join(": ")]].concat(), ..whole }
-            }
+            Err(error) => Inspection { missing: [whole.missing, vec![with_causes(&error)]].concat(), ..whole },
         });
     }
     if file.parts.is_empty() {
@@ -245,8 +241,7 @@ impl Seen {
 /// Another kind of model's config beside a file, if it is none of the file's parts'.
 fn other_config(families: &Families, file: &ModelFile) -> Result<Option<Finding>> {
     let mut other = None;
-    let networks = file.parts.iter().filter_map(|part| Some(part.kind.network(&families.role_of(&part.kind)?.network)));
-    for network in networks {
+    for network in file.parts.iter().filter_map(|part| families.network_of(&part.kind)) {
         let beside = ModelConfig::of(file, network)?;
         if beside.config.is_some() {
             return Ok(None);

@@ -80,7 +80,7 @@ pub use diffusion_engine::{
 };
 pub use dump::dump;
 pub use enlarger::{Enlarger, Further};
-pub use error::{Error, NotANumber, Result};
+pub use error::{Error, NotANumber, Result, with_causes};
 pub use families::{Families, catalog};
 pub use fault::Fault;
 pub use flux;

@@ -6,14 +6,14 @@ use std::{
 };
 
 use diffusion_engine::{Catalog, Error as RunError, PictureFormat, Unwritable};
-use forge::{Config, Fault, Outputs, Pattern, Pictures, Threads, check_apart, paths};
+use forge::{Config, Fault, Outputs, Pattern, Pictures, Threads, check_apart, paths, with_causes};
 
 use super::{
     args::{BatchArgs, Txt2ImgArgs},
     txt2img::{Asked, Drawing},
 };
 use crate::{
-    error::{Error, Result, with_causes},
+    error::{Error, Result},
     signals::Interrupt,
 };
 

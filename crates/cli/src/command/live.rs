@@ -7,9 +7,7 @@ use std::{
 };
 
 use diffusion_engine::{PictureFormat, write_passing};
-use forge::{Preview, Result};
-
-use crate::error::with_causes;
+use forge::{Preview, Result, with_causes};
 
 /// A picture that is replaced again and again. What goes wrong with it is told once, and no run fails of it.
 pub(super) struct Live<'p> {

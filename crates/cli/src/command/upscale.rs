@@ -3,17 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use diffusion_engine::{Error as RunError, PictureFormat, check_writable, read_infotext, sweep};
-use forge::{Enlarger, check_apart_from, check_text, paths};
+use forge::{Enlarger, check_apart_from, check_text, paths, with_causes};
 
 use super::{
     args::UpscaleArgs,
     overrides::{read_again, started},
     term::{Enlarging, note},
 };
-use crate::{
-    error::{Result, with_causes},
-    signals::Interrupt,
-};
+use crate::{error::Result, signals::Interrupt};
 
 /// What is filled in for the name of a picture without its ending, and for its number.
 const FIELDS: [&str; 2] = ["{name}", "{index}"];

@@ -123,6 +123,18 @@ impl Tiny {
         command
     }
 
+    /// tiny-dev, of which only the smallest picture is asked.
+    pub(crate) fn quick_dev() -> Self {
+        Self::of("tiny-dev").set("sampling", "steps", 1).set("image", "width", 16).set("image", "height", 16)
+    }
+
+    /// Runs `forge txt2img` on what must be refused for a model.
+    pub(crate) fn refuse(&self, args: &[&str], words: &[&str]) -> Ran {
+        let ran = self.txt2img(args).refused(4, words);
+        assert_eq!(self.drawn(), Vec::<PathBuf>::new(), "{ran:?}");
+        ran
+    }
+
     /// A copy of the parts of the golden folder in diffusers' layout, `w`, with whole encoders.
     pub(crate) fn whole_folder(&self) {
         for part in ["transformer", "text_encoder", "text_encoder_2", "vae"] {
@@ -322,6 +334,13 @@ pub(crate) fn split(file: &[u8]) -> (String, Vec<u8>) {
     let (length, rest) = file.split_first_chunk::<8>().expect("a whole file");
     let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
     (String::from_utf8(header.to_vec()).expect("a header is text"), data.to_vec())
+}
+
+/// Changes a JSON object in a file.
+pub(crate) fn edit(file: &Path, change: impl FnOnce(&mut Value)) {
+    let mut json = serde_json::from_slice(&fs::read(file).expect("the file is there")).expect("JSON");
+    change(&mut json);
+    fs::write(file, json.to_string()).expect("files can be written here");
 }
 
 /// Copies a folder and all in it.

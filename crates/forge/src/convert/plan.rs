@@ -332,7 +332,7 @@ fn texts(file: &ModelFile, families: &Families, kept: Kept) -> Result<Vec<(Strin
 /// Which variant of its network the first part is; none of what no role takes.
 fn variant(file: &ModelFile, families: &Families) -> Option<String> {
     let kind = &file.parts.first()?.kind;
-    let network = kind.network(&families.role_of(kind)?.network);
+    let network = families.network_of(kind)?;
     Some(file.survey((0, kind), network, None, core_tensor::Place::Device(core_tensor::Compute::F32)).variant)
 }
 
